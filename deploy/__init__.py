@@ -1,0 +1,1 @@
+"""Command line, launchers, servers and example pipelines: where the parts are put together."""

@@ -1,0 +1,1 @@
+"""Networks, their loaders, the model store, and the recipes that train them. Imports nothing else of ours."""

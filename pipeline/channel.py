@@ -1,0 +1,175 @@
+"""The only way between stages: a bounded queue that counts whatever it drops.
+
+Theory of operation. One producer pushes, one consumer pops, and the channel decides what is kept:
+
+    policy        push into a full channel
+    BLOCK         refused (Push.FULL): the producer keeps the packet and offers it again when there is room
+    DROP_OLDEST   the oldest queued packet gives way (Drop.OVERFLOW)
+    LATEST        as DROP_OLDEST with a capacity of one (Drop.SUPERSEDED): the newest state is all that counts
+
+    state     event             next      effect
+    OPEN      push              OPEN      queued, refused or replaced as above
+    OPEN      close             DRAINING  nothing more may be pushed; what is queued may still be popped
+    DRAINING  last packet out   CLOSED
+    any       raise_epoch       same      queued packets of older epochs are dropped (Drop.STALE)
+
+Stale, expired and too late packets are dropped by every policy, BLOCK too: nobody could use them. They are
+dropped at push, or on the way out, because most packets that go bad do so while they wait.
+
+No clock inside: `now_ns` is an argument. At any moment `pushed == popped + depth + sum(drops)`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from thalweg.pipeline.errors import ChannelClosed, ThalwegError
+from thalweg.pipeline.packet import AMBIENT, Packet
+
+
+class Policy(Enum):
+    """What a full channel does with one packet more."""
+
+    BLOCK = "block"
+    DROP_OLDEST = "drop_oldest"
+    LATEST = "latest"
+
+
+class Push(Enum):
+    """The outcome of a push: FULL means that the producer still owns the packet."""
+
+    QUEUED = "queued"
+    DROPPED = "dropped"
+    FULL = "full"
+
+
+class Drop(Enum):
+    """Why a packet was dropped."""
+
+    OVERFLOW = "overflow"
+    SUPERSEDED = "superseded"
+    STALE = "stale"
+    EXPIRED = "expired"
+    DEADLINE = "deadline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelStats:
+    """Counts since the channel was made. `pushed` leaves out refusals; `drops` has every reason."""
+
+    pushed: int
+    popped: int
+    depth: int
+    max_depth: int
+    drops: Mapping[Drop, int]
+
+
+class Channel:
+    """A bounded queue between one producer and one consumer.
+
+    `capacity`: packets, at least 1; LATEST always holds one. When in doubt, BLOCK with what the consumer
+    handles in about 100 ms: more hides a consumer that is too slow, less makes the producer wait on jitter.
+    `max_age_ns`: a packet whose capture time lies further back is dropped (Drop.EXPIRED).
+    Raises ThalwegError on a capacity or age that is not positive.
+    """
+
+    def __init__(self, *, policy: Policy = Policy.BLOCK, capacity: int = 8, max_age_ns: int | None = None) -> None:
+        if capacity < 1:
+            raise ThalwegError(f"channel capacity is {capacity}, expected at least 1")
+        if max_age_ns is not None and max_age_ns <= 0:
+            raise ThalwegError(f"channel max_age_ns is {max_age_ns}, expected a positive number or None")
+        self.policy = policy
+        self.capacity = 1 if policy is Policy.LATEST else capacity
+        self.max_age_ns = max_age_ns
+        self._queue: deque[Packet] = deque()
+        self._epoch = AMBIENT
+        self._closing = False
+        self._pushed = 0
+        self._popped = 0
+        self._max_depth = 0
+        self._drops = dict.fromkeys(Drop, 0)
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    @property
+    def closed(self) -> bool:
+        """True once the producer has closed the channel and the last packet has left it."""
+        return self._closing and not self._queue
+
+    @property
+    def stats(self) -> ChannelStats:
+        """What happened so far; the mapping is a copy."""
+        return ChannelStats(
+            pushed=self._pushed,
+            popped=self._popped,
+            depth=len(self._queue),
+            max_depth=self._max_depth,
+            drops=dict(self._drops),
+        )
+
+    def push(self, packet: Packet, now_ns: int) -> Push:
+        """Offer a packet. After FULL nothing has changed; otherwise the channel owns the packet.
+
+        Raises ChannelClosed after `close`.
+        """
+        if self._closing:
+            raise ChannelClosed(f"packet {packet.seq} of {packet.stream} came after the end of its stream")
+        reason = self._useless(packet, now_ns)
+        if reason is not None:
+            self._pushed += 1
+            self._drops[reason] += 1
+            return Push.DROPPED
+        if len(self._queue) >= self.capacity:
+            if self.policy is Policy.BLOCK:
+                return Push.FULL
+            self._queue.popleft()
+            self._drops[Drop.SUPERSEDED if self.policy is Policy.LATEST else Drop.OVERFLOW] += 1
+        self._queue.append(packet)
+        self._pushed += 1
+        self._max_depth = max(self._max_depth, len(self._queue))
+        return Push.QUEUED
+
+    def pop(self, now_ns: int) -> Packet | None:
+        """Take the oldest packet that is still of use; None if there is none."""
+        while self._queue:
+            packet = self._queue.popleft()
+            reason = self._useless(packet, now_ns)
+            if reason is None:
+                self._popped += 1
+                return packet
+            self._drops[reason] += 1
+        return None
+
+    def raise_epoch(self, epoch: int) -> int:
+        """From now on packets of an epoch below `epoch` are stale. Returns how many were dropped at once.
+
+        Lower epochs than the highest seen are ignored, so signals may arrive twice or out of order.
+        """
+        if epoch <= self._epoch:
+            return 0
+        self._epoch = epoch
+        kept = deque(packet for packet in self._queue if not self._stale(packet))
+        dropped = len(self._queue) - len(kept)
+        self._queue = kept
+        self._drops[Drop.STALE] += dropped
+        return dropped
+
+    def close(self) -> None:
+        """End of stream, behind the packets already queued. Idempotent."""
+        self._closing = True
+
+    def _stale(self, packet: Packet) -> bool:
+        return packet.epoch != AMBIENT and packet.epoch < self._epoch
+
+    def _useless(self, packet: Packet, now_ns: int) -> Drop | None:
+        if self._stale(packet):
+            return Drop.STALE
+        if packet.deadline is not None and now_ns > packet.deadline:
+            return Drop.DEADLINE
+        if self.max_age_ns is not None and now_ns - packet.time > self.max_age_ns:
+            return Drop.EXPIRED
+        return None

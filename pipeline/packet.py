@@ -1,0 +1,29 @@
+"""The unit that flows between stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from thalweg.pipeline.payload import Payload
+
+AMBIENT = 0
+"""Epoch of what belongs to no turn (a microphone, a camera): never stale, whatever was interrupted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packet:
+    """A payload with its place in a stream.
+
+    `stream`: `stage.port` that emitted it. `seq`: counts up by one per stream, from 0. `time`: capture time,
+    ns of the pipeline's clock; for audio, of the first sample. `epoch`: the turn or sample it belongs to, or
+    AMBIENT. `deadline`: ns after which it is of no use to anybody, if there is such a time. `trace`: an
+    opaque identifier that ties together what came of one event.
+    """
+
+    stream: str
+    seq: int
+    time: int
+    payload: Payload
+    epoch: int = AMBIENT
+    deadline: int | None = None
+    trace: str | None = None

@@ -1,0 +1,132 @@
+"""What packets carry. Each payload is frozen and checked when it is built: one that exists is valid.
+
+Arrays are shared, not copied: whoever puts an array into a payload gives it away and must not write to it
+again. Times are nanoseconds of the pipeline's clock unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.pipeline.errors import PayloadError
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise PayloadError(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payload:
+    """Anything a packet may carry. Ports are typed by subclasses of this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioChunk(Payload):
+    """Consecutive audio samples.
+
+    `samples`: [time] or [time, channel] float32, nominally −1…1. `rate`: samples per second.
+    Raises PayloadError on another dtype, another rank or a rate that is not positive.
+    """
+
+    samples: NDArray[np.float32]
+    rate: int
+
+    def __post_init__(self) -> None:
+        _require(
+            self.samples.dtype == np.float32,
+            f"audio samples are {self.samples.dtype}, expected float32 in −1…1: convert before building",
+        )
+        _require(self.samples.ndim in (1, 2), f"audio has {self.samples.ndim} axes, expected [time] or [time, channel]")
+        _require(self.rate > 0, f"audio rate is {self.rate} Hz, expected a positive number")
+
+    @property
+    def duration_ns(self) -> int:
+        """How long the chunk lasts when played at its rate."""
+        return len(self.samples) * 1_000_000_000 // self.rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoFrame(Payload):
+    """One picture: `pixels` [height, width] or [height, width, channel] uint8, in the order `layout` names."""
+
+    pixels: NDArray[np.uint8]
+    layout: str = "rgb24"
+
+    def __post_init__(self) -> None:
+        _require(self.pixels.dtype == np.uint8, f"video pixels are {self.pixels.dtype}, expected uint8")
+        _require(
+            self.pixels.ndim in (2, 3) and self.pixels.size > 0,
+            f"video frame has shape {self.pixels.shape}, expected [height, width] or [height, width, channel]",
+        )
+
+
+class SpeechEvent(Enum):
+    """Where in an utterance a piece of speech lies."""
+
+    START = "start"
+    CONTINUE = "continue"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speech(Payload):
+    """Audio that voice activity detection took for speech, cut into utterances.
+
+    `event` is START on the first piece (pre-roll included), END on the last one, whose audio may be empty.
+    `speech_end_ns` is set on END: the capture time at which the voice stopped, before the silence that
+    decided the turn was over.
+    """
+
+    audio: AudioChunk
+    event: SpeechEvent
+    speech_end_ns: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            (self.speech_end_ns is not None) == (self.event is SpeechEvent.END),
+            "speech_end_ns belongs to the END event and to no other",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """One recognised word; `start_ns`, `end_ns` in capture time, `confidence` 0…1."""
+
+    text: str
+    start_ns: int
+    end_ns: int
+    confidence: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcript(Payload):
+    """What was said so far in this utterance.
+
+    `final`: it will not change again. `stable_chars`: how many leading characters of `text` the recogniser
+    has not changed for a while; all of them when final.
+    """
+
+    text: str
+    final: bool
+    stable_chars: int = 0
+    words: tuple[Word, ...] = ()
+    speech_end_ns: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.stable_chars <= len(self.text),
+            f"stable_chars is {self.stable_chars}, expected 0…{len(self.text)}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token(Payload):
+    """A piece of generated text. `last` closes the reply; its text may be empty."""
+
+    text: str
+    last: bool = False

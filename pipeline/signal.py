@@ -1,0 +1,65 @@
+"""Control that overtakes packets.
+
+A signal travels along the edges of the graph, stage by stage, in the direction it was raised in; a stage may
+act on it, and it goes on. Only the end of a stream keeps its place behind the packets before it, and so is no
+signal here but a property of the channel (`Channel.close`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Direction(Enum):
+    """Which way along the edges: towards sources, towards sinks, or both."""
+
+    UP = "up"
+    DOWN = "down"
+    BOTH = "both"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """Anything that may overtake packets. `origin` is the stage that raised it."""
+
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupt(Signal):
+    """A new epoch: packets of an older one (AMBIENT excepted) are dropped wherever they are met."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skip(Signal):
+    """The rest of the sample `epoch` of stream `stream` is not needed: stop sensing and encoding it."""
+
+    stream: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configure(Signal):
+    """Settings for the stage `stage`, of those it declares configurable."""
+
+    stage: str
+    settings: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region(Signal):
+    """Where the viewer looks: boxes (x, y, width, height, weight), all 0…1 of the frame, valid from `time`."""
+
+    time: int
+    boxes: tuple[tuple[float, float, float, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bitrate(Signal):
+    """The most that a video sender may produce, bit/s."""
+
+    bitrate_bps: int
