@@ -96,6 +96,11 @@ class Channel:
         return len(self._queue)
 
     @property
+    def head(self) -> Packet | None:
+        """The packet that has waited longest, if any; it may turn out useless when popped."""
+        return self._queue[0] if self._queue else None
+
+    @property
     def closed(self) -> bool:
         """True once the producer has closed the channel and the last packet has left it."""
         return self._closing and not self._queue

@@ -63,3 +63,11 @@ class Bitrate(Signal):
     """The most that a video sender may produce, bit/s."""
 
     bitrate_bps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure(Signal):
+    """The stage `origin` could not do its part for `epoch`: let go of what is held for it, it will not end."""
+
+    epoch: int
+    message: str

@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
+from thalweg.deploy.testing import DeadlockError, run_virtual
 from thalweg.pipeline.clock import SystemClock, VirtualClock
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.testing import DeadlockError, run_virtual
 
 
 def test_system_clock_never_goes_back() -> None:

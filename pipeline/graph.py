@@ -1,0 +1,179 @@
+"""Stages and the typed edges between them, checked before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from thalweg.pipeline.channel import Policy
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.node import Priority
+from thalweg.pipeline.payload import AudioChunk, Payload, VideoFrame
+from thalweg.pipeline.stage import Port, StageInfo, describe
+
+
+class GraphError(ThalwegError):
+    """Stages that cannot be connected as asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vertex:
+    """A stage that is to run under `name`; `make` builds it where it will run."""
+
+    name: str
+    info: StageInfo
+    make: Callable[[], Any]
+    deadline_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """An edge that is to carry packets from one port to another, and how it behaves when its consumer is slow."""
+
+    source: str
+    source_port: str
+    target: str
+    target_port: str
+    policy: Policy = Policy.BLOCK
+    capacity: int = 8
+    max_age_ns: int | None = None
+    priority: Priority = Priority.CONTROL
+
+    @property
+    def name(self) -> str:
+        """`camera.video -> encoder.video`."""
+        return f"{self.source}.{self.source_port} -> {self.target}.{self.target_port}"
+
+
+@dataclass(slots=True)
+class Graph:
+    """Stages by name and the connections between them, in the order they were given."""
+
+    name: str = "pipeline"
+    stages: dict[str, Vertex] = field(default_factory=dict)
+    connections: list[Connection] = field(default_factory=list)
+
+    def add(self, name: str, stage: object, *, deadline_ns: int | None = None) -> None:
+        """Add a stage that already exists. Raises GraphError if the name is taken."""
+        self.add_vertex(Vertex(name=name, info=describe(type(stage)), make=lambda: stage, deadline_ns=deadline_ns))
+
+    def add_vertex(self, vertex: Vertex) -> None:
+        """Add a stage that is yet to be built. Raises GraphError if the name is taken or has a dot in it."""
+        if vertex.name in self.stages:
+            raise GraphError(f"there are two stages named {vertex.name!r}")
+        if not vertex.name.replace("-", "_").isidentifier():
+            raise GraphError(f"{vertex.name!r} cannot name a stage: use letters, digits, _ and -")
+        self.stages[vertex.name] = vertex
+
+    def connect(
+        self,
+        source: str,
+        target: str,
+        *,
+        policy: Policy = Policy.BLOCK,
+        capacity: int = 8,
+        max_age_ns: int | None = None,
+        priority: Priority | None = None,
+    ) -> None:
+        """Connect `stage.port` to `stage.port`; the port may be left out where a stage has only one.
+
+        Raises GraphError on a stage or port that does not exist, types that do not fit, or a taken input.
+        """
+        out_name, out_port = self._end(source, "outputs")
+        in_name, in_port = self._end(target, "inputs")
+        out_type = self.stages[out_name].info.outputs[out_port].type
+        port = self.stages[in_name].info.inputs[in_port]
+        if not issubclass(out_type, port.type):
+            raise GraphError(
+                f"{out_name}.{out_port} carries {out_type.__name__}, but {in_name}.{in_port} takes {port.type.__name__}"
+            )
+        taken = [c.name for c in self.connections if (c.target, c.target_port) == (in_name, in_port)]
+        if taken and not port.many:
+            raise GraphError(f"{in_name}.{in_port} takes one edge and already has {taken[0]}")
+        self.connections.append(
+            Connection(
+                source=out_name,
+                source_port=out_port,
+                target=in_name,
+                target_port=in_port,
+                policy=policy,
+                capacity=capacity,
+                max_age_ns=max_age_ns,
+                priority=_default_priority(out_type) if priority is None else priority,
+            )
+        )
+
+    def problems(self) -> list[str]:
+        """What keeps the whole graph from running: required inputs left open, and cycles."""
+        found = []
+        fed = {(c.target, c.target_port) for c in self.connections}
+        for vertex in self.stages.values():
+            for port, declared in vertex.info.inputs.items():
+                if declared.required and (vertex.name, port) not in fed:
+                    givers = self._givers(declared)
+                    hint = f"; it could come from {', '.join(givers)}" if givers else ""
+                    found.append(f"nothing is connected to {vertex.name}.{port} ({declared.type.__name__}){hint}")
+        cycle = self.cycle()
+        if cycle:
+            found.append(f"packets would go round in a circle: {' -> '.join(cycle)}; send control back as a signal")
+        if not self.stages:
+            found.append("there are no stages")
+        return found
+
+    def cycle(self) -> list[str]:
+        """The names along one cycle, first one repeated at the end; empty where there is none."""
+        done: set[str] = set()
+
+        def visit(name: str, path: list[str]) -> list[str]:
+            if name in path:
+                return [*path[path.index(name) :], name]
+            if name in done:
+                return []
+            for after in self.successors(name):
+                found = visit(after, [*path, name])
+                if found:
+                    return found
+            done.add(name)
+            return []
+
+        return next((found for name in self.stages if (found := visit(name, []))), [])
+
+    def successors(self, name: str) -> Iterable[str]:
+        """The stages that `name` feeds, each once."""
+        return dict.fromkeys(c.target for c in self.connections if c.source == name)
+
+    def _givers(self, port: Port) -> list[str]:
+        return [
+            f"{vertex.name}.{name}"
+            for vertex in self.stages.values()
+            for name, out in vertex.info.outputs.items()
+            if issubclass(out.type, port.type)
+        ]
+
+    def _end(self, text: str, side: str) -> tuple[str, str]:
+        name, _, port = text.partition(".")
+        if name not in self.stages:
+            raise GraphError(f"there is no stage {name!r}{nearest(name, self.stages)}")
+        ports: Mapping[str, Port] = getattr(self.stages[name].info, side)
+        kind = side[:-1]
+        if not port and len(ports) == 1:
+            port = next(iter(ports))
+        if port not in ports:
+            have = ", ".join(ports) or "none"
+            found = f"no {kind} {port!r}" if port else f"several {side}: say which"
+            raise GraphError(f"stage {name} has {found}{nearest(port, ports)} (its {side}: {have})")
+        return name, port
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """`"; did you mean 'camera'?"`, or nothing where no valid name is near."""
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _default_priority(carried: type[Payload]) -> Priority:
+    if issubclass(carried, AudioChunk):
+        return Priority.AUDIO
+    return Priority.VIDEO if issubclass(carried, VideoFrame) else Priority.CONTROL

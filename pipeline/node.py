@@ -1,0 +1,214 @@
+"""A stage in its place: which packet is next, where emitted ones go, when it is done.
+
+Theory of operation. A node stands between the channels into its stage and the channels out of it. It holds no
+clock and runs nothing; a worker asks it what to do and does it.
+
+    state     event                                   next
+    IDLE      opened                                  RUNNING
+    RUNNING   every input ended and was taken         FINISHING   the worker lets the stage emit what it holds
+    RUNNING   the source returned                     FINISHING
+    FINISHING finished, nothing left in the outbox    DONE        output channels are closed
+    any       failed to open, or was cancelled        DONE
+
+One rule couples a node to its neighbours: what it emits goes into its outbox, and it takes no further packet
+before the outbox is empty. A full channel downstream thus holds up its producer, and nobody else. The outbox
+is no second buffer: it holds what one packet gave rise to.
+
+Among several inputs the next packet comes from the edge of the most urgent priority class, and within a class
+the one with the oldest capture time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from enum import Enum, IntEnum
+
+from thalweg.pipeline.channel import Channel, Push
+from thalweg.pipeline.metrics import Histogram
+from thalweg.pipeline.packet import AMBIENT, Packet
+from thalweg.pipeline.payload import Payload
+from thalweg.pipeline.signal import Interrupt, Signal
+from thalweg.pipeline.stage import StageError, StageInfo
+
+
+class Priority(IntEnum):
+    """Whose packets go first where a stage has several waiting; lower is more urgent."""
+
+    AUDIO = 0
+    CONTROL = 1
+    VIDEO = 2
+
+
+class NodeState(Enum):
+    """See the table above."""
+
+    IDLE = "idle"
+    RUNNING = "running"
+    FINISHING = "finishing"
+    DONE = "done"
+
+
+class Edge:
+    """A channel with both its ends, and how old packets were when they left it."""
+
+    __slots__ = ("age", "channel", "consumer", "name", "port", "priority", "producer")
+
+    def __init__(
+        self, *, name: str, channel: Channel, producer: Node, consumer: Node, port: str, priority: Priority
+    ) -> None:
+        self.name = name
+        self.channel = channel
+        self.producer = producer
+        self.consumer = consumer
+        self.port = port
+        self.priority = priority
+        self.age = Histogram()
+
+
+class Node:
+    """One stage, its inputs, its outputs and its outbox."""
+
+    def __init__(self, name: str, info: StageInfo, *, deadline_ns: int | None = None) -> None:
+        self.name = name
+        self.info = info
+        self.deadline_ns = deadline_ns
+        self.state = NodeState.IDLE
+        self.busy = False
+        self.inputs: list[Edge] = []
+        self.outputs: dict[str, list[Edge]] = {port: [] for port in info.outputs}
+        self.outbox: deque[tuple[Edge, Packet]] = deque()
+        self.on_emit: Callable[[], None] | None = None
+        self.observe: Callable[[Packet], None] | None = None
+        self.work = Histogram()
+        self.units = 0
+        self.current: Packet | None = None
+        self.port = ""
+        self._floor = AMBIENT
+        self._highest = AMBIENT
+        self._streams = {port: f"{name}.{port}" for port in info.outputs}
+        self._seq = dict.fromkeys(info.outputs, 0)
+        self._types = {port: declared.type for port, declared in info.outputs.items()}
+        self._only = next(iter(info.outputs)) if len(info.outputs) == 1 else None
+
+    def take(self, now_ns: int) -> Packet | None:
+        """The next packet to work on, or None; `port` then says where it came in."""
+        inputs = self.inputs
+        edge = inputs[0] if len(inputs) == 1 else self._most_urgent()
+        while edge is not None:
+            packet = edge.channel.pop(now_ns)
+            if packet is not None:
+                edge.age.record(now_ns - packet.time)
+                self.current = packet
+                self.port = edge.port
+                if packet.epoch > self._highest:
+                    self._highest = packet.epoch
+                return packet
+            edge = None if len(inputs) == 1 else self._most_urgent()
+        return None
+
+    @property
+    def ended(self) -> bool:
+        """Whether every input has ended and been taken."""
+        return all(edge.channel.closed for edge in self.inputs)
+
+    @property
+    def stale(self) -> bool:
+        """Whether the packet in hand was overtaken by an interrupt."""
+        packet = self.current
+        return packet is not None and packet.epoch != AMBIENT and packet.epoch < self._floor
+
+    def emit(
+        self,
+        payload: Payload,
+        port: str | None,
+        time: int | None,
+        epoch: int | None,
+        deadline: int | None,
+        now_ns: int,
+    ) -> None:
+        """Put a payload into the outbox, for every edge of the port. Raises StageError; see `Context.emit`."""
+        if port is None:
+            port = self._only
+        if port not in self._types:
+            raise StageError(
+                f"stage {self.name} emitted on {'no port' if port is None else f'port {port!r}'}; "
+                f"it has: {', '.join(self._types) or 'none'}"
+            )
+        if not isinstance(payload, self._types[port]):
+            raise StageError(
+                f"stage {self.name} emitted a {type(payload).__name__} on port {port}, "
+                f"which carries {self._types[port].__name__}"
+            )
+        cause = self.current
+        if time is None:
+            time = cause.time if cause is not None else now_ns
+        if epoch is None:
+            epoch = cause.epoch if cause is not None else AMBIENT
+        if deadline is None:
+            if self.deadline_ns is not None:
+                deadline = time + self.deadline_ns
+            elif cause is not None:
+                deadline = cause.deadline
+        seq = self._seq[port]
+        self._seq[port] = seq + 1
+        packet = Packet(
+            stream=self._streams[port],
+            seq=seq,
+            time=time,
+            payload=payload,
+            epoch=epoch,
+            deadline=deadline,
+            trace=None if cause is None else cause.trace,
+        )
+        if epoch > self._highest:
+            self._highest = epoch
+        if self.observe is not None:
+            self.observe(packet)
+        for edge in self.outputs[port]:
+            self.outbox.append((edge, packet))
+        if self.on_emit is not None:
+            self.on_emit()
+
+    def flush(self, now_ns: int, woken: Callable[[Node], None]) -> bool:
+        """Move the outbox into the channels and name every consumer that has something new; False if one is full."""
+        outbox = self.outbox
+        while outbox:
+            edge, packet = outbox[0]
+            outcome = edge.channel.push(packet, now_ns)
+            if outcome is Push.FULL:
+                return False
+            outbox.popleft()
+            if outcome is Push.QUEUED:
+                woken(edge.consumer)
+        return True
+
+    def new_epoch(self) -> int:
+        """One above the highest epoch seen here, by packet or by signal."""
+        self._highest += 1
+        return self._highest
+
+    def hear(self, signal: Signal) -> None:
+        """Note a signal that passes."""
+        if isinstance(signal, Interrupt):
+            self._floor = max(self._floor, signal.epoch)
+            self._highest = max(self._highest, signal.epoch)
+
+    def close_outputs(self) -> Iterable[Node]:
+        """End of every output stream. Returns the consumers, which may be done now."""
+        self.state = NodeState.DONE
+        edges = [edge for port in self.outputs.values() for edge in port]
+        for edge in edges:
+            edge.channel.close()
+        return [edge.consumer for edge in edges]
+
+    def _most_urgent(self) -> Edge | None:
+        best: Edge | None = None
+        best_key = (0, 0)
+        for edge in self.inputs:
+            head = edge.channel.head
+            if head is not None:
+                key = (int(edge.priority), head.time)
+                if best is None or key < best_key:
+                    best, best_key = edge, key
+        return best

@@ -1,0 +1,213 @@
+"""What a stage is: a plain class that names its ports and handles one packet at a time.
+
+    class Louder:
+        '''Makes audio louder.'''
+
+        inputs = {"audio": AudioChunk}
+        outputs = {"audio": AudioChunk}
+
+        def __init__(self, gain: Annotated[float, Field(gt=0)] = 2.0) -> None:
+            self.gain = gain
+
+        def process(self, packet, ctx):
+            ctx.emit(AudioChunk(samples=packet.payload.samples * self.gain, rate=packet.payload.rate))
+
+There is nothing to inherit from. The keyword parameters of `__init__` are what a pipeline file may set, checked
+against their annotations. What a stage may have besides is listed here, and found by name:
+
+    process(packet, ctx)     one packet; plain or async. Never called again before it has returned and what it
+                             emitted has found room downstream
+    process_joined(set, ctx) instead of `process`, where the class attribute `join` says how inputs are matched
+    run(ctx)                 async; of a stage without inputs: the source. Returning is the end of its streams
+    open(ctx), close()       before the first packet, after the last one; plain ones run in a thread
+    finish(ctx)              every input has ended: emit what is still held
+    on_signal(signal, ctx)   a signal came past; on the event loop, at any moment, and must return at once
+    snapshot(), restore(s)   the state between two packets, as a tree of arrays and plain values
+    configurable, configure  the parameters that may change while it runs, and the method that takes them
+    blocking = True          `process` computes or waits for long: it gets a thread of its own
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Protocol, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.payload import Payload
+from thalweg.pipeline.signal import Direction, Signal
+
+
+class StageError(ThalwegError):
+    """A class that cannot be a stage, or a stage given parameters it cannot take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One way in or out. `many`: several edges may end here (inputs only; an output may always feed several)."""
+
+    type: type[Payload]
+    required: bool = True
+    many: bool = False
+    doc: str = ""
+
+
+class Context(Protocol):
+    """What a stage may ask for and do while it is called."""
+
+    @property
+    def name(self) -> str:
+        """The stage's name in the pipeline."""
+        ...
+
+    @property
+    def port(self) -> str:
+        """The input port that the packet in hand came in by."""
+        ...
+
+    @property
+    def stale(self) -> bool:
+        """True once an interrupt has overtaken the packet in hand: stop early, nobody wants the rest."""
+        ...
+
+    def now_ns(self) -> int:
+        """The time now, by the pipeline's clock."""
+        ...
+
+    def emit(
+        self,
+        payload: Payload,
+        *,
+        port: str | None = None,
+        time: int | None = None,
+        epoch: int | None = None,
+        deadline: int | None = None,
+    ) -> None:
+        """Send a payload on `port` (the only one, where there is one). From any thread, never waits.
+
+        Time, epoch, deadline and trace are those of the packet in hand unless given. Raises StageError on an
+        unknown port or a payload that the port does not carry.
+        """
+        ...
+
+    async def send(self, payload: Payload, *, port: str | None = None, time: int, epoch: int = 0) -> None:
+        """As `emit`, and wait until there was room for it: how a source is slowed down by what it feeds."""
+        ...
+
+    async def compute(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run `function` on this stage's own thread and return what it returns."""
+        ...
+
+    async def sleep_until(self, time_ns: int) -> None:
+        """Wait until the pipeline's clock shows `time_ns`."""
+        ...
+
+    def signal(self, signal: Signal, direction: Direction = Direction.DOWN) -> None:
+        """Raise a signal along the edges. From any thread."""
+        ...
+
+    def new_epoch(self) -> int:
+        """An epoch above every one this stage has seen."""
+        ...
+
+    def report(self, problem: str) -> None:
+        """Say that the turn in hand could not be served; it is counted, shown, and the run goes on."""
+        ...
+
+
+class _Parameters(BaseModel):
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+@dataclass(frozen=True)
+class StageInfo:
+    """What is known about a stage class without making one. `use`: the name it goes by in a pipeline file."""
+
+    use: str
+    cls: type
+    inputs: Mapping[str, Port]
+    outputs: Mapping[str, Port]
+    configurable: frozenset[str]
+    blocking: bool
+
+    @property
+    def doc(self) -> str:
+        """The docstring, cleaned; its first line is the summary."""
+        return inspect.getdoc(self.cls) or ""
+
+    @property
+    def is_source(self) -> bool:
+        """Whether it makes packets out of nothing."""
+        return not self.inputs
+
+    @cached_property
+    def parameters(self) -> type[BaseModel]:
+        """The keyword parameters of `__init__` as a pydantic model."""
+        fields: dict[str, Any] = {}
+        if self.cls.__init__ is not object.__init__:  # type: ignore[misc]
+            hints = get_type_hints(self.cls.__init__, include_extras=True)  # type: ignore[misc]
+            for parameter in list(inspect.signature(self.cls).parameters.values()):
+                if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                    raise StageError(f"stage {self.use}: __init__ takes *{parameter.name}; name every parameter")
+                default = ... if parameter.default is parameter.empty else parameter.default
+                fields[parameter.name] = (hints.get(parameter.name, Any), default)
+        return create_model(self.cls.__name__, __base__=_Parameters, **fields)
+
+    def check(self, settings: Mapping[str, object]) -> dict[str, Any]:
+        """Settings of a pipeline file as keyword arguments. Raises pydantic's ValidationError."""
+        checked = self.parameters.model_validate(dict(settings))
+        return {name: getattr(checked, name) for name in checked.model_fields_set}
+
+    def build(self, settings: Mapping[str, object]) -> Any:
+        """A stage with these settings. Raises StageError with every setting that is wrong."""
+        try:
+            arguments = self.check(settings)
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise StageError(f"stage {self.use}: {wrong}") from None
+        return self.cls(**arguments)
+
+
+def describe(cls: type, use: str = "") -> StageInfo:
+    """Read a stage class. Raises StageError on one that declares no ports or has nothing to call."""
+    use = use or f"{cls.__module__}:{cls.__qualname__}"
+    inputs = _ports(cls, use, "inputs")
+    outputs = _ports(cls, use, "outputs")
+    if not inputs and not outputs:
+        raise StageError(f"{use} is not a stage: it has neither `inputs` nor `outputs`")
+    wanted = ("process_joined" if hasattr(cls, "join") else "process") if inputs else "run"
+    if not callable(getattr(cls, wanted, None)):
+        raise StageError(f"stage {use} has {'inputs' if inputs else 'no inputs'} but no method `{wanted}`")
+    return StageInfo(
+        use=use,
+        cls=cls,
+        inputs=inputs,
+        outputs=outputs,
+        configurable=frozenset(getattr(cls, "configurable", ())),
+        blocking=bool(getattr(cls, "blocking", False)),
+    )
+
+
+def _ports(cls: type, use: str, side: str) -> dict[str, Port]:
+    declared = getattr(cls, side, {})
+    if not isinstance(declared, Mapping):
+        raise StageError(f"stage {use}: `{side}` is {declared!r}, expected a dict of port name to payload type")
+    ports: dict[str, Port] = {}
+    for name, port in declared.items():
+        ports[name] = port if isinstance(port, Port) else Port(port)
+        if not (isinstance(ports[name].type, type) and issubclass(ports[name].type, Payload)):
+            raise StageError(f"stage {use}: port {name} carries {port!r}, expected a subclass of Payload")
+    return ports
+
+
+class Processor(Protocol):
+    """The part of a stage that every one with inputs has."""
+
+    def process(self, packet: Packet, ctx: Context) -> Any:
+        """Handle one packet."""
+        ...

@@ -1,0 +1,86 @@
+"""What became of each question: the milestones of a turn, and what was said in it.
+
+A turn is an epoch. Its clock starts at the end of speech: the moment the voice stopped, or, where a recording
+is read faster than it plays, the moment that stretch of audio was read, whichever came first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from thalweg.pipeline.packet import AMBIENT, Packet
+from thalweg.pipeline.payload import AudioChunk, Speech, Token, Transcript
+
+MILESTONES = ("first_partial", "final_transcript", "first_token", "first_audio")
+
+
+@dataclass(slots=True)
+class Turn:
+    """One epoch. `marks`: the time of each milestone that was reached, ns of the pipeline's clock."""
+
+    epoch: int
+    speech_start_ns: int
+    speech_end_ns: int | None = None
+    transcript: str = ""
+    reply: str = ""
+    complete: bool = False
+    interrupted: bool = False
+    problem: str = ""
+    marks: dict[str, int] = field(default_factory=dict)
+
+    def latency_ns(self, milestone: str) -> int | None:
+        """From the end of speech to `milestone`; negative where it came before. None where either is missing."""
+        if self.speech_end_ns is None or milestone not in self.marks:
+            return None
+        return self.marks[milestone] - self.speech_end_ns
+
+
+class TurnRecorder:
+    """Follows every emitted packet and keeps the turns, in order of their epochs."""
+
+    def __init__(self) -> None:
+        self.turns: dict[int, Turn] = {}
+        self._heard: dict[int, list[tuple[int, int]]] = {}
+
+    def observe(self, packet: Packet, now_ns: int) -> None:
+        """A packet was emitted at `now_ns`."""
+        if packet.epoch == AMBIENT:
+            return
+        turn = self.turns.get(packet.epoch)
+        if turn is None:
+            turn = self.turns[packet.epoch] = Turn(epoch=packet.epoch, speech_start_ns=packet.time)
+        payload = packet.payload
+        if isinstance(payload, Speech):
+            self._speech(turn, packet.time, payload, now_ns)
+        elif isinstance(payload, Transcript):
+            turn.transcript = payload.text
+            turn.marks.setdefault("final_transcript" if payload.final else "first_partial", now_ns)
+        elif isinstance(payload, Token):
+            turn.reply += payload.text
+            turn.complete = payload.last
+            if payload.text:
+                turn.marks.setdefault("first_token", now_ns)
+        elif isinstance(payload, AudioChunk):
+            turn.marks.setdefault("first_audio", now_ns)
+
+    def _speech(self, turn: Turn, time_ns: int, speech: Speech, now_ns: int) -> None:
+        heard = self._heard.setdefault(turn.epoch, [])
+        heard.append((time_ns + speech.audio.duration_ns, now_ns))
+        if speech.speech_end_ns is None:
+            return
+        end_ns = speech.speech_end_ns
+        seen_ns = next((seen for until, seen in heard if until >= end_ns), now_ns)
+        turn.speech_end_ns = min(end_ns, seen_ns)
+        del self._heard[turn.epoch]
+
+    def interrupt(self, epoch: int) -> None:
+        """An interrupt to `epoch` went out: older turns whose reply was under way were cut short."""
+        for turn in self.turns.values():
+            if turn.epoch < epoch and not turn.complete:
+                turn.interrupted = True
+
+    def fail(self, epoch: int, problem: str) -> None:
+        """The turn could not be served; the first problem is the one that is kept."""
+        turn = self.turns.get(epoch)
+        if turn is not None and not turn.problem:
+            turn.problem = problem

@@ -1,0 +1,183 @@
+"""The worker: packets go where they should, problems are counted, and everything ends."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import numpy as np
+
+from thalweg.deploy.testing import packet, run_stage, run_virtual
+from thalweg.deploy.worker import Worker
+from thalweg.pipeline.channel import Drop, Policy
+from thalweg.pipeline.clock import VirtualClock
+from thalweg.pipeline.graph import Graph
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.payload import AudioChunk, Token
+from thalweg.pipeline.signal import Failure, Interrupt
+from thalweg.pipeline.stage import Context
+
+MS = 1_000_000
+
+
+class Shout:
+    """Upper-cases tokens; fails on one word."""
+
+    inputs = {"text": Token}
+    outputs = {"text": Token}
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        assert isinstance(packet.payload, Token)
+        if packet.payload.text == "bad":
+            raise ValueError("I do not shout that")
+        ctx.emit(Token(text=packet.payload.text.upper()))
+
+    def finish(self, ctx: Context) -> None:
+        ctx.emit(Token(text="!", last=True))
+
+
+class SlowShout(Shout):
+    """The same, taking 10 ms a token."""
+
+    async def process(self, packet: Packet, ctx: Context) -> None:  # type: ignore[override]
+        await asyncio.sleep(0.010)
+        super().process(packet, ctx)
+
+
+class ThreadShout(Shout):
+    """The same, on a thread of its own."""
+
+    blocking = True
+
+
+class Count:
+    """A source of numbers, as fast as they are taken."""
+
+    outputs = {"text": Token}
+
+    def __init__(self, n: int, gap_ns: int = 0) -> None:
+        self.n = n
+        self.gap_ns = gap_ns
+
+    async def run(self, ctx: Context) -> None:
+        for i in range(self.n):
+            await ctx.send(Token(text=str(i)), time=ctx.now_ns())
+            if self.gap_ns:
+                await ctx.sleep_until(ctx.now_ns() + self.gap_ns)
+
+
+class Keep:
+    """A sink that keeps texts and the thread it ran in."""
+
+    inputs = {"text": Token}
+
+    def __init__(self, delay_s: float = 0.0) -> None:
+        self.texts: list[str] = []
+        self.delay_s = delay_s
+        self.closed = False
+
+    async def process(self, packet: Packet, ctx: Context) -> None:
+        assert isinstance(packet.payload, Token)
+        await asyncio.sleep(self.delay_s)
+        self.texts.append(packet.payload.text)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def words(*texts: str, epoch: int = 0) -> list[Any]:
+    return [packet(Token(text=text), time=i * MS, epoch=epoch) for i, text in enumerate(texts)]
+
+
+def test_a_plain_stage_gets_every_packet_and_finishes_behind_the_last() -> None:
+    assert [t.text for t in run_stage(Shout(), words("a", "b")).payloads()] == ["A", "B", "!"]
+
+
+def test_an_async_stage_gets_packets_one_after_the_other() -> None:
+    outcome = run_stage(SlowShout(), words("a", "b"))
+    assert [(t.payload.text, t.at_ns) for t in outcome.emitted[:2]] == [("A", 10 * MS), ("B", 20 * MS)]
+
+
+def test_a_blocking_stage_runs_off_the_loop_and_keeps_order() -> None:
+    outcome = run_stage(ThreadShout(), words(*"abcdefgh"))
+    assert "".join(t.text for t in outcome.payloads()) == "ABCDEFGH!"
+
+
+def test_a_stage_that_raises_loses_that_packet_only_and_downstream_is_told() -> None:
+    outcome = run_stage(Shout(), words("a", "bad", "c", epoch=1))
+    assert [t.text for t in outcome.payloads()] == ["A", "C", "!"]
+    assert outcome.problems == ["stage: ValueError: I do not shout that"]
+    assert outcome.signals == [Failure(origin="stage", epoch=1, message="ValueError: I do not shout that")]
+
+
+def test_a_source_is_held_up_by_a_slow_sink_and_nothing_is_lost() -> None:
+    sink = Keep(delay_s=0.001)
+    graph = Graph()
+    graph.add("source", Count(100))
+    graph.add("sink", sink)
+    graph.connect("source", "sink", capacity=4)
+    clock = VirtualClock()
+    worker = Worker(graph, clock=clock)
+    run_virtual(worker.run(), clock)
+    assert sink.texts == [str(i) for i in range(100)]
+    assert worker.edges[0].channel.stats.max_depth == 4
+    assert sink.closed
+
+
+def test_a_latest_edge_gives_a_slow_sink_the_newest_packet_and_counts_the_rest() -> None:
+    sink = Keep(delay_s=0.1)
+    graph = Graph()
+    graph.add("source", Count(30, gap_ns=33 * MS))
+    graph.add("sink", sink)
+    graph.connect("source", "sink", policy=Policy.LATEST)
+    clock = VirtualClock()
+    worker = Worker(graph, clock=clock)
+    run_virtual(worker.run(), clock)
+    stats = worker.edges[0].channel.stats
+    assert stats.pushed == 30 == stats.popped + stats.drops[Drop.SUPERSEDED]
+    assert worker.edges[0].age.maximum_ns <= 110 * MS
+
+
+def test_an_interrupt_cancels_the_async_call_whose_packet_it_made_stale() -> None:
+    stale = packet(Token(text="old"), time=0, epoch=1)
+    fresh = packet(Token(text="new"), time=6 * MS, epoch=2)
+    outcome = run_stage(SlowShout(), [stale, (5 * MS, Interrupt(origin="feed", epoch=2)), fresh])
+    assert [(t.payload.text, t.at_ns) for t in outcome.emitted[:1]] == [("NEW", 16 * MS)]
+    assert outcome.problems == []
+
+
+def test_stop_ends_the_sources_and_drains_what_is_under_way() -> None:
+    sink = Keep(delay_s=0.001)
+    graph = Graph()
+    graph.add("source", Count(1_000_000))
+    graph.add("sink", sink)
+    graph.connect("source", "sink", capacity=4)
+    clock = VirtualClock()
+    worker = Worker(graph, clock=clock)
+
+    async def stop_after_a_while() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(worker.run())
+            await asyncio.sleep(0.0105)
+            worker.stop()
+
+    run_virtual(stop_after_a_while(), clock)
+    stats = worker.edges[0].channel.stats
+    assert len(sink.texts) == stats.pushed == stats.popped
+    assert len(sink.texts) < 20
+
+
+def test_threads_are_gone_when_the_run_is_over() -> None:
+    run_stage(ThreadShout(), words("a"))
+    assert not [t for t in threading.enumerate() if t.name.startswith("stage")]
+
+
+def test_a_port_refuses_a_payload_of_another_type() -> None:
+    class Wrong(Shout):
+        def process(self, packet: Packet, ctx: Context) -> None:
+            ctx.emit(AudioChunk(samples=np.zeros(1, np.float32), rate=8000))
+
+    assert run_stage(Wrong(), words("a")).problems == [
+        "stage: stage stage emitted a AudioChunk on port text, which carries Token"
+    ]
