@@ -34,7 +34,5 @@ Duration = Annotated[
 ]
 """Type of a stage parameter that is a length of time: text with a unit in a pipeline file, ns in Python."""
 
-
-def milliseconds(value: float) -> int:
-    """`value` ms in nanoseconds."""
-    return round(value * 1_000_000)
+MS = 1_000_000
+"""A millisecond in nanoseconds: `300 * MS`."""

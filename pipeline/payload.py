@@ -130,3 +130,11 @@ class Token(Payload):
 
     text: str
     last: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sentence(Payload):
+    """A piece of text that can be spoken in one breath. `last` closes the reply; its text may be empty."""
+
+    text: str
+    last: bool = False

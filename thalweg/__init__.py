@@ -9,6 +9,7 @@ from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import (
     AudioChunk,
     Payload,
+    Sentence,
     Speech,
     SpeechEvent,
     Token,
@@ -40,6 +41,7 @@ __all__ = [
     "Policy",
     "Push",
     "Region",
+    "Sentence",
     "Signal",
     "Skip",
     "Speech",

@@ -1,0 +1,32 @@
+"""A language model in this process: llama.cpp (through `xllamacpp`, MIT) behind its own HTTP server on loopback.
+
+The server speaks the same protocol as every other back end, so there is one client for all of them, and
+hanging up is how generation is stopped.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class LlamaServer:
+    """Serves one GGUF file. `url`: base address of the OpenAI-compatible interface, on loopback."""
+
+    def __init__(self, model: Path, *, context: int = 2048, threads: int | None = None) -> None:
+        import xllamacpp
+
+        parameters = xllamacpp.CommonParams()
+        parameters.model.path = str(model)
+        parameters.n_ctx = context
+        parameters.n_parallel = 1
+        parameters.verbosity = -1
+        parameters.port = 0
+        parameters.cpuparams.n_threads = threads or min(4, os.cpu_count() or 1)
+        parameters.cpuparams_batch.n_threads = parameters.cpuparams.n_threads
+        self._server = xllamacpp.Server(parameters)
+        self.url = f"{self._server.listening_address}/v1"
+
+    def close(self) -> None:
+        """Stop serving and free the model. Idempotent."""
+        self._server = None

@@ -1,0 +1,128 @@
+"""Models on this machine: fetched once, checked by hash, kept whole or not at all.
+
+Files lie in `<cache>/<model>/<file>`. One that lies there has matched its hash; it appears by a rename, so
+neither a crash nor a second process ever sees half of it. With every file in place nothing here touches the
+network.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from thalweg.models.errors import ModelError
+from thalweg.models.fetch import Progress, fetch
+from thalweg.models.registry import Model, ModelFile, Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A model of the registry and how many of its files are here."""
+
+    model: Model
+    present: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether every file is here."""
+        return self.present == len(self.model.files)
+
+
+class ModelStore:
+    """The models of `registry` under the folder `root`: by default `$THALWEG_CACHE`, or the user's cache folder."""
+
+    def __init__(self, root: Path | None = None, registry: Registry | None = None) -> None:
+        self.root = root or default_root()
+        self.registry = registry or Registry.load()
+
+    def path(self, name: str, file: str | None = None, progress: Progress | None = None) -> Path:
+        """Where a file of a model lies, the first one by default; fetched if it is not here yet.
+
+        Raises ModelError where the model or file is unknown or no source could give it.
+        """
+        model = self.registry[name]
+        wanted = next((f for f in model.files if file in (None, f.name)), None)
+        if wanted is None:
+            raise ModelError(f"model {name} has no file {file!r}; it has {', '.join(f.name for f in model.files)}")
+        target = self.root / name / wanted.name
+        if not target.exists():
+            self._fetch(model, wanted, target, progress or (lambda done, total: None))
+        return target
+
+    def pull(self, name: str, progress: Progress | None = None) -> list[Path]:
+        """Fetch every file of a model that is not here yet."""
+        return [self.path(name, file.name, progress) for file in self.registry[name].files]
+
+    def verify(self, name: str) -> list[str]:
+        """Hash every file of a model again; returns one line for each that is missing or wrong."""
+        wrong = []
+        for file in self.registry[name].files:
+            target = self.root / name / file.name
+            if not target.exists():
+                wrong.append(f"{file.name} is not here: run `thalweg models pull {name}`")
+            elif sha256(target) != file.sha256:
+                wrong.append(f"{target} has changed: delete it and run `thalweg models pull {name}`")
+        return wrong
+
+    def list(self) -> list[Held]:
+        """Every model of the registry."""
+        return [
+            Held(model, sum((self.root / model.name / file.name).exists() for file in model.files))
+            for model in self.registry.models.values()
+        ]
+
+    def _fetch(self, model: Model, file: ModelFile, target: Path, progress: Progress) -> None:
+        part = target.with_name(target.name + ".part")
+        failures = []
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(target.with_name(target.name + ".lock")):
+                if target.exists():
+                    return
+                for source in file.sources:
+                    try:
+                        fetch(source, file, part, progress)
+                    except ModelError as error:
+                        failures.append(str(error))
+                        continue
+                    found = sha256(part)
+                    if found == file.sha256:
+                        part.rename(target)
+                        return
+                    part.unlink()
+                    failures.append(f"{source.kind} {source.where} gave another file: sha256 {found[:12]}…")
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise ModelError(f"cannot write model {model.name} under {self.root}: {error.strerror or error}") from error
+        reasons = "; ".join(failures)
+        raise ModelError(
+            f"no source could give {file.name} of model {model.name} (sha256 {file.sha256[:12]}…): {reasons}. "
+            f"Check the network, or put the file at {target} yourself"
+        )
+
+
+def default_root() -> Path:
+    """`$THALWEG_CACHE`, or `thalweg/models` in the user's cache folder."""
+    given = os.environ.get("THALWEG_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thalweg" / "models"
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Only one process at a time; the kernel lets go of the lock when a process dies."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

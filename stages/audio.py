@@ -1,0 +1,170 @@
+"""Where audio comes from: files and microphones. Both give mono float32 in short units with capture times."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from thalweg.pipeline.duration import MS, Duration
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.payload import AudioChunk
+from thalweg.pipeline.stage import Context
+
+Rate = Annotated[int, Field(ge=8000, le=48000, description="samples per second of what is emitted, Hz")]
+
+
+class AudioError(ThalwegError):
+    """Audio that cannot be read, recorded or written."""
+
+
+class AudioFile:
+    """Reads an audio file, in any format FFmpeg knows, as mono audio.
+
+    At `pace: realtime` units come when a microphone would have given them; at `full` as fast as they are
+    taken. Either way they carry the times they would have been captured at. Memory does not grow with the
+    length of the file.
+    """
+
+    outputs = {"audio": AudioChunk}
+
+    def __init__(
+        self,
+        path: Annotated[Path, Field(description="the file to read")],
+        rate: Rate = 16_000,
+        unit: Annotated[Duration, Field(description="length of one packet")] = 20 * MS,
+        pace: Annotated[
+            Literal["realtime", "full"], Field(description="as a microphone would, or as fast as possible")
+        ] = "realtime",
+    ) -> None:
+        self._path = path
+        self._rate = rate
+        self._samples = max(1, rate * unit // 1_000_000_000)
+        self._realtime = pace == "realtime"
+
+    def open(self, ctx: Context) -> None:
+        """Raises AudioError unless the file is there and begins like audio."""
+        self._units = _decode(self._path, self._rate, self._samples)
+        self._first = next(self._units, None)
+        if self._first is None:
+            raise AudioError(f"{self._path} holds no audio samples")
+
+    async def run(self, ctx: Context) -> None:
+        """Emit the file, unit by unit; what could be decoded of a damaged file is emitted before the error."""
+        start_ns = ctx.now_ns()
+        done = 0
+        units = [self._first]
+        while units:
+            for samples in units:
+                assert samples is not None
+                if self._realtime:
+                    await ctx.sleep_until(start_ns + (done + len(samples)) * 1_000_000_000 // self._rate)
+                time_ns = start_ns + done * 1_000_000_000 // self._rate
+                await ctx.send(AudioChunk(samples=samples, rate=self._rate), time=time_ns)
+                done += len(samples)
+            units = await ctx.compute(_some, self._units, 50)
+
+
+def _some(units: Iterator[NDArray[np.float32]], n: int) -> list[NDArray[np.float32]]:
+    found = []
+    for unit in units:
+        found.append(unit)
+        if len(found) == n:
+            break
+    return found
+
+
+def _decode(path: Path, rate: int, size: int) -> Iterator[NDArray[np.float32]]:
+    """Units of `size` samples, mono float32 at `rate`; the last one may be shorter."""
+    import av
+
+    try:
+        container = av.open(str(path))
+    except FileNotFoundError:
+        raise AudioError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise AudioError(f"{path} is not an audio file: {getattr(error, 'strerror', None) or error}") from None
+    with container:
+        if not container.streams.audio:
+            raise AudioError(f"{path} has no audio stream")
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+        held = np.zeros(0, np.float32)
+        try:
+            for frame in container.decode(audio=0):
+                parts = [held, *(f.to_ndarray()[0] for f in resampler.resample(frame))]
+                held = np.concatenate(parts)
+                for start in range(0, len(held) - size + 1, size):
+                    yield held[start : start + size]
+                held = held[len(held) // size * size :]
+            tail = [held, *(f.to_ndarray()[0] for f in resampler.resample(None))]
+            held = np.concatenate(tail)
+            for start in range(0, len(held), size):
+                yield held[start : start + size]
+        except (OSError, ValueError) as error:
+            raise AudioError(f"{path} is damaged: {getattr(error, 'strerror', None) or error}") from None
+
+
+class Microphone:
+    """Records from a sound card until the pipeline is stopped.
+
+    If the pipeline cannot keep up for a second, audio is lost; how much is reported, never hidden.
+    """
+
+    outputs = {"audio": AudioChunk}
+
+    def __init__(
+        self,
+        device: Annotated[str | None, Field(description="name or part of it; the system's default if left out")] = None,
+        rate: Rate = 16_000,
+        unit: Annotated[Duration, Field(description="length of one packet")] = 20 * MS,
+    ) -> None:
+        self._device = device
+        self._rate = rate
+        self._samples = max(1, rate * unit // 1_000_000_000)
+
+    async def run(self, ctx: Context) -> None:
+        """Record. Raises AudioError where there is nothing to record with."""
+        try:
+            import sounddevice
+        except (ImportError, OSError) as error:
+            raise AudioError(
+                f"no microphone: {error}. Install it: pip install 'thalweg[microphone]', and the system's PortAudio"
+            ) from None
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[tuple[int, NDArray[np.float32]]] = asyncio.Queue(maxsize=50)
+        lost = 0
+
+        def put(time_ns: int, samples: NDArray[np.float32]) -> None:
+            nonlocal lost
+            if queue.full():
+                lost += 1
+            else:
+                queue.put_nowait((time_ns, samples))
+
+        def recorded(data: NDArray[np.float32], frames: int, _time: Any, _status: Any) -> None:  # Any: C structures
+            time_ns = ctx.now_ns() - frames * 1_000_000_000 // self._rate
+            loop.call_soon_threadsafe(put, time_ns, data[:, 0].copy())
+
+        try:
+            stream = sounddevice.InputStream(
+                samplerate=self._rate,
+                blocksize=self._samples,
+                device=self._device,
+                channels=1,
+                dtype="float32",
+                callback=recorded,
+            )
+        except (sounddevice.PortAudioError, ValueError) as error:
+            raise AudioError(f"cannot record from {self._device or 'the default device'}: {error}") from None
+        with stream:
+            while True:
+                time_ns, samples = await queue.get()
+                await ctx.send(AudioChunk(samples=samples, rate=self._rate), time=time_ns)
+                if lost:
+                    ctx.report(f"{lost} units of audio were lost: the pipeline did not keep up")
+                    lost = 0

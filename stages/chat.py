@@ -1,0 +1,192 @@
+"""Asking a language model, embedded or behind any OpenAI-compatible address.
+
+While somebody still speaks, the stable part of what was recognised so far is already given to an embedded
+model, so that at the end of the turn only the last words are left to read before the first token comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from thalweg.models.llama import LlamaServer
+from thalweg.models.store import ModelStore
+from thalweg.pipeline.duration import MS, Duration, format_duration
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.payload import Token, Transcript
+from thalweg.pipeline.stage import Context
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+_PREFILL_S = 1.0
+
+
+class LanguageModelError(ThalwegError):
+    """A language model that refused, hung, broke off or answered something that is not an answer."""
+
+
+class Chat:
+    """Answers what was said, token by token, remembering the conversation.
+
+    Without `url` the model runs in this process. A turn that is interrupted stops at once; what had been said
+    of the answer stays in the conversation. Fails a turn, and only that, where the model does not answer.
+    """
+
+    inputs = {"transcript": Transcript}
+    outputs = {"token": Token}
+
+    def __init__(
+        self,
+        model: Annotated[str, Field(description="name in the model store, or at `url`")] = "smollm2-135m-instruct",
+        url: Annotated[str | None, Field(description="base address of an OpenAI-compatible server, …/v1")] = None,
+        api_key_env: Annotated[
+            str, Field(description="environment variable that holds the key for `url`")
+        ] = "OPENAI_API_KEY",
+        system: Annotated[
+            str, Field(description="what the model is told before the conversation")
+        ] = "You are a helpful voice assistant. Answer in one or two short, plain sentences.",
+        max_tokens: Annotated[int, Field(ge=1, description="longest reply, tokens")] = 96,
+        temperature: Annotated[float, Field(ge=0, le=2, description="0 is always the most likely token")] = 0.0,
+        history: Annotated[int, Field(ge=0, description="earlier turns the model is reminded of")] = 4,
+        timeout: Annotated[Duration, Field(description="longest wait for the first and each further token")] = (
+            10_000 * MS
+        ),
+        prefill: Annotated[
+            bool | None, Field(description="read along while somebody speaks; if left out: when embedded")
+        ] = None,
+    ) -> None:
+        self._model = model
+        self._url = url
+        self._key_env = api_key_env
+        self._system = {"role": "system", "content": system}
+        self._max_tokens = max_tokens
+        self._temperature = temperature
+        self._timeout_ns = timeout
+        self._prefill = url is None if prefill is None else prefill
+        self._past: deque[dict[str, str]] = deque(maxlen=2 * history)
+        self._read = ""
+        self._server: LlamaServer | None = None
+        self._client: AsyncOpenAI | None = None
+
+    async def open(self, ctx: Context) -> None:
+        """Load the model where it is embedded; otherwise nothing is asked before the first turn."""
+        if self._url is None:
+            path = await ctx.compute(lambda: ModelStore().path(self._model))
+            self._server = await ctx.compute(LlamaServer, path)
+            self._url = self._server.url
+        self._client = await ctx.compute(self._connect, self._url)
+        if self._prefill:
+            await self._read_along("")
+
+    async def close(self) -> None:
+        """Hang up, and free the embedded model."""
+        if self._client is not None:
+            await self._client.close()
+        if self._server is not None:
+            self._server.close()
+
+    async def process(self, packet: Packet, ctx: Context) -> None:
+        """Answer a final transcript; read along with a partial one."""
+        transcript = packet.payload
+        assert isinstance(transcript, Transcript)
+        if not transcript.final:
+            stable = transcript.text[: transcript.stable_chars]
+            if self._prefill and len(stable) > len(self._read):
+                self._read = stable
+                await self._read_along(stable)
+            return
+        self._read = ""
+        if not transcript.text.strip():
+            ctx.emit(Token(text="", last=True))
+            return
+        await self._answer(transcript.text, ctx)
+
+    async def _answer(self, question: str, ctx: Context) -> None:
+        said = ""
+        asked = {"role": "user", "content": question}
+        try:
+            async with asyncio.timeout(None) as patience, aclosing(self._tokens(asked)) as tokens:
+                wait_s = self._timeout_ns / 1e9
+                loop = asyncio.get_running_loop()
+                patience.reschedule(loop.time() + wait_s)
+                async for text in tokens:
+                    patience.reschedule(loop.time() + wait_s)
+                    said += text
+                    ctx.emit(Token(text=text))
+        except TimeoutError:
+            raise LanguageModelError(
+                f"{self._where} was silent for {format_duration(self._timeout_ns)}"
+                f"{' in the middle of its answer' if said else ''}: raise `timeout` or look at the server"
+            ) from None
+        finally:
+            if said:
+                self._past.extend([asked, {"role": "assistant", "content": said}])
+        if not said:
+            raise LanguageModelError(f"{self._where} gave an empty answer")
+        ctx.emit(Token(text="", last=True))
+
+    async def _tokens(self, asked: dict[str, str]) -> Any:  # Any: an async generator of str
+        import openai
+
+        finished = False
+        try:
+            async with await self._request(asked, self._max_tokens) as stream:
+                async for chunk in stream:
+                    for choice in getattr(chunk, "choices", None) or ():
+                        if choice.delta.content:
+                            yield choice.delta.content
+                        finished = finished or choice.finish_reason is not None
+        except openai.APIStatusError as error:
+            said = " ".join(str(error.message).split())[:200]
+            raise LanguageModelError(f"{self._where} refused with status {error.status_code}: {said}") from None
+        except openai.APITimeoutError:
+            raise TimeoutError from None
+        except openai.APIConnectionError as error:
+            reason = error.__cause__ or error
+            raise LanguageModelError(f"{self._where} cannot be reached: {reason}. Is the server running?") from None
+        except (openai.APIError, ValueError) as error:
+            raise LanguageModelError(f"{self._where} sent something that is not an answer: {error}") from None
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] not in ("httpx", "httpcore"):
+                raise
+            raise LanguageModelError(f"{self._where} broke off: {error}") from None
+        if not finished:
+            raise LanguageModelError(f"{self._where} broke off in the middle of its answer")
+
+    async def _read_along(self, text: str) -> None:
+        """Let the model read the conversation so far. Costs one token; a failure shows when it is really asked."""
+        import openai
+
+        try:
+            async with asyncio.timeout(_PREFILL_S):
+                async with await self._request({"role": "user", "content": text}, 1) as stream:
+                    async for _ in stream:
+                        pass
+        except (openai.APIError, TimeoutError):
+            return
+
+    async def _request(self, asked: dict[str, str], max_tokens: int) -> Any:  # Any: openai's generic stream
+        assert self._client is not None
+        messages: Any = [self._system, *self._past, asked]
+        return await self._client.chat.completions.create(
+            model=self._model, messages=messages, max_tokens=max_tokens, temperature=self._temperature, stream=True
+        )
+
+    def _connect(self, url: str) -> AsyncOpenAI:
+        try:
+            from openai import AsyncOpenAI
+        except ImportError:
+            raise LanguageModelError("the client is missing: pip install 'thalweg[language]'") from None
+        key = os.environ.get(self._key_env) or "none"
+        return AsyncOpenAI(base_url=url, api_key=key, max_retries=0, timeout=self._timeout_ns / 1e9)
+
+    @property
+    def _where(self) -> str:
+        return f"the language model at {self._url}"

@@ -1,0 +1,99 @@
+"""From speech to text, while it is spoken."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from thalweg.models.sphinx import SphinxRecogniser
+from thalweg.pipeline.duration import MS, Duration
+from thalweg.pipeline.packet import AMBIENT, Packet
+from thalweg.pipeline.payload import Speech, SpeechEvent, Transcript, Word
+from thalweg.pipeline.stage import Context
+
+
+class StablePrefix:
+    """How much of a growing transcript has stood still: the words that the last `rounds` guesses agree on."""
+
+    def __init__(self, rounds: int = 3) -> None:
+        self._rounds = rounds
+        self._guesses: list[list[str]] = []
+
+    def update(self, text: str) -> int:
+        """Take the newest guess; returns how many leading characters of it are stable."""
+        self._guesses = [*self._guesses[-self._rounds + 1 :], text.split(" ")]
+        if len(self._guesses) < self._rounds:
+            return 0
+        agreed = 0
+        for words in zip(*self._guesses, strict=False):
+            if len(set(words)) > 1:
+                break
+            agreed += 1
+        return min(len(text), len(" ".join(self._guesses[-1][:agreed])))
+
+
+class PocketSphinx:
+    """Recognises English speech with CMU PocketSphinx: small and light, at home in short plain sentences.
+
+    Emits a partial transcript whenever its guess has changed, at most every `interval`, and a final one at the
+    end of the turn.
+    """
+
+    inputs = {"speech": Speech}
+    outputs = {"transcript": Transcript}
+    blocking = True
+
+    def __init__(self, interval: Annotated[Duration, Field(description="time between two guesses")] = 100 * MS) -> None:
+        self._interval_ns = interval
+        self._recogniser: SphinxRecogniser | None = None
+        self._epoch = AMBIENT
+        self._start_ns = 0
+        self._last_ns = 0
+        self._partial = ""
+        self._stable = StablePrefix()
+
+    def open(self, ctx: Context) -> None:
+        """Load the recogniser."""
+        self._recogniser = SphinxRecogniser()
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Take a piece of speech."""
+        speech = packet.payload
+        assert isinstance(speech, Speech) and self._recogniser is not None
+        if packet.epoch != self._epoch:
+            if self._epoch != AMBIENT:
+                self._recogniser.finish()
+            self._epoch = packet.epoch
+            self._start_ns = self._last_ns = packet.time
+            self._partial = ""
+            self._stable = StablePrefix()
+            self._recogniser.start()
+        self._recogniser.feed(speech.audio.samples)
+        if speech.event is SpeechEvent.END:
+            text, words = self._recogniser.finish()
+            self._epoch = AMBIENT
+            ctx.emit(
+                Transcript(
+                    text=text,
+                    final=True,
+                    stable_chars=len(text),
+                    words=tuple(
+                        Word(
+                            text=word.text,
+                            start_ns=self._start_ns + round(word.start_s * 1e9),
+                            end_ns=self._start_ns + round(word.end_s * 1e9),
+                            confidence=word.confidence,
+                        )
+                        for word in words
+                    ),
+                    speech_end_ns=speech.speech_end_ns,
+                )
+            )
+        elif packet.time - self._last_ns >= self._interval_ns:
+            self._last_ns = packet.time
+            text = self._recogniser.partial()
+            stable = self._stable.update(text)
+            if text and text != self._partial:
+                self._partial = text
+                ctx.emit(Transcript(text=text, final=False, stable_chars=stable))

@@ -1,0 +1,85 @@
+"""From tokens to pieces that can be spoken, the first one as early as it sounds natural."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import Field
+
+from thalweg.pipeline.packet import AMBIENT, Packet
+from thalweg.pipeline.payload import Sentence, Token
+from thalweg.pipeline.signal import Failure, Signal
+from thalweg.pipeline.stage import Context
+
+_ABBREVIATIONS = {"mr.", "mrs.", "ms.", "dr.", "st.", "vs.", "e.g.", "i.e.", "etc.", "no.", "prof.", "approx."}
+_SENTENCE_END = re.compile(r"(\S*[.!?…]+[\"')\]]*)(?=\s)|\n")
+_CLAUSE_END = re.compile(r"\S*[,;:–—](?=\s)")
+
+
+class Sentences:
+    """Cuts a reply at the ends of sentences, and its first piece already at a comma.
+
+    A piece that grows past `longest` characters without any of these is cut at a space, so that speech never
+    waits for a model that knows no full stop.
+    """
+
+    inputs = {"token": Token}
+    outputs = {"sentence": Sentence}
+
+    def __init__(
+        self,
+        first_words: Annotated[int, Field(ge=1, description="fewest words of a first piece cut at a comma")] = 3,
+        longest: Annotated[int, Field(ge=20, description="a piece is cut after this many characters")] = 200,
+    ) -> None:
+        self._first_words = first_words
+        self._longest = longest
+        self._epoch = AMBIENT
+        self._text = ""
+        self._first = True
+
+    def on_signal(self, signal: Signal, ctx: Context) -> None:
+        """Let go of a reply that will not end."""
+        if isinstance(signal, Failure) and signal.epoch == self._epoch:
+            self._text = ""
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Add a token; emit what it completes."""
+        token = packet.payload
+        assert isinstance(token, Token)
+        if packet.epoch != self._epoch:
+            self._epoch = packet.epoch
+            self._text = ""
+            self._first = True
+        self._text += token.text
+        while (cut := self._cut()) > 0:
+            self._emit(self._text[:cut], ctx)
+            self._text = self._text[cut:]
+        if token.last:
+            self._emit(self._text, ctx, last=True)
+            self._text = ""
+            self._first = True
+
+    def _cut(self) -> int:
+        """How many leading characters make a piece; 0 if none yet."""
+        for match in _SENTENCE_END.finditer(self._text):
+            word = match[0].lower()
+            if word not in _ABBREVIATIONS and self._text[: match.end()].strip() and not _is_list_number(word):
+                return match.end()
+        if self._first:
+            for match in _CLAUSE_END.finditer(self._text):
+                if len(self._text[: match.end()].split()) >= self._first_words:
+                    return match.end()
+        if len(self._text) > self._longest:
+            return max(self._text.rfind(" ", 0, self._longest), 0) or self._longest
+        return 0
+
+    def _emit(self, text: str, ctx: Context, last: bool = False) -> None:
+        text = " ".join(text.split())
+        if text or last:
+            ctx.emit(Sentence(text=text, last=last))
+            self._first = False
+
+
+def _is_list_number(word: str) -> bool:
+    return word[:-1].isdigit() and len(word) <= 3

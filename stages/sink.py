@@ -1,0 +1,213 @@
+"""Where a pipeline ends: files and the terminal. Files appear whole, at the end, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import wave
+from enum import Enum
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.payload import AudioChunk, Payload, Token, Transcript
+from thalweg.pipeline.stage import Context, Port
+
+
+class SinkError(ThalwegError):
+    """An output that cannot be written."""
+
+
+class _WholeFile:
+    """A file that is written beside its place and put there by `keep`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            self.file: IO[bytes] = self._part.open("wb")
+        except OSError as error:
+            raise SinkError(f"cannot write {path}: {error.strerror}") from None
+
+    def keep(self) -> None:
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+        self._part.replace(self.path)
+
+    def discard(self) -> None:
+        """Leave nothing behind, if it was not kept. Idempotent."""
+        with contextlib.suppress(OSError):  # what could not be flushed is thrown away anyway
+            self.file.close()
+        self._part.unlink(missing_ok=True)
+
+
+class AudioSink:
+    """Writes speech to a 16-bit WAV file: everything it is given, one after the other.
+
+    The file is there once the stream has ended; if anything could not be written, it is not there at all.
+    """
+
+    inputs = {"audio": AudioChunk}
+    blocking = True
+
+    def __init__(self, path: Annotated[Path, Field(description="the WAV file to write")]) -> None:
+        self._path = path
+        self._whole: _WholeFile | None = None
+        self._wave: wave.Wave_write | None = None
+        self._rate = 0
+        self._broken = False
+
+    def open(self, ctx: Context) -> None:
+        """Raises SinkError where the file cannot be written."""
+        self._whole = _WholeFile(self._path)
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Append a chunk."""
+        audio = packet.payload
+        assert isinstance(audio, AudioChunk) and self._whole is not None
+        if self._broken:
+            return
+        if self._wave is None:
+            self._start(audio)
+        if audio.rate != self._rate:
+            raise SinkError(f"{self._path} is written at {self._rate} Hz, got a chunk at {audio.rate} Hz")
+        pcm = np.clip(audio.samples * 32767.0, -32768, 32767).astype("<i2")
+        assert self._wave is not None
+        try:
+            self._wave.writeframesraw(pcm.tobytes())
+        except OSError as error:
+            self._broken = True
+            raise SinkError(f"cannot write {self._path}: {error.strerror}; it is left out") from None
+
+    def finish(self, ctx: Context) -> None:
+        """Put the file in its place."""
+        assert self._whole is not None
+        if self._broken:
+            return
+        if self._wave is None:
+            self._start(AudioChunk(samples=np.zeros(0, np.float32), rate=16_000))
+        assert self._wave is not None
+        try:
+            self._wave.close()
+            self._whole.keep()
+        except OSError as error:
+            raise SinkError(f"cannot write {self._path}: {error.strerror}; it is left out") from None
+
+    def close(self) -> None:
+        """Remove what was not finished."""
+        if self._whole is not None:
+            self._whole.discard()
+
+    def _start(self, audio: AudioChunk) -> None:
+        assert self._whole is not None
+        self._rate = audio.rate
+        self._wave = wave.open(self._whole.file, "wb")
+        self._wave.setnchannels(1 if audio.samples.ndim == 1 else audio.samples.shape[1])
+        self._wave.setsampwidth(2)
+        self._wave.setframerate(audio.rate)
+
+
+class Console:
+    """Prints the conversation as it forms: what is understood so far, and the answer token by token.
+
+    In a terminal a partial transcript is rewritten in place; elsewhere each one is a line.
+    """
+
+    inputs = {"transcript": Port(Transcript, required=False), "token": Port(Token, required=False)}
+
+    def __init__(self, partials: Annotated[bool, Field(description="print partial transcripts too")] = True) -> None:
+        self._partials = partials
+        self._tty = sys.stdout.isatty()
+        self._answering = False
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Print one transcript or token."""
+        payload = packet.payload
+        if isinstance(payload, Token):
+            self._token(payload)
+        elif isinstance(payload, Transcript) and payload.final:
+            self._line(f"you       {payload.text}", overwrite=True)
+        elif isinstance(payload, Transcript) and self._partials:
+            self._line(f"  hearing {payload.text} …", overwrite=True, end="" if self._tty else "\n")
+
+    def _token(self, token: Token) -> None:
+        if token.text and not self._answering:
+            self._answering = True
+            print("thalweg   ", end="")
+        print(token.text, end="", flush=True)
+        if token.last and self._answering:
+            print(flush=True)
+            self._answering = False
+
+    def _line(self, text: str, overwrite: bool, end: str = "\n") -> None:
+        if self._answering:
+            self._answering = False
+            print()
+        print(f"\r\x1b[K{text}" if self._tty and overwrite else text, end=end, flush=True)
+
+
+class JsonLines:
+    """Writes one JSON object per packet: its place in the stream and its payload; arrays as shape and type only."""
+
+    inputs = {"any": Port(Payload, many=True)}
+
+    def __init__(
+        self, path: Annotated[Path | None, Field(description="file to write; standard output if left out")] = None
+    ) -> None:
+        self._path = path
+        self._whole: _WholeFile | None = None
+
+    def open(self, ctx: Context) -> None:
+        """Raises SinkError where the file cannot be written."""
+        if self._path is not None:
+            self._whole = _WholeFile(self._path)
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Write one line."""
+        record = {
+            "stream": packet.stream,
+            "seq": packet.seq,
+            "time_ms": packet.time / 1e6,
+            "epoch": packet.epoch,
+            "type": type(packet.payload).__name__,
+            **_plain(packet.payload),
+        }
+        line = json.dumps(record, ensure_ascii=False)
+        if self._whole is None:
+            print(line, flush=True)
+            return
+        try:
+            self._whole.file.write(line.encode() + b"\n")
+        except OSError as error:
+            raise SinkError(f"cannot write {self._path}: {error.strerror}") from None
+
+    def finish(self, ctx: Context) -> None:
+        """Put the file in its place."""
+        if self._whole is not None:
+            try:
+                self._whole.keep()
+            except OSError as error:
+                raise SinkError(f"cannot write {self._path}: {error.strerror}; it is left out") from None
+
+    def close(self) -> None:
+        """Remove what was not finished."""
+        if self._whole is not None:
+            self._whole.discard()
+
+
+def _plain(value: Any) -> Any:  # Any: JSON
+    if isinstance(value, np.ndarray):
+        return {"shape": list(value.shape), "dtype": str(value.dtype)}
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value.value if isinstance(value, Enum) else value

@@ -1,0 +1,61 @@
+"""From text to speech."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from thalweg.models.piper import PiperVoice
+from thalweg.models.store import ModelStore
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.payload import AudioChunk, Sentence
+from thalweg.pipeline.stage import Context
+
+
+class SpeechSynthesisError(ThalwegError):
+    """Speech that cannot be made."""
+
+
+class Piper:
+    """Speaks sentences with a Piper voice, each as soon as it is there."""
+
+    inputs = {"sentence": Sentence}
+    outputs = {"audio": AudioChunk}
+    blocking = True
+
+    def __init__(self, voice: Annotated[str, Field(description="name in the model store")] = "piper-en-us-joe") -> None:
+        self._name = voice
+        self._voice: PiperVoice | None = None
+
+    def open(self, ctx: Context) -> None:
+        """Load the voice, fetching it where needed, and let it say something once: the first time is the slowest."""
+        store = ModelStore()
+        files = store.pull(self._name)
+        config = next((file for file in files if file.suffix == ".json"), None)
+        model = next((file for file in files if file.suffix == ".onnx"), None)
+        if model is None or config is None:
+            raise SpeechSynthesisError(
+                f"model {self._name} is no Piper voice: it needs an .onnx and an .onnx.json file"
+            )
+        try:
+            self._voice = PiperVoice(model, config)
+        except ImportError:
+            raise SpeechSynthesisError(
+                "the package piper-tts is missing: pip install 'thalweg[piper]' (its licence is GPL-3.0-or-later)"
+            ) from None
+        for _ in self._voice.speak("Ready."):
+            pass
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Speak one sentence, unless an interrupt comes in between."""
+        sentence = packet.payload
+        assert isinstance(sentence, Sentence) and self._voice is not None
+        if not sentence.text:
+            return
+        for samples in self._voice.speak(sentence.text):
+            if ctx.stale:
+                return
+            ctx.emit(AudioChunk(samples=np.clip(samples, -1.0, 1.0), rate=self._voice.rate))
