@@ -167,6 +167,7 @@ class Worker:
         self.turns = TurnRecorder()
         self.problems: list[Problem] = []
         self.problem_count = 0
+        self.on_problem: Callable[[Problem], None] | None = None
         self.hurried = False
         self.stopped = False
         self.started_ns = 0
@@ -272,10 +273,11 @@ class Worker:
         """Count a problem and tell everybody downstream that its turn will not end."""
         epoch = AMBIENT if packet is None else packet.epoch
         self.problem_count += 1
+        problem = Problem(stage=actor.name, message=message, epoch=epoch, time_ns=self.clock.now_ns(), cause=cause)
         if len(self.problems) < KEPT_PROBLEMS:
-            self.problems.append(
-                Problem(stage=actor.name, message=message, epoch=epoch, time_ns=self.clock.now_ns(), cause=cause)
-            )
+            self.problems.append(problem)
+            if self.on_problem is not None:
+                self.on_problem(problem)
         if epoch != AMBIENT:
             self.turns.fail(epoch, f"{actor.name}: {message}")
             self.spread(actor, Failure(origin=actor.name, epoch=epoch, message=message), Direction.DOWN)
@@ -482,6 +484,6 @@ class Worker:
 def describe_error(error: BaseException) -> str:
     """An exception in one line for people: our own speak for themselves, others are named."""
     text = " ".join(str(error).split())
-    if isinstance(error, ThalwegError | OSError):
+    if isinstance(error, OSError) or type(error).__module__.startswith("thalweg."):
         return text or type(error).__name__
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from pathlib import Path
 from thalweg.models.errors import ModelError
 from thalweg.models.fetch import Progress, fetch
 from thalweg.models.registry import Model, ModelFile, Registry
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class ModelStore:
             with _locked(target.with_name(target.name + ".lock")):
                 if target.exists():
                     return
+                log.info("fetching %s of model %s, %.0f MB", file.name, model.name, file.size / 1e6)
                 for source in file.sources:
                     try:
                         fetch(source, file, part, progress)

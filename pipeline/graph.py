@@ -168,9 +168,9 @@ class Graph:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """`"; did you mean 'camera'?"`, or nothing where no valid name is near."""
+    """`" (did you mean 'camera'?)"`, or nothing where no valid name is near."""
     close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _default_priority(carried: type[Payload]) -> Priority:

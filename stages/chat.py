@@ -35,7 +35,7 @@ class LanguageModelError(ThalwegError):
 class Chat:
     """Answers what was said, token by token, remembering the conversation.
 
-    Without `url` the model runs in this process. A turn that is interrupted stops at once; what had been said
+    With an empty `url` the model runs in this process. A turn that is interrupted stops at once; what had been said
     of the answer stays in the conversation. Fails a turn, and only that, where the model does not answer.
     """
 
@@ -45,7 +45,9 @@ class Chat:
     def __init__(
         self,
         model: Annotated[str, Field(description="name in the model store, or at `url`")] = "smollm2-135m-instruct",
-        url: Annotated[str | None, Field(description="base address of an OpenAI-compatible server, …/v1")] = None,
+        url: Annotated[
+            str, Field(description="base address of an OpenAI-compatible server, …/v1; empty: embedded")
+        ] = "",
         api_key_env: Annotated[
             str, Field(description="environment variable that holds the key for `url`")
         ] = "OPENAI_API_KEY",
@@ -69,7 +71,7 @@ class Chat:
         self._max_tokens = max_tokens
         self._temperature = temperature
         self._timeout_ns = timeout
-        self._prefill = url is None if prefill is None else prefill
+        self._prefill = not url if prefill is None else prefill
         self._past: deque[dict[str, str]] = deque(maxlen=2 * history)
         self._read = ""
         self._server: LlamaServer | None = None
@@ -77,7 +79,7 @@ class Chat:
 
     async def open(self, ctx: Context) -> None:
         """Load the model where it is embedded; otherwise nothing is asked before the first turn."""
-        if self._url is None:
+        if not self._url:
             path = await ctx.compute(lambda: ModelStore().path(self._model))
             self._server = await ctx.compute(LlamaServer, path)
             self._url = self._server.url

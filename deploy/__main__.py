@@ -1,0 +1,233 @@
+"""The command line, `thalweg`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from thalweg import __version__
+from thalweg.models.errors import ModelError
+from thalweg.pipeline.errors import ThalwegError
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+@click.option("--debug", is_flag=True, help="Show tracebacks and more of what goes on.")
+def cli(debug: bool) -> None:
+    """Streaming multimodal pipelines, from sensor to language model.
+
+    \b
+    A first run:      thalweg run voice_turn.yaml --set input=question.wav --set output=answer.wav
+    What may be used: thalweg stages, thalweg models list, thalweg doctor
+    Your own:         thalweg new pipeline NAME, thalweg new stage NAME
+    """
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("thalweg").setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def settings_of(pairs: tuple[str, ...]) -> dict[str, str]:
+    """`("a=1", "b=x")` → `{"a": "1", "b": "x"}`."""
+    settings = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{pair!r}, expected name=value", param_hint="--set")
+        settings[name] = value
+    return settings
+
+
+_SET = click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Value of a variable of the file.")
+
+
+@cli.command()
+@click.argument("file", type=_FILE)
+@_SET
+@click.option("--report", type=_FILE, help="Write turns, stages, channels and errors as JSON.")
+@click.option("--trace", type=_FILE, help="Write a trace for ui.perfetto.dev.")
+@click.option("--timeline", type=_FILE, help="Draw who worked when (PNG, SVG or PDF).")
+@click.option("--live/--no-live", default=None, help="Table of rates and queues while it runs.")
+@click.option("-q", "--quiet", is_flag=True, help="Only what the pipeline itself prints, and errors.")
+def run(file: Path, pairs: tuple[str, ...], report: Any, trace: Any, timeline: Any, live: Any, quiet: bool) -> None:
+    """Run a pipeline file to its end, or until Ctrl-C.
+
+    Ends with 0, with 1 if anything went wrong on the way, 2 if it could not start, 130 after Ctrl-C.
+    """
+    from thalweg.deploy.run import Outputs, run_file
+
+    outputs = Outputs(report=report, trace=trace, timeline=timeline)
+    sys.exit(run_file(file, settings_of(pairs), outputs, live=live, quiet=quiet))
+
+
+@cli.command()
+@click.argument("file", type=_FILE)
+@_SET
+def validate(file: Path, pairs: tuple[str, ...]) -> None:
+    """Check a pipeline file without running anything."""
+    from thalweg.deploy.run import read_spec
+
+    spec = read_spec(file, settings_of(pairs))
+    click.echo(f"{file}: {len(spec.graph.stages)} stages, {len(spec.graph.connections)} connections, all well")
+
+
+@cli.command()
+@click.argument("file", type=_FILE)
+@_SET
+@click.option("--format", "form", type=click.Choice(["mermaid", "svg"]), default="mermaid", show_default=True)
+@click.option("-o", "--output", type=_FILE, help="Write to a file instead of printing.")
+def graph(file: Path, pairs: tuple[str, ...], form: str, output: Path | None) -> None:
+    """Draw a pipeline file as Mermaid text or an SVG picture."""
+    from thalweg.deploy.picture import mermaid, svg
+    from thalweg.deploy.report import write_whole
+    from thalweg.deploy.run import read_spec
+
+    drawn = (mermaid if form == "mermaid" else svg)(read_spec(file, settings_of(pairs)).graph)
+    if output is None:
+        click.echo(drawn, nl=False)
+    else:
+        write_whole(output, drawn)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of pipeline files, for editors that complete and check YAML."""
+    from thalweg.deploy.schema import pipeline_schema
+
+    click.echo(json.dumps(pipeline_schema(), indent=2))
+
+
+@cli.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def stages(name: str | None, as_json: bool) -> None:
+    """List every stage, or show the ports and parameters of one."""
+    from thalweg.deploy.reference import print_stages
+
+    print_stages(name, as_json)
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, type=_FILE)
+@click.option("--engine", default="pocketsphinx", show_default=True, help="The recogniser: stage speech.ENGINE.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per transcript.")
+def transcribe(files: tuple[Path, ...], engine: str, as_json: bool) -> None:
+    """Write down what is said in audio files: partial and final transcripts with their times."""
+    from thalweg.deploy.transcribe import transcribe_files
+
+    sys.exit(transcribe_files(files, engine, as_json))
+
+
+@cli.group()
+def models() -> None:
+    """The models Thalweg can fetch, and those that are here."""
+
+
+@models.command("list")
+def models_list() -> None:
+    """List every model with its licence, size and whether it is here."""
+    from thalweg.deploy.modelcommands import list_models
+
+    list_models()
+
+
+@models.command("pull")
+@click.argument("names", nargs=-1)
+def models_pull(names: tuple[str, ...]) -> None:
+    """Fetch models, all of them by default, and check them."""
+    from thalweg.deploy.modelcommands import pull_models
+
+    pull_models(names)
+
+
+@models.command("path")
+@click.argument("name")
+def models_path(name: str) -> None:
+    """Print where the files of a model lie, fetching them if need be."""
+    from thalweg.models import ModelStore
+
+    for path in ModelStore().pull(name):
+        click.echo(path)
+
+
+@models.command("verify")
+@click.argument("names", nargs=-1)
+def models_verify(names: tuple[str, ...]) -> None:
+    """Hash the files that are here again and compare."""
+    from thalweg.deploy.modelcommands import verify_models
+
+    sys.exit(verify_models(names))
+
+
+@cli.command()
+def doctor() -> None:
+    """Show what is installed, what is missing and the command that adds it."""
+    from thalweg.deploy.doctor import examine
+
+    sys.exit(examine())
+
+
+@cli.group()
+def new() -> None:
+    """Write a working start of your own: code, and a test that passes."""
+
+
+@new.command("stage")
+@click.argument("name")
+def new_stage(name: str) -> None:
+    """Write NAME.py with a stage and test_NAME.py with its test."""
+    from thalweg.deploy.scaffold import write_stage
+
+    write_stage(name, Path.cwd())
+
+
+@new.command("pipeline")
+@click.argument("name")
+def new_pipeline(name: str) -> None:
+    """Write NAME.yaml, a pipeline that runs, and test_NAME.py."""
+    from thalweg.deploy.scaffold import write_pipeline
+
+    write_pipeline(name, Path.cwd())
+
+
+@cli.command()
+@click.argument("name", type=click.Choice(["inprocess", "freshness", "turn"]))
+@click.option("--json", "json_path", type=_FILE, help="Write the rows as JSON.")
+@click.option("--quick", is_flag=True, help="Fewer repetitions: to see that it works, not to quote.")
+def bench(name: str, json_path: Path | None, quick: bool) -> None:
+    """Measure, next to other systems where they are installed (`make bench-peers`).
+
+    \b
+    inprocess  cost per stage hop in one process, and how much a flood gets through
+    freshness  age of camera frames at a consumer that is three times too slow
+    turn       end of speech to first partial, final, first token and first audio
+    """
+    from thalweg.deploy.bench import run_bench
+
+    run_bench(name, json_path, quick)
+
+
+def main() -> None:
+    """Entry point: errors meant for people are printed as such, without a traceback unless `--debug`."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (ThalwegError, ModelError) as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        click.echo(f"thalweg: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""What a run comes down to: the numbers of `report.json`, and the same as a table for people."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from thalweg.deploy.worker import Worker
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.turn import MILESTONES, Turn
+
+
+class OutputError(ThalwegError):
+    """A file that was asked for and cannot be written."""
+
+
+def build_report(worker: Worker, name: str, latency_budget_ns: int | None = None) -> dict[str, Any]:
+    """Everything that was measured, in ms from the start of the run or as the key says; JSON types only."""
+    ran_ns = max(1, worker.ended_ns - worker.started_ns)
+    turns = [_turn(turn, worker.started_ns) for turn in worker.turns.turns.values()]
+    budget_ms = None if latency_budget_ns is None else latency_budget_ns / 1e6
+    over = [t for t in turns if budget_ms is not None and (t["first_audio_ms"] or 0) > budget_ms]
+    return {
+        "pipeline": name,
+        "duration_ms": _ms(ran_ns),
+        "stopped": worker.stopped,
+        "latency_budget_ms": budget_ms,
+        "turns_over_budget": len(over),
+        "turns": turns,
+        "stages": {
+            actor.name: {
+                "units": actor.units,
+                "p50_ms": _ms(actor.work.quantile(0.5)),
+                "p95_ms": _ms(actor.work.quantile(0.95)),
+                "p99_ms": _ms(actor.work.quantile(0.99)),
+                "busy": round(actor.work.total_ns / ran_ns, 4),
+            }
+            for actor in worker.actors.values()
+        },
+        "channels": {
+            edge.name: {
+                "capacity": edge.channel.capacity,
+                "policy": edge.channel.policy.value,
+                "pushed": edge.channel.stats.pushed,
+                "popped": edge.channel.stats.popped,
+                "max_depth": edge.channel.stats.max_depth,
+                "age_p50_ms": _ms(edge.age.quantile(0.5)),
+                "age_p99_ms": _ms(edge.age.quantile(0.99)),
+                "drops": {drop.value: n for drop, n in edge.channel.stats.drops.items() if n},
+            }
+            for edge in worker.edges
+        },
+        "errors": [
+            {
+                "stage": problem.stage,
+                "message": problem.message,
+                "turn": problem.epoch or None,
+                "time_ms": _ms(problem.time_ns - worker.started_ns),
+            }
+            for problem in worker.problems
+        ],
+        "error_count": worker.problem_count,
+    }
+
+
+def _turn(turn: Turn, start_ns: int) -> dict[str, Any]:
+    ended = turn.speech_end_ns
+    latencies = {f"{m}_ms": None if turn.latency_ns(m) is None else _ms(turn.latency_ns(m) or 0) for m in MILESTONES}
+    return {
+        "turn": turn.epoch,
+        "transcript": turn.transcript,
+        "reply": turn.reply,
+        "speech_start_ms": _ms(turn.speech_start_ns - start_ns),
+        "speech_end_ms": None if ended is None else _ms(ended - start_ns),
+        **latencies,
+        "interrupted": turn.interrupted,
+        "problem": turn.problem or None,
+    }
+
+
+def _ms(duration_ns: int) -> float:
+    return round(duration_ns / 1e6, 3)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all. Raises OutputError."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+
+
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """`report.json`. Raises OutputError."""
+    write_whole(path, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_report(report: dict[str, Any], console: Console) -> None:
+    """The turns, what each stage did, and what was dropped."""
+    if report["turns"]:
+        table = Table(title="turns, ms after the end of speech", title_justify="left", box=None, pad_edge=False)
+        for column in ("turn", "heard"):
+            table.add_column(column, overflow="ellipsis", max_width=40)
+        for milestone in MILESTONES:
+            table.add_column(milestone.replace("_", " "), justify="right")
+        for turn in report["turns"]:
+            numbers = (turn[f"{m}_ms"] for m in MILESTONES)
+            note = " [dim](interrupted)[/]" if turn["interrupted"] else " [red](failed)[/]" if turn["problem"] else ""
+            cells = ["–" if n is None else f"{n:.0f}" for n in numbers]
+            table.add_row(str(turn["turn"]), (turn["transcript"] or "[dim]nothing[/]") + note, *cells)
+        console.print(table)
+        if report["turns_over_budget"]:
+            console.print(f"{report['turns_over_budget']} over the budget of {report['latency_budget_ms']:.0f} ms")
+    table = Table(title="stages", title_justify="left", box=None, pad_edge=False)
+    for column in ("stage", "units", "p50 ms", "p95 ms", "p99 ms", "busy"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for name, stage in report["stages"].items():
+        if stage["units"]:
+            times = (f"{stage[f'p{p}_ms']:.2f}" for p in (50, 95, 99))
+            table.add_row(name, str(stage["units"]), *times, f"{stage['busy']:.1%}")
+    console.print(table)
+    for name, channel in report["channels"].items():
+        if channel["drops"]:
+            drops = ", ".join(f"{n} {reason}" for reason, n in channel["drops"].items())
+            console.print(f"dropped on {name}: {drops} of {channel['pushed']}")
+    if report["error_count"]:
+        console.print(f"[red]{report['error_count']} error(s)[/]: see above")

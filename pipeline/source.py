@@ -1,0 +1,117 @@
+"""YAML text as plain values that remember where they stood, so that every complaint can point at a line.
+
+Limits, because a pipeline file may come from anybody: a megabyte of text, ten thousand values after aliases
+are followed, a hundred levels. YAML's tags are read as plain scalars; nothing in a file can build an object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from thalweg.pipeline.errors import ThalwegError
+
+MAX_BYTES = 1_000_000
+MAX_VALUES = 10_000
+MAX_DEPTH = 100
+
+Path = tuple[str | int, ...]
+"""The way to a value: keys and indices from the top."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where something stands; lines and columns count from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+class SpecError(ThalwegError):
+    """A pipeline file that cannot be run: everything that is wrong with it, one line each, with its place."""
+
+    def __init__(self, problems: list[tuple[Place, str]]) -> None:
+        self.problems = sorted(set(problems))
+        super().__init__("\n".join(f"{place}: {message}" for place, message in self.problems))
+
+
+@dataclass(slots=True)
+class Source:
+    """What a file says. `value`: dicts, lists and scalars; `places`: where each value, or its key, stands."""
+
+    file: str
+    value: Any
+    places: dict[Path, Place] = field(default_factory=dict)
+
+    def place(self, *path: str | int) -> Place:
+        """Where the value at `path` stands, or the nearest one above it that stands anywhere."""
+        while path not in self.places and path:
+            path = path[:-1]
+        return self.places.get(path, Place(self.file, 1, 1))
+
+
+def read_source(text: str, file: str) -> Source:
+    """Parse YAML. Raises SpecError where it is not YAML, breaks a limit or has a key twice."""
+    if len(text) > MAX_BYTES:
+        raise SpecError([(Place(file, 1, 1), f"the file has {len(text)} characters, at most {MAX_BYTES} are read")])
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
+        problem = error.problem or "this is not YAML"
+        hint = "; indent with spaces, not tabs" if "'\\t'" in problem else ""
+        raise SpecError([(place, f"this is not YAML: {problem}{hint}")]) from None
+    except (yaml.YAMLError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+        raise SpecError([(Place(file, 1, 1), f"this is not YAML: {reason}")]) from None
+    source = Source(file, None)
+    reader = _Reader(source)
+    source.value = None if root is None else reader.read(root, ())
+    if reader.problems:
+        raise SpecError(reader.problems)
+    return source
+
+
+class _Reader:
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.problems: list[tuple[Place, str]] = []
+        self._values = 0
+        self._scalars = yaml.SafeLoader("")
+
+    def read(self, node: yaml.Node, path: Path) -> Any:
+        self._values += 1
+        place = Place(self.source.file, node.start_mark.line + 1, node.start_mark.column + 1)
+        self.source.places.setdefault(path, place)
+        if self._values > MAX_VALUES or len(path) > MAX_DEPTH:
+            limit = f"more than {MAX_VALUES} values" if self._values > MAX_VALUES else f"more than {MAX_DEPTH} levels"
+            raise SpecError([(place, f"the file has {limit} once its aliases are followed")])
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.read(item, (*path, i)) for i, item in enumerate(node.value)]
+        try:
+            return self._scalars.construct_object(node)  # type: ignore[no-untyped-call]
+        except (yaml.YAMLError, ValueError):
+            return node.value
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            place = Place(self.source.file, key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.problems.append((place, "a key is a plain word here, not a list or a mapping"))
+                continue
+            key = key_node.value
+            if key in result:
+                self.problems.append((place, f"{key!r} stands here twice"))
+            self.source.places[(*path, key)] = place
+            result[key] = self.read(value_node, (*path, key))
+        return result
