@@ -19,6 +19,7 @@ _LABELS = {
     "first_token": "first token",
     "first_audio": "first audio",
 }
+_LEVELS = {"first_partial": 0, "first_audio": 1, "first_token": 2, "final_transcript": 3}
 
 
 def draw_timeline(path: Path, worker: Worker, title: str) -> None:
@@ -33,14 +34,15 @@ def draw_timeline(path: Path, worker: Worker, title: str) -> None:
     assert worker.trace is not None
     names = list(worker.actors)
     spans: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    length_s = max(0.1, (worker.ended_ns - worker.started_ns) / 1e9)
+    visible_s = length_s / 800  # what is narrower would not be seen
     for event in worker.trace.events:
         if isinstance(event, Span):
             start_s = (event.start_ns - worker.started_ns) / 1e9
-            spans[event.stage].append((start_s, max((event.end_ns - event.start_ns) / 1e9, 1e-4)))
+            spans[event.stage].append((start_s, max((event.end_ns - event.start_ns) / 1e9, visible_s)))
     names = [name for name in names if spans[name]]
-    length_s = max(0.1, (worker.ended_ns - worker.started_ns) / 1e9)
     figure, axes = plt.subplots(
-        figsize=(min(24.0, max(9.0, 1.6 * length_s)), 1.9 + 0.42 * len(names)), layout="constrained"
+        figsize=(min(24.0, max(9.0, 1.6 * length_s)), 2.1 + 0.42 * len(names)), layout="constrained"
     )
     rows = {name: len(names) - i for i, name in enumerate(names)}
     for i, name in enumerate(names):
@@ -48,7 +50,7 @@ def draw_timeline(path: Path, worker: Worker, title: str) -> None:
     for turn in worker.turns.turns.values():
         _draw_turn(axes, turn, worker.started_ns, len(names))
     axes.set_yticks([0, *rows.values()], ["speech", *rows])
-    axes.set_ylim(-0.6, len(names) + 1.9)
+    axes.set_ylim(-0.6, len(names) + 2.4)
     axes.set_xlim(0, length_s)
     axes.set_xlabel("seconds since the start")
     axes.set_title(f"{title}: who worked when", loc="left", fontsize=11)
@@ -82,12 +84,11 @@ def _draw_turn(axes: object, turn: Turn, start_ns: int, rows: int) -> None:
     begin_s = (turn.speech_start_ns - start_ns) / 1e9
     axes.broken_barh([(begin_s, end_s - begin_s)], (-0.28, 0.56), color="#bbbbbb", linewidth=0)
     axes.axvline(end_s, color=_MARK_COLOUR, linewidth=1.0, linestyle=":")
-    level = 0
-    for mark, time_ns in sorted(turn.marks.items(), key=lambda item: item[1]):
+    for mark, time_ns in turn.marks.items():
         at_s = (time_ns - start_ns) / 1e9
         axes.vlines(at_s, -0.3, rows + 0.55, color=_MARK_COLOUR, linewidth=0.8)
         label = f"{_LABELS[mark]} {(time_ns - turn.speech_end_ns) / 1e6:+.0f} ms"
-        side = "right" if mark in ("first_partial", "final_transcript") else "left"
-        nudge = -0.03 if side == "right" else 0.03
-        axes.text(at_s + nudge, rows + 0.6 + 0.42 * (level % 3), label, fontsize=7.5, ha=side, color=_MARK_COLOUR)
-        level += 1
+        before = mark in ("first_partial", "final_transcript")
+        nudge = -0.03 if before else 0.03
+        level = rows + 0.6 + 0.38 * _LEVELS[mark]
+        axes.text(at_s + nudge, level, label, fontsize=7.5, ha="right" if before else "left", color=_MARK_COLOUR)

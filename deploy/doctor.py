@@ -1,0 +1,76 @@
+"""`thalweg doctor`: what this machine can run, and what is missing for the rest."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+
+from rich.console import Console
+from rich.table import Table
+
+from thalweg import __version__
+from thalweg.models import ModelStore
+
+CAPABILITIES = (
+    ("audio files", "av", "audio"),
+    ("voice activity", "onnxruntime", "vad"),
+    ("speech recognition (PocketSphinx)", "pocketsphinx", "sphinx"),
+    ("language model servers", "openai", "language"),
+    ("embedded language model", "xllamacpp", "llama"),
+    ("speech synthesis (Piper)", "piper-tts", "piper"),
+    ("microphone", "sounddevice", "microphone"),
+    ("timeline pictures", "matplotlib", "plot"),
+)
+
+
+def examine() -> int:
+    """Print the findings; returns 1 where the demo could not run."""
+    console = Console(highlight=False)
+    console.print(f"thalweg {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    console.print(f"{os.cpu_count()} CPUs, {_memory_gib():.0f} GiB memory, {_free_gib():.0f} GiB free for models")
+    table = Table(box=None, pad_edge=False)
+    for column in ("can do", "with", "version", "missing? then"):
+        table.add_column(column)
+    missing = []
+    for capability, package, extra in CAPABILITIES:
+        version = _version(package)
+        if not version:
+            missing.append(extra)
+        table.add_row(capability, package, version or "–", "" if version else f"pip install 'thalweg\\[{extra}]'")
+    console.print(table)
+    for name in ["microphone"] if "microphone" not in missing else []:
+        console.print(f"{name}: {_microphones()}")
+    for held in ModelStore().list():
+        state = "here" if held.complete else f"not here: thalweg models pull {held.model.name}"
+        console.print(f"model {held.model.name}: {state}")
+    return int(bool(set(missing) - {"microphone", "plot"}))
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _microphones() -> str:
+    try:
+        import sounddevice
+
+        inputs = [d["name"] for d in sounddevice.query_devices() if d["max_input_channels"] > 0]
+    except Exception as error:  # whatever PortAudio says, it is a finding and no failure
+        return f"{error}; on Debian: apt-get install libportaudio2"
+    return ", ".join(inputs) or "no recording device"
+
+
+def _memory_gib() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def _free_gib() -> float:
+    folder = ModelStore().root
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free / 2**30

@@ -1,0 +1,108 @@
+"""`thalweg new`: starts that work, each with a test that passes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from thalweg.pipeline.errors import ThalwegError
+
+_STAGE = '''"""{title}: say here what it does, one packet at a time."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from thalweg import AudioChunk, Packet
+from thalweg.pipeline.stage import Context
+
+
+class {title}:
+    """Makes audio louder or softer."""
+
+    inputs = {{"audio": AudioChunk}}
+    outputs = {{"audio": AudioChunk}}
+
+    def __init__(self, gain: Annotated[float, Field(gt=0, description="factor")] = 2.0) -> None:
+        self.gain = gain
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Scale one chunk."""
+        audio = packet.payload
+        ctx.emit(AudioChunk(samples=audio.samples * self.gain, rate=audio.rate))
+'''
+
+_STAGE_TEST = """import numpy as np
+from {name} import {title}
+
+from thalweg import AudioChunk
+from thalweg.deploy.testing import packet, run_stage
+
+
+def test_it_doubles_the_samples() -> None:
+    quiet = AudioChunk(samples=np.full(4, 0.25, np.float32), rate=16_000)
+    (louder,) = run_stage({title}(gain=2.0), [packet(quiet)]).payloads()
+    assert louder.samples.tolist() == [0.5] * 4
+"""
+
+_PIPELINE = """# Finds speech in a recording and prints what it finds.
+#   thalweg run {name}.yaml --set input=speech.wav
+name: {name}
+
+variables:
+  input: {{description: a recording, any audio format}}
+
+stages:
+  file: {{use: audio.file, path: "${{input}}", pace: full}}
+  vad: {{use: speech.vad, barge_in: false}}
+  print: {{use: sink.jsonl}}
+
+connections:
+  - file -> vad -> print
+"""
+
+_PIPELINE_TEST = """from pathlib import Path
+
+from thalweg.pipeline.spec import load_spec
+
+
+def test_the_pipeline_file_is_valid() -> None:
+    text = Path(__file__).with_name("{name}.yaml").read_text()
+    spec = load_spec(text, settings={{"input": "speech.wav"}})
+    assert list(spec.graph.stages) == ["file", "vad", "print"]
+"""
+
+
+class ScaffoldError(ThalwegError):
+    """A file that would have to be overwritten, or a name that cannot be one."""
+
+
+def write_stage(name: str, folder: Path) -> None:
+    """Write NAME.py and test_NAME.py. Raises ScaffoldError and writes nothing where one exists."""
+    _check(name)
+    title = "".join(part.capitalize() for part in name.split("_"))
+    _write(
+        folder,
+        {f"{name}.py": _STAGE.format(title=title), f"test_{name}.py": _STAGE_TEST.format(name=name, title=title)},
+    )
+    print(f"test it:  python -m pytest test_{name}.py\nuse it:   {{use: {name}:{title}}} in a pipeline file beside it")
+
+
+def write_pipeline(name: str, folder: Path) -> None:
+    """Write NAME.yaml and test_NAME.py. Raises ScaffoldError and writes nothing where one exists."""
+    _check(name)
+    _write(folder, {f"{name}.yaml": _PIPELINE.format(name=name), f"test_{name}.py": _PIPELINE_TEST.format(name=name)})
+    print(f"run it:   thalweg run {name}.yaml --set input=speech.wav")
+
+
+def _check(name: str) -> None:
+    if not name.isidentifier():
+        raise ScaffoldError(f"{name!r} cannot name a Python module: use letters, digits and _")
+
+
+def _write(folder: Path, texts: dict[str, str]) -> None:
+    taken = [name for name in texts if (folder / name).exists()]
+    if taken:
+        raise ScaffoldError(f"{', '.join(taken)} already exists; nothing was written")
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+        print(f"wrote {name}")

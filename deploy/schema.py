@@ -1,0 +1,82 @@
+"""The JSON Schema of pipeline files, made from the stages that are installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from thalweg.pipeline.catalog import find_stage, stage_names
+from thalweg.pipeline.channel import Policy
+from thalweg.pipeline.duration import format_duration
+from thalweg.pipeline.node import Priority
+from thalweg.pipeline.stage import StageInfo
+
+_DURATION: dict[str, Any] = {"type": "string", "pattern": r"^\s*(\$\{[^}]+\}|\d+(\.\d+)?\s*(ns|us|ms|s|min|h))\s*$"}
+_VARIABLE: dict[str, Any] = {"type": "string", "pattern": r"\$\{[^}]+\}"}
+
+
+def pipeline_schema() -> dict[str, Any]:
+    """JSON Schema 2020-12. A setting may always be a text with a `${variable}` in it."""
+    stages = [stage_schema(find_stage(use)) for use in stage_names()]
+    named = {"type": "object", "required": ["use"], "properties": {"use": {"type": "string", "pattern": ":"}}}
+    connection = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["from", "to"],
+        "properties": {
+            "from": {"type": "string", "description": "stage.port, or stage where it has one output"},
+            "to": {"type": "string", "description": "stage.port, or stage where it has one input"},
+            "policy": {"enum": [policy.value for policy in Policy]},
+            "capacity": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 1_000_000}, _VARIABLE]},
+            "max_age": _DURATION,
+            "priority": {"enum": [priority.name.lower() for priority in Priority]},
+        },
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Thalweg pipeline",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "name": {"type": "string"},
+            "description": {"type": "string"},
+            "include": {"type": "array", "items": {"type": "string"}, "description": "files read before this one"},
+            "variables": {
+                "type": "object",
+                "description": "name: default, or name: {default, description}; without a default it must be --set",
+            },
+            "latency_budget": _DURATION | {"description": "turns whose first audio comes later are counted"},
+            "stages": {
+                "type": "object",
+                "additionalProperties": {"anyOf": [{"type": "string"}, *stages, named]},
+            },
+            "connections": {
+                "type": "array",
+                "items": {"anyOf": [{"type": "string", "pattern": "->"}, connection]},
+            },
+            "placement": {"type": "object", "additionalProperties": {"type": "string"}},
+        },
+    }
+
+
+def stage_schema(info: StageInfo) -> dict[str, Any]:
+    """What may stand under a stage that uses `info`."""
+    own = info.parameters.model_json_schema()
+    properties = {name: _or_variable(entry) for name, entry in own.get("properties", {}).items()}
+    schema: dict[str, Any] = {
+        "type": "object",
+        "description": info.doc.partition("\n")[0],
+        "additionalProperties": False,
+        "required": ["use", *own.get("required", [])],
+        "properties": {"use": {"const": info.use}, "deadline": _DURATION, **properties},
+    }
+    if "$defs" in own:
+        schema["$defs"] = own["$defs"]
+    return schema
+
+
+def _or_variable(entry: dict[str, Any]) -> dict[str, Any]:
+    about: dict[str, Any] = {key: entry[key] for key in ("description", "default") if key in entry}
+    rest = {key: value for key, value in entry.items() if key not in ("description", "default", "title")}
+    if rest.get("pattern") and isinstance(about.get("default"), int):
+        about["default"] = format_duration(about["default"])
+    return {"anyOf": [rest, _VARIABLE], **about}
