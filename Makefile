@@ -1,22 +1,56 @@
-# Everything a contributor needs. Uses and reuses .venv; wants python3.11 or later with venv, no root.
-PYTHON ?= python3
+# Everything a user or contributor needs. Uses and reuses .venv; wants python3.11 or later with venv, no root.
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
 BIN := .venv/bin
-INSTALLED := .venv/.installed
+DEMO := .venv/.demo
+DEV := .venv/.dev
 
-.PHONY: test lint clean
+.PHONY: demo test lint bench bench-peers reference clean
 
-test: $(INSTALLED)
-	$(BIN)/pytest
+demo: $(DEMO)
+	@$(BIN)/thalweg models pull
+	@echo "The question is synthetic speech. You will see what is understood while it is spoken, then the answer."
+	$(BIN)/thalweg run deploy/examples/voice_turn.yaml --set input=deploy/examples/question.flac \
+		--set output=answer.wav --report report.json --timeline timeline.png
+	@echo "The spoken answer is in answer.wav, the numbers in report.json, the picture in timeline.png"
 
-lint: $(INSTALLED)
+test: $(DEV)
+	$(BIN)/thalweg models pull
+	$(BIN)/python -m pytest
+
+lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
-$(INSTALLED): pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[dev]'
+bench: $(DEMO)
+	@for name in inprocess freshness turn; do $(BIN)/thalweg bench $$name --json bench-$$name.json || exit 1; done
+
+# The systems we measure against, each in an environment of its own
+bench-peers: .peers/pipecat/bin/pipecat-installed
+
+.peers/pipecat/bin/pipecat-installed:
+	$(PYTHON) -m venv .peers/pipecat
+	.peers/pipecat/bin/pip install --quiet pipecat-ai==1.14.0
 	touch $@
 
+# Files made from the code; a test checks that they are current
+reference: $(DEV)
+	$(BIN)/python -m thalweg.deploy.generate
+
+$(DEMO): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed; $(PYTHON) is older. Say which: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv (once; about a minute)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo,plot]'
+	@touch $@
+
+$(DEV): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing the development tools into .venv (once)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(DEMO)
+
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .peers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -123,11 +123,12 @@ class Channel:
         """
         if self._closing:
             raise ChannelClosed(f"packet {packet.seq} of {packet.stream} came after the end of its stream")
-        reason = self._useless(packet, now_ns)
-        if reason is not None:
-            self._pushed += 1
-            self._drops[reason] += 1
-            return Push.DROPPED
+        if packet.epoch or packet.deadline is not None or self.max_age_ns is not None:
+            reason = self._useless(packet, now_ns)
+            if reason is not None:
+                self._pushed += 1
+                self._drops[reason] += 1
+                return Push.DROPPED
         if len(self._queue) >= self.capacity:
             if self.policy is Policy.BLOCK:
                 return Push.FULL
@@ -135,18 +136,21 @@ class Channel:
             self._drops[Drop.SUPERSEDED if self.policy is Policy.LATEST else Drop.OVERFLOW] += 1
         self._queue.append(packet)
         self._pushed += 1
-        self._max_depth = max(self._max_depth, len(self._queue))
+        if len(self._queue) > self._max_depth:
+            self._max_depth = len(self._queue)
         return Push.QUEUED
 
     def pop(self, now_ns: int) -> Packet | None:
         """Take the oldest packet that is still of use; None if there is none."""
         while self._queue:
             packet = self._queue.popleft()
-            reason = self._useless(packet, now_ns)
-            if reason is None:
-                self._popped += 1
-                return packet
-            self._drops[reason] += 1
+            if packet.epoch or packet.deadline is not None or self.max_age_ns is not None:
+                reason = self._useless(packet, now_ns)
+                if reason is not None:
+                    self._drops[reason] += 1
+                    continue
+            self._popped += 1
+            return packet
         return None
 
     def raise_epoch(self, epoch: int) -> int:

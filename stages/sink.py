@@ -155,7 +155,10 @@ class Console:
 
 
 class JsonLines:
-    """Writes one JSON object per packet: its place in the stream and its payload; arrays as shape and type only."""
+    """Writes one JSON object per packet: its place in the stream and its payload.
+
+    Times are from the start of the run; of arrays only shape and type are written.
+    """
 
     inputs = {"any": Port(Payload, many=True)}
 
@@ -164,9 +167,11 @@ class JsonLines:
     ) -> None:
         self._path = path
         self._whole: _WholeFile | None = None
+        self._start_ns = 0
 
     def open(self, ctx: Context) -> None:
         """Raises SinkError where the file cannot be written."""
+        self._start_ns = ctx.now_ns()
         if self._path is not None:
             self._whole = _WholeFile(self._path)
 
@@ -175,7 +180,7 @@ class JsonLines:
         record = {
             "stream": packet.stream,
             "seq": packet.seq,
-            "time_ms": packet.time / 1e6,
+            "time_ms": (packet.time - self._start_ns) / 1e6,
             "epoch": packet.epoch,
             "type": type(packet.payload).__name__,
             **_plain(packet.payload),
