@@ -1,5 +1,6 @@
 # Everything a user or contributor needs. Uses and reuses .venv; wants python3.11 or later with venv, no root.
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 DEMO := .venv/.demo
 DEV := .venv/.dev
@@ -39,8 +40,7 @@ reference: $(DEV)
 	$(BIN)/python -m thalweg.deploy.generate
 
 $(DEMO): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or later is needed; $(PYTHON) is older. Say which: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; say where: make PYTHON=/path/to/python"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv (once; about a minute)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo,plot]'

@@ -31,6 +31,7 @@ def build_report(worker: Worker, name: str, latency_budget_ns: int | None = None
         "stopped": worker.stopped,
         "latency_budget_ms": budget_ms,
         "turns_over_budget": len(over),
+        "listens": any(actor.info.use == "speech.vad" for actor in worker.actors.values()),
         "turns": turns,
         "stages": {
             actor.name: {
@@ -119,6 +120,8 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         console.print(table)
         if report["turns_over_budget"]:
             console.print(f"{report['turns_over_budget']} over the budget of {report['latency_budget_ms']:.0f} ms")
+    elif report["listens"]:
+        console.print("no speech was found")
     table = Table(title="stages", title_justify="left", box=None, pad_edge=False)
     for column in ("stage", "units", "p50 ms", "p95 ms", "p99 ms", "busy"):
         table.add_column(column, justify="left" if column == "stage" else "right")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -92,21 +93,57 @@ def _decode(path: Path, rate: int, size: int) -> Iterator[NDArray[np.float32]]:
     with container:
         if not container.streams.audio:
             raise AudioError(f"{path} has no audio stream")
+        stream = container.streams.audio[0]
+        stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer"}
         resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
         held = np.zeros(0, np.float32)
-        try:
-            for frame in container.decode(audio=0):
-                parts = [held, *(f.to_ndarray()[0] for f in resampler.resample(frame))]
-                held = np.concatenate(parts)
-                for start in range(0, len(held) - size + 1, size):
-                    yield held[start : start + size]
-                held = held[len(held) // size * size :]
-            tail = [held, *(f.to_ndarray()[0] for f in resampler.resample(None))]
-            held = np.concatenate(tail)
-            for start in range(0, len(held), size):
+        pieces = damaged = 0
+        promised_s = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        promised_s = max(promised_s, _wav_length_s(path))
+        heard_s = 0.0
+        for packet in _packets(container, stream):
+            frames: list[Any] = []
+            pieces += 1
+            try:
+                frames = packet.decode() if packet is not None else [None]
+            except (OSError, ValueError):
+                damaged += 1
+            for frame in frames:
+                if frame is not None:
+                    heard_s += frame.samples / frame.sample_rate
+                held = np.concatenate([held, *(f.to_ndarray()[0] for f in resampler.resample(frame))])
+            for start in range(0, len(held) - size + 1, size):
                 yield held[start : start + size]
-        except (OSError, ValueError) as error:
-            raise AudioError(f"{path} is damaged: {getattr(error, 'strerror', None) or error}") from None
+            held = held[len(held) // size * size :]
+        if len(held):
+            yield held
+        if damaged:
+            raise AudioError(f"{path} is damaged: {damaged} of its {pieces} pieces could not be decoded and are missing")
+        if heard_s < 0.98 * promised_s - 0.1:
+            raise AudioError(f"{path} is cut short: it says {promised_s:.1f} s and holds {heard_s:.1f} s")
+
+
+def _wav_length_s(path: Path) -> float:
+    """What the header of a PCM WAV file says; FFmpeg believes the size of the file instead. 0 for all others."""
+    try:
+        with wave.open(str(path)) as header:
+            return header.getnframes() / header.getframerate()
+    except (wave.Error, EOFError, OSError, ZeroDivisionError):
+        return 0.0
+
+
+def _packets(container: Any, stream: Any) -> Iterator[Any]:  # Any: PyAV, which may be absent
+    """What the container holds; a container that breaks off ends like one piece that cannot be decoded. Then None."""
+    try:
+        yield from container.demux(stream)
+    except (OSError, ValueError):
+        yield _Broken()
+    yield None
+
+
+class _Broken:
+    def decode(self) -> list[Any]:
+        raise ValueError("the container breaks off")
 
 
 class Microphone:
