@@ -12,7 +12,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,7 +101,8 @@ class ModelStore:
                     part.unlink()
                     failures.append(f"{source.kind} {source.where} gave another file: sha256 {found[:12]}…")
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
             raise ModelError(f"cannot write model {model.name} under {self.root}: {error.strerror or error}") from error
         reasons = "; ".join(failures)
         raise ModelError(

@@ -1,6 +1,6 @@
 """YAML text as plain values that remember where they stood, so that every complaint can point at a line.
 
-Limits, because a pipeline file may come from anybody: a megabyte of text, ten thousand values after aliases
+Limits, because a pipeline file may come from anybody: a million characters, ten thousand values after aliases
 are followed, a hundred levels. YAML's tags are read as plain scalars; nothing in a file can build an object.
 """
 
@@ -13,7 +13,7 @@ import yaml
 
 from thalweg.pipeline.errors import ThalwegError
 
-MAX_BYTES = 1_000_000
+MAX_CHARACTERS = 1_000_000
 MAX_VALUES = 10_000
 MAX_DEPTH = 100
 
@@ -58,8 +58,10 @@ class Source:
 
 def read_source(text: str, file: str) -> Source:
     """Parse YAML. Raises SpecError where it is not YAML, breaks a limit or has a key twice."""
-    if len(text) > MAX_BYTES:
-        raise SpecError([(Place(file, 1, 1), f"the file has {len(text)} characters, at most {MAX_BYTES} are read")])
+    if len(text) > MAX_CHARACTERS:
+        raise SpecError(
+            [(Place(file, 1, 1), f"the file has {len(text)} characters, at most {MAX_CHARACTERS} are read")]
+        )
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:

@@ -59,7 +59,7 @@ class AudioFile:
         """Emit the file, unit by unit; what could be decoded of a damaged file is emitted before the error."""
         start_ns = ctx.now_ns()
         done = 0
-        units = [self._first]
+        units, damage = [self._first], None
         while units:
             for samples in units:
                 assert samples is not None
@@ -68,16 +68,24 @@ class AudioFile:
                 time_ns = start_ns + done * 1_000_000_000 // self._rate
                 await ctx.send(AudioChunk(samples=samples, rate=self._rate), time=time_ns)
                 done += len(samples)
-            units = await ctx.compute(_some, self._units, 50)
+            if damage is not None:
+                raise damage
+            units, damage = await ctx.compute(_some, self._units, 50)
+        if damage is not None:
+            raise damage
 
 
-def _some(units: Iterator[NDArray[np.float32]], n: int) -> list[NDArray[np.float32]]:
-    found = []
-    for unit in units:
-        found.append(unit)
-        if len(found) == n:
-            break
-    return found
+def _some(units: Iterator[NDArray[np.float32]], n: int) -> tuple[list[NDArray[np.float32]], AudioError | None]:
+    """The next units, at most `n`, and what ended them if they ended in damage."""
+    found: list[NDArray[np.float32]] = []
+    try:
+        for unit in units:
+            found.append(unit)
+            if len(found) == n:
+                break
+    except AudioError as error:
+        return found, error
+    return found, None
 
 
 def _decode(path: Path, rate: int, size: int) -> Iterator[NDArray[np.float32]]:
@@ -118,7 +126,9 @@ def _decode(path: Path, rate: int, size: int) -> Iterator[NDArray[np.float32]]:
         if len(held):
             yield held
         if damaged:
-            raise AudioError(f"{path} is damaged: {damaged} of its {pieces} pieces could not be decoded and are missing")
+            raise AudioError(
+                f"{path} is damaged: {damaged} of its {pieces} pieces could not be decoded and are missing"
+            )
         if heard_s < 0.98 * promised_s - 0.1:
             raise AudioError(f"{path} is cut short: it says {promised_s:.1f} s and holds {heard_s:.1f} s")
 
@@ -127,7 +137,7 @@ def _wav_length_s(path: Path) -> float:
     """What the header of a PCM WAV file says; FFmpeg believes the size of the file instead. 0 for all others."""
     try:
         with wave.open(str(path)) as header:
-            return header.getnframes() / header.getframerate()
+            return float(header.getnframes() / header.getframerate())
     except (wave.Error, EOFError, OSError, ZeroDivisionError):
         return 0.0
 

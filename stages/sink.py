@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import wave
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -26,27 +27,42 @@ class SinkError(ThalwegError):
 
 
 class _WholeFile:
-    """A file that is written beside its place and put there by `keep`."""
+    """A file that is written beside its place and put there by `keep`. After the first failure nothing is done."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._broken = False
         try:
             self.file: IO[bytes] = self._part.open("wb")
         except OSError as error:
             raise SinkError(f"cannot write {path}: {error.strerror}") from None
 
+    def attempt(self, write: Callable[[], object]) -> None:
+        """Call `write`, unless an earlier attempt failed. Raises SinkError where this one fails."""
+        if self._broken:
+            return
+        try:
+            write()
+        except OSError as error:
+            self._broken = True
+            raise SinkError(f"cannot write {self.path}: {error.strerror}; it is left out") from None
+
     def keep(self) -> None:
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
-        self._part.replace(self.path)
+        """Put the file in its place, where nothing failed. Raises SinkError."""
+        self.attempt(self._keep)
 
     def discard(self) -> None:
         """Leave nothing behind, if it was not kept. Idempotent."""
         with contextlib.suppress(OSError):  # what could not be flushed is thrown away anyway
             self.file.close()
         self._part.unlink(missing_ok=True)
+
+    def _keep(self) -> None:
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+        self._part.replace(self.path)
 
 
 class AudioSink:
@@ -63,7 +79,6 @@ class AudioSink:
         self._whole: _WholeFile | None = None
         self._wave: wave.Wave_write | None = None
         self._rate = 0
-        self._broken = False
 
     def open(self, ctx: Context) -> None:
         """Raises SinkError where the file cannot be written."""
@@ -73,36 +88,29 @@ class AudioSink:
         """Append a chunk."""
         audio = packet.payload
         assert isinstance(audio, AudioChunk) and self._whole is not None
-        if self._broken:
-            return
         if self._wave is None:
             self._start(audio)
         if audio.rate != self._rate:
             raise SinkError(f"{self._path} is written at {self._rate} Hz, got a chunk at {audio.rate} Hz")
         pcm = np.clip(audio.samples * 32767.0, -32768, 32767).astype("<i2")
-        assert self._wave is not None
-        try:
-            self._wave.writeframesraw(pcm.tobytes())
-        except OSError as error:
-            self._broken = True
-            raise SinkError(f"cannot write {self._path}: {error.strerror}; it is left out") from None
+        writer = self._wave
+        assert writer is not None
+        self._whole.attempt(lambda: writer.writeframesraw(pcm.tobytes()))
 
     def finish(self, ctx: Context) -> None:
         """Put the file in its place."""
         assert self._whole is not None
-        if self._broken:
-            return
         if self._wave is None:
             self._start(AudioChunk(samples=np.zeros(0, np.float32), rate=16_000))
         assert self._wave is not None
-        try:
-            self._wave.close()
-            self._whole.keep()
-        except OSError as error:
-            raise SinkError(f"cannot write {self._path}: {error.strerror}; it is left out") from None
+        self._whole.attempt(self._wave.close)
+        self._whole.keep()
 
     def close(self) -> None:
         """Remove what was not finished."""
+        if self._wave is not None:
+            with contextlib.suppress(OSError):
+                self._wave.close()
         if self._whole is not None:
             self._whole.discard()
 
@@ -189,18 +197,13 @@ class JsonLines:
         if self._whole is None:
             print(line, flush=True)
             return
-        try:
-            self._whole.file.write(line.encode() + b"\n")
-        except OSError as error:
-            raise SinkError(f"cannot write {self._path}: {error.strerror}") from None
+        file = self._whole.file
+        self._whole.attempt(lambda: file.write(line.encode() + b"\n"))
 
     def finish(self, ctx: Context) -> None:
         """Put the file in its place."""
         if self._whole is not None:
-            try:
-                self._whole.keep()
-            except OSError as error:
-                raise SinkError(f"cannot write {self._path}: {error.strerror}; it is left out") from None
+            self._whole.keep()
 
     def close(self) -> None:
         """Remove what was not finished."""

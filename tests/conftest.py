@@ -1,0 +1,47 @@
+"""What tests share: real parts that may be missing, and a synthetic question."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+EXAMPLES = Path(__file__).parent.parent / "deploy" / "examples"
+QUESTION = EXAMPLES / "question.flac"
+
+
+def require(condition: object, command: str) -> None:
+    """Skip unless `condition`, naming the command that helps; with THALWEG_REQUIRE_ALL=1 a skip is a failure."""
+    if condition:
+        return
+    if os.environ.get("THALWEG_REQUIRE_ALL") == "1":
+        pytest.fail(f"missing, and everything was required: {command}")
+    pytest.skip(f"needs: {command}")
+
+
+def require_package(module: str, extra: str) -> None:
+    """Skip unless a package is installed."""
+    require(importlib.util.find_spec(module), f"pip install 'thalweg[{extra}]'")
+
+
+def write_wav(path: Path, samples: NDArray[np.float32], rate: int = 16_000) -> Path:
+    """Mono, 16 bit."""
+    with wave.open(str(path), "wb") as out:
+        out.setparams((1, 2, rate, 0, "NONE", ""))
+        out.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    return path
+
+
+@pytest.fixture
+def voice_demo() -> None:
+    """The packages and models of the voice demo."""
+    from thalweg.models import ModelStore
+
+    for module in ("av", "onnxruntime", "pocketsphinx", "openai", "xllamacpp", "piper"):
+        require_package(module, "demo")
+    require(all(held.complete for held in ModelStore().list()), "thalweg models pull")

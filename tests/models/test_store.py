@@ -1,0 +1,133 @@
+"""The model store: whole files or none, the right ones or none, and no network where none is needed."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from thalweg.models import Model, ModelError, ModelFile, ModelStore, Registry, Source
+
+CONTENT = bytes(range(256)) * 4096
+
+
+class Server(ThreadingHTTPServer):
+    """Serves CONTENT with ranges; breaks off after `cut` bytes where that is set. Remembers the ranges asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.cut: int | None = None
+        self.asked: list[str | None] = []
+        self.content = CONTENT
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/model.bin"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        server = self.server
+        assert isinstance(server, Server)
+        wanted = self.headers["Range"]
+        server.asked.append(wanted)
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(len(server.content) - start))
+        self.end_headers()
+        self.wfile.write(server.content[start : server.cut])
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def store(folder: Path, *sources: Source) -> ModelStore:
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    file = ModelFile(name="model.bin", size=len(CONTENT), sha256=digest, sources=sources)
+    model = Model(name="tiny", summary="for tests", licence="CC0-1.0", files=(file,))
+    return ModelStore(folder, Registry({"tiny": model}))
+
+
+def test_a_model_is_fetched_once_and_then_found(tmp_path: Path, server: Server) -> None:
+    models = store(tmp_path, Source("url", server.url))
+    assert [models.path("tiny").read_bytes(), models.path("tiny").read_bytes()] == [CONTENT, CONTENT]
+    assert len(server.asked) == 1
+
+
+def test_a_download_that_broke_off_goes_on_where_it_was(tmp_path: Path, server: Server) -> None:
+    models = store(tmp_path, Source("url", server.url))
+    server.cut = 500_000
+    with pytest.raises(ModelError):
+        models.path("tiny")
+    server.cut = None
+    assert models.path("tiny").read_bytes() == CONTENT
+    assert server.asked[-1] == "bytes=500000-"
+
+
+def test_a_file_with_another_hash_is_refused_and_not_kept(tmp_path: Path, server: Server) -> None:
+    server.content = CONTENT[::-1]
+    with pytest.raises(ModelError, match="gave another file"):
+        store(tmp_path, Source("url", server.url)).path("tiny")
+    assert not list(tmp_path.rglob("*.bin*.part"))
+    assert not list(tmp_path.rglob("model.bin"))
+
+
+def test_sources_are_tried_in_order(tmp_path: Path, server: Server) -> None:
+    missing = Source("path", str(tmp_path / "nowhere"))
+    assert store(tmp_path / "cache", missing, Source("url", server.url)).path("tiny").read_bytes() == CONTENT
+
+
+def test_no_source_says_what_was_tried_and_what_to_do(tmp_path: Path) -> None:
+    models = store(tmp_path / "cache", Source("path", "/nowhere/a"), Source("url", "http://127.0.0.1:9/b"))
+    with pytest.raises(ModelError, match=r"/nowhere/a does not exist; .*:9/b cannot be reached.*put the file at"):
+        models.path("tiny")
+
+
+def test_an_unknown_model_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no model 'tinny'; did you mean 'tiny'"):
+        store(tmp_path).path("tinny")
+
+
+def test_a_file_that_changed_is_found_by_verify(tmp_path: Path, server: Server) -> None:
+    models = store(tmp_path, Source("url", server.url))
+    models.path("tiny").write_bytes(b"changed")
+    (problem,) = models.verify("tiny")
+    assert "has changed: delete it" in problem
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path, server: Server) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(ModelError, match="cannot write model tiny under"):
+        store(tmp_path / "cache", Source("url", server.url)).path("tiny")
+
+
+def _pull(folder: Path, url: str) -> bytes:
+    return store(folder, Source("url", url)).path("tiny").read_bytes()
+
+
+def test_two_processes_at_once_fetch_it_once(tmp_path: Path, server: Server) -> None:
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        results = pool.starmap(_pull, [(tmp_path, server.url)] * 2)
+    assert results == [CONTENT, CONTENT]
+    assert len(server.asked) == 1
+
+
+def test_the_built_in_registry_is_well_formed() -> None:
+    for model in Registry.load().models.values():
+        assert model.licence
+        assert all(len(file.sha256) == 64 and file.sources for file in model.files)
