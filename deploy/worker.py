@@ -28,6 +28,7 @@ from thalweg.pipeline.channel import Channel
 from thalweg.pipeline.clock import Clock, SystemClock
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.graph import Graph, GraphError
+from thalweg.pipeline.join import Joined
 from thalweg.pipeline.node import Edge, Node, NodeState
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Payload
@@ -64,7 +65,8 @@ class Actor(Node):
         self.stage = stage
         self.queued = False
         self.opened = False
-        self.process: Callable[..., Any] | None = getattr(stage, "process", None)
+        joins = hasattr(info.cls, "join")
+        self.process: Callable[..., Any] | None = getattr(stage, "process_joined" if joins else "process", None)
         self.is_async = inspect.iscoroutinefunction(self.process)
         self.inline = not self.is_async and not info.blocking
         self.ctx = StageContext(self)
@@ -270,7 +272,7 @@ class Worker:
                         frontier.append(other)
                         self._tell(other, signal)
 
-    def failed(self, actor: Actor, message: str, packet: Packet | None, cause: BaseException | None) -> None:
+    def failed(self, actor: Actor, message: str, packet: Packet | Joined | None, cause: BaseException | None) -> None:
         """Count a problem and tell everybody downstream that its turn will not end."""
         epoch = AMBIENT if packet is None else packet.epoch
         self.problem_count += 1
@@ -307,6 +309,9 @@ class Worker:
             producer.outputs[connection.source_port].append(edge)
             consumer.inputs.append(edge)
             self.edges.append(edge)
+        for actor in self.actors.values():
+            if hasattr(actor.stage, "join"):
+                actor.join(actor.stage.join)
 
     def _observe(self, packet: Packet) -> None:
         if packet.epoch != AMBIENT:
@@ -394,9 +399,9 @@ class Worker:
             else:
                 self._work_apart(actor, now_ns)
 
-    def _take(self, actor: Actor, now_ns: int) -> Packet | None:
+    def _take(self, actor: Actor, now_ns: int) -> Packet | Joined | None:
         """The next packet; its producer, if it was held up, may go on. Without one the actor may be at its end."""
-        packet = actor.take(now_ns)
+        packet = actor.take(now_ns) if actor.joiner is None else actor.take_joined(now_ns)
         for edge in actor.inputs:
             if edge.producer.outbox:
                 self.wake(edge.producer)
@@ -438,7 +443,7 @@ class Worker:
             return
         actor.task = self._group.create_task(work)
 
-    async def _handle(self, actor: Actor, packet: Packet, start_ns: int) -> None:
+    async def _handle(self, actor: Actor, packet: Packet | Joined, start_ns: int) -> None:
         """One packet of an async or blocking stage."""
         assert actor.process is not None
         try:
@@ -456,7 +461,7 @@ class Worker:
         self._count(actor, packet, start_ns, self.clock.now_ns())
         self.wake(actor)
 
-    def _count(self, actor: Actor, packet: Packet, start_ns: int, end_ns: int) -> None:
+    def _count(self, actor: Actor, packet: Packet | Joined, start_ns: int, end_ns: int) -> None:
         actor.units += 1
         actor.work.record(end_ns - start_ns)
         if self.trace is not None:

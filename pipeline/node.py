@@ -14,6 +14,9 @@ One rule couples a node to its neighbours: what it emits goes into its outbox, a
 before the outbox is empty. A full channel downstream thus holds up its producer, and nobody else. The outbox
 is no second buffer: it holds what one packet gave rise to.
 
+A stage that declares a join is given sets instead of packets: the node feeds its inputs into the joiner and
+takes what is decided from it.
+
 Among several inputs the next packet comes from the edge of the most urgent priority class, and within a class
 the one with the oldest capture time.
 """
@@ -25,6 +28,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum, IntEnum
 
 from thalweg.pipeline.channel import Channel, Push
+from thalweg.pipeline.join import END, Join, Joined, Joiner
 from thalweg.pipeline.metrics import Histogram
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Payload
@@ -82,7 +86,8 @@ class Node:
         self.observe: Callable[[Packet], None] | None = None
         self.work = Histogram()
         self.units = 0
-        self.current: Packet | None = None
+        self.current: Packet | Joined | None = None
+        self.joiner: Joiner | None = None
         self.port = ""
         self._floor = AMBIENT
         self._highest = AMBIENT
@@ -90,6 +95,30 @@ class Node:
         self._seq = dict.fromkeys(info.outputs, 0)
         self._types = {port: declared.type for port, declared in info.outputs.items()}
         self._only = next(iter(info.outputs)) if len(info.outputs) == 1 else None
+
+    def join(self, declared: Join) -> None:
+        """From now on `take_joined` gives sets. To be called once all inputs are connected."""
+        self.joiner = declared.start(list(dict.fromkeys(edge.port for edge in self.inputs)))
+
+    def take_joined(self, now_ns: int) -> Joined | None:
+        """The next set to work on, or None."""
+        assert self.joiner is not None
+        while True:
+            joined = self.joiner.pop()
+            if joined is not None:
+                self.current = joined
+                return joined
+            packet = self.take(now_ns)
+            if packet is not None:
+                self.joiner.push(self.port, packet)
+                continue
+            self.current = None
+            open_ports = {edge.port for edge in self.inputs if not edge.channel.closed}
+            closing = [p for p in self.joiner.ports if p not in open_ports and self.joiner.watermarks[p] != END]
+            for port in closing:
+                self.joiner.close(port)
+            if not closing:
+                return None
 
     def take(self, now_ns: int) -> Packet | None:
         """The next packet to work on, or None; `port` then says where it came in."""
@@ -193,6 +222,8 @@ class Node:
         if isinstance(signal, Interrupt):
             self._floor = max(self._floor, signal.epoch)
             self._highest = max(self._highest, signal.epoch)
+            if self.joiner is not None:
+                self.joiner.raise_epoch(signal.epoch)
 
     def close_outputs(self) -> Iterable[Node]:
         """End of every output stream. Returns the consumers, which may be done now."""
