@@ -96,9 +96,13 @@ def _layout(graph: Graph) -> dict[str, tuple[int, int]]:
 def _edge(graph: Graph, connection: Connection, places: dict[str, tuple[int, int]]) -> str:
     x1, y1 = places[connection.source]
     x2, y2 = places[connection.target]
-    x1, y1, y2 = x1 + _BOX_W, y1 + _BOX_H // 2, y2 + _BOX_H // 2
-    bend = _GAP_X // 2
-    middle_y = y2 if y1 == y2 else y2 - 5
+    arriving = sorted(
+        (c for c in graph.connections if c.target == connection.target), key=lambda c: -places[c.source][0]
+    )
+    x1, y1 = x1 + _BOX_W, y1 + _BOX_H // 2
+    y2 += round(_BOX_H * (arriving.index(connection) + 1) / (len(arriving) + 1))
+    bend = min((x2 - x1) // 2, _GAP_X)
+    middle_y = y2
     return (
         f'<path d="M{x1} {y1}C{x1 + bend} {y1} {x2 - bend} {y2} {x2} {y2}" fill="none" stroke="#6b7785" '
         f'stroke-width="1.4" marker-end="url(#tip)"/>'

@@ -19,7 +19,7 @@ import asyncio
 import inspect
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -27,17 +27,19 @@ from typing import Any
 from thalweg.pipeline.channel import Channel
 from thalweg.pipeline.clock import Clock, SystemClock
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.graph import Graph, GraphError
+from thalweg.pipeline.graph import Graph, GraphError, nearest
 from thalweg.pipeline.join import Joined
 from thalweg.pipeline.node import Edge, Node, NodeState
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Payload
-from thalweg.pipeline.signal import Direction, Failure, Interrupt, Signal
+from thalweg.pipeline.signal import Configure, Direction, Failure, Interrupt, Signal
+from thalweg.pipeline.stage import StageError
 from thalweg.pipeline.trace import Mark, Span, Trace
 from thalweg.pipeline.turn import TurnRecorder
 
 PUMP_NS = 1_000_000
 STEP_NS = 100_000
+PACED_NS = 200_000
 KEPT_PROBLEMS = 100
 
 
@@ -95,11 +97,12 @@ class Actor(Node):
 class StageContext:
     """What a stage sees of its actor; see `pipeline.stage.Context`."""
 
-    __slots__ = ("_actor", "_sent", "now_ns")
+    __slots__ = ("_actor", "_sent", "_sent_ns", "now_ns")
 
     def __init__(self, actor: Actor) -> None:
         self._actor = actor
         self._sent = 0
+        self._sent_ns = 0
         self.now_ns = actor.worker.clock.now_ns
 
     @property
@@ -129,9 +132,11 @@ class StageContext:
         actor = self._actor
         now_ns = self.now_ns()
         actor.emit(payload, port, time, epoch, None, now_ns)
-        if not actor.flush(now_ns, actor.worker.wake):
+        actor.worker.send(actor, now_ns, at_once=now_ns - self._sent_ns > PACED_NS)
+        if actor.outbox:
             actor.room = asyncio.get_running_loop().create_future()
             await actor.room
+        self._sent_ns = self.now_ns()
         self._sent += 1
         if self._sent & 15 == 0:  # a source that never waits must still let the others work
             await asyncio.sleep(0)
@@ -226,6 +231,20 @@ class Worker:
         if self._all_done is not None:
             self._all_done.set()
 
+    def configure(self, stage: str, settings: Mapping[str, object]) -> None:
+        """Change settings of a running stage, of those it declares `configurable`; durations as text.
+
+        Raises StageError, and changes nothing, where a setting is unknown, fixed or out of range.
+        """
+        if stage not in self.actors:
+            raise StageError(f"there is no stage {stage!r}{nearest(stage, self.actors)}")
+        actor = self.actors[stage]
+        fixed = sorted(set(settings) - actor.info.configurable)
+        if fixed:
+            may = ", ".join(sorted(actor.info.configurable)) or "nothing"
+            raise StageError(f"stage {stage}: {', '.join(fixed)} cannot change while it runs; what can: {may}")
+        actor.stage.configure(actor.info.check_some(settings))
+
     def on_loop(self, function: Callable[..., None], *args: Any) -> None:
         """Call `function` on the loop: now, where this is the loop's thread, else as soon as it comes round."""
         if threading.get_ident() == self._thread:
@@ -243,6 +262,17 @@ class Worker:
                 self._pumping = True
                 assert self._loop is not None
                 self._loop.call_soon(self._pump)
+
+    def send(self, source: Actor, now_ns: int, *, at_once: bool) -> None:
+        """Pass on what a source emitted. `at_once`: and let its consumers work now instead of at the next turn of
+        the loop, which saves a paced source's packet a visit to the selector; a flood is better taken in bulk.
+        """
+        if self._pumping or not at_once:
+            source.flush(now_ns, self.wake)
+            return
+        self._pumping = True
+        source.flush(now_ns, self.wake)
+        self._pump()
 
     def spread(self, origin: Actor, signal: Signal, direction: Direction) -> None:
         """Take a signal along the edges, past every stage it reaches, once each."""
@@ -502,6 +532,11 @@ class Worker:
 
     def _tell(self, actor: Actor, signal: Signal) -> None:
         actor.hear(signal)
+        if isinstance(signal, Configure) and signal.stage == actor.name:
+            try:
+                self.configure(actor.name, signal.settings)
+            except Exception as error:
+                self.failed(actor, describe_error(error), None, error)
         if actor.task is not None and actor.is_async and actor.stale:
             actor.task.cancel()
         if hasattr(actor.stage, "on_signal"):

@@ -163,14 +163,13 @@ class StageInfo:
         checked = self.parameters.model_validate(dict(settings))
         return {name: getattr(checked, name) for name in checked.model_fields_set}
 
-    def build(self, settings: Mapping[str, object]) -> Any:
-        """A stage with these settings. Raises StageError with every setting that is wrong."""
+    def check_some(self, settings: Mapping[str, object]) -> dict[str, Any]:
+        """As `check`, for settings that change while it runs: required ones may be left out. Raises StageError."""
         try:
-            arguments = self.check(settings)
+            return {name: _validate(self.parameters, name, value) for name, value in settings.items()}
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise StageError(f"stage {self.use}: {wrong}") from None
-        return self.cls(**arguments)
 
 
 def describe(cls: type, use: str = "") -> StageInfo:
@@ -191,6 +190,12 @@ def describe(cls: type, use: str = "") -> StageInfo:
         configurable=frozenset(getattr(cls, "configurable", ())),
         blocking=bool(getattr(cls, "blocking", False)),
     )
+
+
+def _validate(model: type[BaseModel], name: str, value: object) -> Any:
+    blank = model.model_construct()
+    model.__pydantic_validator__.validate_assignment(blank, name, value)
+    return getattr(blank, name)
 
 
 def _ports(cls: type, use: str, side: str) -> dict[str, Port]:

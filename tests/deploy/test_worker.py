@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import pytest
+from pydantic import Field
 
 from thalweg.deploy.testing import packet, run_stage, run_virtual
 from thalweg.deploy.worker import Worker
@@ -15,7 +17,7 @@ from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import AudioChunk, Token
-from thalweg.pipeline.signal import Failure, Interrupt
+from thalweg.pipeline.signal import Configure, Failure, Interrupt
 from thalweg.pipeline.stage import Context
 
 MS = 1_000_000
@@ -181,3 +183,41 @@ def test_a_port_refuses_a_payload_of_another_type() -> None:
     assert run_stage(Wrong(), words("a")).problems == [
         "stage: stage stage emitted a AudioChunk on port text, which carries Token"
     ]
+
+
+class Echo:
+    """Repeats tokens `times` times."""
+
+    inputs = {"text": Token}
+    outputs = {"text": Token}
+    configurable = ("times",)
+
+    def __init__(self, times: Annotated[int, Field(ge=1, le=3)] = 1, mark: str = "") -> None:
+        self.times = times
+        self.mark = mark
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        self.times = settings["times"]
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        assert isinstance(packet.payload, Token)
+        ctx.emit(Token(text=packet.payload.text * self.times))
+
+
+def test_a_configure_signal_changes_the_stage_it_names_between_two_packets() -> None:
+    a, b = words("a", "b")
+    outcome = run_stage(Echo(), [a, (1, Configure(stage="stage", settings={"times": 3})), b])
+    assert [t.text for t in outcome.payloads()] == ["a", "bbb"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"times": 9}, "times: Input should be less than or equal to 3"),
+        ({"mark": "x"}, "mark cannot change while it runs"),
+    ],
+)
+def test_a_setting_that_cannot_be_taken_is_said_and_changes_nothing(settings: dict[str, Any], message: str) -> None:
+    outcome = run_stage(Echo(), [(0, Configure(stage="stage", settings=settings)), *words("a")])
+    assert message in outcome.problems[0]
+    assert [t.text for t in outcome.payloads()] == ["a"]
