@@ -465,15 +465,17 @@ class Worker:
         packet = self._take(actor, now_ns)
         if packet is not None:
             actor.busy = True
-            self._start(actor, self._handle(actor, packet, now_ns))
+            self._start(actor, self._handle(actor, packet), lambda: self._handled(actor, packet, now_ns))
 
-    def _start(self, actor: Actor, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, actor: Actor, work: Coroutine[Any, Any, None], done: Callable[[], None]) -> None:
+        """Run `work` as the actor's task; `done` is called whatever becomes of it, even if it never began."""
         if self._group is None or self.hurried:
             work.close()
             return
         actor.task = self._group.create_task(work)
+        actor.task.add_done_callback(lambda _: done())
 
-    async def _handle(self, actor: Actor, packet: Packet | Joined, start_ns: int) -> None:
+    async def _handle(self, actor: Actor, packet: Packet | Joined) -> None:
         """One packet of an async or blocking stage."""
         assert actor.process is not None
         try:
@@ -486,9 +488,14 @@ class Worker:
                 raise
         except Exception as error:
             self.failed(actor, describe_error(error), packet, error)
+
+    def _handled(self, actor: Actor, packet: Packet | Joined, start_ns: int) -> None:
+        self._count(actor, packet, start_ns, self.clock.now_ns())
+        self._idle(actor)
+
+    def _idle(self, actor: Actor) -> None:
         actor.task = None
         actor.busy = False
-        self._count(actor, packet, start_ns, self.clock.now_ns())
         self.wake(actor)
 
     def _count(self, actor: Actor, packet: Packet | Joined, start_ns: int, end_ns: int) -> None:
@@ -502,7 +509,7 @@ class Worker:
         actor.state = NodeState.FINISHING
         if hasattr(actor.stage, "finish"):
             actor.busy = True
-            self._start(actor, self._let_finish(actor))
+            self._start(actor, self._let_finish(actor), lambda: self._idle(actor))
         else:
             self.wake(actor)
 
@@ -519,9 +526,6 @@ class Worker:
                 raise
         except Exception as error:
             self.failed(actor, describe_error(error), None, error)
-        actor.task = None
-        actor.busy = False
-        self.wake(actor)
 
     def _done(self, actor: Actor) -> None:
         for consumer in actor.close_outputs():

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 RATE = 16_000
 _FRAMES_PER_S = 100
+_SLICE_BYTES = RATE // 25  # 20 ms
 _OPENING_BYTES = RATE  # half a second of 16-bit samples
 
 
@@ -62,8 +63,8 @@ class SphinxRecogniser:
             self._search(opening)
 
     def _search(self, pcm: bytes) -> None:
-        if pcm:
-            self._decoder.process_raw(pcm, no_search=False, full_utt=False)
+        for start in range(0, len(pcm), _SLICE_BYTES):  # the decoder keeps the interpreter to itself while it works
+            self._decoder.process_raw(pcm[start : start + _SLICE_BYTES], no_search=False, full_utt=False)
 
     def partial(self) -> str:
         """The best guess at what was said so far."""

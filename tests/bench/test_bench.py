@@ -1,0 +1,48 @@
+"""Benchmarks run, and their rows have the names that are part of the interface. No test looks at a time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from thalweg.deploy.bench import run_bench
+from thalweg.deploy.bench.result import Result, quantile
+
+
+def rows(name: str, folder: Path) -> dict[tuple[str, str], float]:
+    run_bench(name, folder / "b.json", quick=True)
+    found = json.loads((folder / "b.json").read_text())
+    assert found.keys() == {"bench", "machine", "versions", "rows", "notes"}
+    return {(row["case"], row["metric"]): row["value"] for row in found["rows"] if row["system"] == "thalweg"}
+
+
+def test_inprocess_has_its_rows(tmp_path: Path) -> None:
+    found = rows("inprocess", tmp_path)
+    assert {("stages=1", "hop_p50"), ("stages=1", "hop_p99"), ("stages=20", "flood")} <= found.keys()
+
+
+def test_freshness_drops_two_of_three_frames_and_keeps_the_newest(tmp_path: Path) -> None:
+    found = rows("freshness", tmp_path)
+    assert 55 <= found["process", "dropped"] <= 62
+    assert found["process", "age_p50"] < found["process", "age_max"]
+
+
+@pytest.mark.usefixtures("voice_demo")
+def test_turn_measures_every_milestone_and_its_parts_add_up(tmp_path: Path) -> None:
+    found = rows("turn", tmp_path)
+    order = [found["file", f"{m}_p50"] for m in ("first_partial", "final", "first_token", "first_audio")]
+    assert order == sorted(order)
+
+
+def test_a_table_shows_the_ratio_to_each_peer(capsys: pytest.CaptureFixture[str]) -> None:
+    result = Result(bench="b")
+    result.add("c", "thalweg", 1, "µs", hop=5.0)
+    result.add("c", "pipecat", 1, "µs", hop=20.0)
+    result.finish(None)
+    assert "0.250" in capsys.readouterr().out
+
+
+def test_a_quantile_is_an_observation() -> None:
+    assert [quantile([3.0, 1.0, 2.0], q) for q in (0.0, 0.5, 1.0)] == [1.0, 2.0, 3.0]

@@ -1,0 +1,24 @@
+"""The Python in the documentation runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = [path for path in sorted(DOCS.glob("*.md")) if "```python" in path.read_text()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_on_the_page_runs_from_top_to_bottom(page: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    exec(compile("\n".join(blocks), str(page), "exec"), {"__name__": page.stem})
+
+
+def test_every_link_between_the_pages_leads_somewhere() -> None:
+    root = DOCS.parent
+    for page in [*DOCS.rglob("*.md"), *root.glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"

@@ -1,0 +1,145 @@
+"""The codec: what goes in comes out, what is not a packet is refused, and nothing else ever happens."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.payload import (
+    AudioChunk,
+    Payload,
+    Sentence,
+    Speech,
+    SpeechEvent,
+    Token,
+    Transcript,
+    VideoFrame,
+    Word,
+)
+from thalweg.transports.codec import CodecError, decode, encode, size_of, type_name
+
+TEXT = st.text(max_size=40)
+INTS = st.integers(-(2**63), 2**63 - 1)
+AUDIO = st.builds(
+    lambda n, channels, rate: AudioChunk(
+        samples=np.arange(n * channels, dtype=np.float32).reshape((n, channels) if channels > 1 else (n,)), rate=rate
+    ),
+    st.integers(0, 500), st.integers(1, 3), st.integers(1, 96_000),
+)  # fmt: skip
+PAYLOADS = st.one_of(
+    AUDIO,
+    st.builds(Token, text=TEXT, last=st.booleans()),
+    st.builds(Sentence, text=TEXT),
+    st.builds(
+        Transcript,
+        text=TEXT,
+        final=st.booleans(),
+        words=st.lists(st.builds(Word, text=TEXT, start_ns=INTS, end_ns=INTS, confidence=st.floats(0, 1))).map(tuple),
+    ),
+    st.builds(lambda a: Speech(audio=a, event=SpeechEvent.CONTINUE), AUDIO),
+    st.builds(lambda a, t: Speech(audio=a, event=SpeechEvent.END, speech_end_ns=t), AUDIO, INTS),
+    st.builds(lambda h, w: VideoFrame(pixels=np.ones((h, w, 3), np.uint8)), st.integers(1, 9), st.integers(1, 9)),
+)
+PACKETS = st.builds(
+    Packet,
+    stream=TEXT,
+    seq=st.integers(0, 2**63),
+    time=INTS,
+    payload=PAYLOADS,
+    epoch=st.integers(0, 2**40),
+    deadline=st.none() | INTS,
+    trace=st.none() | TEXT,
+)
+
+
+@given(PACKETS)
+def test_a_packet_survives_the_way_there_and_back(packet: Packet) -> None:
+    record = b"".join(encode(packet))
+    there = decode(record)
+    assert len(record) == size_of(encode(packet))
+    assert b"".join(encode(there)) == record
+    assert type(there.payload) is type(packet.payload)
+    assert (there.stream, there.seq, there.time, there.epoch, there.deadline, there.trace) == (
+        packet.stream, packet.seq, packet.time, packet.epoch, packet.deadline, packet.trace,
+    )  # fmt: skip
+
+
+def test_decoded_arrays_are_read_only_views_of_the_record() -> None:
+    record = bytearray(b"".join(encode(make(VideoFrame(pixels=np.zeros((4, 4, 3), np.uint8))))))
+    frame = decode(record).payload
+    assert isinstance(frame, VideoFrame)
+    record[-1] = 9
+    assert frame.pixels[-1, -1, -1] == 9
+    with pytest.raises(ValueError, match="read-only"):
+        frame.pixels[0] = 1
+
+
+def make(payload: Payload) -> Packet:
+    return Packet(stream="a.b", seq=1, time=2, payload=payload)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position(Payload):
+    """A payload of somebody else's."""
+
+    metres: tuple[float, float, float]
+    source: str | None = None
+
+
+def test_payloads_of_other_packages_travel_by_module_and_name() -> None:
+    packet = make(Position(metres=(1.0, 2.5, -3.0)))
+    assert type_name(Position).endswith("test_codec:Position")
+    assert decode(b"".join(encode(packet))) == packet
+
+
+@pytest.mark.parametrize("name", ["Payload2", "os:system", "thalweg.pipeline.packet:Packet", "builtins:int", ""])
+def test_a_type_that_is_no_known_payload_is_refused_by_name(name: str) -> None:
+    import msgpack
+
+    head = msgpack.packb(["s", 1, 2, 0, None, None, name, []])
+    record = bytes([0x74, 1, 0, 0, 0, 0, 0, 0]) + len(head).to_bytes(8, "little") + head
+    with pytest.raises(CodecError, match="is not known here"):
+        decode(record)
+
+
+def test_another_version_is_refused_with_both_named() -> None:
+    record = bytearray(b"".join(encode(make(Token(text="x")))))
+    record[1] = 9
+    with pytest.raises(CodecError, match=r"version 9, this is Thalweg's wire version 1"):
+        decode(record)
+
+
+def test_an_array_type_without_a_form_is_refused_when_it_is_written() -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Complex(Payload):
+        values: np.ndarray
+
+    with pytest.raises(CodecError, match="array of complex128 has no form"):
+        encode(make(Complex(values=np.zeros(2, np.complex128))))
+
+
+@settings(max_examples=400)
+@given(PACKETS, st.data())
+def test_damaged_records_are_refused_or_are_packets_and_nothing_else(packet: Packet, data: st.DataObject) -> None:
+    record = bytearray(b"".join(encode(packet)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        record[data.draw(st.integers(0, len(record) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(record)))
+    for damaged in (bytes(record), bytes(record[:cut])):
+        with contextlib.suppress(ThalwegError):
+            assert isinstance(decode(damaged), Packet)
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_refused(garbage: bytes) -> None:
+    with pytest.raises(ThalwegError):
+        decode(garbage)
+    with pytest.raises(ThalwegError):
+        decode(bytes([0x74, 1]) + garbage)

@@ -1,0 +1,245 @@
+"""Packets as bytes, for every boundary they cross. Typed; nothing here can build an object it does not know.
+
+A packet becomes a head and any number of array buffers. The head is MessagePack: the packet's fields, the name of
+its payload type, and the payload's fields in the order they are declared, with each array replaced by its shape,
+type and index among the buffers. Payload types are the dataclasses under `Payload`; a type that this process has
+not imported is refused by name. Decoding builds payloads through their constructors, so what arrives is as
+valid as what was made here.
+
+    record = magic u8, version u8, flags u16, buffer count u32, head length u64, buffer lengths u64…,
+             head, then each buffer at the next multiple of 64 bytes from the start
+
+All numbers are little-endian. Versions differ when an older reader could not read a record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+import sys
+import types
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import cache
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.payload import Payload
+
+VERSION = 1
+_MAGIC = 0x74
+_HEAD = struct.Struct("<BBHIQ")
+_ALIGN = 64
+_MAX_BUFFERS = 64
+_DTYPES = {t: np.dtype(t) for t in ("u1", "i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8", "?")}
+_DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+Buffer = bytes | bytearray | memoryview
+
+
+class CodecError(ThalwegError):
+    """Bytes that are not a packet, or a packet that cannot be written as bytes."""
+
+
+def encode(packet: Packet) -> list[Buffer]:
+    """The parts of a record in order, arrays not copied; `b"".join(encode(p))` is the whole record.
+
+    Raises CodecError on a payload with a field of a kind that has no form on the wire.
+    """
+    buffers: list[NDArray[Any]] = []
+    payload = packet.payload
+    head = msgpack.packb(
+        [
+            packet.stream,
+            packet.seq,
+            packet.time,
+            packet.epoch,
+            packet.deadline,
+            packet.trace,
+            type_name(type(payload)),
+            _plan(type(payload)).write(payload, buffers),
+        ]
+    )
+    sizes = struct.pack(f"<{len(buffers)}Q", *(buffer.nbytes for buffer in buffers))
+    start = _HEAD.pack(_MAGIC, VERSION, 0, len(buffers), len(head)) + sizes + head
+    if not buffers:
+        return [start]
+    parts: list[Buffer] = [start]
+    length = len(start)
+    for buffer in buffers:
+        parts.append(bytes(-length % _ALIGN))
+        parts.append(buffer.reshape(-1).view(np.uint8).data if buffer.nbytes else b"")
+        length += -length % _ALIGN + buffer.nbytes
+    return parts
+
+
+def decode(record: Buffer | NDArray[np.uint8]) -> Packet:
+    """The packet of a record. Its arrays are read-only views of `record` and keep it alive.
+
+    Raises CodecError on anything that is not exactly one record of this version, PayloadError where the payload
+    refuses its values.
+    """
+    whole = np.frombuffer(record, np.uint8)
+    whole.flags.writeable = False
+    try:
+        magic, version, _flags, count, head_length = _HEAD.unpack_from(whole.data)
+    except struct.error:
+        raise CodecError(f"{len(whole)} bytes are too few for a record") from None
+    if magic != _MAGIC:
+        raise CodecError(f"the bytes begin with {magic:#x}, a record begins with {_MAGIC:#x}")
+    if version != VERSION:
+        raise CodecError(f"the record is of version {version}, this is Thalweg's wire version {VERSION}")
+    head_at = _HEAD.size + 8 * count
+    if count > _MAX_BUFFERS or head_at + head_length > len(whole):
+        raise CodecError(f"the record claims {count} buffers and a head of {head_length} bytes in {len(whole)} bytes")
+    sizes = struct.unpack_from(f"<{count}Q", whole.data, _HEAD.size)
+    buffers = []
+    at = head_at + head_length
+    for size in sizes:
+        at += -at % _ALIGN
+        if at + size > len(whole):
+            raise CodecError(f"the record claims {at + size} bytes and has {len(whole)}")
+        buffers.append(whole[at : at + size])
+        at += size
+    if at != len(whole):
+        raise CodecError(f"{len(whole) - at} bytes follow the record")
+    try:
+        head = msgpack.unpackb(whole[head_at : head_at + head_length].data, use_list=False, max_ext_len=0)
+        stream, seq, time, epoch, deadline, trace, name, fields = head
+        if not (isinstance(stream, str) and type(seq) is type(time) is type(epoch) is int):
+            raise CodecError("the head of the record holds other things than a packet's fields")
+        payload = _plan(payload_type(name)).read(fields, buffers)
+    except (ValueError, TypeError, IndexError, KeyError, msgpack.UnpackException, RecursionError) as error:
+        if isinstance(error, ThalwegError):
+            raise
+        raise CodecError(f"the head of the record cannot be read: {error!r}") from None
+    return Packet(stream=stream, seq=seq, time=time, epoch=epoch, deadline=deadline, trace=trace, payload=payload)
+
+
+def size_of(parts: Sequence[Buffer]) -> int:
+    """Bytes of an encoded record."""
+    return sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in parts)
+
+
+def type_name(cls: type) -> str:
+    """`AudioChunk` for Thalweg's own payloads, `package.module:Class` for all others."""
+    own = cls.__module__ == Payload.__module__
+    return cls.__name__ if own else f"{cls.__module__}:{cls.__qualname__}"
+
+
+@cache
+def payload_type(name: str) -> type[Payload]:
+    """The payload class of that name. Raises CodecError where this process does not know it."""
+    module, _, qualname = name.rpartition(":")
+    found: Any = sys.modules.get(module or Payload.__module__)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    if not (isinstance(found, type) and issubclass(found, Payload) and type_name(found) == name):
+        raise CodecError(f"the payload type {name!r} is not known here; import the module that defines it")
+    return found
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Form:
+    """How values of one annotation are written and read; `write` adds arrays to the list it is given."""
+
+    write: Callable[[Any, list[NDArray[Any]]], Any]
+    read: Callable[[Any, list[NDArray[np.uint8]]], Any]
+
+
+_AS_IS = _Form(lambda value, _: value, lambda value, _: value)
+
+
+_PLANS: dict[type, _Form] = {}
+
+
+def _plan(cls: type) -> _Form:
+    """How a dataclass is written: a list of its fields."""
+    if cls not in _PLANS:
+        _PLANS[cls] = _make_plan(cls)
+    return _PLANS[cls]
+
+
+def _make_plan(cls: type) -> _Form:
+    hints = get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]
+    forms = [_form(hints[name], cls) for name in names]
+
+    def write(value: Any, buffers: list[NDArray[Any]]) -> list[Any]:
+        return [form.write(getattr(value, name), buffers) for name, form in zip(names, forms, strict=True)]
+
+    def read(written: Any, buffers: list[NDArray[np.uint8]]) -> Any:
+        if len(written) != len(names):
+            raise CodecError(f"a {cls.__name__} has {len(names)} fields, the record holds {len(written)}")
+        return cls(**{n: form.read(w, buffers) for n, form, w in zip(names, forms, written, strict=True)})
+
+    return _Form(write, read)
+
+
+def _form(hint: Any, owner: type) -> _Form:
+    origin = get_origin(hint)
+    if hint in (int, float, str, bool, bytes, type(None)):
+        return _scalar(hint)
+    if hint is np.ndarray or origin is np.ndarray:
+        return _Form(_write_array, _read_array)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return _Form(lambda value, _: value.value, lambda value, _: hint(value))
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _plan(hint)
+    if origin is tuple:
+        return _tuple(get_args(hint), owner)
+    if origin in (Union, types.UnionType):
+        options = [option for option in get_args(hint) if option is not type(None)]
+        if len(options) == 1:
+            inner = _form(options[0], owner)
+            return _Form(
+                lambda value, buffers: None if value is None else inner.write(value, buffers),
+                lambda value, buffers: None if value is None else inner.read(value, buffers),
+            )
+        if all(option in (int, float, str, bool, bytes) for option in options):
+            return _AS_IS
+    raise CodecError(f"{owner.__name__} has a field of type {hint}, which has no form on the wire")
+
+
+def _scalar(kind: type) -> _Form:
+    accepted = (int, float) if kind is float else kind
+
+    def read(value: Any, _: Any) -> Any:
+        if not isinstance(value, accepted):
+            raise CodecError(f"found {value!r} where a {kind.__name__} should be")
+        return value
+
+    return _Form(lambda value, _: value, read)
+
+
+def _tuple(inner: tuple[Any, ...], owner: type) -> _Form:
+    if len(inner) == 2 and inner[1] is Ellipsis:
+        one = _form(inner[0], owner)
+        return _Form(
+            lambda value, buffers: [one.write(item, buffers) for item in value],
+            lambda value, buffers: tuple(one.read(item, buffers) for item in value),
+        )
+    forms = [_form(item, owner) for item in inner]
+    return _Form(
+        lambda value, buffers: [f.write(item, buffers) for f, item in zip(forms, value, strict=True)],
+        lambda value, buffers: tuple(f.read(item, buffers) for f, item in zip(forms, value, strict=True)),
+    )
+
+
+def _write_array(array: NDArray[Any], buffers: list[NDArray[Any]]) -> list[Any]:
+    name = _DTYPE_NAMES.get(array.dtype)
+    if name is None:
+        raise CodecError(f"an array of {array.dtype} has no form on the wire; use one of {', '.join(_DTYPES)}")
+    buffers.append(np.ascontiguousarray(array))
+    return [name, list(array.shape), len(buffers) - 1]
+
+
+def _read_array(written: Any, buffers: list[NDArray[np.uint8]]) -> NDArray[Any]:
+    name, shape, index = written
+    array: NDArray[Any] = buffers[index].view(_DTYPES[name]).reshape(shape)
+    return array
