@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from thalweg.deploy.worker import Worker
+from thalweg.deploy.outcome import Outcome
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.turn import MILESTONES, Turn
 
@@ -19,53 +19,38 @@ class OutputError(ThalwegError):
     """A file that was asked for and cannot be written."""
 
 
-def build_report(worker: Worker, name: str, latency_budget_ns: int | None = None) -> dict[str, Any]:
+def build_report(outcome: Outcome, name: str, latency_budget_ns: int | None = None) -> dict[str, Any]:
     """Everything that was measured, in ms from the start of the run or as the key says; JSON types only."""
-    ran_ns = max(1, worker.ended_ns - worker.started_ns)
-    turns = [_turn(turn, worker.started_ns) for turn in worker.turns.turns.values()]
+    turns = [_turn(turn, outcome.started_ns) for turn in outcome.turns.values()]
     budget_ms = None if latency_budget_ns is None else latency_budget_ns / 1e6
     over = [t for t in turns if budget_ms is not None and (t["first_audio_ms"] or 0) > budget_ms]
     return {
         "pipeline": name,
-        "duration_ms": _ms(ran_ns),
-        "stopped": worker.stopped,
+        "duration_ms": _ms(outcome.ended_ns - outcome.started_ns),
+        "stopped": outcome.stopped,
         "latency_budget_ms": budget_ms,
         "turns_over_budget": len(over),
-        "listens": any(actor.info.use == "speech.vad" for actor in worker.actors.values()),
+        "listens": any(stage["use"] == "speech.vad" for stage in outcome.stages.values()),
         "turns": turns,
-        "stages": {
-            actor.name: {
-                "units": actor.units,
-                "p50_ms": _ms(actor.work.quantile(0.5)),
-                "p95_ms": _ms(actor.work.quantile(0.95)),
-                "p99_ms": _ms(actor.work.quantile(0.99)),
-                "busy": round(actor.work.total_ns / ran_ns, 4),
-            }
-            for actor in worker.actors.values()
-        },
-        "channels": {
-            edge.name: {
-                "capacity": edge.channel.capacity,
-                "policy": edge.channel.policy.value,
-                "pushed": edge.channel.stats.pushed,
-                "popped": edge.channel.stats.popped,
-                "max_depth": edge.channel.stats.max_depth,
-                "age_p50_ms": _ms(edge.age.quantile(0.5)),
-                "age_p99_ms": _ms(edge.age.quantile(0.99)),
-                "drops": {drop.value: n for drop, n in edge.channel.stats.drops.items() if n},
-            }
-            for edge in worker.edges
-        },
+        "stages": {name: _in_ms(stage) for name, stage in outcome.stages.items()},
+        "channels": {name: _in_ms(channel) for name, channel in outcome.channels.items()},
         "errors": [
             {
                 "stage": problem.stage,
                 "message": problem.message,
                 "turn": problem.epoch or None,
-                "time_ms": _ms(problem.time_ns - worker.started_ns),
+                "time_ms": _ms(problem.time_ns - outcome.started_ns),
             }
-            for problem in worker.problems
+            for problem in outcome.problems
         ],
-        "error_count": worker.problem_count,
+        "error_count": outcome.problem_count,
+    }
+
+
+def _in_ms(entry: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key.removesuffix("_ns") + "_ms" if key.endswith("_ns") else key: _ms(value) if key.endswith("_ns") else value
+        for key, value in entry.items()
     }
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from rich.console import Console
 
 from thalweg.deploy.live import live_view
+from thalweg.deploy.outcome import Problem, outcome_of
 from thalweg.deploy.report import build_report, print_report, write_report
 from thalweg.deploy.tracefile import write_trace
-from thalweg.deploy.worker import Problem, Worker
+from thalweg.deploy.worker import Worker
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.spec import Spec, load_spec
 from thalweg.pipeline.trace import Trace
@@ -97,15 +98,16 @@ async def _run(worker: Worker, spec: Spec, outputs: Outputs, live: bool, quiet: 
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
-    report = build_report(worker, spec.graph.name, spec.latency_budget_ns)
+    outcome = outcome_of(worker)
+    report = build_report(outcome, spec.graph.name, spec.latency_budget_ns)
     if outputs.report is not None:
         write_report(outputs.report, report)
     if outputs.trace is not None:
-        write_trace(outputs.trace, worker)
+        write_trace(outputs.trace, outcome)
     if outputs.timeline is not None:
         from thalweg.deploy.timeline import draw_timeline
 
-        draw_timeline(outputs.timeline, worker, spec.graph.name)
+        draw_timeline(outputs.timeline, outcome, spec.graph.name)
     if not quiet:
         print_report(report, console)
     code = INTERRUPTED if worker.stopped else 1 if worker.problem_count else 0

@@ -6,8 +6,8 @@ import io
 import os
 from pathlib import Path
 
+from thalweg.deploy.outcome import Outcome
 from thalweg.deploy.report import OutputError
-from thalweg.deploy.worker import Worker
 from thalweg.pipeline.trace import Span
 from thalweg.pipeline.turn import Turn
 
@@ -22,7 +22,7 @@ _LABELS = {
 _LEVELS = {"first_partial": 0, "first_audio": 1, "first_token": 2, "final_transcript": 3}
 
 
-def draw_timeline(path: Path, worker: Worker, title: str) -> None:
+def draw_timeline(path: Path, outcome: Outcome, title: str) -> None:
     """Draw to a PNG, SVG or PDF, as the ending of `path` says. Raises OutputError."""
     try:
         import matplotlib
@@ -31,14 +31,13 @@ def draw_timeline(path: Path, worker: Worker, title: str) -> None:
         import matplotlib.pyplot as plt
     except ImportError:
         raise OutputError("a timeline needs matplotlib: pip install 'thalweg[plot]'") from None
-    assert worker.trace is not None
-    names = list(worker.actors)
+    names = list(outcome.stages)
     spans: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    length_s = max(0.1, (worker.ended_ns - worker.started_ns) / 1e9)
+    length_s = max(0.1, (outcome.ended_ns - outcome.started_ns) / 1e9)
     visible_s = length_s / 800  # what is narrower would not be seen
-    for event in worker.trace.events:
+    for event in outcome.events:
         if isinstance(event, Span):
-            start_s = (event.start_ns - worker.started_ns) / 1e9
+            start_s = (event.start_ns - outcome.started_ns) / 1e9
             spans[event.stage].append((start_s, max((event.end_ns - event.start_ns) / 1e9, visible_s)))
     names = [name for name in names if spans[name]]
     figure, axes = plt.subplots(
@@ -47,8 +46,8 @@ def draw_timeline(path: Path, worker: Worker, title: str) -> None:
     rows = {name: len(names) - i for i, name in enumerate(names)}
     for i, name in enumerate(names):
         axes.broken_barh(spans[name], (rows[name] - 0.36, 0.72), color=_COLOURS[i % len(_COLOURS)], linewidth=0)
-    for turn in worker.turns.turns.values():
-        _draw_turn(axes, turn, worker.started_ns, len(names))
+    for turn in outcome.turns.values():
+        _draw_turn(axes, turn, outcome.started_ns, len(names))
     axes.set_yticks([0, *rows.values()], ["speech", *rows])
     axes.set_ylim(-0.6, len(names) + 2.4)
     axes.set_xlim(0, length_s)

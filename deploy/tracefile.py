@@ -9,20 +9,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+from thalweg.deploy.outcome import Outcome
 from thalweg.deploy.report import write_whole
-from thalweg.deploy.worker import Worker
 from thalweg.pipeline.trace import Span
 
 
-def write_trace(path: Path, worker: Worker) -> None:
-    """Write what `worker.trace` kept. Raises OutputError."""
-    write_whole(path, json.dumps({"traceEvents": trace_events(worker), "displayTimeUnit": "ms"}))
+def write_trace(path: Path, outcome: Outcome) -> None:
+    """Write what the run's trace kept. Raises OutputError."""
+    write_whole(path, json.dumps({"traceEvents": trace_events(outcome), "displayTimeUnit": "ms"}))
 
 
-def trace_events(worker: Worker) -> list[dict[str, Any]]:
+def trace_events(outcome: Outcome) -> list[dict[str, Any]]:
     """The events; track 0 holds the turns."""
-    start_ns = worker.started_ns
-    tracks = {name: i + 1 for i, name in enumerate(worker.actors)}
+    start_ns = outcome.started_ns
+    tracks = {name: i + 1 for i, name in enumerate(outcome.stages)}
 
     def us(time_ns: int) -> float:
         return (time_ns - start_ns) / 1e3
@@ -31,7 +31,7 @@ def trace_events(worker: Worker) -> list[dict[str, Any]]:
         {"ph": "M", "name": "thread_name", "pid": 1, "tid": tid, "args": {"name": name}}
         for name, tid in {"turns": 0, **tracks}.items()
     ]
-    for turn in worker.turns.turns.values():
+    for turn in outcome.turns.values():
         ended_ns = max([turn.speech_end_ns or turn.speech_start_ns, *turn.marks.values()])
         name = turn.transcript or f"turn {turn.epoch}"
         span = {"ts": us(turn.speech_start_ns), "dur": (ended_ns - turn.speech_start_ns) / 1e3}
@@ -39,7 +39,7 @@ def trace_events(worker: Worker) -> list[dict[str, Any]]:
         marks = dict(turn.marks) | ({} if turn.speech_end_ns is None else {"speech_end": turn.speech_end_ns})
         for mark, time_ns in marks.items():
             events.append({"ph": "i", "s": "p", "name": mark, "pid": 1, "tid": 0, "ts": us(time_ns)})
-    for event in worker.trace.events if worker.trace is not None else ():
+    for event in outcome.events:
         common = {"pid": 1, "tid": tracks[event.stage]}
         if isinstance(event, Span):
             args = {"seq": event.seq, "turn": event.epoch}

@@ -17,146 +17,36 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
+from thalweg.deploy.actor import Actor
+from thalweg.deploy.bridge import Inlet, Outlet
+from thalweg.deploy.outcome import Problem
 from thalweg.pipeline.channel import Channel
 from thalweg.pipeline.clock import Clock, SystemClock
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.graph import Graph, GraphError, nearest
+from thalweg.pipeline.graph import Connection, Graph, GraphError, nearest
 from thalweg.pipeline.join import Joined
 from thalweg.pipeline.node import Edge, Node, NodeState
 from thalweg.pipeline.packet import AMBIENT, Packet
-from thalweg.pipeline.payload import Payload
 from thalweg.pipeline.signal import Configure, Direction, Failure, Interrupt, Signal
 from thalweg.pipeline.stage import StageError
 from thalweg.pipeline.trace import Mark, Span, Trace
 from thalweg.pipeline.turn import TurnRecorder
 
+log = logging.getLogger(__name__)
+
 PUMP_NS = 1_000_000
 STEP_NS = 100_000
-PACED_NS = 200_000
 KEPT_PROBLEMS = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """Something that went wrong while the pipeline ran. `cause`: the exception, where there was one."""
-
-    stage: str
-    message: str
-    epoch: int
-    time_ns: int
-    cause: BaseException | None = None
 
 
 class StartError(ThalwegError):
     """A stage could not be built or opened; nothing was run."""
-
-
-class Actor(Node):
-    """A node with the stage that runs in it."""
-
-    def __init__(self, worker: Worker, name: str, stage: Any, info: Any, deadline_ns: int | None) -> None:
-        super().__init__(name, info, deadline_ns=deadline_ns)
-        self.worker = worker
-        self.stage = stage
-        self.queued = False
-        self.opened = False
-        joins = hasattr(info.cls, "join")
-        self.process: Callable[..., Any] | None = getattr(stage, "process_joined" if joins else "process", None)
-        self.is_async = inspect.iscoroutinefunction(self.process)
-        self.inline = not self.is_async and not info.blocking
-        self.ctx = StageContext(self)
-        self.task: asyncio.Task[None] | None = None
-        self.room: asyncio.Future[None] | None = None
-        self._executor: ThreadPoolExecutor | None = None
-        if not self.inline or info.is_source:
-            self.on_emit = self._emitted
-
-    @property
-    def executor(self) -> ThreadPoolExecutor:
-        """The stage's own thread, made when it is first needed."""
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, thread_name_prefix=self.name)
-        return self._executor
-
-    def shut(self) -> None:
-        """Let go of the thread; what it does now it does to its end."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-
-    def _emitted(self) -> None:
-        self.worker.on_loop(self.worker.wake, self)
-
-
-class StageContext:
-    """What a stage sees of its actor; see `pipeline.stage.Context`."""
-
-    __slots__ = ("_actor", "_sent", "_sent_ns", "now_ns")
-
-    def __init__(self, actor: Actor) -> None:
-        self._actor = actor
-        self._sent = 0
-        self._sent_ns = 0
-        self.now_ns = actor.worker.clock.now_ns
-
-    @property
-    def name(self) -> str:
-        return self._actor.name
-
-    @property
-    def port(self) -> str:
-        return self._actor.port
-
-    @property
-    def stale(self) -> bool:
-        return self._actor.stale or self._actor.worker.hurried
-
-    def emit(
-        self,
-        payload: Payload,
-        *,
-        port: str | None = None,
-        time: int | None = None,
-        epoch: int | None = None,
-        deadline: int | None = None,
-    ) -> None:
-        self._actor.emit(payload, port, time, epoch, deadline, self.now_ns())
-
-    async def send(self, payload: Payload, *, port: str | None = None, time: int, epoch: int = AMBIENT) -> None:
-        actor = self._actor
-        now_ns = self.now_ns()
-        actor.emit(payload, port, time, epoch, None, now_ns)
-        actor.worker.send(actor, now_ns, at_once=now_ns - self._sent_ns > PACED_NS)
-        if actor.outbox:
-            actor.room = asyncio.get_running_loop().create_future()
-            await actor.room
-        self._sent_ns = self.now_ns()
-        self._sent += 1
-        if self._sent & 15 == 0:  # a source that never waits must still let the others work
-            await asyncio.sleep(0)
-
-    async def compute(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._actor.executor, function, *args)
-
-    async def sleep_until(self, time_ns: int) -> None:
-        delay_ns = time_ns - self.now_ns()
-        await asyncio.sleep(max(0.0, delay_ns / 1e9))
-
-    def signal(self, signal: Signal, direction: Direction = Direction.DOWN) -> None:
-        self._actor.worker.on_loop(self._actor.worker.spread, self._actor, signal, direction)
-
-    def new_epoch(self) -> int:
-        return self._actor.new_epoch()
-
-    def report(self, problem: str) -> None:
-        actor = self._actor
-        actor.worker.on_loop(actor.worker.failed, actor, problem, actor.current, None)
 
 
 class Worker:
@@ -166,7 +56,14 @@ class Worker:
     wrong later is in `problems`, the first hundred of them, and `problem_count` says how many there were.
     """
 
-    def __init__(self, graph: Graph, *, clock: Clock | None = None, trace: Trace | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        hosted: Collection[str] | None = None,
+        clock: Clock | None = None,
+        trace: Trace | None = None,
+    ) -> None:
         wrong = graph.problems()
         if wrong:
             raise GraphError("; ".join(wrong))
@@ -182,26 +79,33 @@ class Worker:
         self.ended_ns = 0
         self.actors: dict[str, Actor] = {}
         self.edges: list[Edge] = []
+        self.outlets: dict[str, Outlet] = {}
+        self.inlets: dict[str, Inlet] = {}
         self._ready: deque[Actor] = deque()
         self._pumping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._group: asyncio.TaskGroup | None = None
         self._running = 0
+        self._opened = False
+        self._closed = False
         self._all_done: asyncio.Event | None = None
-        self._build(graph)
+        self._build(graph, graph.stages if hosted is None else hosted)
 
     async def run(self) -> None:
         """Open every stage, run until every stream has ended, close them."""
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self._enter()
         self._all_done = asyncio.Event()
-        self._running = len(self.actors)
+        self._running = len(self.actors) + len(self.outlets) + len(self.inlets)
         try:
-            await self._open()
+            if not self._opened:
+                await self.open()
             self.started_ns = self.clock.now_ns()
             async with asyncio.TaskGroup() as group:
                 self._group = group
+                for bridge in (*self.outlets.values(), *self.inlets.values()):
+                    bridge.state = NodeState.RUNNING
+                    self.wake(bridge)
                 for actor in self.actors.values():
                     actor.state = NodeState.RUNNING
                     if actor.info.is_source:
@@ -274,6 +178,22 @@ class Worker:
         source.flush(now_ns, self.wake)
         self._pump()
 
+    def done(self, actor: Actor) -> None:
+        """`actor` has nothing more to do or to give: its output streams end."""
+        for consumer in actor.close_outputs():
+            self.wake(consumer)
+        self._running -= 1
+        if self._running == 0 and self._all_done is not None:
+            self._all_done.set()
+
+    def take(self, actor: Node, now_ns: int) -> Packet | None:
+        """The next packet for `actor`; its producer, if it was held up, may go on."""
+        packet = actor.take(now_ns)
+        for edge in actor.inputs:
+            if edge.producer.outbox:
+                self.wake(edge.producer)
+        return packet
+
     def spread(self, origin: Actor, signal: Signal, direction: Direction) -> None:
         """Take a signal along the edges, past every stage it reaches, once each."""
         if self.trace is not None:
@@ -306,7 +226,9 @@ class Worker:
         """Count a problem and tell everybody downstream that its turn will not end."""
         epoch = AMBIENT if packet is None else packet.epoch
         self.problem_count += 1
-        problem = Problem(stage=actor.name, message=message, epoch=epoch, time_ns=self.clock.now_ns(), cause=cause)
+        problem = Problem(stage=actor.name, message=message, epoch=epoch, time_ns=self.clock.now_ns())
+        if cause is not None:
+            log.debug("stage %s failed", actor.name, exc_info=cause)
         if len(self.problems) < KEPT_PROBLEMS:
             self.problems.append(problem)
             if self.on_problem is not None:
@@ -315,8 +237,10 @@ class Worker:
             self.turns.fail(epoch, f"{actor.name}: {message}")
             self.spread(actor, Failure(origin=actor.name, epoch=epoch, message=message), Direction.DOWN)
 
-    def _build(self, graph: Graph) -> None:
+    def _build(self, graph: Graph, hosted: Collection[str]) -> None:
         for vertex in graph.stages.values():
+            if vertex.name not in hosted:
+                continue
             try:
                 stage = vertex.make()
             except Exception as error:
@@ -325,27 +249,54 @@ class Worker:
             actor.observe = self._observe
             self.actors[vertex.name] = actor
         for connection in graph.connections:
-            producer, consumer = self.actors[connection.source], self.actors[connection.target]
-            edge = Edge(
-                name=connection.name,
-                channel=Channel(
-                    policy=connection.policy, capacity=connection.capacity, max_age_ns=connection.max_age_ns
-                ),
-                producer=producer,
-                consumer=consumer,
-                port=connection.target_port,
-                priority=connection.priority,
-            )
-            producer.outputs[connection.source_port].append(edge)
-            consumer.inputs.append(edge)
-            self.edges.append(edge)
+            producer: Actor | None = self.actors.get(connection.source)
+            consumer: Actor | None = self.actors.get(connection.target)
+            port, out_port = connection.target_port, connection.source_port
+            if producer is None and consumer is None:
+                continue
+            if consumer is None:
+                consumer = self.outlets[connection.name] = Outlet(self, connection)
+                port = "in"
+            elif producer is None:
+                carried = graph.stages[connection.source].info.outputs[connection.source_port].type
+                producer = self.inlets[connection.name] = Inlet(self, connection, carried)
+                out_port = "out"
+            assert producer is not None
+            self._connect(connection, producer, out_port, consumer, port)
         for actor in self.actors.values():
             if hasattr(actor.stage, "join"):
                 actor.join(actor.stage.join)
 
+    def _connect(self, connection: Connection, producer: Actor, out_port: str, consumer: Actor, port: str) -> None:
+        edge = Edge(
+            name=connection.name,
+            channel=Channel(policy=connection.policy, capacity=connection.capacity, max_age_ns=connection.max_age_ns),
+            producer=producer,
+            consumer=consumer,
+            port=port,
+            priority=connection.priority,
+        )
+        producer.outputs[out_port].append(edge)
+        consumer.inputs.append(edge)
+        self.edges.append(edge)
+
     def _observe(self, packet: Packet) -> None:
         if packet.epoch != AMBIENT:
             self.turns.observe(packet, self.clock.now_ns())
+
+    async def open(self) -> None:
+        """Open every stage; `run` then starts at once. Raises StartError, with everything closed again."""
+        self._enter()
+        self._opened = True
+        try:
+            await self._open()
+        except BaseException:
+            await self._close()
+            raise
+
+    def _enter(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
 
     async def _open(self) -> None:
         actors = [actor for actor in self.actors.values() if hasattr(actor.stage, "open")]
@@ -366,6 +317,9 @@ class Worker:
             raise StartError("\n".join(wrong)) from first
 
     async def _close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         for actor in self.actors.values():
             if hasattr(actor.stage, "close") and (actor.opened or not hasattr(actor.stage, "open")):
                 try:
@@ -376,6 +330,8 @@ class Worker:
                 except Exception as error:
                     self.failed(actor, describe_error(error), None, error)
             actor.shut()
+        for bridge in (*self.outlets.values(), *self.inlets.values()):
+            bridge.shut()
 
     async def _call(self, actor: Actor, function: Callable[..., Any], *args: Any, thread: Any = "own") -> Any:
         if inspect.iscoroutinefunction(function):
@@ -413,6 +369,9 @@ class Worker:
     def _step(self, actor: Actor) -> None:
         """Whatever `actor` can do now: empty its outbox, take one packet, or end."""
         now_ns = self.clock.now_ns()
+        if isinstance(actor, Outlet | Inlet):
+            actor.step(now_ns)
+            return
         if actor.outbox and not actor.flush(now_ns, self.wake):
             return
         if actor.room is not None:
@@ -422,7 +381,7 @@ class Worker:
         if actor.busy:
             return
         if actor.state is NodeState.FINISHING:
-            self._done(actor)
+            self.done(actor)
         elif actor.state is NodeState.RUNNING and not actor.info.is_source:
             if actor.inline:
                 self._work_inline(actor, now_ns)
@@ -430,11 +389,15 @@ class Worker:
                 self._work_apart(actor, now_ns)
 
     def _take(self, actor: Actor, now_ns: int) -> Packet | Joined | None:
-        """The next packet; its producer, if it was held up, may go on. Without one the actor may be at its end."""
-        packet = actor.take(now_ns) if actor.joiner is None else actor.take_joined(now_ns)
-        for edge in actor.inputs:
-            if edge.producer.outbox:
-                self.wake(edge.producer)
+        """What to work on next. Without any the actor may be at its end."""
+        packet: Packet | Joined | None
+        if actor.joiner is None:
+            packet = self.take(actor, now_ns)
+        else:
+            packet = actor.take_joined(now_ns)
+            for edge in actor.inputs:
+                if edge.producer.outbox:
+                    self.wake(edge.producer)
         if packet is None and actor.ended:
             self._finish(actor)
         return packet
@@ -526,13 +489,6 @@ class Worker:
                 raise
         except Exception as error:
             self.failed(actor, describe_error(error), None, error)
-
-    def _done(self, actor: Actor) -> None:
-        for consumer in actor.close_outputs():
-            self.wake(consumer)
-        self._running -= 1
-        if self._running == 0 and self._all_done is not None:
-            self._all_done.set()
 
     def _tell(self, actor: Actor, signal: Signal) -> None:
         actor.hear(signal)

@@ -199,6 +199,14 @@ class Node:
         if self.on_emit is not None:
             self.on_emit()
 
+    def forward(self, packet: Packet) -> None:
+        """Put a packet that was emitted elsewhere into the outbox, for every edge out of here, as it is."""
+        if packet.epoch > self._highest:
+            self._highest = packet.epoch
+        for edges in self.outputs.values():
+            for edge in edges:
+                self.outbox.append((edge, packet))
+
     def flush(self, now_ns: int, woken: Callable[[Node], None]) -> bool:
         """Move the outbox into the channels and name every consumer that has something new; False if one is full."""
         outbox = self.outbox

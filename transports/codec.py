@@ -18,7 +18,7 @@ import dataclasses
 import struct
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -27,9 +27,11 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.pipeline import signal as signals
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Payload
+from thalweg.pipeline.signal import Signal
 
 VERSION = 1
 _MAGIC = 0x74
@@ -121,6 +123,28 @@ def decode(record: Buffer | NDArray[np.uint8]) -> Packet:
     return Packet(stream=stream, seq=seq, time=time, epoch=epoch, deadline=deadline, trace=trace, payload=payload)
 
 
+def encode_signal(signal: Signal) -> bytes:
+    """A signal as bytes. Raises CodecError on one that is not of this package."""
+    if getattr(signals, type(signal).__name__, None) is not type(signal):
+        raise CodecError(f"a signal of type {type(signal).__name__} has no form on the wire")
+    written: bytes = msgpack.packb([type(signal).__name__, _plan(type(signal)).write(signal, [])])
+    return written
+
+
+def decode_signal(written: Buffer) -> Signal:
+    """The signal. Raises CodecError on anything else."""
+    try:
+        name, fields = msgpack.unpackb(written, use_list=False, max_ext_len=0)
+        cls = getattr(signals, name, None)
+        if not (isinstance(cls, type) and issubclass(cls, Signal)):
+            raise CodecError(f"the signal {name!r} is not known here")
+        signal = _plan(cls).read(fields, [])
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+        raise CodecError(f"the signal cannot be read: {error!r}") from None
+    assert isinstance(signal, Signal)
+    return signal
+
+
 def size_of(parts: Sequence[Buffer]) -> int:
     """Bytes of an encoded record."""
     return sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in parts)
@@ -193,6 +217,8 @@ def _form(hint: Any, owner: type) -> _Form:
         return _plan(hint)
     if origin is tuple:
         return _tuple(get_args(hint), owner)
+    if origin is Mapping:
+        return _Form(lambda value, _: dict(value), lambda value, _: dict(value))
     if origin in (Union, types.UnionType):
         options = [option for option in get_args(hint) if option is not type(None)]
         if len(options) == 1:

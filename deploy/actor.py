@@ -1,0 +1,120 @@
+"""A node with the stage that runs in it, and what the stage sees of it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from thalweg.pipeline.node import Node
+from thalweg.pipeline.packet import AMBIENT
+from thalweg.pipeline.payload import Payload
+from thalweg.pipeline.signal import Direction, Signal
+
+if TYPE_CHECKING:
+    from thalweg.deploy.worker import Worker
+
+PACED_NS = 200_000
+
+
+class Actor(Node):
+    """A node with the stage that runs in it."""
+
+    def __init__(self, worker: Worker, name: str, stage: Any, info: Any, deadline_ns: int | None) -> None:
+        super().__init__(name, info, deadline_ns=deadline_ns)
+        self.worker = worker
+        self.stage = stage
+        self.queued = False
+        self.opened = False
+        joins = hasattr(info.cls, "join")
+        self.process: Callable[..., Any] | None = getattr(stage, "process_joined" if joins else "process", None)
+        self.is_async = inspect.iscoroutinefunction(self.process)
+        self.inline = not self.is_async and not info.blocking
+        self.ctx = StageContext(self)
+        self.task: asyncio.Task[None] | None = None
+        self.room: asyncio.Future[None] | None = None
+        self._executor: ThreadPoolExecutor | None = None
+        if not self.inline or info.is_source:
+            self.on_emit = self._emitted
+
+    @property
+    def executor(self) -> ThreadPoolExecutor:
+        """The stage's own thread, made when it is first needed."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix=self.name)
+        return self._executor
+
+    def shut(self) -> None:
+        """Let go of the thread; what it does now it does to its end."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _emitted(self) -> None:
+        self.worker.on_loop(self.worker.wake, self)
+
+
+class StageContext:
+    """What a stage sees of its actor; see `pipeline.stage.Context`."""
+
+    __slots__ = ("_actor", "_sent", "_sent_ns", "now_ns")
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+        self._sent = 0
+        self._sent_ns = 0
+        self.now_ns = actor.worker.clock.now_ns
+
+    @property
+    def name(self) -> str:
+        return self._actor.name
+
+    @property
+    def port(self) -> str:
+        return self._actor.port
+
+    @property
+    def stale(self) -> bool:
+        return self._actor.stale or self._actor.worker.hurried
+
+    def emit(
+        self,
+        payload: Payload,
+        *,
+        port: str | None = None,
+        time: int | None = None,
+        epoch: int | None = None,
+        deadline: int | None = None,
+    ) -> None:
+        self._actor.emit(payload, port, time, epoch, deadline, self.now_ns())
+
+    async def send(self, payload: Payload, *, port: str | None = None, time: int, epoch: int = AMBIENT) -> None:
+        actor = self._actor
+        now_ns = self.now_ns()
+        actor.emit(payload, port, time, epoch, None, now_ns)
+        actor.worker.send(actor, now_ns, at_once=now_ns - self._sent_ns > PACED_NS)
+        if actor.outbox:
+            actor.room = asyncio.get_running_loop().create_future()
+            await actor.room
+        self._sent_ns = self.now_ns()
+        self._sent += 1
+        if self._sent & 15 == 0:  # a source that never waits must still let the others work
+            await asyncio.sleep(0)
+
+    async def compute(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._actor.executor, function, *args)
+
+    async def sleep_until(self, time_ns: int) -> None:
+        delay_ns = time_ns - self.now_ns()
+        await asyncio.sleep(max(0.0, delay_ns / 1e9))
+
+    def signal(self, signal: Signal, direction: Direction = Direction.DOWN) -> None:
+        self._actor.worker.on_loop(self._actor.worker.spread, self._actor, signal, direction)
+
+    def new_epoch(self) -> int:
+        return self._actor.new_epoch()
+
+    def report(self, problem: str) -> None:
+        actor = self._actor
+        actor.worker.on_loop(actor.worker.failed, actor, problem, actor.current, None)

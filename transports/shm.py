@@ -1,0 +1,357 @@
+"""Edges between processes of one host: records in shared memory, everything else over a Unix socket.
+
+Theory of operation. The consumer's worker listens; the producer's connects and says who it is. The socket keeps
+message borders (SOCK_SEQPACKET) and order, its name is in the kernel's abstract namespace, and so nothing of it is
+ever left in a file system. Messages, by their first byte:
+
+    down   h hello     version, edge, token                    up   w welcome   window
+           g ring      its descriptor comes along                   n no        why
+           r           one more record is in the ring               c credit    packets that were taken, u32
+           s signal                                                  u signal
+           m           there is no room: say when there is           f           there is room
+           e           end                                           e           all was taken
+
+A producer that needs a larger ring makes one and hands it over; what is still in the old one is read first,
+because messages keep their order. One wake-up of the reader handles whatever has been announced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+
+import msgpack
+
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.signal import Signal
+from thalweg.transports.codec import VERSION, decode, decode_signal, encode, encode_signal, size_of
+from thalweg.transports.link import TransportError, ignore
+from thalweg.transports.ring import SMALL, RingReader, RingWriter, capacity_for
+
+_COUNT = struct.Struct("<I")
+_LARGEST_MESSAGE = 1 << 16
+_PER_WAKE_UP = 256
+
+
+class _Wire:
+    """A seqpacket socket on the loop: sends without waiting, keeping order, and hands over what comes."""
+
+    def __init__(self, sock: socket.socket, handle: Callable[[bytes, list[int]], None], lost: Callable[[str], None]):
+        self._sock = sock
+        self._handle = handle
+        self._lost = lost
+        self._loop = asyncio.get_running_loop()
+        self._unsent: deque[tuple[bytes, list[int]]] = deque()
+        self.open = True
+        self._loop.add_reader(sock, self._readable)
+
+    def send(self, message: bytes, fds: list[int] | None = None) -> None:
+        if not self.open:
+            return
+        if not self._unsent:
+            try:
+                socket.send_fds(self._sock, [message], fds) if fds else self._sock.send(message)
+                return
+            except BlockingIOError:
+                self._loop.add_writer(self._sock, self._writable)
+            except OSError as error:
+                self._broken(error.strerror or str(error))
+                return
+        self._unsent.append((message, fds or []))
+
+    def close(self) -> None:
+        if self.open:
+            self.open = False
+            self._loop.remove_reader(self._sock)
+            self._loop.remove_writer(self._sock)
+            self._sock.close()
+
+    def _writable(self) -> None:
+        while self._unsent:
+            message, fds = self._unsent[0]
+            try:
+                socket.send_fds(self._sock, [message], fds) if fds else self._sock.send(message)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._broken(error.strerror or str(error))
+                return
+            self._unsent.popleft()
+        self._loop.remove_writer(self._sock)
+
+    def _readable(self) -> None:
+        for _ in range(_PER_WAKE_UP):
+            if not self.open:
+                return
+            try:
+                message, fds, flags, _ = socket.recv_fds(self._sock, _LARGEST_MESSAGE, 1)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._broken(error.strerror or str(error))
+                return
+            if not message:
+                self._broken("the other end hung up")
+                return
+            if flags & socket.MSG_TRUNC:
+                self._broken(f"a message of more than {_LARGEST_MESSAGE} bytes")
+                return
+            try:
+                self._handle(message, fds)
+            except (ThalwegError, struct.error) as error:
+                self._broken(str(error))
+                return
+
+    def _broken(self, reason: str) -> None:
+        if self.open:
+            self.close()
+            self._lost(reason)
+
+
+class ShmSender:
+    """The producer's end; see `link.Sender` and `connect`."""
+
+    def __init__(self, sock: socket.socket, window: int) -> None:
+        self.on_room: Callable[[], None] = ignore
+        self.on_signal: Callable[[Signal], None] = ignore
+        self.on_ended: Callable[[], None] = ignore
+        self.on_lost: Callable[[str], None] = ignore
+        self._credits = window
+        self._ring = RingWriter(SMALL)
+        self._wire = _Wire(sock, self._handle, self._hung_up)
+        self._wire.send(b"g", [self._ring.fd])
+
+    def offer(self, packet: Packet) -> bool:
+        """Write a packet into the ring, where there is a credit and room."""
+        if self._credits == 0:
+            return False
+        parts = encode(packet)
+        size = size_of(parts)
+        if 4 * size > self._ring.capacity and capacity_for(size) > self._ring.capacity:
+            self._grow(size)
+        if not self._ring.write(parts, size):
+            self._wire.send(b"m")
+            return False
+        self._credits -= 1
+        self._wire.send(b"r")
+        return True
+
+    def signal(self, signal: Signal) -> None:
+        """Send a signal down."""
+        self._wire.send(b"s" + encode_signal(signal))
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self._wire.send(b"e")
+
+    def close(self) -> None:
+        """Hang up; what the reader has not read yet stays readable for it."""
+        self._wire.close()
+        self._ring.close()
+
+    def _grow(self, size: int) -> None:
+        old, self._ring = self._ring, RingWriter(capacity_for(size))
+        old.close()
+        self._wire.send(b"g", [self._ring.fd])
+
+    def _handle(self, message: bytes, fds: list[int]) -> None:
+        kind, rest = message[:1], message[1:]
+        if kind == b"c":
+            self._credits += _COUNT.unpack(rest)[0]
+            self.on_room()
+        elif kind == b"f":
+            self.on_room()
+        elif kind == b"u":
+            self.on_signal(decode_signal(rest))
+        elif kind == b"e":
+            self.on_ended()
+        else:
+            raise TransportError(f"the consumer sent a message of unknown kind {kind!r}")
+
+    def _hung_up(self, reason: str) -> None:
+        self._ring.close()
+        self.on_lost(reason)
+
+
+class ShmReceiver:
+    """The consumer's end; see `link.Receiver` and `ShmListener`."""
+
+    def __init__(self, sock: socket.socket, window: int) -> None:
+        self.on_packet: Callable[[], None] = ignore
+        self.on_signal: Callable[[Signal], None] = ignore
+        self.on_end: Callable[[], None] = ignore
+        self.on_lost: Callable[[str], None] = ignore
+        self._window = window
+        self._rings: deque[tuple[RingReader, list[int]]] = deque()
+        self._taken = 0
+        self._wanted = False
+        self._ending = False
+        self._wire = _Wire(sock, self._handle, self._hung_up)
+
+    def take(self) -> Packet | None:
+        """The next packet, decoded; its large arrays are views of the ring until they are let go."""
+        while self._rings and not self._rings[0][1][0] and len(self._rings) > 1:
+            self._rings.popleft()
+        if not self._rings or not self._rings[0][1][0]:
+            return None
+        reader, announced = self._rings[0]
+        announced[0] -= 1
+        packet = decode(reader.read())
+        self._taken += 1
+        idle = not any(count[0] for _, count in self._rings)
+        if idle or 2 * self._taken >= self._window:
+            self._wire.send(b"c" + _COUNT.pack(self._taken))
+            self._taken = 0
+        if self._wanted:
+            self._wanted = False
+            self._wire.send(b"f")
+        if idle and self._ending:
+            self._finish()
+        return packet
+
+    def signal(self, signal: Signal) -> None:
+        """Send a signal up."""
+        self._wire.send(b"u" + encode_signal(signal))
+
+    def close(self) -> None:
+        """Hang up."""
+        self._wire.close()
+
+    def _finish(self) -> None:
+        self._ending = False
+        self._wire.send(b"e")
+        self.on_end()
+
+    def _handle(self, message: bytes, fds: list[int]) -> None:
+        kind, rest = message[:1], message[1:]
+        if kind == b"r":
+            if not self._rings:
+                raise TransportError("the producer announced a record before it gave a ring")
+            self._rings[-1][1][0] += 1
+            self.on_packet()
+        elif kind == b"g" and fds:
+            self._rings.append((RingReader(fds[0]), [0]))
+        elif kind == b"s":
+            self.on_signal(decode_signal(rest))
+        elif kind == b"m":
+            self._wanted = True
+            if not any(count[0] for _, count in self._rings):
+                self._wanted = False
+                self._wire.send(b"f")
+        elif kind == b"e":
+            self._ending = True
+            if not any(count[0] for _, count in self._rings):
+                self._finish()
+        else:
+            raise TransportError(f"the producer sent a message of unknown kind {kind!r}")
+
+    def _hung_up(self, reason: str) -> None:
+        self.on_lost(reason)
+
+
+class ShmListener:
+    """Where the producers of a worker's edges connect. `address`: a name in the abstract namespace.
+
+    `accepted(edge, receiver)` is called for each edge that was announced by `expect` once its producer has come.
+    A stranger, a wrong token or another version is told why and hung up on.
+    """
+
+    def __init__(self, address: str, token: str, accepted: Callable[[str, ShmReceiver], None]) -> None:
+        self.address = address
+        self._token = token
+        self._accepted = accepted
+        self._windows: dict[str, int] = {}
+        self._greeting: set[socket.socket] = set()
+        self._loop = asyncio.get_running_loop()
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._sock.setblocking(False)
+        try:
+            self._sock.bind(f"\0{address}")
+        except OSError as error:
+            self._sock.close()
+            raise TransportError(f"cannot listen at {address}: {error.strerror}") from None
+        self._sock.listen(64)
+        self._loop.add_reader(self._sock, self._accept)
+
+    def expect(self, edge: str, window: int) -> None:
+        """The producer of this edge may connect, once, and have `window` packets under way."""
+        self._windows[edge] = window
+
+    def close(self) -> None:
+        """Stop listening; connections made go on."""
+        self._loop.remove_reader(self._sock)
+        self._sock.close()
+        for sock in list(self._greeting):
+            self._drop(sock)
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._sock.accept()
+        except OSError:
+            return
+        sock.setblocking(False)
+        self._greeting.add(sock)
+        self._loop.add_reader(sock, self._greet, sock)
+
+    def _greet(self, sock: socket.socket) -> None:
+        try:
+            message = sock.recv(_LARGEST_MESSAGE)
+            window = self._window_for(message)
+        except BlockingIOError:
+            return
+        except (TransportError, OSError) as error:
+            if isinstance(error, TransportError):
+                sock.send(b"n" + str(error).encode())
+            self._drop(sock)
+            return
+        self._greeting.discard(sock)
+        self._loop.remove_reader(sock)
+        edge = msgpack.unpackb(message[1:])["edge"]
+        del self._windows[edge]
+        sock.send(b"w" + _COUNT.pack(window))
+        self._accepted(edge, ShmReceiver(sock, window))
+
+    def _window_for(self, message: bytes) -> int:
+        try:
+            hello = msgpack.unpackb(message[1:]) if message[:1] == b"h" else None
+            version, edge, token = hello["version"], hello["edge"], hello["token"]  # type: ignore[index]
+        except (ValueError, TypeError, KeyError, msgpack.UnpackException):
+            raise TransportError("that was no greeting of Thalweg's") from None
+        if version != VERSION:
+            raise TransportError(f"wire version {version} connects to wire version {VERSION}: install the same Thalweg")
+        if not isinstance(token, str) or not hmac.compare_digest(token.encode(), self._token.encode()):
+            raise TransportError("the token is wrong")
+        if edge not in self._windows:
+            raise TransportError(f"no edge {edge!r} is expected here, or it is connected already")
+        return self._windows[edge]
+
+    def _drop(self, sock: socket.socket) -> None:
+        self._greeting.discard(sock)
+        self._loop.remove_reader(sock)
+        sock.close()
+
+
+async def connect(address: str, edge: str, token: str, *, timeout_s: float = 5.0) -> ShmSender:
+    """The producer's end of an edge. Raises TransportError where nobody listens or the greeting is refused."""
+    loop = asyncio.get_running_loop()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock.setblocking(False)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await loop.sock_connect(sock, f"\0{address}")
+            hello = {"version": VERSION, "edge": edge, "token": token}
+            await loop.sock_sendall(sock, b"h" + msgpack.packb(hello))
+            answer = await loop.sock_recv(sock, _LARGEST_MESSAGE)
+    except (OSError, TimeoutError) as error:
+        sock.close()
+        reason = getattr(error, "strerror", None) or "no answer"
+        raise TransportError(f"cannot connect {edge} to {address}: {reason}") from None
+    if answer[:1] != b"w":
+        sock.close()
+        raise TransportError(f"{address} refused {edge}: {answer[1:].decode(errors='replace') or 'it hung up'}")
+    return ShmSender(sock, _COUNT.unpack(answer[1:])[0])
