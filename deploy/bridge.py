@@ -122,7 +122,6 @@ class Inlet(Actor):
         link.on_signal = lambda signal: self.worker.spread(self, signal, Direction.DOWN)
         link.on_end = self._end
         link.on_lost = self._lost
-        self.worker.wake(self)
 
     def step(self, now_ns: int) -> None:
         """Take what there is, as long as the consumer's channel takes it."""

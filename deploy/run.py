@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Mapping
@@ -13,8 +14,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from thalweg.deploy.deployment import Deployment
+from thalweg.deploy.host import Bundle
 from thalweg.deploy.live import live_view
-from thalweg.deploy.outcome import Problem, outcome_of
+from thalweg.deploy.outcome import Outcome, Problem, outcome_of
 from thalweg.deploy.report import build_report, print_report, write_report
 from thalweg.deploy.tracefile import write_trace
 from thalweg.deploy.worker import Worker
@@ -47,6 +50,19 @@ def read_spec(path: Path, settings: Mapping[str, str]) -> Spec:
     return load_spec(_read(path), str(path), settings=settings, read_file=_read_included)
 
 
+def bundle_of(path: Path, settings: Mapping[str, str], *, traced: bool) -> Bundle:
+    """Everything another process needs to read the same pipeline file. Raises as `read_spec`."""
+    files = {str(path): _read(path)}
+
+    def remember(name: str, including: str) -> tuple[str, str]:
+        included, text = _read_included(name, including)
+        files[included] = text
+        return included, text
+
+    load_spec(files[str(path)], str(path), settings=settings, read_file=remember)
+    return Bundle(main=str(path), files=files, settings=settings, token=secrets.token_hex(16), traced=traced)
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text()
@@ -66,39 +82,70 @@ def run_file(path: Path, settings: Mapping[str, str], outputs: Outputs, *, live:
     Raises ThalwegError where nothing was run.
     """
     spec = read_spec(path, settings)
-    trace = Trace() if outputs.trace or outputs.timeline else None
-    worker = Worker(spec.graph, trace=trace)
+    traced = bool(outputs.trace or outputs.timeline)
+    console = Console(stderr=True, highlight=False)
+    runner: _Local | Deployment
+    if spec.plan.only_local:
+        runner = _Local(Worker(spec.graph, trace=Trace() if traced else None))
+        runner.worker.on_problem = lambda problem: _print_problem(problem, console)
+    else:
+        bundle = bundle_of(path, settings, traced=traced)
+        runner = Deployment(spec.plan, bundle, lambda problem: _print_problem(problem, console))
     if live is None:
         has_console = any(vertex.info.use == "sink.console" for vertex in spec.graph.stages.values())
         live = sys.stdout.isatty() and not has_console
-    return asyncio.run(_run(worker, spec, outputs, live, quiet))
+    return asyncio.run(_run(runner, spec, outputs, live, quiet, console))
 
 
-async def _run(worker: Worker, spec: Spec, outputs: Outputs, live: bool, quiet: bool) -> int:
-    console = Console(stderr=True, highlight=False)
-    worker.on_problem = lambda problem: _print_problem(problem, console)
+class _Local:
+    """Everything in this process."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+
+    @property
+    def stopped(self) -> bool:
+        return self.worker.stopped
+
+    @property
+    def hurried(self) -> bool:
+        return self.worker.hurried
+
+    async def run(self) -> Outcome:
+        await self.worker.run()
+        return outcome_of(self.worker)
+
+    def stop(self) -> None:
+        self.worker.stop()
+
+    def abandon(self) -> None:
+        self.worker.abandon()
+
+
+async def _run(
+    runner: _Local | Deployment, spec: Spec, outputs: Outputs, live: bool, quiet: bool, console: Console
+) -> int:
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
-        if worker.stopped:
-            worker.abandon()
+        if runner.stopped:
+            runner.abandon()
         else:
             if not quiet:
                 console.print("[dim]stopping; once more to stop at once[/]")
-            worker.stop()
-            loop.call_later(DRAIN_S, worker.abandon)
+            runner.stop()
+            loop.call_later(DRAIN_S, runner.abandon)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     try:
         with ExitStack() as stack:
-            if live or (not quiet and not sys.stdout.isatty()):
-                stack.enter_context(live_view(worker, console, loop, live))
-            await worker.run()
+            if isinstance(runner, _Local) and (live or (not quiet and not sys.stdout.isatty())):
+                stack.enter_context(live_view(runner.worker, console, loop, live))
+            outcome = await runner.run()
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
-    outcome = outcome_of(worker)
     report = build_report(outcome, spec.graph.name, spec.latency_budget_ns)
     if outputs.report is not None:
         write_report(outputs.report, report)
@@ -110,8 +157,8 @@ async def _run(worker: Worker, spec: Spec, outputs: Outputs, live: bool, quiet: 
         draw_timeline(outputs.timeline, outcome, spec.graph.name)
     if not quiet:
         print_report(report, console)
-    code = INTERRUPTED if worker.stopped else 1 if worker.problem_count else 0
-    if worker.hurried:  # a thread in the middle of a computation cannot be stopped; nothing of it is wanted
+    code = INTERRUPTED if runner.stopped else 1 if outcome.problem_count else 0
+    if runner.hurried:  # a thread in the middle of a computation cannot be stopped; nothing of it is wanted
         sys.stdout.flush()
         os._exit(code)
     return code

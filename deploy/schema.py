@@ -8,6 +8,7 @@ from thalweg.pipeline.catalog import find_stage, stage_names
 from thalweg.pipeline.channel import Policy
 from thalweg.pipeline.duration import format_duration
 from thalweg.pipeline.node import Priority
+from thalweg.pipeline.plan import LAUNCHERS, TRANSPORTS
 from thalweg.pipeline.stage import StageInfo
 
 _DURATION: dict[str, Any] = {"type": "string", "pattern": r"^\s*(\$\{[^}]+\}|\d+(\.\d+)?\s*(ns|us|ms|s|min|h))\s*$"}
@@ -29,6 +30,16 @@ def pipeline_schema() -> dict[str, Any]:
             "capacity": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 1_000_000}, _VARIABLE]},
             "max_age": _DURATION,
             "priority": {"enum": [priority.name.lower() for priority in Priority]},
+        },
+    }
+    worker = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "launcher": {"enum": list(LAUNCHERS)},
+            "cpus": {"type": "number", "minimum": 0, "description": "Ray: CPUs to reserve"},
+            "gpus": {"type": "number", "minimum": 0, "description": "Ray: GPUs to reserve"},
+            "resources": {"type": "object", "description": "Ray: custom resources a node must have"},
         },
     }
     return {
@@ -53,7 +64,21 @@ def pipeline_schema() -> dict[str, Any]:
                 "type": "array",
                 "items": {"anyOf": [{"type": "string", "pattern": "->"}, connection]},
             },
-            "placement": {"type": "object", "additionalProperties": {"type": "string"}},
+            "workers": {
+                "type": "object",
+                "description": "name: launcher, or name: {launcher, options}",
+                "additionalProperties": {"anyOf": [{"enum": list(LAUNCHERS)}, worker]},
+            },
+            "placement": {
+                "type": "object",
+                "description": "stage, or default: a worker, or a launcher for a worker of its own",
+                "additionalProperties": {"type": "string"},
+            },
+            "transports": {
+                "type": "object",
+                "description": "`a.port -> b.port`: what carries that edge between two workers",
+                "additionalProperties": {"enum": list(TRANSPORTS)},
+            },
         },
     }
 

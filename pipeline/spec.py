@@ -30,13 +30,25 @@ from thalweg.pipeline.duration import parse_duration
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.graph import Graph, Vertex, nearest
 from thalweg.pipeline.node import Priority
+from thalweg.pipeline.plan import LAUNCHERS, LOCAL, TRANSPORTS, Plan, make_plan
 from thalweg.pipeline.source import Place, Source, SpecError, read_source
 from thalweg.pipeline.stage import StageError, StageInfo
 
-TOP_KEYS = ("name", "description", "include", "variables", "latency_budget", "stages", "connections", "placement")
+TOP_KEYS = (
+    "name",
+    "description",
+    "include",
+    "variables",
+    "latency_budget",
+    "stages",
+    "connections",
+    "workers",
+    "placement",
+    "transports",
+)
 STAGE_KEYS = ("use", "deadline")
 CONNECTION_KEYS = ("from", "to", "policy", "capacity", "max_age", "priority")
-LOCAL = "local"
+WORKER_KEYS = ("launcher", "cpus", "gpus", "resources")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 ReadFile = Callable[[str, str], tuple[str, str]]
@@ -51,7 +63,7 @@ class Spec:
     description: str = ""
     latency_budget_ns: int | None = None
     variables: dict[str, Any] = field(default_factory=dict)
-    placement: dict[str, str] = field(default_factory=dict)
+    plan: Plan = field(default_factory=lambda: Plan({}, {}))
 
 
 def load_spec(
@@ -115,12 +127,12 @@ class _Loader:
         for source in self._sources:
             self._connections(source, graph)
         budget = self._duration(main, ("latency_budget",), main.value.get("latency_budget"))
-        placement = self._placement(main, graph)
+        plan = self._plan(main, graph)
         if not self._problems:
             self._problems += [(main.place("stages"), problem) for problem in graph.problems()]
         if self._problems:
             raise SpecError(self._problems)
-        return Spec(graph, str(main.value.get("description") or ""), budget, self._variables, placement)
+        return Spec(graph, str(main.value.get("description") or ""), budget, self._variables, plan)
 
     def _include(self, source: Source, i: int, name: Any) -> None:
         try:
@@ -247,14 +259,47 @@ class _Loader:
         except ThalwegError as error:
             self._wrong(source, path, str(error))
 
-    def _placement(self, source: Source, graph: Graph) -> dict[str, str]:
-        placement = dict.fromkeys(graph.stages, LOCAL)
-        for name, worker in self._mapping(source, "placement").items():
-            if name not in graph.stages and name not in self._broken and name != "default":
+    def _plan(self, source: Source, graph: Graph) -> Plan:
+        workers = {name: self._worker(source, name, body) for name, body in self._mapping(source, "workers").items()}
+        places = dict.fromkeys(graph.stages, LOCAL)
+        valid = [*workers, *LAUNCHERS]
+        for name, place in self._mapping(source, "placement").items():
+            place = self._fill(source, ("placement", name), place)
+            if place not in valid:
+                hint = nearest(str(place), valid)
+                message = f"there is no worker {place!r}{hint}; name it under `workers`, or use {_or(LAUNCHERS)}"
+                self._wrong(source, ("placement", name), message)
+            elif name == "default":
+                places = {stage: place if host == LOCAL else host for stage, host in places.items()}
+            elif name in graph.stages:
+                places[name] = place
+            elif name not in self._broken:
                 self._wrong(source, ("placement", name), f"there is no stage {name!r}{nearest(name, graph.stages)}")
-            if worker != LOCAL:
-                self._wrong(source, ("placement", name), f"there is no worker {worker!r}: all stages run {LOCAL!r}")
-        return placement
+        edges = {c.name: (c.source, c.target) for c in graph.connections}
+        transports: dict[str, str] = {}
+        for name, transport in self._mapping(source, "transports").items():
+            if name not in edges:
+                self._wrong(source, ("transports", name), f"there is no edge {name!r}{nearest(name, edges)}")
+            if transport not in TRANSPORTS:
+                self._wrong(source, ("transports", name), f"{transport!r} is not one of {_or(TRANSPORTS)}")
+            transports[name] = transport
+        return make_plan(places, edges, workers, transports)
+
+    def _worker(self, source: Source, name: str, body: Any) -> dict[str, Any]:
+        path = ("workers", name)
+        options = {"launcher": body} if isinstance(body, str) else dict(body) if isinstance(body, dict) else {}
+        if name in LAUNCHERS:
+            self._wrong(source, path, f"a worker cannot be called {name!r}, which is a launcher")
+        for key in options:
+            if key not in WORKER_KEYS:
+                self._wrong(
+                    source, (*path, key), f"unknown key {key!r}{nearest(key, WORKER_KEYS)}, expected {_or(WORKER_KEYS)}"
+                )
+        launcher = options.setdefault("launcher", "subprocess")
+        if launcher not in LAUNCHERS:
+            hint = nearest(str(launcher), LAUNCHERS)
+            self._wrong(source, (*path, "launcher"), f"launcher {launcher!r} is not one of {_or(LAUNCHERS)}{hint}")
+        return options
 
     def _fill(self, source: Source, path: tuple[str | int, ...], value: Any) -> Any:
         """Put variables in. A text that is nothing but `${name}` takes the variable's type."""

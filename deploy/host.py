@@ -1,0 +1,140 @@
+"""A worker with its links: what runs the same in this process, in a subprocess and as a Ray actor.
+
+A launcher makes a `Host` somewhere and calls, in this order: `prepare`, `connect`, `open`, `run`; at any time `stop`
+or `abandon`. Only when every host of a deployment has done one step does any take the next, so nothing is sent to
+a stage that is not open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thalweg.deploy.outcome import Outcome, Problem, outcome_of
+from thalweg.deploy.worker import Worker
+from thalweg.pipeline.plan import GRPC, SHARED_MEMORY, Plan
+from thalweg.pipeline.spec import load_spec
+from thalweg.pipeline.trace import Trace
+from thalweg.transports import shm
+from thalweg.transports.link import Receiver, TransportError
+
+WINDOW_AT_MOST = 256
+CONNECT_S = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A pipeline file with everything needed to read it elsewhere. `files`: path → text; `main`: the first of them."""
+
+    main: str
+    files: Mapping[str, str]
+    settings: Mapping[str, str]
+    token: str
+    traced: bool = False
+
+    def plain(self) -> dict[str, Any]:
+        """As dicts and scalars; `Bundle(**plain)` reads it."""
+        return {
+            "main": self.main,
+            "files": dict(self.files),
+            "settings": dict(self.settings),
+            "token": self.token,
+            "traced": self.traced,
+        }
+
+
+def host_identity() -> str:
+    """The same for two processes exactly where they can share memory by an abstract socket."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    namespace = Path("/proc/self/ns/net")
+    return f"{boot.read_text().strip() if boot.exists() else socket.gethostname()}/{os.readlink(namespace)}"
+
+
+class Host:
+    """Hosts the stages that the plan gives to `name`."""
+
+    def __init__(self, name: str, bundle: Bundle, on_problem: Callable[[Problem], None] | None = None) -> None:
+        self.name = name
+        self._bundle = bundle
+        spec = load_spec(
+            bundle.files[bundle.main],
+            bundle.main,
+            settings=bundle.settings,
+            read_file=lambda file, including: _bundled(bundle, file, including),
+        )
+        self.plan: Plan = spec.plan
+        self.worker = Worker(
+            spec.graph, hosted=spec.plan.workers[name].stages, trace=Trace() if bundle.traced else None
+        )
+        self.worker.on_problem = on_problem
+        self._windows = {c.name: min(WINDOW_AT_MOST, c.capacity) for c in spec.graph.connections}
+        self._listener: shm.ShmListener | None = None
+        self._missing = set(self.worker.inlets)
+        self._complete = asyncio.Event()
+
+    async def prepare(self) -> dict[str, str]:
+        """Listen. Returns `{"host": identity, "shm": address}`; raises TransportError."""
+        address = f"thalweg-{os.getpid()}-{self.name}-{secrets.token_hex(4)}"
+        if self.worker.inlets:
+            self._listener = shm.ShmListener(address, self._bundle.token, self._accepted)
+            for edge in self.worker.inlets:
+                self._listener.expect(edge, self._windows[edge])
+        return {"host": host_identity(), "shm": address}
+
+    async def connect(self, routes: Mapping[str, tuple[str, str]]) -> None:
+        """Connect each outgoing edge: `edge → (transport, address)`, and wait for the incoming ones."""
+        for edge, outlet in self.worker.outlets.items():
+            transport, address = routes[edge]
+            if transport != SHARED_MEMORY:
+                raise TransportError(f"edge {edge}: transport {transport} cannot be used here")
+            outlet.attach(await shm.connect(address, edge, self._bundle.token))
+        try:
+            if self._missing:
+                async with asyncio.timeout(CONNECT_S):
+                    await self._complete.wait()
+        except TimeoutError:
+            raise TransportError(f"nobody connected {', '.join(sorted(self._missing))} within {CONNECT_S} s") from None
+        finally:
+            if self._listener is not None:
+                self._listener.close()
+
+    async def open(self) -> None:
+        """Open the stages. Raises StartError."""
+        await self.worker.open()
+
+    async def run(self) -> Outcome:
+        """Run to the end of every stream here."""
+        await self.worker.run()
+        return outcome_of(self.worker)
+
+    def stop(self) -> None:
+        """End the sources here."""
+        self.worker.stop()
+
+    def abandon(self) -> None:
+        """Give up what is under way."""
+        self.worker.abandon()
+
+    def _accepted(self, edge: str, receiver: Receiver) -> None:
+        self.worker.inlets[edge].attach(receiver)
+        self._missing.discard(edge)
+        if not self._missing:
+            self._complete.set()
+
+
+def _bundled(bundle: Bundle, file: str, including: str) -> tuple[str, str]:
+    path = str(Path(including).parent / file)
+    return path, bundle.files[path]
+
+
+def choose_transport(planned: str, source_host: str, target_host: str) -> str:
+    """What carries an edge between these two hosts."""
+    if planned in (SHARED_MEMORY, GRPC):
+        return planned
+    return SHARED_MEMORY if source_host == target_host else GRPC

@@ -1,0 +1,132 @@
+"""Launcher: a host as a Ray actor, on whatever node of the cluster has what it asks for.
+
+Ray places and supervises; it carries the few calls that start and end a host, and no packet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from thalweg.deploy.host import Bundle, Host
+from thalweg.deploy.outcome import Outcome, Problem
+from thalweg.deploy.subprocesses import RemoteError, WorkerLost
+from thalweg.deploy.worker import describe_error
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.plan import WorkerPlan
+
+ADDRESS_HINT = "start one with `ray start --head`, or name one in RAY_ADDRESS"
+
+
+class _Actor:
+    """What runs in the cluster. Its answers are `(result, error text)`: Ray wraps exceptions beyond recognition."""
+
+    def __init__(self, name: str, bundle: dict[str, Any]) -> None:
+        self._name = name
+        self._bundle = bundle
+        self._host: Host | None = None
+        self._problems: list[dict[str, Any]] = []
+
+    async def call(self, name: str, *args: Any) -> tuple[Any, str | None]:
+        try:
+            if name == "prepare":
+                self._host = Host(self._name, Bundle(**self._bundle), lambda p: self._problems.append(asdict(p)))
+            assert self._host is not None
+            result = getattr(self._host, name)(*args)
+            result = await result if asyncio.iscoroutine(result) else result
+            return (result.plain() if isinstance(result, Outcome) else result), None
+        except Exception as error:
+            ours = isinstance(error, ThalwegError) or type(error).__module__.startswith("thalweg.")
+            return None, str(error) if ours else describe_error(error)
+
+
+class RayHost:
+    """The same calls as `Host`, done by a Ray actor. `close` must be awaited in the end."""
+
+    def __init__(self, plan: WorkerPlan, bundle: Bundle, on_problem: Callable[[Problem], None]) -> None:
+        self.name = plan.name
+        self._plan = plan
+        self._bundle = bundle
+        self._on_problem = on_problem
+        self._actor: Any = None
+
+    async def prepare(self) -> dict[str, str]:
+        """Make the actor and let it listen. Raises StartError-like ThalwegErrors where there is no Ray."""
+        ray = await asyncio.to_thread(_connected_ray)
+        options = self._plan.options
+        remote = ray.remote(_Actor).options(
+            num_cpus=options.get("cpus", 0),
+            num_gpus=options.get("gpus", 0),
+            resources=dict(options.get("resources", {})),
+            max_concurrency=16,
+        )
+        self._actor = remote.remote(self.name, self._bundle.plain())
+        try:
+            async with asyncio.timeout(60):
+                addresses: dict[str, str] = await self._call("prepare")
+        except TimeoutError:
+            wants = {key: value for key, value in options.items() if value}
+            raise RemoteError(
+                f"Ray did not place worker {self.name} within 60 s; it asks for {wants or 'nothing'}"
+            ) from None
+        return addresses
+
+    async def connect(self, routes: Mapping[str, tuple[str, str]]) -> None:
+        """See `Host.connect`."""
+        await self._call("connect", dict(routes))
+
+    async def open(self) -> None:
+        """See `Host.open`."""
+        await self._call("open")
+
+    async def run(self) -> Outcome:
+        """See `Host.run`. Raises WorkerLost where the actor ends first."""
+        outcome = Outcome.from_plain(await self._call("run"))
+        for problem in outcome.problems:
+            self._on_problem(problem)
+        return outcome
+
+    def stop(self) -> None:
+        """See `Host.stop`."""
+        if self._actor is not None:
+            self._actor.call.remote("stop")
+
+    def abandon(self) -> None:
+        """See `Host.abandon`."""
+        if self._actor is not None:
+            self._actor.call.remote("abandon")
+
+    async def close(self) -> None:
+        """End the actor. Idempotent."""
+        if self._actor is not None:
+            import ray
+
+            actor, self._actor = self._actor, None
+            await asyncio.to_thread(ray.kill, actor)
+
+    async def _call(self, name: str, *args: Any) -> Any:
+        import ray
+
+        try:
+            result, error = await self._actor.call.remote(name, *args)
+        except ray.exceptions.RayError as lost:
+            raise WorkerLost(f"worker {self.name} is gone: {str(lost).splitlines()[0]}") from None
+        if error is not None:
+            raise RemoteError(error)
+        return result
+
+
+def _connected_ray() -> Any:
+    """The ray module, connected to a cluster. Raises RemoteError where it is not installed or there is none."""
+    try:
+        import ray
+    except ImportError:
+        raise RemoteError("a worker wants Ray, which is missing: pip install 'thalweg[ray]'") from None
+    if not ray.is_initialized():
+        try:
+            ray.init(address="auto", log_to_driver=True, logging_level="warning", configure_logging=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise RemoteError(f"there is no Ray cluster to connect to: {ADDRESS_HINT} ({str(error)[:120]})") from None
+    return ray

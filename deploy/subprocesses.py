@@ -1,0 +1,137 @@
+"""Launcher: a host in a process of its own on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from thalweg.deploy.child import read_message, write_message
+from thalweg.deploy.host import Bundle
+from thalweg.deploy.outcome import Outcome, Problem
+from thalweg.pipeline.errors import ThalwegError
+
+LEAVE_S = 2.0
+
+
+class WorkerLost(ThalwegError):
+    """A worker that is gone: its process ended without being told to."""
+
+
+class RemoteError(ThalwegError):
+    """What a worker elsewhere could not do, in its own words."""
+
+
+class SubprocessHost:
+    """The same calls as `Host`, done in a subprocess. `close` must be awaited in the end."""
+
+    def __init__(self, name: str, bundle: Bundle, on_problem: Callable[[Problem], None]) -> None:
+        self.name = name
+        self._bundle = bundle
+        self._on_problem = on_problem
+        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._process: asyncio.subprocess.Process | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._lost: WorkerLost | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process, once it was started."""
+        return None if self._process is None else self._process.pid
+
+    async def prepare(self) -> dict[str, str]:
+        """Start the process and let it listen."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "thalweg.deploy.child",
+                str(theirs.fileno()),
+                pass_fds=[theirs.fileno()],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                start_new_session=True,
+            )
+        reader, self._writer = await asyncio.open_connection(sock=ours)
+        self._listening = asyncio.get_running_loop().create_task(self._listen(reader))
+        await self._call("make", self.name, self._bundle.plain())
+        addresses: dict[str, str] = await self._call("prepare")
+        return addresses
+
+    async def connect(self, routes: Mapping[str, tuple[str, str]]) -> None:
+        """See `Host.connect`."""
+        await self._call("connect", {edge: list(route) for edge, route in routes.items()})
+
+    async def open(self) -> None:
+        """See `Host.open`."""
+        await self._call("open")
+
+    async def run(self) -> Outcome:
+        """See `Host.run`. Raises WorkerLost where the process ends first."""
+        return Outcome.from_plain(await self._call("run"))
+
+    def stop(self) -> None:
+        """See `Host.stop`."""
+        self._send("stop")
+
+    def abandon(self) -> None:
+        """See `Host.abandon`."""
+        self._send("abandon")
+
+    async def close(self) -> None:
+        """End the process: kindly, then not. Idempotent."""
+        if self._process is None:
+            return
+        self._send("leave")
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        if self._listening is not None:
+            await self._listening
+        if self._writer is not None:
+            self._writer.close()
+        self._process = None
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        while True:
+            try:
+                message = await read_message(reader)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                break
+            if "problem" in message:
+                self._on_problem(Problem(**message["problem"]))
+            elif (future := self._calls.pop(message["id"], None)) is not None and not future.done():
+                if "error" in message:
+                    future.set_exception(RemoteError(message["error"]))
+                else:
+                    future.set_result(message["result"])
+        assert self._process is not None
+        code = await self._process.wait()
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        self._lost = WorkerLost(f"worker {self.name} is gone: its process {how}")
+        for future in self._calls.values():
+            if not future.done():
+                future.set_exception(self._lost)
+
+    async def _call(self, name: str, *args: Any) -> Any:
+        future = asyncio.get_running_loop().create_future()
+        self._send(name, *args, future=future)
+        return await future
+
+    def _send(self, name: str, *args: Any, future: asyncio.Future[Any] | None = None) -> None:
+        if self._lost is not None or self._writer is None:
+            if future is not None:
+                future.set_exception(self._lost or WorkerLost(f"worker {self.name} was never started"))
+            return
+        number = id(future) if future is not None else 0
+        if future is not None:
+            self._calls[number] = future
+        write_message(self._writer, {"id": number, "call": name, "args": list(args)})
