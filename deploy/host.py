@@ -11,6 +11,7 @@ import asyncio
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +31,17 @@ CONNECT_S = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A pipeline file with everything needed to read it elsewhere. `files`: path → text; `main`: the first of them."""
+    """A pipeline file with everything needed to read it elsewhere. `files`: path → text; `main`: the first of them.
+
+    `paths`: folders in which classes named `module:Class` are looked for, where they exist there too.
+    """
 
     main: str
     files: Mapping[str, str]
     settings: Mapping[str, str]
     token: str
     traced: bool = False
+    paths: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """As dicts and scalars; `Bundle(**plain)` reads it."""
@@ -46,6 +51,7 @@ class Bundle:
             "settings": dict(self.settings),
             "token": self.token,
             "traced": self.traced,
+            "paths": list(self.paths),
         }
 
 
@@ -62,6 +68,7 @@ class Host:
     def __init__(self, name: str, bundle: Bundle, on_problem: Callable[[Problem], None] | None = None) -> None:
         self.name = name
         self._bundle = bundle
+        sys.path += [path for path in bundle.paths if path not in sys.path and Path(path).is_dir()]
         spec = load_spec(
             bundle.files[bundle.main],
             bundle.main,

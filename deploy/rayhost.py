@@ -6,6 +6,7 @@ Ray places and supervises; it carries the few calls that start and end a host, a
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -18,6 +19,7 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.plan import WorkerPlan
 
 ADDRESS_HINT = "start one with `ray start --head`, or name one in RAY_ADDRESS"
+_CONNECTING = threading.Lock()
 
 
 class _Actor:
@@ -124,9 +126,11 @@ def _connected_ray() -> Any:
         import ray
     except ImportError:
         raise RemoteError("a worker wants Ray, which is missing: pip install 'thalweg[ray]'") from None
-    if not ray.is_initialized():
-        try:
-            ray.init(address="auto", log_to_driver=True, logging_level="warning", configure_logging=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise RemoteError(f"there is no Ray cluster to connect to: {ADDRESS_HINT} ({str(error)[:120]})") from None
+    with _CONNECTING:
+        if not ray.is_initialized():
+            try:
+                ray.init(address="auto", log_to_driver=True, logging_level="warning", configure_logging=False)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                reason = str(error).splitlines()[0][:160]
+                raise RemoteError(f"there is no Ray cluster to connect to: {ADDRESS_HINT} ({reason})") from None
     return ray

@@ -60,7 +60,14 @@ def bundle_of(path: Path, settings: Mapping[str, str], *, traced: bool) -> Bundl
         return included, text
 
     load_spec(files[str(path)], str(path), settings=settings, read_file=remember)
-    return Bundle(main=str(path), files=files, settings=settings, token=secrets.token_hex(16), traced=traced)
+    return Bundle(
+        main=str(path),
+        files=files,
+        settings=settings,
+        token=secrets.token_hex(16),
+        traced=traced,
+        paths=(str(Path.cwd()), str(path.parent.resolve())),
+    )
 
 
 def _read(path: Path) -> str:
