@@ -5,7 +5,7 @@ BIN := .venv/bin
 DEMO := .venv/.demo
 DEV := .venv/.dev
 
-.PHONY: demo test lint bench bench-peers reference clean
+.PHONY: demo test lint bench bench-peers reference proto clean
 
 demo: $(DEMO)
 	@$(BIN)/thalweg models pull
@@ -38,6 +38,9 @@ bench-peers: .peers/pipecat/bin/pipecat-installed
 # Files made from the code; a test checks that they are current
 reference: $(DEV)
 	$(BIN)/python -m thalweg.deploy.generate
+
+proto: $(DEV)
+	$(BIN)/python -m grpc_tools.protoc -I transports --descriptor_set_out=transports/edge.binpb edge.proto
 
 $(DEMO): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; say where: make PYTHON=/path/to/python"; exit 1; }

@@ -16,7 +16,8 @@ from thalweg.deploy.outcome import Outcome, Problem, merge
 from thalweg.deploy.subprocesses import SubprocessHost
 from thalweg.deploy.worker import StartError
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.plan import LOCAL, MEMORY, Plan, WorkerPlan
+from thalweg.pipeline.plan import GRPC, LOCAL, MEMORY, Plan, WorkerPlan
+from thalweg.transports.tls import make_certificates
 
 T = TypeVar("T")
 
@@ -26,11 +27,15 @@ class AnyHost(Protocol):
 
     name: str
 
-    async def prepare(self) -> dict[str, str]:
+    async def prepare(self) -> str:
         """See `Host.prepare`."""
         ...
 
-    async def connect(self, routes: Mapping[str, tuple[str, str]]) -> None:
+    async def listen(self, edges: Mapping[str, str], address: str, certificates: list[bytes] | None) -> dict[str, str]:
+        """See `Host.listen`."""
+        ...
+
+    async def connect(self, routes: Mapping[str, tuple[str, str]], certificates: list[bytes] | None) -> None:
         """See `Host.connect`."""
         ...
 
@@ -75,9 +80,16 @@ class Deployment:
     async def run(self) -> Outcome:
         """Start every host, run to the end, close them. Raises StartError where one could not start."""
         try:
-            addresses = await self._all(lambda host: host.prepare())
-            routes = self._routes(addresses)
-            await self._all(lambda host: host.connect(routes[host.name]))
+            places = await self._all(lambda host: host.prepare())
+            kinds = self._transports(places)
+            certificates = None
+            if GRPC in kinds.values():
+                made = make_certificates()
+                certificates = [made.authority, made.certificate, made.key]
+            bind = "127.0.0.1" if len(set(places.values())) == 1 else ""
+            addresses = await self._all(lambda host: host.listen(self._incoming(host.name, kinds), bind, certificates))
+            routes = self._routes(kinds, addresses)
+            await self._all(lambda host: host.connect(routes[host.name], certificates))
             await self._all(lambda host: host.open())
             outcomes = await asyncio.gather(*(self._run(host) for host in self.hosts.values()))
             return merge(outcomes)
@@ -106,13 +118,24 @@ class Deployment:
             return RayHost(worker, bundle, self._on_problem)
         return SubprocessHost(worker.name, bundle, self._on_problem)
 
-    def _routes(self, addresses: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, tuple[str, str]]]:
+    def _transports(self, places: Mapping[str, str]) -> dict[str, str]:
+        """Edge → transport, of all edges between two workers."""
+        return {
+            edge.name: choose_transport(edge.transport, places[edge.source], places[edge.target])
+            for edge in self._plan.edges.values()
+            if edge.transport != MEMORY
+        }
+
+    def _incoming(self, name: str, kinds: Mapping[str, str]) -> dict[str, str]:
+        return {edge: kind for edge, kind in kinds.items() if self._plan.edges[edge].target == name}
+
+    def _routes(
+        self, kinds: Mapping[str, str], addresses: Mapping[str, Mapping[str, str]]
+    ) -> dict[str, dict[str, tuple[str, str]]]:
         routes: dict[str, dict[str, tuple[str, str]]] = {name: {} for name in self.hosts}
-        for edge in self._plan.edges.values():
-            if edge.transport != MEMORY:
-                there = addresses[edge.target]
-                kind = choose_transport(edge.transport, addresses[edge.source]["host"], there["host"])
-                routes[edge.source][edge.name] = (kind, there.get(kind, ""))
+        for name, kind in kinds.items():
+            edge = self._plan.edges[name]
+            routes[edge.source][name] = (kind, addresses[edge.target][kind])
         return routes
 
     async def _all(self, step: Callable[[AnyHost], Awaitable[T]]) -> dict[str, T]:

@@ -1,6 +1,7 @@
 """A worker with its links: what runs the same in this process, in a subprocess and as a Ray actor.
 
-A launcher makes a `Host` somewhere and calls, in this order: `prepare`, `connect`, `open`, `run`; at any time `stop`
+A launcher makes a `Host` somewhere and calls, in this order: `prepare`, `listen`, `connect`, `open`, `run`; at any
+time `stop`
 or `abandon`. Only when every host of a deployment has done one step does any take the next, so nothing is sent to
 a stage that is not open.
 """
@@ -15,7 +16,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thalweg.deploy.outcome import Outcome, Problem, outcome_of
 from thalweg.deploy.worker import Worker
@@ -24,6 +25,10 @@ from thalweg.pipeline.spec import load_spec
 from thalweg.pipeline.trace import Trace
 from thalweg.transports import shm
 from thalweg.transports.link import Receiver, TransportError
+from thalweg.transports.tls import Certificates
+
+if TYPE_CHECKING:
+    from thalweg.transports.grpc_edge import GrpcListener
 
 WINDOW_AT_MOST = 256
 CONNECT_S = 10
@@ -81,26 +86,50 @@ class Host:
         )
         self.worker.on_problem = on_problem
         self._windows = {c.name: min(WINDOW_AT_MOST, c.capacity) for c in spec.graph.connections}
-        self._listener: shm.ShmListener | None = None
+        self._shm: shm.ShmListener | None = None
+        self._grpc: GrpcListener | None = None
         self._missing = set(self.worker.inlets)
         self._complete = asyncio.Event()
 
-    async def prepare(self) -> dict[str, str]:
-        """Listen. Returns `{"host": identity, "shm": address}`; raises TransportError."""
-        address = f"thalweg-{os.getpid()}-{self.name}-{secrets.token_hex(4)}"
-        if self.worker.inlets:
-            self._listener = shm.ShmListener(address, self._bundle.token, self._accepted)
-            for edge in self.worker.inlets:
-                self._listener.expect(edge, self._windows[edge])
-        return {"host": host_identity(), "shm": address}
+    async def prepare(self) -> str:
+        """Where this is: see `host_identity`."""
+        return host_identity()
 
-    async def connect(self, routes: Mapping[str, tuple[str, str]]) -> None:
-        """Connect each outgoing edge: `edge → (transport, address)`, and wait for the incoming ones."""
+    async def listen(self, edges: Mapping[str, str], address: str, certificates: list[bytes] | None) -> dict[str, str]:
+        """Listen for the producers of incoming edges, `edges`: edge → transport.
+
+        `address`: where gRPC may listen; empty for the address this host is reached at from others. Returns
+        transport → address; raises TransportError.
+        """
+        addresses: dict[str, str] = {}
+        if SHARED_MEMORY in edges.values():
+            name = f"thalweg-{os.getpid()}-{self.name}-{secrets.token_hex(4)}"
+            self._shm = shm.ShmListener(name, self._bundle.token, self._accepted)
+            addresses[SHARED_MEMORY] = name
+        if GRPC in edges.values():
+            from thalweg.transports.grpc_edge import GrpcListener
+
+            self._grpc = GrpcListener(self._bundle.token, self._accepted, _certificates(certificates))
+            host = address or _own_address()
+            addresses[GRPC] = f"{host}:{await self._grpc.start(f'{host}:0')}"
+        for edge, transport in edges.items():
+            listener = self._shm if transport == SHARED_MEMORY else self._grpc
+            assert listener is not None
+            listener.expect(edge, self._windows[edge])
+        return addresses
+
+    async def connect(self, routes: Mapping[str, tuple[str, str]], certificates: list[bytes] | None) -> None:
+        """Connect each outgoing edge, `routes`: edge → (transport, address), and wait for the incoming ones."""
         for edge, outlet in self.worker.outlets.items():
             transport, address = routes[edge]
-            if transport != SHARED_MEMORY:
-                raise TransportError(f"edge {edge}: transport {transport} cannot be used here")
-            outlet.attach(await shm.connect(address, edge, self._bundle.token))
+            if transport == SHARED_MEMORY:
+                outlet.attach(await shm.connect(address, edge, self._bundle.token))
+            else:
+                from thalweg.transports.grpc_edge import GrpcSender
+
+                sender = GrpcSender(address, edge, self._bundle.token, _certificates(certificates))
+                outlet.attach(sender)
+                await sender.connected()
         try:
             if self._missing:
                 async with asyncio.timeout(CONNECT_S):
@@ -108,8 +137,8 @@ class Host:
         except TimeoutError:
             raise TransportError(f"nobody connected {', '.join(sorted(self._missing))} within {CONNECT_S} s") from None
         finally:
-            if self._listener is not None:
-                self._listener.close()
+            if self._shm is not None:
+                self._shm.close()
 
     async def open(self) -> None:
         """Open the stages. Raises StartError."""
@@ -117,7 +146,11 @@ class Host:
 
     async def run(self) -> Outcome:
         """Run to the end of every stream here."""
-        await self.worker.run()
+        try:
+            await self.worker.run()
+        finally:
+            if self._grpc is not None:
+                await self._grpc.stop()
         return outcome_of(self.worker)
 
     def stop(self) -> None:
@@ -138,6 +171,20 @@ class Host:
 def _bundled(bundle: Bundle, file: str, including: str) -> tuple[str, str]:
     path = str(Path(including).parent / file)
     return path, bundle.files[path]
+
+
+def _certificates(texts: list[bytes] | None) -> Certificates | None:
+    return None if texts is None else Certificates(*texts)
+
+
+def _own_address() -> str:
+    """The address that this host's default route uses, or loopback where there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address of no host; nothing is sent
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
 
 
 def choose_transport(planned: str, source_host: str, target_host: str) -> str:

@@ -6,6 +6,7 @@ Ray places and supervises; it carries the few calls that start and end a host, a
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -54,8 +55,8 @@ class RayHost:
         self._on_problem = on_problem
         self._actor: Any = None
 
-    async def prepare(self) -> dict[str, str]:
-        """Make the actor and let it listen. Raises StartError-like ThalwegErrors where there is no Ray."""
+    async def prepare(self) -> str:
+        """Make the actor. Raises RemoteError where there is no Ray, or no node that has what it asks for."""
         ray = await asyncio.to_thread(_connected_ray)
         options = self._plan.options
         remote = ray.remote(_Actor).options(
@@ -67,17 +68,21 @@ class RayHost:
         self._actor = remote.remote(self.name, self._bundle.plain())
         try:
             async with asyncio.timeout(60):
-                addresses: dict[str, str] = await self._call("prepare")
+                return str(await self._call("prepare"))
         except TimeoutError:
             wants = {key: value for key, value in options.items() if value}
             raise RemoteError(
                 f"Ray did not place worker {self.name} within 60 s; it asks for {wants or 'nothing'}"
             ) from None
+
+    async def listen(self, edges: Mapping[str, str], address: str, certificates: list[bytes] | None) -> dict[str, str]:
+        """See `Host.listen`."""
+        addresses: dict[str, str] = await self._call("listen", dict(edges), address, certificates)
         return addresses
 
-    async def connect(self, routes: Mapping[str, tuple[str, str]]) -> None:
+    async def connect(self, routes: Mapping[str, tuple[str, str]], certificates: list[bytes] | None) -> None:
         """See `Host.connect`."""
-        await self._call("connect", dict(routes))
+        await self._call("connect", {edge: list(route) for edge, route in routes.items()}, certificates)
 
     async def open(self) -> None:
         """See `Host.open`."""
@@ -129,7 +134,7 @@ def _connected_ray() -> Any:
     with _CONNECTING:
         if not ray.is_initialized():
             try:
-                ray.init(address="auto", log_to_driver=True, logging_level="warning", configure_logging=False)
+                ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING, configure_logging=False)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 reason = str(error).splitlines()[0][:160]
                 raise RemoteError(f"there is no Ray cluster to connect to: {ADDRESS_HINT} ({reason})") from None

@@ -44,8 +44,8 @@ class SubprocessHost:
         """The process, once it was started."""
         return None if self._process is None else self._process.pid
 
-    async def prepare(self) -> dict[str, str]:
-        """Start the process and let it listen."""
+    async def prepare(self) -> str:
+        """Start the process."""
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
@@ -60,12 +60,16 @@ class SubprocessHost:
         reader, self._writer = await asyncio.open_connection(sock=ours)
         self._listening = asyncio.get_running_loop().create_task(self._listen(reader))
         await self._call("make", self.name, self._bundle.plain())
-        addresses: dict[str, str] = await self._call("prepare")
+        return str(await self._call("prepare"))
+
+    async def listen(self, edges: Mapping[str, str], address: str, certificates: list[bytes] | None) -> dict[str, str]:
+        """See `Host.listen`."""
+        addresses: dict[str, str] = await self._call("listen", dict(edges), address, certificates)
         return addresses
 
-    async def connect(self, routes: Mapping[str, tuple[str, str]]) -> None:
+    async def connect(self, routes: Mapping[str, tuple[str, str]], certificates: list[bytes] | None) -> None:
         """See `Host.connect`."""
-        await self._call("connect", {edge: list(route) for edge, route in routes.items()})
+        await self._call("connect", {edge: list(route) for edge, route in routes.items()}, certificates)
 
     async def open(self) -> None:
         """See `Host.open`."""

@@ -157,14 +157,13 @@ class Worker:
             self._loop.call_soon_threadsafe(function, *args)
 
     def wake(self, node: Node) -> None:
-        """`node` may have something to do."""
+        """`node` may have something to do. Ignored before `run`, which looks at every node itself."""
         assert isinstance(node, Actor)
-        if not node.queued:
+        if self._loop is not None and not node.queued:
             node.queued = True
             self._ready.append(node)
             if not self._pumping:
                 self._pumping = True
-                assert self._loop is not None
                 self._loop.call_soon(self._pump)
 
     def send(self, source: Actor, now_ns: int, *, at_once: bool) -> None:
