@@ -120,7 +120,7 @@ ORACLES: list[tuple[JoinSpec, Callable[[Streams], list[Set]]]] = [
     (Window(size_ns=9, hop_ns=4), lambda streams: window(streams, 9, 4)),
 ]
 SPECS = [spec for spec, _ in ORACLES]
-LIMITED = [
+LIMITED: list[JoinSpec] = [
     Exact(capacity=3),
     Nearest(reference="b", tolerance_ns=6, capacity=2),
     Nearest(reference="a", tolerance_ns=9, patience_ns=5),
