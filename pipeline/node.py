@@ -14,7 +14,7 @@ One rule couples a node to its neighbours: what it emits goes into its outbox, a
 before the outbox is empty. A full channel downstream thus holds up its producer, and nobody else. The outbox
 is no second buffer: it holds what one packet gave rise to.
 
-A stage that declares a join is given sets instead of packets: the node feeds its inputs into the joiner and
+A stage that declares a join is given sets instead of packets: the node feeds its inputs into the join and
 takes what is decided from it.
 
 Among several inputs the next packet comes from the edge of the most urgent priority class, and within a class
@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum, IntEnum
 
 from thalweg.pipeline.channel import Channel, Push
-from thalweg.pipeline.join import END, Join, Joined, Joiner
+from thalweg.pipeline.join import Join, Joined, JoinSpec
 from thalweg.pipeline.metrics import Histogram
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Payload
@@ -87,7 +87,7 @@ class Node:
         self.work = Histogram()
         self.units = 0
         self.current: Packet | Joined | None = None
-        self.joiner: Joiner | None = None
+        self.joiner: Join | None = None
         self.port = ""
         self._floor = AMBIENT
         self._highest = AMBIENT
@@ -96,7 +96,7 @@ class Node:
         self._types = {port: declared.type for port, declared in info.outputs.items()}
         self._only = next(iter(info.outputs)) if len(info.outputs) == 1 else None
 
-    def join(self, declared: Join) -> None:
+    def join(self, declared: JoinSpec) -> None:
         """From now on `take_joined` gives sets. To be called once all inputs are connected."""
         self.joiner = declared.start(list(dict.fromkeys(edge.port for edge in self.inputs)))
 
@@ -114,7 +114,7 @@ class Node:
                 continue
             self.current = None
             open_ports = {edge.port for edge in self.inputs if not edge.channel.closed}
-            closing = [p for p in self.joiner.ports if p not in open_ports and self.joiner.watermarks[p] != END]
+            closing = [port for port in self.joiner.open_ports if port not in open_ports]
             for port in closing:
                 self.joiner.close(port)
             if not closing:

@@ -1,213 +1,269 @@
-"""Joins: the right packets meet whatever order their ports are served in, and every packet is accounted for."""
+"""Joins by example: which packets meet, when that is decided, what is dropped and why."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from thalweg.deploy.testing import packet, run_stage
-from thalweg.pipeline.join import Exact, Join, JoinDrop, Joined, Joiner, JoinError, Latest, Nearest, Window
+from thalweg.pipeline.join import (
+    Exact,
+    Join,
+    JoinDrop,
+    Joined,
+    JoinError,
+    JoinSpec,
+    Latest,
+    Nearest,
+    Window,
+)
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Token
 from thalweg.pipeline.stage import Context
 
-PORTS = ("a", "b")
-Set = tuple[int, int, tuple[tuple[str, tuple[int, ...]], ...]]
+
+def push(join: Join, events: str) -> None:
+    """`"a1 b2/3"`: at 1 on port a, at 2 on port b of epoch 3."""
+    for word in events.split():
+        time, _, epoch = word[1:].partition("/")
+        payload = Token(text=word)
+        join.push(word[0], Packet(stream=word[0], seq=0, time=int(time), payload=payload, epoch=int(epoch or AMBIENT)))
 
 
-def make(port: str, time: int, epoch: int = AMBIENT) -> Packet:
-    return Packet(stream=port, seq=time, time=time, payload=Token(text=f"{port}{time}"), epoch=epoch)
+def text(joined: Joined) -> str:
+    return "+".join(p.payload.text for port in sorted(joined.packets) for p in joined.packets[port])  # type: ignore[attr-defined]
 
 
-def plain(joined: Joined) -> Set:
-    return (
-        joined.time,
-        joined.epoch,
-        tuple((p, tuple(x.time for x in found)) for p, found in sorted(joined.packets.items())),
-    )
+def drain(join: Join) -> list[str]:
+    return [text(joined) for joined in iter(join.pop, None)]
 
 
-def drain(joiner: Joiner) -> list[Set]:
-    found = []
-    while (joined := joiner.pop()) is not None:
-        found.append(plain(joined))
-    return found
+def started(spec: JoinSpec, events: str, ports: str = "ab") -> Join:
+    join = spec.start(ports)
+    push(join, events)
+    return join
 
 
-def feed(join: Join, events: list[tuple[str, int, int]], *, split: int | None = None) -> tuple[list[Set], Joiner]:
-    """Push events one by one, popping after each, then close; with `split`, move to a new joiner before that event."""
-    joiner = join.start(PORTS)
-    found = []
-    for i, (port, time, epoch) in enumerate(events):
-        if i == split:
-            moved = join.start(PORTS)
-            moved.restore(joiner.snapshot())
-            joiner = moved
-        joiner.push(port, make(port, time, epoch))
-        found += drain(joiner)
-    for port in PORTS:
-        joiner.close(port)
-    return found + drain(joiner), joiner
-
-
-def times(join: Join, events: str) -> list[str]:
-    """`"a1 b2"` → sets as `"a1+b2"`."""
-    given_events = [(word[0], int(word[1:]), AMBIENT) for word in events.split()]
-    return ["+".join(f"{p}{t}" for p, ts in members for t in ts) for _, _, members in feed(join, given_events)[0]]
+def whole(spec: JoinSpec, events: str, ports: str = "ab") -> list[str]:
+    join = started(spec, events, ports)
+    for port in ports:
+        join.close(port)
+    return drain(join)
 
 
 @pytest.mark.parametrize(
-    ("join", "events", "expected"),
+    ("spec", "events", "expected"),
     [
         (Exact(), "a1 a2 a3 b2 b3 b4", ["a2+b2", "a3+b3"]),
+        (Exact(), "a1/1 a1/2 b1/2", ["a1/2+b1/2"]),
         (Nearest(reference="a", tolerance_ns=3), "a10 b8 b11 b15 a20 b22 b30", ["a10+b11", "a20+b22"]),
         (Nearest(reference="a", tolerance_ns=3), "a10 b9 b11 a30 b40", ["a10+b9"]),
         (Nearest(reference="a", tolerance_ns=5), "a10 a12 b11 b20", ["a10+b11", "a12+b11"]),
+        (Nearest(reference="a", tolerance_ns=5), "a10/2 b8/2 b10/1 b20", ["a10/2+b8/2"]),
         (Latest(trigger="a"), "a1 b2 a3 a4 b5 b6 a7", ["a3+b2", "a4+b2", "a7+b6"]),
+        (Latest(trigger="a"), "b2 b5 a3 a5", ["a3+b2", "a5+b5"]),
+        (Latest(trigger="a"), "b1/1 b2 a3/1 b4/1 a5", ["a3/1+b2", "a5+b4/1"]),
+        (Latest(), "a1 b2 a3 b3 a5", ["a1+b2", "a3+b3", "a5+b3"]),
         (Window(size_ns=10), "a1 b2 a5 b11 a12 b25 a26", ["a1+a5+b2", "a12+b11", "a26+b25"]),
         (Window(size_ns=10, hop_ns=5), "a1 b6 a11 b12", ["a1", "a1+b6", "a11+b6+b12", "a11+b12"]),
+        (Window(size_ns=10), "a1/1 a2 b3 a4/2", ["a1/1+a2+b3", "a2+a4/2+b3"]),
     ],
 )
-def test_what_meets_what(join: Join, events: str, expected: list[str]) -> None:
-    assert times(join, events) == expected
+def test_what_meets_what(spec: JoinSpec, events: str, expected: list[str]) -> None:
+    assert whole(spec, events) == expected
 
 
-def test_a_decision_does_not_wait_longer_than_it_must() -> None:
-    joiner = Nearest(reference="a", tolerance_ns=5).start(PORTS)
-    joiner.push("a", make("a", 10))
-    joiner.push("b", make("b", 8))
-    assert joiner.pop() is None
-    joiner.watermark("b", 12)
-    joined = joiner.pop()
-    assert joined is not None
-    assert plain(joined) == (10, 0, (("a", (10,)), ("b", (8,))))
+def test_a_packet_of_an_older_epoch_is_in_every_overlapping_window_it_lies_in() -> None:
+    expected = ["a4/1", "a4/1+b7/1", "b8/2", "b7/1", "b8/2"]
+    assert whole(Window(size_ns=10, hop_ns=5), "a4/1 b7/1 b8/2") == expected
 
 
-def test_a_port_that_lags_is_not_waited_for_beyond_patience() -> None:
-    joiner = Window(size_ns=10, patience_ns=15).start(PORTS)
-    joiner.push("b", make("b", 0))
-    joiner.push("a", make("a", 5))
-    assert joiner.pop() is None
-    joiner.push("a", make("a", 25))
-    joined = joiner.pop()
-    assert joined is not None
-    assert joined.time == 0
-
-
-def test_a_packet_before_the_watermark_is_late() -> None:
-    joiner = Exact().start(PORTS)
-    joiner.push("a", make("a", 10))
-    joiner.push("a", make("a", 9))
-    assert joiner.drops[JoinDrop.LATE] == 1
-
-
-def test_a_silent_port_cannot_make_memory_grow() -> None:
-    joiner = Exact(capacity=8).start(PORTS)
-    for time in range(100):
-        joiner.push("a", make("a", time))
-    assert (joiner.depth, joiner.drops[JoinDrop.OVERFLOW]) == (8, 92)
-
-
-def test_an_interrupt_drops_what_is_held_of_older_epochs() -> None:
-    joiner = Exact().start(PORTS)
-    joiner.push("a", make("a", 1, epoch=1))
-    joiner.push("b", make("b", 0))
-    joiner.raise_epoch(2)
-    joiner.push("a", make("a", 2, epoch=1))
-    assert (joiner.drops[JoinDrop.STALE], joiner.depth) == (2, 1)
+@pytest.mark.parametrize("spec", [Nearest(reference="a", tolerance_ns=5), Latest(trigger="a")])
+def test_an_ambient_packet_that_leads_brings_no_two_epochs_together(spec: JoinSpec) -> None:
+    assert whole(spec, "b1/1 c2/2 a3", "abc") == []
+    assert whole(spec, "b1/1 b2/2 c2/2 a3", "abc") == ["a3+b2/2+c2/2"]
 
 
 @pytest.mark.parametrize(
-    "join",
-    [Nearest(reference="c", tolerance_ns=1), Latest(trigger="c"), Window(size_ns=5, hop_ns=6), Window(size_ns=0)],
-)
-def test_a_join_that_makes_no_sense_is_refused(join: Join) -> None:
-    with pytest.raises(JoinError):
-        join.start(PORTS)
-
-
-STREAM = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 2)), max_size=25).map(
-    lambda s: sorted(s, key=lambda x: x[0])
-)
-JOINS = st.sampled_from(
+    ("spec", "undecided", "decisive", "expected"),
     [
-        Exact(),
-        Nearest(reference="a", tolerance_ns=4),
-        Latest(trigger="a"),
-        Window(size_ns=7),
-        Window(size_ns=9, hop_ns=4),
-        Exact(capacity=3),
-        Window(size_ns=5, patience_ns=10),
-    ]
+        (Exact(), "a10", "b10", "a10+b10"),
+        (Nearest(reference="a", tolerance_ns=5), "a10 b8", "b12", "a10+b8"),
+        (Nearest(reference="a", tolerance_ns=5), "a10 b8", "b11", "a10+b11"),
+        (Nearest(reference="a", tolerance_ns=5), "a10", "b10", "a10+b10"),
+        (Latest(trigger="a"), "b8 a10", "b11", "a10+b8"),
+        (Latest(trigger="a"), "b8 a10", "b10", "a10+b10"),
+        (Window(size_ns=10), "a3 b4 a10", "b10", "a3+b4"),
+    ],
 )
-
-
-@st.composite
-def interleaved(draw: st.DrawFn) -> list[tuple[str, int, int]]:
-    """Two streams, each in order, mixed in any way."""
-    streams = {port: [(port, *entry) for entry in draw(STREAM)] for port in PORTS}
-    order = draw(st.permutations([p for p in PORTS for _ in streams[p]]))
-    return [streams[port].pop(0) for port in order]
-
-
-@given(JOINS, interleaved())
-def test_every_packet_is_accounted_for_at_every_moment(join: Join, events: list[tuple[str, int, int]]) -> None:
-    joiner = join.start(PORTS)
-    for n, (port, time, epoch) in enumerate(events, 1):
-        joiner.push(port, make(port, time, epoch))
-        drain(joiner)
-        assert n == joiner.pushed == joiner.depth + joiner.delivered + sum(joiner.drops.values())
-    _, ended = feed(join, events)
-    assert ended.depth == 0
-    assert ended.pushed == ended.delivered + sum(ended.drops.values())
-
-
-@given(JOINS, interleaved(), st.integers(0, 50))
-def test_a_joiner_that_moved_in_between_gives_what_it_would_have_given(
-    join: Join, events: list[tuple[str, int, int]], split: int
+def test_a_set_is_given_out_with_the_packet_that_decides_it(
+    spec: JoinSpec, undecided: str, decisive: str, expected: str
 ) -> None:
-    assert feed(join, events, split=split)[0] == feed(join, events)[0]
+    join = started(spec, undecided)
+    assert join.pop() is None
+    push(join, decisive)
+    assert drain(join) == [expected]
 
 
-@given(
-    st.sampled_from([Exact(), Nearest(reference="a", tolerance_ns=4), Window(size_ns=7), Window(size_ns=9, hop_ns=4)]),
-    interleaved(),
-    st.randoms(use_true_random=False),
+@pytest.mark.parametrize(
+    ("spec", "events", "too_early", "in_time"),
+    [
+        (Nearest(reference="a", tolerance_ns=5), "a10 b8", 11, 12),
+        (Latest(trigger="a"), "b8 a10", 10, 11),
+        (Window(size_ns=10), "b3 a10", 9, 10),
+    ],
 )
-def test_the_order_in_which_ports_are_served_makes_no_difference(
-    join: Join, events: list[tuple[str, int, int]], random: Any
+def test_a_watermark_decides_as_a_packet_of_its_time_would_and_no_earlier(
+    spec: JoinSpec, events: str, too_early: int, in_time: int
 ) -> None:
-    rest = {port: [event for event in events if event[0] == port] for port in PORTS}
-    order = [event[0] for event in events]
-    random.shuffle(order)
-    assert feed(join, [rest[port].pop(0) for port in order])[0] == feed(join, events)[0]
+    join = started(spec, events)
+    join.watermark("b", too_early)
+    assert join.pop() is None
+    join.watermark("b", in_time)
+    assert join.pop() is not None
 
 
-@given(JOINS, interleaved())
-def test_packets_of_two_epochs_never_meet(join: Join, events: list[tuple[str, int, int]]) -> None:
-    joiner = join.start(PORTS)
-    for port, time, epoch in events:
-        joiner.push(port, make(port, time, epoch))
-        while (joined := joiner.pop()) is not None:
-            assert len({p.epoch for members in joined.packets.values() for p in members} - {AMBIENT}) <= 1
+def test_an_exact_packet_is_dropped_once_a_watermark_has_passed_it_and_no_earlier() -> None:
+    join = started(Exact(), "a10")
+    join.watermark("b", 10)
+    assert (join.pop(), join.held) == (None, 1)
+    join.watermark("b", 11)
+    assert (join.pop(), join.held, join.drops[JoinDrop.UNMATCHED]) == (None, 0, 1)
 
 
-@given(interleaved())
-def test_nearest_agrees_with_looking_at_everything(events: list[tuple[str, int, int]]) -> None:
-    every = {port: [(t, e) for p, t, e in events if p == port] for port in PORTS}
-    expected = []
-    for time, epoch in every["a"]:
-        near = [t for t, e in every["b"] if abs(t - time) <= 4 and (e == epoch or AMBIENT in (e, epoch))]
-        if near:
-            expected.append((time, min(near, key=lambda t: (abs(t - time), t))))
-    found = [
-        (members[0][1][0], members[1][1][0])
-        for _, _, members in feed(Nearest(reference="a", tolerance_ns=4), events)[0]
-    ]
-    assert found == expected
+def test_a_reference_without_a_partner_is_dropped_once_none_can_come() -> None:
+    join = started(Nearest(reference="a", tolerance_ns=5), "a10")
+    join.watermark("b", 15)
+    assert (join.pop(), join.held) == (None, 1)
+    join.watermark("b", 16)
+    assert (join.pop(), join.held, join.drops[JoinDrop.UNMATCHED]) == (None, 0, 1)
+
+
+def test_a_watermark_never_goes_back() -> None:
+    join = Exact().start("ab")
+    join.watermark("a", 10)
+    join.watermark("a", 5)
+    push(join, "a7")
+    assert join.drops[JoinDrop.LATE] == 1
+
+
+def test_a_packet_out_of_order_or_after_the_end_is_late_and_one_of_equal_time_is_not() -> None:
+    join = started(Exact(), "a10 a9 a10")
+    join.close("a")
+    join.close("a")
+    push(join, "a20")
+    assert (join.drops[JoinDrop.LATE], join.held) == (2, 2)
+
+
+def test_a_partner_that_served_several_references_counts_once() -> None:
+    join = started(Nearest(reference="a", tolerance_ns=5), "a10 a12 b11 b30 a40")
+    assert drain(join) == ["a10+b11", "a12+b11"]
+    assert (join.pushed, join.delivered, join.held, join.drops[JoinDrop.UNMATCHED]) == (5, 3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        Exact(capacity=8),
+        Nearest(reference="a", tolerance_ns=5, capacity=8),
+        Nearest(reference="b", tolerance_ns=5, capacity=8),
+        Latest(trigger="a", capacity=8),
+        Latest(capacity=8),
+        Window(size_ns=10, capacity=8),
+    ],
+)
+def test_a_silent_port_cannot_make_memory_grow(spec: JoinSpec) -> None:
+    join = started(spec, " ".join(f"a{time}" for time in range(100)))
+    assert (drain(join), join.held, join.drops[JoinDrop.OVERFLOW]) == ([], 8, 92)
+
+
+def test_a_latest_join_keeps_two_packets_per_port_however_many_turns_pass() -> None:
+    join = started(Latest(trigger="a"), "b0 " + " ".join(f"b{turn}/{turn}" for turn in range(1, 100)))
+    join.watermark("a", 100)
+    join.watermark("b", 100)
+    assert (join.pop(), join.held) == (None, 2)
+
+
+def test_a_port_that_lags_is_not_waited_for_beyond_patience() -> None:
+    join = started(Window(size_ns=10, patience_ns=15), "b0 a5 a24")
+    assert join.pop() is None
+    push(join, "a25")
+    assert drain(join) == ["a5+b0"]
+    push(join, "b9")
+    assert join.drops[JoinDrop.LATE] == 1
+
+
+def test_the_end_of_the_foremost_port_takes_back_nothing_that_patience_gave_up() -> None:
+    join = started(Exact(patience_ns=10), "a100")
+    join.close("a")
+    push(join, "b89")
+    assert join.drops[JoinDrop.LATE] == 1
+
+
+def test_an_interrupt_drops_what_is_held_of_older_epochs_and_what_still_comes_of_them() -> None:
+    join = started(Exact(), "a1/1 a2/2 b0")
+    assert join.raise_epoch(2) == 1
+    assert join.raise_epoch(1) == 0
+    push(join, "a3/1")
+    assert (join.drops[JoinDrop.STALE], join.held) == (2, 2)
+
+
+def test_an_interrupt_in_the_middle_of_a_window_gives_its_ambient_packets_out_once() -> None:
+    join = started(Window(size_ns=10), "a1/1 a2 a3/2 a15 b15")
+    first = join.pop()
+    assert first is not None
+    assert (text(first), join.raise_epoch(3), join.pop()) == ("a1/1+a2", 1, None)
+
+
+def test_a_set_has_the_reference_s_time_and_trace_the_turn_s_epoch_and_the_earliest_deadline() -> None:
+    join = Nearest(reference="b", tolerance_ns=5).start("ab")
+    payload = Token(text="x")
+    join.push("a", Packet(stream="a", seq=0, time=9, epoch=4, payload=payload, trace="of a", deadline=70))
+    join.push("b", Packet(stream="b", seq=0, time=10, payload=payload, trace="of b", deadline=80))
+    join.close("a")
+    joined = join.pop()
+    assert joined is not None
+    assert (joined.time, joined.epoch, joined.trace, joined.deadline) == (10, 4, "of b", 70)
+    assert joined.one("a").time == 9
+
+
+@pytest.mark.parametrize(
+    "declare",
+    [
+        lambda: Nearest(reference="c", tolerance_ns=1).start("ab"),
+        lambda: Latest(trigger="c").start("ab"),
+        lambda: Exact().start(""),
+        lambda: Exact().start("aa"),
+        lambda: Nearest(reference="a", tolerance_ns=-1),
+        lambda: Window(size_ns=5, hop_ns=6),
+        lambda: Window(size_ns=0),
+        lambda: Exact(capacity=0),
+        lambda: Latest(patience_ns=-1),
+    ],
+)
+def test_a_join_that_makes_no_sense_is_refused(declare: type) -> None:
+    with pytest.raises(JoinError, match="expected"):
+        declare()
+
+
+def test_a_port_that_is_none_of_the_join_s_is_refused_by_name() -> None:
+    with pytest.raises(JoinError, match="'c', expected a, b"):
+        push(Exact().start("ab"), "c1")
+
+
+def test_a_snapshot_of_a_join_declared_otherwise_is_refused_and_changes_nothing() -> None:
+    join = started(Exact(), "a1")
+    with pytest.raises(JoinError, match="declared alike"):
+        join.restore(Exact(capacity=2).start("ab").snapshot())
+    assert join.held == 1
+
+
+def test_a_snapshot_is_not_changed_by_what_happens_afterwards() -> None:
+    join = started(Nearest(reference="a", tolerance_ns=5), "a10")
+    state = join.snapshot()
+    push(join, "b10")
+    assert drain(join) == ["a10+b10"]
+    join.restore(state)
+    assert (join.held, join.pushed, join.pop()) == (1, 1, None)
 
 
 class Pair:
