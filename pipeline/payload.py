@@ -65,6 +65,29 @@ class VideoFrame(Payload):
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedVideo(Payload):
+    """One access unit of a compressed video stream, decodable once all units before it back to a key unit are.
+
+    `data`: H.264 in Annex B form, VP8 or VP9 as one frame. `codec`: lower case, `h264`, `vp8`, …. `width`,
+    `height`: of the decoded picture, pixels. `key`: decodable without any other unit. Raises PayloadError where there
+    is no data or the size is not positive.
+    """
+
+    data: bytes
+    codec: str
+    width: int
+    height: int
+    key: bool
+
+    def __post_init__(self) -> None:
+        _require(len(self.data) > 0, "an encoded video unit has no data")
+        _require(
+            self.width > 0 and self.height > 0,
+            f"encoded video is {self.width}×{self.height} pixels, expected at least 1×1",
+        )
+
+
 class SpeechEvent(Enum):
     """Where in an utterance a piece of speech lies."""
 

@@ -8,6 +8,7 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import (
     AudioChunk,
+    EncodedVideo,
     Payload,
     Sentence,
     Speech,
@@ -35,6 +36,7 @@ __all__ = [
     "Configure",
     "Direction",
     "Drop",
+    "EncodedVideo",
     "Interrupt",
     "Packet",
     "Payload",

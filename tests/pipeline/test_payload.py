@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from thalweg import AudioChunk, Speech, SpeechEvent, Transcript, VideoFrame
+from thalweg import AudioChunk, EncodedVideo, Speech, SpeechEvent, Transcript, VideoFrame
 from thalweg.pipeline.errors import PayloadError
 
 
@@ -35,3 +35,8 @@ def test_speech_end_needs_the_time_at_which_the_voice_stopped() -> None:
 def test_stable_part_of_a_transcript_cannot_exceed_its_text() -> None:
     with pytest.raises(PayloadError, match=r"expected 0…3"):
         Transcript(text="yes", final=False, stable_chars=4)
+
+
+def test_encoded_video_without_data_is_refused() -> None:
+    with pytest.raises(PayloadError, match="no data"):
+        EncodedVideo(data=b"", codec="h264", width=64, height=48, key=True)

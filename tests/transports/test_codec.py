@@ -14,6 +14,7 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import (
     AudioChunk,
+    EncodedVideo,
     Payload,
     Sentence,
     Speech,
@@ -37,6 +38,14 @@ PAYLOADS = st.one_of(
     AUDIO,
     st.builds(Token, text=TEXT, last=st.booleans()),
     st.builds(Sentence, text=TEXT),
+    st.builds(
+        EncodedVideo,
+        data=st.binary(min_size=1, max_size=50),
+        codec=TEXT,
+        width=st.integers(1, 9),
+        height=st.integers(1, 9),
+        key=st.booleans(),
+    ),
     st.builds(
         Transcript,
         text=TEXT,
