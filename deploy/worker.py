@@ -503,6 +503,8 @@ class Worker:
                 actor.stage.on_signal(signal, actor.ctx)
             except Exception as error:
                 self.failed(actor, describe_error(error), None, error)
+            if actor.outbox:
+                self.wake(actor)
 
 
 def describe_error(error: BaseException) -> str:

@@ -66,6 +66,14 @@ class Bitrate(Signal):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Flush(Signal):
+    """Give out at once what is held back for more to come, as at the end of a stream, and go on.
+
+    A push-to-talk button that is let go ends the turn so, without the silence that would otherwise end it.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failure(Signal):
     """The stage `origin` could not do its part for `epoch`: let go of what is held for it, it will not end."""
 

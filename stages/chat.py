@@ -1,4 +1,9 @@
-"""Asking a language model, embedded or behind any OpenAI-compatible address.
+"""Asking a language model: embedded, behind any OpenAI-compatible address, or none at all.
+
+    backend    answers with
+    llamacpp   a model of the store, in this process
+    openai     the server at `url`; without one, OpenAI's own
+    echo       the question itself, word by word: for trying a pipeline out without a model
 
 While somebody still speaks, the stable part of what was recognised so far is already given to an embedded
 model, so that at the end of the turn only the last words are left to read before the first token comes.
@@ -8,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections import deque
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -35,7 +41,7 @@ class LanguageModelError(ThalwegError):
 class Chat:
     """Answers what was said, token by token, remembering the conversation.
 
-    With an empty `url` the model runs in this process. A turn that is interrupted stops at once; what had been said
+    A turn that is interrupted stops at once; what had been said
     of the answer stays in the conversation. Fails a turn, and only that, where the model does not answer.
     """
 
@@ -45,9 +51,11 @@ class Chat:
     def __init__(
         self,
         model: Annotated[str, Field(description="name in the model store, or at `url`")] = "smollm2-135m-instruct",
-        url: Annotated[
-            str, Field(description="base address of an OpenAI-compatible server, …/v1; empty: embedded")
-        ] = "",
+        backend: Annotated[
+            Literal["llamacpp", "openai", "echo"] | None,
+            Field(description="what answers; if left out: openai where there is a `url`, else llamacpp"),
+        ] = None,
+        url: Annotated[str, Field(description="base address of an OpenAI-compatible server, …/v1")] = "",
         api_key_env: Annotated[
             str, Field(description="environment variable that holds the key for `url`")
         ] = "OPENAI_API_KEY",
@@ -60,18 +68,23 @@ class Chat:
         timeout: Annotated[Duration, Field(description="longest wait for the first and each further token")] = (
             10_000 * MS
         ),
+        retries: Annotated[
+            int, Field(ge=0, le=10, description="further attempts where a server is not there, too busy or broken")
+        ] = 2,
         prefill: Annotated[
             bool | None, Field(description="read along while somebody speaks; if left out: when embedded")
         ] = None,
     ) -> None:
         self._model = model
+        self._backend = backend or ("openai" if url else "llamacpp")
         self._url = url
         self._key_env = api_key_env
         self._system = {"role": "system", "content": system}
         self._max_tokens = max_tokens
         self._temperature = temperature
         self._timeout_ns = timeout
-        self._prefill = not url if prefill is None else prefill
+        self._retries = retries
+        self._prefill = self._backend == "llamacpp" if prefill is None else prefill and self._backend != "echo"
         self._past: deque[dict[str, str]] = deque(maxlen=2 * history)
         self._read = ""
         self._server: LlamaServer | None = None
@@ -79,7 +92,9 @@ class Chat:
 
     async def open(self, ctx: Context) -> None:
         """Load the model where it is embedded; otherwise nothing is asked before the first turn."""
-        if not self._url:
+        if self._backend == "echo":
+            return
+        if self._backend == "llamacpp":
             path = await ctx.compute(lambda: ModelStore().path(self._model))
             self._server = await ctx.compute(LlamaServer, path)
             self._url = self._server.url
@@ -135,11 +150,15 @@ class Chat:
         ctx.emit(Token(text="", last=True))
 
     async def _tokens(self, asked: dict[str, str]) -> Any:  # Any: an async generator of str
+        if self._backend == "echo":
+            for word in re.findall(r"\S+\s*", asked["content"]):
+                yield word
+            return
         import openai
 
         finished = False
         try:
-            async with await self._request(asked, self._max_tokens) as stream:
+            async with await self._request(asked, self._max_tokens, self._retries) as stream:
                 async for chunk in stream:
                     for choice in getattr(chunk, "choices", None) or ():
                         if choice.delta.content:
@@ -168,16 +187,17 @@ class Chat:
 
         try:
             async with asyncio.timeout(_PREFILL_S):
-                async with await self._request({"role": "user", "content": text}, 1) as stream:
+                async with await self._request({"role": "user", "content": text}, 1, retries=0) as stream:
                     async for _ in stream:
                         pass
         except (openai.APIError, TimeoutError):
             return
 
-    async def _request(self, asked: dict[str, str], max_tokens: int) -> Any:  # Any: openai's generic stream
+    async def _request(self, asked: dict[str, str], max_tokens: int, retries: int) -> Any:  # Any: openai's stream
         assert self._client is not None
         messages: Any = [self._system, *self._past, asked]
-        return await self._client.chat.completions.create(
+        client = self._client.with_options(max_retries=retries)
+        return await client.chat.completions.create(
             model=self._model, messages=messages, max_tokens=max_tokens, temperature=self._temperature, stream=True
         )
 
@@ -187,8 +207,8 @@ class Chat:
         except ImportError:
             raise LanguageModelError("the client is missing: pip install 'thalweg[language]'") from None
         key = os.environ.get(self._key_env) or "none"
-        return AsyncOpenAI(base_url=url, api_key=key, max_retries=0, timeout=self._timeout_ns / 1e9)
+        return AsyncOpenAI(base_url=url or None, api_key=key, timeout=self._timeout_ns / 1e9)
 
     @property
     def _where(self) -> str:
-        return f"the language model at {self._url}"
+        return f"the language model at {self._url or 'api.openai.com'}"

@@ -8,6 +8,7 @@ two durations decide:
     SPEECH    any frame                               SPEECH    CONTINUE
     SPEECH    silence for `silence`                   SILENCE   END
     SPEECH    `max_turn` since START                  SILENCE   END: a turn must end somewhere
+    SPEECH    a Flush signal                          SILENCE   END: somebody knows that it is over
 
 A turn gets an epoch of its own. With `barge_in` its START also interrupts: whatever is under way for an older
 turn becomes stale.
@@ -29,7 +30,7 @@ from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import AudioChunk, Speech, SpeechEvent
-from thalweg.pipeline.signal import Interrupt
+from thalweg.pipeline.signal import Flush, Interrupt, Signal
 from thalweg.pipeline.stage import Context
 
 _FRAME_NS = STEP * 1_000_000_000 // RATE
@@ -92,6 +93,11 @@ class VoiceActivity:
             self._frame_ns += _FRAME_NS
             start += STEP
         self._held = self._held[start:]
+
+    def on_signal(self, signal: Signal, ctx: Context) -> None:
+        """A Flush ends the turn under way."""
+        if isinstance(signal, Flush) and self._epoch != AMBIENT:
+            self._end(ctx)
 
     def finish(self, ctx: Context) -> None:
         """The audio has ended, and with it the turn."""

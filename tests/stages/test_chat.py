@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import require_package
-from thalweg.deploy.testing import Collect
+from thalweg.deploy.testing import Collect, packet, run_stage
 from thalweg.deploy.worker import Worker
 from thalweg.pipeline.duration import MS
 from thalweg.pipeline.graph import Graph
@@ -55,6 +55,10 @@ async def stalls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ask
     writer.write(HEAD + event("Hel"))
     await writer.drain()
     await reader.read()
+
+
+async def is_busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: dict[str, Any]) -> None:
+    writer.write(b"HTTP/1.1 503 Service Unavailable\r\nretry-after-ms: 1\r\nContent-Length: 0\r\n\r\n")
 
 
 class Ask:
@@ -158,6 +162,23 @@ def test_a_server_that_is_not_there_is_named_with_what_to_look_at() -> None:
     asyncio.run(worker.run())
     assert "127.0.0.1:9/v1 cannot be reached" in worker.problems[0].message
     assert "Is the server running?" in worker.problems[0].message
+
+
+def test_a_server_that_is_busy_is_asked_again() -> None:
+    assert converse([is_busy, is_busy, answers])[:2] == (["Hello."], [])
+
+
+def test_a_server_that_stays_busy_is_not_asked_for_ever() -> None:
+    _, (problem,), asked = converse([is_busy])
+    assert "refused with status 503" in problem
+    assert len(asked) == 3
+
+
+def test_the_echo_needs_no_model_and_answers_with_the_question_word_by_word() -> None:
+    transcript = packet(Transcript(text="where is it?", final=True), time=0, epoch=1)
+    tokens = run_stage(Chat(backend="echo"), [transcript]).payloads()
+    assert [token.text for token in tokens] == ["where ", "is ", "it?", ""]
+    assert tokens[-1].last
 
 
 def test_an_interrupt_hangs_up_and_the_next_turn_is_answered() -> None:

@@ -14,7 +14,7 @@ from thalweg.models import ModelStore
 from thalweg.pipeline.duration import MS
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import AudioChunk, Speech, SpeechEvent
-from thalweg.pipeline.signal import Interrupt
+from thalweg.pipeline.signal import Flush, Interrupt
 from thalweg.stages.audio import AudioFile
 from thalweg.stages.vad import VoiceActivity
 
@@ -65,6 +65,13 @@ def test_speech_interrupts_only_where_barge_in_is_on(question: list[Packet]) -> 
     polite = run_stage(VoiceActivity(barge_in=False), question)
     assert loud.signals == [Interrupt(origin="stage", epoch=1), Interrupt(origin="stage", epoch=2)]
     assert polite.signals == []
+
+
+def test_a_flush_ends_the_turn_at_once_and_only_where_there_is_one(question: list[Packet]) -> None:
+    spoken = next(e.at_ns for e in run_stage(VoiceActivity(), question).emitted) + 200 * MS
+    items = [p for p in question if p.time <= spoken] + [(spoken, Flush()), (spoken + MS, Flush())]
+    (end,) = (e for e in run_stage(VoiceActivity(), items).emitted if e.payload.event is SpeechEvent.END)
+    assert spoken <= end.at_ns < spoken + MS
 
 
 @pytest.mark.parametrize("level", [0.0, 0.03])
