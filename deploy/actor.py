@@ -27,6 +27,7 @@ class Actor(Node):
         self.worker = worker
         self.stage = stage
         self.queued = False
+        self.failures = 0
         self.opened = False
         joins = hasattr(info.cls, "join")
         self.process: Callable[..., Any] | None = getattr(stage, "process_joined" if joins else "process", None)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from thalweg.deploy.host import Bundle, Host, choose_transport
 from thalweg.deploy.outcome import Outcome, Problem, merge
+from thalweg.deploy.stats import WorkerStats
 from thalweg.deploy.subprocesses import SubprocessHost
 from thalweg.deploy.worker import StartError
 from thalweg.pipeline.errors import ThalwegError
@@ -20,6 +22,8 @@ from thalweg.pipeline.plan import GRPC, LOCAL, MEMORY, Plan, WorkerPlan
 from thalweg.transports.tls import make_certificates
 
 T = TypeVar("T")
+
+STATS_S = 2.0
 
 
 class AnyHost(Protocol):
@@ -47,6 +51,10 @@ class AnyHost(Protocol):
         """See `Host.run`."""
         ...
 
+    async def stats(self) -> WorkerStats:
+        """See `Host.stats`."""
+        ...
+
     def stop(self) -> None:
         """See `Host.stop`."""
         ...
@@ -68,13 +76,27 @@ class LocalHost(Host):
 
 
 class Deployment:
-    """The hosts of one plan. `run` may be awaited once."""
+    """The hosts of one plan. `run` may be awaited once.
 
-    def __init__(self, plan: Plan, bundle: Bundle, on_problem: Callable[[Problem], None]) -> None:
+    `on_ready` is called once every stage is open, before anything runs. `logs`: an existing folder in which each
+    subprocess writes what it prints, to `WORKER.log`, after what is there; without one they print where we do.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        bundle: Bundle,
+        on_problem: Callable[[Problem], None],
+        *,
+        on_ready: Callable[[], None] | None = None,
+        logs: Path | None = None,
+    ) -> None:
         self.stopped = False
         self.hurried = False
         self._plan = plan
         self._on_problem = on_problem
+        self._on_ready = on_ready
+        self._logs = logs
         self.hosts = {worker.name: self._launch(worker, bundle) for worker in plan.workers.values()}
 
     async def run(self) -> Outcome:
@@ -91,10 +113,17 @@ class Deployment:
             routes = self._routes(kinds, addresses)
             await self._all(lambda host: host.connect(routes[host.name], certificates))
             await self._all(lambda host: host.open())
+            if self._on_ready is not None:
+                self._on_ready()
             outcomes = await asyncio.gather(*(self._run(host) for host in self.hosts.values()))
             return merge(outcomes)
         finally:
             await asyncio.gather(*(host.close() for host in self.hosts.values()))
+
+    async def stats(self) -> dict[str, WorkerStats | None]:
+        """Worker → what is going on there; None for one that is gone or does not answer within `STATS_S`."""
+        found = await asyncio.gather(*(_stats(host) for host in self.hosts.values()))
+        return dict(zip(self.hosts, found, strict=True))
 
     def stop(self) -> None:
         """End every source. Idempotent."""
@@ -116,7 +145,8 @@ class Deployment:
             from thalweg.deploy.rayhost import RayHost
 
             return RayHost(worker, bundle, self._on_problem)
-        return SubprocessHost(worker.name, bundle, self._on_problem)
+        log = None if self._logs is None else self._logs / f"{worker.name}.log"
+        return SubprocessHost(worker.name, bundle, self._on_problem, log)
 
     def _transports(self, places: Mapping[str, str]) -> dict[str, str]:
         """Edge → transport, of all edges between two workers."""
@@ -162,3 +192,11 @@ class Deployment:
             problem = Problem(stage=host.name, message=str(error), epoch=0, time_ns=now_ns)
             self._on_problem(problem)
             return Outcome(now_ns, now_ns, problems=[problem], problem_count=1)
+
+
+async def _stats(host: AnyHost) -> WorkerStats | None:
+    try:
+        async with asyncio.timeout(STATS_S):
+            return await host.stats()
+    except (ThalwegError, TimeoutError):
+        return None

@@ -1,9 +1,8 @@
 """A worker with its links: what runs the same in this process, in a subprocess and as a Ray actor.
 
 A launcher makes a `Host` somewhere and calls, in this order: `prepare`, `listen`, `connect`, `open`, `run`; at any
-time `stop`
-or `abandon`. Only when every host of a deployment has done one step does any take the next, so nothing is sent to
-a stage that is not open.
+time `stats`, `stop` or `abandon`. Only when every host of a deployment has done one step does any take the next, so
+nothing is sent to a stage that is not open.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thalweg.deploy.outcome import Outcome, Problem, outcome_of
+from thalweg.deploy.stats import WorkerStats, stats_of
 from thalweg.deploy.worker import Worker
 from thalweg.pipeline.plan import GRPC, SHARED_MEMORY, Plan
 from thalweg.pipeline.spec import load_spec
@@ -152,6 +152,10 @@ class Host:
             if self._grpc is not None:
                 await self._grpc.stop()
         return outcome_of(self.worker)
+
+    async def stats(self) -> WorkerStats:
+        """What is going on here."""
+        return stats_of(self.worker)
 
     def stop(self) -> None:
         """End the sources here."""

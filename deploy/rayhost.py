@@ -14,6 +14,7 @@ from typing import Any
 
 from thalweg.deploy.host import Bundle, Host
 from thalweg.deploy.outcome import Outcome, Problem
+from thalweg.deploy.stats import WorkerStats
 from thalweg.deploy.subprocesses import RemoteError, WorkerLost
 from thalweg.deploy.worker import describe_error
 from thalweg.pipeline.errors import ThalwegError
@@ -31,6 +32,9 @@ class _Actor:
         self._bundle = bundle
         self._host: Host | None = None
         self._problems: list[dict[str, Any]] = []
+
+    def __repr__(self) -> str:
+        return self._name  # how Ray begins the lines that come from here
 
     async def call(self, name: str, *args: Any) -> tuple[Any, str | None]:
         try:
@@ -59,12 +63,7 @@ class RayHost:
         """Make the actor. Raises RemoteError where there is no Ray, or no node that has what it asks for."""
         ray = await asyncio.to_thread(_connected_ray)
         options = self._plan.options
-        remote = ray.remote(_Actor).options(
-            num_cpus=options.get("cpus", 0),
-            num_gpus=options.get("gpus", 0),
-            resources=dict(options.get("resources", {})),
-            max_concurrency=16,
-        )
+        remote = ray.remote(_Actor).options(max_concurrency=16, **ray_options(options))
         self._actor = remote.remote(self.name, self._bundle.plain())
         try:
             async with asyncio.timeout(60):
@@ -95,6 +94,11 @@ class RayHost:
             self._on_problem(problem)
         return outcome
 
+    async def stats(self) -> WorkerStats:
+        """See `Host.stats`. Raises WorkerLost where there is nobody to ask."""
+        stats: WorkerStats = await self._call("stats")
+        return stats
+
     def stop(self) -> None:
         """See `Host.stop`."""
         if self._actor is not None:
@@ -123,6 +127,17 @@ class RayHost:
         if error is not None:
             raise RemoteError(error)
         return result
+
+
+def ray_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a worker asks for, in Ray's words. Every node has a little of a resource named after its address."""
+    resources = dict(options.get("resources", {}))
+    if "host" in options:
+        resources[f"node:{options['host']}"] = 0.001
+    asked = {"num_cpus": options.get("cpus", 0), "num_gpus": options.get("gpus", 0), "resources": resources}
+    if "labels" in options:
+        asked["label_selector"] = dict(options["labels"])
+    return asked
 
 
 def _connected_ray() -> Any:

@@ -40,6 +40,8 @@ def pipeline_schema() -> dict[str, Any]:
             "cpus": {"type": "number", "minimum": 0, "description": "Ray: CPUs to reserve"},
             "gpus": {"type": "number", "minimum": 0, "description": "Ray: GPUs to reserve"},
             "resources": {"type": "object", "description": "Ray: custom resources a node must have"},
+            "labels": {"type": "object", "description": "Ray: labels a node must carry"},
+            "host": {"type": "string", "description": "Ray: the address of the node, as `ray status` shows it"},
         },
     }
     return {

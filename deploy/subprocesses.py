@@ -8,11 +8,14 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from thalweg.deploy.child import read_message, write_message
 from thalweg.deploy.host import Bundle
 from thalweg.deploy.outcome import Outcome, Problem
+from thalweg.deploy.stats import WorkerStats
 from thalweg.pipeline.errors import ThalwegError
 
 LEAVE_S = 2.0
@@ -27,10 +30,16 @@ class RemoteError(ThalwegError):
 
 
 class SubprocessHost:
-    """The same calls as `Host`, done in a subprocess. `close` must be awaited in the end."""
+    """The same calls as `Host`, done in a subprocess. `close` must be awaited in the end.
 
-    def __init__(self, name: str, bundle: Bundle, on_problem: Callable[[Problem], None]) -> None:
+    `log`: the file that what it prints is added to; without one it prints where we do.
+    """
+
+    def __init__(
+        self, name: str, bundle: Bundle, on_problem: Callable[[Problem], None], log: Path | None = None
+    ) -> None:
         self.name = name
+        self._log = log
         self._bundle = bundle
         self._on_problem = on_problem
         self._calls: dict[int, asyncio.Future[Any]] = {}
@@ -47,7 +56,7 @@ class SubprocessHost:
     async def prepare(self) -> str:
         """Start the process."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, nullcontext() if self._log is None else self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -56,6 +65,8 @@ class SubprocessHost:
                 pass_fds=[theirs.fileno()],
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
                 start_new_session=True,
+                stdout=log,
+                stderr=log,
             )
         reader, self._writer = await asyncio.open_connection(sock=ours)
         self._listening = asyncio.get_running_loop().create_task(self._listen(reader))
@@ -78,6 +89,11 @@ class SubprocessHost:
     async def run(self) -> Outcome:
         """See `Host.run`. Raises WorkerLost where the process ends first."""
         return Outcome.from_plain(await self._call("run"))
+
+    async def stats(self) -> WorkerStats:
+        """See `Host.stats`. Raises WorkerLost where there is nobody to ask."""
+        stats: WorkerStats = await self._call("stats")
+        return stats
 
     def stop(self) -> None:
         """See `Host.stop`."""

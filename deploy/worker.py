@@ -225,6 +225,7 @@ class Worker:
         """Count a problem and tell everybody downstream that its turn will not end."""
         epoch = AMBIENT if packet is None else packet.epoch
         self.problem_count += 1
+        actor.failures += 1
         problem = Problem(stage=actor.name, message=message, epoch=epoch, time_ns=self.clock.now_ns())
         if cause is not None:
             log.debug("stage %s failed", actor.name, exc_info=cause)

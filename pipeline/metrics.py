@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypedDict
+
 _SUB_BITS = 4
 _SUB = 1 << _SUB_BITS
+
+
+class PlainHistogram(TypedDict):
+    """A histogram as plain values. `counts`: `[bucket, count]` of every bucket that holds anything, in order."""
+
+    counts: list[list[int]]
+    total_ns: int
+    maximum_ns: int
 
 
 class Histogram:
@@ -52,6 +63,47 @@ class Histogram:
         self.count += other.count
         self.total_ns += other.total_ns
         self.maximum_ns = max(self.maximum_ns, other.maximum_ns)
+
+    def since(self, earlier: Histogram) -> Histogram:
+        """What was counted after `earlier`, a state of this histogram; all of it where it has been begun anew since.
+
+        The maximum is that of all time.
+        """
+        if earlier.count > self.count:
+            return self
+        later = Histogram()
+        later._buckets = [now - then for now, then in zip(self._buckets, earlier._buckets, strict=True)]
+        later.count = self.count - earlier.count
+        later.total_ns = self.total_ns - earlier.total_ns
+        later.maximum_ns = self.maximum_ns
+        return later
+
+    def below(self, exponents: Sequence[int]) -> list[int]:
+        """How many were shorter than 2 to the power of each exponent, ns. Exact; exponents rise, each at least 4."""
+        found = []
+        seen = at = 0
+        for exponent in exponents:
+            upto = (exponent - _SUB_BITS + 1) << _SUB_BITS
+            seen += sum(self._buckets[at:upto])
+            at = upto
+            found.append(seen)
+        return found
+
+    def plain(self) -> PlainHistogram:
+        """To be sent elsewhere; `from_plain` reads it."""
+        counts = [[index, count] for index, count in enumerate(self._buckets) if count]
+        return {"counts": counts, "total_ns": self.total_ns, "maximum_ns": self.maximum_ns}
+
+    @classmethod
+    def from_plain(cls, plain: PlainHistogram) -> Histogram:
+        """What `plain` wrote."""
+        histogram = cls()
+        for index, count in plain["counts"]:
+            histogram._buckets[index] = count
+            histogram.count += count
+        histogram.total_ns = plain["total_ns"]
+        histogram.maximum_ns = plain["maximum_ns"]
+        return histogram
 
 
 def _upper_edge(index: int) -> int:

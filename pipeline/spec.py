@@ -48,7 +48,8 @@ TOP_KEYS = (
 )
 STAGE_KEYS = ("use", "deadline")
 CONNECTION_KEYS = ("from", "to", "policy", "capacity", "max_age", "priority")
-WORKER_KEYS = ("launcher", "cpus", "gpus", "resources")
+WORKER_KEYS = ("launcher", "cpus", "gpus", "resources", "labels", "host")
+RAY_KEYS = WORKER_KEYS[1:]
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 ReadFile = Callable[[str, str], tuple[str, str]]
@@ -287,6 +288,7 @@ class _Loader:
 
     def _worker(self, source: Source, name: str, body: Any) -> dict[str, Any]:
         path = ("workers", name)
+        body = self._fill(source, path, body)
         options = {"launcher": body} if isinstance(body, str) else dict(body) if isinstance(body, dict) else {}
         if name in LAUNCHERS:
             self._wrong(source, path, f"a worker cannot be called {name!r}, which is a launcher")
@@ -299,6 +301,11 @@ class _Loader:
         if launcher not in LAUNCHERS:
             hint = nearest(str(launcher), LAUNCHERS)
             self._wrong(source, (*path, "launcher"), f"launcher {launcher!r} is not one of {_or(LAUNCHERS)}{hint}")
+        for key in RAY_KEYS:
+            if key in options and launcher != "ray":
+                self._wrong(source, (*path, key), f"{key} is for the launcher ray, this one is {launcher}")
+            elif key in options and not _fits(key, options[key]):
+                self._wrong(source, (*path, key), f"{key}: expected {_RAY_VALUES[key]}, found {options[key]!r}")
         return options
 
     def _fill(self, source: Source, path: tuple[str | int, ...], value: Any) -> Any:
@@ -345,6 +352,30 @@ class _Loader:
 
     def _wrong(self, source: Source, path: tuple[str | int, ...], message: str) -> None:
         self._problems.append((source.place(*path), message))
+
+
+_RAY_VALUES = {
+    "cpus": "a number from 0",
+    "gpus": "a number from 0",
+    "resources": "a mapping of names to numbers above 0",
+    "labels": "a mapping of names to texts",
+    "host": "an address of a node",
+}
+
+
+def _fits(key: str, value: Any) -> bool:
+    """Whether a worker's option has the form that `_RAY_VALUES` says."""
+    if key in ("cpus", "gpus"):
+        return _is_number(value) and value >= 0
+    if key == "resources":
+        return isinstance(value, dict) and all(_is_number(n) and n > 0 for n in value.values())
+    if key == "labels":
+        return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+    return isinstance(value, str) and bool(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _scalar(text: str) -> Any:

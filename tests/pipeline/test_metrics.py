@@ -33,3 +33,28 @@ def test_adding_two_is_counting_both(a: list[int], b: list[int]) -> None:
 
 def test_nothing_counted_is_zero() -> None:
     assert Histogram().quantile(0.5) == 0
+
+
+@given(DURATIONS)
+def test_what_is_shorter_than_a_power_of_two_is_counted_exactly(values: list[int]) -> None:
+    exponents = list(range(4, 45))
+    assert filled(values).below(exponents) == [sum(value < 2**e for value in values) for e in exponents]
+
+
+@given(DURATIONS, DURATIONS)
+def test_what_came_after_an_earlier_state_is_the_difference(a: list[int], b: list[int]) -> None:
+    later = filled(a + b).since(filled(a))
+    alone = filled(b)
+    assert (later.count, later.total_ns) == (alone.count, alone.total_ns)
+    assert later.plain()["counts"] == alone.plain()["counts"]
+
+
+@given(DURATIONS)
+def test_a_histogram_survives_being_sent(values: list[int]) -> None:
+    sent = Histogram.from_plain(filled(values).plain())
+    assert sent.plain() == filled(values).plain()
+    assert sent.count == len(values)
+
+
+def test_a_histogram_that_began_anew_is_all_new() -> None:
+    assert filled([5]).since(filled([1, 2, 3])).count == 1
