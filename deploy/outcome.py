@@ -35,6 +35,7 @@ class Outcome:
     ended_ns: int
     stopped: bool = False
     turns: dict[int, Turn] = field(default_factory=dict)
+    turns_forgotten: int = 0
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     channels: dict[str, dict[str, Any]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -94,6 +95,7 @@ def outcome_of(worker: Worker) -> Outcome:
         ended_ns=worker.ended_ns,
         stopped=worker.stopped,
         turns=worker.turns.turns,
+        turns_forgotten=worker.turns.forgotten,
         stages=stages,
         channels=channels,
         problems=list(worker.problems),
@@ -112,6 +114,7 @@ def merge(outcomes: Iterable[Outcome]) -> Outcome:
         merged.channels |= outcome.channels
         merged.problems += outcome.problems
         merged.problem_count += outcome.problem_count
+        merged.turns_forgotten = max(merged.turns_forgotten, outcome.turns_forgotten)
         merged.events += outcome.events
         for epoch, turn in outcome.turns.items():
             merged.turns[epoch] = turn if epoch not in merged.turns else _merge_turn(merged.turns[epoch], turn)

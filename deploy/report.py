@@ -32,6 +32,7 @@ def build_report(outcome: Outcome, name: str, latency_budget_ns: int | None = No
         "turns_over_budget": len(over),
         "listens": any(stage["use"] == "speech.vad" for stage in outcome.stages.values()),
         "turns": turns,
+        "turns_forgotten": outcome.turns_forgotten,
         "stages": {name: _in_ms(stage) for name, stage in outcome.stages.items()},
         "channels": {name: _in_ms(channel) for name, channel in outcome.channels.items()},
         "errors": [

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 PUMP_NS = 1_000_000
 STEP_NS = 100_000
 KEPT_PROBLEMS = 100
+_BRIDGES = (Outlet, Inlet)
 
 
 class StartError(ThalwegError):
@@ -369,7 +370,7 @@ class Worker:
     def _step(self, actor: Actor) -> None:
         """Whatever `actor` can do now: empty its outbox, take one packet, or end."""
         now_ns = self.clock.now_ns()
-        if isinstance(actor, Outlet | Inlet):
+        if isinstance(actor, _BRIDGES):
             actor.step(now_ns)
             return
         if actor.outbox and not actor.flush(now_ns, self.wake):

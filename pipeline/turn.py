@@ -36,19 +36,25 @@ class Turn:
 
 
 class TurnRecorder:
-    """Follows every emitted packet and keeps the turns, in order of their epochs."""
+    """Follows every emitted packet and keeps the newest `capacity` turns, in the order they began.
 
-    def __init__(self) -> None:
+    `forgotten`: how many older ones were let go, so that a pipeline may run for weeks.
+    """
+
+    def __init__(self, capacity: int = 10_000) -> None:
         self.turns: dict[int, Turn] = {}
+        self.forgotten = 0
+        self._capacity = capacity
+        self._forgotten_epoch = AMBIENT
         self._heard: dict[int, list[tuple[int, int]]] = {}
 
     def observe(self, packet: Packet, now_ns: int) -> None:
         """A packet was emitted at `now_ns`."""
-        if packet.epoch == AMBIENT:
-            return
         turn = self.turns.get(packet.epoch)
         if turn is None:
-            turn = self.turns[packet.epoch] = Turn(epoch=packet.epoch, speech_start_ns=packet.time)
+            if packet.epoch <= self._forgotten_epoch:
+                return
+            turn = self._begin(packet.epoch, packet.time)
         payload = packet.payload
         if isinstance(payload, Speech):
             self._speech(turn, packet.time, payload, now_ns)
@@ -62,6 +68,16 @@ class TurnRecorder:
                 turn.marks.setdefault("first_token", now_ns)
         elif isinstance(payload, AudioChunk):
             turn.marks.setdefault("first_audio", now_ns)
+
+    def _begin(self, epoch: int, time_ns: int) -> Turn:
+        if len(self.turns) == self._capacity:
+            oldest = next(iter(self.turns))
+            del self.turns[oldest]
+            self._heard.pop(oldest, None)
+            self._forgotten_epoch = max(self._forgotten_epoch, oldest)
+            self.forgotten += 1
+        turn = self.turns[epoch] = Turn(epoch=epoch, speech_start_ns=time_ns)
+        return turn
 
     def _speech(self, turn: Turn, time_ns: int, speech: Speech, now_ns: int) -> None:
         heard = self._heard.setdefault(turn.epoch, [])

@@ -1,0 +1,64 @@
+"""Following a turn: its milestones count from the end of speech, and old turns do not pile up."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from thalweg import AudioChunk, Packet, Payload, Speech, SpeechEvent, Token, Transcript
+from thalweg.pipeline.turn import TurnRecorder
+
+MS = 1_000_000
+SILENCE = AudioChunk(samples=np.zeros(0, np.float32), rate=16_000)
+SOUND = AudioChunk(samples=np.zeros(16_000, np.float32), rate=16_000)
+
+
+def packet(payload: Payload, *, time: int = 0, epoch: int = 1) -> Packet:
+    return Packet(stream="s", seq=0, time=time, payload=payload, epoch=epoch)
+
+
+def speak(recorder: TurnRecorder, *, until_ns: int, seen_ns: int, epoch: int = 1) -> None:
+    recorder.observe(packet(Speech(audio=SOUND, event=SpeechEvent.START), epoch=epoch), seen_ns)
+    end = Speech(audio=SILENCE, event=SpeechEvent.END, speech_end_ns=until_ns)
+    recorder.observe(packet(end, time=until_ns, epoch=epoch), seen_ns + 300 * MS)
+
+
+def test_milestones_count_from_the_moment_the_voice_stopped() -> None:
+    recorder = TurnRecorder()
+    speak(recorder, until_ns=900 * MS, seen_ns=1_000 * MS)
+    recorder.observe(packet(Transcript(text="hi", final=True)), 1_300 * MS)
+    recorder.observe(packet(Token(text="Hello")), 1_400 * MS)
+    recorder.observe(packet(SOUND), 1_600 * MS)
+    latencies = {name: recorder.turns[1].latency_ns(name) for name in recorder.turns[1].marks}
+    assert latencies == {"final_transcript": 400 * MS, "first_token": 500 * MS, "first_audio": 700 * MS}
+
+
+def test_a_file_read_faster_than_it_plays_counts_from_when_the_last_word_was_read() -> None:
+    recorder = TurnRecorder()
+    speak(recorder, until_ns=900 * MS, seen_ns=10 * MS)
+    recorder.observe(packet(Transcript(text="hi", final=True)), 30 * MS)
+    assert recorder.turns[1].latency_ns("final_transcript") == 20 * MS
+
+
+def test_a_milestone_that_was_not_reached_has_no_latency() -> None:
+    recorder = TurnRecorder()
+    speak(recorder, until_ns=900 * MS, seen_ns=1_000 * MS)
+    assert recorder.turns[1].latency_ns("first_audio") is None
+
+
+def test_an_interrupt_marks_only_turns_whose_reply_was_under_way() -> None:
+    recorder = TurnRecorder()
+    for epoch in (1, 2):
+        speak(recorder, until_ns=900 * MS, seen_ns=1_000 * MS, epoch=epoch)
+    recorder.observe(packet(Token(text="done", last=True), epoch=1), 1_100 * MS)
+    recorder.interrupt(3)
+    assert [recorder.turns[epoch].interrupted for epoch in (1, 2)] == [False, True]
+
+
+def test_the_oldest_turns_are_forgotten_counted_and_do_not_come_back() -> None:
+    recorder = TurnRecorder(capacity=2)
+    for epoch in (1, 2, 3, 4):
+        recorder.observe(packet(Speech(audio=SOUND, event=SpeechEvent.START), epoch=epoch), 0)
+    recorder.observe(packet(Token(text="late"), epoch=1), 0)
+    assert list(recorder.turns) == [3, 4]
+    assert recorder.forgotten == 2
+    assert len(recorder._heard) == 2
