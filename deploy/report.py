@@ -75,9 +75,15 @@ def _ms(duration_ns: int) -> float:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all. Raises OutputError."""
+    """Write a file so that it is there whole or not at all; into a pipe or device, such as /dev/stdout, as it is.
+
+    Raises OutputError.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        if path.exists() and not path.is_file():
+            path.write_text(text)
+            return
         part.write_text(text)
         part.replace(path)
     except OSError as error:

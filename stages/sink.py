@@ -33,6 +33,8 @@ class _WholeFile:
         self.path = path
         self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
         self._broken = False
+        if path.exists() and not path.is_file():
+            raise SinkError(f"cannot write {path}: it is a folder or a device, and would be replaced by a file")
         try:
             self.file: IO[bytes] = self._part.open("wb")
         except OSError as error:

@@ -144,6 +144,15 @@ def test_validate_and_graph_need_no_model(tmp_path: Path) -> None:
     assert (tmp_path / "g.svg").read_text().startswith("<svg")
 
 
+def test_a_report_may_go_to_standard_output(tmp_path: Path) -> None:
+    file = tmp_path / "echo.yaml"
+    file.write_text("stages: {a: {use: audio.file, path: a.wav, pace: full}, b: sink.jsonl}\nconnections: [a -> b]\n")
+    write_wav(tmp_path / "a.wav", np.zeros(320, np.float32))
+    done = thalweg("run", "echo.yaml", "-q", "--report", "/dev/stdout", cwd=tmp_path)
+    assert '"listens": false' in done.stdout
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_new_writes_works(tmp_path: Path) -> None:
     assert thalweg("new", "stage", "louder", cwd=tmp_path).returncode == 0
     assert thalweg("new", "pipeline", "talk", cwd=tmp_path).returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import wave
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,15 @@ def test_no_audio_at_all_is_still_a_valid_file(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"cannot write .*a\.wav: No such file or directory"):
         run_stage(AudioSink(tmp_path / "nowhere" / "a.wav"), [chunk(1)])
+
+
+@pytest.mark.parametrize("sink", [AudioSink, JsonLines])
+def test_a_pipe_or_device_is_refused_and_not_replaced_by_a_file(tmp_path: Path, sink: Any) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(StartError, match="it is a folder or a device"):
+        run_stage(sink(pipe), [])
+    assert pipe.is_fifo()
 
 
 @pytest.mark.parametrize("sink", [AudioSink, JsonLines])
