@@ -12,10 +12,12 @@ from typing import Any
 import click
 
 from thalweg import __version__
+from thalweg.deploy import operating
+from thalweg.deploy.operating import FILE as _FILE
+from thalweg.deploy.operating import SET as _SET
+from thalweg.deploy.operating import settings_of
 from thalweg.models.errors import ModelError
 from thalweg.pipeline.errors import ThalwegError
-
-_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -31,20 +33,6 @@ def cli(debug: bool) -> None:
     """
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("thalweg").setLevel(logging.DEBUG if debug else logging.INFO)
-
-
-def settings_of(pairs: tuple[str, ...]) -> dict[str, str]:
-    """`("a=1", "b=x")` → `{"a": "1", "b": "x"}`."""
-    settings = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"{pair!r}, expected name=value", param_hint="--set")
-        settings[name] = value
-    return settings
-
-
-_SET = click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Value of a variable of the file.")
 
 
 @cli.command()
@@ -211,6 +199,10 @@ def bench(name: str, json_path: Path | None, quick: bool) -> None:
     from thalweg.deploy.bench import run_bench
 
     run_bench(name, json_path, quick)
+
+
+for command in operating.COMMANDS:
+    cli.add_command(command)
 
 
 def main() -> None:

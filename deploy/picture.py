@@ -67,12 +67,18 @@ def _label(graph: Graph, connection: Connection) -> str:
     return label
 
 
-def _layout(graph: Graph) -> dict[str, tuple[int, int]]:
-    """Top left corner of each box."""
+def columns_of(graph: Graph) -> dict[str, int]:
+    """How many edges lie between each stage and a source, on the longest way."""
     column = dict.fromkeys(graph.stages, 0)
     for _ in graph.stages:
         for c in graph.connections:
             column[c.target] = max(column[c.target], column[c.source] + 1)
+    return column
+
+
+def _layout(graph: Graph) -> dict[str, tuple[int, int]]:
+    """Top left corner of each box."""
+    column = columns_of(graph)
     columns: dict[int, list[str]] = {}
     for name in graph.stages:
         columns.setdefault(column[name], []).append(name)
