@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from tests.netlab import why_not
 
 EXAMPLES = Path(__file__).parent.parent / "deploy" / "examples"
 QUESTION = EXAMPLES / "question.flac"
@@ -27,6 +30,14 @@ def require(condition: object, command: str) -> None:
 def require_package(module: str, extra: str) -> None:
     """Skip unless a package is installed."""
     require(importlib.util.find_spec(module), f"pip install 'thalweg[{extra}]'")
+
+
+def require_lab() -> None:
+    """Skip where hosts of their own (`tests.netlab`) are not permitted; their tool is a requirement like others."""
+    require(shutil.which("ip"), "apt-get install iproute2")
+    reason = why_not()
+    if reason is not None:
+        pytest.skip(reason)
 
 
 def write_wav(path: Path, samples: NDArray[np.float32], rate: int = 16_000) -> Path:
