@@ -115,6 +115,8 @@ class Deployment:
             await self._all(lambda host: host.open())
             if self._on_ready is not None:
                 self._on_ready()
+            for host in self.hosts.values() if self.stopped else ():  # one that was not there yet heard nothing
+                host.abandon() if self.hurried else host.stop()
             outcomes = await asyncio.gather(*(self._run(host) for host in self.hosts.values()))
             return merge(outcomes)
         finally:

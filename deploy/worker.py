@@ -88,6 +88,7 @@ class Worker:
         self._thread = 0
         self._group: asyncio.TaskGroup | None = None
         self._running = 0
+        self._opening: asyncio.Future[list[object]] | None = None
         self._opened = False
         self._closed = False
         self._all_done: asyncio.Event | None = None
@@ -109,8 +110,13 @@ class Worker:
                     self.wake(bridge)
                 for actor in self.actors.values():
                     actor.state = NodeState.RUNNING
-                    if actor.info.is_source:
+                    if actor.info.is_source and self.stopped:
+                        actor.state = NodeState.FINISHING
+                        self.wake(actor)
+                    elif actor.info.is_source:
                         actor.task = group.create_task(self._run_source(actor))
+                if self.hurried:
+                    self._all_done.set()
                 await self._all_done.wait()
         finally:
             self._group = None
@@ -130,6 +136,8 @@ class Worker:
         """Give up what is under way: `run` returns at once. Idempotent."""
         self.stop()
         self.hurried = True
+        if self._opening is not None:
+            self._opening.cancel()
         for actor in self.actors.values():
             if actor.task is not None:
                 actor.task.cancel()
@@ -301,9 +309,15 @@ class Worker:
 
     async def _open(self) -> None:
         actors = [actor for actor in self.actors.values() if hasattr(actor.stage, "open")]
-        outcomes = await asyncio.gather(
+        self._opening = asyncio.gather(
             *(self._call(actor, actor.stage.open, actor.ctx) for actor in actors), return_exceptions=True
         )
+        try:
+            outcomes = await self._opening
+        except asyncio.CancelledError:
+            if not self.hurried:
+                raise
+            return
         wrong: list[str] = []
         first: BaseException | None = None
         for actor, outcome in zip(actors, outcomes, strict=True):

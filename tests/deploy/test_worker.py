@@ -170,6 +170,33 @@ def test_stop_ends_the_sources_and_drains_what_is_under_way() -> None:
     assert len(sink.texts) < 20
 
 
+class SlowToOpen(Keep):
+    """Takes a second to open."""
+
+    async def open(self, ctx: Context) -> None:
+        await asyncio.sleep(1)
+
+
+@pytest.mark.parametrize(("how", "ended_at_ns"), [("stop", 1_000 * MS), ("abandon", 10 * MS)])
+def test_a_worker_told_to_end_while_it_opens_runs_nothing(how: str, ended_at_ns: int) -> None:
+    sink = SlowToOpen()
+    graph = Graph()
+    graph.add("source", Count(1_000_000))
+    graph.add("sink", sink)
+    graph.connect("source", "sink")
+    clock = VirtualClock()
+    worker = Worker(graph, clock=clock)
+
+    async def end_it() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(worker.run())
+            await asyncio.sleep(0.010)
+            getattr(worker, how)()
+
+    run_virtual(end_it(), clock)
+    assert (sink.texts, worker.ended_ns) == ([], ended_at_ns)
+
+
 def test_threads_are_gone_when_the_run_is_over() -> None:
     run_stage(ThreadShout(), words("a"))
     assert not [t for t in threading.enumerate() if t.name.startswith("stage")]
