@@ -52,6 +52,7 @@ $(DEMO): pyproject.toml
 $(DEV): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing the development tools into .venv (once)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check 'torch==2.13.0'  # first: a plain torch brings CUDA along
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(DEMO)
 
