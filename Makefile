@@ -1,6 +1,8 @@
 # Everything a user or contributor needs. Uses and reuses .venv; wants python3.11 or later with venv, no root.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+# What tests are run with. Parts that are not there skip their tests and say so; CI adds the large ones.
+EXTRAS ?= dev
 BIN := .venv/bin
 DEMO := .venv/.demo
 DEV := .venv/.dev
@@ -52,8 +54,7 @@ $(DEMO): pyproject.toml
 $(DEV): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing the development tools into .venv (once)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check 'torch==2.13.0'  # first: a plain torch brings CUDA along
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	@touch $@ $(DEMO)
 
 clean:
