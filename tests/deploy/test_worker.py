@@ -199,7 +199,10 @@ def test_a_worker_told_to_end_while_it_opens_runs_nothing(how: str, ended_at_ns:
 
 def test_threads_are_gone_when_the_run_is_over() -> None:
     run_stage(ThreadShout(), words("a"))
-    assert not [t for t in threading.enumerate() if t.name.startswith("stage")]
+    left = [t for t in threading.enumerate() if t.name.startswith("stage")]
+    for thread in left:
+        thread.join(timeout=10)
+    assert not any(thread.is_alive() for thread in left)
 
 
 def test_a_port_refuses_a_payload_of_another_type() -> None:
