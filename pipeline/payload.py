@@ -6,6 +6,7 @@ again. Times are nanoseconds of the pipeline's clock unless a name says otherwis
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -86,6 +87,49 @@ class EncodedVideo(Payload):
             self.width > 0 and self.height > 0,
             f"encoded video is {self.width}×{self.height} pixels, expected at least 1×1",
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regions(Payload):
+    """Where in the picture the viewer needs detail, from the packet's time on.
+
+    `boxes`: (x, y, width, height, weight), all 0…1 of the frame. `confidence` 0…1: how sure their maker is;
+    `half_life_ns`: after this long they are worth half of that. Raises PayloadError on numbers that are not finite,
+    a confidence outside 0…1 or a half-life that is not positive. Boxes may be many, overlap or leave the frame.
+    """
+
+    boxes: tuple[tuple[float, float, float, float, float], ...]
+    confidence: float = 1.0
+    half_life_ns: int = 1_000_000_000
+
+    def __post_init__(self) -> None:
+        _require(all(math.isfinite(v) for box in self.boxes for v in box), "a region holds a number that is not finite")
+        _require(0 <= self.confidence <= 1, f"the confidence of regions is {self.confidence}, expected 0…1")
+        _require(self.half_life_ns > 0, f"the half-life of regions is {self.half_life_ns} ns, expected more than 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detection:
+    """One thing seen: `kind` (`text`, `face`, …), `text` read or its name, `score` 0…1, its box 0…1 of the frame."""
+
+    kind: str
+    text: str
+    score: float
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detections(Payload):
+    """What a viewer made of one frame. `confidence` 0…1: how well it could see what it was asked about."""
+
+    items: tuple[Detection, ...]
+    confidence: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.confidence <= 1, f"the confidence of detections is {self.confidence}, expected 0…1")
 
 
 class SpeechEvent(Enum):

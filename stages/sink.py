@@ -18,7 +18,7 @@ from pydantic import Field
 
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
-from thalweg.pipeline.payload import AudioChunk, Payload, Token, Transcript
+from thalweg.pipeline.payload import AudioChunk, Detections, Payload, Token, Transcript
 from thalweg.pipeline.stage import Context, Port
 
 
@@ -131,7 +131,11 @@ class Console:
     In a terminal a partial transcript is rewritten in place; elsewhere each one is a line.
     """
 
-    inputs = {"transcript": Port(Transcript, required=False), "token": Port(Token, required=False)}
+    inputs = {
+        "transcript": Port(Transcript, required=False),
+        "token": Port(Token, required=False),
+        "detections": Port(Detections, required=False),
+    }
 
     def __init__(self, partials: Annotated[bool, Field(description="print partial transcripts too")] = True) -> None:
         self._partials = partials
@@ -139,10 +143,13 @@ class Console:
         self._answering = False
 
     def process(self, packet: Packet, ctx: Context) -> None:
-        """Print one transcript or token."""
+        """Print one transcript, token or set of detections."""
         payload = packet.payload
         if isinstance(payload, Token):
             self._token(payload)
+        elif isinstance(payload, Detections):
+            seen = " | ".join(item.text or item.kind for item in payload.items) or "nothing"
+            self._line(f"  seeing  {seen}  ({payload.confidence:.0%} sure)", overwrite=True)
         elif isinstance(payload, Transcript) and payload.final:
             self._line(f"you       {payload.text}", overwrite=True)
         elif isinstance(payload, Transcript) and self._partials:

@@ -1,0 +1,87 @@
+"""Which part of the picture matters for what is being said. Runs beside the frame path, never in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from thalweg.pipeline.duration import MS, Duration
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.payload import Detections, Regions, Transcript, VideoFrame
+from thalweg.pipeline.signal import Direction, Region
+from thalweg.pipeline.stage import Context, Port
+from thalweg.stages.pixels import as_rgb
+from thalweg.stages.relevance import Feedback, Intent, Nothing, Oracle, Relevance
+
+
+class RegionsThatMatter:
+    """Turns the question, as far as it is spoken, and the current frame into weighted regions for the encoder.
+
+    Give it frames by a `latest` channel, so that it looks at what is there now and holds up nobody. `seen` takes what
+    the viewer found, for the policy `feedback`. With `signal` regions also go upstream as a signal, to an encoder on
+    the other side of a connection.
+    """
+
+    inputs = {
+        "frame": VideoFrame,
+        "transcript": Port(Transcript, required=False),
+        "seen": Port(Detections, required=False),
+    }
+    outputs = {"regions": Regions}
+    blocking = True
+    configurable = ("question",)
+
+    def __init__(
+        self,
+        policy: Annotated[
+            Literal["none", "oracle", "intent", "feedback"], Field(description="how it decides what matters")
+        ] = "intent",
+        question: Annotated[str, Field(description="what is asked before anybody has spoken")] = "",
+        every: Annotated[Duration, Field(description="shortest time between two looks of a slow detector")] = 500 * MS,
+        half_life: Annotated[Duration, Field(description="after this long a region is worth half")] = 1_000 * MS,
+        oracle: Annotated[Path | None, Field(description="file of known regions, for the policy oracle")] = None,
+        signal: Annotated[bool, Field(description="raise regions as a signal upstream too")] = False,
+    ) -> None:
+        if policy == "oracle" and oracle is None:
+            raise ThalwegError("the policy oracle needs `oracle`, the file with the regions")
+        self._policy = policy
+        self._question = question
+        self._every_ns = every
+        self._half_life_ns = half_life
+        self._oracle = oracle
+        self._signal = signal
+        self._model: Relevance = Nothing()
+
+    def open(self, ctx: Context) -> None:
+        """Load what the policy needs."""
+        if self._policy == "oracle":
+            assert self._oracle is not None
+            self._model = Oracle(self._oracle)
+        elif self._policy == "feedback":
+            self._model = Feedback()
+        elif self._policy == "intent":
+            self._model = Intent(every_ns=self._every_ns, missing=ctx.report)
+        if self._question:
+            self._model.hear(self._question)
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Another question."""
+        self._model.hear(settings["question"])
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Listen to words and answers; decide about a frame."""
+        payload = packet.payload
+        if isinstance(payload, Transcript):
+            self._model.hear(payload.text)
+        elif isinstance(payload, Detections):
+            self._model.see(payload.items, packet.time)
+        elif isinstance(payload, VideoFrame):
+            found = self._model.boxes(as_rgb(payload), packet.time)
+            if found is not None:
+                boxes, confidence = found
+                ctx.emit(Regions(boxes=boxes, confidence=confidence, half_life_ns=self._half_life_ns))
+                if self._signal:
+                    ctx.signal(Region(origin=ctx.name, time=packet.time, boxes=boxes), Direction.UP)
