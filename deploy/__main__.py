@@ -57,6 +57,34 @@ def run(file: Path, pairs: tuple[str, ...], report: Any, trace: Any, timeline: A
 @cli.command()
 @click.argument("file", type=_FILE)
 @_SET
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
+@click.option("--port", default=8080, show_default=True, help="Port to listen on.")
+@click.option("--token", default="", envvar="THALWEG_TOKEN", help="Who connects must know it.  [$THALWEG_TOKEN]")
+@click.option(
+    "--admin-token", default="", envvar="THALWEG_ADMIN_TOKEN", help="Opens /sessions.  [$THALWEG_ADMIN_TOKEN]"
+)
+@click.option("--origin", "origins", multiple=True, help="A page of another origin that may connect. Repeatable.")
+@click.option("--ice", multiple=True, metavar="URL", help="stun:HOST or turn:USER:PASSWORD@HOST[:PORT]. Repeatable.")
+@click.option("--sessions", default=0, show_default=True, help="Most conversations at once; 0: as many as keep up.")
+@click.option("--per-address", default=4, show_default=True, help="Most conversations of one address.")
+@click.option("--session-seconds", default=3600.0, show_default=True, help="Longest conversation.")
+@click.option("--resume-seconds", default=60.0, show_default=True, help="How long a lost connection may come back.")
+@click.option("--certificate", type=_FILE, help="TLS certificate chain (PEM): browsers want it except on localhost.")
+@click.option("--key", type=_FILE, help="Private key of the certificate (PEM).")
+def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], **given: Any) -> None:
+    """Serve a pipeline to browsers: a page to talk on, over WebRTC."""
+    from thalweg.deploy.server.serve import serve_file
+    from thalweg.deploy.server.settings import ServerSettings, parse_ice
+
+    given["session_s"] = given.pop("session_seconds")
+    given["resume_s"] = given.pop("resume_seconds")
+    settings = ServerSettings(ice=tuple(parse_ice(url) for url in ice), **given)
+    sys.exit(serve_file(file, settings_of(pairs), settings))
+
+
+@cli.command()
+@click.argument("file", type=_FILE)
+@_SET
 def validate(file: Path, pairs: tuple[str, ...]) -> None:
     """Check a pipeline file without running anything."""
     from thalweg.deploy.run import read_spec

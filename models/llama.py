@@ -11,15 +11,18 @@ from pathlib import Path
 
 
 class LlamaServer:
-    """Serves one GGUF file. `url`: base address of the OpenAI-compatible interface, on loopback."""
+    """Serves one GGUF file. `url`: base address of the OpenAI-compatible interface, on loopback.
 
-    def __init__(self, model: Path, *, context: int = 2048, threads: int | None = None) -> None:
+    `slots`: conversations that are answered at the same time, each with `context` tokens of its own; more of them wait.
+    """
+
+    def __init__(self, model: Path, *, context: int = 2048, threads: int | None = None, slots: int = 4) -> None:
         import xllamacpp
 
         parameters = xllamacpp.CommonParams()
         parameters.model.path = str(model)
-        parameters.n_ctx = context
-        parameters.n_parallel = 1
+        parameters.n_ctx = context * slots
+        parameters.n_parallel = slots
         parameters.verbosity = -1
         parameters.port = 0
         parameters.cpuparams.n_threads = threads or min(4, os.cpu_count() or 1)

@@ -205,3 +205,14 @@ class Sentence(Payload):
 
     text: str
     last: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpokenText(AudioChunk):
+    """Speech that was made from `text`, so that whoever plays it can say how much of the text was heard.
+
+    `last` closes the reply; it may have neither text nor samples.
+    """
+
+    text: str = ""
+    last: bool = False

@@ -79,3 +79,30 @@ class Failure(Signal):
 
     epoch: int
     message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold(Signal):
+    """Fall silent and be ready to go on: somebody speaks, and it is not clear yet whether they mean to interrupt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume(Signal):
+    """Go on where `Hold` stopped: it was no interruption."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Playing(Signal):
+    """Up: the first sample of the answer of `epoch` was played at `time`."""
+
+    epoch: int
+    time: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played(Signal):
+    """Up: the answer of `epoch` is over; `text` is what was really played of it, `complete` if that is all."""
+
+    epoch: int
+    text: str
+    complete: bool

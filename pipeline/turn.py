@@ -66,7 +66,7 @@ class TurnRecorder:
             turn.complete = payload.last
             if payload.text:
                 turn.marks.setdefault("first_token", now_ns)
-        elif isinstance(payload, AudioChunk):
+        elif isinstance(payload, AudioChunk) and len(payload.samples):
             turn.marks.setdefault("first_audio", now_ns)
 
     def _begin(self, epoch: int, time_ns: int) -> Turn:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from thalweg.models.llama import LlamaServer
+from thalweg.models.shared import Share
 from thalweg.models.store import ModelStore
 from thalweg.pipeline.duration import MS, Duration, format_duration
 from thalweg.pipeline.errors import ThalwegError
@@ -87,7 +88,7 @@ class Chat:
         self._prefill = self._backend == "llamacpp" if prefill is None else prefill and self._backend != "echo"
         self._past: deque[dict[str, str]] = deque(maxlen=2 * history)
         self._read = ""
-        self._server: LlamaServer | None = None
+        self._server: Share[LlamaServer] | None = None
         self._client: AsyncOpenAI | None = None
 
     async def open(self, ctx: Context) -> None:
@@ -96,18 +97,20 @@ class Chat:
             return
         if self._backend == "llamacpp":
             path = await ctx.compute(lambda: ModelStore().path(self._model))
-            self._server = await ctx.compute(LlamaServer, path)
-            self._url = self._server.url
+            self._server = await ctx.compute(
+                lambda: Share(("llama", path), lambda: LlamaServer(path), LlamaServer.close)
+            )
+            self._url = self._server.value.url
         self._client = await ctx.compute(self._connect, self._url)
         if self._prefill:
             await self._read_along("")
 
     async def close(self) -> None:
-        """Hang up, and free the embedded model."""
+        """Hang up, and free the embedded model where nobody else uses it."""
         if self._client is not None:
             await self._client.close()
         if self._server is not None:
-            self._server.close()
+            self._server.release()
 
     async def process(self, packet: Packet, ctx: Context) -> None:
         """Answer a final transcript; read along with a partial one."""

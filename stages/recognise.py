@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from thalweg.models.sphinx import SphinxRecogniser
+from thalweg.models.sphinx_process import SphinxProcess
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Speech, SpeechEvent, Transcript, Word
@@ -44,9 +45,16 @@ class PocketSphinx:
     outputs = {"transcript": Transcript}
     blocking = True
 
-    def __init__(self, interval: Annotated[Duration, Field(description="time between two guesses")] = 100 * MS) -> None:
+    def __init__(
+        self,
+        interval: Annotated[Duration, Field(description="time between two guesses")] = 100 * MS,
+        apart: Annotated[
+            bool, Field(description="in a process of its own: for pipelines beside others that must not be held up")
+        ] = False,
+    ) -> None:
         self._interval_ns = interval
-        self._recogniser: SphinxRecogniser | None = None
+        self._apart = apart
+        self._recogniser: SphinxRecogniser | SphinxProcess | None = None
         self._epoch = AMBIENT
         self._start_ns = 0
         self._last_ns = 0
@@ -55,7 +63,12 @@ class PocketSphinx:
 
     def open(self, ctx: Context) -> None:
         """Load the recogniser."""
-        self._recogniser = SphinxRecogniser()
+        self._recogniser = SphinxProcess() if self._apart else SphinxRecogniser()
+
+    def close(self) -> None:
+        """End the process, where there is one."""
+        if isinstance(self._recogniser, SphinxProcess):
+            self._recogniser.close()
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Take a piece of speech."""

@@ -8,10 +8,11 @@ import numpy as np
 from pydantic import Field
 
 from thalweg.models.piper import PiperVoice
+from thalweg.models.shared import Share
 from thalweg.models.store import ModelStore
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
-from thalweg.pipeline.payload import AudioChunk, Sentence
+from thalweg.pipeline.payload import AudioChunk, Sentence, SpokenText
 from thalweg.pipeline.stage import Context
 
 
@@ -28,6 +29,7 @@ class Piper:
 
     def __init__(self, voice: Annotated[str, Field(description="name in the model store")] = "piper-en-us-joe") -> None:
         self._name = voice
+        self._share: Share[PiperVoice] | None = None
         self._voice: PiperVoice | None = None
 
     def open(self, ctx: Context) -> None:
@@ -41,21 +43,33 @@ class Piper:
                 f"model {self._name} is no Piper voice: it needs an .onnx and an .onnx.json file"
             )
         try:
-            self._voice = PiperVoice(model, config)
+            self._share = Share(("piper", model), lambda: _warm(PiperVoice(model, config)))
         except ImportError:
             raise SpeechSynthesisError(
                 "the package piper-tts is missing: pip install 'thalweg[piper]' (its licence is GPL-3.0-or-later)"
             ) from None
-        for _ in self._voice.speak("Ready."):
-            pass
+        self._voice = self._share.value
+
+    def close(self) -> None:
+        """Free the voice where nobody else uses it."""
+        if self._share is not None:
+            self._share.release()
 
     def process(self, packet: Packet, ctx: Context) -> None:
-        """Speak one sentence, unless an interrupt comes in between."""
+        """Speak one sentence, unless an interrupt comes in between. A reply ends with a chunk marked `last`."""
         sentence = packet.payload
         assert isinstance(sentence, Sentence) and self._voice is not None
-        if not sentence.text:
-            return
-        for samples in self._voice.speak(sentence.text):
+        text = sentence.text
+        for samples in self._voice.speak(text) if text else ():
             if ctx.stale:
                 return
-            ctx.emit(AudioChunk(samples=np.clip(samples, -1.0, 1.0), rate=self._voice.rate))
+            ctx.emit(SpokenText(samples=np.clip(samples, -1.0, 1.0), rate=self._voice.rate, text=text))
+            text = ""
+        if sentence.last:
+            ctx.emit(SpokenText(samples=np.zeros(0, np.float32), rate=self._voice.rate, last=True))
+
+
+def _warm(voice: PiperVoice) -> PiperVoice:
+    for _ in voice.speak("Ready."):
+        pass
+    return voice

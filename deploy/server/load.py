@@ -1,0 +1,54 @@
+"""Whether this machine keeps up: what admission is decided by.
+
+Three measures, each over the last few seconds. The loop's lateness is what makes audio stutter; processor time is
+what runs out first; and both together react within a second, so a crowd is turned away before it is felt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+
+STEP_S = 0.05
+WINDOW_S = 4.0
+LATE_S = 0.06
+USED = 0.85
+
+
+class LoadMeter:
+    """`run` measures; `busy` says whether one conversation more would be too much."""
+
+    def __init__(self) -> None:
+        self._cpus = len(os.sched_getaffinity(0))
+        self._late: deque[float] = deque(maxlen=round(WINDOW_S / STEP_S))
+        self._used: deque[tuple[float, float]] = deque(maxlen=round(WINDOW_S / STEP_S))
+
+    async def run(self) -> None:
+        """Measure until cancelled."""
+        while True:
+            due = time.monotonic() + STEP_S
+            await asyncio.sleep(STEP_S)
+            now = time.monotonic()
+            self._late.append(max(0.0, now - due))
+            self._used.append((now, time.process_time()))
+
+    @property
+    def late_s(self) -> float:
+        """How late the loop is, p95 over the window."""
+        ordered = sorted(self._late)
+        return ordered[int(0.95 * (len(ordered) - 1))] if ordered else 0.0
+
+    @property
+    def used(self) -> float:
+        """Share of the processors that this process used over the window, 0…1."""
+        if len(self._used) < 2:
+            return 0.0
+        (start, used_start), (end, used_end) = self._used[0], self._used[-1]
+        return (used_end - used_start) / max(1e-6, end - start) / self._cpus
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is no room for another conversation."""
+        return self.late_s > LATE_S or self.used > USED

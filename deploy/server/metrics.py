@@ -1,0 +1,33 @@
+"""The hall in the text format of Prometheus."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from thalweg.deploy.server.hall import Hall
+
+_HELP = {
+    "sessions": "Conversations now, by state",
+    "events_total": "What happened since the start: sessions begun, ended and refused, by kind",
+    "loop_late_seconds": "How late the event loop is, p95 over four seconds",
+    "cpu_share": "Share of all processors that this process used over four seconds",
+    "turns_total": "Turns of the conversations that are under way",
+}
+
+
+def exposition(hall: Hall) -> str:
+    """Every metric with its help and type."""
+    states = Counter(session.state.value for session in hall.sessions.values())
+    turns = sum(len(session.worker.turns.turns) for session in hall.sessions.values())
+    rows: list[tuple[str, str, list[tuple[str, float]]]] = [
+        ("sessions", "gauge", [(f'{{state="{state}"}}', count) for state, count in states.items()] or [("", 0)]),
+        ("events_total", "counter", [(f'{{kind="{kind}"}}', count) for kind, count in sorted(hall.counts.items())]),
+        ("loop_late_seconds", "gauge", [("", hall.load.late_s)]),
+        ("cpu_share", "gauge", [("", hall.load.used)]),
+        ("turns_total", "counter", [("", turns)]),
+    ]
+    lines = []
+    for name, kind, values in rows:
+        lines += [f"# HELP thalweg_{name} {_HELP[name]}", f"# TYPE thalweg_{name} {kind}"]
+        lines += [f"thalweg_{name}{labels} {value:g}" for labels, value in values]
+    return "\n".join(lines) + "\n"

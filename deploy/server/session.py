@@ -1,0 +1,161 @@
+"""One conversation: a call, the pipeline that serves it, and the connection that carries it now.
+
+state      event                              next
+OPENING    the stages are open                READY      an instance that waits for somebody
+READY      a connection opened its channel    TALKING
+TALKING    the connection failed or closed    AWAY       the pipeline runs on; what would be played waits
+AWAY       a new connection opened            TALKING    the conversation goes on
+AWAY       `resume_s` passed                  ENDED
+any        end                                ENDED      the pipeline is given a moment, then abandoned
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Sequence
+from enum import Enum
+
+from aiortc import RTCIceServer
+
+from thalweg.deploy.server.stats import StageWatch
+from thalweg.deploy.worker import StartError, Worker
+from thalweg.pipeline.events import Hello, Latency
+from thalweg.pipeline.line import using
+from thalweg.pipeline.spec import Spec
+from thalweg.transports.webrtc import Call, Peer
+
+log = logging.getLogger(__name__)
+
+CLOSING_S = 2.0
+REPORT_S = 0.25
+
+
+class SessionState(Enum):
+    """See the table above."""
+
+    OPENING = "opening"
+    READY = "ready"
+    TALKING = "talking"
+    AWAY = "away"
+    ENDED = "ended"
+
+
+class Session:
+    """Made for nobody in particular; `connect` gives it to somebody. `key` is what resumes it."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.id = secrets.token_urlsafe(9)
+        self.key = secrets.token_urlsafe(18)
+        self.call = Call()
+        self.state = SessionState.OPENING
+        self.address = ""
+        self.peer: Peer | None = None
+        self.began_ns = self.call.clock.now_ns()
+        self.changed_ns = self.began_ns
+        self.why = ""
+        self.reconnects = 0
+        self._name = spec.graph.name
+        with using(self.call):
+            self.worker = Worker(spec.graph)
+        self._watch = StageWatch(self.worker)
+        self._over = asyncio.Event()
+
+    async def open(self) -> None:
+        """Load what the pipeline needs. Raises StartError."""
+        await self.worker.open()
+        self._change(SessionState.READY)
+
+    async def run(self) -> None:
+        """Serve until `end`; everything is closed when this returns."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(self.worker.run())
+                reporting = group.create_task(self._report())
+                await self._over.wait()
+                reporting.cancel()
+                done, _ = await asyncio.wait([running], timeout=CLOSING_S)
+                if not done:
+                    self.worker.abandon()
+        except* StartError as errors:
+            log.error("session %s did not start: %s", self.id, errors.exceptions[0])
+        finally:
+            self._change(SessionState.ENDED)
+            if self.peer is not None:
+                await self.peer.close()
+                self.peer = None
+
+    async def connect(self, sdp: str, ice: Sequence[RTCIceServer]) -> tuple[Peer, str]:
+        """Answer an offer; a connection that is there already is replaced. Raises OfferError."""
+        peer = Peer(self.call, ice)
+        try:
+            answer = await peer.answer(sdp)
+        except BaseException:
+            await peer.close()
+            raise
+        before, self.peer = self.peer, peer
+        peer.on_state = lambda state: self._peer_changed(peer, state)
+        if before is not None:
+            await before.close()
+        return peer, answer
+
+    def end(self, code: str, message: str) -> None:
+        """The conversation is over. Idempotent."""
+        if not self._over.is_set():
+            self.why = code
+            self.call.end(code, message)
+            self._over.set()
+
+    @property
+    def unchanged_s(self) -> float:
+        """How long it has been in this state."""
+        return (self.call.clock.now_ns() - self.changed_ns) / 1e9
+
+    @property
+    def age_s(self) -> float:
+        """How long since somebody was given it."""
+        return (self.call.clock.now_ns() - self.began_ns) / 1e9
+
+    def _peer_changed(self, peer: Peer, state: str) -> None:
+        if peer is not self.peer or self.state is SessionState.ENDED:
+            return
+        if state == "open":
+            resumed = self.state is SessionState.AWAY
+            self.reconnects += resumed
+            self._change(SessionState.TALKING)
+            self.call.tell(Hello(session=self.id, name=self._name, resumed=resumed, video=False))
+        elif state in ("failed", "closed") and self.state is SessionState.TALKING:
+            self._change(SessionState.AWAY)
+        elif state == "expelled":
+            self.end("expelled", f"The connection was ended: {peer.why}.")
+
+    def _change(self, state: SessionState) -> None:
+        if self.state is not SessionState.ENDED:
+            self.state = state
+            self.changed_ns = self.call.clock.now_ns()
+
+    async def _report(self) -> None:
+        """Milestones of each turn, once it has been heard; what the stages do, for those who watch."""
+        while True:
+            await asyncio.sleep(REPORT_S)
+            for epoch, played_ns in list(self.call.started.items()):
+                self._report_turn(epoch, played_ns)
+            if self.call.watched:
+                self.call.tell(self._watch.report())
+
+    def _report_turn(self, epoch: int, played_ns: int) -> None:
+        del self.call.started[epoch]
+        turn = self.worker.turns.turns.get(epoch)
+        if turn is None or turn.speech_end_ns is None:
+            return
+        latency = {name: (at_ns - turn.speech_end_ns) / 1e6 for name, at_ns in turn.marks.items()}
+        self.call.tell(
+            Latency(
+                turn=epoch,
+                final_ms=latency.get("final_transcript"),
+                first_token_ms=latency.get("first_token"),
+                first_audio_ms=latency.get("first_audio"),
+                played_ms=(played_ns - turn.speech_end_ns) / 1e6,
+            )
+        )

@@ -1,0 +1,60 @@
+"""What `thalweg serve` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from thalweg.pipeline.errors import ThalwegError
+
+
+class SettingsError(ThalwegError):
+    """A setting that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IceServer:
+    """A STUN or TURN server, for our side and for the page."""
+
+    url: str
+    username: str = ""
+    credential: str = ""
+
+
+def parse_ice(text: str) -> IceServer:
+    """`turn:user:password@host:port?transport=tcp` → the address and, apart from it, the credentials."""
+    scheme, _, rest = text.partition(":")
+    if scheme not in ("stun", "stuns", "turn", "turns") or not rest:
+        raise SettingsError(f"{text!r} is no STUN or TURN server, expected stun:HOST or turn:USER:PASSWORD@HOST")
+    credentials, at, host = rest.rpartition("@")
+    if scheme.startswith("turn") != bool(at):
+        raise SettingsError(f"{scheme}: servers are given as {'turn:USER:PASSWORD@HOST' if not at else 'stun:HOST'}")
+    username, _, credential = credentials.partition(":")
+    return IceServer(url=f"{scheme}:{host}", username=username, credential=credential)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """Limits guard against harm, not against use: each is far above what one conversation needs.
+
+    `token`: who connects must know it; empty: anybody may. `admin_token`: opens `/sessions`; empty: that is closed.
+    `origins`: pages of other origins that may connect, besides our own. `sessions`: most conversations at once; 0: as
+    many as keep up. `resume_s`: how long a conversation waits for somebody whose connection is gone.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token: str = ""
+    admin_token: str = ""
+    origins: tuple[str, ...] = ()
+    ice: tuple[IceServer, ...] = field(default_factory=tuple)
+    sessions: int = 0
+    per_address: int = 4
+    session_s: float = 3600.0
+    resume_s: float = 60.0
+    connect_s: float = 20.0
+    drain_s: float = 30.0
+    offer_bytes: int = 64_000
+    requests_per_s: float = 20.0
+    certificate: Path | None = None
+    key: Path | None = None

@@ -1,0 +1,235 @@
+// The page: one button, what is said, what went wrong, and a look inside.
+
+import { Call, CallError } from "./call.js";
+import { Timeline } from "./timeline.js";
+import { explain, microphoneTrouble } from "./trouble.js";
+import { Turns } from "./turns.js";
+
+const $ = (id) => document.getElementById(id);
+const STATES = { listening: "Listening", hearing: "I hear you …", thinking: "Thinking …", speaking: "Speaking. Speak to interrupt", held: "Yes? …" };
+const PHASES = { idle: "Ready when you are", connecting: "Connecting …", away: "Waiting for the network …", ended: "The conversation has ended" };
+
+const turns = new Turns($("turns"), $("talk"));
+const timeline = new Timeline($("timeline"), $("stages").tBodies[0]);
+let config = null;
+let call = null;
+let stream = null;
+let meter = null;
+
+async function loadConfig() {
+  const token = $("token").value;
+  const response = await fetch("config", { headers: token ? { Authorization: `Bearer ${token}` } : {} });
+  config = await response.json();
+  $("name").textContent = config.name;
+  document.title = config.name;
+  $("description").textContent = config.description;
+  $("token-row").hidden = !config.token;
+  $("camera").hidden = $("cameras-row").hidden = !config.video;
+}
+
+async function start() {
+  hideNotice();
+  if (call && !["idle", "ended"].includes(call.phase)) return;
+  setPhase("connecting");
+  try {
+    if (!window.RTCPeerConnection) throw new CallError("no-webrtc");
+    await loadConfig().catch(() => { throw new CallError("unreachable"); });
+    const missing = await openMicrophone();
+    call = new Call({ config, token: $("token").value });
+    listen(call);
+    $("voice").srcObject = call.remote;
+    await call.start(stream);
+    turns.clear();
+    $("welcome").hidden = true;
+    $("voice").play().catch(() => showTrouble("sound-blocked"));
+    if (missing) showTrouble(missing);
+    call.send({ type: "echo", cancelled: $("echo").checked });
+    if (!$("inside").hidden) call.send({ type: "watch", on: true });
+  } catch (error) {
+    call?.end();
+    closeMicrophone();
+    setPhase("idle");
+    showTrouble(error.code ?? "unreachable", error.message);
+  }
+}
+
+/** Opens the microphone; returns the trouble where there is none and the conversation has to be written. */
+async function openMicrophone() {
+  closeMicrophone();
+  if (!navigator.mediaDevices) return "insecure";
+  const cancel = $("echo").checked;
+  const audio = { echoCancellation: cancel, noiseSuppression: true, autoGainControl: true, channelCount: 1 };
+  if ($("microphones").value) audio.deviceId = { exact: $("microphones").value };
+  const video = $("camera").getAttribute("aria-pressed") === "true" ? cameraWish() : false;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ audio, video });
+  } catch (error) {
+    if (!video) return microphoneTrouble(error);
+    $("camera").setAttribute("aria-pressed", "false");
+    try { stream = await navigator.mediaDevices.getUserMedia({ audio }); } catch (again) { return microphoneTrouble(again); }
+    showTrouble("no-camera");
+  }
+  stream.getAudioTracks()[0].addEventListener("ended", () => call?.phase === "talking" && showTrouble("microphone-gone"));
+  showPreview();
+  meter = measureLevel(stream);
+  listDevices();
+  return null;
+}
+
+function closeMicrophone() {
+  meter?.stop();
+  meter = null;
+  stream?.getTracks().forEach((track) => track.stop());
+  stream = null;
+  $("preview").hidden = true;
+}
+
+function cameraWish() {
+  const wish = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30, max: 30 } };
+  if ($("cameras").value) wish.deviceId = { exact: $("cameras").value };
+  return wish;
+}
+
+function showPreview() {
+  const on = Boolean(stream?.getVideoTracks().length);
+  $("preview").hidden = !on;
+  $("preview").srcObject = on ? stream : null;
+  if (on) $("preview").play().catch(() => {});
+}
+
+function listen(current) {
+  current.addEventListener("phase", ({ detail }) => {
+    if (current !== call) return;
+    setPhase(detail);
+    if (detail === "talking") hideNotice();
+    if (detail === "ended") closeMicrophone();
+  });
+  current.addEventListener("trouble", ({ detail }) => current === call && showTrouble(detail.code, detail.message));
+  current.addEventListener("event", ({ detail }) => current === call && tell(detail));
+}
+
+function tell(event) {
+  switch (event.type) {
+    case "caption": turns.caption(event); break;
+    case "answer": turns.answer(event); break;
+    case "heard": turns.heard(event); break;
+    case "dismissed": turns.dismissed(event); break;
+    case "latency":
+      turns.latency(event);
+      $("latency-value").textContent = `${Math.round(event.played_ms)} ms`;
+      $("latency").hidden = false;
+      break;
+    case "state":
+      document.body.dataset.floor = event.state;
+      $("state").textContent = STATES[event.state];
+      $("stop").disabled = !["thinking", "speaking", "held"].includes(event.state);
+      if (event.state === "thinking") turns.thinking(event.turn);
+      timeline.mark(event.state);
+      break;
+    case "stats": timeline.add(event); break;
+    case "trouble": if (event.turn) turns.trouble(event); else showTrouble(event.code, event.message); break;
+    case "bye": if (event.code !== "hung-up") showTrouble(event.code, event.message); break;
+  }
+}
+
+function setPhase(phase) {
+  document.body.dataset.phase = phase;
+  const talking = phase === "talking";
+  if (!talking) document.body.dataset.floor = "";
+  $("state").textContent = talking ? STATES.listening : PHASES[phase];
+  $("start-label").textContent = talking ? "End the conversation" : "Start talking";
+  for (const control of [$("mute"), $("text"), $("write").querySelector("button")]) control.disabled = !talking;
+  if (!talking) $("stop").disabled = true;
+  if (phase === "idle" || phase === "ended") setMuted(false);
+}
+
+function showTrouble(code, said) {
+  const { sentence, way } = explain(code, said);
+  $("notice-text").textContent = sentence;
+  $("notice").dataset.code = code;
+  $("notice").hidden = false;
+  $("notice-act").hidden = !way;
+  if (way) { $("notice-act").textContent = way[0]; $("notice-act").dataset.act = way[1]; }
+}
+
+function hideNotice() { $("notice").hidden = true; }
+
+function setMuted(muted) {
+  stream?.getAudioTracks().forEach((track) => { track.enabled = !muted; });
+  $("mute").setAttribute("aria-pressed", muted);
+}
+
+/** Moves the ring around the button with the voice, and notices a microphone that gives nothing at all. */
+function measureLevel(source) {
+  const context = new AudioContext();
+  const analyser = new AnalyserNode(context, { fftSize: 512 });
+  context.createMediaStreamSource(source).connect(analyser);
+  const samples = new Float32Array(analyser.fftSize);
+  let silentSince = performance.now();
+  const timer = setInterval(() => {
+    analyser.getFloatTimeDomainData(samples);
+    const level = Math.sqrt(samples.reduce((sum, s) => sum + s * s, 0) / samples.length);
+    $("start").style.setProperty("--level", Math.min(1, level * 6).toFixed(3));
+    const muted = $("mute").getAttribute("aria-pressed") === "true";
+    if (level > 0 || muted || context.state !== "running") silentSince = performance.now();
+    if (performance.now() - silentSince > 8000 && call?.phase === "talking") { silentSince = Infinity; showTrouble("silent"); }
+  }, 60);
+  return { stop() { clearInterval(timer); context.close(); $("start").style.setProperty("--level", 0); } };
+}
+
+async function listDevices() {
+  const found = await navigator.mediaDevices.enumerateDevices();
+  for (const [kind, select] of [["audioinput", $("microphones")], ["audiooutput", $("speakers")], ["videoinput", $("cameras")]]) {
+    const chosen = select.value;
+    const options = found.filter((d) => d.kind === kind && d.deviceId && d.deviceId !== "default").map((d) => new Option(d.label || "unnamed", d.deviceId));
+    select.replaceChildren(new Option("The usual one", ""), ...options);
+    select.value = chosen;
+  }
+}
+
+async function changeDevices() {
+  if ($("speakers").value && $("voice").setSinkId) await $("voice").setSinkId($("speakers").value).catch(() => {});
+  if (call?.phase !== "talking") return;
+  const trouble = await openMicrophone();
+  if (trouble) { showTrouble(trouble); return; }
+  await call.replace("audio", stream.getAudioTracks()[0]);
+  if (config.video) await call.replace("video", stream.getVideoTracks()[0] ?? null);
+  call.send({ type: "echo", cancelled: $("echo").checked });
+}
+
+$("start").addEventListener("click", () => { if (document.body.dataset.phase === "idle" || document.body.dataset.phase === "ended") start(); else call?.end(); });
+$("stop").addEventListener("click", () => call?.send({ type: "stop" }));
+$("mute").addEventListener("click", () => setMuted($("mute").getAttribute("aria-pressed") !== "true"));
+$("camera").addEventListener("click", () => {
+  $("camera").setAttribute("aria-pressed", $("camera").getAttribute("aria-pressed") !== "true");
+  changeDevices();
+});
+$("inside-button").addEventListener("click", () => {
+  const open = $("inside").hidden;
+  $("inside").hidden = !open;
+  $("inside-button").setAttribute("aria-expanded", open);
+  call?.send({ type: "watch", on: open });
+  timeline.run(open);
+});
+$("settings-button").addEventListener("click", () => $("settings").showModal());
+$("settings").addEventListener("close", changeDevices);
+$("write").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = $("text").value.trim();
+  if (text) call?.send({ type: "say", text });
+  $("text").value = "";
+});
+$("notice-act").addEventListener("click", () => {
+  const act = $("notice-act").dataset.act;
+  hideNotice();
+  if (act === "start") { call?.end(); start(); }
+  if (act === "settings") $("settings").showModal();
+  if (act === "sound") $("voice").play();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !$("stop").disabled && !$("settings").open) call?.send({ type: "stop" });
+});
+addEventListener("pagehide", () => call?.end());
+
+if (!window.isSecureContext) showTrouble("insecure");
+loadConfig().catch(() => showTrouble("unreachable"));

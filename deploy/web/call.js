@@ -1,0 +1,141 @@
+// The connection: signalling, media, events, and coming back after the network was gone. No page in here.
+
+const VERSION = 1;
+const RETRY_MS = [300, 700, 1500, 3000];
+
+export class CallError extends Error {
+  constructor(code, message = "") { super(message || code); this.code = code; }
+}
+
+/** One conversation. Events: `event` (detail: what the server told), `phase` (connecting, talking, away, ended), `trouble`. */
+export class Call extends EventTarget {
+  constructor({ config, token = "" }) {
+    super();
+    this.config = config;
+    this.token = token;
+    this.phase = "idle";
+    this.resume = null;
+    this.peer = null;
+    this.remote = new MediaStream();
+  }
+
+  async start(stream) {
+    this.stream = stream;
+    this.#phase("connecting");
+    await this.#connect();
+  }
+
+  send(control) {
+    if (this.channel?.readyState === "open") this.channel.send(JSON.stringify({ v: VERSION, ...control }));
+  }
+
+  /** Another microphone or camera, in the middle of it. */
+  async replace(kind, track) {
+    const sender = this.peer?.getSenders().find((s) => s.track?.kind === kind || (kind === "video" && s === this.videoSender));
+    await sender?.replaceTrack(track);
+  }
+
+  end() {
+    if (this.phase === "ended" || this.phase === "idle") return;
+    this.#phase("ended");
+    if (this.resume) {
+      fetch(`sessions/${this.resume.session}?key=${encodeURIComponent(this.resume.key)}`, { method: "DELETE", headers: this.#headers(), keepalive: true }).catch(() => {});
+    }
+    this.#hangUp();
+  }
+
+  #headers() {
+    return { "Content-Type": "application/json", ...(this.token && { Authorization: `Bearer ${this.token}` }) };
+  }
+
+  #phase(phase) {
+    if (this.phase !== phase) { this.phase = phase; this.dispatchEvent(new CustomEvent("phase", { detail: phase })); }
+  }
+
+  async #connect() {
+    const peer = new RTCPeerConnection({ iceServers: this.config.iceServers ?? [], bundlePolicy: "max-bundle" });
+    this.peer = peer;
+    const channel = peer.createDataChannel("events");
+    this.channel = channel;
+    const audio = this.stream?.getAudioTracks()[0];
+    peer.addTransceiver(audio ?? "audio", { direction: "sendrecv", streams: audio ? [this.stream] : [] });
+    if (this.config.video) {
+      const video = this.stream?.getVideoTracks()[0];
+      this.videoSender = peer.addTransceiver(video ?? "video", { direction: "sendrecv" }).sender;
+    }
+    peer.addEventListener("track", ({ track, receiver }) => {
+      if ("jitterBufferTarget" in receiver && track.kind === "audio") receiver.jitterBufferTarget = 20;
+      for (const old of this.remote.getTracks()) if (old.kind === track.kind) this.remote.removeTrack(old);
+      this.remote.addTrack(track);
+      this.dispatchEvent(new CustomEvent("remote", { detail: track }));
+    });
+    channel.addEventListener("message", ({ data }) => this.#message(data));
+    const open = new Promise((resolve) => channel.addEventListener("open", resolve, { once: true }));
+    const failed = new Promise((_, reject) => peer.addEventListener("connectionstatechange", () => {
+      if (peer !== this.peer) return;
+      if (peer.connectionState === "failed") { reject(new CallError("no-path")); this.#lost(); }
+    }));
+    failed.catch(() => {});
+    peer.addEventListener("iceconnectionstatechange", () => {
+      if (peer === this.peer && peer.iceConnectionState === "disconnected") this.#lost();
+    });
+
+    const offer = await peer.createOffer();
+    await peer.setLocalDescription(offer);
+    await gathered(peer, 1500);
+    let response;
+    try {
+      response = await fetch("offer", { method: "POST", headers: this.#headers(), body: JSON.stringify({ sdp: peer.localDescription.sdp, ...this.resume }) });
+    } catch {
+      peer.close();
+      throw new CallError("unreachable");
+    }
+    const answer = await response.json().catch(() => ({}));
+    if (!response.ok) { peer.close(); throw new CallError(answer.error ?? "unreachable", answer.message); }
+    this.resume = { session: answer.session, key: answer.key };
+    await peer.setRemoteDescription({ type: "answer", sdp: answer.sdp });
+    const late = new Promise((_, reject) => setTimeout(() => reject(new CallError("no-path")), 12000));
+    await Promise.race([open, failed, late]);
+    this.#phase("talking");
+  }
+
+  #message(data) {
+    let event;
+    try { event = JSON.parse(data); } catch { return; }
+    if (event.v !== VERSION) return;
+    this.dispatchEvent(new CustomEvent("event", { detail: event }));
+    if (event.type === "bye") { this.#phase("ended"); this.#hangUp(); }
+  }
+
+  async #lost() {
+    if (this.phase !== "talking") return;
+    this.#phase("away");
+    this.dispatchEvent(new CustomEvent("trouble", { detail: { code: "away" } }));
+    const until = Date.now() + 1000 * (this.config.resume_s ?? 60);
+    for (let i = 0; Date.now() < until && this.phase === "away"; i++) {
+      this.#hangUp();
+      try { await this.#connect(); return; } catch (error) {
+        if (error.code === "gone") break;
+      }
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS[Math.min(i, RETRY_MS.length - 1)]));
+    }
+    if (this.phase === "away") {
+      this.#phase("ended");
+      this.dispatchEvent(new CustomEvent("trouble", { detail: { code: "gone" } }));
+    }
+  }
+
+  #hangUp() {
+    const peer = this.peer;
+    this.peer = null;
+    peer?.close();
+  }
+}
+
+function gathered(peer, ms) {
+  if (peer.iceGatheringState === "complete") return Promise.resolve();
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms);
+    peer.addEventListener("icegatheringstatechange", () => peer.iceGatheringState === "complete" && resolve());
+  });
+}

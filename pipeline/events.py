@@ -1,0 +1,223 @@
+"""What a conversation says beside its sound: events to the person, controls from them. Versioned and typed.
+
+On the wire each is one JSON object, `{"v": 1, "type": "caption", …}`. A reader ignores fields and types it does not
+know; `v` goes up when that would not be enough.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from thalweg.pipeline.errors import ThalwegError
+
+VERSION = 1
+MAX_CONTROL_BYTES = 4096
+
+
+class ControlError(ThalwegError):
+    """A message that is no control of this version."""
+
+
+class Event(BaseModel):
+    """Anything told to the person. `keep`: still of interest to somebody who was away when it happened."""
+
+    model_config = ConfigDict(frozen=True)
+    keep: ClassVar[bool] = False
+    type: str
+
+    def encode(self) -> str:
+        """One JSON object."""
+        return json.dumps({"v": VERSION, **self.model_dump(exclude_none=True)}, ensure_ascii=False)
+
+
+class Hello(Event):
+    """The first event of every connection: which conversation this is, and what is the key to resume it."""
+
+    type: Literal["hello"] = "hello"
+    session: str
+    name: str
+    resumed: bool
+    video: bool
+    turn: int = 0
+
+
+class Caption(Event):
+    """What was understood so far in a turn. `stable`: leading characters that will hardly change; `final`: all."""
+
+    keep = True
+    type: Literal["caption"] = "caption"
+    turn: int
+    text: str
+    stable: int
+    final: bool
+
+
+class Answer(Event):
+    """A piece of the answer of a turn. `last` closes it."""
+
+    keep = True
+    type: Literal["answer"] = "answer"
+    turn: int
+    text: str
+    last: bool
+
+
+class Heard(Event):
+    """How much of an answer was really played. `complete`: all of it; otherwise it was cut short here."""
+
+    keep = True
+    type: Literal["heard"] = "heard"
+    turn: int
+    text: str
+    complete: bool
+
+
+class State(Event):
+    """Who has the floor: nobody (listening), the person (hearing), the model (thinking, speaking), or it waits whether
+    the person means to interrupt (held).
+    """
+
+    type: Literal["state"] = "state"
+    state: Literal["listening", "hearing", "thinking", "speaking", "held"]
+    turn: int
+
+
+class Latency(Event):
+    """Milestones of one turn, milliseconds from the end of the person's speech; the last one is the first sample that
+    left for the person.
+    """
+
+    type: Literal["latency"] = "latency"
+    turn: int
+    final_ms: float | None = None
+    first_token_ms: float | None = None
+    first_audio_ms: float | None = None
+    played_ms: float | None = None
+
+
+class Interrupted(Event):
+    """An answer was stopped: how long after the decision the last of its samples left, and why it was stopped."""
+
+    type: Literal["interrupted"] = "interrupted"
+    turn: int
+    cause: str
+    stale_ms: float
+
+
+class Dismissed(Event):
+    """Something was heard that is no turn: a back-channel, a cough, an echo. The answer under way went on."""
+
+    keep = True
+    type: Literal["dismissed"] = "dismissed"
+    turn: int
+    cause: str
+
+
+class StageStats(BaseModel):
+    """One stage: units and microseconds of work since the last report, packets waiting and dropped."""
+
+    name: str
+    units: int
+    work_us: int
+    queue: int
+    dropped: int
+
+
+class Stats(Event):
+    """What each stage did since the last report, `span_ms` ago."""
+
+    type: Literal["stats"] = "stats"
+    span_ms: float
+    stages: list[StageStats]
+
+
+class Trouble(Event):
+    """Something went wrong: `message` is a sentence for people, with a way on."""
+
+    keep = True
+    type: Literal["trouble"] = "trouble"
+    code: str
+    message: str
+    turn: int = 0
+
+
+class Pong(Event):
+    """The answer to a ping."""
+
+    type: Literal["pong"] = "pong"
+    t: float
+
+
+class Bye(Event):
+    """The conversation ends, and why."""
+
+    type: Literal["bye"] = "bye"
+    code: str
+    message: str
+
+
+class Control(BaseModel):
+    """Anything the person's side asks for."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Stop(Control):
+    """Stop the answer under way."""
+
+    type: Literal["stop"] = "stop"
+
+
+class Say(Control):
+    """A question in writing, for whoever cannot or does not want to speak."""
+
+    type: Literal["say"] = "say"
+    text: Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class Watch(Control):
+    """Begin or end the reports of what the stages do."""
+
+    type: Literal["watch"] = "watch"
+    on: bool
+
+
+class Echo(Control):
+    """Whether the person's side removes the sound of its own speaker from what the microphone hears."""
+
+    type: Literal["echo"] = "echo"
+    cancelled: bool
+
+
+class Ping(Control):
+    """Asks for a pong with the same `t`."""
+
+    type: Literal["ping"] = "ping"
+    t: float
+
+
+_CONTROLS: TypeAdapter[Stop | Say | Watch | Echo | Ping] = TypeAdapter(
+    Annotated[Stop | Say | Watch | Echo | Ping, Field(discriminator="type")]
+)
+
+
+def decode_control(message: str | bytes) -> Control:
+    """The control in a message. Raises ControlError on anything else, saying what is wrong with it."""
+    if len(message) > MAX_CONTROL_BYTES:
+        raise ControlError(f"a message of {len(message)} bytes, expected at most {MAX_CONTROL_BYTES}")
+    try:
+        found: Any = json.loads(message)
+    except (ValueError, RecursionError):
+        raise ControlError("a message that is not JSON") from None
+    if not isinstance(found, dict):
+        raise ControlError("a message that is not a JSON object")
+    if found.get("v") != VERSION:
+        raise ControlError(f"a message of version {str(found.get('v'))[:20]!r}, this is version {VERSION}")
+    try:
+        return _CONTROLS.validate_python(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ControlError(f"{'.'.join(map(str, first['loc'])) or 'message'}: {first['msg']}") from None

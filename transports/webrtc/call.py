@@ -1,0 +1,175 @@
+"""A conversation as its pipeline sees it: the `Line` that outlives the connections carrying it.
+
+Theory of operation. The server makes a call and runs a pipeline on it. A connection attaches, and is replaced when the
+person comes back after their network was gone. In between the call is `away`: what the microphone would have given is
+silence, so that a turn under way ends; what the person would have heard waits, held; events that still matter later
+are kept, a bounded number of them, and told first thing to the next connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.pipeline.clock import Clock, SystemClock
+from thalweg.pipeline.events import Bye, Control, Event, Ping, Pong, Watch
+from thalweg.pipeline.payload import AudioChunk, EncodedVideo, VideoFrame
+from thalweg.pipeline.playout import PlayEvent, Playout, Started
+
+RATE = 16_000
+UNIT = 320
+UNIT_NS = 20_000_000
+STARVED_NS = 200_000_000
+KEPT_EVENTS = 200
+QUEUED_UNITS = 250
+
+
+class Carrier(Protocol):
+    """A connection, as a call sees it."""
+
+    def send(self, message: str) -> None:
+        """Send a message on the data channel; dropped where there is none yet."""
+        ...
+
+    def send_video(self, time_ns: int, unit: EncodedVideo) -> None:
+        """Send one encoded picture."""
+        ...
+
+
+class Call:
+    """One conversation. `lost_units`: audio of the person that the pipeline was too slow to take."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or SystemClock()
+        self.playout = Playout()
+        self.on_control: Callable[[Control], None] = lambda control: None
+        self.on_play: Callable[[PlayEvent], None] = lambda event: None
+        self.started: dict[int, int] = {}
+        self.watched = False
+        self.lost_units = 0
+        self.late_units = 0
+        self.filled_units = 0
+        self.late_frames = 0
+        self.ended = False
+        self._carrier: Carrier | None = None
+        self._kept: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self._units: deque[tuple[int, AudioChunk]] = deque()
+        self._frame: tuple[int, VideoFrame] | None = None
+        self._came = asyncio.Event()
+        self._frame_came = asyncio.Event()
+        self._next_ns = self.clock.now_ns()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection carries the call now."""
+        return self._carrier is not None
+
+    def attach(self, carrier: Carrier) -> None:
+        """`carrier` can send from now on; what was kept for the person is told."""
+        self._carrier = carrier
+        kept, self._kept = list(self._kept), deque(maxlen=KEPT_EVENTS)
+        for event in kept:
+            self.tell(event)
+
+    def detach(self, carrier: Carrier) -> None:
+        """`carrier` is gone; ignored where another one has taken over already."""
+        if self._carrier is carrier:
+            self._carrier = None
+
+    def end(self, code: str, message: str) -> None:
+        """The conversation is over. Idempotent."""
+        if not self.ended:
+            self.tell(Bye(code=code, message=message))
+            self.ended = True
+            self._came.set()
+            self._frame_came.set()
+
+    def heard(self, time_ns: int, samples: NDArray[np.float32]) -> None:
+        """The person's microphone gave one unit, captured at `time_ns`. Never waits."""
+        if time_ns + UNIT_NS // 2 < self._next_ns:
+            self.late_units += 1
+            return
+        self._fill(time_ns - UNIT_NS // 2, at_most=50)
+        if len(self._units) >= QUEUED_UNITS:
+            self._units.popleft()
+            self.lost_units += 1
+        self._put(samples)
+
+    def saw(self, time_ns: int, frame: VideoFrame) -> None:
+        """The person's camera gave one frame. Only the newest waits."""
+        if self._frame is not None:
+            self.late_frames += 1
+        self._frame = (time_ns, frame)
+        self._frame_came.set()
+
+    def control(self, control: Control) -> None:
+        """The person's side asked for something."""
+        if isinstance(control, Ping):
+            self.tell(Pong(t=control.t))
+        elif isinstance(control, Watch):
+            self.watched = control.on
+        else:
+            self.on_control(control)
+
+    def play(self, count: int) -> NDArray[np.float32]:
+        """The next `count` samples for the person's ear; for the connection that carries the call."""
+        samples, events = self.playout.pull(count, self.clock.now_ns())
+        for event in events:
+            if isinstance(event, Started):
+                self.started[event.epoch] = event.time_ns
+            self.on_play(event)
+        return samples
+
+    async def audio(self) -> AsyncIterator[tuple[int, AudioChunk]]:
+        """See `Line.audio`."""
+        self._next_ns = self.clock.now_ns()
+        while not self.ended:
+            while self._units:
+                yield self._units.popleft()
+            self._came.clear()
+            try:
+                async with asyncio.timeout(STARVED_NS / 2e9):
+                    await self._came.wait()
+            except TimeoutError:
+                self._fill(self.clock.now_ns() - STARVED_NS, at_most=QUEUED_UNITS)
+
+    async def video(self) -> AsyncIterator[tuple[int, VideoFrame]]:
+        """See `Line.video`."""
+        while not self.ended:
+            await self._frame_came.wait()
+            self._frame_came.clear()
+            frame, self._frame = self._frame, None
+            if frame is not None:
+                yield frame
+
+    def tell(self, event: Event) -> None:
+        """See `Line.tell`."""
+        if self._carrier is not None:
+            self._carrier.send(event.encode())
+        elif event.keep:
+            self._kept.append(event)
+
+    def show(self, time_ns: int, unit: EncodedVideo) -> None:
+        """See `Line.show`."""
+        if self._carrier is not None:
+            self._carrier.send_video(time_ns, unit)
+
+    def _fill(self, until_ns: int, at_most: int) -> None:
+        """Silence for what never came; after a long absence only its end, the stream then jumps in time."""
+        missing = (until_ns - self._next_ns) // UNIT_NS
+        if missing > at_most:
+            self._next_ns += (missing - at_most) * UNIT_NS
+            missing = at_most
+        for _ in range(missing):
+            self.filled_units += 1
+            self._put(np.zeros(UNIT, np.float32))
+
+    def _put(self, samples: NDArray[np.float32]) -> None:
+        self._units.append((self._next_ns, AudioChunk(samples=samples, rate=RATE)))
+        self._next_ns += UNIT_NS
+        self._came.set()

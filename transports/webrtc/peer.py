@@ -1,0 +1,149 @@
+"""One WebRTC connection of a call: negotiation, media both ways, the data channel, and the limits on all of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aiortc import (
+    RTCConfiguration,
+    RTCDataChannel,
+    RTCIceServer,
+    RTCPeerConnection,
+    RTCRtpSender,
+    RTCSessionDescription,
+)
+from aiortc.sdp import candidate_from_sdp
+
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.events import MAX_CONTROL_BYTES, ControlError, Event, Trouble, decode_control
+from thalweg.pipeline.payload import EncodedVideo
+from thalweg.transports.webrtc.call import Call
+from thalweg.transports.webrtc.receive import AudioIn
+from thalweg.transports.webrtc.send import SpeechTrack
+
+log = logging.getLogger(__name__)
+
+MESSAGES_PER_S = 50
+MAX_BUFFERED = 1_000_000
+MAX_STRIKES = 20
+
+
+class OfferError(ThalwegError):
+    """An offer that cannot be answered, and why."""
+
+
+class Peer:
+    """A connection that carries a call, from the offer to `close`.
+
+    `on_state` is told `connected`, `failed` and `closed` once each. What the person's side sends is checked and counted
+    against limits; who exceeds them again and again is disconnected, with the reason in `why`.
+    """
+
+    def __init__(self, call: Call, ice_servers: Sequence[RTCIceServer] = ()) -> None:
+        self.call = call
+        self.audio: AudioIn | None = None
+        self.track = SpeechTrack(call)
+        self.on_state: Callable[[str], None] = lambda state: None
+        self.why = ""
+        self.remote = ""
+        self._pc = RTCPeerConnection(RTCConfiguration(iceServers=list(ice_servers)))
+        self._channel: RTCDataChannel | None = None
+        self._strikes = 0
+        self._second = 0
+        self._messages = 0
+        self._told: set[str] = set()
+        self._pc.on("connectionstatechange", self._state_changed)
+        self._pc.on("datachannel", self._channel_opened)
+
+    async def answer(self, sdp: str) -> str:
+        """The answer to an offer. Raises OfferError on one that is malformed or has nothing to talk with."""
+        try:
+            await self._pc.setRemoteDescription(RTCSessionDescription(sdp=sdp, type="offer"))
+        except Exception as error:  # aiortc's parser raises whatever its string handling stumbles over
+            raise OfferError(f"the offer cannot be read: {type(error).__name__}: {str(error)[:200]}") from None
+        audio = next((t for t in self._pc.getTransceivers() if t.kind == "audio"), None)
+        if audio is None:
+            raise OfferError("the offer has no audio: send a description with an audio section, and Opus in it")
+        opus = [codec for codec in RTCRtpSender.getCapabilities("audio").codecs if codec.mimeType == "audio/opus"]
+        audio.setCodecPreferences(opus)
+        audio.sender.replaceTrack(self.track)
+        audio.direction = "sendrecv"
+        self.audio = AudioIn(audio.receiver, self.call, self.call.clock)
+        try:
+            await self._pc.setLocalDescription(await self._pc.createAnswer())
+        except Exception as error:
+            raise OfferError(f"the offer cannot be answered: {type(error).__name__}: {str(error)[:200]}") from None
+        return self._pc.localDescription.sdp
+
+    async def add_candidate(self, line: str, mid: str | None, index: int | None) -> None:
+        """A candidate that was found after the offer; an empty `line` says that there are no more."""
+        if not line:
+            await self._pc.addIceCandidate(None)
+            return
+        try:
+            candidate: Any = candidate_from_sdp(line.removeprefix("candidate:"))
+            candidate.sdpMid = mid
+            candidate.sdpMLineIndex = index
+            await self._pc.addIceCandidate(candidate)
+        except (ValueError, IndexError, AssertionError) as error:
+            raise OfferError(f"the candidate cannot be read: {error}") from None
+
+    async def close(self) -> None:
+        """Hang up. Idempotent."""
+        self.call.detach(self)
+        await self._pc.close()
+
+    def send(self, message: str) -> None:
+        """Send a message. A person's side that does not read loses events rather than costing memory without end."""
+        channel = self._channel
+        if channel is not None and channel.readyState == "open" and channel.bufferedAmount < MAX_BUFFERED:
+            channel.send(message)
+
+    def send_video(self, time_ns: int, unit: EncodedVideo) -> None:
+        """No picture is sent yet."""
+
+    def _state_changed(self) -> None:
+        state = self._pc.connectionState
+        if state in ("failed", "closed"):
+            self.call.detach(self)
+        if state in ("connected", "failed", "closed") and state not in self._told:
+            self._told.add(state)
+            self.on_state(state)
+
+    def _channel_opened(self, channel: RTCDataChannel) -> None:
+        if self._channel is not None:
+            channel.close()
+            return
+        self._channel = channel
+        channel.on("message", self._message)
+        self.call.attach(self)
+        self.on_state("open")
+
+    def _message(self, message: str | bytes) -> None:
+        second = self.call.clock.now_ns() // 1_000_000_000
+        if second != self._second:
+            self._second, self._messages = second, 0
+        self._messages += 1
+        if self._messages > MESSAGES_PER_S:
+            self._strike(f"more than {MESSAGES_PER_S} messages in a second", tell=self._messages == MESSAGES_PER_S + 1)
+            return
+        if len(message) > MAX_CONTROL_BYTES:
+            self._strike(f"a message of {len(message)} bytes, expected at most {MAX_CONTROL_BYTES}", weight=5)
+            return
+        try:
+            control = decode_control(message)
+        except ControlError as error:
+            self._strike(str(error))
+            return
+        self.call.control(control)
+
+    def _strike(self, what: str, *, weight: int = 1, tell: bool = True) -> None:
+        self._strikes += weight
+        if tell:
+            event: Event = Trouble(code="bad-message", message=f"A message was ignored: {what}.")
+            self.send(event.encode())
+        if self._strikes >= MAX_STRIKES and not self.why:
+            self.why = f"too many bad messages; the last was {what}"
+            self.on_state("expelled")
