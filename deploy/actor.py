@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from thalweg.pipeline.node import Node
-from thalweg.pipeline.packet import AMBIENT
+from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Payload
 from thalweg.pipeline.signal import Direction, Signal
 
@@ -29,6 +29,9 @@ class Actor(Node):
         self.queued = False
         self.failures = 0
         self.opened = False
+        self.finished = False
+        self.gives_snapshots = hasattr(stage, "snapshot") and hasattr(stage, "restore")
+        self.held: Packet | None = None
         joins = hasattr(info.cls, "join")
         self.process: Callable[..., Any] | None = getattr(stage, "process_joined" if joins else "process", None)
         self.is_async = inspect.iscoroutinefunction(self.process)

@@ -1,78 +1,39 @@
-"""Running a plan: hosts are started together, step by step, and end together.
+"""Running a plan: hosts are started together, step by step, watched while they run, and end together.
 
-What happens when one is lost while it runs: that is a problem of the run; its edges end at their other ends, what
-the remaining hosts have is worked off, and the outcome says what is missing.
+What happens when one is lost is decided by `pipeline.supervision` and done here: kill what is left of it, start
+another, give it the last checkpoint, link it with its neighbours, or tell them that it will not come back. One
+restart at a time touches links; starting and loading are done side by side.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from thalweg.deploy.host import Bundle, Host, choose_transport
+from thalweg.deploy.host import Bundle, Routes, choose_transport
+from thalweg.deploy.launch import AnyHost, launch
 from thalweg.deploy.outcome import Outcome, Problem, merge
 from thalweg.deploy.stats import WorkerStats
-from thalweg.deploy.subprocesses import SubprocessHost
+from thalweg.deploy.subprocesses import WorkerLost
 from thalweg.deploy.worker import StartError
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.plan import GRPC, LOCAL, MEMORY, Plan, WorkerPlan
+from thalweg.pipeline.graph import nearest
+from thalweg.pipeline.plan import GRPC, LOCAL, MEMORY, Plan
+from thalweg.pipeline.supervision import GiveUp, InHand, Restart, SupervisionState, Supervisor
 from thalweg.transports.tls import make_certificates
 
 T = TypeVar("T")
 
 STATS_S = 2.0
+CONTROL_S = 10.0
+MEND_S = 0.5
 
 
-class AnyHost(Protocol):
-    """A host, wherever it is."""
-
-    name: str
-
-    async def prepare(self) -> str:
-        """See `Host.prepare`."""
-        ...
-
-    async def listen(self, edges: Mapping[str, str], address: str, certificates: list[bytes] | None) -> dict[str, str]:
-        """See `Host.listen`."""
-        ...
-
-    async def connect(self, routes: Mapping[str, tuple[str, str]], certificates: list[bytes] | None) -> None:
-        """See `Host.connect`."""
-        ...
-
-    async def open(self) -> None:
-        """See `Host.open`."""
-        ...
-
-    async def run(self) -> Outcome:
-        """See `Host.run`."""
-        ...
-
-    async def stats(self) -> WorkerStats:
-        """See `Host.stats`."""
-        ...
-
-    def stop(self) -> None:
-        """See `Host.stop`."""
-        ...
-
-    def abandon(self) -> None:
-        """See `Host.abandon`."""
-        ...
-
-    async def close(self) -> None:
-        """Leave nothing behind."""
-        ...
-
-
-class LocalHost(Host):
-    """A host in this process."""
-
-    async def close(self) -> None:
-        """Nothing is left to do: `run` has closed the stages."""
+class DeploymentError(ThalwegError):
+    """Something asked of a deployment that it cannot do."""
 
 
 class Deployment:
@@ -94,31 +55,47 @@ class Deployment:
         self.stopped = False
         self.hurried = False
         self._plan = plan
+        self._bundle = bundle
         self._on_problem = on_problem
         self._on_ready = on_ready
         self._logs = logs
-        self.hosts = {worker.name: self._launch(worker, bundle) for worker in plan.workers.values()}
+        self.hosts = {worker.name: launch(worker, bundle, on_problem, logs) for worker in plan.workers.values()}
+        self.supervisors = {worker.name: Supervisor(worker.restart) for worker in plan.workers.values()}
+        self._places: dict[str, str] = {}
+        self._kinds: dict[str, str] = {}
+        self._addresses: dict[str, dict[str, str]] = {name: {} for name in plan.workers}
+        self._generations = dict.fromkeys(plan.edges, 0)
+        self._certificates: list[bytes] | None = None
+        self._states: dict[str, bytes] = {}
+        self._in_hand: dict[str, InHand] = {}
+        self._linked: set[str] = set()
+        self._given_up: dict[str, str] = {}
+        self._unlinked: set[str] = set()
+        self._problems: list[Problem] = []
+        self._linking = asyncio.Lock()
+        self._changed = asyncio.Condition()
+        self._hurry = asyncio.Event()
 
     async def run(self) -> Outcome:
         """Start every host, run to the end, close them. Raises StartError where one could not start."""
         try:
-            places = await self._all(lambda host: host.prepare())
-            kinds = self._transports(places)
-            certificates = None
-            if GRPC in kinds.values():
-                made = make_certificates()
-                certificates = [made.authority, made.certificate, made.key]
-            bind = "127.0.0.1" if len(set(places.values())) == 1 else ""
-            addresses = await self._all(lambda host: host.listen(self._incoming(host.name, kinds), bind, certificates))
-            routes = self._routes(kinds, addresses)
-            await self._all(lambda host: host.connect(routes[host.name], certificates))
+            self._places = await self._all(lambda host: host.prepare())
+            self._kinds = self._transports()
+            await self._all(self._listen)
+            await self._all(lambda host: host.connect(self._routes(host.name), self._certificates))
             await self._all(lambda host: host.open())
+            self._linked = set(self.hosts)
             if self._on_ready is not None:
                 self._on_ready()
-            for host in self.hosts.values() if self.stopped else ():  # one that was not there yet heard nothing
-                host.abandon() if self.hurried else host.stop()
-            outcomes = await asyncio.gather(*(self._run(host) for host in self.hosts.values()))
-            return merge(outcomes)
+            async with asyncio.TaskGroup() as group:
+                mending = group.create_task(self._mend())
+                runs = [group.create_task(self._keep(name)) for name in self.hosts]
+                await asyncio.wait(runs)
+                mending.cancel()
+            outcome = merge([run.result() for run in runs])
+            outcome.problems = sorted([*outcome.problems, *self._problems], key=lambda problem: problem.time_ns)
+            outcome.problem_count += len(self._problems)
+            return outcome
         finally:
             await asyncio.gather(*(host.close() for host in self.hosts.values()))
 
@@ -126,6 +103,29 @@ class Deployment:
         """Worker → what is going on there; None for one that is gone or does not answer within `STATS_S`."""
         found = await asyncio.gather(*(_stats(host) for host in self.hosts.values()))
         return dict(zip(self.hosts, found, strict=True))
+
+    async def restart(self, worker: str) -> None:
+        """Kill a worker and start it again, whatever its policy; returns once it runs again.
+
+        What was under way is treated as after any loss. Raises DeploymentError where there is no such worker, it is
+        this process, it has ended, or it could not be started again.
+        """
+        if worker not in self.hosts:
+            raise DeploymentError(f"there is no worker {worker!r}{nearest(worker, self.hosts)}")
+        supervisor = self.supervisors[worker]
+        if self._plan.workers[worker].launcher == LOCAL:
+            raise DeploymentError(f"worker {worker} is this process, which cannot restart itself")
+        if supervisor.ended:
+            raise DeploymentError(f"worker {worker} has ended")
+        wanted = supervisor.restarts + 1
+        supervisor.ask_restart()
+        self.hosts[worker].kill("it is restarted")
+        async with self._changed:
+            await self._changed.wait_for(
+                lambda: supervisor.ended or (supervisor.restarts >= wanted and supervisor.state is SupervisionState.UP)
+            )
+        if worker in self._given_up:
+            raise DeploymentError(f"worker {worker} was not started again: {self._given_up[worker]}")
 
     def stop(self) -> None:
         """End every source. Idempotent."""
@@ -137,38 +137,207 @@ class Deployment:
         """Give up what is under way everywhere. Idempotent."""
         self.stop()
         self.hurried = True
-        for host in self.hosts.values():
+        self._hurry.set()
+        for name, host in self.hosts.items():
             host.abandon()
+            if self.supervisors[name].state is SupervisionState.STARTING and self._linked:
+                host.kill("the run was abandoned")
 
-    def _launch(self, worker: WorkerPlan, bundle: Bundle) -> AnyHost:
-        if worker.launcher == LOCAL:
-            return LocalHost(worker.name, bundle, self._on_problem)
-        if worker.launcher == "ray":
-            from thalweg.deploy.rayhost import RayHost
+    async def _keep(self, name: str) -> Outcome:
+        """Run a worker to its end, through all its incarnations."""
+        supervisor = self.supervisors[name]
+        while True:
+            supervisor.started(time.monotonic_ns())
+            await self._tell_changed()
+            ended = await self._run_once(name)
+            if isinstance(ended, Outcome):
+                supervisor.finished()
+                await self._tell_changed()
+                return ended
+            self._linked.discard(name)
+            if not await self._bring_back(name, ended):
+                await self._tell_changed()
+                return Outcome(time.monotonic_ns(), time.monotonic_ns())
 
-            return RayHost(worker, bundle, self._on_problem)
-        log = None if self._logs is None else self._logs / f"{worker.name}.log"
-        return SubprocessHost(worker.name, bundle, self._on_problem, log)
+    async def _run_once(self, name: str) -> Outcome | ThalwegError:
+        """Run an incarnation of a worker to its end or its death."""
+        host = self.hosts[name]
+        ended: Outcome | ThalwegError
+        async with asyncio.TaskGroup() as group:
+            beating = group.create_task(self._listen_to(name, host))
+            try:
+                ended = await host.run()
+            except ThalwegError as error:
+                ended = error
+            finally:
+                beating.cancel()
+        return ended
 
-    def _transports(self, places: Mapping[str, str]) -> dict[str, str]:
+    async def _bring_back(self, name: str, error: ThalwegError) -> bool:
+        """Do what the supervisor says about a death, until the worker is there again, or stays dead: then False."""
+        supervisor = self.supervisors[name]
+        lost_ns = time.monotonic_ns()
+        while not self.hurried:
+            now_ns = time.monotonic_ns()
+            in_hand = self._in_hand.pop(name, None)
+            decision = supervisor.died(now_ns, cleanly=getattr(error, "cleanly", False), in_hand=in_hand)
+            if isinstance(decision, GiveUp):
+                self._problem(name, f"{error}; it is not started again: {decision.reason}")
+                await self._leave_dead(name, decision.reason)
+                return False
+            if not await self._pause(decision.at_ns - now_ns):
+                return False
+            try:
+                await self._start_again(name, decision)
+            except ThalwegError as again:
+                error = again
+                continue
+            if decision.attempt:
+                took_s = (time.monotonic_ns() - lost_ns) / 1e9
+                self._problem(name, f"{error}; it was started again within {took_s:.1f} s")
+            return True
+        return False
+
+    async def _listen_to(self, name: str, host: AnyHost) -> None:
+        """Take the beats of a host; kill it when they stay away."""
+        supervisor = self.supervisors[name]
+        patience_s = min(1.0, supervisor.policy.heartbeat_ns / 4e9)
+        stored = 0
+        while True:
+            asked = asyncio.ensure_future(host.beat(stored))
+            try:
+                while not asked.done():
+                    await asyncio.wait({asked}, timeout=patience_s)
+                    if not asked.done() and supervisor.overdue(time.monotonic_ns()):
+                        await asyncio.sleep(0.05)  # if it was us who were stopped, its answer is here by now
+                        if not asked.done():
+                            host.kill(f"it did not answer for {supervisor.policy.heartbeat_ns / 1e9:g} s")
+                            return
+                beat = asked.result()
+            except ThalwegError:
+                return
+            finally:
+                asked.cancel()
+            supervisor.answered(time.monotonic_ns(), progress=beat["progress"])
+            if beat["state"] is not None:
+                self._states[name], stored = beat["state"], beat["number"]
+            if beat["in_hand"] is not None:
+                self._in_hand.pop(name, None)
+                for hand in beat["in_hand"]:
+                    self._in_hand[name] = InHand(**hand)
+            self._unlinked.update(beat["lost"])
+
+    async def _start_again(self, name: str, decision: Restart) -> None:
+        """Put a new incarnation in the place of a dead one. Raises ThalwegError where that fails."""
+        await self.hosts[name].close()
+        self.supervisors[name].starting()
+        host = launch(self._plan.workers[name], self._bundle, self._on_problem, self._logs)
+        self.hosts[name] = host
+        place = await host.prepare()
+        await host.open()
+        set_aside = [packet.key for packet in decision.set_aside]
+        await host.restore(self._states.get(name), decision.watched, set_aside)
+        async with self._linking:
+            self._places[name] = place
+            before, self._kinds = self._kinds, self._transports()
+            moved = {self._plan.edges[edge].target for edge, kind in self._kinds.items() if before[edge] != kind}
+            for target in moved & self._linked:
+                await self._listen(self.hosts[target])
+            await self._listen(host)
+            self._linked.add(name)
+            for edge in self._plan.edges.values():
+                if edge.transport == MEMORY or name not in (edge.source, edge.target):
+                    continue
+                other = edge.target if edge.source == name else edge.source
+                if other in self._given_up:
+                    await host.give_up([edge.name], self._given_up[other])
+                elif other in self._linked:
+                    await self._relink(edge.name)
+        if self.stopped:
+            host.stop()
+
+    async def _leave_dead(self, name: str, reason: str) -> None:
+        """Tell the neighbours of a worker that it will not come back."""
+        await self.hosts[name].close()
+        async with self._linking:
+            self._given_up[name] = f"worker {name} is gone ({reason})"
+            for edge in self._plan.edges.values():
+                other = edge.target if edge.source == name else edge.source
+                if edge.transport != MEMORY and name in (edge.source, edge.target) and other in self._linked:
+                    await self._give_up(other, edge.name, self._given_up[name])
+
+    async def _relink(self, edge: str) -> None:
+        """Give an edge a new link; where that fails it is tried again later, while both its ends live."""
+        self._unlinked.add(edge)
+        source, target = self._plan.edges[edge].source, self._plan.edges[edge].target
+        try:
+            async with asyncio.timeout(CONTROL_S):
+                await self.hosts[source].relink({edge: self._route(edge)}, self._certificates)
+            self._unlinked.discard(edge)
+        except WorkerLost:
+            if self.supervisors[source].ended:  # it had done its part, and cannot do it again
+                self._unlinked.discard(edge)
+                await self._give_up(target, edge, f"worker {source} had ended, and is gone")
+        except (ThalwegError, TimeoutError):
+            return
+
+    async def _give_up(self, name: str, edge: str, reason: str) -> None:
+        try:
+            async with asyncio.timeout(CONTROL_S):
+                await self.hosts[name].give_up([edge], reason)
+        except (ThalwegError, TimeoutError):
+            return  # it is dead too, or will be told when it is started again
+
+    async def _mend(self) -> None:
+        """Link again what was lost between two workers that live."""
+        while True:
+            await asyncio.sleep(MEND_S)
+            for edge in list(self._unlinked):
+                if {self._plan.edges[edge].source, self._plan.edges[edge].target} <= self._linked:
+                    async with self._linking:
+                        await self._relink(edge)
+
+    async def _pause(self, duration_ns: int) -> bool:
+        """Wait; False where the run was abandoned meanwhile."""
+        try:
+            async with asyncio.timeout(max(0, duration_ns) / 1e9):
+                await self._hurry.wait()
+        except TimeoutError:
+            return True
+        return False
+
+    async def _listen(self, host: AnyHost) -> None:
+        edges = {edge: kind for edge, kind in self._kinds.items() if self._plan.edges[edge].target == host.name}
+        if GRPC in self._kinds.values() and self._certificates is None:
+            made = make_certificates()
+            self._certificates = [made.authority, made.certificate, made.key]
+        bind = "127.0.0.1" if len(set(self._places.values())) == 1 else ""
+        self._addresses[host.name] = await host.listen(edges, bind, self._certificates)
+
+    def _transports(self) -> dict[str, str]:
         """Edge → transport, of all edges between two workers."""
         return {
-            edge.name: choose_transport(edge.transport, places[edge.source], places[edge.target])
+            edge.name: choose_transport(edge.transport, self._places[edge.source], self._places[edge.target])
             for edge in self._plan.edges.values()
             if edge.transport != MEMORY
         }
 
-    def _incoming(self, name: str, kinds: Mapping[str, str]) -> dict[str, str]:
-        return {edge: kind for edge, kind in kinds.items() if self._plan.edges[edge].target == name}
+    def _routes(self, source: str) -> Routes:
+        return {edge: self._route(edge) for edge in self._kinds if self._plan.edges[edge].source == source}
 
-    def _routes(
-        self, kinds: Mapping[str, str], addresses: Mapping[str, Mapping[str, str]]
-    ) -> dict[str, dict[str, tuple[str, str]]]:
-        routes: dict[str, dict[str, tuple[str, str]]] = {name: {} for name in self.hosts}
-        for name, kind in kinds.items():
-            edge = self._plan.edges[name]
-            routes[edge.source][name] = (kind, addresses[edge.target][kind])
-        return routes
+    def _route(self, edge: str) -> tuple[str, str, int]:
+        self._generations[edge] += 1
+        kind = self._kinds[edge]
+        return kind, self._addresses[self._plan.edges[edge].target][kind], self._generations[edge]
+
+    def _problem(self, worker: str, message: str) -> None:
+        problem = Problem(stage=worker, message=message, epoch=0, time_ns=time.monotonic_ns())
+        self._problems.append(problem)
+        self._on_problem(problem)
+
+    async def _tell_changed(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
 
     async def _all(self, step: Callable[[AnyHost], Awaitable[T]]) -> dict[str, T]:
         """Take a step on every host at once. Raises StartError with what each one said that could not."""
@@ -185,15 +354,6 @@ class Deployment:
         if wrong:
             raise StartError("\n".join(dict.fromkeys(wrong)))
         return done
-
-    async def _run(self, host: AnyHost) -> Outcome:
-        try:
-            return await host.run()
-        except ThalwegError as error:
-            now_ns = time.monotonic_ns()
-            problem = Problem(stage=host.name, message=str(error), epoch=0, time_ns=now_ns)
-            self._on_problem(problem)
-            return Outcome(now_ns, now_ns, problems=[problem], problem_count=1)
 
 
 async def _stats(host: AnyHost) -> WorkerStats | None:

@@ -1,8 +1,11 @@
 """A worker with its links: what runs the same in this process, in a subprocess and as a Ray actor.
 
 A launcher makes a `Host` somewhere and calls, in this order: `prepare`, `listen`, `connect`, `open`, `run`; at any
-time `stats`, `stop` or `abandon`. Only when every host of a deployment has done one step does any take the next, so
-nothing is sent to a stage that is not open.
+time `stats`, `stop` or `abandon`, and `close` in the end. Only when every host of a deployment has done one step does
+any take the next, so nothing is sent to a stage that is not open.
+
+A host that takes the place of a lost one is called `prepare`, `open`, `restore`, `listen`, `connect`, `run`; its
+neighbours are told to `relink`. While it runs a host is asked for its `beat` all the time.
 """
 
 from __future__ import annotations
@@ -12,12 +15,14 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thalweg.deploy.checkpoint import restore_checkpoint
 from thalweg.deploy.outcome import Outcome, Problem, outcome_of
+from thalweg.deploy.pulse import Beat, Pulse
 from thalweg.deploy.stats import WorkerStats, stats_of
 from thalweg.deploy.worker import Worker
 from thalweg.pipeline.plan import GRPC, SHARED_MEMORY, Plan
@@ -32,6 +37,9 @@ if TYPE_CHECKING:
 
 WINDOW_AT_MOST = 256
 CONNECT_S = 10
+
+Routes = Mapping[str, tuple[str, str, int]]
+"""Edge → transport, address, generation of the link."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +90,17 @@ class Host:
         )
         self.plan: Plan = spec.plan
         self.worker = Worker(
-            spec.graph, hosted=spec.plan.workers[name].stages, trace=Trace() if bundle.traced else None
+            spec.graph,
+            hosted=spec.plan.workers[name].stages,
+            trace=Trace() if bundle.traced else None,
+            returning=[e.name for e in spec.plan.edges.values() if spec.plan.workers[e.target].restart.may_return],
         )
         self.worker.on_problem = on_problem
+        self._pulse = Pulse(self.worker, checkpoints=spec.plan.workers[name].restart.may_return)
         self._windows = {c.name: min(WINDOW_AT_MOST, c.capacity) for c in spec.graph.connections}
         self._shm: shm.ShmListener | None = None
         self._grpc: GrpcListener | None = None
+        self._addresses: dict[str, str] = {}
         self._missing = set(self.worker.inlets)
         self._complete = asyncio.Event()
 
@@ -96,20 +109,20 @@ class Host:
         return host_identity()
 
     async def listen(self, edges: Mapping[str, str], address: str, certificates: list[bytes] | None) -> dict[str, str]:
-        """Listen for the producers of incoming edges, `edges`: edge → transport.
+        """Listen for the producers of incoming edges, `edges`: edge → transport. May be called again for more.
 
         `address`: where gRPC may listen; empty for the address this host is reached at from others. Returns
         transport → address; raises TransportError.
         """
-        addresses: dict[str, str] = {}
-        if SHARED_MEMORY in edges.values():
+        addresses = self._addresses
+        if SHARED_MEMORY in edges.values() and self._shm is None:
             name = f"thalweg-{os.getpid()}-{self.name}-{secrets.token_hex(4)}"
-            self._shm = shm.ShmListener(name, self._bundle.token, self._accepted)
+            self._shm = shm.ShmListener(name, self._bundle.token, self._accepted, self._position)
             addresses[SHARED_MEMORY] = name
-        if GRPC in edges.values():
+        if GRPC in edges.values() and self._grpc is None:
             from thalweg.transports.grpc_edge import GrpcListener
 
-            self._grpc = GrpcListener(self._bundle.token, self._accepted, _certificates(certificates))
+            self._grpc = GrpcListener(self._bundle.token, self._accepted, _certificates(certificates), self._position)
             host = address or _own_address()
             addresses[GRPC] = f"{host}:{await self._grpc.start(f'{host}:0')}"
         for edge, transport in edges.items():
@@ -118,27 +131,54 @@ class Host:
             listener.expect(edge, self._windows[edge])
         return addresses
 
-    async def connect(self, routes: Mapping[str, tuple[str, str]], certificates: list[bytes] | None) -> None:
-        """Connect each outgoing edge, `routes`: edge → (transport, address), and wait for the incoming ones."""
-        for edge, outlet in self.worker.outlets.items():
-            transport, address = routes[edge]
-            if transport == SHARED_MEMORY:
-                outlet.attach(await shm.connect(address, edge, self._bundle.token))
-            else:
-                from thalweg.transports.grpc_edge import GrpcSender
-
-                sender = GrpcSender(address, edge, self._bundle.token, _certificates(certificates))
-                outlet.attach(sender)
-                await sender.connected()
+    async def connect(self, routes: Routes, certificates: list[bytes] | None) -> None:
+        """Connect outgoing edges and wait for the incoming ones. Raises TransportError."""
+        await self.relink(routes, certificates)
         try:
             if self._missing:
                 async with asyncio.timeout(CONNECT_S):
                     await self._complete.wait()
         except TimeoutError:
             raise TransportError(f"nobody connected {', '.join(sorted(self._missing))} within {CONNECT_S} s") from None
-        finally:
-            if self._shm is not None:
-                self._shm.close()
+
+    async def relink(self, routes: Routes, certificates: list[bytes] | None) -> None:
+        """Connect outgoing edges, in the place of links that were lost. Raises TransportError."""
+        for edge, (transport, address, generation) in routes.items():
+            outlet = self.worker.outlets[edge]
+            if transport == SHARED_MEMORY:
+                outlet.attach(await shm.connect(address, edge, self._bundle.token, generation=generation))
+            else:
+                from thalweg.transports.grpc_edge import GrpcSender
+
+                certs = _certificates(certificates)
+                sender = GrpcSender(address, edge, self._bundle.token, certs, generation=generation)
+                try:
+                    await sender.connected()
+                except BaseException:
+                    sender.close()
+                    raise
+                outlet.attach(sender)
+
+    async def give_up(self, edges: Sequence[str], reason: str) -> None:
+        """The worker at the other end of these edges will not come back."""
+        for edge in edges:
+            bridge = self.worker.outlets.get(edge) or self.worker.inlets[edge]
+            bridge.give_up(reason)
+
+    async def restore(self, state: bytes | None, watched: bool, set_aside: Sequence[Sequence[Any]]) -> None:
+        """Go on from a checkpoint of an earlier incarnation, if there is one. Raises ThalwegError.
+
+        `watched`: say what is taken in hand. `set_aside`: stage, stream and number of packets to be left out.
+        """
+        if state is not None:
+            restore_checkpoint(self.worker, state)
+        self.worker.set_aside = {(stage, stream, number) for stage, stream, number in set_aside}
+        if watched:
+            self._pulse.watch()
+
+    async def beat(self, stored: int) -> Beat:
+        """See `Pulse.beat`."""
+        return await self._pulse.beat(stored)
 
     async def open(self) -> None:
         """Open the stages. Raises StartError."""
@@ -146,12 +186,16 @@ class Host:
 
     async def run(self) -> Outcome:
         """Run to the end of every stream here."""
-        try:
-            await self.worker.run()
-        finally:
-            if self._grpc is not None:
-                await self._grpc.stop()
+        await self.worker.run()
         return outcome_of(self.worker)
+
+    async def close(self) -> None:
+        """Hang up everywhere. Idempotent."""
+        self.worker.hang_up()
+        if self._shm is not None:
+            self._shm.close()
+        if self._grpc is not None:
+            await self._grpc.stop()
 
     async def stats(self) -> WorkerStats:
         """What is going on here."""
@@ -164,6 +208,10 @@ class Host:
     def abandon(self) -> None:
         """Give up what is under way."""
         self.worker.abandon()
+
+    def _position(self, edge: str) -> tuple[int, int]:
+        inlet = self.worker.inlets[edge]
+        return inlet.next_seq, inlet.settled
 
     def _accepted(self, edge: str, receiver: Receiver) -> None:
         self.worker.inlets[edge].attach(receiver)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from thalweg.deploy.host import Bundle, Host
+from thalweg.deploy.host import Bundle, Host, Routes
 from thalweg.deploy.outcome import Outcome, Problem
+from thalweg.deploy.pulse import Beat
 from thalweg.deploy.stats import WorkerStats
 from thalweg.deploy.subprocesses import RemoteError, WorkerLost
 from thalweg.deploy.worker import describe_error
@@ -58,10 +59,12 @@ class RayHost:
         self._bundle = bundle
         self._on_problem = on_problem
         self._actor: Any = None
+        self._gone: asyncio.Future[str] | None = None
 
     async def prepare(self) -> str:
         """Make the actor. Raises RemoteError where there is no Ray, or no node that has what it asks for."""
         ray = await asyncio.to_thread(_connected_ray)
+        self._gone = asyncio.get_running_loop().create_future()
         options = self._plan.options
         remote = ray.remote(_Actor).options(max_concurrency=16, **ray_options(options))
         self._actor = remote.remote(self.name, self._bundle.plain())
@@ -79,9 +82,26 @@ class RayHost:
         addresses: dict[str, str] = await self._call("listen", dict(edges), address, certificates)
         return addresses
 
-    async def connect(self, routes: Mapping[str, tuple[str, str]], certificates: list[bytes] | None) -> None:
+    async def connect(self, routes: Routes, certificates: list[bytes] | None) -> None:
         """See `Host.connect`."""
-        await self._call("connect", {edge: list(route) for edge, route in routes.items()}, certificates)
+        await self._call("connect", dict(routes), certificates)
+
+    async def relink(self, routes: Routes, certificates: list[bytes] | None) -> None:
+        """See `Host.relink`."""
+        await self._call("relink", dict(routes), certificates)
+
+    async def give_up(self, edges: Sequence[str], reason: str) -> None:
+        """See `Host.give_up`."""
+        await self._call("give_up", list(edges), reason)
+
+    async def restore(self, state: bytes | None, watched: bool, set_aside: Sequence[Sequence[Any]]) -> None:
+        """See `Host.restore`."""
+        await self._call("restore", state, watched, [list(key) for key in set_aside])
+
+    async def beat(self, stored: int) -> Beat:
+        """See `Host.beat`. Raises WorkerLost where there is nobody to ask."""
+        beat: Beat = await self._call("beat", stored)
+        return beat
 
     async def open(self) -> None:
         """See `Host.open`."""
@@ -109,6 +129,14 @@ class RayHost:
         if self._actor is not None:
             self._actor.call.remote("abandon")
 
+    def kill(self, reason: str) -> None:
+        """End it at once: whoever waits for it is told that it is gone, and `reason`. Idempotent."""
+        if self._actor is not None and self._gone is not None and not self._gone.done():
+            import ray
+
+            self._gone.set_result(reason)
+            ray.kill(self._actor)
+
     async def close(self) -> None:
         """End the actor. Idempotent."""
         if self._actor is not None:
@@ -120,10 +148,19 @@ class RayHost:
     async def _call(self, name: str, *args: Any) -> Any:
         import ray
 
+        gone = self._gone
+        if self._actor is None or gone is None or gone.done():
+            raise WorkerLost(f"worker {self.name} is gone: {gone.result() if gone and gone.done() else 'it has ended'}")
+        answer = asyncio.ensure_future(self._actor.call.remote(name, *args))
         try:
-            result, error = await self._actor.call.remote(name, *args)
+            await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise WorkerLost(f"worker {self.name} is gone: {gone.result()}")
+            result, error = answer.result()
         except ray.exceptions.RayError as lost:
             raise WorkerLost(f"worker {self.name} is gone: {str(lost).splitlines()[0]}") from None
+        finally:
+            answer.cancel()
         if error is not None:
             raise RemoteError(error)
         return result

@@ -10,6 +10,7 @@ from thalweg.pipeline.duration import format_duration
 from thalweg.pipeline.node import Priority
 from thalweg.pipeline.plan import LAUNCHERS, TRANSPORTS
 from thalweg.pipeline.stage import StageInfo
+from thalweg.pipeline.supervision import Delivery, RestartWhen
 
 _DURATION: dict[str, Any] = {"type": "string", "pattern": r"^\s*(\$\{[^}]+\}|\d+(\.\d+)?\s*(ns|us|ms|s|min|h))\s*$"}
 _VARIABLE: dict[str, Any] = {"type": "string", "pattern": r"\$\{[^}]+\}"}
@@ -30,6 +31,10 @@ def pipeline_schema() -> dict[str, Any]:
             "capacity": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 1_000_000}, _VARIABLE]},
             "max_age": _DURATION,
             "priority": {"enum": [priority.name.lower() for priority in Priority]},
+            "delivery": {
+                "enum": [delivery.value for delivery in Delivery],
+                "description": "what becomes of packets under way when the consumer's worker is lost and restarted",
+            },
         },
     }
     worker = {
@@ -37,6 +42,19 @@ def pipeline_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "launcher": {"enum": list(LAUNCHERS)},
+            "restart": {
+                "enum": [when.value for when in RestartWhen],
+                "description": "after which deaths it comes back",
+            },
+            "restarts": {"type": "integer", "minimum": 1, "description": "most deaths in `window` that are forgiven"},
+            "window": _DURATION | {"description": "see `restarts`"},
+            "backoff": _DURATION | {"description": "pause before the second restart in a window; then it doubles"},
+            "heartbeat": _DURATION | {"description": "a worker silent for so long is taken for dead"},
+            "poison_tries": {
+                "type": "integer",
+                "minimum": 2,
+                "description": "a packet that was in hand at so many deaths in a row is set aside",
+            },
             "cpus": {"type": "number", "minimum": 0, "description": "Ray: CPUs to reserve"},
             "gpus": {"type": "number", "minimum": 0, "description": "Ray: GPUs to reserve"},
             "resources": {"type": "object", "description": "Ray: custom resources a node must have"},

@@ -7,14 +7,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from thalweg.deploy.child import read_message, write_message
-from thalweg.deploy.host import Bundle
+from thalweg.deploy.host import Bundle, Routes
 from thalweg.deploy.outcome import Outcome, Problem
+from thalweg.deploy.pulse import Beat
 from thalweg.deploy.stats import WorkerStats
 from thalweg.pipeline.errors import ThalwegError
 
@@ -22,7 +23,11 @@ LEAVE_S = 2.0
 
 
 class WorkerLost(ThalwegError):
-    """A worker that is gone: its process ended without being told to."""
+    """A worker that is gone: its process ended without being told to. `cleanly`: by itself, with code 0."""
+
+    def __init__(self, message: str, *, cleanly: bool = False) -> None:
+        super().__init__(message)
+        self.cleanly = cleanly
 
 
 class RemoteError(ThalwegError):
@@ -47,6 +52,7 @@ class SubprocessHost:
         self._writer: asyncio.StreamWriter | None = None
         self._listening: asyncio.Task[None] | None = None
         self._lost: WorkerLost | None = None
+        self._reason = ""
 
     @property
     def pid(self) -> int | None:
@@ -78,9 +84,26 @@ class SubprocessHost:
         addresses: dict[str, str] = await self._call("listen", dict(edges), address, certificates)
         return addresses
 
-    async def connect(self, routes: Mapping[str, tuple[str, str]], certificates: list[bytes] | None) -> None:
+    async def connect(self, routes: Routes, certificates: list[bytes] | None) -> None:
         """See `Host.connect`."""
         await self._call("connect", {edge: list(route) for edge, route in routes.items()}, certificates)
+
+    async def relink(self, routes: Routes, certificates: list[bytes] | None) -> None:
+        """See `Host.relink`."""
+        await self._call("relink", {edge: list(route) for edge, route in routes.items()}, certificates)
+
+    async def give_up(self, edges: Sequence[str], reason: str) -> None:
+        """See `Host.give_up`."""
+        await self._call("give_up", list(edges), reason)
+
+    async def restore(self, state: bytes | None, watched: bool, set_aside: Sequence[Sequence[Any]]) -> None:
+        """See `Host.restore`."""
+        await self._call("restore", state, watched, [list(key) for key in set_aside])
+
+    async def beat(self, stored: int) -> Beat:
+        """See `Host.beat`. Raises WorkerLost where there is nobody to ask."""
+        beat: Beat = await self._call("beat", stored)
+        return beat
 
     async def open(self) -> None:
         """See `Host.open`."""
@@ -102,6 +125,12 @@ class SubprocessHost:
     def abandon(self) -> None:
         """See `Host.abandon`."""
         self._send("abandon")
+
+    def kill(self, reason: str) -> None:
+        """End it at once: whoever waits for it is told that it is gone, and `reason`. Idempotent."""
+        if self._process is not None and self._process.returncode is None:
+            self._reason = reason
+            self._process.kill()
 
     async def close(self) -> None:
         """End the process: kindly, then not. Idempotent."""
@@ -136,8 +165,10 @@ class SubprocessHost:
         assert self._process is not None
         code = await self._process.wait()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        self._lost = WorkerLost(f"worker {self.name} is gone: its process {how}")
-        for future in self._calls.values():
+        reason = self._reason or f"its process {how}"
+        self._lost = WorkerLost(f"worker {self.name} is gone: {reason}", cleanly=code == 0)
+        calls, self._calls = self._calls, {}
+        for future in calls.values():
             if not future.done():
                 future.set_exception(self._lost)
 

@@ -26,6 +26,7 @@ from typing import Any
 from thalweg.deploy.actor import Actor
 from thalweg.deploy.bridge import Inlet, Outlet
 from thalweg.deploy.outcome import Problem
+from thalweg.deploy.watch import Watch
 from thalweg.pipeline.channel import Channel
 from thalweg.pipeline.clock import Clock, SystemClock
 from thalweg.pipeline.errors import ThalwegError
@@ -53,6 +54,7 @@ class StartError(ThalwegError):
 class Worker:
     """Hosts the stages of a graph and the channels between them, and runs them to the end of their streams.
 
+    `returning`: the edges whose consumer may be started again if its worker is lost; see `deploy.bridge`.
     `run` may be awaited once. It raises GraphError or StartError where nothing could be started; what goes
     wrong later is in `problems`, the first hundred of them, and `problem_count` says how many there were.
     """
@@ -64,6 +66,7 @@ class Worker:
         hosted: Collection[str] | None = None,
         clock: Clock | None = None,
         trace: Trace | None = None,
+        returning: Collection[str] = (),
     ) -> None:
         wrong = graph.problems()
         if wrong:
@@ -74,6 +77,11 @@ class Worker:
         self.problems: list[Problem] = []
         self.problem_count = 0
         self.on_problem: Callable[[Problem], None] | None = None
+        self.on_link_lost: Callable[[str, str], None] = lambda _edge, _reason: None
+        self.on_link_found: Callable[[str], object] = lambda _edge: None
+        self.on_idle: Callable[[], None] | None = None
+        self.watch: Watch | None = None
+        self.set_aside: set[tuple[str, str, int]] = set()
         self.hurried = False
         self.stopped = False
         self.started_ns = 0
@@ -92,6 +100,7 @@ class Worker:
         self._opened = False
         self._closed = False
         self._all_done: asyncio.Event | None = None
+        self._returning = returning
         self._build(graph, graph.stages if hosted is None else hosted)
 
     async def run(self) -> None:
@@ -110,11 +119,11 @@ class Worker:
                     self.wake(bridge)
                 for actor in self.actors.values():
                     actor.state = NodeState.RUNNING
-                    if actor.info.is_source and self.stopped:
+                    if actor.info.is_source and (self.stopped or actor.finished):
                         actor.state = NodeState.FINISHING
-                        self.wake(actor)
                     elif actor.info.is_source:
                         actor.task = group.create_task(self._run_source(actor))
+                    self.wake(actor)
                 if self.hurried:
                     self._all_done.set()
                 await self._all_done.wait()
@@ -164,6 +173,14 @@ class Worker:
             function(*args)
         elif self._loop is not None:
             self._loop.call_soon_threadsafe(function, *args)
+
+    def link_lost(self, edge: str, reason: str) -> None:
+        """A bridge has lost its link; whoever runs this worker may know whether there will be another."""
+        self.on_link_lost(edge, reason)
+
+    def link_found(self, edge: str) -> None:
+        """A bridge has a link again."""
+        self.on_link_found(edge)
 
     def wake(self, node: Node) -> None:
         """`node` may have something to do. Ignored before `run`, which looks at every node itself."""
@@ -264,17 +281,33 @@ class Worker:
             if producer is None and consumer is None:
                 continue
             if consumer is None:
-                consumer = self.outlets[connection.name] = Outlet(self, connection)
+                consumer = self.outlets[connection.name] = Outlet(self, connection, connection.name in self._returning)
                 port = "in"
             elif producer is None:
                 carried = graph.stages[connection.source].info.outputs[connection.source_port].type
-                producer = self.inlets[connection.name] = Inlet(self, connection, carried)
+                producer = self.inlets[connection.name] = Inlet(
+                    self, connection, carried, connection.name in self._returning
+                )
                 out_port = "out"
             assert producer is not None
             self._connect(connection, producer, out_port, consumer, port)
         for actor in self.actors.values():
             if hasattr(actor.stage, "join"):
                 actor.join(actor.stage.join)
+        self._find_exact()
+
+    def _find_exact(self) -> None:
+        """Which stages are given nothing but what would be sent again after a restart: they would do all again."""
+        unsure: set[Node] = {inlet for inlet in self.inlets.values() if not inlet.marks}
+        unsure |= {actor for actor in self.actors.values() if actor.info.is_source}
+        frontier = deque(unsure)
+        while frontier:
+            node = frontier.popleft()
+            after = {edge.consumer for port in node.outputs.values() for edge in port} - unsure
+            unsure |= after
+            frontier.extend(after)
+        for actor in self.actors.values():
+            actor.exact = actor not in unsure
 
     def _connect(self, connection: Connection, producer: Actor, out_port: str, consumer: Actor, port: str) -> None:
         edge = Edge(
@@ -345,6 +378,9 @@ class Worker:
                 except Exception as error:
                     self.failed(actor, describe_error(error), None, error)
             actor.shut()
+
+    def hang_up(self) -> None:
+        """Close the links. Idempotent. Not part of `run`: other workers may still want what the outlets keep."""
         for bridge in (*self.outlets.values(), *self.inlets.values()):
             bridge.shut()
 
@@ -406,6 +442,8 @@ class Worker:
     def _take(self, actor: Actor, now_ns: int) -> Packet | Joined | None:
         """What to work on next. Without any the actor may be at its end."""
         packet: Packet | Joined | None
+        if actor.held is not None:
+            return self.watch.release(actor) if self.watch is not None else None
         if actor.joiner is None:
             packet = self.take(actor, now_ns)
         else:
@@ -415,7 +453,23 @@ class Worker:
                     self.wake(edge.producer)
         if packet is None and actor.ended:
             self._finish(actor)
-        return packet
+        replay = getattr(packet, "replay", None)
+        if replay is None:
+            return packet
+        assert isinstance(packet, Packet)
+        if (actor.name, packet.stream, replay) in self.set_aside:
+            self._set_aside(actor, packet)
+            return self._take(actor, now_ns)
+        return packet if self.watch is None else self.watch.hold(actor, packet)
+
+    def _set_aside(self, actor: Actor, packet: Packet) -> None:
+        kind = type(packet.payload).__name__
+        message = (
+            f"set aside a {kind}, {packet.stream} number {packet.seq}, captured at {packet.time} ns: "
+            "it was in hand when the worker died, again and again"
+        )
+        self.failed(actor, message, packet, None)
+        actor.current = None
 
     def _work_inline(self, actor: Actor, now_ns: int) -> None:
         """Work off what waits, for a moment: several packets at a step cost less than as many steps."""
@@ -474,6 +528,8 @@ class Worker:
     def _idle(self, actor: Actor) -> None:
         actor.task = None
         actor.busy = False
+        if self.on_idle is not None:
+            self.on_idle()
         self.wake(actor)
 
     def _count(self, actor: Actor, packet: Packet | Joined, start_ns: int, end_ns: int) -> None:
@@ -481,11 +537,14 @@ class Worker:
         actor.work.record(end_ns - start_ns)
         if self.trace is not None:
             self.trace.add(Span(actor.name, start_ns, end_ns, packet.stream, packet.seq, packet.epoch))
+        if self.watch is not None:
+            self.watch.done(actor)
         actor.current = None
 
     def _finish(self, actor: Actor) -> None:
         actor.state = NodeState.FINISHING
-        if hasattr(actor.stage, "finish"):
+        finished, actor.finished = actor.finished, True
+        if hasattr(actor.stage, "finish") and not finished:
             actor.busy = True
             self._start(actor, self._let_finish(actor), lambda: self._idle(actor))
         else:

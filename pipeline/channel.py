@@ -101,6 +101,11 @@ class Channel:
         return self._queue[0] if self._queue else None
 
     @property
+    def waiting(self) -> tuple[Packet, ...]:
+        """The packets that are queued, oldest first."""
+        return tuple(self._queue)
+
+    @property
     def closed(self) -> bool:
         """True once the producer has closed the channel and the last packet has left it."""
         return self._closing and not self._queue

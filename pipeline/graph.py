@@ -10,8 +10,9 @@ from typing import Any
 from thalweg.pipeline.channel import Policy
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.node import Priority
-from thalweg.pipeline.payload import AudioChunk, Payload, VideoFrame
+from thalweg.pipeline.payload import AudioChunk, EncodedVideo, Payload, VideoFrame
 from thalweg.pipeline.stage import Port, StageInfo, describe
+from thalweg.pipeline.supervision import Delivery
 
 
 class GraphError(ThalwegError):
@@ -40,6 +41,7 @@ class Connection:
     capacity: int = 8
     max_age_ns: int | None = None
     priority: Priority = Priority.CONTROL
+    delivery: Delivery = Delivery.AT_LEAST_ONCE
 
     @property
     def name(self) -> str:
@@ -76,6 +78,7 @@ class Graph:
         capacity: int = 8,
         max_age_ns: int | None = None,
         priority: Priority | None = None,
+        delivery: Delivery | None = None,
     ) -> None:
         """Connect `stage.port` to `stage.port`; the port may be left out where a stage has only one.
 
@@ -102,6 +105,7 @@ class Graph:
                 capacity=capacity,
                 max_age_ns=max_age_ns,
                 priority=_default_priority(out_type) if priority is None else priority,
+                delivery=_default_delivery(out_type) if delivery is None else delivery,
             )
         )
 
@@ -177,3 +181,8 @@ def _default_priority(carried: type[Payload]) -> Priority:
     if issubclass(carried, AudioChunk):
         return Priority.AUDIO
     return Priority.VIDEO if issubclass(carried, VideoFrame) else Priority.CONTROL
+
+
+def _default_delivery(carried: type[Payload]) -> Delivery:
+    media = issubclass(carried, AudioChunk | VideoFrame | EncodedVideo)
+    return Delivery.NEWEST if media else Delivery.AT_LEAST_ONCE

@@ -17,6 +17,9 @@ is no second buffer: it holds what one packet gave rise to.
 A stage that declares a join is given sets instead of packets: the node feeds its inputs into the join and
 takes what is decided from it.
 
+What a node emits while it works on a packet that would be sent again after a restart of its worker is numbered
+(`Packet.replay`), so that who has it already can tell; where all its inputs are of that kind (`exact`), all it emits.
+
 Among several inputs the next packet comes from the edge of the most urgent priority class, and within a class
 the one with the oldest capture time.
 """
@@ -24,8 +27,9 @@ the one with the oldest capture time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, IntEnum
+from typing import Any
 
 from thalweg.pipeline.channel import Channel, Push
 from thalweg.pipeline.join import Join, Joined, JoinSpec
@@ -93,6 +97,8 @@ class Node:
         self._highest = AMBIENT
         self._streams = {port: f"{name}.{port}" for port in info.outputs}
         self._seq = dict.fromkeys(info.outputs, 0)
+        self._replays = dict.fromkeys(info.outputs, 0)
+        self.exact = False
         self._types = {port: declared.type for port, declared in info.outputs.items()}
         self._only = next(iter(info.outputs)) if len(info.outputs) == 1 else None
 
@@ -181,6 +187,10 @@ class Node:
                 deadline = cause.deadline
         seq = self._seq[port]
         self._seq[port] = seq + 1
+        replay = None
+        if self.exact or getattr(cause, "replay", None) is not None:
+            replay = self._replays[port]
+            self._replays[port] = replay + 1
         packet = Packet(
             stream=self._streams[port],
             seq=seq,
@@ -189,6 +199,7 @@ class Node:
             epoch=epoch,
             deadline=deadline,
             trace=None if cause is None else cause.trace,
+            replay=replay,
         )
         if epoch > self._highest:
             self._highest = epoch
@@ -232,6 +243,33 @@ class Node:
             self._highest = max(self._highest, signal.epoch)
             if self.joiner is not None:
                 self.joiner.raise_epoch(signal.epoch)
+
+    def counters(self) -> dict[str, Any]:
+        """What a restarted node must go on from, as plain values; `set_counters` takes it."""
+        return {
+            "seq": dict(self._seq),
+            "replays": dict(self._replays),
+            "floor": self._floor,
+            "highest": self._highest,
+            "units": self.units,
+        }
+
+    def set_counters(self, counters: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._seq.update(counters["seq"])
+        self._replays.update(counters["replays"])
+        self._floor = max(self._floor, counters["floor"])
+        self._highest = max(self._highest, counters["highest"])
+        self.units = counters["units"]
+
+    def skip_seq(self, port: str, last: int) -> None:
+        """What is emitted on `port` from now on is numbered above `last`."""
+        self._seq[port] = max(self._seq[port], last + 1)
+
+    @property
+    def floor(self) -> int:
+        """The epoch below which everything is stale here."""
+        return self._floor
 
     def close_outputs(self) -> Iterable[Node]:
         """End of every output stream. Returns the consumers, which may be done now."""

@@ -17,7 +17,8 @@ class Packet:
     `stream`: `stage.port` that emitted it. `seq`: counts up by one per stream, from 0. `time`: capture time,
     ns of the pipeline's clock; for audio, of the first sample. `epoch`: the turn or sample it belongs to, or
     AMBIENT. `deadline`: ns after which it is of no use to anybody, if there is such a time. `trace`: an
-    opaque identifier that ties together what came of one event.
+    opaque identifier that ties together what came of one event. `replay`: counts the packets of the stream that a
+    worker started again would make once more, from what it is sent again; None for all others.
     """
 
     stream: str
@@ -27,3 +28,4 @@ class Packet:
     epoch: int = AMBIENT
     deadline: int | None = None
     trace: str | None = None
+    replay: int | None = None

@@ -1,7 +1,7 @@
 """Which worker hosts which stage, and what carries each edge: a spec plus its placement.
 
     workers:
-      ears: {launcher: subprocess}
+      ears: {launcher: subprocess, restart: on_failure}
     placement:
       vad: ears             # a worker of the list
       chat: subprocess      # a launcher: a worker of its own, named after the stage
@@ -13,9 +13,12 @@ gRPC where they do not; `transports` decides otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from thalweg.pipeline.duration import parse_duration
+from thalweg.pipeline.supervision import RestartPolicy, RestartWhen
 
 LOCAL = "local"
 LAUNCHERS = (LOCAL, "subprocess", "ray")
@@ -25,12 +28,16 @@ TRANSPORTS = (AUTO, SHARED_MEMORY, GRPC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerPlan:
-    """One worker: how it is started and what it hosts. `options`: for its launcher, such as `cpus` for Ray."""
+    """One worker: how it is started and what it hosts. `options`: for its launcher, such as `cpus` for Ray.
+
+    `restart`: what happens when it is lost.
+    """
 
     name: str
     launcher: str
     stages: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    restart: RestartPolicy = field(default_factory=RestartPolicy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +63,43 @@ class Plan:
         return set(self.workers) <= {LOCAL}
 
 
+def _whole(value: Any, least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"expected a whole number from {least}, found {value!r}")
+    return value
+
+
+def _when(value: Any) -> RestartWhen:
+    valid = [when.value for when in RestartWhen]
+    if value not in valid:
+        raise ValueError(f"expected one of {', '.join(valid)}, found {value!r}")
+    return RestartWhen(value)
+
+
+_RESTART: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "restart": ("when", _when),
+    "restarts": ("restarts", lambda value: _whole(value, 1)),
+    "window": ("window_ns", parse_duration),
+    "backoff": ("backoff_ns", parse_duration),
+    "heartbeat": ("heartbeat_ns", parse_duration),
+    "poison_tries": ("poison_tries", lambda value: _whole(value, 2)),
+}
+RESTART_KEYS = tuple(_RESTART)
+
+
+def read_restart(options: Mapping[str, Any]) -> tuple[RestartPolicy, dict[str, str]]:
+    """The policy that the keys of a worker describe, and key → what is wrong with it."""
+    fields: dict[str, Any] = {}
+    wrong: dict[str, str] = {}
+    for key, value in options.items():
+        name, read = _RESTART[key]
+        try:
+            fields[name] = read(value)
+        except ValueError as error:
+            wrong[key] = f"{key}: {error}"
+    return RestartPolicy(**fields), wrong
+
+
 def make_plan(
     stages: Mapping[str, str],
     edges: Mapping[str, tuple[str, str]],
@@ -73,7 +117,8 @@ def make_plan(
             place = stages[stage]
             launcher = options.pop("launcher", LOCAL if host == LOCAL else place if host == stage else "subprocess")
             members = tuple(other for other, its_host in hosts.items() if its_host == host)
-            planned[host] = WorkerPlan(name=host, launcher=launcher, stages=members, options=options)
+            restart, _ = read_restart({key: options.pop(key) for key in RESTART_KEYS if key in options})
+            planned[host] = WorkerPlan(name=host, launcher=launcher, stages=members, options=options, restart=restart)
     planned_edges = {
         name: EdgePlan(
             name=name,

@@ -30,9 +30,10 @@ from thalweg.pipeline.duration import parse_duration
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.graph import Graph, Vertex, nearest
 from thalweg.pipeline.node import Priority
-from thalweg.pipeline.plan import LAUNCHERS, LOCAL, TRANSPORTS, Plan, make_plan
+from thalweg.pipeline.plan import LAUNCHERS, LOCAL, RESTART_KEYS, TRANSPORTS, Plan, make_plan, read_restart
 from thalweg.pipeline.source import Place, Source, SpecError, read_source
 from thalweg.pipeline.stage import StageError, StageInfo
+from thalweg.pipeline.supervision import Delivery
 
 TOP_KEYS = (
     "name",
@@ -47,9 +48,9 @@ TOP_KEYS = (
     "transports",
 )
 STAGE_KEYS = ("use", "deadline")
-CONNECTION_KEYS = ("from", "to", "policy", "capacity", "max_age", "priority")
-WORKER_KEYS = ("launcher", "cpus", "gpus", "resources", "labels", "host")
-RAY_KEYS = WORKER_KEYS[1:]
+CONNECTION_KEYS = ("from", "to", "policy", "capacity", "max_age", "priority", "delivery")
+RAY_KEYS = ("cpus", "gpus", "resources", "labels", "host")
+WORKER_KEYS = ("launcher", *RAY_KEYS, *RESTART_KEYS)
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 ReadFile = Callable[[str, str], tuple[str, str]]
@@ -226,6 +227,7 @@ class _Loader:
         names: tuple[tuple[str, Mapping[str, Any]], ...] = (
             ("policy", {policy.value: policy for policy in Policy}),
             ("priority", {priority.name.lower(): priority for priority in Priority}),
+            ("delivery", {delivery.value: delivery for delivery in Delivery}),
         )
         for key, valid in names:
             if key in given:
@@ -279,6 +281,7 @@ class _Loader:
         edges = {c.name: (c.source, c.target) for c in graph.connections}
         transports: dict[str, str] = {}
         for name, transport in self._mapping(source, "transports").items():
+            transport = self._fill(source, ("transports", name), transport)
             if name not in edges:
                 self._wrong(source, ("transports", name), f"there is no edge {name!r}{nearest(name, edges)}")
             if transport not in TRANSPORTS:
@@ -301,6 +304,11 @@ class _Loader:
         if launcher not in LAUNCHERS:
             hint = nearest(str(launcher), LAUNCHERS)
             self._wrong(source, (*path, "launcher"), f"launcher {launcher!r} is not one of {_or(LAUNCHERS)}{hint}")
+        restart = {key: options[key] for key in RESTART_KEYS if key in options}
+        for key, message in read_restart(restart)[1].items():
+            self._wrong(source, (*path, key), message)
+        if restart and launcher == LOCAL:
+            self._wrong(source, (*path, next(iter(restart))), "a local worker is this process: nobody restarts it")
         for key in RAY_KEYS:
             if key in options and launcher != "ray":
                 self._wrong(source, (*path, key), f"{key} is for the launcher ray, this one is {launcher}")

@@ -33,7 +33,7 @@ from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Payload
 from thalweg.pipeline.signal import Signal
 
-VERSION = 1
+VERSION = 2
 _MAGIC = 0x74
 _HEAD = struct.Struct("<BBHIQ")
 _ALIGN = 64
@@ -63,6 +63,7 @@ def encode(packet: Packet) -> list[Buffer]:
             packet.epoch,
             packet.deadline,
             packet.trace,
+            packet.replay,
             type_name(type(payload)),
             _plan(type(payload)).write(payload, buffers),
         ]
@@ -112,15 +113,30 @@ def decode(record: Buffer | NDArray[np.uint8]) -> Packet:
         raise CodecError(f"{len(whole) - at} bytes follow the record")
     try:
         head = msgpack.unpackb(whole[head_at : head_at + head_length].data, use_list=False, max_ext_len=0)
-        stream, seq, time, epoch, deadline, trace, name, fields = head
-        if not (isinstance(stream, str) and type(seq) is type(time) is type(epoch) is int):
+        stream, seq, time, epoch, deadline, trace, replay, name, fields = head
+        if not (
+            isinstance(stream, str)
+            and type(seq) is type(time) is type(epoch) is int
+            and type(deadline) in (int, type(None))
+            and type(replay) in (int, type(None))
+            and (trace is None or isinstance(trace, str))
+        ):
             raise CodecError("the head of the record holds other things than a packet's fields")
         payload = _plan(payload_type(name)).read(fields, buffers)
     except (ValueError, TypeError, IndexError, KeyError, msgpack.UnpackException, RecursionError) as error:
         if isinstance(error, ThalwegError):
             raise
         raise CodecError(f"the head of the record cannot be read: {error!r}") from None
-    return Packet(stream=stream, seq=seq, time=time, epoch=epoch, deadline=deadline, trace=trace, payload=payload)
+    return Packet(
+        stream=stream,
+        seq=seq,
+        time=time,
+        epoch=epoch,
+        deadline=deadline,
+        trace=trace,
+        replay=replay,
+        payload=payload,
+    )
 
 
 def encode_signal(signal: Signal) -> bytes:

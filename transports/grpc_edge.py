@@ -27,7 +27,7 @@ from typing import Any
 
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
-from thalweg.pipeline.signal import Signal
+from thalweg.pipeline.signal import Interrupt, Signal
 from thalweg.transports.codec import VERSION, decode, decode_signal, encode, encode_signal
 from thalweg.transports.link import TransportError, ignore
 from thalweg.transports.tls import NAME, Certificates
@@ -59,13 +59,20 @@ class GrpcSender:
         token: str,
         certificates: Certificates | None = None,
         *,
+        generation: int = 0,
         patience_s: float = 10.0,
     ) -> None:
+        self.next_seq = 0
+        self.settled = 0
         self.on_room: Callable[[], None] = ignore
         self.on_signal: Callable[[Signal], None] = ignore
         self.on_ended: Callable[[], None] = ignore
+        self.on_acknowledged: Callable[[int], None] = ignore
         self.on_lost: Callable[[str], None] = ignore
         self.reconnects = 0
+        self._generation = generation
+        self._acknowledged = 0
+        self._interrupt: bytes | None = None
         self._address = address
         self._edge = edge
         self._token = token
@@ -100,6 +107,8 @@ class GrpcSender:
     def signal(self, signal: Signal) -> None:
         """Send a signal down, before any packet that still waits."""
         self._signals.append(encode_signal(signal))
+        if isinstance(signal, Interrupt):
+            self._interrupt = self._signals[-1]
         self._news.set()
 
     def end(self) -> None:
@@ -162,7 +171,13 @@ class GrpcSender:
                 METHOD, request_serializer=Frame.SerializeToString, response_deserializer=Frame.FromString
             )
             call = connect()
-            hello = {"version": VERSION, "edge": self._edge, "token": self._token, "session": self._session}
+            hello = {
+                "version": VERSION,
+                "edge": self._edge,
+                "token": self._token,
+                "session": self._session,
+                "generation": self._generation,
+            }
             async with asyncio.timeout(GREETING_S):
                 await call.write(Frame(hello=hello))
                 answer = await call.read()
@@ -171,6 +186,10 @@ class GrpcSender:
             self._window = answer.welcome.window
             self._sent = answer.welcome.received
             self._took(answer.welcome.received)
+            if not self._first.done():
+                self.next_seq, self.settled = answer.welcome.next_seq, answer.welcome.settled
+            elif self._interrupt is not None:
+                self._signals.appendleft(self._interrupt)
             if not self._first.done():
                 self._first.set_result(None)
             self._news.set()
@@ -205,6 +224,9 @@ class GrpcSender:
             if kind == "taken":
                 self._took(frame.taken.count)
                 self.on_room()
+            elif kind == "acknowledged":
+                further, self._acknowledged = frame.acknowledged.count - self._acknowledged, frame.acknowledged.count
+                self.on_acknowledged(further)
             elif kind == "signal":
                 self.on_signal(decode_signal(frame.signal))
             elif kind == "end":
@@ -229,6 +251,9 @@ class GrpcReceiver:
         self.window = window
         self.received = 0
         self.session = b""
+        self.generation = 0
+        self._acknowledged = 0
+        self._interrupt: bytes | None = None
         self._records: deque[bytes] = deque()
         self._taken = 0
         self._told = 0
@@ -249,9 +274,16 @@ class GrpcReceiver:
         self._maybe_end()
         return packet
 
+    def acknowledge(self, count: int) -> None:
+        """Let the producer forget packets."""
+        self._acknowledged += count
+        self._news.set()
+
     def signal(self, signal: Signal) -> None:
         """Send a signal up."""
         self._signals.append(encode_signal(signal))
+        if isinstance(signal, Interrupt):
+            self._interrupt = self._signals[-1]
         self._news.set()
 
     def close(self) -> None:
@@ -280,9 +312,15 @@ class GrpcReceiver:
             raise TransportError(f"a frame of kind {kind} came, expected a record, a signal or the end")
 
     async def outgoing(self) -> AsyncIterator[Any]:
-        """What is to be sent on this connection; ends with it."""
+        """What is to be sent on this connection; ends with it. An interrupt is said again: it may have been lost."""
         self._told = -1
+        acknowledged = 0
+        if self._interrupt is not None:
+            self._signals.appendleft(self._interrupt)
         while not self._closed:
+            if self._acknowledged != acknowledged:
+                acknowledged = self._acknowledged
+                yield Frame(acknowledged={"count": acknowledged})
             if self._taken != self._told:
                 self._told = self._taken
                 yield Frame(taken={"count": self._taken})
@@ -304,8 +342,15 @@ class GrpcReceiver:
 class GrpcListener:
     """Where producers on other hosts connect. Start it with `start`, which returns the port."""
 
-    def __init__(self, token: str, accepted: Callable[[str, GrpcReceiver], None], certificates: Certificates | None):
+    def __init__(
+        self,
+        token: str,
+        accepted: Callable[[str, GrpcReceiver], None],
+        certificates: Certificates | None,
+        position: Callable[[str], tuple[int, int]] = lambda _: (0, 0),
+    ) -> None:
         self._token = token
+        self._position = position
         self._accepted = accepted
         self._certificates = certificates
         self._receivers: dict[str, GrpcReceiver] = {}
@@ -356,7 +401,15 @@ class GrpcListener:
         except (TransportError, TimeoutError, StopAsyncIteration) as error:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error) or "no greeting came")
             return
-        yield Frame(welcome={"window": receiver.window, "received": receiver.received})
+        next_seq, settled = self._position(first.hello.edge)
+        yield Frame(
+            welcome={
+                "window": receiver.window,
+                "received": receiver.received,
+                "next_seq": next_seq,
+                "settled": settled,
+            }
+        )
         reading = asyncio.get_running_loop().create_task(self._read(receiver, requests, context))
         try:
             async for frame in receiver.outgoing():
@@ -383,10 +436,13 @@ class GrpcListener:
         receiver = self._receivers.get(hello.edge)
         if receiver is not None and receiver.session == hello.session:
             return receiver
-        if hello.edge not in self._windows or receiver is not None:
-            raise TransportError(f"no edge {hello.edge!r} is expected here, or it is connected already")
+        if hello.edge not in self._windows:
+            raise TransportError(f"no edge {hello.edge!r} is expected here")
+        if receiver is not None and hello.generation <= receiver.generation:
+            raise TransportError(f"edge {hello.edge!r} is connected already")
         receiver = self._receivers[hello.edge] = GrpcReceiver(self._windows[hello.edge])
         receiver.session = hello.session
+        receiver.generation = hello.generation
         self._accepted(hello.edge, receiver)
         return receiver
 

@@ -4,10 +4,14 @@ The sending end is asked to take packets and says when it may take more; the rec
 something to take. Neither waits, neither has a task: callbacks are called on the loop's thread. What travels:
 
     packets     in order, at most `window` of them sent and not yet taken
+    acknowledgements
+                up, where the consumer gives them: how many further packets, in order, need never be sent again
     signals     down with the packets and up against them, both overtaking every packet
     end         behind the last packet; the receiving end answers when all were taken
 
-A link that breaks says so once, by `on_lost`, at both ends.
+A link that breaks says so once, by `on_lost`, at both ends. It is not mended: the ends get a new one, of a higher
+generation, or none. A listener refuses generations below the one it has, so that a worker that was taken for dead and
+replaced can do no harm when it turns out alive.
 """
 
 from __future__ import annotations
@@ -25,11 +29,18 @@ class TransportError(ThalwegError):
 
 
 class Sender(Protocol):
-    """The producer's end. Set the callbacks before the first call."""
+    """The producer's end. Set the callbacks before the first call.
 
+    `next_seq`: the lowest number of a packet that the consumer has not had. `settled`: the lowest one that it may need
+    again. Both are 0 where it has had none.
+    """
+
+    next_seq: int
+    settled: int
     on_room: Callable[[], None]
     on_signal: Callable[[Signal], None]
     on_ended: Callable[[], None]
+    on_acknowledged: Callable[[int], None]
     on_lost: Callable[[str], None]
 
     def offer(self, packet: Packet) -> bool:
@@ -59,6 +70,10 @@ class Receiver(Protocol):
 
     def take(self) -> Packet | None:
         """The next packet, if there is one."""
+        ...
+
+    def acknowledge(self, count: int) -> None:
+        """The next `count` packets that were taken need not be sent again."""
         ...
 
     def signal(self, signal: Signal) -> None:

@@ -4,12 +4,13 @@ Theory of operation. The consumer's worker listens; the producer's connects and 
 message borders (SOCK_SEQPACKET) and order, its name is in the kernel's abstract namespace, and so nothing of it is
 ever left in a file system. Messages, by their first byte:
 
-    down   h hello     version, edge, token                    up   w welcome   window
+    down   h hello     version, edge, token, generation        up   w welcome   window u32, next, settled u64
            g ring      its descriptor comes along                   n no        why
            r           one more record is in the ring               c credit    packets that were taken, u32
            s signal                                                  u signal
            m           there is no room: say when there is           f           there is room
            e           end                                           e           all was taken
+                                                                     k           packets acknowledged, u32
 
 A producer that needs a larger ring makes one and hands it over; what is still in the old one is read first,
 because messages keep their order. One wake-up of the reader handles whatever has been announced.
@@ -34,6 +35,7 @@ from thalweg.transports.link import TransportError, ignore
 from thalweg.transports.ring import SMALL, RingReader, RingWriter, capacity_for
 
 _COUNT = struct.Struct("<I")
+_WELCOME = struct.Struct("<IQQ")
 _LARGEST_MESSAGE = 1 << 16
 _PER_WAKE_UP = 256
 
@@ -116,10 +118,13 @@ class _Wire:
 class ShmSender:
     """The producer's end; see `link.Sender` and `connect`."""
 
-    def __init__(self, sock: socket.socket, window: int) -> None:
+    def __init__(self, sock: socket.socket, window: int, next_seq: int, settled: int) -> None:
+        self.next_seq = next_seq
+        self.settled = settled
         self.on_room: Callable[[], None] = ignore
         self.on_signal: Callable[[Signal], None] = ignore
         self.on_ended: Callable[[], None] = ignore
+        self.on_acknowledged: Callable[[int], None] = ignore
         self.on_lost: Callable[[str], None] = ignore
         self._credits = window
         self._ring = RingWriter(SMALL)
@@ -168,6 +173,8 @@ class ShmSender:
             self.on_room()
         elif kind == b"u":
             self.on_signal(decode_signal(rest))
+        elif kind == b"k":
+            self.on_acknowledged(_COUNT.unpack(rest)[0])
         elif kind == b"e":
             self.on_ended()
         else:
@@ -214,6 +221,10 @@ class ShmReceiver:
             self._finish()
         return packet
 
+    def acknowledge(self, count: int) -> None:
+        """Let the producer forget packets."""
+        self._wire.send(b"k" + _COUNT.pack(count))
+
     def signal(self, signal: Signal) -> None:
         """Send a signal up."""
         self._wire.send(b"u" + encode_signal(signal))
@@ -257,15 +268,24 @@ class ShmReceiver:
 class ShmListener:
     """Where the producers of a worker's edges connect. `address`: a name in the abstract namespace.
 
-    `accepted(edge, receiver)` is called for each edge that was announced by `expect` once its producer has come.
-    A stranger, a wrong token or another version is told why and hung up on.
+    `accepted(edge, receiver)` is called for each edge that was announced by `expect` when its producer has come, and
+    again when one of a higher generation comes in its place. `position(edge)`: `next_seq` and `settled` of
+    `link.Sender`. A stranger, a wrong token, another version or an old generation is told why and hung up on.
     """
 
-    def __init__(self, address: str, token: str, accepted: Callable[[str, ShmReceiver], None]) -> None:
+    def __init__(
+        self,
+        address: str,
+        token: str,
+        accepted: Callable[[str, ShmReceiver], None],
+        position: Callable[[str], tuple[int, int]] = lambda _: (0, 0),
+    ) -> None:
         self.address = address
         self._token = token
         self._accepted = accepted
+        self._position = position
         self._windows: dict[str, int] = {}
+        self._generations: dict[str, int] = {}
         self._greeting: set[socket.socket] = set()
         self._loop = asyncio.get_running_loop()
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -279,7 +299,7 @@ class ShmListener:
         self._loop.add_reader(self._sock, self._accept)
 
     def expect(self, edge: str, window: int) -> None:
-        """The producer of this edge may connect, once, and have `window` packets under way."""
+        """The producer of this edge may connect, and have `window` packets under way."""
         self._windows[edge] = window
 
     def close(self) -> None:
@@ -301,7 +321,7 @@ class ShmListener:
     def _greet(self, sock: socket.socket) -> None:
         try:
             message = sock.recv(_LARGEST_MESSAGE)
-            window = self._window_for(message)
+            edge = self._admit(message)
         except BlockingIOError:
             return
         except (TransportError, OSError) as error:
@@ -311,15 +331,16 @@ class ShmListener:
             return
         self._greeting.discard(sock)
         self._loop.remove_reader(sock)
-        edge = msgpack.unpackb(message[1:])["edge"]
-        del self._windows[edge]
-        sock.send(b"w" + _COUNT.pack(window))
+        window = self._windows[edge]
+        sock.send(b"w" + _WELCOME.pack(window, *self._position(edge)))
         self._accepted(edge, ShmReceiver(sock, window))
 
-    def _window_for(self, message: bytes) -> int:
+    def _admit(self, message: bytes) -> str:
+        """The edge whose producer says hello. Raises TransportError where it may not come in."""
         try:
             hello = msgpack.unpackb(message[1:]) if message[:1] == b"h" else None
             version, edge, token = hello["version"], hello["edge"], hello["token"]  # type: ignore[index]
+            generation = int(hello["generation"]) if version == VERSION else 0  # type: ignore[index]
         except (ValueError, TypeError, KeyError, msgpack.UnpackException):
             raise TransportError("that was no greeting of Thalweg's") from None
         if version != VERSION:
@@ -327,8 +348,11 @@ class ShmListener:
         if not isinstance(token, str) or not hmac.compare_digest(token.encode(), self._token.encode()):
             raise TransportError("the token is wrong")
         if edge not in self._windows:
-            raise TransportError(f"no edge {edge!r} is expected here, or it is connected already")
-        return self._windows[edge]
+            raise TransportError(f"no edge {edge!r} is expected here")
+        if generation <= self._generations.get(edge, -1):
+            raise TransportError(f"edge {edge!r} is connected already")
+        self._generations[edge] = generation
+        return str(edge)
 
     def _drop(self, sock: socket.socket) -> None:
         self._greeting.discard(sock)
@@ -336,7 +360,7 @@ class ShmListener:
         sock.close()
 
 
-async def connect(address: str, edge: str, token: str, *, timeout_s: float = 5.0) -> ShmSender:
+async def connect(address: str, edge: str, token: str, *, generation: int = 0, timeout_s: float = 5.0) -> ShmSender:
     """The producer's end of an edge. Raises TransportError where nobody listens or the greeting is refused."""
     loop = asyncio.get_running_loop()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -344,7 +368,7 @@ async def connect(address: str, edge: str, token: str, *, timeout_s: float = 5.0
     try:
         async with asyncio.timeout(timeout_s):
             await loop.sock_connect(sock, f"\0{address}")
-            hello = {"version": VERSION, "edge": edge, "token": token}
+            hello = {"version": VERSION, "edge": edge, "token": token, "generation": generation}
             await loop.sock_sendall(sock, b"h" + msgpack.packb(hello))
             answer = await loop.sock_recv(sock, _LARGEST_MESSAGE)
     except (OSError, TimeoutError) as error:
@@ -354,4 +378,4 @@ async def connect(address: str, edge: str, token: str, *, timeout_s: float = 5.0
     if answer[:1] != b"w":
         sock.close()
         raise TransportError(f"{address} refused {edge}: {answer[1:].decode(errors='replace') or 'it hung up'}")
-    return ShmSender(sock, _COUNT.unpack(answer[1:])[0])
+    return ShmSender(sock, *_WELCOME.unpack(answer[1:]))

@@ -24,7 +24,7 @@ from thalweg.pipeline.payload import (
     VideoFrame,
     Word,
 )
-from thalweg.transports.codec import CodecError, decode, encode, size_of, type_name
+from thalweg.transports.codec import VERSION, CodecError, decode, encode, size_of, type_name
 
 TEXT = st.text(max_size=40)
 INTS = st.integers(-(2**63), 2**63 - 1)
@@ -112,8 +112,8 @@ def test_payloads_of_other_packages_travel_by_module_and_name() -> None:
 def test_a_type_that_is_no_known_payload_is_refused_by_name(name: str) -> None:
     import msgpack
 
-    head = msgpack.packb(["s", 1, 2, 0, None, None, name, []])
-    record = bytes([0x74, 1, 0, 0, 0, 0, 0, 0]) + len(head).to_bytes(8, "little") + head
+    head = msgpack.packb(["s", 1, 2, 0, None, None, None, name, []])
+    record = bytes([0x74, VERSION, 0, 0, 0, 0, 0, 0]) + len(head).to_bytes(8, "little") + head
     with pytest.raises(CodecError, match="is not known here"):
         decode(record)
 
@@ -121,7 +121,7 @@ def test_a_type_that_is_no_known_payload_is_refused_by_name(name: str) -> None:
 def test_another_version_is_refused_with_both_named() -> None:
     record = bytearray(b"".join(encode(make(Token(text="x")))))
     record[1] = 9
-    with pytest.raises(CodecError, match=r"version 9, this is Thalweg's wire version 1"):
+    with pytest.raises(CodecError, match=r"version 9, this is Thalweg's wire version 2"):
         decode(record)
 
 

@@ -1,0 +1,208 @@
+"""When a worker is lost: whether it comes back, when, and what it is no longer given.
+
+Theory of operation. One `Supervisor` watches one worker. It is told what happened and when, and answers what to do;
+it starts and kills nothing itself.
+
+    state     event                                          next       answer
+    STARTING  started                                        UP
+    STARTING  died, allowed                                  WAITING    Restart
+    UP        answered                                       UP         progress makes the tries count from 0 again
+    UP        overdue: no answer for `heartbeat_ns`          UP         True: kill it; that it died is then said too
+    UP        died, allowed                                  WAITING    Restart
+    UP        finished                                       ENDED
+    UP        asked to restart                               UP         the next death is restarted, and not counted
+    WAITING   starting                                       STARTING
+    any       died, not allowed, or too often in `window_ns` ENDED      GiveUp
+
+Allowed is a restart by the policy: NEVER none; ON_FAILURE unless the process ended by itself with code 0; ALWAYS any.
+The first restart in a window comes at once, each further one after twice the pause of the one before.
+
+A worker that dies again and again without having got anything done between is likely killed by its input. From the
+last but one of `poison_tries` tries on it is watched: it says which packet it takes in hand before it does. If it
+then dies with a packet in hand, that packet is set aside: the next incarnation is told to leave it out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+
+_LONGEST_PAUSE_NS = 30_000_000_000
+
+
+class RestartWhen(Enum):
+    """After which deaths a worker is started again."""
+
+    NEVER = "never"
+    ON_FAILURE = "on_failure"
+    ALWAYS = "always"
+
+
+class Delivery(Enum):
+    """What becomes of packets under way on an edge whose consumer's worker is lost and comes back.
+
+    NEWEST: they are lost, and the gap is reported; what comes next is newer anyway. AT_LEAST_ONCE: their sender keeps
+    them until the consumer's worker has dealt with them, and sends them again; those it sends twice are dropped.
+    """
+
+    NEWEST = "newest"
+    AT_LEAST_ONCE = "at_least_once"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartPolicy:
+    """`restarts`: most deaths within `window_ns` after which it is still started again. `backoff_ns`: the pause before
+    the second restart in a window. `heartbeat_ns`: a worker silent for so long is taken for dead. `poison_tries`: how
+    often a packet may have been in hand when the worker died.
+    """
+
+    when: RestartWhen = RestartWhen.NEVER
+    restarts: int = 5
+    window_ns: int = 60_000_000_000
+    backoff_ns: int = 500_000_000
+    heartbeat_ns: int = 10_000_000_000
+    poison_tries: int = 3
+
+    @property
+    def may_return(self) -> bool:
+        """Whether the worker may ever be started again without being asked to."""
+        return self.when is not RestartWhen.NEVER
+
+
+class SupervisionState(Enum):
+    """See the table above."""
+
+    STARTING = "starting"
+    UP = "up"
+    WAITING = "waiting"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InHand:
+    """The packet a worker had in hand. `number` identifies it among those of `stream` across restarts."""
+
+    stage: str
+    stream: str
+    number: int
+    seq: int
+    epoch: int
+    time_ns: int
+    payload: str
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """The same when it comes again."""
+        return self.stage, self.stream, self.number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """Start it again at `at_ns`. `attempt` counts in the window. `set_aside`: all packets it must leave out, the
+    newest last; `poison`: the one found just now.
+    """
+
+    at_ns: int
+    attempt: int
+    watched: bool
+    set_aside: tuple[InHand, ...]
+    poison: InHand | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp:
+    """Leave it dead. `reason` is for people."""
+
+    reason: str
+
+
+class Supervisor:
+    """The decisions about one worker; see the table above."""
+
+    def __init__(self, policy: RestartPolicy) -> None:
+        self.policy = policy
+        self.state = SupervisionState.STARTING
+        self.restarts = 0
+        self._deaths: deque[int] = deque()
+        self._tries = 0
+        self._progress = False
+        self._heard_ns = 0
+        self._asked = False
+        self._set_aside: list[InHand] = []
+
+    @property
+    def ended(self) -> bool:
+        """Whether it will not be started again: its streams have ended, or it stays dead."""
+        return self.state is SupervisionState.ENDED
+
+    @property
+    def watched(self) -> bool:
+        """Whether the incarnation that is up says what it takes in hand."""
+        return self._tries >= max(1, self.policy.poison_tries - 1)
+
+    def started(self, now_ns: int) -> None:
+        """It runs."""
+        self.state = SupervisionState.UP
+        self._progress = False
+        self._heard_ns = now_ns
+
+    def answered(self, now_ns: int, *, progress: bool) -> None:
+        """It gave a sign of life. `progress`: it has dealt with packets that will not be sent again."""
+        self._heard_ns = now_ns
+        self._progress = self._progress or progress
+
+    def overdue(self, now_ns: int) -> bool:
+        """Whether it has been silent for too long."""
+        return self.state is SupervisionState.UP and now_ns - self._heard_ns > self.policy.heartbeat_ns
+
+    def ask_restart(self) -> None:
+        """Somebody wants it killed and started again, whatever the policy."""
+        self._asked = True
+
+    def finished(self) -> None:
+        """Its streams have ended."""
+        self.state = SupervisionState.ENDED
+
+    def starting(self) -> None:
+        """It is being started again."""
+        self.state = SupervisionState.STARTING
+        self.restarts += 1
+
+    def died(self, now_ns: int, *, cleanly: bool = False, in_hand: InHand | None = None) -> Restart | GiveUp:
+        """It is gone, or could not be started. `cleanly`: its process ended by itself with code 0."""
+        if self._asked:
+            self._asked = False
+            return self._restart(now_ns, 0, None)
+        if self.policy.when is RestartWhen.NEVER or (cleanly and self.policy.when is RestartWhen.ON_FAILURE):
+            self.state = SupervisionState.ENDED
+            return GiveUp(reason="its policy is `restart: " + self.policy.when.value + "`")
+        watched = self.watched
+        self._tries = 1 if self._progress else self._tries + 1
+        self._deaths.append(now_ns)
+        while self._deaths[0] < now_ns - self.policy.window_ns:
+            self._deaths.popleft()
+        poison = in_hand if watched and self._tries >= self.policy.poison_tries else None
+        if poison is not None:
+            self._set_aside.append(poison)
+            self._tries = 0
+        elif len(self._deaths) > self.policy.restarts:
+            self.state = SupervisionState.ENDED
+            return GiveUp(
+                reason=f"it died {len(self._deaths)} times within {self.policy.window_ns / 1e9:g} s, "
+                f"more often than `restarts: {self.policy.restarts}` allows"
+            )
+        return self._restart(now_ns, len(self._deaths), poison)
+
+    def _restart(self, now_ns: int, attempt: int, poison: InHand | None) -> Restart:
+        self.state = SupervisionState.WAITING
+        pause_ns = 0
+        if attempt > 1 and poison is None:
+            pause_ns = min(self.policy.backoff_ns << min(attempt - 2, 16), _LONGEST_PAUSE_NS)
+        return Restart(
+            at_ns=now_ns + pause_ns,
+            attempt=attempt,
+            watched=self.watched,
+            set_aside=tuple(self._set_aside),
+            poison=poison,
+        )

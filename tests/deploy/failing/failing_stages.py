@@ -1,0 +1,129 @@
+"""Stages that keep count, and some that bring their worker down."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from typing import Any
+
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.payload import AudioChunk, Token
+from thalweg.pipeline.stage import Context, Port
+
+
+class Count:
+    """A source of numbers, one every `gap_ms`; each a turn of its own where `turns`."""
+
+    outputs = {"text": Token}
+
+    def __init__(self, n: int = 100, gap_ms: float = 5.0, turns: bool = False) -> None:
+        self.n = n
+        self.gap_ms = gap_ms
+        self.turns = turns
+
+    async def run(self, ctx: Context) -> None:
+        for i in range(self.n):
+            await ctx.send(Token(text=str(i)), time=ctx.now_ns(), epoch=i + 1 if self.turns else 0)
+            await ctx.sleep_until(ctx.now_ns() + int(self.gap_ms * 1e6))
+
+
+class Sum:
+    """Adds up the numbers, and says for each number what it comes to: wrong as soon as one is lost or doubled."""
+
+    inputs = {"text": Token}
+    outputs = {"text": Token}
+
+    def __init__(self, poison: str = "", work_ms: float = 0.0) -> None:
+        self.poison = poison
+        self.work_ms = work_ms
+        self.total = 0
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        assert isinstance(packet.payload, Token)
+        if packet.payload.text == self.poison:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.work_ms / 1000)
+        self.total += int(packet.payload.text)
+        ctx.emit(Token(text=f"{packet.payload.text}:{self.total}"))
+
+    def finish(self, ctx: Context) -> None:
+        ctx.emit(Token(text=f"end:{self.total}", last=True))
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"total": self.total}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.total = state["total"]
+
+
+class BlockingSum(Sum):
+    """The same on a thread."""
+
+    blocking = True
+
+
+class Twice:
+    """Says everything twice; no state."""
+
+    inputs = {"text": Token}
+    outputs = {"text": Token}
+
+    async def process(self, packet: Packet, ctx: Context) -> None:
+        for _ in range(2):
+            ctx.emit(packet.payload)
+
+
+class Keep:
+    """A sink that keeps what it is given."""
+
+    inputs = {"text": Port(Token, many=True)}
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.at_ns: list[int] = []
+        self._waiting: list[tuple[int, asyncio.Event]] = []
+
+    async def has(self, n: int) -> None:
+        """Wait until `n` packets have come."""
+        event = asyncio.Event()
+        self._waiting.append((n, event))
+        await event.wait()
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        assert isinstance(packet.payload, Token)
+        self.texts.append(packet.payload.text)
+        self.at_ns.append(ctx.now_ns())
+        for n, event in self._waiting:
+            if len(self.texts) >= n:
+                event.set()
+
+
+class Hum:
+    """A source of audio: one sample, its number, every `gap_ms`."""
+
+    outputs = {"audio": AudioChunk}
+
+    def __init__(self, n: int = 100, gap_ms: float = 5.0) -> None:
+        self.n = n
+        self.gap_ms = gap_ms
+
+    async def run(self, ctx: Context) -> None:
+        import numpy as np
+
+        for i in range(self.n):
+            samples = np.full(1, i, np.float32)
+            await ctx.send(AudioChunk(samples=samples, rate=8000), time=ctx.now_ns())
+            await ctx.sleep_until(ctx.now_ns() + int(self.gap_ms * 1e6))
+
+
+class Note:
+    """Writes down the number of each sample."""
+
+    inputs = {"audio": AudioChunk}
+    outputs = {"text": Token}
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        assert isinstance(packet.payload, AudioChunk)
+        ctx.emit(Token(text=str(int(packet.payload.samples[0]))))
