@@ -26,7 +26,7 @@ from thalweg.deploy.pulse import Beat, Pulse
 from thalweg.deploy.stats import WorkerStats, stats_of
 from thalweg.deploy.worker import Worker
 from thalweg.pipeline.plan import GRPC, SHARED_MEMORY, Plan
-from thalweg.pipeline.spec import load_spec
+from thalweg.pipeline.spec import Spec, load_spec
 from thalweg.pipeline.trace import Trace
 from thalweg.transports import shm
 from thalweg.transports.link import Receiver, TransportError
@@ -81,13 +81,7 @@ class Host:
     def __init__(self, name: str, bundle: Bundle, on_problem: Callable[[Problem], None] | None = None) -> None:
         self.name = name
         self._bundle = bundle
-        sys.path += [path for path in bundle.paths if path not in sys.path and Path(path).is_dir()]
-        spec = load_spec(
-            bundle.files[bundle.main],
-            bundle.main,
-            settings=bundle.settings,
-            read_file=lambda file, including: _bundled(bundle, file, including),
-        )
+        spec = load_bundle(bundle)
         self.plan: Plan = spec.plan
         self.worker = Worker(
             spec.graph,
@@ -218,6 +212,17 @@ class Host:
         self._missing.discard(edge)
         if not self._missing:
             self._complete.set()
+
+
+def load_bundle(bundle: Bundle) -> Spec:
+    """Read the pipeline file in a bundle. Raises SpecError, where something it names is not installed here."""
+    sys.path += [path for path in bundle.paths if path not in sys.path and Path(path).is_dir()]
+    return load_spec(
+        bundle.files[bundle.main],
+        bundle.main,
+        settings=bundle.settings,
+        read_file=lambda file, including: _bundled(bundle, file, including),
+    )
 
 
 def _bundled(bundle: Bundle, file: str, including: str) -> tuple[str, str]:

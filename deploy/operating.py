@@ -12,6 +12,12 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 SET = click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Value of a variable of the file.")
 
 
+METRICS = click.option(
+    "--metrics", metavar="[HOST:]PORT", help="Serve Prometheus metrics of all workers here (docs/metrics.md)."
+)
+NAME = click.argument("name", required=False)
+
+
 def settings_of(pairs: tuple[str, ...]) -> dict[str, str]:
     """`("a=1", "b=x")` → `{"a": "1", "b": "x"}`."""
     settings = {}
@@ -51,4 +57,104 @@ def plan(file: Path, pairs: tuple[str, ...], svg: Path | None, as_json: bool) ->
         print_plan(spec, Console(highlight=False, width=None if sys.stdout.isatty() else 160))
 
 
-COMMANDS = (plan,)
+@click.command()
+@click.argument("file", type=FILE)
+@SET
+@click.option("--name", help="What to call the deployment; by default as the pipeline.")
+@click.option("--ray", metavar="ADDRESS", help="The Ray cluster for workers with launcher ray, HOST:PORT.")
+@METRICS
+@click.option("--within", default=120.0, show_default=True, metavar="SECONDS", help="How long it may take to be ready.")
+@click.option("--foreground", is_flag=True, help="Do not detach: for systemd and containers.")
+def up(
+    file: Path,
+    pairs: tuple[str, ...],
+    name: str | None,
+    ray: str | None,
+    metrics: str | None,
+    within: float,
+    foreground: bool,
+) -> None:
+    """Bring a pipeline up to stay: it runs on when you log out, under a supervising process of its own.
+
+    Returns once every stage is open, or says why one is not; then nothing is left running.
+
+    \b
+    thalweg up voice.yaml --name kiosk     begin
+    thalweg ps                             what is up, and how its workers are
+    thalweg top kiosk                      rates, queues and drops as they happen
+    thalweg logs kiosk --follow            what its workers print
+    thalweg restart kiosk ears             one worker, or the worker of a stage, anew
+    thalweg down kiosk                     drain and end
+    """
+    from thalweg.deploy.up import bring_up
+
+    standing = bring_up(
+        file, settings_of(pairs), name=name, ray=ray, metrics=metrics, within_s=within, foreground=foreground
+    )
+    if not foreground:
+        click.echo(f"{standing.name} is up; `thalweg top {standing.name}` watches it, `down` ends it")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def ps(as_json: bool) -> None:
+    """List deployments and the state of their workers.
+
+    \b
+    starting   stages are being opened          ended   it came to the end of its streams
+    ready      it runs                          failed  it could not start; says why
+    draining   it was told to end               lost    its supervising process was killed, or the machine restarted
+    """
+    from thalweg.deploy.topview import list_deployments
+
+    list_deployments(as_json)
+
+
+@click.command()
+@NAME
+@click.option("--json", "as_json", is_flag=True, help="One snapshot as JSON.")
+@click.option("--once", "seconds", type=float, metavar="SECONDS", help="One snapshot of so many seconds, as text.")
+def top(name: str | None, as_json: bool, seconds: float | None) -> None:
+    """Watch a deployment: per stage and channel the rate, times, queues, drops; per worker its state and restarts.
+
+    NAME may be left out where only one is up. Rates and quantiles are those of the last five seconds. In a terminal
+    it goes on until Ctrl-C; elsewhere it prints one snapshot of a second.
+    """
+    from thalweg.deploy.standing import the_one
+    from thalweg.deploy.topview import show
+
+    show(the_one(name), as_json, seconds)
+
+
+@click.command()
+@NAME
+@click.option("--worker", help="Only this worker; `supervisor` is the supervising process.")
+@click.option("-n", "--lines", default=100, show_default=True, help="How many lines of each to begin with.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is added, until it ends.")
+def logs(name: str | None, worker: str | None, lines: int, follow: bool) -> None:
+    """Show what the workers of a deployment print, and what its supervising process says of them.
+
+    A log that grows beyond 10 MB is begun anew; the one before is kept as NAME.log.1.
+    """
+    from thalweg.deploy.logs import log_lines
+    from thalweg.deploy.standing import the_one
+
+    for line in log_lines(the_one(name, up=False), worker, lines, follow):
+        click.echo(line)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--within", default=10.0, show_default=True, metavar="SECONDS", help="How long draining may take.")
+def down(name: str, within: float) -> None:
+    """End a deployment: its sources stop, what is under way is finished, and nothing is left behind.
+
+    What is not finished in time is given up. Also clears away a deployment that failed, ended or was lost.
+    """
+    from thalweg.deploy.standing import find
+    from thalweg.deploy.up import take_down
+
+    click.echo(f"{name} is down: {take_down(find(name), within)}")
+
+
+COMMANDS = (plan, up, ps, top, logs, down)

@@ -1,0 +1,216 @@
+"""Deployments that stay, in real processes: up, seen, heard, down, and nothing left in any case."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from thalweg.deploy.__main__ import main
+from thalweg.deploy.standing import Standing, every
+
+ROOT = Path(__file__).parent.parent.parent
+TICKING = str(Path(__file__).parent / "ticking" / "ticking.yaml")
+
+
+@dataclass
+class Done:
+    """What a command came to."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Thalweg = Callable[..., Done]
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A state folder of its own; whatever the test has left up is ended."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    yield
+    for standing in every():
+        standing.kill_processes()
+
+
+@pytest.fixture
+def thalweg(state: None, monkeypatch: pytest.MonkeyPatch) -> Thalweg:
+    """The command, in this process; what it brings up is in its own."""
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["thalweg", *arguments])
+        out, err = io.StringIO(), io.StringIO()
+        code: object = 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main()
+            except SystemExit as ended:
+                code = ended.code
+        return Done(int(str(code)), out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture
+def thalweg_apart(state: None) -> Thalweg:
+    """The command, in a process of its own, as from a shell."""
+
+    def run(*arguments: str) -> Done:
+        command = [sys.executable, "-m", "thalweg.deploy", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there, and not only a dead one that nobody has asked after."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def test_a_deployment_comes_up_is_seen_and_heard_and_goes_down_without_a_trace(thalweg_apart: Thalweg) -> None:
+    thalweg = thalweg_apart
+    up = thalweg("up", TICKING, "--name", "clock")
+    assert up.returncode == 0, up.stderr
+    assert "clock is up" in up.stdout
+    standing = Standing("clock")
+    pids = standing.processes()
+    assert len(pids) == 3
+    (listed,) = json.loads(thalweg("ps", "--json").stdout)
+    assert listed["state"] == "ready"
+    assert {name: worker["state"] for name, worker in listed["workers"].items()} == {
+        "local": "running",
+        "middle": "running",
+    }
+    assert {listed["pid"], *(worker["pid"] for worker in listed["workers"].values())} == set(pids)
+    seen = json.loads(thalweg("top", "clock", "--json").stdout)
+    rates = {stage["stage"]: stage["rate"] for stage in seen["stages"]}
+    assert rates["clock"] > 0 and rates["relay"] > 0
+    screen = thalweg("top").stdout
+    assert "clock.tick -> relay.tick" in screen and "middle" in screen
+    assert "relayed 1" in thalweg("logs", "clock", "--worker", "middle").stdout
+    assert "ready" in thalweg("logs", "clock", "--worker", "supervisor").stdout
+    down = thalweg("down", "clock")
+    assert "0 error(s)" in down.stdout, down.stderr
+    assert not standing.folder.exists()
+    assert not [pid for pid in pids if lives(pid)]
+    assert "nothing is up" in thalweg("ps").stdout
+
+
+def test_a_name_that_is_up_is_not_brought_up_twice(thalweg: Thalweg) -> None:
+    assert thalweg("up", TICKING).returncode == 0
+    again = thalweg("up", TICKING)
+    assert again.returncode == 2
+    assert "ticking is up already: end it with `thalweg down ticking`, or give this one a --name" in again.stderr
+    assert thalweg("up", TICKING, "--name", "second").returncode == 0
+    assert "there are several deployments, say which: second, ticking" in thalweg("top").stderr
+
+
+def test_what_cannot_start_says_why_and_leaves_no_process(thalweg: Thalweg) -> None:
+    failed = thalweg("up", TICKING, "--set", "broken=true")
+    assert failed.returncode == 2
+    assert "ticking did not come up: stage clock: the clock has no battery" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    standing = Standing("ticking")
+    assert standing.processes() == []
+    assert "failed" in thalweg("ps").stdout
+    assert thalweg("up", TICKING).returncode == 0, "a failed one is no obstacle"
+
+
+def test_what_comes_to_its_end_is_listed_as_ended_until_it_is_cleared(thalweg: Thalweg) -> None:
+    assert thalweg("up", TICKING, "--set", "n=20").returncode == 0
+    standing = Standing("ticking")
+    wait_until(lambda: standing.state["state"] == "ended", "the stream has twenty ticks")
+    wait_until(lambda: not standing.processes(), "its processes end with it")
+    assert "came to its end" in thalweg("ps").stdout
+    assert "2 turns, 0 error(s)" in thalweg("down", "ticking").stdout
+
+
+def test_after_a_crash_of_the_supervising_process_nothing_runs_on_and_the_name_is_free(thalweg: Thalweg) -> None:
+    assert thalweg("up", TICKING).returncode == 0
+    standing = Standing("ticking")
+    os.kill(standing.state["pid"], signal.SIGKILL)
+    wait_until(lambda: not standing.processes(), "workers do not outlive it")
+    assert "lost" in thalweg("ps").stdout
+    assert "ticking is not up" in thalweg("top", "ticking").stderr
+    assert thalweg("up", TICKING).returncode == 0
+    assert "0 error(s)" in thalweg("down", "ticking").stdout
+
+
+def test_a_lock_file_without_a_holder_is_not_taken_for_a_deployment_that_is_up(thalweg: Thalweg) -> None:
+    standing = Standing("ticking")
+    held = standing.take()
+    assert held is not None
+    standing.write_state({"state": "ready", "pid": 1, "since": 0.0, "workers": ["local"]})
+    os.close(held)  # as a reboot leaves it: process 1 lives, and is somebody else
+    assert "lost" in thalweg("ps").stdout
+    assert "it was lost before" in thalweg("down", "ticking").stdout
+    assert not standing.folder.exists()
+
+
+def test_logs_are_followed_until_the_end(thalweg: Thalweg) -> None:
+    assert thalweg("up", TICKING, "--set", "n=300").returncode == 0
+    followed = thalweg("logs", "ticking", "--follow").stdout
+    assert "relayed 201" in followed
+    assert "ended, with 0 error(s)" in followed
+
+
+def test_a_stage_that_never_gives_back_is_given_up_when_the_time_is_over(thalweg: Thalweg, tmp_path: Path) -> None:
+    stuck = tmp_path / "stuck.yaml"
+    text = (
+        Path(TICKING)
+        .read_text()
+        .replace("ticking_stages:Relay", "ticking_stages:Stuck")
+        .replace(', fail: "${fail}"', "")
+    )
+    stuck.write_text(text)
+    (tmp_path / "ticking_stages.py").write_text((Path(TICKING).parent / "ticking_stages.py").read_text())
+    assert thalweg("up", str(stuck)).returncode == 0
+    pids = Standing("ticking").processes()
+    assert thalweg("down", "ticking", "--within", "0.5").returncode == 0
+    assert not [pid for pid in pids if lives(pid)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["down", "nobody"], "there is no deployment 'nobody'; `thalweg up FILE` makes one"),
+        (["top"], "nothing is up; `thalweg up FILE` begins a deployment that stays"),
+        (["logs"], "nothing is up"),
+        (["up", TICKING, "--name", "../x"], "'../x' cannot name a deployment"),
+        (["up", "nowhere.yaml"], "cannot read nowhere.yaml"),
+        (["up", TICKING, "--set", "gap=3"], "there is no variable 'gap' (did you mean 'gap_ms'?)"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_message(thalweg: Thalweg, arguments: list[str], message: str) -> None:
+    done = thalweg(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_help_of_up_shows_the_way_from_beginning_to_end(thalweg: Thalweg) -> None:
+    said = thalweg("up", "--help").stdout
+    assert all(f"thalweg {command}" in said for command in ("ps", "top", "logs", "restart", "down"))
