@@ -42,8 +42,18 @@ def cli(debug: bool) -> None:
 @click.option("--trace", type=_FILE, help="Write a trace for ui.perfetto.dev.")
 @click.option("--timeline", type=_FILE, help="Draw who worked when (PNG, SVG or PDF).")
 @click.option("--live/--no-live", default=None, help="Table of rates and queues while it runs.")
+@operating.METRICS
 @click.option("-q", "--quiet", is_flag=True, help="Only what the pipeline itself prints, and errors.")
-def run(file: Path, pairs: tuple[str, ...], report: Any, trace: Any, timeline: Any, live: Any, quiet: bool) -> None:
+def run(
+    file: Path,
+    pairs: tuple[str, ...],
+    report: Any,
+    trace: Any,
+    timeline: Any,
+    live: Any,
+    metrics: str | None,
+    quiet: bool,
+) -> None:
     """Run a pipeline file to its end, or until Ctrl-C.
 
     Ends with 0, with 1 if anything went wrong on the way, 2 if it could not start, 130 after Ctrl-C.
@@ -51,7 +61,7 @@ def run(file: Path, pairs: tuple[str, ...], report: Any, trace: Any, timeline: A
     from thalweg.deploy.run import Outputs, run_file
 
     outputs = Outputs(report=report, trace=trace, timeline=timeline)
-    sys.exit(run_file(file, settings_of(pairs), outputs, live=live, quiet=quiet))
+    sys.exit(run_file(file, settings_of(pairs), outputs, live=live, quiet=quiet, metrics=metrics))
 
 
 @cli.command()

@@ -22,6 +22,8 @@ CAPABILITIES = (
     ("speech synthesis (Piper)", "piper-tts", "piper"),
     ("microphone", "sounddevice", "microphone"),
     ("timeline pictures", "matplotlib", "plot"),
+    ("Prometheus metrics", "prometheus-client", "metrics"),
+    ("OpenTelemetry spans", "opentelemetry-api", "otel"),
 )
 
 
@@ -45,7 +47,7 @@ def examine() -> int:
     for held in ModelStore().list():
         state = "here" if held.complete else f"not here: thalweg models pull {held.model.name}"
         console.print(f"model {held.model.name}: {state}")
-    return int(bool(set(missing) - {"microphone", "plot"}))
+    return int(bool(set(missing) - {"microphone", "plot", "metrics", "otel"}))
 
 
 def _version(package: str) -> str:

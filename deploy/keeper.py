@@ -23,6 +23,7 @@ from thalweg.deploy.control import ControlServer
 from thalweg.deploy.deployment import Deployment
 from thalweg.deploy.host import Bundle, load_bundle
 from thalweg.deploy.logs import trim
+from thalweg.deploy.metrics import serving_metrics
 from thalweg.deploy.outcome import Problem
 from thalweg.deploy.report import build_report, write_report
 from thalweg.deploy.standing import Standing
@@ -75,7 +76,9 @@ class Keeper:
                 self._plan, self._bundle, self._problem, on_ready=self._is_ready, logs=self._standing.logs
             )
             await control.start(self._standing.folder)
-            outcome = await self._deployment.run()
+            with serving_metrics(self._metrics, self._look) as url:
+                self._tell(metrics=url)
+                outcome = await self._deployment.run()
         except Exception as error:
             reason = str(error) if isinstance(error, ThalwegError) else describe_error(error)
             log.error("failed: %s", reason, exc_info=None if isinstance(error, ThalwegError) else error)
@@ -128,6 +131,10 @@ class Keeper:
             for worker in self._plan.workers.values()
         }
         return {"status": {**self._known, "workers": workers}, "stats": stats}
+
+    async def _look(self) -> tuple[dict[str, WorkerStats | None], dict[str, int]]:
+        assert self._deployment is not None
+        return await self._deployment.stats(), {}
 
     async def _asked_down(self, within_s: float = DRAIN_S) -> None:
         self._down(within_s)

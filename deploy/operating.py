@@ -83,7 +83,6 @@ def up(
     thalweg ps                             what is up, and how its workers are
     thalweg top kiosk                      rates, queues and drops as they happen
     thalweg logs kiosk --follow            what its workers print
-    thalweg restart kiosk ears             one worker, or the worker of a stage, anew
     thalweg down kiosk                     drain and end
     """
     from thalweg.deploy.up import bring_up

@@ -17,11 +17,15 @@ from rich.console import Console
 from thalweg.deploy.deployment import Deployment
 from thalweg.deploy.host import Bundle
 from thalweg.deploy.live import live_view
+from thalweg.deploy.metrics import serving_metrics
 from thalweg.deploy.outcome import Outcome, Problem, outcome_of
+from thalweg.deploy.readings import Stats
 from thalweg.deploy.report import build_report, print_report, write_report
+from thalweg.deploy.stats import WorkerStats, stats_of
 from thalweg.deploy.tracefile import write_trace
 from thalweg.deploy.worker import Worker
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.plan import LOCAL
 from thalweg.pipeline.spec import Spec, load_spec
 from thalweg.pipeline.trace import Trace
 
@@ -83,10 +87,18 @@ def _read_included(name: str, including: str) -> tuple[str, str]:
     return str(path), path.read_text()
 
 
-def run_file(path: Path, settings: Mapping[str, str], outputs: Outputs, *, live: bool | None, quiet: bool) -> int:
+def run_file(
+    path: Path,
+    settings: Mapping[str, str],
+    outputs: Outputs,
+    *,
+    live: bool | None,
+    quiet: bool,
+    metrics: str | None = None,
+) -> int:
     """Run a pipeline file; returns the exit code: 0, 1 where something went wrong, 130 after Ctrl-C.
 
-    Raises ThalwegError where nothing was run.
+    `metrics`: `[HOST:]PORT` to serve Prometheus metrics at. Raises ThalwegError where nothing was run.
     """
     spec = read_spec(path, settings)
     traced = bool(outputs.trace or outputs.timeline)
@@ -101,7 +113,7 @@ def run_file(path: Path, settings: Mapping[str, str], outputs: Outputs, *, live:
     if live is None:
         has_console = any(vertex.info.use == "sink.console" for vertex in spec.graph.stages.values())
         live = sys.stdout.isatty() and not has_console
-    return asyncio.run(_run(runner, spec, outputs, live, quiet, console))
+    return asyncio.run(_run(runner, spec, outputs, live, quiet, metrics, console))
 
 
 class _Local:
@@ -122,6 +134,9 @@ class _Local:
         await self.worker.run()
         return outcome_of(self.worker)
 
+    async def stats(self) -> dict[str, WorkerStats | None]:
+        return {LOCAL: stats_of(self.worker)}
+
     def stop(self) -> None:
         self.worker.stop()
 
@@ -130,7 +145,13 @@ class _Local:
 
 
 async def _run(
-    runner: _Local | Deployment, spec: Spec, outputs: Outputs, live: bool, quiet: bool, console: Console
+    runner: _Local | Deployment,
+    spec: Spec,
+    outputs: Outputs,
+    live: bool,
+    quiet: bool,
+    metrics: str | None,
+    console: Console,
 ) -> int:
     loop = asyncio.get_running_loop()
 
@@ -147,6 +168,7 @@ async def _run(
         loop.add_signal_handler(number, stop)
     try:
         with ExitStack() as stack:
+            stack.enter_context(serving_metrics(metrics, lambda: _look(runner)))
             if isinstance(runner, _Local) and (live or (not quiet and not sys.stdout.isatty())):
                 stack.enter_context(live_view(runner.worker, console, loop, live))
             outcome = await runner.run()
@@ -169,6 +191,10 @@ async def _run(
         sys.stdout.flush()
         os._exit(code)
     return code
+
+
+async def _look(runner: _Local | Deployment) -> tuple[Stats, Mapping[str, int]]:
+    return await runner.stats(), {}
 
 
 def _print_problem(problem: Problem, console: Console) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from thalweg.deploy.worker import Worker
     from thalweg.pipeline.node import Edge
 
-RECENT_TURNS = 64
+RECENT_TURNS = 256
 
 
 class StageStats(TypedDict):
@@ -101,7 +102,7 @@ def stats_of(worker: Worker) -> WorkerStats:
                 "interrupted": turn.interrupted,
                 "failed": bool(turn.problem),
             }
-            for turn in list(worker.turns.turns.values())[-RECENT_TURNS:]
+            for turn in islice(reversed(worker.turns.turns.values()), RECENT_TURNS)
         ],
     }
 

@@ -213,4 +213,4 @@ def test_what_cannot_be_done_is_said_in_one_message(thalweg: Thalweg, arguments:
 
 def test_the_help_of_up_shows_the_way_from_beginning_to_end(thalweg: Thalweg) -> None:
     said = thalweg("up", "--help").stdout
-    assert all(f"thalweg {command}" in said for command in ("ps", "top", "logs", "restart", "down"))
+    assert all(f"thalweg {command}" in said for command in ("ps", "top", "logs", "down"))
