@@ -22,7 +22,9 @@ class Viewer:
     outputs = {"detections": Detections}
     configurable = ("rate", "scale")
 
-    def __init__(self, needs: int, seconds: int, ceiling: int | None = None) -> None:
+    def __init__(
+        self, needs: int, seconds: int, ceiling: int | None = None, rate: float = 0.0, scale: float = 0.0
+    ) -> None:
         self._needs, self._seconds, self._ceiling = needs, seconds, ceiling
         self.rates = [200_000]
         self.settings: dict[str, Any] = {}
