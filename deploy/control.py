@@ -77,7 +77,6 @@ class Control:
     def __init__(self, standing: Standing) -> None:
         self._name = standing.name
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(ANSWER_S)
         try:
             with _address(standing.folder) as address:
                 self._socket.connect(address)
@@ -86,8 +85,9 @@ class Control:
             raise StandingError(f"{standing.name} is not up: `thalweg logs {standing.name}` may say why") from None
         self._lines = self._socket.makefile("rb")
 
-    def ask(self, call: str, **args: Any) -> Any:
+    def ask(self, call: str, *, within_s: float = ANSWER_S, **args: Any) -> Any:
         """Call, and wait for the answer."""
+        self._socket.settimeout(within_s)
         try:
             self._socket.sendall(json.dumps({"call": call, "args": args}).encode() + b"\n")
             line = self._lines.readline()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -103,6 +103,16 @@ class Deployment:
         """Worker → what is going on there; None for one that is gone or does not answer within `STATS_S`."""
         found = await asyncio.gather(*(_stats(host) for host in self.hosts.values()))
         return dict(zip(self.hosts, found, strict=True))
+
+    @property
+    def restarts(self) -> dict[str, int]:
+        """Worker → how often it was started again."""
+        return {name: supervisor.restarts for name, supervisor in self.supervisors.items()}
+
+    @property
+    def given_up(self) -> Mapping[str, str]:
+        """Worker that stays dead → why."""
+        return self._given_up
 
     async def restart(self, worker: str) -> None:
         """Kill a worker and start it again, whatever its policy; returns once it runs again.

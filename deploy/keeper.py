@@ -26,11 +26,13 @@ from thalweg.deploy.logs import trim
 from thalweg.deploy.metrics import serving_metrics
 from thalweg.deploy.outcome import Problem
 from thalweg.deploy.report import build_report, write_report
-from thalweg.deploy.standing import Standing
+from thalweg.deploy.standing import Standing, StandingError
 from thalweg.deploy.stats import WorkerStats
 from thalweg.deploy.worker import describe_error
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.graph import nearest
 from thalweg.pipeline.plan import LOCAL, Plan
+from thalweg.pipeline.supervision import SupervisionState
 
 log = logging.getLogger("thalweg.deploy.keeper")
 
@@ -66,7 +68,9 @@ class Keeper:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._down, DRAIN_S)
-        control = ControlServer({"status": self._status, "stats": self._stats, "down": self._asked_down})
+        control = ControlServer(
+            {"status": self._status, "stats": self._stats, "restart": self._restart, "down": self._asked_down}
+        )
         trimming = loop.create_task(self._trim())
         try:
             spec = load_bundle(self._bundle)
@@ -124,20 +128,46 @@ class Keeper:
             worker.name: {
                 "launcher": worker.launcher,
                 "stages": list(worker.stages),
-                "state": _state(self._known["state"], stats[worker.name]),
+                "state": self._state(worker.name, stats[worker.name]),
                 "pid": None if (told := stats[worker.name]) is None else told["pid"],
-                "restarts": 0,
+                "restarts": self._deployment.restarts[worker.name],
             }
             for worker in self._plan.workers.values()
         }
         return {"status": {**self._known, "workers": workers}, "stats": stats}
 
+    def _state(self, worker: str, stats: WorkerStats | None) -> str:
+        assert self._deployment is not None
+        if self._known["state"] == "starting":
+            return "starting"
+        if worker in self._deployment.given_up:
+            return "dead"
+        state = self._deployment.supervisors[worker].state
+        if state is SupervisionState.UP:
+            return "no answer" if stats is None else "running"
+        return "ended" if state is SupervisionState.ENDED else "restarting"
+
     async def _look(self) -> tuple[dict[str, WorkerStats | None], dict[str, int]]:
         assert self._deployment is not None
-        return await self._deployment.stats(), {}
+        return await self._deployment.stats(), self._deployment.restarts
 
-    async def _asked_down(self, within_s: float = DRAIN_S) -> None:
-        self._down(within_s)
+    async def _restart(self, what: str) -> dict[str, Any]:
+        """Restart a worker, or the worker of a stage."""
+        if self._deployment is None or self._known["state"] != "ready":
+            raise StandingError(f"{self._standing.name} is {self._known['state']}: only what is ready can be restarted")
+        stages = {stage: worker.name for worker in self._plan.workers.values() for stage in worker.stages}
+        worker = what if what in self._plan.workers else stages.get(what)
+        if worker is None:
+            known = [*self._plan.workers, *stages]
+            raise StandingError(
+                f"there is no stage or worker {what!r}{nearest(what, known)}; there are: {', '.join(known)}"
+            )
+        log.info("restarting %s, as asked", worker)
+        await self._deployment.restart(worker)
+        return {"worker": worker, "stages": list(self._plan.workers[worker].stages)}
+
+    async def _asked_down(self, drain_s: float = DRAIN_S) -> None:
+        self._down(drain_s)
 
     def _down(self, within_s: float) -> None:
         """Drain; what has not ended by then is given up. The first limit holds, a second call ends it at once."""
@@ -166,12 +196,6 @@ def _apart(plan: Plan) -> Plan:
         for name, worker in plan.workers.items()
     }
     return Plan(workers, plan.edges)
-
-
-def _state(deployment: str, stats: WorkerStats | None) -> str:
-    if deployment == "starting":
-        return "starting"
-    return "no answer" if stats is None else "draining" if deployment == "draining" else "running"
 
 
 def _notify_systemd(message: str) -> None:

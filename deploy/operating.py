@@ -83,6 +83,7 @@ def up(
     thalweg ps                             what is up, and how its workers are
     thalweg top kiosk                      rates, queues and drops as they happen
     thalweg logs kiosk --follow            what its workers print
+    thalweg restart kiosk ears             one worker, or the worker of a stage, anew
     thalweg down kiosk                     drain and end
     """
     from thalweg.deploy.up import bring_up
@@ -143,6 +144,25 @@ def logs(name: str | None, worker: str | None, lines: int, follow: bool) -> None
 
 
 @click.command()
+@click.argument("names", nargs=-1, required=True, metavar="[NAME] STAGE|WORKER")
+@click.option("--within", default=60.0, show_default=True, metavar="SECONDS", help="How long it may take.")
+def restart(names: tuple[str, ...], within: float) -> None:
+    """Kill a worker and start it again; of a stage, the worker that hosts it.
+
+    It goes on from its last checkpoint, and its neighbours wait: what becomes of packets under way is said in
+    docs/deployment.md. NAME may be left out where only one deployment is up.
+    """
+    from thalweg.deploy.control import Control
+    from thalweg.deploy.standing import the_one
+
+    if len(names) > 2:
+        raise click.UsageError("one stage or worker at a time")
+    with Control(the_one(names[0] if len(names) == 2 else None)) as control:
+        done = control.ask("restart", within_s=within, what=names[-1])
+    click.echo(f"worker {done['worker']} runs again, with {', '.join(done['stages'])}")
+
+
+@click.command()
 @click.argument("name")
 @click.option("--within", default=10.0, show_default=True, metavar="SECONDS", help="How long draining may take.")
 def down(name: str, within: float) -> None:
@@ -156,4 +176,4 @@ def down(name: str, within: float) -> None:
     click.echo(f"{name} is down: {take_down(find(name), within)}")
 
 
-COMMANDS = (plan, up, ps, top, logs, down)
+COMMANDS = (plan, up, ps, top, logs, restart, down)

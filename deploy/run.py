@@ -134,6 +134,10 @@ class _Local:
         await self.worker.run()
         return outcome_of(self.worker)
 
+    @property
+    def restarts(self) -> dict[str, int]:
+        return {LOCAL: 0}
+
     async def stats(self) -> dict[str, WorkerStats | None]:
         return {LOCAL: stats_of(self.worker)}
 
@@ -194,7 +198,7 @@ async def _run(
 
 
 async def _look(runner: _Local | Deployment) -> tuple[Stats, Mapping[str, int]]:
-    return await runner.stats(), {}
+    return await runner.stats(), runner.restarts
 
 
 def _print_problem(problem: Problem, console: Console) -> None:

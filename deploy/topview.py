@@ -19,7 +19,14 @@ from thalweg.deploy.standing import Standing, StandingError, every
 REFRESH_S = 0.5
 SNAPSHOT_S = 1.0
 PLAIN_WIDTH = 160
-_STYLES = {"ready": "green", "running": "green", "starting": "yellow", "draining": "yellow", "ended": "dim"}
+_STYLES = {
+    "ready": "green",
+    "running": "green",
+    "starting": "yellow",
+    "draining": "yellow",
+    "restarting": "yellow",
+    "ended": "dim",
+}
 
 
 def console() -> Console:

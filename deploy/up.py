@@ -153,7 +153,7 @@ def take_down(standing: Standing, within_s: float) -> str:
     was = standing.state["state"]
     if standing.is_up:
         with suppress(StandingError), Control(standing) as control:
-            control.ask("down", within_s=within_s)
+            control.ask("down", drain_s=within_s)
         until_s = time.monotonic() + within_s + KILL_AFTER_S
         while standing.is_up and time.monotonic() < until_s:
             time.sleep(LOOK_S)

@@ -159,6 +159,34 @@ def test_after_a_crash_of_the_supervising_process_nothing_runs_on_and_the_name_i
     assert "0 error(s)" in thalweg("down", "ticking").stdout
 
 
+def test_the_worker_of_a_stage_is_restarted_and_works_again(thalweg: Thalweg) -> None:
+    assert thalweg("up", TICKING).returncode == 0
+    (before,) = json.loads(thalweg("ps", "--json").stdout)
+    assert "worker middle runs again, with relay" in thalweg("restart", "relay").stdout
+    (after,) = json.loads(thalweg("ps", "--json").stdout)
+    assert after["workers"]["middle"]["pid"] != before["workers"]["middle"]["pid"]
+    assert after["workers"]["middle"]["restarts"] == 1
+    assert after["workers"]["local"] == before["workers"]["local"]
+    wait_until(lambda: rate_of_relay(thalweg) > 0, "it relays again")
+    assert "there is no stage or worker 'rellay' (did you mean 'relay'?)" in thalweg("restart", "rellay").stderr
+    assert thalweg("down", "ticking").returncode == 0
+
+
+def rate_of_relay(thalweg: Thalweg) -> float:
+    stages = json.loads(thalweg("top", "--json").stdout)["stages"]
+    rate: float = next(stage["rate"] for stage in stages if stage["stage"] == "relay")
+    return rate
+
+
+def test_a_worker_that_dies_is_seen_dead_and_the_rest_goes_down_well(thalweg: Thalweg) -> None:
+    assert thalweg("up", TICKING).returncode == 0
+    (seen,) = json.loads(thalweg("ps", "--json").stdout)
+    os.kill(seen["workers"]["middle"]["pid"], signal.SIGKILL)
+    wait_until(lambda: "dead" in thalweg("ps").stdout, "its policy is to stay dead")
+    assert "its process was killed by SIGKILL" in thalweg("logs", "--worker", "supervisor").stdout
+    assert thalweg("down", "ticking").returncode == 0
+
+
 def test_a_lock_file_without_a_holder_is_not_taken_for_a_deployment_that_is_up(thalweg: Thalweg) -> None:
     standing = Standing("ticking")
     held = standing.take()
@@ -213,4 +241,4 @@ def test_what_cannot_be_done_is_said_in_one_message(thalweg: Thalweg, arguments:
 
 def test_the_help_of_up_shows_the_way_from_beginning_to_end(thalweg: Thalweg) -> None:
     said = thalweg("up", "--help").stdout
-    assert all(f"thalweg {command}" in said for command in ("ps", "top", "logs", "down"))
+    assert all(f"thalweg {command}" in said for command in ("ps", "top", "logs", "restart", "down"))
