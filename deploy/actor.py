@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from thalweg.pipeline.node import Node
+from thalweg.pipeline.node import Node, NodeState
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Payload
 from thalweg.pipeline.signal import Direction, Signal
@@ -39,6 +39,8 @@ class Actor(Node):
         self.ctx = StageContext(self)
         self.task: asyncio.Task[None] | None = None
         self.room: asyncio.Future[None] | None = None
+        self.due = False
+        self._alarm: asyncio.TimerHandle | None = None
         self._executor: ThreadPoolExecutor | None = None
         if not self.inline or info.is_source:
             self.on_emit = self._emitted
@@ -50,8 +52,24 @@ class Actor(Node):
             self._executor = ThreadPoolExecutor(1, thread_name_prefix=self.name)
         return self._executor
 
+    def set_alarm(self, time_ns: int | None) -> None:
+        """Let the stage's `wake` be called at `time_ns`; in place of what was asked before."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if time_ns is not None and self.state is not NodeState.DONE:
+            delay_ns = max(0, time_ns - self.worker.clock.now_ns())
+            self._alarm = asyncio.get_running_loop().call_later(delay_ns / 1e9, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.due = True
+        self.worker.wake(self)
+
     def shut(self) -> None:
         """Let go of the thread; what it does now it does to its end."""
+        if self._alarm is not None:
+            self._alarm.cancel()
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
@@ -112,6 +130,9 @@ class StageContext:
     async def sleep_until(self, time_ns: int) -> None:
         delay_ns = time_ns - self.now_ns()
         await asyncio.sleep(max(0.0, delay_ns / 1e9))
+
+    def wake_at(self, time_ns: int | None) -> None:
+        self._actor.worker.on_loop(self._actor.set_alarm, time_ns)
 
     def signal(self, signal: Signal, direction: Direction = Direction.DOWN) -> None:
         self._actor.worker.on_loop(self._actor.worker.spread, self._actor, signal, direction)

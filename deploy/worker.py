@@ -205,6 +205,7 @@ class Worker:
 
     def done(self, actor: Actor) -> None:
         """`actor` has nothing more to do or to give: its output streams end."""
+        actor.set_alarm(None)
         for consumer in actor.close_outputs():
             self.wake(consumer)
         self._running -= 1
@@ -434,10 +435,21 @@ class Worker:
         if actor.state is NodeState.FINISHING:
             self.done(actor)
         elif actor.state is NodeState.RUNNING and not actor.info.is_source:
+            if actor.due and not self._wake_stage(actor):
+                return
             if actor.inline:
                 self._work_inline(actor, now_ns)
             else:
                 self._work_apart(actor, now_ns)
+
+    def _wake_stage(self, actor: Actor) -> bool:
+        """The time has come that the stage asked to be woken at; False if what it emitted fills a channel."""
+        actor.due = False
+        try:
+            actor.stage.wake(actor.ctx)
+        except Exception as error:
+            self.failed(actor, describe_error(error), None, error)
+        return not actor.outbox or actor.flush(self.clock.now_ns(), self.wake)
 
     def _take(self, actor: Actor, now_ns: int) -> Packet | Joined | None:
         """What to work on next. Without any the actor may be at its end."""

@@ -7,8 +7,10 @@ again. Times are nanoseconds of the pipeline's clock unless a name says otherwis
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -216,3 +218,85 @@ class SpokenText(AudioChunk):
 
     text: str = ""
     last: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit(Payload):
+    """The smallest piece of a sample that a sensor gives and an encoder takes: a frame, an audio chunk, a reading.
+
+    `values`: float32 or uint8, any shape but empty. `modality`: what kind of sense it is. `index`: its place in the
+    sample, from 0. `of`: how many units the sample is to have as things stand; 0 where nobody knows. `sensed_ns`:
+    when the sensor gave it out, which may be later than its capture time, the packet's; `ends_ns`: when it will have
+    given out the last one as things stand, 0 where nobody knows. `last`: no more follow.
+    """
+
+    values: NDArray[Any]
+    modality: str
+    index: int
+    of: int
+    sensed_ns: int
+    ends_ns: int = 0
+    last: bool = False
+
+    def __post_init__(self) -> None:
+        _require(
+            self.values.dtype in (np.dtype(np.float32), np.dtype(np.uint8)),
+            f"a unit's values are {self.values.dtype}, expected float32 or uint8",
+        )
+        _require(self.values.size > 0, f"a unit has shape {self.values.shape}, expected at least one value")
+        _require(self.index >= 0 and self.of >= 0, f"unit {self.index} of {self.of}, expected neither to be negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Features(Payload):
+    """A unit as an encoder sees it: `vector` [channel] float32, which may hold NaN where the unit was broken.
+
+    `modality`, `index`, `of`, `sensed_ns`, `ends_ns`, `last`: as of the unit. `setting`: which encoder it was, in its
+    own words; `cost_ns`: how long it took.
+    """
+
+    vector: NDArray[np.float32]
+    modality: str
+    index: int
+    of: int
+    sensed_ns: int
+    ends_ns: int = 0
+    last: bool = False
+    setting: str = ""
+    cost_ns: int = 0
+
+    def __post_init__(self) -> None:
+        _require(
+            self.vector.dtype == np.float32 and self.vector.ndim == 1 and self.vector.size > 0,
+            f"features are {self.vector.dtype} of shape {self.vector.shape}, expected float32 [channel]",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision(Payload):
+    """What a sample was taken for.
+
+    `scores` [class] float32, probabilities; `label` the index of the highest one and `name` its class;
+    `confidence` that score, lowered where a modality was missing. `used`: units per modality that it rests on.
+    `missing`: modalities that gave nothing of use. `reason`: why now (`complete`, `skipped`, `silent`, `limit`,
+    `ended`). `latency_ns`: from the first moment that any modality was sensed to its end, None where no end is known.
+    `verifies`: this is no news but what the whole sample would have given, after an earlier decision to skip.
+    """
+
+    name: str
+    label: int
+    confidence: float
+    scores: NDArray[np.float32]
+    used: Mapping[str, int]
+    reason: str
+    missing: tuple[str, ...] = ()
+    latency_ns: int | None = None
+    verifies: bool = False
+
+    def __post_init__(self) -> None:
+        _require(
+            self.scores.dtype == np.float32 and self.scores.ndim == 1,
+            f"scores are {self.scores.dtype} of shape {self.scores.shape}, expected float32 [class]",
+        )
+        _require(0 <= self.label < len(self.scores), f"label {self.label} of {len(self.scores)} classes")
+        _require(0 <= self.confidence <= 1, f"confidence is {self.confidence}, expected 0…1")

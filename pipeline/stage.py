@@ -22,7 +22,8 @@ against their annotations. What a stage may have besides is listed here, and fou
     open(ctx), close()       before the first packet, after the last one; plain ones run in a thread
     finish(ctx)              every input has ended: emit what is still held
     on_signal(signal, ctx)   a signal came past; on the event loop, at any moment, and must return at once
-    snapshot(), restore(s)   the state between two packets, as a tree of arrays and plain values
+    wake(ctx)                the time has come that was asked for with `ctx.wake_at`; between two packets, return at
+    once snapshot(), restore(s)   the state between two packets, as a tree of arrays and plain values
     configurable, configure  the parameters that may change while it runs, and the method that takes them
     blocking = True          `process` computes or waits for long: it gets a thread of its own
 """
@@ -105,6 +106,13 @@ class Context(Protocol):
 
     async def sleep_until(self, time_ns: int) -> None:
         """Wait until the pipeline's clock shows `time_ns`."""
+        ...
+
+    def wake_at(self, time_ns: int | None) -> None:
+        """Have `wake(ctx)` called at `time_ns` or soon after, whether or not packets come; None: not any more.
+
+        One time is kept, the one asked for last. What is pending when the inputs end is not waited for.
+        """
         ...
 
     def signal(self, signal: Signal, direction: Direction = Direction.DOWN) -> None:

@@ -251,3 +251,25 @@ def test_a_setting_that_cannot_be_taken_is_said_and_changes_nothing(settings: di
     outcome = run_stage(Echo(), [(0, Configure(stage="stage", settings=settings)), *words("a")])
     assert message in outcome.problems[0]
     assert [t.text for t in outcome.payloads()] == ["a"]
+
+
+class Patient:
+    """Says so when nothing has come for 50 ms."""
+
+    inputs = {"text": Token}
+    outputs = {"text": Token}
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        ctx.wake_at(ctx.now_ns() + 50 * MS)
+
+    def wake(self, ctx: Context) -> None:
+        ctx.emit(Token(text="nothing came"))
+
+
+def test_a_stage_is_woken_once_at_the_time_it_asked_for_last_though_no_packet_comes() -> None:
+    outcome = run_stage(Patient(), [*words("a", "b"), packet(Token(text="c"), time=200 * MS)])
+    assert [e.at_ns // MS for e in outcome.emitted] == [51]
+
+
+def test_a_stage_that_is_not_woken_before_its_inputs_end_does_not_hold_up_the_run() -> None:
+    assert run_stage(Patient(), words("a")).emitted == []
