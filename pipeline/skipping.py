@@ -120,6 +120,7 @@ class SampleSkipper:
         self._heard_ns: dict[str, int] = {}
         self._first_ns: int | None = None
         self._asked = 0.0
+        self._pending = False
         self._verifying = False
 
     @property
@@ -152,8 +153,9 @@ class SampleSkipper:
         return self._next()
 
     def answered(self, probability: float) -> list[Action]:
-        """The gate's answer to the last Ask; NaN counts as no."""
-        if self.decided or not probability >= self.policy.threshold:
+        """The gate's answer to the last Ask; NaN counts as no, and so does an answer that nobody asked for."""
+        asked, self._pending = self._pending, False
+        if self.decided or not asked or not probability >= self.policy.threshold:
             return []
         if self._verify:
             self.decided, self._verifying = "skipped", True
@@ -189,7 +191,7 @@ class SampleSkipper:
         passed = [c for c in self.policy.checkpoints if self._asked < c <= reached + 1e-9]
         if not passed:
             return []
-        self._asked = passed[-1]
+        self._asked, self._pending = passed[-1], True
         return [Ask(self._asked)]
 
     def _stop(self, reason: str) -> list[Action]:

@@ -70,7 +70,7 @@ def finish(
 ) -> None:
     """Train the rest and write the bundle. `examples`: modality → (size → what is exported, one unit, any length)."""
     folder.mkdir(parents=True, exist_ok=True)
-    pooling = plain_pooling(network, pool, len(about["classes"]), max(2, epochs // 3))
+    pooling = plain_pooling(network, pool, len(about["classes"]), max(4, 3 * epochs // 4))
     gate = train_gate(network, held_out)
     chosen: Calibration = calibrate(trials(network, gate, calibration, slow), LOSS)
     print(f"gate: {chosen}", flush=True)

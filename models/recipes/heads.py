@@ -6,10 +6,10 @@ everything.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise, product
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from thalweg.models.bundle import gate_input
 from thalweg.models.incremental import Mlp
 from thalweg.models.predictor import Choice, choice_input, first_input
 from thalweg.models.recipes.networks import SIZES
-from thalweg.models.recipes.training import Configuration, Network, Pool, draw, evaluate
+from thalweg.models.recipes.training import Configuration, Network, Pool, draw
 
 CHECKPOINTS = (0.5, 0.7, 0.9)
 
@@ -38,7 +38,7 @@ class GateData:
 def mlp(sizes: Sequence[int]) -> nn.Sequential:
     """Linear layers with ReLU between them; saved with `mlp_arrays`."""
     layers: list[nn.Module] = []
-    for a, b in itertools.pairwise(sizes):
+    for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -108,35 +108,39 @@ def _first(network: Network, pool: Pool) -> list[NDArray[np.float32]]:
     return [first_input(names, {m: x[i] for m, x in features.items()}) for i in range(len(pool.labels))]
 
 
-def train_predictor(
-    network: Network, pool: Pool, seed: int = 0, rounds: int = 40, columns: slice | None = None
-) -> nn.Sequential:
-    """BCE on whether a configuration's decision on the whole sample is right. `columns`: only these inputs, for
-    ablation."""
-    x, y = predictor_data(network, pool, seed, rounds)
+def train_predictor(network: Network, pool: Pool, seed: int = 0, columns: slice | None = None) -> nn.Sequential:
+    """BCE on whether a configuration's decision on the whole sample is right.
+
+    `columns`: the only inputs it may look at beside the configuration, for ablation.
+    """
+    x, y = predictor_data(network, pool)
     if columns is not None:
         kept = np.zeros(x.shape[1], bool)
         kept[columns] = True
         kept[-6 * len(network.senses) :] = True
         x = np.where(kept, x, 0).astype(np.float32)
-    return _fit(x, y, (64, 64), seed, epochs=4)
+    return _fit(x, y, (64, 64), seed, epochs=2)
 
 
-def predictor_data(
-    network: Network, pool: Pool, seed: int, rounds: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Inputs [sample · round, value], and whether the decision was right."""
-    generator = np.random.default_rng(seed + 1)
+@torch.no_grad()
+def predictor_data(network: Network, pool: Pool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Inputs [sample · configuration, value], and whether the decision was right, for every configuration."""
+    network.eval()
     first = np.stack(_first(network, pool))
+    pooled = {
+        m: {
+            Choice(i, j): network.aggregations[m](
+                network.features(m, pool.raw[m], Configuration({m: size}, {m: setting}, True))
+            )
+            for (i, size), (j, setting) in product(enumerate(SIZES), enumerate(sense.settings))
+        }
+        for m, sense in network.senses.items()
+    }
+    network.train()
     xs, ys = [], []
-    for _ in range(rounds):
-        drawn = draw(network.senses, generator)
-        configuration = Configuration(drawn.sizes, drawn.settings, True)
-        right = evaluate(network, pool, configuration).argmax(1) == pool.labels
-        choices = [
-            Choice(SIZES.index(configuration.sizes[m]), network.senses[m].settings.index(configuration.settings[m]))
-            for m in network.senses
-        ]
+    for choices in product(*pooled.values()):
+        parts = {m: pooled[m][choice] for m, choice in zip(pooled, choices, strict=True)}
+        right = network.fusion(parts).argmax(1) == pool.labels
         row = np.tile(choice_input(choices), (len(first), 1))
         xs.append(np.concatenate([first, row], axis=1))
         ys.append(right.numpy().astype(np.float32))

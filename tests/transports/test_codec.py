@@ -14,13 +14,16 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import (
     AudioChunk,
+    Decision,
     EncodedVideo,
+    Features,
     Payload,
     Sentence,
     Speech,
     SpeechEvent,
     Token,
     Transcript,
+    Unit,
     VideoFrame,
     Word,
 )
@@ -54,6 +57,40 @@ PAYLOADS = st.one_of(
     ),
     st.builds(lambda a: Speech(audio=a, event=SpeechEvent.CONTINUE), AUDIO),
     st.builds(lambda a, t: Speech(audio=a, event=SpeechEvent.END, speech_end_ns=t), AUDIO, INTS),
+    st.builds(
+        lambda n, index, last, t: Unit(
+            values=np.arange(n, dtype=np.float32), modality="audio", index=index, of=index, sensed_ns=t, last=last
+        ),
+        st.integers(1, 99),
+        st.integers(0, 99),
+        st.booleans(),
+        INTS,
+    ),
+    st.builds(
+        lambda n, index, setting, t: Features(
+            vector=np.arange(n, dtype=np.float32), modality="v", index=index, of=0, sensed_ns=t, setting=setting
+        ),
+        st.integers(1, 99),
+        st.integers(0, 99),
+        TEXT,
+        INTS,
+    ),
+    st.builds(
+        lambda n, used, missing, latency: Decision(
+            name="w",
+            label=n - 1,
+            confidence=0.5,
+            scores=np.ones(n, np.float32),
+            used=used,
+            reason="complete",
+            missing=tuple(missing),
+            latency_ns=latency,
+        ),
+        st.integers(1, 9),
+        st.dictionaries(TEXT, st.integers(0, 99), max_size=3),
+        st.lists(TEXT),
+        st.none() | INTS,
+    ),
     st.builds(lambda h, w: VideoFrame(pixels=np.ones((h, w, 3), np.uint8)), st.integers(1, 9), st.integers(1, 9)),
 )
 PACKETS = st.builds(
