@@ -81,15 +81,17 @@ class _Piece:
 class Playout:
     """One person's ear. `rate`: samples per second of everything pushed and pulled, mono float32.
 
-    `gap_ns`: silence inserted inside replies because speech was late. `stale_ns`: when the last sample of an
-    interrupted reply was pulled, fade included.
+    `gap_ns`: silence inserted inside replies because speech was late. `last_sound_ns`: when the last sample that was no
+    silence was pulled, fades included; `stopped_ns`: the last such of the reply that was interrupted last.
     """
 
     def __init__(self, rate: int = 48_000) -> None:
         self.rate = rate
         self.gap_ns = 0
         self.gaps = 0
-        self.stale_ns = 0
+        self.last_sound_ns = 0
+        self.stopped_ns = 0
+        self._texts: deque[str] = deque(maxlen=8)
         self.level = 0.0
         self._state = PlayState.IDLE
         self._pieces: deque[_Piece] = deque()
@@ -120,10 +122,17 @@ class Playout:
         """How much speech waits to be played."""
         return sum(len(piece.samples) - piece.at for piece in self._pieces) * 1_000_000_000 // self.rate
 
+    @property
+    def recent(self) -> str:
+        """The last texts that were pushed: what an echo would be made of."""
+        return " ".join(self._texts)
+
     def push(self, *, epoch: int, samples: NDArray[np.float32], text: str = "", last: bool = False) -> None:
         """Add a piece behind those there. Ignored where an interrupt has made its epoch stale."""
         if epoch >= self._floor:
             self._pieces.append(_Piece(epoch=epoch, samples=samples, text=text, last=last))
+            if text:
+                self._texts.append(text)
 
     def hold(self) -> None:
         """Fall silent, and be ready to go on. Idempotent."""
@@ -138,6 +147,7 @@ class Playout:
         if epoch <= self._floor:
             return []
         self._floor = epoch
+        self.stopped_ns = self.last_sound_ns
         stale = [piece for piece in self._pieces if piece.epoch < epoch]
         if stale and stale[0].epoch == self._epoch and self._gain > 0.0:
             rest = stale[0].samples[stale[0].at : stale[0].at + self._fade]
@@ -154,12 +164,15 @@ class Playout:
             self._end()
         return events
 
-    def fail(self, epoch: int) -> None:
-        """Reply `epoch` will get no further piece: let it end behind those that are there."""
+    def fail(self, epoch: int) -> list[PlayEvent]:
+        """Reply `epoch` will get no further piece: it ends behind those that are there, at once if none are."""
         if self._pieces and self._pieces[-1].epoch == epoch:
             self._pieces[-1].last = True
         elif self._epoch == epoch:
             self._pieces.append(_Piece(epoch=epoch, samples=np.zeros(0, np.float32), text="", last=True))
+        elif epoch >= self._floor:
+            return [Finished(epoch=epoch, time_ns=self._last_pull_ns, text="", complete=False)]
+        return []
 
     def pull(self, count: int, now_ns: int) -> tuple[NDArray[np.float32], list[PlayEvent]]:
         """The next `count` samples for the person, and what happened with them."""
@@ -169,12 +182,12 @@ class Playout:
             n = min(count, len(self._tail))
             block[:n] = self._tail[:n]
             self._tail = self._tail[n:]
-            self.stale_ns = now_ns + n * 1_000_000_000 // self.rate
+            self.stopped_ns = now_ns + n * 1_000_000_000 // self.rate
             filled = n
         else:
             filled = 0
         self._last_pull_ns = now_ns
-        if self._held and self._gain == 0.0:
+        if self._held and self._gain == 0.0 and not filled:
             self.level = 0.0
             return block, events
         while filled < count and self._pieces:
@@ -195,6 +208,8 @@ class Playout:
                     events.append(self._finish(now_ns + filled * 1_000_000_000 // self.rate))
         self._count_gap(count - filled)
         self.level = float(np.abs(block).max()) if filled else 0.0
+        if filled:
+            self.last_sound_ns = now_ns + filled * 1_000_000_000 // self.rate
         return block, events
 
     def _copy(self, piece: _Piece, take: int, block: NDArray[np.float32], at: int) -> int:

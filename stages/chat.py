@@ -16,6 +16,7 @@ import os
 import re
 from collections import deque
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -27,23 +28,35 @@ from thalweg.pipeline.duration import MS, Duration, format_duration
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Token, Transcript
+from thalweg.pipeline.signal import Played, Signal
 from thalweg.pipeline.stage import Context
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _PREFILL_S = 1.0
+_AWAITED = 8
 
 
 class LanguageModelError(ThalwegError):
     """A language model that refused, hung, broke off or answered something that is not an answer."""
 
 
+@dataclass(slots=True)
+class _Exchange:
+    epoch: int
+    asked: str
+    said: str
+
+    def messages(self) -> list[dict[str, str]]:
+        return [{"role": "user", "content": self.asked}, {"role": "assistant", "content": self.said}]
+
+
 class Chat:
     """Answers what was said, token by token, remembering the conversation.
 
-    A turn that is interrupted stops at once; what had been said
-    of the answer stays in the conversation. Fails a turn, and only that, where the model does not answer.
+    A turn that is interrupted stops at once; what was heard of the answer stays in the conversation, or what had been
+    made of it where nobody says what was heard. Fails a turn, and only that, where the model does not answer.
     """
 
     inputs = {"transcript": Transcript}
@@ -75,6 +88,14 @@ class Chat:
         prefill: Annotated[
             bool | None, Field(description="read along while somebody speaks; if left out: when embedded")
         ] = None,
+        threads: Annotated[
+            int | None,
+            Field(
+                ge=1,
+                description="of an embedded model; if left out: one per processor, at most 4. They wait for each other "
+                "by spinning: where other work runs too, one is many times faster than several",
+            ),
+        ] = None,
     ) -> None:
         self._model = model
         self._backend = backend or ("openai" if url else "llamacpp")
@@ -86,8 +107,10 @@ class Chat:
         self._timeout_ns = timeout
         self._retries = retries
         self._prefill = self._backend == "llamacpp" if prefill is None else prefill and self._backend != "echo"
-        self._past: deque[dict[str, str]] = deque(maxlen=2 * history)
+        self._past: deque[_Exchange] = deque(maxlen=history)
+        self._heard: dict[int, str] = {}
         self._read = ""
+        self._threads = threads
         self._server: Share[LlamaServer] | None = None
         self._client: AsyncOpenAI | None = None
 
@@ -98,7 +121,11 @@ class Chat:
         if self._backend == "llamacpp":
             path = await ctx.compute(lambda: ModelStore().path(self._model))
             self._server = await ctx.compute(
-                lambda: Share(("llama", path), lambda: LlamaServer(path), LlamaServer.close)
+                lambda: Share(
+                    ("llama", path, self._threads),
+                    lambda: LlamaServer(path, threads=self._threads),
+                    LlamaServer.close,
+                )
             )
             self._url = self._server.value.url
         self._client = await ctx.compute(self._connect, self._url)
@@ -126,9 +153,15 @@ class Chat:
         if not transcript.text.strip():
             ctx.emit(Token(text="", last=True))
             return
-        await self._answer(transcript.text, ctx)
+        await self._answer(transcript.text, packet.epoch, ctx)
 
-    async def _answer(self, question: str, ctx: Context) -> None:
+    def on_signal(self, signal: Signal, ctx: Context) -> None:
+        """Remember no more of an answer than was heard of it, and nothing of one that was not heard at all."""
+        if isinstance(signal, Played) and not signal.complete:
+            self._heard[signal.epoch] = signal.text
+            self._forget()
+
+    async def _answer(self, question: str, epoch: int, ctx: Context) -> None:
         said = ""
         asked = {"role": "user", "content": question}
         try:
@@ -147,10 +180,21 @@ class Chat:
             ) from None
         finally:
             if said:
-                self._past.extend([asked, {"role": "assistant", "content": said}])
+                self._past.append(_Exchange(epoch=epoch, asked=question, said=said))
+                self._forget()
         if not said:
             raise LanguageModelError(f"{self._where} gave an empty answer")
         ctx.emit(Token(text="", last=True))
+
+    def _forget(self) -> None:
+        for exchange in list(self._past):
+            heard = self._heard.pop(exchange.epoch, None)
+            if heard == "":
+                self._past.remove(exchange)
+            elif heard is not None:
+                exchange.said = heard
+        while len(self._heard) > _AWAITED:
+            del self._heard[next(iter(self._heard))]
 
     async def _tokens(self, asked: dict[str, str]) -> Any:  # Any: an async generator of str
         if self._backend == "echo":
@@ -198,7 +242,7 @@ class Chat:
 
     async def _request(self, asked: dict[str, str], max_tokens: int, retries: int) -> Any:  # Any: openai's stream
         assert self._client is not None
-        messages: Any = [self._system, *self._past, asked]
+        messages: Any = [self._system, *(message for said in self._past for message in said.messages()), asked]
         client = self._client.with_options(max_retries=retries)
         return await client.chat.completions.create(
             model=self._model, messages=messages, max_tokens=max_tokens, temperature=self._temperature, stream=True

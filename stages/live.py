@@ -74,7 +74,8 @@ class LiveSpeaker:
             for event in playout.interrupt(signal.epoch):
                 self._played(event)
         elif isinstance(signal, Failure):
-            playout.fail(signal.epoch)
+            for event in playout.fail(signal.epoch):
+                self._played(event)
         elif isinstance(signal, Hold):
             playout.hold()
         elif isinstance(signal, Resume):
