@@ -223,7 +223,7 @@ def new_pipeline(name: str) -> None:
 
 
 @cli.command()
-@click.argument("name", type=click.Choice(["inprocess", "freshness", "turn"]))
+@click.argument("name", type=click.Choice(["inprocess", "freshness", "hop", "turn"]))
 @click.option("--json", "json_path", type=_FILE, help="Write the rows as JSON.")
 @click.option("--quick", is_flag=True, help="Fewer repetitions: to see that it works, not to quote.")
 def bench(name: str, json_path: Path | None, quick: bool) -> None:
@@ -232,6 +232,7 @@ def bench(name: str, json_path: Path | None, quick: bool) -> None:
     \b
     inprocess  cost per stage hop in one process, and how much a flood gets through
     freshness  age of camera frames at a consumer that is three times too slow
+    hop        one-way latency between two processes, 8 B to 4 MB
     turn       end of speech to first partial, final, first token and first audio
     """
     from thalweg.deploy.bench import run_bench

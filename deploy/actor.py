@@ -114,7 +114,7 @@ class StageContext:
     async def send(self, payload: Payload, *, port: str | None = None, time: int, epoch: int = AMBIENT) -> None:
         actor = self._actor
         now_ns = self.now_ns()
-        actor.emit(payload, port, time, epoch, None, now_ns)
+        actor.put(payload, port, time, epoch, None, now_ns)
         actor.worker.send(actor, now_ns, at_once=now_ns - self._sent_ns > PACED_NS)
         if actor.outbox:
             actor.room = asyncio.get_running_loop().create_future()

@@ -259,7 +259,7 @@ class Inlet(Actor):
         self.taken = self._acknowledged = 0
         self._at_end = False
         self.worker.link_found(self.name)
-        link.on_packet = lambda: self.worker.wake(self)
+        link.on_packet = lambda: self.worker.wake_at_once(self)
         link.on_signal = lambda signal: self.worker.spread(self, signal, Direction.DOWN)
         link.on_end = self._end
         link.on_lost = lambda reason: self._lost(link, reason)

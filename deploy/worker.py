@@ -192,6 +192,15 @@ class Worker:
                 self._pumping = True
                 self._loop.call_soon(self._pump)
 
+    def wake_at_once(self, node: Node) -> None:
+        """As `wake`, from a callback of the loop: `node` works now instead of at the loop's next turn."""
+        if self._pumping:
+            self.wake(node)
+            return
+        self._pumping = True
+        self.wake(node)
+        self._pump()
+
     def send(self, source: Actor, now_ns: int, *, at_once: bool) -> None:
         """Pass on what a source emitted. `at_once`: and let its consumers work now instead of at the next turn of
         the loop, which saves a paced source's packet a visit to the selector; a flood is better taken in bulk.

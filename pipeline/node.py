@@ -162,7 +162,21 @@ class Node:
         deadline: int | None,
         now_ns: int,
     ) -> None:
-        """Put a payload into the outbox, for every edge of the port. Raises StageError; see `Context.emit`."""
+        """Put a payload into the outbox and say so to `on_emit`. Raises StageError; see `Context.emit`."""
+        self.put(payload, port, time, epoch, deadline, now_ns)
+        if self.on_emit is not None:
+            self.on_emit()
+
+    def put(
+        self,
+        payload: Payload,
+        port: str | None,
+        time: int | None,
+        epoch: int | None,
+        deadline: int | None,
+        now_ns: int,
+    ) -> None:
+        """As `emit`, for a caller that flushes the outbox itself."""
         if port is None:
             port = self._only
         if port not in self._types:
@@ -207,8 +221,6 @@ class Node:
             self.observe(packet)
         for edge in self.outputs[port]:
             self.outbox.append((edge, packet))
-        if self.on_emit is not None:
-            self.on_emit()
 
     def forward(self, packet: Packet) -> None:
         """Put a packet that was emitted elsewhere into the outbox, for every edge out of here, as it is."""

@@ -17,10 +17,14 @@ from numpy.typing import NDArray
 
 from thalweg.pipeline.errors import PayloadError
 
+_FLOAT32 = np.dtype(np.float32)
+_UINT8 = np.dtype(np.uint8)
 
-def _require(condition: bool, message: str) -> None:
+
+def _require(condition: bool, message: str, *found: object) -> None:
+    """`message` is put together only where it is needed: formatting a dtype costs more than all the checks."""
     if not condition:
-        raise PayloadError(message)
+        raise PayloadError(message.format(*found) if found else message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +45,13 @@ class AudioChunk(Payload):
 
     def __post_init__(self) -> None:
         _require(
-            self.samples.dtype == np.float32,
-            f"audio samples are {self.samples.dtype}, expected float32 in −1…1: convert before building",
+            self.samples.dtype == _FLOAT32,
+            "audio samples are {}, expected float32 in −1…1: convert before building",
+            self.samples.dtype,
         )
-        _require(self.samples.ndim in (1, 2), f"audio has {self.samples.ndim} axes, expected [time] or [time, channel]")
-        _require(self.rate > 0, f"audio rate is {self.rate} Hz, expected a positive number")
+        ndim = self.samples.ndim
+        _require(ndim == 1 or ndim == 2, "audio has {} axes, expected [time] or [time, channel]", ndim)
+        _require(self.rate > 0, "audio rate is {} Hz, expected a positive number", self.rate)
 
     @property
     def duration_ns(self) -> int:
@@ -61,10 +67,11 @@ class VideoFrame(Payload):
     layout: str = "rgb24"
 
     def __post_init__(self) -> None:
-        _require(self.pixels.dtype == np.uint8, f"video pixels are {self.pixels.dtype}, expected uint8")
+        _require(self.pixels.dtype == _UINT8, "video pixels are {}, expected uint8", self.pixels.dtype)
         _require(
             self.pixels.ndim in (2, 3) and self.pixels.size > 0,
-            f"video frame has shape {self.pixels.shape}, expected [height, width] or [height, width, channel]",
+            "video frame has shape {}, expected [height, width] or [height, width, channel]",
+            self.pixels.shape,
         )
 
 

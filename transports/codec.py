@@ -36,10 +36,14 @@ from thalweg.pipeline.signal import Signal
 VERSION = 2
 _MAGIC = 0x74
 _HEAD = struct.Struct("<BBHIQ")
+_LENGTH = struct.Struct("<Q")
 _ALIGN = 64
+_PADDING = bytes(_ALIGN)
 _MAX_BUFFERS = 64
 _DTYPES = {t: np.dtype(t) for t in ("u1", "i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8", "?")}
-_DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_FORMATS = {np.empty(0, dtype).data.format: name for name, dtype in _DTYPES.items()}
+
+_pack: Callable[[Any], bytes] = msgpack.Packer(buf_size=4096).pack  # its own default is a fresh 256 KB per packet
 
 Buffer = bytes | bytearray | memoryview
 
@@ -53,9 +57,10 @@ def encode(packet: Packet) -> list[Buffer]:
 
     Raises CodecError on a payload with a field of a kind that has no form on the wire.
     """
-    buffers: list[NDArray[Any]] = []
+    buffers: list[memoryview] = []
     payload = packet.payload
-    head = msgpack.packb(
+    plan = _plan(type(payload))
+    head = _pack(
         [
             packet.stream,
             packet.seq,
@@ -64,21 +69,29 @@ def encode(packet: Packet) -> list[Buffer]:
             packet.deadline,
             packet.trace,
             packet.replay,
-            type_name(type(payload)),
-            _plan(type(payload)).write(payload, buffers),
+            plan.name,
+            plan.write(payload, buffers),
         ]
     )
-    sizes = struct.pack(f"<{len(buffers)}Q", *(buffer.nbytes for buffer in buffers))
-    start = _HEAD.pack(_MAGIC, VERSION, 0, len(buffers), len(head)) + sizes + head
     if not buffers:
-        return [start]
-    parts: list[Buffer] = [start]
-    length = len(start)
-    for buffer in buffers:
-        parts.append(bytes(-length % _ALIGN))
-        parts.append(buffer.reshape(-1).view(np.uint8).data if buffer.nbytes else b"")
-        length += -length % _ALIGN + buffer.nbytes
+        return [_HEAD.pack(_MAGIC, VERSION, 0, 0, len(head)) + head]
+    lengths = [buffer.nbytes for buffer in buffers]
+    start = _heads(len(buffers)).pack(_MAGIC, VERSION, 0, len(buffers), len(head), *lengths) + head
+    parts: list[Buffer] = []
+    at = len(start)
+    for buffer, length in zip(buffers, lengths, strict=True):
+        start += _PADDING[: -at % _ALIGN]
+        parts.append(start)
+        at += -at % _ALIGN + length
+        parts.append(buffer.cast("B") if length else b"")
+        start = b""
     return parts
+
+
+@cache
+def _heads(buffers: int) -> struct.Struct:
+    """The fixed head of a record with the lengths of its buffers."""
+    return struct.Struct(f"{_HEAD.format}{buffers}Q")
 
 
 def decode(record: Buffer | NDArray[np.uint8]) -> Packet:
@@ -87,32 +100,32 @@ def decode(record: Buffer | NDArray[np.uint8]) -> Packet:
     Raises CodecError on anything that is not exactly one record of this version, PayloadError where the payload
     refuses its values.
     """
-    whole = np.frombuffer(record, np.uint8)
-    whole.flags.writeable = False
+    whole = memoryview(record).toreadonly()  # type: ignore[arg-type]  # an array is one, which numpy's types do not say
+    length = len(whole)
     try:
-        magic, version, _flags, count, head_length = _HEAD.unpack_from(whole.data)
+        magic, version, _flags, count, head_length = _HEAD.unpack_from(whole)
     except struct.error:
-        raise CodecError(f"{len(whole)} bytes are too few for a record") from None
+        raise CodecError(f"{length} bytes are too few for a record") from None
     if magic != _MAGIC:
         raise CodecError(f"the bytes begin with {magic:#x}, a record begins with {_MAGIC:#x}")
     if version != VERSION:
         raise CodecError(f"the record is of version {version}, this is Thalweg's wire version {VERSION}")
     head_at = _HEAD.size + 8 * count
-    if count > _MAX_BUFFERS or head_at + head_length > len(whole):
-        raise CodecError(f"the record claims {count} buffers and a head of {head_length} bytes in {len(whole)} bytes")
-    sizes = struct.unpack_from(f"<{count}Q", whole.data, _HEAD.size)
-    buffers = []
     at = head_at + head_length
-    for size in sizes:
+    if count > _MAX_BUFFERS or at > length:
+        raise CodecError(f"the record claims {count} buffers and a head of {head_length} bytes in {length} bytes")
+    buffers = _Buffers(whole)
+    for index in range(count):
+        (size,) = _LENGTH.unpack_from(whole, _HEAD.size + 8 * index)
         at += -at % _ALIGN
-        if at + size > len(whole):
-            raise CodecError(f"the record claims {at + size} bytes and has {len(whole)}")
-        buffers.append(whole[at : at + size])
+        if at + size > length:
+            raise CodecError(f"the record claims {at + size} bytes and has {length}")
+        buffers.places.append((at, size))
         at += size
-    if at != len(whole):
-        raise CodecError(f"{len(whole) - at} bytes follow the record")
+    if at != length:
+        raise CodecError(f"{length - at} bytes follow the record")
     try:
-        head = msgpack.unpackb(whole[head_at : head_at + head_length].data, use_list=False, max_ext_len=0)
+        head = msgpack.unpackb(whole[head_at : head_at + head_length], use_list=False, max_ext_len=0)
         stream, seq, time, epoch, deadline, trace, replay, name, fields = head
         if not (
             isinstance(stream, str)
@@ -154,7 +167,7 @@ def decode_signal(written: Buffer) -> Signal:
         cls = getattr(signals, name, None)
         if not (isinstance(cls, type) and issubclass(cls, Signal)):
             raise CodecError(f"the signal {name!r} is not known here")
-        signal = _plan(cls).read(fields, [])
+        signal = _plan(cls).read(fields, _Buffers(memoryview(b"")))
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
         raise CodecError(f"the signal cannot be read: {error!r}") from None
     assert isinstance(signal, Signal)
@@ -184,15 +197,28 @@ def payload_type(name: str) -> type[Payload]:
     return found
 
 
+@dataclasses.dataclass(slots=True)
+class _Buffers:
+    """A record, and where its buffers lie in it: (offset, bytes)."""
+
+    record: memoryview
+    places: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Form:
-    """How values of one annotation are written and read; `write` adds arrays to the list it is given."""
+    """How values of one annotation are written and read; `write` adds arrays to the list it is given.
 
-    write: Callable[[Any, list[NDArray[Any]]], Any]
-    read: Callable[[Any, list[NDArray[np.uint8]]], Any]
+    `plain`: values are written as they are. `name`: see `type_name`, of a dataclass.
+    """
+
+    write: Callable[[Any, list[memoryview]], Any]
+    read: Callable[[Any, _Buffers], Any]
+    plain: bool = False
+    name: str = ""
 
 
-_AS_IS = _Form(lambda value, _: value, lambda value, _: value)
+_AS_IS = _Form(lambda value, _: value, lambda value, _: value, plain=True)
 
 
 _PLANS: dict[type, _Form] = {}
@@ -210,15 +236,20 @@ def _make_plan(cls: type) -> _Form:
     names = [field.name for field in dataclasses.fields(cls)]
     forms = [_form(hints[name], cls) for name in names]
 
-    def write(value: Any, buffers: list[NDArray[Any]]) -> list[Any]:
-        return [form.write(getattr(value, name), buffers) for name, form in zip(names, forms, strict=True)]
+    getters = [(name, None if form.plain else form.write) for name, form in zip(names, forms, strict=True)]
+    readers = [(name, form.read) for name, form in zip(names, forms, strict=True)]
 
-    def read(written: Any, buffers: list[NDArray[np.uint8]]) -> Any:
-        if len(written) != len(names):
-            raise CodecError(f"a {cls.__name__} has {len(names)} fields, the record holds {len(written)}")
-        return cls(**{n: form.read(w, buffers) for n, form, w in zip(names, forms, written, strict=True)})
+    def write(value: Any, buffers: list[memoryview]) -> list[Any]:
+        return [
+            getattr(value, name) if write is None else write(getattr(value, name), buffers) for name, write in getters
+        ]
 
-    return _Form(write, read)
+    def read(written: Any, buffers: _Buffers) -> Any:
+        if len(written) != len(readers):
+            raise CodecError(f"a {cls.__name__} has {len(readers)} fields, the record holds {len(written)}")
+        return cls(**{name: read(one, buffers) for (name, read), one in zip(readers, written, strict=True)})
+
+    return _Form(write, read, name=type_name(cls))
 
 
 def _form(hint: Any, owner: type) -> _Form:
@@ -256,7 +287,7 @@ def _scalar(kind: type) -> _Form:
             raise CodecError(f"found {value!r} where a {kind.__name__} should be")
         return value
 
-    return _Form(lambda value, _: value, read)
+    return _Form(lambda value, _: value, read, plain=True)
 
 
 def _tuple(inner: tuple[Any, ...], owner: type) -> _Form:
@@ -273,15 +304,24 @@ def _tuple(inner: tuple[Any, ...], owner: type) -> _Form:
     )
 
 
-def _write_array(array: NDArray[Any], buffers: list[NDArray[Any]]) -> list[Any]:
-    name = _DTYPE_NAMES.get(array.dtype)
-    if name is None:
-        raise CodecError(f"an array of {array.dtype} has no form on the wire; use one of {', '.join(_DTYPES)}")
-    buffers.append(np.ascontiguousarray(array))
-    return [name, list(array.shape), len(buffers) - 1]
+def _write_array(array: NDArray[Any], buffers: list[memoryview]) -> list[Any]:
+    """By the buffer protocol: numpy's own attributes cost more, above all when they have not been used for a while."""
+    try:
+        view = array.data
+        name = _FORMATS[view.format]
+    except (ValueError, KeyError):
+        accepted = ", ".join(_DTYPES)
+        raise CodecError(f"an array of {array.dtype} has no form on the wire; use one of {accepted}") from None
+    if not view.c_contiguous:
+        view = np.ascontiguousarray(array).data
+    buffers.append(view)
+    return [name, view.shape, len(buffers) - 1]
 
 
-def _read_array(written: Any, buffers: list[NDArray[np.uint8]]) -> NDArray[Any]:
+def _read_array(written: Any, buffers: _Buffers) -> NDArray[Any]:
     name, shape, index = written
-    array: NDArray[Any] = buffers[index].view(_DTYPES[name]).reshape(shape)
+    at, size = buffers.places[index]
+    array: NDArray[Any] = np.ndarray(shape, _DTYPES[name], buffers.record, at)
+    if array.nbytes != size:
+        raise CodecError(f"an array of {array.nbytes} bytes lies in {size} bytes")
     return array

@@ -28,10 +28,10 @@ from typing import Any
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.signal import Interrupt, Signal
-from thalweg.transports.codec import VERSION, decode, decode_signal, encode, encode_signal
+from thalweg.transports.codec import VERSION, decode, decode_signal, encode, encode_signal, size_of
 from thalweg.transports.link import TransportError, ignore
 from thalweg.transports.tls import NAME, Certificates
-from thalweg.transports.wire import METHOD, Frame
+from thalweg.transports.wire import METHOD, Frame, Record, from_bytes, record_frame, to_bytes
 
 LARGEST_MESSAGE = 64 << 20
 GREETING_S = 5.0
@@ -99,7 +99,8 @@ class GrpcSender:
         """Keep a packet and send it, where the window allows."""
         if self._number - self._taken >= self._window:
             return False
-        self._kept.append((self._number, b"".join(encode(packet))))
+        parts = encode(packet)
+        self._kept.append((self._number, record_frame(self._number, parts, size_of(parts))))
         self._number += 1
         self._news.set()
         return True
@@ -167,9 +168,7 @@ class GrpcSender:
             options = [*_OPTIONS, ("grpc.ssl_target_name_override", NAME)]
             channel = aio.secure_channel(self._address, credentials, options=options)
         async with channel:
-            connect = channel.stream_stream(
-                METHOD, request_serializer=Frame.SerializeToString, response_deserializer=Frame.FromString
-            )
+            connect = channel.stream_stream(METHOD, request_serializer=to_bytes, response_deserializer=Frame.FromString)
             call = connect()
             hello = {
                 "version": VERSION,
@@ -206,12 +205,12 @@ class GrpcSender:
             while self._signals:
                 await call.write(Frame(signal=self._signals[0]))
                 self._signals.popleft()
-            for number, data in list(self._kept):
+            for number, frame in list(self._kept):
                 if number >= self._sent:
                     if self._signals:
                         self._news.set()
                         break
-                    await call.write(Frame(record={"number": number, "data": data}))
+                    await call.write(frame)
                     self._sent = number + 1
             else:
                 if self._ending and not ended and self._sent == self._number:
@@ -254,7 +253,7 @@ class GrpcReceiver:
         self.generation = 0
         self._acknowledged = 0
         self._interrupt: bytes | None = None
-        self._records: deque[bytes] = deque()
+        self._records: deque[memoryview] = deque()
         self._taken = 0
         self._told = 0
         self._signals: deque[bytes] = deque()
@@ -269,7 +268,7 @@ class GrpcReceiver:
             return None
         packet = decode(self._records.popleft())
         self._taken += 1
-        if not self._records or 2 * (self._taken - self._told) >= self.window:
+        if 2 * (self._taken - self._told) >= self.window:
             self._news.set()
         self._maybe_end()
         return packet
@@ -293,17 +292,18 @@ class GrpcReceiver:
 
     def accept(self, frame: Any) -> None:
         """A frame from the producer. Raises TransportError on one that does not belong here."""
-        kind = frame.WhichOneof("kind")
-        if kind == "record":
-            if frame.record.number > self.received:
-                raise TransportError(f"record {frame.record.number} came, expected {self.received}")
-            if frame.record.number == self.received:
+        if isinstance(frame, Record):
+            if frame.number > self.received:
+                raise TransportError(f"record {frame.number} came, expected {self.received}")
+            if frame.number == self.received:
                 if self.received - self._taken >= self.window:
                     raise TransportError("the producer sent more than the window allows")
                 self.received += 1
-                self._records.append(frame.record.data)
+                self._records.append(frame.data)
                 self.on_packet()
-        elif kind == "signal":
+            return
+        kind = frame.WhichOneof("kind")
+        if kind == "signal":
             self.on_signal(decode_signal(frame.signal))
         elif kind == "end":
             self._ending = True
@@ -367,7 +367,7 @@ class GrpcListener:
 
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=1024)
         handler = grpc.stream_stream_rpc_method_handler(
-            self._serve, request_deserializer=Frame.FromString, response_serializer=Frame.SerializeToString
+            self._serve, request_deserializer=from_bytes, response_serializer=Frame.SerializeToString
         )
         service, method = METHOD.strip("/").split("/")
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
@@ -426,9 +426,9 @@ class GrpcListener:
             receiver.close()
 
     def _greet(self, frame: Any) -> GrpcReceiver:
-        hello = frame.hello
-        if frame.WhichOneof("kind") != "hello":
+        if isinstance(frame, Record) or frame.WhichOneof("kind") != "hello":
             raise TransportError("that was no greeting of Thalweg's")
+        hello = frame.hello
         if hello.version != VERSION:
             raise TransportError(f"wire version {hello.version} meets wire version {VERSION}: install the same Thalweg")
         if not hmac.compare_digest(hello.token.encode(), self._token.encode()):

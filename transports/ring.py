@@ -21,6 +21,7 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from thalweg.transports.codec import Buffer
 
 ALIGN = 64
 _HEADER = 128
+_WRITTEN, _READ = 0, 8  # words of the header
 _SKIP = 2**64 - 1
 SMALL = 1 << 18
 LARGEST_RECORD = 1 << 28
@@ -61,9 +63,8 @@ class RingWriter:
         except OSError as error:
             raise RingError(f"cannot get {capacity / 1e6:.1f} MB of shared memory: {error.strerror}") from None
         self.capacity = capacity
-        self._data = np.frombuffer(self._memory, np.uint8)[_HEADER:]
-        words = np.frombuffer(self._memory, np.uint64, _HEADER // 8).data
-        self._words = words
+        self._bytes = memoryview(self._memory)
+        self._words = self._bytes.cast("Q")
         self._written = 0
 
     def write(self, parts: Sequence[Buffer], size: int) -> bool:
@@ -76,27 +77,27 @@ class RingWriter:
             raise RingError(f"a record of {size} bytes does not fit a ring of {self.capacity} bytes")
         offset = self._written % self.capacity
         skip = self.capacity - offset if offset + need > self.capacity else 0
-        if self._written + skip + need - int(self._words[8]) > self.capacity:
+        words = self._words
+        if self._written + skip + need - words[_READ] > self.capacity:
             return False
-        data = self._data
         if skip:
-            data[offset : offset + 8].view(np.uint64)[0] = _SKIP
+            words[(_HEADER + offset) // 8] = _SKIP
             offset = 0
-        data[offset : offset + 8].view(np.uint64)[0] = size
-        at = offset + ALIGN
-        view = data.data
+        words[(_HEADER + offset) // 8] = size
+        at = _HEADER + offset + ALIGN
+        view = self._bytes
         for part in parts:
             length = part.nbytes if isinstance(part, memoryview) else len(part)
             view[at : at + length] = part
             at += length
         self._written += skip + need
-        self._words[0] = self._written
+        words[_WRITTEN] = self._written
         return True
 
     @property
     def empty(self) -> bool:
         """Whether the reader has freed everything."""
-        return int(self._words[8]) == self._written
+        return self._words[_READ] == self._written
 
     def close(self) -> None:
         """Let go of the memory; the reader keeps it as long as it needs it. Idempotent."""
@@ -119,57 +120,70 @@ class RingReader:
         finally:
             os.close(fd)
         self.capacity = size - _HEADER
-        self._data = np.frombuffer(self._memory, np.uint8)[_HEADER:]
-        self._words = np.frombuffer(self._memory, np.uint64, _HEADER // 8).data
+        self._bytes = memoryview(self._memory)
+        self._words = self._bytes.cast("Q")
         self._read = 0
-        self._lent: deque[list[int | bool]] = deque()
+        self._freed = 0
+        self._lent: deque[_Loan] = deque()
         self._lent_bytes = 0
 
-    def read(self) -> NDArray[np.uint8]:
+    def read(self) -> bytes | NDArray[np.uint8]:
         """The next record, which the writer has announced. Raises RingError where there is none, or it is damaged.
 
-        A large one is a view of the shared memory, which is freed, in order, when the last array that shows it is
-        gone; a small one, or any while more than half of the ring is lent out, is a copy.
+        A large one is a read-only view of the shared memory, which is freed, in order, when the last array that shows
+        it is gone; a small one, or any while more than half of the ring is lent out, is a copy.
         """
-        available = int(self._words[0]) - self._read
-        offset = self._read % self.capacity
-        if available < ALIGN or available > self.capacity:
+        words, capacity = self._words, self.capacity
+        available = words[_WRITTEN] - self._read
+        offset = self._read % capacity
+        if available < ALIGN or available > capacity:
             raise RingError("a record was announced and is not there: the writer is broken")
-        size = int(self._data[offset : offset + 8].view(np.uint64)[0])
+        size = words[(_HEADER + offset) // 8]
         if size == _SKIP:
-            skipped = self.capacity - offset
-            self._read += skipped
-            self._lend(skipped, done=True)
+            self._read += capacity - offset
+            self._done(capacity - offset)
             return self.read()
         need = ALIGN + -(-size // ALIGN) * ALIGN
-        if need > available or offset + need > self.capacity:
+        if need > available or offset + need > capacity:
             raise RingError("a record claims more bytes than were written: the writer is broken")
         self._read += need
-        start = offset + ALIGN
-        if size < _COPY_BELOW or self._lent_bytes + need > self.capacity // 2:
-            record = self._data[start : start + size].copy()
-            self._lend(need, done=True)
+        start = _HEADER + offset + ALIGN
+        if size < _COPY_BELOW or self._lent_bytes + need > capacity // 2:
+            record = bytes(self._bytes[start : start + size])
+            self._done(need)
             return record
-        view = np.frombuffer(self._memory, np.uint8, size, _HEADER + start)
-        weakref.finalize(view, self._give_back, self._lend(need, done=False)).atexit = False
+        view = np.frombuffer(self._memory, np.uint8, size, start)
+        view.flags.writeable = False
+        self._lent_bytes += need
+        self._lent.append(_Loan(weakref.ref(view, self._give_back), need))
         return view
 
-    def _lend(self, size: int, *, done: bool) -> list[int | bool]:
-        loan: list[int | bool] = [size, done]
-        self._lent.append(loan)
-        self._lent_bytes += size
-        if done:
-            self._free()
-        return loan
+    @property
+    def lent(self) -> bool:
+        """Whether somebody still holds a view of this memory."""
+        return bool(self._lent)
 
-    def _give_back(self, loan: list[int | bool]) -> None:
-        loan[1] = True
-        self._free()
+    def _done(self, size: int) -> None:
+        """Bytes that nobody looks at any more; they are freed once those before them are."""
+        if self._lent:
+            self._lent[-1].size += size
+            self._lent_bytes += size
+        else:
+            self._freed += size
+            self._words[_READ] = self._freed
 
-    def _free(self) -> None:
-        freed = 0
-        while self._lent and self._lent[0][1]:
-            freed += int(self._lent.popleft()[0])
-        if freed:
-            self._lent_bytes -= freed
-            self._words[8] = int(self._words[8]) + freed
+    def _give_back(self, _: object) -> None:
+        lent = self._lent
+        while lent and lent[0].view() is None:
+            size = lent.popleft().size
+            self._lent_bytes -= size
+            self._freed += size
+        self._words[_READ] = self._freed
+
+
+@dataclass(slots=True)
+class _Loan:
+    """A view that was lent, and the bytes that become free when it is gone: its own and those of copies after it."""
+
+    view: weakref.ref[NDArray[np.uint8]]
+    size: int

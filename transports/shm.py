@@ -9,11 +9,17 @@ ever left in a file system. Messages, by their first byte:
            r           one more record is in the ring               c credit    packets that were taken, u32
            s signal                                                  u signal
            m           there is no room: say when there is           f           there is room
+                                                                     o           lent views fill the ring: a new one
            e           end                                           e           all was taken
                                                                      k           packets acknowledged, u32
 
 A producer that needs a larger ring makes one and hands it over; what is still in the old one is read first,
-because messages keep their order. One wake-up of the reader handles whatever has been announced.
+because messages keep their order. So it does where the consumer keeps packets for so long that their memory, which is
+the ring's, is missing: the old ring goes when they go, and nobody waits for that.
+
+What makes a hop quick: the packet is handed on within the callback that heard of it; credits are given back by half
+windows and after the consumer has worked, because waking the producer gives it the processor; and the socket is read
+once, because finding nothing there costs as much as the message, unless messages come in quick succession.
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 
 import msgpack
 
@@ -38,17 +45,29 @@ _COUNT = struct.Struct("<I")
 _WELCOME = struct.Struct("<IQQ")
 _LARGEST_MESSAGE = 1 << 16
 _PER_WAKE_UP = 256
+_SOON_S = 0.001
+_DESCRIPTOR = struct.Struct("i")
+_ROOM_FOR_A_DESCRIPTOR = socket.CMSG_LEN(_DESCRIPTOR.size)
 
 
 class _Wire:
     """A seqpacket socket on the loop: sends without waiting, keeping order, and hands over what comes."""
 
-    def __init__(self, sock: socket.socket, handle: Callable[[bytes, list[int]], None], lost: Callable[[str], None]):
+    def __init__(
+        self,
+        sock: socket.socket,
+        handle: Callable[[bytes, list[int]], None],
+        lost: Callable[[str], None],
+        handled: Callable[[], None] = ignore,
+    ):
         self._sock = sock
         self._handle = handle
+        self._handled = handled
         self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
+        self._buffer = bytearray(_LARGEST_MESSAGE)
+        self._read_s = 0.0
         self.open = True
         self._loop.add_reader(sock, self._readable)
 
@@ -62,7 +81,7 @@ class _Wire:
             except BlockingIOError:
                 self._loop.add_writer(self._sock, self._writable)
             except OSError as error:
-                self._broken(error.strerror or str(error))
+                self.broken(error.strerror or str(error))
                 return
         self._unsent.append((message, fds or []))
 
@@ -81,35 +100,41 @@ class _Wire:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._broken(error.strerror or str(error))
+                self.broken(error.strerror or str(error))
                 return
             self._unsent.popleft()
         self._loop.remove_writer(self._sock)
 
     def _readable(self) -> None:
-        for _ in range(_PER_WAKE_UP):
-            if not self.open:
-                return
+        now_s = monotonic()
+        at_most = _PER_WAKE_UP if now_s - self._read_s < _SOON_S else 1
+        self._read_s = now_s
+        for _ in range(at_most):
             try:
-                message, fds, flags, _ = socket.recv_fds(self._sock, _LARGEST_MESSAGE, 1)
+                size, ancillary, flags, _ = self._sock.recvmsg_into([self._buffer], _ROOM_FOR_A_DESCRIPTOR)
             except BlockingIOError:
-                return
+                break
             except OSError as error:
-                self._broken(error.strerror or str(error))
+                self.broken(error.strerror or str(error))
                 return
-            if not message:
-                self._broken("the other end hung up")
+            if not size:
+                self.broken("the other end hung up")
                 return
             if flags & socket.MSG_TRUNC:
-                self._broken(f"a message of more than {_LARGEST_MESSAGE} bytes")
+                self.broken(f"a message of more than {_LARGEST_MESSAGE} bytes")
                 return
+            fds = [_DESCRIPTOR.unpack(data)[0] for _, _, data in ancillary]
             try:
-                self._handle(message, fds)
+                self._handle(bytes(self._buffer[:size]), fds)
             except (ThalwegError, struct.error) as error:
-                self._broken(str(error))
+                self.broken(str(error))
+            if not self.open:
                 return
+        self._handled()
 
-    def _broken(self, reason: str) -> None:
+    def broken(self, reason: str) -> None:
+        """Hang up and say why; what was announced before is handed over first."""
+        self._handled()
         if self.open:
             self.close()
             self._lost(reason)
@@ -160,7 +185,10 @@ class ShmSender:
         self._ring.close()
 
     def _grow(self, size: int) -> None:
-        old, self._ring = self._ring, RingWriter(capacity_for(size))
+        self._replace(capacity_for(size))
+
+    def _replace(self, capacity: int) -> None:
+        old, self._ring = self._ring, RingWriter(capacity)
         old.close()
         self._wire.send(b"g", [self._ring.fd])
 
@@ -170,6 +198,9 @@ class ShmSender:
             self._credits += _COUNT.unpack(rest)[0]
             self.on_room()
         elif kind == b"f":
+            self.on_room()
+        elif kind == b"o":
+            self._replace(self._ring.capacity)
             self.on_room()
         elif kind == b"u":
             self.on_signal(decode_signal(rest))
@@ -198,7 +229,10 @@ class ShmReceiver:
         self._taken = 0
         self._wanted = False
         self._ending = False
-        self._wire = _Wire(sock, self._handle, self._hung_up)
+        self._fresh = False
+        self._crediting = False
+        self._loop = asyncio.get_running_loop()
+        self._wire = _Wire(sock, self._handle, self._hung_up, self._announced)
 
     def take(self) -> Packet | None:
         """The next packet, decoded; its large arrays are views of the ring until they are let go."""
@@ -208,16 +242,19 @@ class ShmReceiver:
             return None
         reader, announced = self._rings[0]
         announced[0] -= 1
-        packet = decode(reader.read())
+        try:
+            packet = decode(reader.read())
+        except ThalwegError as error:
+            self._wire.broken(str(error))
+            return None
         self._taken += 1
-        idle = not any(count[0] for _, count in self._rings)
-        if idle or 2 * self._taken >= self._window:
-            self._wire.send(b"c" + _COUNT.pack(self._taken))
-            self._taken = 0
+        if 2 * self._taken >= self._window and not self._crediting:
+            self._crediting = True
+            self._loop.call_soon(self._credit)
         if self._wanted:
             self._wanted = False
             self._wire.send(b"f")
-        if idle and self._ending:
+        if self._ending and not self._waiting:
             self._finish()
         return packet
 
@@ -233,6 +270,21 @@ class ShmReceiver:
         """Hang up."""
         self._wire.close()
 
+    @property
+    def _waiting(self) -> bool:
+        """Whether anything was announced and not taken."""
+        return any(count[0] for _, count in self._rings)
+
+    def _credit(self) -> None:
+        self._crediting = False
+        self._wire.send(b"c" + _COUNT.pack(self._taken))
+        self._taken = 0
+
+    def _announced(self) -> None:
+        if self._fresh:
+            self._fresh = False
+            self.on_packet()
+
     def _finish(self) -> None:
         self._ending = False
         self._wire.send(b"e")
@@ -244,19 +296,19 @@ class ShmReceiver:
             if not self._rings:
                 raise TransportError("the producer announced a record before it gave a ring")
             self._rings[-1][1][0] += 1
-            self.on_packet()
+            self._fresh = True
         elif kind == b"g" and fds:
             self._rings.append((RingReader(fds[0]), [0]))
         elif kind == b"s":
             self.on_signal(decode_signal(rest))
         elif kind == b"m":
-            self._wanted = True
-            if not any(count[0] for _, count in self._rings):
-                self._wanted = False
-                self._wire.send(b"f")
+            if self._waiting:
+                self._wanted = True
+            else:
+                self._wire.send(b"o" if self._rings and self._rings[-1][0].lent else b"f")
         elif kind == b"e":
             self._ending = True
-            if not any(count[0] for _, count in self._rings):
+            if not self._waiting:
                 self._finish()
         else:
             raise TransportError(f"the producer sent a message of unknown kind {kind!r}")

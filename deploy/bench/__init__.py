@@ -13,6 +13,8 @@ def run_bench(name: str, json_path: Path | None, quick: bool) -> Result:
         from thalweg.deploy.bench.inprocess import measure
     elif name == "freshness":
         from thalweg.deploy.bench.freshness import measure
+    elif name == "hop":
+        from thalweg.deploy.bench.hop import measure
     else:
         from thalweg.deploy.bench.turn import measure
     result = Result(bench=name)

@@ -155,6 +155,39 @@ def test_a_type_that_is_no_known_payload_is_refused_by_name(name: str) -> None:
         decode(record)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Array(Payload):
+    """Any array."""
+
+    values: np.ndarray
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "?"])
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 4), (2, 3, 4)])
+def test_an_array_of_any_type_and_shape_survives(dtype: str, shape: tuple[int, ...]) -> None:
+    values = np.arange(np.prod(shape, dtype=int)).astype(dtype).reshape(shape)
+    there = decode(b"".join(encode(make(Array(values=values))))).payload.values
+    assert there.dtype == values.dtype and np.array_equal(there, values) and there.shape == shape
+
+
+def test_an_array_that_is_not_contiguous_is_written_as_what_it_shows() -> None:
+    values = np.arange(24).reshape(4, 6)[::2, ::-3]
+    assert np.array_equal(decode(b"".join(encode(make(Array(values=values))))).payload.values, values)
+
+
+@pytest.mark.parametrize("shape", [[2], [10**15, 0], [4, 10**18]])
+def test_an_array_that_claims_another_size_is_refused(shape: list[int]) -> None:
+    import msgpack
+
+    name = type_name(Array)
+    head = msgpack.packb(["s", 1, 2, 0, None, None, None, name, [["u1", shape, 0]]])
+    start = (
+        bytes([0x74, VERSION, 0, 0, 1, 0, 0, 0]) + len(head).to_bytes(8, "little") + (16).to_bytes(8, "little") + head
+    )
+    with pytest.raises(CodecError, match=r"bytes lies in 16 bytes|buffer is too small|cannot be read"):
+        decode(start + bytes(-len(start) % 64) + bytes(16))
+
+
 def test_another_version_is_refused_with_both_named() -> None:
     record = bytearray(b"".join(encode(make(Token(text="x")))))
     record[1] = 9
