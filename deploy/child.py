@@ -72,7 +72,10 @@ class _Service:
 
     async def _call(self, name: str, args: list[Any]) -> Any:
         if name == "make":
-            self._host = Host(args[0], Bundle(**args[1]), self._tell)
+            worker, bundle, log = args
+            if log is not None:
+                _print_to(log)
+            self._host = Host(worker, Bundle(**bundle), self._tell)
             return None
         assert self._host is not None
         if name == "run":
@@ -82,6 +85,13 @@ class _Service:
 
     def _tell(self, problem: Any) -> None:
         write_message(self._writer, {"problem": asdict(problem)})
+
+
+def _print_to(path: str) -> None:
+    """From now on what is printed here is added to a file."""
+    with open(path, "ab") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
 
 
 async def main(fd: int) -> None:

@@ -88,6 +88,7 @@ class Host:
             hosted=spec.plan.workers[name].stages,
             trace=Trace() if bundle.traced else None,
             returning=[e.name for e in spec.plan.edges.values() if spec.plan.workers[e.target].restart.may_return],
+            returns=spec.plan.workers[name].restart.may_return,
         )
         self.worker.on_problem = on_problem
         self._pulse = Pulse(self.worker, checkpoints=spec.plan.workers[name].restart.may_return)

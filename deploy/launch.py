@@ -10,7 +10,7 @@ from thalweg.deploy.host import Bundle, Host, Routes
 from thalweg.deploy.outcome import Outcome, Problem
 from thalweg.deploy.pulse import Beat
 from thalweg.deploy.stats import WorkerStats
-from thalweg.deploy.subprocesses import SubprocessHost
+from thalweg.deploy.subprocesses import Child, SubprocessHost
 from thalweg.pipeline.plan import LOCAL, WorkerPlan
 
 
@@ -83,8 +83,14 @@ class LocalHost(Host):
         """It lives and dies with this process."""
 
 
-def launch(worker: WorkerPlan, bundle: Bundle, on_problem: Callable[[Problem], None], logs: Path | None) -> AnyHost:
-    """Make a host; nothing is started yet. `logs`: see `Deployment`."""
+def launch(
+    worker: WorkerPlan,
+    bundle: Bundle,
+    on_problem: Callable[[Problem], None],
+    logs: Path | None,
+    child: Child | None = None,
+) -> AnyHost:
+    """Make a host; nothing is started yet. `logs`: see `Deployment`. `child`: a process for a subprocess to use."""
     if worker.launcher == LOCAL:
         return LocalHost(worker.name, bundle, on_problem)
     if worker.launcher == "ray":
@@ -92,4 +98,4 @@ def launch(worker: WorkerPlan, bundle: Bundle, on_problem: Callable[[Problem], N
 
         return RayHost(worker, bundle, on_problem)
     log = None if logs is None else logs / f"{worker.name}.log"
-    return SubprocessHost(worker.name, bundle, on_problem, log)
+    return SubprocessHost(worker.name, bundle, on_problem, log, child)

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,50 @@ class RemoteError(ThalwegError):
     """What a worker elsewhere could not do, in its own words."""
 
 
+@dataclass(slots=True)
+class Child:
+    """A process that waits to be told which worker it is, and our end of its socket."""
+
+    process: asyncio.subprocess.Process
+    sock: socket.socket
+
+    async def dismiss(self) -> None:
+        """It is not needed."""
+        self.sock.close()
+        await self.process.wait()
+
+
+async def start_child() -> Child:
+    """Start one; it loads everything that does not depend on which worker it will be."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "thalweg.deploy.child",
+            str(theirs.fileno()),
+            pass_fds=[theirs.fileno()],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            start_new_session=True,
+        )
+    return Child(process, ours)
+
+
 class SubprocessHost:
     """The same calls as `Host`, done in a subprocess. `close` must be awaited in the end.
 
-    `log`: the file that what it prints is added to; without one it prints where we do.
+    `log`: the file that what it prints is added to; without one it prints where we do. `child`: a process to use.
     """
 
     def __init__(
-        self, name: str, bundle: Bundle, on_problem: Callable[[Problem], None], log: Path | None = None
+        self,
+        name: str,
+        bundle: Bundle,
+        on_problem: Callable[[Problem], None],
+        log: Path | None = None,
+        child: Child | None = None,
     ) -> None:
+        self._child = child
         self.name = name
         self._log = log
         self._bundle = bundle
@@ -61,22 +96,11 @@ class SubprocessHost:
 
     async def prepare(self) -> str:
         """Start the process."""
-        ours, theirs = socket.socketpair()
-        with theirs, nullcontext() if self._log is None else self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "thalweg.deploy.child",
-                str(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-                start_new_session=True,
-                stdout=log,
-                stderr=log,
-            )
-        reader, self._writer = await asyncio.open_connection(sock=ours)
+        child = self._child or await start_child()
+        self._process = child.process
+        reader, self._writer = await asyncio.open_connection(sock=child.sock)
         self._listening = asyncio.get_running_loop().create_task(self._listen(reader))
-        await self._call("make", self.name, self._bundle.plain())
+        await self._call("make", self.name, self._bundle.plain(), None if self._log is None else str(self._log))
         return str(await self._call("prepare"))
 
     async def listen(self, edges: Mapping[str, str], address: str, certificates: list[bytes] | None) -> dict[str, str]:

@@ -55,6 +55,7 @@ class Worker:
     """Hosts the stages of a graph and the channels between them, and runs them to the end of their streams.
 
     `returning`: the edges whose consumer may be started again if its worker is lost; see `deploy.bridge`.
+    `returns`: whether this worker may be.
     `run` may be awaited once. It raises GraphError or StartError where nothing could be started; what goes
     wrong later is in `problems`, the first hundred of them, and `problem_count` says how many there were.
     """
@@ -67,6 +68,7 @@ class Worker:
         clock: Clock | None = None,
         trace: Trace | None = None,
         returning: Collection[str] = (),
+        returns: bool = False,
     ) -> None:
         wrong = graph.problems()
         if wrong:
@@ -101,6 +103,7 @@ class Worker:
         self._closed = False
         self._all_done: asyncio.Event | None = None
         self._returning = returning
+        self._returns = returns
         self._build(graph, graph.stages if hosted is None else hosted)
 
     async def run(self) -> None:
@@ -309,7 +312,7 @@ class Worker:
     def _find_exact(self) -> None:
         """Which stages are given nothing but what would be sent again after a restart: they would do all again."""
         unsure: set[Node] = {inlet for inlet in self.inlets.values() if not inlet.marks}
-        unsure |= {actor for actor in self.actors.values() if actor.info.is_source}
+        unsure |= {actor for actor in self.actors.values() if actor.info.is_source and not actor.gives_snapshots}
         frontier = deque(unsure)
         while frontier:
             node = frontier.popleft()
@@ -317,7 +320,7 @@ class Worker:
             unsure |= after
             frontier.extend(after)
         for actor in self.actors.values():
-            actor.exact = actor not in unsure
+            actor.exact = self._returns and actor not in unsure
 
     def _connect(self, connection: Connection, producer: Actor, out_port: str, consumer: Actor, port: str) -> None:
         edge = Edge(

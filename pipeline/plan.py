@@ -20,8 +20,8 @@ from typing import Any
 from thalweg.pipeline.duration import parse_duration
 from thalweg.pipeline.supervision import RestartPolicy, RestartWhen
 
-LOCAL = "local"
-LAUNCHERS = (LOCAL, "subprocess", "ray")
+LOCAL, SUBPROCESS = "local", "subprocess"
+LAUNCHERS = (LOCAL, SUBPROCESS, "ray")
 MEMORY, SHARED_MEMORY, GRPC, AUTO = "memory", "shm", "grpc", "auto"
 TRANSPORTS = (AUTO, SHARED_MEMORY, GRPC)
 

@@ -47,6 +47,8 @@ class AudioFile:
         self._rate = rate
         self._samples = max(1, rate * unit // 1_000_000_000)
         self._realtime = pace == "realtime"
+        self._start_ns: int | None = None
+        self._done = 0
 
     def open(self, ctx: Context) -> None:
         """Raises AudioError unless the file is there and begins like audio."""
@@ -55,19 +57,30 @@ class AudioFile:
         if self._first is None:
             raise AudioError(f"{self._path} holds no audio samples")
 
+    def snapshot(self) -> dict[str, Any]:
+        """How far it was read."""
+        return {"start_ns": self._start_ns, "done": self._done}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from there when it runs."""
+        self._start_ns, self._done = state["start_ns"], state["done"]
+
     async def run(self, ctx: Context) -> None:
         """Emit the file, unit by unit; what could be decoded of a damaged file is emitted before the error."""
-        start_ns = ctx.now_ns()
-        done = 0
+        start_ns = self._start_ns = ctx.now_ns() if self._start_ns is None else self._start_ns
+        done, had = 0, self._done
         units, damage = [self._first], None
         while units:
             for samples in units:
                 assert samples is not None
-                if self._realtime:
-                    await ctx.sleep_until(start_ns + (done + len(samples)) * 1_000_000_000 // self._rate)
                 time_ns = start_ns + done * 1_000_000_000 // self._rate
-                await ctx.send(AudioChunk(samples=samples, rate=self._rate), time=time_ns)
                 done += len(samples)
+                if done <= had:
+                    continue
+                if self._realtime:
+                    await ctx.sleep_until(start_ns + done * 1_000_000_000 // self._rate)
+                self._done = done
+                await ctx.send(AudioChunk(samples=samples, rate=self._rate), time=time_ns)
             if damage is not None:
                 raise damage
             units, damage = await ctx.compute(_some, self._units, 50)

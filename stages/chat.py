@@ -139,6 +139,16 @@ class Chat:
         if self._server is not None:
             self._server.release()
 
+    def snapshot(self) -> dict[str, Any]:
+        """The conversation so far."""
+        return {"past": list(self._past), "read": self._read}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a snapshot. What an embedded model had read along it reads again when it is asked."""
+        self._past.clear()
+        self._past.extend(state["past"])
+        self._read = state["read"]
+
     async def process(self, packet: Packet, ctx: Context) -> None:
         """Answer a final transcript; read along with a partial one."""
         transcript = packet.payload

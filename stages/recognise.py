@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -69,6 +69,13 @@ class PocketSphinx:
         """End the process, where there is one."""
         if isinstance(self._recogniser, SphinxProcess):
             self._recogniser.close()
+
+    def snapshot(self) -> dict[str, Any] | None:
+        """Between two turns there is nothing to keep; in the middle of one the recogniser's state cannot be had."""
+        return {} if self._epoch == AMBIENT else None
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a snapshot."""
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Take a piece of speech."""

@@ -8,7 +8,7 @@ pitch where a reader would keep it level; that is the price.
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -47,6 +47,14 @@ class Sentences:
         """Let go of a reply that will not end."""
         if isinstance(signal, Failure) and signal.epoch == self._epoch:
             self._text = ""
+
+    def snapshot(self) -> dict[str, Any]:
+        """What has come of the piece under way."""
+        return {"epoch": self._epoch, "text": self._text, "first": self._first}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a snapshot."""
+        self._epoch, self._text, self._first = state["epoch"], state["text"], state["first"]
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Add a token; emit what it completes."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import require_package
 from thalweg.deploy.deployment import Deployment
 from thalweg.deploy.outcome import Outcome
 from thalweg.deploy.run import bundle_of, read_spec
@@ -75,5 +76,76 @@ def test_an_operator_can_restart_a_worker_and_it_is_no_problem_of_the_run() -> N
         await deployment.restart("middle")
 
     texts, outcome = asyncio.run(run(CHAIN, {"n": 200}, meddle))
+    assert texts == summed(200)
+    assert outcome.problems == []
+
+
+def test_over_grpc_too_a_killed_worker_comes_back_and_no_packet_is_lost_or_doubled() -> None:
+    require_package("grpc", "grpc")
+
+    async def meddle(deployment: Deployment, sink: Any) -> None:
+        await sink.has(50)
+        kill(deployment, "middle")
+        await sink.has(200)
+        kill(deployment, "last")
+
+    texts, _ = asyncio.run(run(CHAIN, {"n": 200, "transport": "grpc"}, meddle))
+    assert texts == summed(200)
+
+
+def test_a_packet_that_kills_its_worker_every_time_is_set_aside_and_reported_with_its_header() -> None:
+    async def meddle(deployment: Deployment, sink: Any) -> None:
+        pass
+
+    texts, outcome = asyncio.run(run(CHAIN, {"n": 40, "poison": "20"}, meddle))
+    left = [i for i in range(40) if i != 20]
+    totals = [f"{i}:{sum(n for n in left if n <= i)}" for i in left]
+    assert texts == [text for text in [*totals, f"end:{sum(left)}"] for _ in range(2)]
+    aside = [p.message for p in outcome.problems if "set aside" in p.message]
+    assert len(aside) == 1 and "set aside a Token, count.text number 20, captured at" in aside[0]
+    assert sum("was killed by SIGKILL" in p.message for p in outcome.problems) == 3
+
+
+def test_a_worker_that_dies_too_often_stays_dead_and_nobody_waits_for_it() -> None:
+    async def meddle(deployment: Deployment, sink: Any) -> None:
+        for _ in range(3):
+            await sink.has(len(sink.texts) + 80)
+            kill(deployment, "middle")
+
+    _, outcome = asyncio.run(run(CHAIN, {"n": 300, "restarts": 2}, meddle))
+    said = [p.message for p in outcome.problems]
+    assert any("it is not started again: it died 3 times within 60 s" in message for message in said)
+    assert any("this edge leads nowhere now: worker middle is gone" in message for message in said)
+    assert any("nothing more will come by this edge: worker middle is gone" in message for message in said)
+
+
+def test_without_a_restart_policy_a_killed_worker_ends_its_edges_and_the_rest_ends_well() -> None:
+    async def meddle(deployment: Deployment, sink: Any) -> None:
+        await sink.has(10)
+        kill(deployment, "middle")
+
+    texts, outcome = asyncio.run(run(CHAIN, {"n": 100, "restart": "never"}, meddle))
+    assert texts == summed(100)[: len(texts)]
+    assert "it is not started again: its policy is `restart: never`" in outcome.problems[0].message
+
+
+def test_a_worker_stopped_for_longer_than_its_heartbeat_is_replaced() -> None:
+    async def meddle(deployment: Deployment, sink: Any) -> None:
+        await sink.has(50)
+        kill(deployment, "middle", signal.SIGSTOP)
+
+    texts, outcome = asyncio.run(run(CHAIN, {"n": 200, "heartbeat": "1s"}, meddle))
+    assert texts == summed(200)
+    assert "it did not answer for 1 s; it was started again" in outcome.problems[0].message
+
+
+def test_a_worker_stopped_for_less_than_its_heartbeat_goes_on_as_if_nothing_had_been() -> None:
+    async def meddle(deployment: Deployment, sink: Any) -> None:
+        await sink.has(50)
+        kill(deployment, "middle", signal.SIGSTOP)
+        await asyncio.sleep(1.5)
+        kill(deployment, "middle", signal.SIGCONT)
+
+    texts, outcome = asyncio.run(run(CHAIN, {"n": 200, "heartbeat": "20s"}, meddle))
     assert texts == summed(200)
     assert outcome.problems == []

@@ -35,14 +35,14 @@ class Sum:
     inputs = {"text": Token}
     outputs = {"text": Token}
 
-    def __init__(self, poison: str = "", work_ms: float = 0.0) -> None:
+    def __init__(self, poison: int = -1, work_ms: float = 0.0) -> None:
         self.poison = poison
         self.work_ms = work_ms
         self.total = 0
 
     def process(self, packet: Packet, ctx: Context) -> None:
         assert isinstance(packet.payload, Token)
-        if packet.payload.text == self.poison:
+        if int(packet.payload.text) == self.poison:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(self.work_ms / 1000)
         self.total += int(packet.payload.text)
