@@ -89,6 +89,7 @@ class Host:
             trace=Trace() if bundle.traced else None,
             returning=[e.name for e in spec.plan.edges.values() if spec.plan.workers[e.target].restart.may_return],
             returns=spec.plan.workers[name].restart.may_return,
+            name=name,
         )
         self.worker.on_problem = on_problem
         self._pulse = Pulse(self.worker, checkpoints=spec.plan.workers[name].restart.may_return)

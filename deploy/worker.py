@@ -26,6 +26,7 @@ from typing import Any
 from thalweg.deploy.actor import Actor
 from thalweg.deploy.bridge import Inlet, Outlet
 from thalweg.deploy.outcome import Problem
+from thalweg.deploy.spans import TurnSpans, flush_spans, start_spans
 from thalweg.deploy.watch import Watch
 from thalweg.pipeline.channel import Channel
 from thalweg.pipeline.clock import Clock, SystemClock
@@ -34,6 +35,7 @@ from thalweg.pipeline.graph import Connection, Graph, GraphError, nearest
 from thalweg.pipeline.join import Joined
 from thalweg.pipeline.node import Edge, Node, NodeState
 from thalweg.pipeline.packet import AMBIENT, Packet
+from thalweg.pipeline.plan import LOCAL
 from thalweg.pipeline.signal import Configure, Direction, Failure, Interrupt, Signal
 from thalweg.pipeline.stage import StageError
 from thalweg.pipeline.trace import Mark, Span, Trace
@@ -43,6 +45,7 @@ log = logging.getLogger(__name__)
 
 PUMP_NS = 1_000_000
 STEP_NS = 100_000
+SETTLE_S = 0.5
 KEPT_PROBLEMS = 100
 _BRIDGES = (Outlet, Inlet)
 
@@ -69,6 +72,7 @@ class Worker:
         trace: Trace | None = None,
         returning: Collection[str] = (),
         returns: bool = False,
+        name: str = LOCAL,
     ) -> None:
         wrong = graph.problems()
         if wrong:
@@ -76,6 +80,9 @@ class Worker:
         self.clock = clock or SystemClock()
         self.trace = trace
         self.turns = TurnRecorder()
+        self.name = name
+        self.spans: TurnSpans | None = None
+        self._pipeline = graph.name
         self.problems: list[Problem] = []
         self.problem_count = 0
         self.on_problem: Callable[[Problem], None] | None = None
@@ -134,6 +141,7 @@ class Worker:
             self._group = None
             self.ended_ns = self.clock.now_ns()
             await self._close()
+            await self._end_spans()
 
     def stop(self) -> None:
         """End every source; what is under way is finished, and `run` returns. Idempotent."""
@@ -240,6 +248,8 @@ class Worker:
         if isinstance(signal, Interrupt):
             self.turns.interrupt(signal.epoch)
             origin.hear(signal)
+        if self.spans is not None:
+            self.spans.hear(signal)
         reached = {origin}
         edge_of = {Direction.DOWN: (True, False), Direction.UP: (False, True), Direction.BOTH: (True, True)}
         down, up = edge_of[direction]
@@ -273,6 +283,8 @@ class Worker:
             if self.on_problem is not None:
                 self.on_problem(problem)
         if epoch != AMBIENT:
+            if self.spans is not None:
+                self.spans.fail(actor.name, epoch, message)
             self.turns.fail(epoch, f"{actor.name}: {message}")
             self.spread(actor, Failure(origin=actor.name, epoch=epoch, message=message), Direction.DOWN)
 
@@ -352,6 +364,28 @@ class Worker:
     def _enter(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        if self.spans is None:
+            self._start_spans()
+
+    def _start_spans(self) -> None:
+        def tell(stage: str, signal: Signal) -> None:
+            self.spread(self.actors[stage], signal, Direction.UP)
+
+        self.spans = start_spans(self.name, self._pipeline, self.clock.now_ns, tell)
+        if self.spans is not None:
+            for actor in self.actors.values():
+                actor.stamp = self.spans.stamp
+            self._settle_spans()
+
+    def _settle_spans(self) -> None:
+        if self.spans is not None and self._loop is not None and not self._closed:
+            self.spans.settle(self.clock.now_ns())
+            self._loop.call_later(SETTLE_S, self._settle_spans)
+
+    async def _end_spans(self) -> None:
+        if self.spans is not None:
+            self.spans.close()
+            await flush_spans()
 
     async def _open(self) -> None:
         actors = [actor for actor in self.actors.values() if hasattr(actor.stage, "open")]
@@ -504,6 +538,8 @@ class Worker:
             packet = self._take(actor, now_ns)
             if packet is None:
                 return
+            if self.spans is not None and packet.epoch != AMBIENT:
+                self.spans.begin(actor, packet, now_ns)
             try:
                 process(packet, ctx)
             except Exception as error:
@@ -520,6 +556,8 @@ class Worker:
     def _work_apart(self, actor: Actor, now_ns: int) -> None:
         packet = self._take(actor, now_ns)
         if packet is not None:
+            if self.spans is not None and packet.epoch != AMBIENT:
+                self.spans.begin(actor, packet, now_ns)
             actor.busy = True
             self._start(actor, self._handle(actor, packet), lambda: self._handled(actor, packet, now_ns))
 
@@ -561,6 +599,8 @@ class Worker:
         actor.work.record(end_ns - start_ns)
         if self.trace is not None:
             self.trace.add(Span(actor.name, start_ns, end_ns, packet.stream, packet.seq, packet.epoch))
+        if self.spans is not None and packet.epoch != AMBIENT:
+            self.spans.end(actor, packet.epoch, start_ns, end_ns)
         if self.watch is not None:
             self.watch.done(actor)
         actor.current = None

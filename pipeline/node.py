@@ -88,6 +88,7 @@ class Node:
         self.outbox: deque[tuple[Edge, Packet]] = deque()
         self.on_emit: Callable[[], None] | None = None
         self.observe: Callable[[Packet], None] | None = None
+        self.stamp: Callable[[Node, int, str | None, int], str | None] | None = None
         self.work = Histogram()
         self.units = 0
         self.current: Packet | Joined | None = None
@@ -205,6 +206,9 @@ class Node:
         if self.exact or getattr(cause, "replay", None) is not None:
             replay = self._replays[port]
             self._replays[port] = replay + 1
+        trace = None if cause is None else cause.trace
+        if self.stamp is not None:
+            trace = self.stamp(self, epoch, trace if cause is not None and cause.epoch == epoch else None, time)
         packet = Packet(
             stream=self._streams[port],
             seq=seq,
@@ -212,7 +216,7 @@ class Node:
             payload=payload,
             epoch=epoch,
             deadline=deadline,
-            trace=None if cause is None else cause.trace,
+            trace=trace,
             replay=replay,
         )
         if epoch > self._highest:

@@ -106,3 +106,11 @@ class Played(Signal):
     epoch: int
     text: str
     complete: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled(Signal):
+    """The stage `origin` did its last unit of `epoch` at `unix_ns` (Unix time): for whoever traces the whole turn."""
+
+    epoch: int
+    unix_ns: int
