@@ -42,7 +42,7 @@ reference: $(DEV)
 	$(BIN)/python -m thalweg.deploy.generate
 
 proto: $(DEV)
-	$(BIN)/python -m grpc_tools.protoc -I transports --descriptor_set_out=transports/edge.binpb edge.proto
+	$(BIN)/python -m thalweg.deploy.protobuf
 
 $(DEMO): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; say where: make PYTHON=/path/to/python"; exit 1; }
