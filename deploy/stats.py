@@ -1,6 +1,6 @@
 """What a running worker looks like from outside: counts since it began, as plain values that cross any boundary.
 
-Reading them takes a fraction of a millisecond and touches nothing, so it may be done as often as anybody looks.
+Reading them takes about a millisecond for ten stages and touches nothing, so it may be done as often as anybody looks.
 Rates, and quantiles of the last moments, are differences between two readings; whoever looks makes them.
 """
 
