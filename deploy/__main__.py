@@ -93,6 +93,22 @@ def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], **given: Any
 
 
 @cli.command()
+@click.argument("url")
+@click.option("--in", "question", type=_FILE, help="Say this recording; the microphone where it is left out.")
+@click.option("--out", "answer", type=_FILE, help="Write what is heard to a WAV file.")
+@click.option("--token", default="", envvar="THALWEG_TOKEN", help="What the server wants to know.  [$THALWEG_TOKEN]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per event.")
+def talk(url: str, question: Path | None, answer: Path | None, token: str, as_json: bool) -> None:
+    """Talk to a server that `thalweg serve` runs, without a browser.
+
+    Ends with 0, with 1 if no answer was heard, 2 if no conversation came about.
+    """
+    from thalweg.deploy.talk import talk_to
+
+    sys.exit(talk_to(url, question, answer, token, as_json))
+
+
+@cli.command()
 @click.argument("file", type=_FILE)
 @_SET
 def validate(file: Path, pairs: tuple[str, ...]) -> None:
@@ -223,21 +239,23 @@ def new_pipeline(name: str) -> None:
 
 
 @cli.command()
-@click.argument("name", type=click.Choice(["inprocess", "freshness", "hop", "turn"]))
+@click.argument("name", type=click.Choice(["freshness", "hop", "inprocess", "sessions", "turn"]))
 @click.option("--json", "json_path", type=_FILE, help="Write the rows as JSON.")
 @click.option("--quick", is_flag=True, help="Fewer repetitions: to see that it works, not to quote.")
-def bench(name: str, json_path: Path | None, quick: bool) -> None:
+@click.option("--webrtc", is_flag=True, help="turn: through a server, measured at a WebRTC client.")
+def bench(name: str, json_path: Path | None, quick: bool, webrtc: bool) -> None:
     """Measure, next to other systems where they are installed (`make bench-peers`).
 
     \b
     inprocess  cost per stage hop in one process, and how much a flood gets through
     freshness  age of camera frames at a consumer that is three times too slow
     hop        one-way latency between two processes, 8 B to 4 MB
+    sessions   conversations over WebRTC at once, until the server is busy; connects and drops
     turn       end of speech to first partial, final, first token and first audio
     """
     from thalweg.deploy.bench import run_bench
 
-    run_bench(name, json_path, quick)
+    run_bench(name, json_path, quick, webrtc=webrtc)
 
 
 for command in operating.COMMANDS:

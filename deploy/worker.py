@@ -566,7 +566,11 @@ class Worker:
         if self._group is None or self.hurried:
             work.close()
             return
-        actor.task = self._group.create_task(work)
+        try:
+            actor.task = self._group.create_task(work)
+        except RuntimeError:  # the group is being cancelled, and everything with it
+            work.close()
+            return
         actor.task.add_done_callback(lambda _: done())
 
     async def _handle(self, actor: Actor, packet: Packet | Joined) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from thalweg.deploy.bench.result import Result
 
 
-def run_bench(name: str, json_path: Path | None, quick: bool) -> Result:
+def run_bench(name: str, json_path: Path | None, quick: bool, *, webrtc: bool = False) -> Result:
     """Run one benchmark, print its table and write its rows."""
     if name == "inprocess":
         from thalweg.deploy.bench.inprocess import measure
@@ -15,6 +15,10 @@ def run_bench(name: str, json_path: Path | None, quick: bool) -> Result:
         from thalweg.deploy.bench.freshness import measure
     elif name == "hop":
         from thalweg.deploy.bench.hop import measure
+    elif name == "sessions":
+        from thalweg.deploy.bench.webrtc import measure_sessions as measure
+    elif webrtc:
+        from thalweg.deploy.bench.webrtc import measure_turns as measure
     else:
         from thalweg.deploy.bench.turn import measure
     result = Result(bench=name)

@@ -20,6 +20,7 @@ from thalweg.deploy.server.hall import Hall, Refused
 from thalweg.deploy.server.metrics import exposition
 from thalweg.deploy.server.session import Session
 from thalweg.deploy.server.settings import ServerSettings
+from thalweg.deploy.server.whip import play, publish, trickle
 from thalweg.transports.webrtc import OfferError
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,9 @@ class WebServer:
                 web.get("/web/{name}", self._file),
                 web.get("/config", self._config),
                 web.post("/offer", self._offer),
+                web.post("/whip", self._whip),
+                web.post("/whep", self._whep),
+                web.patch("/sessions/{id}", self._patch),
                 web.delete("/sessions/{id}", self._delete),
                 web.get("/healthz", self._health),
                 web.get("/readyz", self._ready),
@@ -127,13 +131,27 @@ class WebServer:
         session, answer = await self._connect(request, body["sdp"], body.get("session"), body.get("key"))
         return web.json_response({"sdp": answer, "type": "answer", "session": session.id, "key": session.key})
 
+    async def _whip(self, request: web.Request) -> web.StreamResponse:
+        self._check(request)
+        return await publish(request, self._connect, self.settings.ice)
+
+    async def _whep(self, request: web.Request) -> web.StreamResponse:
+        self._check(request)
+        return await play(request, self._connect, self.settings.ice)
+
+    async def _patch(self, request: web.Request) -> web.StreamResponse:
+        self._check(request)
+        return await trickle(request, self.hall.find(request.match_info["id"], request.query.get("key", "")))
+
     async def _connect(
-        self, request: web.Request, sdp: str, session_id: Any = None, key: Any = None
+        self, request: web.Request, sdp: str, session_id: Any = None, key: Any = None, *, listening: bool = False
     ) -> tuple[Session, str]:
         if session_id:
             session = self.hall.find(str(session_id), str(key))
-            _, answer = await session.connect(sdp, self._ice)
+            _, answer = await session.connect(sdp, self._ice, listening=listening)
             return session, answer
+        if "m=audio" not in sdp:
+            raise OfferError("the offer has no audio: send a description with an audio section, and Opus in it")
         session = await self.hall.enter(request.remote or "")
         try:
             _, answer = await session.connect(sdp, self._ice)

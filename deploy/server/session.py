@@ -52,6 +52,7 @@ class Session:
         self.state = SessionState.OPENING
         self.address = ""
         self.peer: Peer | None = None
+        self.listener: Peer | None = None
         self.began_ns = self.call.clock.now_ns()
         self.changed_ns = self.began_ns
         self.why = ""
@@ -82,20 +83,24 @@ class Session:
             log.error("session %s did not start: %s", self.id, errors.exceptions[0])
         finally:
             self._change(SessionState.ENDED)
-            if self.peer is not None:
-                await self.peer.close()
-                self.peer = None
+            for peer in (self.peer, self.listener):
+                if peer is not None:
+                    await peer.close()
+            self.peer = self.listener = None
 
-    async def connect(self, sdp: str, ice: Sequence[RTCIceServer]) -> tuple[Peer, str]:
-        """Answer an offer; a connection that is there already is replaced. Raises OfferError."""
+    async def connect(self, sdp: str, ice: Sequence[RTCIceServer], *, listening: bool = False) -> tuple[Peer, str]:
+        """Answer an offer; a connection that is there already is replaced, `listening` beside it. Raises OfferError."""
         peer = Peer(self.call, ice)
         try:
             answer = await peer.answer(sdp)
         except BaseException:
             await peer.close()
             raise
-        before, self.peer = self.peer, peer
-        peer.on_state = lambda state: self._peer_changed(peer, state)
+        if listening and self.peer is not None:
+            before, self.listener = self.listener, peer
+        else:
+            before, self.peer = self.peer, peer
+            peer.on_state = lambda state: self._peer_changed(peer, state)
         if before is not None:
             await before.close()
         return peer, answer

@@ -80,9 +80,12 @@ export class Call extends EventTarget {
       if (peer === this.peer && peer.iceConnectionState === "disconnected") this.#lost();
     });
 
-    const offer = await peer.createOffer();
-    await peer.setLocalDescription(offer);
-    await gathered(peer, 1500);
+    const late = [];
+    let trickle = (candidate) => late.push(candidate);
+    peer.addEventListener("icecandidate", ({ candidate }) => candidate?.candidate && trickle(candidate));
+    await peer.setLocalDescription(await peer.createOffer());
+    await firstCandidate(peer, 1500);
+    late.length = 0; // what was found so far is in the offer
     let response;
     try {
       response = await fetch("offer", { method: "POST", headers: this.#headers(), body: JSON.stringify({ sdp: peer.localDescription.sdp, ...this.resume }) });
@@ -94,9 +97,17 @@ export class Call extends EventTarget {
     if (!response.ok) { peer.close(); throw new CallError(answer.error ?? "unreachable", answer.message); }
     this.resume = { session: answer.session, key: answer.key };
     await peer.setRemoteDescription({ type: "answer", sdp: answer.sdp });
-    const late = new Promise((_, reject) => setTimeout(() => reject(new CallError("no-path")), 12000));
-    await Promise.race([open, failed, late]);
+    trickle = (candidate) => this.#trickle(candidate);
+    late.forEach(trickle);
+    const never = new Promise((_, reject) => setTimeout(() => reject(new CallError("no-path")), 12000));
+    await Promise.race([open, failed, never]);
     this.#phase("talking");
+  }
+
+  #trickle(candidate) {
+    const fragment = `m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:${candidate.sdpMid ?? 0}\r\na=${candidate.candidate}\r\n`;
+    const headers = { ...this.#headers(), "Content-Type": "application/trickle-ice-sdpfrag" };
+    fetch(`sessions/${this.resume.session}?key=${encodeURIComponent(this.resume.key)}`, { method: "PATCH", headers, body: fragment }).catch(() => {});
   }
 
   #message(data) {
@@ -132,10 +143,10 @@ export class Call extends EventTarget {
   }
 }
 
-function gathered(peer, ms) {
-  if (peer.iceGatheringState === "complete") return Promise.resolve();
+/** Until there is a candidate to begin with; the others are sent after the offer. */
+function firstCandidate(peer, ms) {
   return new Promise((resolve) => {
     setTimeout(resolve, ms);
-    peer.addEventListener("icegatheringstatechange", () => peer.iceGatheringState === "complete" && resolve());
+    peer.addEventListener("icecandidate", () => setTimeout(resolve, 50), { once: true });
   });
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,6 @@ from aiortc import (
     RTCDataChannel,
     RTCIceServer,
     RTCPeerConnection,
-    RTCRtpSender,
     RTCSessionDescription,
 )
 from aiortc.sdp import candidate_from_sdp
@@ -20,14 +20,17 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.events import MAX_CONTROL_BYTES, ControlError, Event, Trouble, decode_control
 from thalweg.pipeline.payload import EncodedVideo
 from thalweg.transports.webrtc.call import Call
-from thalweg.transports.webrtc.receive import AudioIn
+from thalweg.transports.webrtc.receive import AudioIn, only_opus
 from thalweg.transports.webrtc.send import SpeechTrack
 
 log = logging.getLogger(__name__)
 
+_UFRAG = re.compile(r"^a=ice-ufrag:(\S+)", re.MULTILINE)
+
 MESSAGES_PER_S = 50
 MAX_BUFFERED = 1_000_000
 MAX_STRIKES = 20
+MEDIA_BYTES_PER_S = 1_250_000
 
 
 class OfferError(ThalwegError):
@@ -54,11 +57,19 @@ class Peer:
         self._second = 0
         self._messages = 0
         self._told: set[str] = set()
+        self._awaits_channel = False
+        self.remote_ufrag = ""
+        self.candidates = 0
+        self._opened = False
+        self._bytes = 0
         self._pc.on("connectionstatechange", self._state_changed)
         self._pc.on("datachannel", self._channel_opened)
 
     async def answer(self, sdp: str) -> str:
-        """The answer to an offer. Raises OfferError on one that is malformed or has nothing to talk with."""
+        """The answer to an offer. Raises OfferError on one that is malformed or has nothing to talk with.
+
+        What the offer does not want (to send, to receive, a data channel) is left out.
+        """
         try:
             await self._pc.setRemoteDescription(RTCSessionDescription(sdp=sdp, type="offer"))
         except Exception as error:  # aiortc's parser raises whatever its string handling stumbles over
@@ -66,11 +77,14 @@ class Peer:
         audio = next((t for t in self._pc.getTransceivers() if t.kind == "audio"), None)
         if audio is None:
             raise OfferError("the offer has no audio: send a description with an audio section, and Opus in it")
-        opus = [codec for codec in RTCRtpSender.getCapabilities("audio").codecs if codec.mimeType == "audio/opus"]
-        audio.setCodecPreferences(opus)
+        if not only_opus(audio):
+            raise OfferError("the offer has no Opus at 48 kHz, which every WebRTC client must have (RFC 7874)")
         audio.sender.replaceTrack(self.track)
         audio.direction = "sendrecv"
-        self.audio = AudioIn(audio.receiver, self.call, self.call.clock)
+        self.audio = AudioIn(audio.receiver, self.call, self.call.clock, self._count)
+        self._awaits_channel = "m=application" in sdp
+        ufrag = _UFRAG.search(sdp)
+        self.remote_ufrag = ufrag[1] if ufrag else ""
         try:
             await self._pc.setLocalDescription(await self._pc.createAnswer())
         except Exception as error:
@@ -79,6 +93,7 @@ class Peer:
 
     async def add_candidate(self, line: str, mid: str | None, index: int | None) -> None:
         """A candidate that was found after the offer; an empty `line` says that there are no more."""
+        self.candidates += 1
         if not line:
             await self._pc.addIceCandidate(None)
             return
@@ -106,6 +121,8 @@ class Peer:
 
     def _state_changed(self) -> None:
         state = self._pc.connectionState
+        if state == "connected" and not self._awaits_channel:
+            self._open()
         if state in ("failed", "closed"):
             self.call.detach(self)
         if state in ("connected", "failed", "closed") and state not in self._told:
@@ -118,13 +135,24 @@ class Peer:
             return
         self._channel = channel
         channel.on("message", self._message)
-        self.call.attach(self)
-        self.on_state("open")
+        self._open()
+
+    def _open(self) -> None:
+        """The person can be heard and reached from now on."""
+        if not self._opened:
+            self._opened = True
+            self.call.attach(self)
+            self.on_state("open")
+
+    def _count(self, size: int) -> None:
+        """Media came in; whoever sends far more than they should is asked to leave."""
+        self._next_second()
+        self._bytes += size
+        if self._bytes > MEDIA_BYTES_PER_S and not self.why:
+            self._expel(f"more than {MEDIA_BYTES_PER_S * 8 // 1_000_000} Mbit/s of media")
 
     def _message(self, message: str | bytes) -> None:
-        second = self.call.clock.now_ns() // 1_000_000_000
-        if second != self._second:
-            self._second, self._messages = second, 0
+        self._next_second()
         self._messages += 1
         if self._messages > MESSAGES_PER_S:
             self._strike(f"more than {MESSAGES_PER_S} messages in a second", tell=self._messages == MESSAGES_PER_S + 1)
@@ -139,11 +167,19 @@ class Peer:
             return
         self.call.control(control)
 
+    def _next_second(self) -> None:
+        second = self.call.clock.now_ns() // 1_000_000_000
+        if second != self._second:
+            self._second, self._messages, self._bytes = second, 0, 0
+
+    def _expel(self, why: str) -> None:
+        self.why = why
+        self.on_state("expelled")
+
     def _strike(self, what: str, *, weight: int = 1, tell: bool = True) -> None:
         self._strikes += weight
         if tell:
             event: Event = Trouble(code="bad-message", message=f"A message was ignored: {what}.")
             self.send(event.encode())
         if self._strikes >= MAX_STRIKES and not self.why:
-            self.why = f"too many bad messages; the last was {what}"
-            self.on_state("expelled")
+            self._expel(f"too many bad messages; the last was {what}")

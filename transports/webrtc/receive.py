@@ -22,6 +22,7 @@ from thalweg.transports.webrtc.call import RATE, UNIT, Call
 
 _JITTER_BUFFER = "_RTCRtpReceiver__jitter_buffer"
 OPUS_RATE = 48_000
+OPUS_UNIT = 960
 CONCEALED = 5
 
 
@@ -40,28 +41,31 @@ class Tap:
         return False, None
 
 
-class AudioIn:
-    """Decodes a person's Opus into units of 20 ms, mono, 16 kHz, for a call.
+def only_opus(transceiver: Any) -> bool:
+    """Of the codecs that both sides know, keep Opus; False where it is not among them."""
+    transceiver._codecs = [codec for codec in transceiver._codecs if codec.mimeType.lower() == "audio/opus"]
+    return bool(transceiver._codecs)
 
-    A lost packet becomes the last sound fading away, over at most 100 ms, then silence.
+
+class OpusIn:
+    """Puts the packets of one Opus stream in order and decodes them, mono at 48 kHz.
+
+    `give` gets samples, when the packet arrived or, where that was lost (`lost`), when this became clear. A lost packet
+    becomes the last sound fading away, over at most 100 ms, then silence.
     """
 
-    def __init__(self, receiver: Any, call: Call, clock: Clock) -> None:
+    def __init__(self, give: Callable[[NDArray[np.float32], int, bool], None]) -> None:
         self.reorder = Reorder()
-        self.times = CaptureClock(OPUS_RATE)
-        self._call = call
-        self._clock = clock
-        self._decoder = av.CodecContext.create("libopus", "r")
-        self._resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
-        self._held = np.zeros(0, np.float32)
-        self._held_ns = 0
-        self._last = np.zeros(UNIT, np.float32)
-        self._concealed = 0
         self.broken = 0
-        Tap(receiver, self._packet)
+        self.timestamp: int | None = None
+        self._give = give
+        self._decoder: Any = av.CodecContext.create("libopus", "r")
+        self._mono = av.AudioResampler(format="flt", layout="mono", rate=OPUS_RATE)
+        self._last = np.zeros(OPUS_UNIT, np.float32)
+        self._concealed = 0
 
-    def _packet(self, packet: Any) -> None:
-        now_ns = self._clock.now_ns()
+    def packet(self, packet: Any, now_ns: int) -> None:
+        """An RTP packet came."""
         data = getattr(packet, "_data", b"")
         if not data:
             return
@@ -70,38 +74,53 @@ class AudioIn:
             self._unit(unit)
 
     def _unit(self, unit: Unit) -> None:
-        if unit.data is None or unit.timestamp is None:
-            self._conceal()
-            return
-        capture_ns = self.times.capture_ns(unit.timestamp, unit.arrival_ns)
-        try:
-            samples = self._decode(unit.data)
-        except (av.FFmpegError, ValueError):
-            self.broken += 1
-            self._conceal()
-            return
-        if not len(self._held):
-            self._held_ns = capture_ns
-        self._held = np.concatenate([self._held, samples])
-        self._concealed = 0
-        self._emit()
+        self.timestamp = unit.timestamp
+        samples = None
+        if unit.data is not None:
+            try:
+                frames = self._decoder.decode(av.Packet(unit.data))
+                parts = [part.to_ndarray()[0] for frame in frames for part in self._mono.resample(frame)]
+                samples = np.concatenate(parts).astype(np.float32, copy=False) if parts else np.zeros(0, np.float32)
+            except (av.FFmpegError, ValueError):
+                self.broken += 1
+        if samples is None:
+            self._concealed += 1
+            fade = max(0.0, 1.0 - self._concealed / CONCEALED)
+            self._give(self._last * np.float32(fade), unit.arrival_ns, True)
+        else:
+            self._concealed, self._last = 0, samples
+            self._give(samples, unit.arrival_ns, False)
 
-    def _decode(self, data: bytes) -> NDArray[np.float32]:
-        packet = av.Packet(data)
-        frames = self._decoder.decode(packet)
-        parts = [part.to_ndarray()[0] for frame in frames for part in self._resampler.resample(frame)]
-        return np.concatenate(parts).astype(np.float32, copy=False) if parts else np.zeros(0, np.float32)
 
-    def _conceal(self) -> None:
-        self._concealed += 1
-        fade = max(0.0, 1.0 - self._concealed / CONCEALED)
-        self._held = np.concatenate([self._held, self._last * np.float32(fade)])
-        self._emit()
+class AudioIn:
+    """A person's microphone as units of 20 ms, mono, 16 kHz, with capture times, for a call.
 
-    def _emit(self) -> None:
+    `count`: told the size of each packet.
+    """
+
+    def __init__(self, receiver: Any, call: Call, clock: Clock, count: Callable[[int], None]) -> None:
+        self.times = CaptureClock(OPUS_RATE)
+        self.opus = OpusIn(self._decoded)
+        self._call = call
+        self._resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
+        self._held = np.zeros(0, np.float32)
+        self._held_ns = 0
+        self._clock = clock
+        self._count = count
+        Tap(receiver, self._packet)
+
+    def _packet(self, packet: Any) -> None:
+        self._count(len(packet.payload))
+        self.opus.packet(packet, self._clock.now_ns())
+
+    def _decoded(self, samples: NDArray[np.float32], arrival_ns: int, lost: bool) -> None:
+        if not len(self._held) and self.opus.timestamp is not None:
+            self._held_ns = self.times.capture_ns(self.opus.timestamp, arrival_ns)
+        frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
+        frame.sample_rate = OPUS_RATE
+        parts = [part.to_ndarray()[0] for part in self._resampler.resample(frame)]
+        self._held = np.concatenate([self._held, *parts])
         while len(self._held) >= UNIT:
-            unit, self._held = self._held[:UNIT], self._held[UNIT:]
+            unit, self._held = self._held[:UNIT].astype(np.float32, copy=False), self._held[UNIT:]
             self._call.heard(self._held_ns, unit)
             self._held_ns += UNIT * 1_000_000_000 // RATE
-            if not self._concealed:
-                self._last = unit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -12,6 +13,7 @@ from aiortc import MediaStreamTrack
 from aiortc.mediastreams import MediaStreamError
 from numpy.typing import NDArray
 
+from thalweg.pipeline.clock import Clock
 from thalweg.transports.webrtc.call import Call
 
 RATE = 48_000
@@ -44,44 +46,54 @@ class OpusEncoder:
         return b"".join(bytes(packet) for packet in self._codec.encode(frame))
 
 
-class SpeechTrack(MediaStreamTrack):
-    """What a person hears. aiortc asks for packets; each is given at its time by the clock, never early.
+class OpusPackets:
+    """Packets of 20 ms, each given at its time by the clock, never early.
 
-    A loop that was held up catches up packet by packet; after more than 200 ms the missed time is skipped, so that the
-    person never listens to the past.
+    A loop that was held up catches up packet by packet; after more than 200 ms the missed time is skipped, so that
+    nobody ever listens to the past. `skipped_ns`: how much was.
     """
 
-    kind = "audio"
-
-    def __init__(self, call: Call) -> None:
-        super().__init__()
+    def __init__(self, clock: Clock) -> None:
         self.skipped_ns = 0
         self.late_max_ns = 0
-        self._call = call
+        self._clock = clock
         self._encoder = OpusEncoder()
         self._start_ns = 0
         self._blocks = 0
 
-    async def recv(self) -> Any:  # Any: a packet of PyAV, generic in some releases only
-        """The next packet, at its time."""
-        if self.readyState != "live":
-            raise MediaStreamError
-        clock = self._call.clock
-        now_ns = clock.now_ns()
+    async def next(self, block: Callable[[], NDArray[np.float32]]) -> Any:  # Any: a packet of PyAV
+        """Wait for the time of the next packet, then encode what `block` gives."""
+        now_ns = self._clock.now_ns()
         if self._blocks == 0:
             self._start_ns = now_ns
         due_ns = self._start_ns + self._blocks * BLOCK_NS
         if due_ns > now_ns:
             await asyncio.sleep((due_ns - now_ns) / 1e9)
-        late_ns = clock.now_ns() - due_ns
+        late_ns = self._clock.now_ns() - due_ns
         self.late_max_ns = max(self.late_max_ns, late_ns)
         if late_ns > LATE_NS:
             missed = late_ns // BLOCK_NS
             self.skipped_ns += missed * BLOCK_NS
             self._blocks += missed
-        samples = self._call.play(BLOCK)
-        packet = av.Packet(self._encoder.encode(samples))
+        packet: Any = av.Packet(self._encoder.encode(block()))
         packet.pts = self._blocks * BLOCK
         packet.time_base = Fraction(1, RATE)
         self._blocks += 1
         return packet
+
+
+class SpeechTrack(MediaStreamTrack):
+    """What a person hears: aiortc asks for packets and gets what the call plays."""
+
+    kind = "audio"
+
+    def __init__(self, call: Call) -> None:
+        super().__init__()
+        self.packets = OpusPackets(call.clock)
+        self._call = call
+
+    async def recv(self) -> Any:  # Any: a packet of PyAV, generic in some releases only
+        """The next packet, at its time."""
+        if self.readyState != "live":
+            raise MediaStreamError
+        return await self.packets.next(lambda: self._call.play(BLOCK))

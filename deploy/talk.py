@@ -1,0 +1,112 @@
+"""`thalweg talk`: a conversation with a server from the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import wave
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.transports.webrtc.client import AUDIBLE, Talker, TalkError, load_speech
+from thalweg.transports.webrtc.send import RATE
+
+ANSWER_S = 60.0
+
+
+@dataclass(slots=True)
+class Ear:
+    """Everything that was heard, with when it came."""
+
+    parts: list[tuple[int, NDArray[np.float32]]] = field(default_factory=list)
+
+    def hear(self, time_ns: int, samples: NDArray[np.float32]) -> None:
+        """Keep a stretch of sound."""
+        self.parts.append((time_ns, samples))
+
+    def first_sound_ns(self, after_ns: int) -> int | None:
+        """When the first audible stretch arrived after a moment."""
+        return next((at for at, s in self.parts if at >= after_ns and np.abs(s).max(initial=0.0) > AUDIBLE), None)
+
+    def last_sound_ns(self, before_ns: int) -> int | None:
+        """When the last audible stretch arrived before a moment."""
+        return next(
+            (at for at, s in reversed(self.parts) if at <= before_ns and np.abs(s).max(initial=0.0) > AUDIBLE), None
+        )
+
+    def write(self, path: Path) -> None:
+        """All of it as a 16-bit WAV file."""
+        samples = np.concatenate([s for _, s in self.parts] or [np.zeros(0, np.float32)])
+        with wave.open(str(path), "wb") as out:
+            out.setparams((1, 2, RATE, 0, "NONE", ""))
+            out.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+
+
+def talk_to(url: str, question: Path | None, answer: Path | None, token: str, as_json: bool) -> int:
+    """Hold a conversation; returns the exit code: 0, 1 where no answer came."""
+    return asyncio.run(_talk(url, question, answer, token, as_json))
+
+
+async def _talk(url: str, question: Path | None, answer: Path | None, token: str, as_json: bool) -> int:
+    samples = load_speech(question) if question is not None else None
+    ear = Ear()
+    async with Talker(url, token=token) as talker:
+        talker.on_event = lambda event: _print(event, as_json)
+        talker.on_audio = ear.hear
+        if samples is None:
+            return await _with_sound_card(talker)
+        await asyncio.sleep(0.5)
+        await talker.voice.say(samples)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await talker.next("heard", timeout_s=ANSWER_S)
+                while (await talker.next("state", timeout_s=2.0))["state"] != "listening":
+                    pass
+        except TimeoutError:
+            pass
+        await asyncio.sleep(0.3)
+        heard = [event for _, event in talker.events if event["type"] == "heard"]
+    if answer is not None:
+        ear.write(answer)
+    return 0 if heard else 1
+
+
+async def _with_sound_card(talker: Talker) -> int:
+    """The microphone and speaker of this machine, until Ctrl-C or the end of the conversation."""
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:
+        raise TalkError("no-microphone", f"no sound card: {error}. Say what to play with --in FILE") from None
+    loop = asyncio.get_running_loop()
+
+    def recorded(data: NDArray[np.float32], frames: int, _time: Any, _status: Any) -> None:  # Any: C structures
+        loop.call_soon_threadsafe(talker.voice.say, data[:, 0].copy())
+
+    try:
+        with (
+            sounddevice.InputStream(samplerate=RATE, blocksize=960, channels=1, dtype="float32", callback=recorded),
+            sounddevice.OutputStream(samplerate=RATE, channels=1, dtype="float32") as speaker,
+        ):
+            talker.on_audio = lambda _, samples: speaker.write(samples[:, None]) and None
+            await talker.ended.wait()
+    except sounddevice.PortAudioError as error:
+        raise TalkError("no-microphone", f"no sound card: {error}. Say what to play with --in FILE") from None
+    return 0
+
+
+def _print(event: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(event, ensure_ascii=False))
+    elif event["type"] == "caption" and event["final"]:
+        click.echo(f"you       {event['text']}")
+    elif event["type"] == "heard":
+        click.echo(f"thalweg   {event['text']}{'' if event['complete'] else ' …'}")
+    elif event["type"] == "latency":
+        click.echo(f"          first word after {event['played_ms']:.0f} ms")
+    elif event["type"] in ("trouble", "bye"):
+        click.echo(f"          {event['message']}")

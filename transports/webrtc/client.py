@@ -1,0 +1,210 @@
+"""The other end of a call, without a browser: for scripts, for measuring, and as a load on servers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import av
+import numpy as np
+from aiortc import MediaStreamTrack, RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
+from aiortc.mediastreams import MediaStreamError
+from numpy.typing import NDArray
+
+from thalweg.pipeline.clock import Clock, SystemClock
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.events import VERSION
+from thalweg.transports.webrtc.receive import OpusIn, Tap
+from thalweg.transports.webrtc.send import BLOCK, BLOCK_NS, RATE, OpusPackets
+
+CONNECT_S = 20.0
+AUDIBLE = 0.01
+
+
+class TalkError(ThalwegError):
+    """A conversation that did not come about; `code` is the server's, or `unreachable` or `no-path`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Voice(MediaStreamTrack):
+    """What we say, paced by the clock: silence, and between it what was put in by `say`."""
+
+    kind = "audio"
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+        self._packets = OpusPackets(clock)
+        self._queue: deque[tuple[NDArray[np.float32], asyncio.Future[int]]] = deque()
+        self._at = 0
+
+    def say(self, samples: NDArray[np.float32]) -> asyncio.Future[int]:
+        """Say `samples`, [time] float32 at 48 kHz, after what is being said. Gives the time when the last was sent."""
+        said: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._queue.append((samples, said))
+        return said
+
+    async def recv(self) -> Any:  # Any: a packet of PyAV
+        """The next packet, at its time."""
+        if self.readyState != "live":
+            raise MediaStreamError
+        return await self._packets.next(self._block)
+
+    def _block(self) -> NDArray[np.float32]:
+        block = np.zeros(BLOCK, np.float32)
+        filled = 0
+        while self._queue and filled < BLOCK:
+            samples, said = self._queue[0]
+            part = samples[self._at : self._at + BLOCK - filled]
+            block[filled : filled + len(part)] = part
+            filled += len(part)
+            self._at += len(part)
+            if self._at >= len(samples):
+                self._queue.popleft()
+                self._at = 0
+                if not said.done():
+                    said.set_result(self._clock.now_ns() - BLOCK_NS + filled * BLOCK_NS // BLOCK)
+        return block
+
+
+class Talker:
+    """One conversation with a server at `url`. Use it as an async context manager; it connects on entry.
+
+    `on_event` gets each event of the server; `on_audio` each stretch of sound with its time of arrival. `events` keeps
+    the former. `relay`: through a TURN server only. Raises TalkError where no conversation comes about.
+    """
+
+    def __init__(
+        self, url: str, *, token: str = "", ice: list[RTCIceServer] | None = None, relay: bool = False
+    ) -> None:
+        self.clock = SystemClock()
+        self.voice = Voice(self.clock)
+        self.events: list[tuple[int, dict[str, Any]]] = []
+        self.on_event: Callable[[dict[str, Any]], None] = lambda event: None
+        self.on_audio: Callable[[int, NDArray[np.float32]], None] = lambda time_ns, samples: None
+        self.session = ""
+        self.key = ""
+        self.ended = asyncio.Event()
+        self.connected_ns = 0
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._ice = ice or []
+        self._relay = relay
+        self._pc: RTCPeerConnection | None = None
+        self._channel: Any = None
+        self._open = asyncio.Event()
+        self._news = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await self.connect()
+        except TimeoutError:
+            await self.hang_up()
+            raise TalkError("no-path", f"no connection to {self._url}; `thalweg doctor webrtc URL` says more") from None
+        except BaseException:
+            await self.hang_up()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.end()
+
+    async def connect(self) -> None:
+        """Connect, or after `hang_up` come back to the same conversation."""
+        from aiortc.rtcconfiguration import RTCIceTransportPolicy
+
+        policy = RTCIceTransportPolicy.RELAY if self._relay else RTCIceTransportPolicy.ALL
+        pc = self._pc = RTCPeerConnection(RTCConfiguration(iceServers=self._ice, iceTransportPolicy=policy))
+        self._open.clear()
+        self._channel = pc.createDataChannel("events")
+        self._channel.on("open", self._open.set)
+        self._channel.on("message", self._message)
+        transceiver = pc.addTransceiver(self.voice, direction="sendrecv")
+        opus = OpusIn(lambda samples, arrival_ns, lost: self.on_audio(arrival_ns, samples))
+        Tap(transceiver.receiver, lambda packet: opus.packet(packet, self.clock.now_ns()))
+        await pc.setLocalDescription(await pc.createOffer())
+        body = {"sdp": pc.localDescription.sdp}
+        if self.session:
+            body |= {"session": self.session, "key": self.key}
+        answer = await self._post(body)
+        self.session, self.key = answer["session"], answer["key"]
+        await pc.setRemoteDescription(RTCSessionDescription(sdp=answer["sdp"], type="answer"))
+        await self._open.wait()
+        self.connected_ns = self.clock.now_ns()
+
+    def send(self, control: dict[str, Any]) -> None:
+        """Send a control, such as `{"type": "stop"}`."""
+        self._channel.send(json.dumps({"v": VERSION, **control}))
+
+    async def hang_up(self) -> None:
+        """Drop the connection, as a network would; the conversation waits for us."""
+        if self._pc is not None:
+            pc, self._pc = self._pc, None
+            self.voice = Voice(self.clock)
+            await pc.close()
+
+    async def end(self) -> None:
+        """End the conversation. Idempotent."""
+        if self.session:
+            session, self.session = self.session, ""
+            with contextlib.suppress(aiohttp.ClientError):  # a server that is gone has ended it too
+                async with aiohttp.ClientSession(headers=self._headers) as http:
+                    await http.delete(f"{self._url}/sessions/{session}", params={"key": self.key}, ssl=False)
+        await self.hang_up()
+
+    async def next(self, *types: str, timeout_s: float = 30.0) -> dict[str, Any]:
+        """The next event of one of these types. Raises TimeoutError."""
+        seen = len(self.events)
+        async with asyncio.timeout(timeout_s):
+            while True:
+                for _, event in self.events[seen:]:
+                    if event["type"] in types:
+                        return event
+                seen = len(self.events)
+                self._news.clear()
+                await self._news.wait()
+
+    async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            async with (
+                aiohttp.ClientSession(headers=self._headers) as http,
+                http.post(f"{self._url}/offer", json=body, ssl=False) as response,
+            ):
+                answer: dict[str, Any] = await response.json()
+                if response.status != 200:
+                    raise TalkError(str(answer.get("error")), str(answer.get("message")))
+                return answer
+        except (aiohttp.ClientError, ValueError) as error:
+            raise TalkError("unreachable", f"{self._url} does not answer: {error}") from None
+
+    def _message(self, message: str) -> None:
+        event = json.loads(message)
+        self.events.append((self.clock.now_ns(), event))
+        self.on_event(event)
+        if event["type"] == "bye":
+            self.ended.set()
+        self._news.set()
+
+
+def load_speech(path: Any) -> NDArray[np.float32]:
+    """An audio file in any format as [time] float32, mono, 48 kHz. Raises TalkError."""
+    try:
+        with av.open(str(path)) as container:
+            resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
+            frames = [part for frame in container.decode(audio=0) for part in resampler.resample(frame)]
+            frames += resampler.resample(None)
+    except (OSError, ValueError, IndexError) as error:
+        raise TalkError("file", f"cannot read {path} as audio: {error}") from None
+    return np.concatenate([frame.to_ndarray()[0] for frame in frames]).astype(np.float32)
