@@ -239,7 +239,7 @@ def new_pipeline(name: str) -> None:
 
 
 @cli.command()
-@click.argument("name", type=click.Choice(["freshness", "hop", "inprocess", "sessions", "turn"]))
+@click.argument("name", type=click.Choice(["freshness", "glass", "hop", "inprocess", "sessions", "turn"]))
 @click.option("--json", "json_path", type=_FILE, help="Write the rows as JSON.")
 @click.option("--quick", is_flag=True, help="Fewer repetitions: to see that it works, not to quote.")
 @click.option("--webrtc", is_flag=True, help="turn: through a server, measured at a WebRTC client.")
@@ -250,6 +250,7 @@ def bench(name: str, json_path: Path | None, quick: bool, webrtc: bool) -> None:
     inprocess  cost per stage hop in one process, and how much a flood gets through
     freshness  age of camera frames at a consumer that is three times too slow
     hop        one-way latency between two processes, 8 B to 4 MB
+    glass      age of a picture when it is decoded at the other end of WebRTC, next to plain aiortc
     sessions   conversations over WebRTC at once, until the server is busy; connects and drops
     turn       end of speech to first partial, final, first token and first audio
     """

@@ -34,6 +34,12 @@ class Line(Protocol):
     on_play: Callable[[PlayEvent], None]
     """Called when a reply is first heard and when it is over; set by the stage that speaks."""
 
+    on_bitrate: Callable[[int], None]
+    """Called with what the person's side says it can take, bit/s; set by the stage that shows pictures."""
+
+    on_key_wanted: Callable[[], None]
+    """Called when the person's side cannot go on without a key frame; set by the same."""
+
     @property
     def connected(self) -> bool:
         """Whether the person can be heard and reached now."""

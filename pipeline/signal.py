@@ -114,3 +114,7 @@ class Settled(Signal):
 
     epoch: int
     unix_ns: int
+
+
+class KeyFrame(Signal):
+    """Up: the viewer cannot go on without a key frame."""

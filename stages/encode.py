@@ -12,7 +12,7 @@ from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import EncodedVideo, Regions, VideoFrame
 from thalweg.pipeline.quantiser import Shape, levels, patches, penalties
 from thalweg.pipeline.regions import RegionTrack
-from thalweg.pipeline.signal import Bitrate, Region, Signal
+from thalweg.pipeline.signal import Bitrate, KeyFrame, Region, Signal
 from thalweg.pipeline.stage import Context, Port
 from thalweg.stages.coder import Coder, Decoder, Unit, VideoError
 from thalweg.stages.lowpass import scaled, soften
@@ -85,6 +85,8 @@ class VideoEncoder:
             self._heard.append(signal)
         elif isinstance(signal, Bitrate):
             self.bitrate = max(1_000, signal.bitrate_bps)
+        elif isinstance(signal, KeyFrame) and self._coder is not None:
+            self._coder.request_key()
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Note regions; encode a frame, unless it comes too soon after the last one."""

@@ -12,9 +12,20 @@ from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.events import Answer, Caption, Heard, Trouble
 from thalweg.pipeline.line import current_line
 from thalweg.pipeline.packet import Packet
-from thalweg.pipeline.payload import AudioChunk, SpokenText, Token, Transcript
+from thalweg.pipeline.payload import AudioChunk, EncodedVideo, SpokenText, Token, Transcript, VideoFrame
 from thalweg.pipeline.playout import Finished, PlayEvent, Started
-from thalweg.pipeline.signal import Direction, Failure, Hold, Interrupt, Played, Playing, Resume, Signal
+from thalweg.pipeline.signal import (
+    Bitrate,
+    Direction,
+    Failure,
+    Hold,
+    Interrupt,
+    KeyFrame,
+    Played,
+    Playing,
+    Resume,
+    Signal,
+)
 from thalweg.pipeline.stage import Context, Port
 
 
@@ -30,6 +41,39 @@ class LiveMicrophone:
         """Until the conversation ends."""
         async for time_ns, chunk in self._line.audio():
             await ctx.send(chunk, time=time_ns)
+
+
+class LiveCamera:
+    """What the person shows: camera frames, only ever the newest. A slow pipeline sees fewer, never older ones."""
+
+    outputs = {"video": VideoFrame}
+
+    def __init__(self) -> None:
+        self._line = current_line("live.camera")
+
+    async def run(self, ctx: Context) -> None:
+        """Until the conversation ends."""
+        async for time_ns, frame in self._line.video():
+            await ctx.send(frame, time=time_ns)
+
+
+class LiveScreen:
+    """What the person sees: encoded pictures as they come. Follows the person's side: its rate, its key frames."""
+
+    inputs = {"video": EncodedVideo}
+
+    def __init__(self) -> None:
+        self._line = current_line("live.screen")
+
+    def open(self, ctx: Context) -> None:
+        """Listen to the person's side."""
+        self._line.on_bitrate = lambda bps: ctx.signal(Bitrate(origin=ctx.name, bitrate_bps=bps), Direction.UP)
+        self._line.on_key_wanted = lambda: ctx.signal(KeyFrame(origin=ctx.name), Direction.UP)
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Show one picture."""
+        assert isinstance(packet.payload, EncodedVideo)
+        self._line.show(packet.time, packet.payload)
 
 
 class LiveSpeaker:

@@ -15,6 +15,8 @@ def run_bench(name: str, json_path: Path | None, quick: bool, *, webrtc: bool = 
         from thalweg.deploy.bench.freshness import measure
     elif name == "hop":
         from thalweg.deploy.bench.hop import measure
+    elif name == "glass":
+        from thalweg.deploy.bench.glass import measure
     elif name == "sessions":
         from thalweg.deploy.bench.webrtc import measure_sessions as measure
     elif webrtc:

@@ -58,6 +58,7 @@ class Session:
         self.why = ""
         self.reconnects = 0
         self._name = spec.graph.name
+        self._video = any(vertex.info.use == "live.camera" for vertex in spec.graph.stages.values())
         with using(self.call):
             self.worker = Worker(spec.graph)
         self._watch = StageWatch(self.worker)
@@ -129,7 +130,7 @@ class Session:
             resumed = self.state is SessionState.AWAY
             self.reconnects += resumed
             self._change(SessionState.TALKING)
-            self.call.tell(Hello(session=self.id, name=self._name, resumed=resumed, video=False))
+            self.call.tell(Hello(session=self.id, name=self._name, resumed=resumed, video=self._video))
         elif state in ("failed", "closed") and self.state is SessionState.TALKING:
             self._change(SessionState.AWAY)
         elif state == "expelled":

@@ -48,6 +48,8 @@ class Call:
         self.clock = clock or SystemClock()
         self.playout = Playout()
         self.on_control: Callable[[Control], None] = lambda control: None
+        self.on_bitrate: Callable[[int], None] = lambda bitrate_bps: None
+        self.on_key_wanted: Callable[[], None] = lambda: None
         self.on_play: Callable[[PlayEvent], None] = lambda event: None
         self.started: dict[int, int] = {}
         self.watched = False

@@ -20,8 +20,9 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.events import MAX_CONTROL_BYTES, ControlError, Event, Trouble, decode_control
 from thalweg.pipeline.payload import EncodedVideo
 from thalweg.transports.webrtc.call import Call
-from thalweg.transports.webrtc.receive import AudioIn, only_opus
+from thalweg.transports.webrtc.receive import AudioIn, only_opus, prefer_h264
 from thalweg.transports.webrtc.send import SpeechTrack
+from thalweg.transports.webrtc.video import Packer, PictureTrack, VideoIn
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ class Peer:
     def __init__(self, call: Call, ice_servers: Sequence[RTCIceServer] = ()) -> None:
         self.call = call
         self.audio: AudioIn | None = None
+        self.video: VideoIn | None = None
+        self.pictures: PictureTrack | None = None
         self.track = SpeechTrack(call)
         self.on_state: Callable[[str], None] = lambda state: None
         self.why = ""
@@ -82,6 +85,7 @@ class Peer:
         audio.sender.replaceTrack(self.track)
         audio.direction = "sendrecv"
         self.audio = AudioIn(audio.receiver, self.call, self.call.clock, self._count)
+        self._pictures()
         self._awaits_channel = "m=application" in sdp
         ufrag = _UFRAG.search(sdp)
         self.remote_ufrag = ufrag[1] if ufrag else ""
@@ -90,6 +94,21 @@ class Peer:
         except Exception as error:
             raise OfferError(f"the offer cannot be answered: {type(error).__name__}: {str(error)[:200]}") from None
         return self._pc.localDescription.sdp
+
+    def _pictures(self) -> None:
+        """Take the offer's first video section, if it has one: H.264 both ways where both sides know it."""
+        video = next((t for t in self._pc.getTransceivers() if t.kind == "video"), None)
+        if video is None or not prefer_h264(video):
+            return
+        codec = video._codecs[0]
+        self.video = VideoIn(video.receiver, codec.mimeType, self.call.clock, self.call.saw, self._count)
+        if codec.mimeType.lower() == "video/h264":
+            self.pictures = PictureTrack()
+            video.sender.replaceTrack(self.pictures)
+            video.direction = "sendrecv"
+            packer = Packer(video.sender, codec, self.call.clock)
+            packer.on_bitrate = lambda bitrate_bps: self.call.on_bitrate(bitrate_bps)
+            packer.on_key_wanted = lambda: self.call.on_key_wanted()
 
     async def add_candidate(self, line: str, mid: str | None, index: int | None) -> None:
         """A candidate that was found after the offer; an empty `line` says that there are no more."""
@@ -108,6 +127,8 @@ class Peer:
     async def close(self) -> None:
         """Hang up. Idempotent."""
         self.call.detach(self)
+        if self.video is not None:
+            self.video.close()
         await self._pc.close()
 
     def send(self, message: str) -> None:
@@ -117,7 +138,9 @@ class Peer:
             channel.send(message)
 
     def send_video(self, time_ns: int, unit: EncodedVideo) -> None:
-        """No picture is sent yet."""
+        """Send one encoded picture, where the connection has a place for it."""
+        if self.pictures is not None:
+            self.pictures.show(time_ns, unit)
 
     def _state_changed(self) -> None:
         state = self._pc.connectionState

@@ -27,24 +27,34 @@ CONCEALED = 5
 
 
 class Tap:
-    """Stands where an aiortc receiver has its jitter buffer and gives each RTP packet to `take`."""
+    """Stands where an aiortc receiver has its jitter buffer and gives each RTP packet to `take`.
 
-    def __init__(self, receiver: Any, take: Callable[[Any], None]) -> None:
+    Where `take` returns True, the sender is asked for a key frame (PLI).
+    """
+
+    def __init__(self, receiver: Any, take: Callable[[Any], bool | None]) -> None:
         if not hasattr(receiver, _JITTER_BUFFER):
             raise RuntimeError("this release of aiortc keeps its jitter buffer elsewhere; use aiortc 1.9 to 1.16")
         self._take = take
         setattr(receiver, _JITTER_BUFFER, self)
 
     def add(self, packet: Any) -> tuple[bool, None]:
-        """aiortc's call per packet: no key frame needed, no frame for its own decoder."""
-        self._take(packet)
-        return False, None
+        """aiortc's call per packet: whether a key frame is wanted, and nothing for its own decoder."""
+        return bool(self._take(packet)), None
 
 
 def only_opus(transceiver: Any) -> bool:
     """Of the codecs that both sides know, keep Opus; False where it is not among them."""
     transceiver._codecs = [codec for codec in transceiver._codecs if codec.mimeType.lower() == "audio/opus"]
     return bool(transceiver._codecs)
+
+
+def prefer_h264(transceiver: Any) -> bool:
+    """Put H.264 before VP8, which is kept as the other one; False where there is neither."""
+    order = ("video/h264", "video/vp8", "video/rtx")
+    kept = [codec for codec in transceiver._codecs if codec.mimeType.lower() in order]
+    transceiver._codecs = sorted(kept, key=lambda codec: order.index(codec.mimeType.lower()))
+    return any(codec.mimeType.lower() != "video/rtx" for codec in kept)
 
 
 class OpusIn:

@@ -1,0 +1,208 @@
+"""Pictures both ways: decoded the moment their last packet is there, encoded by whoever owns the encoder.
+
+aiortc releases a picture when the first packet of the next one arrives, 33 ms later at 30 fps. The marker bit says
+which packet is a picture's last (RFC 6184 §5.1, RFC 7741 §4.1): with everything in order nothing has to be waited for.
+
+Going out, aiortc packs what an encoder of ours made. It would rebuild its own encoder at every change of rate over a
+tenth, each time with a key frame, and clamp the rate; here the receiver's estimate (REMB) and its wish for a key frame
+are told to the pipeline, at most two key frames a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from typing import Any
+
+import av
+from aiortc import MediaStreamTrack
+from aiortc.codecs import get_encoder
+from aiortc.mediastreams import MediaStreamError
+
+from thalweg.pipeline.clock import Clock
+from thalweg.pipeline.payload import EncodedVideo, VideoFrame
+from thalweg.pipeline.reorder import Reorder
+from thalweg.pipeline.rtptime import CaptureClock
+from thalweg.transports.webrtc.receive import Tap
+
+RATE = 90_000
+PATIENCE_NS = 120_000_000
+WAITING = 8
+KEY_NS = 500_000_000
+_ENCODER = "_RTCRtpSender__encoder"
+_DECODERS = {"video/h264": "h264", "video/vp8": "libvpx"}
+
+
+class VideoIn:
+    """Puts packets together to pictures and decodes them, in a thread of its own.
+
+    `give` gets the capture time and the picture, on the loop. Where the decoder falls behind, pictures are decoded but
+    only the newest is given (`skipped`). `lost`: pictures with missing packets; a key frame is asked for then.
+    """
+
+    def __init__(
+        self,
+        receiver: Any,
+        codec: str,
+        clock: Clock,
+        give: Callable[[int, VideoFrame], None],
+        count: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        self.times = CaptureClock(RATE)
+        self.lost = self.skipped = self.broken = 0
+        self._reorder = Reorder(PATIENCE_NS, capacity=400)
+        self._clock = clock
+        self._give = give
+        self._count = count
+        self._decoder: Any = av.CodecContext.create(_DECODERS[codec.lower()], "r")
+        self._decoder.thread_count = 1
+        self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="picture")
+        self._parts: list[bytes] = []
+        self._first_ns = 0
+        self._whole = True
+        self._waiting = 0
+        self._key_wanted = False
+        self._closed = False
+        Tap(receiver, self._packet)
+
+    def close(self) -> None:
+        """Let go of the thread. Idempotent."""
+        self._closed = True
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _packet(self, packet: Any) -> bool:
+        """One RTP packet; True asks the sender for a key frame."""
+        now_ns = self._clock.now_ns()
+        self._count(len(packet.payload))
+        data = bytes([bool(packet.marker)]) + getattr(packet, "_data", b"")
+        self._reorder.push(packet.sequence_number, packet.timestamp, data, now_ns)
+        for unit in self._reorder.pop(now_ns):
+            if unit.data is None or unit.timestamp is None:
+                self._whole = False
+                self._key_wanted = True
+                continue
+            if not self._parts:
+                self._first_ns = unit.arrival_ns
+            self._parts.append(unit.data[1:])
+            if unit.data[0]:
+                self._picture(unit.timestamp)
+        wanted, self._key_wanted = self._key_wanted, False
+        return wanted
+
+    def _picture(self, timestamp: int) -> None:
+        data, self._parts = b"".join(self._parts), []
+        whole, self._whole = self._whole, True
+        if not whole:
+            self.lost += 1
+        if self._closed or not data:
+            return
+        if self._waiting >= WAITING:  # the decoder cannot keep up: begin again at a key frame
+            self.lost += 1
+            self._key_wanted = True
+            return
+        self._waiting += 1
+        capture_ns = self.times.capture_ns(timestamp, self._first_ns)
+        self._thread.submit(self._decode, data, capture_ns)
+
+    def _decode(self, data: bytes, capture_ns: int) -> None:
+        try:
+            frames = self._decoder.decode(av.Packet(data))
+        except (av.FFmpegError, ValueError):
+            self.broken += 1
+            self._key_wanted = True
+            frames = []
+        newest = self._waiting == 1
+        picture = None
+        if frames and newest:
+            picture = VideoFrame(pixels=frames[-1].to_ndarray(format="rgb24"))
+        elif frames:
+            self.skipped += 1
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._decoded, capture_ns, picture)
+
+    def _decoded(self, capture_ns: int, picture: VideoFrame | None) -> None:
+        self._waiting -= 1
+        if picture is not None and not self._closed:
+            self._give(capture_ns, picture)
+
+
+class Packer:
+    """Stands where an aiortc sender has its encoder: packs units that are encoded already, and hears the receiver."""
+
+    def __init__(self, sender: Any, codec: Any, clock: Clock) -> None:
+        self.on_bitrate: Callable[[int], None] = lambda bitrate_bps: None
+        self.on_key_wanted: Callable[[], None] = lambda: None
+        self._packer = get_encoder(codec)
+        self._clock = clock
+        self._keyed_ns = -KEY_NS
+        self._bitrate_bps = 0
+        if not hasattr(sender, _ENCODER):
+            raise RuntimeError("this release of aiortc keeps its encoder elsewhere; use aiortc 1.9 to 1.16")
+        setattr(sender, _ENCODER, self)
+        sender._send_keyframe = self._key
+
+    def pack(self, packet: Any) -> tuple[list[bytes], int]:
+        """RTP payloads of one unit, and its timestamp."""
+        packed: tuple[list[bytes], int] = self._packer.pack(packet)
+        return packed
+
+    @property
+    def target_bitrate(self) -> int:
+        """What the receiver estimated last, bit/s; aiortc sets it at each REMB."""
+        return self._bitrate_bps
+
+    @target_bitrate.setter
+    def target_bitrate(self, bitrate_bps: int) -> None:
+        self._bitrate_bps = bitrate_bps
+        self.on_bitrate(bitrate_bps)
+
+    def _key(self) -> None:
+        now_ns = self._clock.now_ns()
+        if now_ns - self._keyed_ns >= KEY_NS:
+            self._keyed_ns = now_ns
+            self.on_key_wanted()
+
+
+class PictureTrack(MediaStreamTrack):
+    """What a person sees: encoded units as they come, the oldest dropped where the sender falls behind."""
+
+    kind = "video"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropped = 0
+        self._units: deque[tuple[int, bytes]] = deque()
+        self._came = asyncio.Event()
+        self._start_ns: int | None = None
+
+    def show(self, time_ns: int, unit: EncodedVideo) -> None:
+        """Send a unit that was captured at `time_ns`. Never waits."""
+        if unit.key:
+            self.dropped += len(self._units)
+            self._units.clear()
+        self._units.append((time_ns, unit.data))
+        self._came.set()
+
+    async def recv(self) -> Any:  # Any: a packet of PyAV
+        """The next unit."""
+        while not self._units:
+            if self.readyState != "live":
+                raise MediaStreamError
+            self._came.clear()
+            await self._came.wait()
+        time_ns, data = self._units.popleft()
+        if self._start_ns is None:
+            self._start_ns = time_ns
+        packet: Any = av.Packet(data)
+        packet.pts = (time_ns - self._start_ns) * RATE // 1_000_000_000
+        packet.time_base = Fraction(1, RATE)
+        return packet
+
+    def stop(self) -> None:
+        """End, and wake whoever waits."""
+        super().stop()
+        self._came.set()
