@@ -97,15 +97,16 @@ def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], **given: Any
 @click.option("--in", "question", type=_FILE, help="Say this recording; the microphone where it is left out.")
 @click.option("--out", "answer", type=_FILE, help="Write what is heard to a WAV file.")
 @click.option("--token", default="", envvar="THALWEG_TOKEN", help="What the server wants to know.  [$THALWEG_TOKEN]")
+@click.option("--wait", default=60.0, show_default=True, help="Longest wait for an answer, seconds.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event.")
-def talk(url: str, question: Path | None, answer: Path | None, token: str, as_json: bool) -> None:
+def talk(url: str, question: Path | None, answer: Path | None, token: str, wait: float, as_json: bool) -> None:
     """Talk to a server that `thalweg serve` runs, without a browser.
 
     Ends with 0, with 1 if no answer was heard, 2 if no conversation came about.
     """
     from thalweg.deploy.talk import talk_to
 
-    sys.exit(talk_to(url, question, answer, token, as_json))
+    sys.exit(talk_to(url, question, answer, token, wait, as_json))
 
 
 @cli.command()
@@ -207,12 +208,33 @@ def models_verify(names: tuple[str, ...]) -> None:
     sys.exit(verify_models(names))
 
 
-@cli.command()
-def doctor() -> None:
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def doctor(context: click.Context) -> None:
     """Show what is installed, what is missing and the command that adds it."""
     from thalweg.deploy.doctor import examine
 
-    sys.exit(examine())
+    if context.invoked_subcommand is None:
+        sys.exit(examine())
+
+
+@doctor.command("webrtc")
+@click.argument("url")
+@click.option("--token", default="", envvar="THALWEG_TOKEN", help="What the server wants to know.  [$THALWEG_TOKEN]")
+@click.option("--ice", multiple=True, metavar="URL", help="Try these STUN and TURN servers instead of the server's.")
+def doctor_webrtc(url: str, token: str, ice: tuple[str, ...]) -> None:
+    """Say why a connection to a server comes about or not: addresses, NAT, TURN, codecs.
+
+    Ends with 0 where a conversation is possible, 1 where not.
+    """
+    from aiortc import RTCIceServer
+
+    from thalweg.deploy.doctorwebrtc import examine_webrtc
+    from thalweg.deploy.server.settings import parse_ice
+
+    servers = [parse_ice(text) for text in ice]
+    given = [RTCIceServer(s.url, s.username or None, s.credential or None) for s in servers]
+    sys.exit(examine_webrtc(url, token, given))
 
 
 @cli.group()

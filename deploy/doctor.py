@@ -21,6 +21,8 @@ CAPABILITIES = (
     ("embedded language model", "xllamacpp", "llama"),
     ("speech synthesis (Piper)", "piper-tts", "piper"),
     ("microphone", "sounddevice", "microphone"),
+    ("conversations over WebRTC", "aiortc", "webrtc"),
+    ("web server", "aiohttp", "webrtc"),
     ("timeline pictures", "matplotlib", "plot"),
     ("Prometheus metrics", "prometheus-client", "metrics"),
     ("OpenTelemetry spans", "opentelemetry-api", "otel"),

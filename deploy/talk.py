@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from thalweg.transports.webrtc.client import AUDIBLE, Talker, TalkError, load_speech
 from thalweg.transports.webrtc.send import RATE
 
-ANSWER_S = 60.0
-
 
 @dataclass(slots=True)
 class Ear:
@@ -47,12 +45,12 @@ class Ear:
             out.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
 
 
-def talk_to(url: str, question: Path | None, answer: Path | None, token: str, as_json: bool) -> int:
+def talk_to(url: str, question: Path | None, answer: Path | None, token: str, wait_s: float, as_json: bool) -> int:
     """Hold a conversation; returns the exit code: 0, 1 where no answer came."""
-    return asyncio.run(_talk(url, question, answer, token, as_json))
+    return asyncio.run(_talk(url, question, answer, token, wait_s, as_json))
 
 
-async def _talk(url: str, question: Path | None, answer: Path | None, token: str, as_json: bool) -> int:
+async def _talk(url: str, question: Path | None, answer: Path | None, token: str, wait_s: float, as_json: bool) -> int:
     samples = load_speech(question) if question is not None else None
     ear = Ear()
     async with Talker(url, token=token) as talker:
@@ -63,8 +61,8 @@ async def _talk(url: str, question: Path | None, answer: Path | None, token: str
         await asyncio.sleep(0.5)
         await talker.voice.say(samples)
         try:
-            async with asyncio.timeout(ANSWER_S):
-                await talker.next("heard", timeout_s=ANSWER_S)
+            async with asyncio.timeout(wait_s):
+                await talker.next("heard", timeout_s=wait_s)
                 while (await talker.next("state", timeout_s=2.0))["state"] != "listening":
                     pass
         except TimeoutError:

@@ -39,7 +39,7 @@ class Hall:
         self.spec = spec
         self.settings = settings
         self.sessions: dict[str, Session] = {}
-        self.load = LoadMeter()
+        self.load = LoadMeter(settings.late_s, settings.used)
         self.counts: Counter[str] = Counter()
         self.draining = False
         self.problem = ""

@@ -13,14 +13,16 @@ from collections import deque
 
 STEP_S = 0.05
 WINDOW_S = 4.0
-LATE_S = 0.06
-USED = 0.85
 
 
 class LoadMeter:
-    """`run` measures; `busy` says whether one conversation more would be too much."""
+    """`run` measures; `busy` says whether one conversation more would be too much.
 
-    def __init__(self) -> None:
+    `late_s`: how late the loop may be; `used`: how much of the processors may be used, 0…1.
+    """
+
+    def __init__(self, late_s: float, used: float) -> None:
+        self._limits = (late_s, used)
         self._cpus = len(os.sched_getaffinity(0))
         self._late: deque[float] = deque(maxlen=round(WINDOW_S / STEP_S))
         self._used: deque[tuple[float, float]] = deque(maxlen=round(WINDOW_S / STEP_S))
@@ -51,4 +53,5 @@ class LoadMeter:
     @property
     def busy(self) -> bool:
         """Whether there is no room for another conversation."""
-        return self.late_s > LATE_S or self.used > USED
+        late_s, used = self._limits
+        return self.late_s > late_s or self.used > used

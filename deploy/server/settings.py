@@ -39,7 +39,8 @@ class ServerSettings:
 
     `token`: who connects must know it; empty: anybody may. `admin_token`: opens `/sessions`; empty: that is closed.
     `origins`: pages of other origins that may connect, besides our own. `sessions`: most conversations at once; 0: as
-    many as keep up. `resume_s`: how long a conversation waits for somebody whose connection is gone.
+    many as keep up, that is as long as the loop is less late than `late_s` and less of the processors than `used` (0…1)
+    is taken. `resume_s`: how long a conversation waits for somebody whose connection is gone.
     """
 
     host: str = "127.0.0.1"
@@ -49,6 +50,8 @@ class ServerSettings:
     origins: tuple[str, ...] = ()
     ice: tuple[IceServer, ...] = field(default_factory=tuple)
     sessions: int = 0
+    late_s: float = 0.06
+    used: float = 0.85
     per_address: int = 4
     session_s: float = 3600.0
     resume_s: float = 60.0

@@ -34,8 +34,8 @@ stages:
 connections:
   - microphone -> speaker
 """
-SETTINGS = ServerSettings(host="127.0.0.1", port=0, admin_token="admin", drain_s=2.0)
-PATIENCE_S = 20.0
+SETTINGS = ServerSettings(host="127.0.0.1", port=0, admin_token="admin", drain_s=2.0, late_s=60.0, used=60.0)
+PATIENCE_S = 60.0
 
 Case = Callable[["Server"], Awaitable[None]]
 
@@ -69,18 +69,20 @@ async def running(settings: ServerSettings) -> AsyncIterator[Server]:
     await runner.setup()
     await web.TCPSite(runner, settings.host, 0).start()
     port = runner.addresses[0][1]
-    async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as http:
-        serving = group.create_task(hall.run())
-        server = Server(hall, f"http://127.0.0.1:{port}", http)
-        await server.until(lambda: hall.ready)
-        try:
-            yield server
-        finally:
-            for session in list(hall.sessions.values()):
-                session.end("test", "over")
-            await server.until(lambda: not hall.sessions)
-            serving.cancel()
-    await runner.cleanup()
+    try:
+        async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as http:
+            serving = group.create_task(hall.run())
+            server = Server(hall, f"http://127.0.0.1:{port}", http)
+            await server.until(lambda: hall.ready)
+            try:
+                yield server
+            finally:
+                for session in list(hall.sessions.values()):
+                    session.end("test", "over")
+                await server.until(lambda: not hall.sessions)
+                serving.cancel()
+    finally:
+        await runner.cleanup()
 
 
 @pytest.fixture(autouse=True)
@@ -225,6 +227,19 @@ def test_a_full_house_says_so_and_lets_the_next_one_in_when_somebody_leaves() ->
     run(case, replace(SETTINGS, sessions=1))
 
 
+def test_a_machine_that_does_not_keep_up_lets_nobody_else_in() -> None:
+    async def case(server: Server) -> None:
+        async with Talker(server.url):
+            await server.until(lambda: server.hall.ready)
+            await server.until(lambda: server.hall.load.busy)
+            with pytest.raises(TalkError) as refused:
+                async with Talker(server.url):
+                    pass
+        assert refused.value.code == "busy"
+
+    run(case, replace(SETTINGS, late_s=0.0))
+
+
 def test_ice_that_never_completes_is_ended() -> None:
     async def case(server: Server) -> None:
         status, body = await server.offer(await a_good_offer())
@@ -240,7 +255,7 @@ def test_somebody_who_floods_the_channel_is_asked_to_leave_and_the_other_one_sta
         async with Talker(server.url) as other:
             await server.until(lambda: server.hall.ready)
             async with Talker(server.url) as talker:
-                for _ in range(200):
+                for _ in range(1000):
                     talker.send({"type": "ping", "t": 1})
                 async with asyncio.timeout(PATIENCE_S):
                     await talker.ended.wait()

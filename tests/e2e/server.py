@@ -1,38 +1,55 @@
-"""`thalweg serve` as a user starts it, in a namespace of its own."""
+"""`thalweg serve` as a user starts it, on a host of its own with a network between it and whoever connects."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.netns import Wire
+from tests.netlab import Lab
 
-ROOT = Path(__file__).parent.parent.parent
 PORT = 8080
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
+
+PARROT = """
+name: parrot
+description: Says what it hears.
+stages:
+  microphone: {use: live.microphone}
+  speaker: {use: live.speaker}
+connections:
+  - microphone -> speaker
+"""
+LISTENER = """
+name: listener
+description: Writes down what it hears.
+stages:
+  microphone: {use: live.microphone}
+  vad: {use: speech.vad, silence: 500ms}
+  recogniser: {use: speech.pocketsphinx, apart: true}
+  captions: {use: live.captions}
+connections:
+  - microphone -> vad -> recogniser -> captions.transcript
+"""
 
 
 class Server:
-    """A running server; `url` is its page. Asked from inside the client's namespace."""
+    """A running server on host `server` of a lab; asked from its host `client`."""
 
-    def __init__(self, ends: Wire, process: subprocess.Popen[str], url: str) -> None:
-        self.ends = ends
+    def __init__(self, net: Lab, process: subprocess.Popen[Any]) -> None:
+        self.net = net
         self.process = process
-        self.url = url
+        self.url = f"http://{net.server.address}:{PORT}/"
 
     def get(self, path: str, *curl: str) -> tuple[int, str]:
         """Status and body of one request, by curl."""
-        command = ["curl", "-sk", "-m", "10", "-w", "\n%{http_code}", *curl, self.url.rstrip("/") + path]
-        done = subprocess.run(self.ends.within(self.ends.client, command), capture_output=True, text=True, check=False)
-        body, _, status = done.stdout.rpartition("\n")
+        command = ["curl", "-s", "-m", "10", "-w", "\n%{http_code}", *curl, self.url.rstrip("/") + path]
+        body, _, status = self.net.client.run(command, check=False).stdout.rpartition("\n")
         return int(status or 0), body
 
     def sessions(self) -> list[dict[str, Any]]:
@@ -41,18 +58,21 @@ class Server:
         assert isinstance(found, list)
         return found
 
+    def until(self, condition: Any) -> None:
+        """Wait until `condition()`."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
 
 @contextmanager
-def serve(ends: Wire, file: Path, log: Path, *options: str) -> Iterator[Server]:
+def serve(net: Lab, file: Path, log: Path, *options: str) -> Iterator[Server]:
     """Start it, wait until it is ready, stop it."""
-    address = ends.address
-    command = [sys.executable, "-m", "thalweg.deploy", "serve", str(file), "--host", address, "--port", str(PORT)]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = ["-m", "thalweg.deploy", "serve", file, "--host", net.server.address, "--port", str(PORT)]
     with log.open("w") as out:
-        process = subprocess.Popen(
-            ends.within(ends.server, [*command, "--admin-token", "admin", *options]), env=env, stderr=out, text=True
-        )
-    server = Server(ends, process, f"{'https' if '--certificate' in options else 'http'}://{address}:{PORT}/")
+        process = net.server.python(*command, "--admin-token", "admin", *options, stderr=out)
+    server = Server(net, process)
     try:
         deadline = time.monotonic() + PATIENCE_S
         while server.get("/readyz")[0] != 200:

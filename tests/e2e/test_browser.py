@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import shutil
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,18 +15,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.conftest import EXAMPLES, QUESTION, require, require_package, write_wav
-from tests.e2e.netns import Wire, wire
-from tests.e2e.server import Server, serve
+from tests.conftest import EXAMPLES, QUESTION, require, require_lab, require_package, write_wav
+from tests.e2e.server import PARROT, Server, serve
+from tests.netlab import Lab, Link, lab
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 CHROMIUM = shutil.which("chromium")
 PATIENCE_MS = 60_000
 LEAD_S = 6
 
-# Records what the page plays, from the first answer to a second after the last one
+# Records what the page plays
 RECORD = """
 () => {
   const context = new AudioContext({ sampleRate: 16000 });
@@ -65,67 +67,129 @@ def transcribed(samples: NDArray[np.float32]) -> str:
     return recogniser.finish()[0]
 
 
-@pytest.fixture(scope="module")
-def ends() -> Iterator[Wire]:
-    with wire("thwb") as found:
+@pytest.fixture
+def net() -> Iterator[Lab]:
+    require_lab()
+    with lab("server", "client") as found:
         yield found
 
 
 @pytest.fixture
-def server(voice_demo: None, ends: Wire, tmp_path: Path) -> Iterator[Server]:
-    with serve(ends, EXAMPLES / "voice_chat.yaml", tmp_path / "serve.log") as found:
+def parrot(net: Lab, tmp_path: Path) -> Iterator[Server]:
+    file = tmp_path / "parrot.yaml"
+    file.write_text(PARROT)
+    with serve(net, file, tmp_path / "serve.log", "--sessions", "1") as found:
         yield found
 
 
-@pytest.fixture
-def microphone(tmp_path: Path) -> Path:
-    """The first question of the recording, once the page has had time to connect."""
-    lead, rest = (np.zeros(48_000 * seconds, np.float32) for seconds in (LEAD_S, 60))
-    return write_wav(tmp_path / "microphone.wav", np.concatenate([lead, decoded(QUESTION, 3.3), rest]), 48_000)
-
-
-@pytest.fixture
-def page(server: Server, microphone: Path, tmp_path: Path) -> Iterator[Page]:
+@contextmanager
+def browser(server: Server, folder: Path, microphone: Path | None) -> Iterator[Browser]:
+    """Chromium on the client's host, with a recording as its microphone, or without any."""
     require_package("playwright", "dev")
     require(CHROMIUM, "apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
-    browser = tmp_path / "chromium"
-    browser.write_text(f'#!/bin/sh\nexec ip netns exec {server.ends.client} {CHROMIUM} "$@"\n')
-    browser.chmod(0o755)
+    start = folder / "chromium"
+    start.write_text(f'#!/bin/sh\nexec {" ".join(server.net.client.command([str(CHROMIUM)]))} "$@"\n')
+    start.chmod(0o755)
     arguments = [
         "--no-sandbox",
         "--use-fake-ui-for-media-stream",
-        "--use-fake-device-for-media-stream",
-        f"--use-file-for-fake-audio-capture={microphone}%noloop",
         "--autoplay-policy=no-user-gesture-required",
         f"--unsafely-treat-insecure-origin-as-secure={server.url.rstrip('/')}",
     ]
+    if microphone is not None:
+        arguments += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={microphone}%noloop"]
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(browser), args=arguments)
-        found = chromium.new_page(viewport={"width": 1280, "height": 800})
-        found.set_default_timeout(PATIENCE_MS)
-        found.goto(server.url)
+        found = playwright.chromium.launch(executable_path=str(start), args=arguments)
         yield found
-        chromium.close()
+        found.close()
 
 
-def test_a_spoken_question_is_captioned_and_the_answer_is_read_and_heard(page: Page) -> None:
-    page.click("#inside-button")
-    page.click("#start")
-    page.wait_for_selector("body[data-phase=talking]")
-    page.evaluate(RECORD)
-    page.wait_for_selector(".asked .unsure", state="attached")
-    page.wait_for_selector(".asked[data-final=true]")
-    page.wait_for_selector("[data-kind=latency]")
-    page.wait_for_selector(".turn[data-heard=true]")
-    page.wait_for_timeout(1000)
-    heard = np.frombuffer(base64.b64decode(page.evaluate(HEARD)), np.float32)
-    answer = page.inner_text(".answer")
+def opened(chromium: Browser, server: Server) -> Page:
+    page = chromium.new_page(viewport={"width": 1280, "height": 800})
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(server.url)
+    return page
+
+
+def tone(folder: Path) -> Path:
+    return write_wav(folder / "tone.wav", 0.3 * np.sin(np.arange(48_000 * 60) * 0.05).astype(np.float32), 48_000)
+
+
+@pytest.mark.usefixtures("voice_demo")
+def test_a_spoken_question_is_captioned_and_the_answer_is_read_and_heard(net: Lab, tmp_path: Path) -> None:
+    lead, rest = (np.zeros(48_000 * seconds, np.float32) for seconds in (LEAD_S, 60))
+    asked = write_wav(tmp_path / "asked.wav", np.concatenate([lead, decoded(QUESTION, 3.3), rest]), 48_000)
+    log = tmp_path / "serve.log"
+    with serve(net, EXAMPLES / "voice_chat.yaml", log) as server, browser(server, tmp_path, asked) as chromium:
+        page = opened(chromium, server)
+        page.click("#inside-button")
+        page.click("#start")
+        page.wait_for_selector("body[data-phase=talking]")
+        page.evaluate(RECORD)
+        page.wait_for_selector(".asked .unsure", state="attached")
+        page.wait_for_selector(".asked[data-final=true]")
+        page.wait_for_selector("[data-kind=latency]")
+        page.wait_for_selector(".turn[data-heard=true]")
+        page.wait_for_timeout(1000)
+        heard = np.frombuffer(base64.b64decode(page.evaluate(HEARD)), np.float32)
+        answer, caption = page.inner_text(".answer"), page.inner_text(".asked")
+        page.screenshot(path=str(tmp_path / "voice_chat.png"))
+        page.click("#start")
+        page.wait_for_selector("body[data-phase=ended]")
     said = transcribed(heard)
     words = {word.strip(".,!?").lower() for word in answer.split()}
-    assert "capital of france" in page.inner_text(".asked")
+    assert "capital of france" in caption
     assert "Paris" in answer
     assert len(words & set(said.split())) >= len(words) / 2, f"the answer was {answer!r}, heard was {said!r}"
-    page.click("#start")
-    page.wait_for_selector("body[data-phase=ended]")
+
+
+def test_the_page_comes_back_to_its_conversation_after_the_network_was_gone(parrot: Server, tmp_path: Path) -> None:
+    with browser(parrot, tmp_path, tone(tmp_path)) as chromium:
+        page = opened(chromium, parrot)
+        page.click("#start")
+        page.wait_for_selector("body[data-phase=talking]")
+        before = parrot.sessions()
+        parrot.net.change(Link(outages=((0, 10),)))
+        page.wait_for_selector("body[data-phase=away]")
+        assert "network is gone" in page.inner_text("#notice-text")
+        page.wait_for_selector("body[data-phase=talking]")
+        parrot.until(lambda: [s["state"] for s in parrot.sessions()] == ["talking"])
+        after = parrot.sessions()
+        assert [s["id"] for s in after] == [s["id"] for s in before]
+        assert after[0]["reconnects"] == 1
+
+
+def test_without_a_microphone_the_page_says_so_and_one_can_write(parrot: Server, tmp_path: Path) -> None:
+    with browser(parrot, tmp_path, None) as chromium:
+        page = opened(chromium, parrot)
+        page.click("#start")
+        page.wait_for_selector("body[data-phase=talking]")
+        page.wait_for_selector("#notice[data-code=no-microphone]")
+        assert "write your question" in page.inner_text("#notice-text")
+        assert page.is_enabled("#text")
+
+
+def test_who_finds_the_server_busy_gets_in_when_somebody_leaves(parrot: Server, tmp_path: Path) -> None:
+    with browser(parrot, tmp_path, tone(tmp_path)) as chromium:
+        first, second = opened(chromium, parrot), opened(chromium, parrot)
+        first.click("#start")
+        first.wait_for_selector("body[data-phase=talking]")
+        second.click("#start")
+        second.wait_for_selector("#notice[data-code=busy]")
+        first.click("#start")
+        parrot.until(lambda: not parrot.sessions())
+        second.click("#notice-act")
+        second.wait_for_selector("body[data-phase=talking]")
+
+
+def test_a_server_that_is_gone_is_named_and_the_page_can_be_used_by_keyboard(parrot: Server, tmp_path: Path) -> None:
+    with browser(parrot, tmp_path, tone(tmp_path)) as chromium:
+        page = opened(chromium, parrot)
+        parrot.process.kill()
+        time.sleep(0.5)
+        page.focus("#start")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#notice[data-code=unreachable]")
+        assert page.get_attribute("#notice", "role") == "alert"

@@ -1,0 +1,177 @@
+"""`thalweg doctor webrtc URL`: why a connection to a server comes about, or does not."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from aiortc import RTCIceServer
+from aiortc.rtcicetransport import RTCIceGatherer
+from rich.console import Console
+
+from thalweg.transports.webrtc.client import Talker, TalkError
+
+STEP_S = 8.0
+
+
+@dataclass(slots=True)
+class Finding:
+    """`good`: True, False, or None where it may matter or not. `advice`: what to do about it."""
+
+    what: str
+    good: bool | None
+    detail: str
+    advice: str = ""
+
+
+@dataclass(slots=True)
+class Examination:
+    """What was found, in the order it was looked at."""
+
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, what: str, good: bool | None, detail: str, advice: str = "") -> None:
+        """Note a finding."""
+        self.findings.append(Finding(what, good, detail, advice))
+
+
+def examine_webrtc(url: str, token: str, ice: list[RTCIceServer]) -> int:
+    """Print the findings; returns 0 where a conversation is possible, 1 where not."""
+    found = asyncio.run(examination(url, token, ice))
+    console = Console(highlight=False)
+    for finding in found.findings:
+        mark = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[yellow]–[/]"}[finding.good]
+        console.print(f"{mark} {finding.what}: {finding.detail}", soft_wrap=True)
+        if finding.advice:
+            console.print(f"    {finding.advice}", style="dim", soft_wrap=True)
+    return int(any(finding.good is False for finding in found.findings))
+
+
+async def examination(url: str, token: str, ice: list[RTCIceServer]) -> Examination:
+    """Look at each part of the way, one after the other; a later one tells what an earlier one means."""
+    found = Examination()
+    config = await _signalling(url, token, found)
+    if config is None:
+        return found
+    servers = ice or [_server(given) for given in config.get("iceServers", [])]
+    await _addresses(found)
+    for server in servers:
+        await _ice_server(server, found)
+    if not servers:
+        found.add("STUN and TURN", None, "none", "over the internet most people need some: thalweg serve --ice …")
+    direct = await _conversation(url, token, servers, found, relay=False)
+    turn = [server for server in servers if str(server.urls).startswith("turn")]
+    if turn:
+        relayed = await _conversation(url, token, turn, found, relay=True)
+        if not direct and relayed:
+            found.add("NAT", None, "only the relay works", "a firewall or NAT is in between; TURN bridges it")
+    return found
+
+
+async def _signalling(url: str, token: str, found: Examination) -> dict[str, Any] | None:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    began = time.monotonic()
+    try:
+        timeout = aiohttp.ClientTimeout(total=STEP_S)
+        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as http:
+            async with http.get(f"{url.rstrip('/')}/config", ssl=False) as response:
+                config: dict[str, Any] = await response.json()
+            async with http.get(f"{url.rstrip('/')}/readyz", ssl=False) as response:
+                ready = await response.json()
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        reason = str(error) or type(error).__name__
+        found.add(
+            "server", False, f"{url} does not answer: {reason}", "is `thalweg serve` running, on this host and port?"
+        )
+        return None
+    ms = (time.monotonic() - began) * 500
+    found.add("server", True, f"{config.get('name')} at {url}, {ms:.0f} ms away")
+    if ready.get("status") != "ready":
+        found.add("pipeline", False, f"not ready: {ready.get('reason')}", "look at the server's log")
+    if not url.startswith("https://") and not _is_local(url):
+        found.add(
+            "page",
+            None,
+            "no TLS",
+            "browsers give the microphone only to https:// and localhost: --certificate and --key",
+        )
+    if config.get("token") and not token:
+        found.add("token", False, "the server wants one", "give it with --token")
+    return config
+
+
+async def _addresses(found: Examination) -> None:
+    gatherer = RTCIceGatherer(iceServers=[])
+    await gatherer.gather()
+    addresses = sorted({candidate.ip for candidate in gatherer.getLocalCandidates()})
+    await gatherer._connection.close()
+    if addresses:
+        found.add("addresses", True, f"this machine offers {', '.join(addresses)}")
+    else:
+        found.add(
+            "addresses", False, "this machine has none but loopback", "WebRTC needs a network interface, even locally"
+        )
+
+
+async def _ice_server(server: RTCIceServer, found: Examination) -> None:
+    """Whether a server gives a candidate: reflexive for STUN, a relay for TURN."""
+    wanted = "relay" if str(server.urls).startswith("turn") else "srflx"
+    gatherer = RTCIceGatherer(iceServers=[server])
+    try:
+        async with asyncio.timeout(STEP_S):
+            await gatherer.gather()
+        candidates = [c for c in gatherer.getLocalCandidates() if c.type == wanted]
+    except (TimeoutError, ConnectionError, OSError, ValueError) as error:
+        detail = f"{type(error).__name__} {error}".strip()
+        candidates = []
+    else:
+        detail = "no answer" if wanted == "srflx" else "no answer, or credentials that it does not accept"
+    finally:
+        await gatherer._connection.close()
+    if candidates:
+        found.add(str(server.urls), True, f"answers; gives {candidates[0].ip}:{candidates[0].port} ({wanted})")
+    else:
+        found.add(str(server.urls), False, detail, "is it running, and are UDP and TCP 3478 let through to it?")
+
+
+async def _conversation(url: str, token: str, servers: list[RTCIceServer], found: Examination, *, relay: bool) -> bool:
+    """Connect for real, as a browser would; through TURN only, where `relay`."""
+    what = "conversation through TURN" if relay else "conversation"
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(2 * STEP_S), Talker(url, token=token, ice=servers, relay=relay) as talker:
+            await talker.next("hello", timeout_s=STEP_S)
+            opened = time.monotonic()
+            talker.send({"type": "ping", "t": 0})
+            await talker.next("pong", timeout_s=STEP_S)
+            trip_ms = (time.monotonic() - opened) * 1000
+    except TalkError as error:
+        advice = {
+            "no-path": "UDP is blocked or NAT is in between: add a TURN server with thalweg serve --ice turn:…",
+            "busy": "the server is full; nothing is wrong with the way",
+            "bad-offer": "codecs do not fit: the server wants Opus, and H.264 or VP8 for pictures",
+        }.get(error.code, "")
+        found.add(what, None if error.code == "busy" else False, str(error), advice)
+        return False
+    except TimeoutError:
+        found.add(what, False, "connected, but no message came through", "a firewall may cut long-lived UDP flows")
+        return False
+    took_ms = (opened - began) * 1000
+    found.add(what, True, f"connected in {took_ms:.0f} ms, round trip {trip_ms:.0f} ms, Opus both ways")
+    return True
+
+
+def _server(given: dict[str, Any]) -> RTCIceServer:
+    return RTCIceServer(urls=given["urls"], username=given.get("username"), credential=given.get("credential"))
+
+
+def _is_local(url: str) -> bool:
+    host = url.partition("://")[2].partition("/")[0].rpartition(":")[0]
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
