@@ -15,7 +15,8 @@ from thalweg.pipeline.graph import nearest
 MOST_BYTES = 10_000_000
 FOLLOW_S = 0.2
 SUPERVISOR = "supervisor"
-_FROM_RAY = re.compile(r"\(([\w-]+) pid=\d+(?:, ip=[^)]*)?\)")
+_COLOR = r"(?:\x1b\[[0-9;]*m)*"
+_FROM_RAY = re.compile(rf"{_COLOR}\((?P<name>[\w-]+) pid=\d+(?:, ip=[^)]*)?\){_COLOR} ?(?P<line>.*)")
 
 
 def trim(path: Path) -> None:
@@ -43,8 +44,8 @@ def log_lines(standing: Standing, worker: str | None, lines: int, follow: bool) 
     def said(name: str, line: str) -> Iterator[str]:
         if only_ray is None:
             yield f"{name:{width}} | {line}" if several else line
-        elif (mark := _FROM_RAY.match(line)) and mark[1] == only_ray:
-            yield line[mark.end() :].lstrip()
+        elif (mark := _FROM_RAY.match(line)) and mark["name"] == only_ray:
+            yield mark["line"]
 
     for name, tail in tails.items():
         before = [told for line in tail.read() for told in said(name, line)]

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -22,6 +24,7 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.plan import WorkerPlan
 
 ADDRESS_HINT = "start one with `ray start --head`, or name one in RAY_ADDRESS"
+PROBE_S = 5.0
 _CONNECTING = threading.Lock()
 
 
@@ -185,9 +188,22 @@ def _connected_ray() -> Any:
         raise RemoteError("a worker wants Ray, which is missing: pip install 'thalweg[ray]'") from None
     with _CONNECTING:
         if not ray.is_initialized():
+            _probe(os.environ.get("RAY_ADDRESS", ""))
             try:
                 ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING, configure_logging=False)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 reason = str(error).splitlines()[0][:160]
                 raise RemoteError(f"there is no Ray cluster to connect to: {ADDRESS_HINT} ({reason})") from None
     return ray
+
+
+def _probe(address: str) -> None:
+    """Fail at once where nobody listens at HOST:PORT; Ray itself would try for minutes. Raises RemoteError."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), PROBE_S).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RemoteError(f"there is no Ray cluster at {address}: {reason}; {ADDRESS_HINT}") from None
