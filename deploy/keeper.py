@@ -48,6 +48,7 @@ class Keeper:
         self._standing = standing
         self._ready = ready
         self._metrics: str | None = request["metrics"]
+        self._logs = None if request["foreground"] else standing.logs
         self._bundle = Bundle(**request["bundle"])
         self._known: dict[str, Any] = {
             "name": standing.name,
@@ -57,6 +58,7 @@ class Keeper:
             "state": "starting",
             "reason": "",
             "metrics": "",
+            "foreground": request["foreground"],
         }
         self._plan = Plan({}, {})
         self._deployment: Deployment | None = None
@@ -77,7 +79,7 @@ class Keeper:
             self._plan = _apart(spec.plan)
             self._tell(workers=list(self._plan.workers))
             self._deployment = Deployment(
-                self._plan, self._bundle, self._problem, on_ready=self._is_ready, logs=self._standing.logs
+                self._plan, self._bundle, self._problem, on_ready=self._is_ready, logs=self._logs
             )
             await control.start(self._standing.folder)
             with serving_metrics(self._metrics, self._look) as url:
@@ -92,6 +94,7 @@ class Keeper:
         finally:
             trimming.cancel()
             await control.close()
+        self._answer({"failed": "it was told to end before it was ready"})
         write_report(self._standing.report, build_report(outcome, spec.graph.name, spec.latency_budget_ns))
         self._tell(state="ended", ended=time.time())
         log.info("ended, with %d error(s)", outcome.problem_count)
@@ -176,6 +179,8 @@ class Keeper:
         if self._drain is not None:
             self._deployment.abandon()
             return
+        if self._known["state"] == "starting":  # nothing is under way that could be drained
+            within_s = 0
         log.info("draining, for at most %g s", within_s)
         _notify_systemd("STOPPING=1")
         self._tell(state="draining")

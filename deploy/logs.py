@@ -35,6 +35,10 @@ def log_lines(standing: Standing, worker: str | None, lines: int, follow: bool) 
     What Ray workers print arrives in the supervising process, marked with who said it. `follow`: go on with what is
     added, until the deployment ends. Raises StandingError on a worker that there is not.
     """
+    if standing.state.get("foreground"):
+        raise StandingError(
+            f"{standing.name} runs in the foreground and prints where it was started; under systemd see `journalctl`"
+        )
     sources = _sources(standing, worker)
     width = max(len(name) for name in sources)
     several = len(sources) > 1

@@ -76,7 +76,8 @@ def up(
 ) -> None:
     """Bring a pipeline up to stay: it runs on when you log out, under a supervising process of its own.
 
-    Returns once every stage is open, or says why one is not; then nothing is left running.
+    Returns once every stage is open, or says why one is not; then nothing is left running. With --foreground it is
+    the supervising process itself: workers print here, SIGTERM drains, and it ends with the pipeline.
 
     \b
     thalweg up voice.yaml --name kiosk     begin
@@ -88,11 +89,12 @@ def up(
     """
     from thalweg.deploy.up import bring_up
 
-    standing = bring_up(
+    standing, code = bring_up(
         file, settings_of(pairs), name=name, ray=ray, metrics=metrics, within_s=within, foreground=foreground
     )
-    if not foreground:
-        click.echo(f"{standing.name} is up; `thalweg top {standing.name}` watches it, `down` ends it")
+    if foreground:
+        sys.exit(code)
+    click.echo(f"{standing.name} is up; `thalweg top {standing.name}` watches it, `down` ends it")
 
 
 @click.command()

@@ -36,10 +36,11 @@ def bring_up(
     metrics: str | None,
     within_s: float,
     foreground: bool,
-) -> Standing:
-    """Start the supervising process and wait until the pipeline is ready.
+) -> tuple[Standing, int]:
+    """Start the supervising process and wait until the pipeline is ready; the deployment, and 0.
 
-    With `foreground` this process is the supervising one, and what comes back is a deployment that has ended.
+    With `foreground` this process is the supervising one, workers print where it does, and what comes back is a
+    deployment that has ended and the exit code of its run: 1 where anything went wrong on the way.
     Raises SpecError, StandingError where one of that name is up, UpError where it does not come up `within_s`.
     """
     spec = read_spec(file, settings)
@@ -56,7 +57,7 @@ def bring_up(
         standing.logs.mkdir()
         request = standing.folder / "request.json"
         request.touch(mode=0o600)
-        request.write_text(json.dumps({"bundle": bundle.plain(), "metrics": metrics}))
+        request.write_text(json.dumps({"bundle": bundle.plain(), "metrics": metrics, "foreground": foreground}))
         environment = {MARK: str(standing.folder), "PYTHONUNBUFFERED": "1", "RAY_DEDUP_LOGS": "0"}
         environment |= {"RAY_ADDRESS": ray} if ray is not None else {}
         if foreground:
@@ -65,12 +66,12 @@ def bring_up(
             os.environ.update(environment)
             code = main(standing.name, None)
             if code and standing.state["state"] == "failed":
-                raise UpError(standing.state["reason"])
-            return standing
+                raise UpError(f"{standing.name} did not come up: {standing.state['reason']}")
+            return standing, code
         _start(standing, lock, environment, within_s)
     finally:
         os.close(lock)
-    return standing
+    return standing, 0
 
 
 def _start(standing: Standing, lock: int, environment: dict[str, str], within_s: float) -> None:

@@ -67,8 +67,8 @@ def test_what_a_worker_cannot_be_given_is_refused_with_its_line(worker: str, mes
     from thalweg.pipeline.source import SpecError
     from thalweg.pipeline.spec import load_spec
 
-    text = TICKING.read_text().replace('{launcher: "${launcher}"}', worker)
+    text = TICKING.read_text().replace('{launcher: "${launcher}", restart: "${restart}"}', worker)
     read_spec(TICKING, {})  # so that the classes beside the file are found
-    with pytest.raises(SpecError, match=r"ticking\.yaml:16:") as refused:
+    with pytest.raises(SpecError, match=r"ticking\.yaml:18:") as refused:
         load_spec(text, "ticking.yaml")
     assert message in str(refused.value)

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from thalweg.deploy.__main__ import main
-from thalweg.deploy.standing import Standing, every
+from thalweg.deploy.logs import log_lines, trim
+from thalweg.deploy.standing import Standing, StandingError, every
 
 ROOT = Path(__file__).parent.parent.parent
 TICKING = str(Path(__file__).parent / "ticking" / "ticking.yaml")
@@ -185,6 +187,89 @@ def test_a_worker_that_dies_is_seen_dead_and_the_rest_goes_down_well(thalweg: Th
     wait_until(lambda: "dead" in thalweg("ps").stdout, "its policy is to stay dead")
     assert "its process was killed by SIGKILL" in thalweg("logs", "--worker", "supervisor").stdout
     assert thalweg("down", "ticking").returncode == 0
+
+
+def test_a_worker_that_is_to_come_back_does_and_is_counted(thalweg: Thalweg) -> None:
+    assert thalweg("up", TICKING, "--set", "restart=on_failure").returncode == 0
+    (seen,) = json.loads(thalweg("ps", "--json").stdout)
+    os.kill(seen["workers"]["middle"]["pid"], signal.SIGKILL)
+
+    def worker() -> dict[str, object]:
+        found: dict[str, object] = json.loads(thalweg("ps", "--json").stdout)[0]["workers"]["middle"]
+        return found
+
+    wait_until(lambda: worker()["state"] == "running" and worker()["restarts"] == 1, "it is started again")
+    assert thalweg("down", "ticking").returncode == 0
+
+
+def test_what_takes_too_long_to_open_is_ended(thalweg: Thalweg) -> None:
+    slow = thalweg("up", TICKING, "--set", "open_s=60", "--within", "3")
+    assert slow.returncode == 2
+    assert "ticking was not ready within 3 s and was ended" in slow.stderr
+    assert Standing("ticking").processes() == []
+    assert not Standing("ticking").is_up
+
+
+def test_in_the_foreground_it_prints_and_ends_with_the_pipeline(thalweg_apart: Thalweg) -> None:
+    done = thalweg_apart("up", TICKING, "--set", "n=20", "--foreground")
+    assert done.returncode == 0, done.stderr
+    assert "relayed 1" in done.stdout
+    assert "INFO ready" in done.stderr
+    assert "runs in the foreground and prints where it was started" in thalweg_apart("logs", "ticking").stderr
+    failed = thalweg_apart("up", TICKING, "--set", "broken=true", "--foreground")
+    assert failed.returncode == 2
+    assert "did not come up: stage clock: the clock has no battery" in failed.stderr
+
+
+def test_systemd_is_told_when_it_is_ready_and_when_it_stops(
+    state: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "n"))
+        systemd.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "n"))
+        command = [sys.executable, "-m", "thalweg.deploy", "up", TICKING, "--foreground"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            assert systemd.recv(100) == b"READY=1"
+            process.send_signal(signal.SIGTERM)
+            assert systemd.recv(100) == b"STOPPING=1"
+            assert process.wait(30) == 0
+
+
+def test_a_log_that_has_grown_is_begun_anew_and_followed_across_the_cut(
+    state: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thalweg.deploy.logs.MOST_BYTES", 100)
+    standing = Standing("long")
+    held = standing.take()
+    assert held is not None
+    standing.logs.mkdir()
+    log = standing.logs / "w.log"
+    with log.open("ab", buffering=0) as writing:
+        writing.write(b"old line\n" * 20)
+        following = log_lines(standing, "w", 1, follow=True)
+        assert next(following) == "old line"
+        trim(log)
+        writing.write(b"new line\n")
+        assert next(following) == "new line"
+    assert log.read_bytes() == b"new line\n"
+    assert log.with_name("w.log.1").read_bytes() == b"old line\n" * 20
+    os.close(held)
+
+
+def test_lines_of_a_ray_worker_are_found_among_those_of_the_supervising_process(state: None) -> None:
+    standing = Standing("ray")
+    held = standing.take()
+    assert held is not None
+    standing.write_state({"state": "ready", "workers": ["ears", "mouth"]})
+    standing.supervisor_log.write_text(
+        "\x1b[36m(ears pid=7, ip=10.0.0.2)\x1b[0m I hear\n(mouth pid=8) I say\n"
+        "2026-11-24 INFO ready\n(ears pid=7) more\n"
+    )
+    assert list(log_lines(standing, "ears", 10, follow=False)) == ["I hear", "more"]
+    with pytest.raises(StandingError, match=r"has no worker 'eras' \(did you mean 'ears'\?\)"):
+        list(log_lines(standing, "eras", 10, follow=False))
+    os.close(held)
 
 
 def test_a_lock_file_without_a_holder_is_not_taken_for_a_deployment_that_is_up(thalweg: Thalweg) -> None:

@@ -16,14 +16,16 @@ class Ticker:
 
     outputs = {"tick": Token}
 
-    def __init__(self, gap_ms: float = 5, n: int = 0, fail_to_open: bool = False) -> None:
+    def __init__(self, gap_ms: float = 5, n: int = 0, fail_to_open: bool = False, open_s: float = 0) -> None:
         self._gap_ns = round(gap_ms * 1e6)
         self._n = n
         self._fail_to_open = fail_to_open
+        self._open_s = open_s
 
     def open(self, ctx: Context) -> None:
         if self._fail_to_open:
             raise OSError("the clock has no battery")
+        time.sleep(self._open_s)
 
     async def run(self, ctx: Context) -> None:
         i = 0
