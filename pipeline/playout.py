@@ -137,10 +137,14 @@ class Playout:
     def hold(self) -> None:
         """Fall silent, and be ready to go on. Idempotent."""
         self._held = True
+        if self._epoch == AMBIENT:
+            self._gain = 0.0
 
     def resume(self) -> None:
         """Go on where it was held. Idempotent."""
         self._held = False
+        if self._epoch == AMBIENT:
+            self._gain = 1.0
 
     def interrupt(self, epoch: int) -> list[PlayEvent]:
         """Nothing older than `epoch` is played from now on, but for a fade. Says what had been played."""

@@ -57,6 +57,7 @@ class Session:
         self.changed_ns = self.began_ns
         self.why = ""
         self.reconnects = 0
+        self._known = False
         self._name = spec.graph.name
         self._video = any(vertex.info.use == "live.camera" for vertex in spec.graph.stages.values())
         with using(self.call):
@@ -127,7 +128,8 @@ class Session:
         if peer is not self.peer or self.state is SessionState.ENDED:
             return
         if state == "open":
-            resumed = self.state is SessionState.AWAY
+            resumed = self._known
+            self._known = True
             self.reconnects += resumed
             self._change(SessionState.TALKING)
             self.call.tell(Hello(session=self.id, name=self._name, resumed=resumed, video=self._video))
