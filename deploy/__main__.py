@@ -261,7 +261,35 @@ def new_pipeline(name: str) -> None:
 
 
 @cli.command()
-@click.argument("name", type=click.Choice(["freshness", "glass", "hop", "inprocess", "sessions", "turn"]))
+@click.argument("file", type=_FILE)
+@_SET
+@click.option("-o", "--output", type=_FILE, default=Path("profile.json"), show_default=True, help="Where it goes.")
+@click.option("--picture", type=_FILE, help="Draw accuracy against latency with the Pareto front.")
+@click.option("--samples", default=34, show_default=True, help="Recorded samples per combination.")
+@click.option(
+    "--load", "loads", multiple=True, type=int, default=(2,), show_default=True, help="Busy processes beside."
+)
+def profile(
+    file: Path, pairs: tuple[str, ...], output: Path, picture: Path | None, samples: int, loads: tuple[int, ...]
+) -> None:
+    """Measure what every combination of a file's knobs costs and is worth on this device.
+
+    The table is for the `profile` parameter of `fusion.decide`, which chooses from it for every sample.
+    """
+    from thalweg.deploy.paretopicture import draw_pareto
+    from thalweg.deploy.profiling import profile as measure
+    from thalweg.deploy.profiling import write_profile
+    from thalweg.deploy.run import read_spec
+
+    made, measured = measure(read_spec(file, settings_of(pairs)), loads=loads, samples=samples, say=click.echo)
+    write_profile(output, made, measured)
+    click.echo(f"{len(made.rows)} combinations in {output}")
+    if picture is not None:
+        draw_pareto(picture, made)
+
+
+@cli.command()
+@click.argument("name", type=click.Choice(["freshness", "glass", "hop", "inprocess", "multimodal", "sessions", "turn"]))
 @click.option("--json", "json_path", type=_FILE, help="Write the rows as JSON.")
 @click.option("--quick", is_flag=True, help="Fewer repetitions: to see that it works, not to quote.")
 @click.option("--webrtc", is_flag=True, help="turn: through a server, measured at a WebRTC client.")
@@ -275,6 +303,7 @@ def bench(name: str, json_path: Path | None, quick: bool, webrtc: bool) -> None:
     glass      age of a picture when it is decoded at the other end of WebRTC, next to plain aiortc
     sessions   conversations over WebRTC at once, until the server is busy; connects and drops
     turn       end of speech to first partial, final, first token and first audio
+    multimodal blocking, pipelined, tuned and cut-short decisions from two modalities
     """
     from thalweg.deploy.bench import run_bench
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ class Bundle:
         self._expect(modality)
         if size not in self.modalities[modality].sizes:
             raise ModelError(f"{modality} has no encoder {size!r}; it has {', '.join(self.modalities[modality].sizes)}")
-        return UnitEncoder(self.folder / f"{modality}_{size}.onnx")
+        return _encoder(self.folder / f"{modality}_{size}.onnx")
 
     def aggregation(self, modality: str, variant: str = "aggregation") -> Aggregation:
         """The weights that aggregate the modality's units; `pooling` is the plain mean in its place."""
@@ -100,6 +100,18 @@ class Bundle:
 
     def _part(self, name: str) -> dict[str, NDArray[np.float32]]:
         return {k.removeprefix(f"{name}."): v for k, v in self._weights.items() if k.startswith(f"{name}.")}
+
+
+@lru_cache(64)
+def _encoder(path: Path) -> UnitEncoder:
+    """Encoders have no state, so that everybody in a process may share them."""
+    return UnitEncoder(path)
+
+
+@lru_cache(16)
+def load_bundle(name: str) -> Bundle:
+    """A bundle, shared by everybody in this process who asks for it. Raises ModelError."""
+    return Bundle(name)
 
 
 def gate_input(

@@ -31,6 +31,7 @@ class LrwClips:
         self.tracks = {"audio": Track(20_000_000, "concatenate"), "video": Track(1_000_000_000 // FPS, "pick")}
         self.labels: tuple[str, ...] = tuple(path.parent.parent.name for path in self._paths)
         self._frames = window_ms * FPS // 1000
+        self.window_ns = window_ms * 1_000_000
         self._samples = window_ms * RATE // 1000
         self._mouth = mouth
         self._read = lru_cache(4)(self._decode)

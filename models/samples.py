@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +31,8 @@ class Samples(Protocol):
 
     tracks: dict[str, Track]
     labels: tuple[str, ...]
+    window_ns: int
+    """Of the modality that takes longest; every sample has the same."""
 
     def ticks(self, index: int, modality: str) -> NDArray[Any]:
         """[tick, …] float32 or uint8."""
@@ -49,6 +52,7 @@ class Pack:
                 self.tracks = {m: Track(**track) for m, track in about["tracks"].items()}
                 self.labels: tuple[str, ...] = tuple(str(label) for label in held["labels"])
                 self._ticks = {m: held[m] for m in self.tracks}
+                self.window_ns = max(self._ticks[m].shape[1] * track.tick_ns for m, track in self.tracks.items())
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SampleError(f"{path} is no pack of samples: {error}") from None
 
@@ -72,6 +76,11 @@ def open_samples(path: Path) -> Samples:
 
         clips: Samples = LrwClips(path)
         return clips
+    return _pack(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(4)
+def _pack(path: Path, _changed_ns: int) -> Pack:
     return Pack(path)
 
 

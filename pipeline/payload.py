@@ -233,8 +233,8 @@ class Unit(Payload):
 
     `values`: float32 or uint8, any shape but empty. `modality`: what kind of sense it is. `index`: its place in the
     sample, from 0. `of`: how many units the sample is to have as things stand; 0 where nobody knows. `sensed_ns`:
-    when the sensor gave it out, which may be later than its capture time, the packet's; `ends_ns`: when it will have
-    given out the last one as things stand, 0 where nobody knows. `last`: no more follow.
+    when the sensor gave it out, which may be later than its capture time, the packet's; `ends_ns`: when the sample's
+    window closes at this sensor, 0 where nobody knows. `last`: no more follow.
     """
 
     values: NDArray[Any]

@@ -25,6 +25,8 @@ against their annotations. What a stage may have besides is listed here, and fou
     wake(ctx)                the time has come that was asked for with `ctx.wake_at`; between two packets, return at
     once snapshot(), restore(s)   the state between two packets, as a tree of arrays and plain values
     configurable, configure  the parameters that may change while it runs, and the method that takes them
+    knobs, choices()         which of those an optimizer may turn, parameter → `configuring.Kind`, and what they may
+                             be set to, parameter → values as text, cheapest first
     blocking = True          `process` computes or waits for long: it gets a thread of its own
 """
 
@@ -32,12 +34,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from thalweg.pipeline.configuring import Kind
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Payload
@@ -142,6 +145,7 @@ class StageInfo:
     outputs: Mapping[str, Port]
     configurable: frozenset[str]
     blocking: bool
+    knobs: Mapping[str, Kind] = field(default_factory=dict)
 
     @property
     def doc(self) -> str:
@@ -197,7 +201,18 @@ def describe(cls: type, use: str = "") -> StageInfo:
         outputs=outputs,
         configurable=frozenset(getattr(cls, "configurable", ())),
         blocking=bool(getattr(cls, "blocking", False)),
+        knobs=_knobs(cls, use),
     )
+
+
+def _knobs(cls: type, use: str) -> dict[str, Kind]:
+    knobs = dict(getattr(cls, "knobs", {}))
+    fixed = sorted(set(knobs) - set(getattr(cls, "configurable", ())))
+    if fixed or not all(isinstance(kind, Kind) for kind in knobs.values()):
+        raise StageError(f"stage {use}: `knobs` are {knobs}, expected configurable parameters and a Kind for each")
+    if knobs and not callable(getattr(cls, "choices", None)):
+        raise StageError(f"stage {use} has knobs but no method `choices` that says what they may be set to")
+    return knobs
 
 
 def _validate(model: type[BaseModel], name: str, value: object) -> Any:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from thalweg.models.bundle import Bundle, gate_input
+from thalweg.models.bundle import gate_input, load_bundle
 from thalweg.models.incremental import Aggregator, FusionHead, softmax
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.ordering import Ordering
@@ -19,6 +20,7 @@ from thalweg.pipeline.payload import Decision, Features
 from thalweg.pipeline.signal import Direction, Interrupt, Signal, Skip
 from thalweg.pipeline.skipping import Action, Ask, Decide, SampleSkipper, SkipPolicy, Stop
 from thalweg.pipeline.stage import Context, Port
+from thalweg.stages.tune import Tuner
 
 Gate = Callable[["Seen"], float]
 """How likely a decision from what was seen is as good as from the whole sample, 0…1."""
@@ -54,8 +56,8 @@ class DecideSamples:
     slow ones would change nothing: then a Skip signal stops their sensors and encoders. A modality that gives nothing
     for `patience` is left out, the decision says so and its confidence is lowered; no sample takes longer than
     `limit`. Units that are doubled are dropped, swapped neighbours are put in order, features that are not numbers are
-    left out; all are counted. Samples are matched by epoch and not by time, so a clock that drifts costs latency at
-    most.
+    left out; all are counted. With a `profile` the first units decide on the configuration of the rest, within
+    `budget`. Samples are matched by epoch and not by time, so a clock that drifts costs latency at most.
     """
 
     inputs = {"features": Port(Features, many=True)}
@@ -79,9 +81,16 @@ class DecideSamples:
         verify: Annotated[float, Field(ge=0, le=1, description="share of the skips that also run to the end")] = 0.0,
         patience: Annotated[Duration, Field(description="silence after which a modality is given up")] = 500 * MS,
         limit: Annotated[Duration, Field(description="the longest that a sample may take")] = 10_000 * MS,
+        profile: Annotated[
+            Path | None, Field(description="written by `thalweg profile`: choose a configuration for every sample")
+        ] = None,
+        budget: Annotated[Duration, Field(description="the latency that the configuration must keep to")] = 150 * MS,
+        foreign: Annotated[
+            Literal["refuse", "warn"], Field(description="what to do with a profile of other hardware")
+        ] = "refuse",
         aggregate: Annotated[bool, Field(description="temporal aggregation; otherwise plain mean pooling")] = True,
     ) -> None:
-        self._bundle = Bundle(model)
+        self._bundle = load_bundle(model)
         names = modalities or tuple(self._bundle.modalities)
         kind = "aggregation" if aggregate else "pooling"
         self._nets = {m: self._bundle.aggregation(m, kind) for m in names}
@@ -102,6 +111,8 @@ class DecideSamples:
         self.skips = self.verified = self.changed = 0
         self.broken = self.late = self.repeated = self.lost = 0
         self._labels: dict[int, int] = {}
+        self.newest = 0
+        self.tuner = None if profile is None else Tuner.from_file(profile, self._bundle, budget / MS, foreign)
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Take one unit's features."""
@@ -117,6 +128,8 @@ class DecideSamples:
             ctx.report(f"features of {features.modality!r} came; this stage decides from {known}")
             return
         sample.ends_ns[features.modality] = features.ends_ns
+        if self.tuner is not None:
+            self.tuner.take(packet.epoch, features, self._policy.modalities, ctx)
         before = order.repeated, order.lost
         for ready in order.push(features.index, features, last=features.last):
             self._take(packet.epoch, sample, ready, ctx)
@@ -142,6 +155,7 @@ class DecideSamples:
             self._samples = {e: s for e, s in self._samples.items() if e >= self._floor}
 
     def _begin(self, epoch: int) -> _Sample:
+        self.newest = max(self.newest, epoch)
         self._verify_debt += self._verify
         verify = self._verify_debt >= 1 - 1e-9
         self._verify_debt -= verify

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from thalweg.models.bundle import Bundle
+from thalweg.models.bundle import load_bundle
+from thalweg.pipeline.configuring import Kind
 from thalweg.pipeline.duration import Duration
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Features, Unit
@@ -24,12 +25,17 @@ class EncodeUnits:
     """Encodes the units of one modality with one of several sizes of a network.
 
     A skip cancels the unit under way and drops those of its sample that still wait, and counts them in `skipped`. With
-    `blocking` it is the baseline: it takes up work only when the last unit of the sample has come.
+    `blocking` it is the baseline: it takes up work only when the last unit of the sample has come. `cancelled` and
+    `skipped` count units, `busy_ns` is the time spent on them.
+
+    For measuring under a virtual clock `pretend` may be set, which says how long a unit takes in an encoder of that
+    size, and `wrap`, which may put something in front of each encoder.
     """
 
     inputs = {"unit": Unit}
     outputs = {"features": Features}
     configurable = ("size",)
+    knobs = {"size": Kind.MODEL_SIZE}
 
     def __init__(
         self,
@@ -44,33 +50,49 @@ class EncodeUnits:
             dict[str, Duration] | None, Field(description="per size: a unit takes at least this long (a slower device)")
         ] = None,
     ) -> None:
-        self._modality = modality
-        self._bundle = Bundle(model)
+        self.modality = modality
+        self._bundle = load_bundle(model)
         self._size = self._default_size = size
         self._first = first
         self._wait_for_all = blocking
         self._costs_ns = cost or {}
+        self.inline = False
         self._encoders: dict[str, Encoder] = {}
         self._held: list[Packet] = []
         self._skipped_epoch = 0
         self._epoch = 0
         self._scope: asyncio.Timeout | None = None
-        self._busy_ns = 0
         self.skipped = 0
         self.cancelled = 0
+        self.busy_ns = 0
+        self.pretend: Callable[[str, Unit], int] | None = None
+        self.wrap: Callable[[str, Encoder], Encoder] = lambda size, encoder: encoder
 
     def open(self, ctx: Context) -> None:
         """Load every size, since the size may change while it runs. Raises ModelError."""
-        for size in self._bundle.modalities[self._modality].sizes:
-            self._encoders[size] = self._bundle.encoder(self._modality, size)
+        for size in self._bundle.modalities[self.modality].sizes:
+            self._encoders[size] = self.wrap(size, self._bundle.encoder(self.modality, size))
 
     def configure(self, settings: dict[str, Any]) -> None:
         """Another size, from the next unit to the end of the sample."""
         self._size = settings["size"]
 
+    def choices(self) -> dict[str, tuple[str, ...]]:
+        """The sizes, smallest first."""
+        return {"size": self._bundle.modalities[self.modality].sizes}
+
+    def declare(self, parameter: str, value: str) -> None:
+        """What samples begin with, as if the pipeline file had said so."""
+        assert parameter == "size"
+        self._size = self._default_size = value
+
+    def encoder(self, size: str) -> Encoder:
+        """One of the encoders, loaded anew. Raises ModelError."""
+        return self._bundle.encoder(self.modality, size)
+
     def on_signal(self, signal: Signal, ctx: Context) -> None:
         """Let go of a sample that was skipped."""
-        if isinstance(signal, Skip) and signal.stream == self._modality:
+        if isinstance(signal, Skip) and signal.stream == self.modality:
             self._skipped_epoch = max(self._skipped_epoch, signal.epoch)
             if self._scope is not None and self._epoch <= signal.epoch:
                 self._scope.reschedule(asyncio.get_running_loop().time())
@@ -103,18 +125,21 @@ class EncodeUnits:
         start_ns = ctx.now_ns()
         try:
             async with asyncio.timeout(None) as self._scope:
-                vector = await ctx.compute(self._encoders[size], unit.values)
-                if size in self._costs_ns:
-                    await ctx.sleep_until(start_ns + self._costs_ns[size])
+                encoder = self._encoders[size]
+                vector = encoder(unit.values) if self.inline else await ctx.compute(encoder, unit.values)
+                cost_ns = self._costs_ns.get(size, 0) if self.pretend is None else self.pretend(size, unit)
+                if cost_ns:
+                    await ctx.sleep_until(start_ns + cost_ns)
         except TimeoutError:
             self.cancelled += 1
             return
         finally:
             self._scope = None
+            self.busy_ns += ctx.now_ns() - start_ns
         ctx.emit(
             Features(
                 vector=vector,
-                modality=self._modality,
+                modality=self.modality,
                 index=unit.index,
                 of=unit.of,
                 sensed_ns=unit.sensed_ns,

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from thalweg.models.samples import SampleError, Samples, open_samples
-from thalweg.pipeline.duration import MS, Duration
+from thalweg.pipeline.configuring import Kind
+from thalweg.pipeline.duration import MS, Duration, format_duration, parse_duration
 from thalweg.pipeline.payload import Unit
 from thalweg.pipeline.signal import Signal, Skip
 from thalweg.pipeline.stage import Context
@@ -20,12 +21,13 @@ class Replay:
     """Plays one modality of recorded samples at the pace it was recorded at. A sample is an epoch, from 1.
 
     A unit is given out `lag` after the end of its capture, as by a sensor that processes and sends before anybody
-    sees anything. Several of these with the same `window` and `gap` play the same samples side by side. A skip ends the
+    sees anything. Several of these with the same `gap` play the same samples side by side. A skip ends the
     sample: what has not been given out by then never is; `unsensed` counts those units.
     """
 
     outputs = {"unit": Unit}
     configurable = ("unit",)
+    knobs = {"unit": Kind.UNIT_LENGTH}
 
     def __init__(
         self,
@@ -34,14 +36,18 @@ class Replay:
         unit: Annotated[
             Duration | None, Field(description="length of a unit; a tick of the recording if left out")
         ] = None,
+        units: Annotated[
+            tuple[Duration, ...], Field(description="lengths of a unit that may be chosen while it runs")
+        ] = (),
         lag: Annotated[Duration, Field(description="from the end of a unit's capture until it is given out")] = 0,
         gap: Annotated[Duration, Field(description="pause between two samples")] = 500 * MS,
         limit: Annotated[int | None, Field(ge=1, description="samples to play; all if left out")] = None,
         first: Annotated[int, Field(ge=0, description="the sample to begin with")] = 0,
     ) -> None:
-        self._path, self._modality = path, modality
+        self._path, self.modality = path, modality
         self._unit_ns = self._default_ns = unit or 0
-        self._lag_ns, self._gap_ns = lag, gap
+        self._units_ns = units
+        self._lag_ns, self.gap_ns = lag, gap
         self._limit, self._first = limit, first
         self._samples: Samples | None = None
         self._stopped = 0
@@ -51,33 +57,52 @@ class Replay:
     def open(self, ctx: Context) -> None:
         """Raises SampleError where there is nothing to play."""
         self._samples = open_samples(self._path)
-        if self._modality not in self._samples.tracks:
+        if self.modality not in self._samples.tracks:
             have = ", ".join(self._samples.tracks)
-            raise SampleError(f"{self._path} has no {self._modality!r}; it has {have}")
+            raise SampleError(f"{self._path} has no {self.modality!r}; it has {have}")
 
     def configure(self, settings: dict[str, Any]) -> None:
         """Another length of units, for the rest of this sample; the next one begins as declared."""
         self._unit_ns = settings["unit"] or 0
 
+    def choices(self) -> dict[str, tuple[str, ...]]:
+        """The lengths of a unit, longest (cheapest) first."""
+        return {"unit": tuple(format_duration(unit) for unit in sorted(self._units_ns, reverse=True))}
+
+    def declare(self, parameter: str, value: str) -> None:
+        """What samples begin with, as if the pipeline file had said so."""
+        assert parameter == "unit"
+        self._unit_ns = self._default_ns = parse_duration(value)
+
+    def restrict(self, samples: int) -> None:
+        """Play no more samples than this."""
+        self._limit = samples if self._limit is None else min(samples, self._limit)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of the samples that are played, in order; epoch 1 is the first. Known once it is open."""
+        assert self._samples is not None
+        return self._samples.labels[self._first :][: self._limit]
+
     def on_signal(self, signal: Signal, ctx: Context) -> None:
         """Stop the sample."""
-        if isinstance(signal, Skip) and signal.stream == self._modality:
+        if isinstance(signal, Skip) and signal.stream == self.modality:
             self._stopped = max(self._stopped, signal.epoch)
 
     async def run(self, ctx: Context) -> None:
         """Play every sample."""
         assert self._samples is not None
         start_ns = ctx.now_ns()
-        labels = self._samples.labels[self._first :][: self._limit]
-        for i in range(len(labels)):
+        for i in range(len(self.labels)):
             self._unit_ns = self._default_ns
-            ticks = await ctx.compute(self._samples.ticks, self._first + i, self._modality)
-            start_ns = await self._play(ctx, i + 1, ticks, start_ns) + self._gap_ns
+            ticks = await ctx.compute(self._samples.ticks, self._first + i, self.modality)
+            await self._play(ctx, i + 1, ticks, start_ns)
+            start_ns += self._samples.window_ns + self.gap_ns
 
-    async def _play(self, ctx: Context, epoch: int, ticks: NDArray[Any], start_ns: int) -> int:
-        """One sample; returns when its window ends."""
+    async def _play(self, ctx: Context, epoch: int, ticks: NDArray[Any], start_ns: int) -> None:
+        """One sample."""
         assert self._samples is not None
-        track = self._samples.tracks[self._modality]
+        track = self._samples.tracks[self.modality]
         at = index = 0
         ends_ns = start_ns + len(ticks) * track.tick_ns
         while at < len(ticks):
@@ -90,16 +115,14 @@ class Replay:
                 self.unsensed += left
                 break
             picked = ticks[at] if track.join == "pick" else np.concatenate(ticks[at:upto])
-            last_at = at + (left - 1) * per
-            finished = last_at + 1 if track.join == "pick" else len(ticks)
             await ctx.send(
                 Unit(
                     values=np.ascontiguousarray(picked),
-                    modality=self._modality,
+                    modality=self.modality,
                     index=index,
                     of=index + left,
                     sensed_ns=ctx.now_ns(),
-                    ends_ns=start_ns + finished * track.tick_ns + self._lag_ns,
+                    ends_ns=ends_ns + self._lag_ns,
                     last=left == 1,
                 ),
                 time=start_ns + at * track.tick_ns,
@@ -107,4 +130,3 @@ class Replay:
             )
             self.sensed += 1
             at, index = upto, index + 1
-        return ends_ns

@@ -19,6 +19,8 @@ def run_bench(name: str, json_path: Path | None, quick: bool, *, webrtc: bool = 
         from thalweg.deploy.bench.glass import measure
     elif name == "sessions":
         from thalweg.deploy.bench.webrtc import measure_sessions as measure
+    elif name == "multimodal":
+        from thalweg.deploy.bench.multimodal import measure
     elif webrtc:
         from thalweg.deploy.bench.webrtc import measure_turns as measure
     else:

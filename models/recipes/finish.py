@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,7 +16,10 @@ from thalweg.models.calibration import Calibration, Trial, calibrate
 from thalweg.models.recipes.export import export_encoder, state_arrays, write_bundle
 from thalweg.models.recipes.heads import CHECKPOINTS, gate_data, gate_scores, mlp_arrays, train_gate, train_predictor
 from thalweg.models.recipes.networks import CHANNELS, SIZES
-from thalweg.models.recipes.training import Configuration, Network, Pool, evaluate, train
+from thalweg.models.recipes.training import Configuration, Network, Pool, draw, evaluate, losses
+
+PLAIN = AggregationConfig(CHANNELS, False, False, False, False, False)
+"""Mean pooling in place of aggregation."""
 
 LOSS = 0.005
 """Accuracy that skipping may cost on the calibration set: half a point, so that a point remains for other data."""
@@ -35,15 +39,37 @@ def accuracy(
     return float((evaluate(network, pool, configuration, seen).argmax(1) == pool.labels).float().mean())
 
 
-def plain_pooling(
-    network: Network, pool: Pool, classes: int, epochs: int, config: AggregationConfig | None = None
+def retrain(
+    network: Network, pool: Pool, classes: int, config: AggregationConfig, steps: int = 1500, seed: int = 0
 ) -> Network:
-    """A network with the same encoders, which stay as they are, and other aggregation; mean pooling by default."""
-    config = config or AggregationConfig(CHANNELS, False, False, False, False, False)
+    """A network with the same encoders, which stay as they are, and other aggregation and fusion, trained anew.
+
+    Features are computed once, for the dearest configuration and five that are drawn; so a step costs little.
+    """
+    generator = np.random.default_rng(seed)
+    configurations = [best(network), *(draw(network.senses, generator) for _ in range(5))]
+    with torch.no_grad():
+        cached = [
+            {
+                m: torch.cat([network.features(m, raw[i : i + 256], c).half() for i in range(0, len(raw), 256)])
+                for m, raw in pool.raw.items()
+            }
+            for c in configurations
+        ]
+    torch.manual_seed(seed)
     other = Network(tuple(network.senses.values()), classes, config)
     other.encoders.load_state_dict(network.encoders.state_dict())
-    other.encoders.requires_grad_(False)
-    train(other, pool, epochs)
+    trained = [*other.aggregations.parameters(), *other.fusion.parameters()]
+    optimizer = torch.optim.AdamW(trained, lr=3e-3, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    for step in range(steps):
+        index = torch.as_tensor(generator.integers(0, len(pool.labels), 128))
+        features = {m: x[index].float() for m, x in cached[step % len(cached)].items()}
+        loss, _ = losses(other, features, pool.labels[index], generator)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
     return other
 
 
@@ -66,11 +92,10 @@ def finish(
     held_out: Pool,
     calibration: Sequence[Pool],
     slow: str,
-    epochs: int,
 ) -> None:
     """Train the rest and write the bundle. `examples`: modality → (size → what is exported, one unit, any length)."""
     folder.mkdir(parents=True, exist_ok=True)
-    pooling = plain_pooling(network, pool, len(about["classes"]), max(4, 3 * epochs // 4))
+    pooling = retrain(network, pool, len(about["classes"]), PLAIN)
     gate = train_gate(network, held_out)
     chosen: Calibration = calibrate(trials(network, gate, calibration, slow), LOSS)
     print(f"gate: {chosen}", flush=True)

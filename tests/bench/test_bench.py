@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import require_package
 from thalweg.deploy.bench import run_bench
 from thalweg.deploy.bench.result import Result, quantile
 
@@ -34,6 +35,20 @@ def test_turn_measures_every_milestone_and_its_parts_add_up(tmp_path: Path) -> N
     found = rows("turn", tmp_path)
     order = [found["file", f"{m}_p50"] for m in ("first_partial", "final", "first_token", "first_audio")]
     assert order == sorted(order)
+
+
+def test_multimodal_has_its_systems_and_skipping_saves_time_and_units(tmp_path: Path) -> None:
+    require_package("onnxruntime", "multimodal")
+    run_bench("multimodal", tmp_path / "b.json", quick=True)
+    found = json.loads((tmp_path / "b.json").read_text())
+    values = {(row["case"], row["system"], row["metric"]): row["value"] for row in found["rows"]}
+    case = "vehicle r=0.5 clean"
+    systems = {row["system"] for row in found["rows"] if row["case"] == case}
+    assert systems >= {"thalweg", "blocking", "pipelined", "cutoff", "random-skip", "oracle"}
+    assert values[case, "pipelined", "latency_p50"] < values[case, "blocking", "latency_p50"]
+    assert values[case, "thalweg", "latency_p50"] <= values[case, "pipelined", "latency_p50"]
+    assert values[case, "thalweg", "unsensed"] > 0
+    assert values[case, "pipelined", "accuracy"] == values[case, "blocking", "accuracy"]
 
 
 def test_a_table_shows_the_ratio_to_each_peer(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ def main() -> None:
     train = commands.add_parser("train", help="make the bundle: about a quarter of an hour on one core")
     train.add_argument("folder", type=Path)
     train.add_argument("--clips", type=int, default=5440, help="clips of the training set, each spoiled twice")
-    train.add_argument("--epochs", type=int, default=16)
+    train.add_argument("--epochs", type=int, default=20)
     pack = commands.add_parser("pack", help="write samples for `sensing.replay`")
     pack.add_argument("file", type=Path)
     pack.add_argument("--split", choices=("train", "val", "test"), default="test")

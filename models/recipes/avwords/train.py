@@ -27,14 +27,11 @@ def make_bundle(folder: Path, clips: int, epochs: int) -> None:
     network = Network(SENSES, len(WORDS), AggregationConfig(CHANNELS))
     train(network, pool, epochs)
     torch.save(network.state_dict(), folder / "network.pt")
-    finish_bundle(network, folder, pool, epochs)
+    finish_bundle(network, folder)
 
 
-def finish_bundle(network: Network, folder: Path, pool: object, epochs: int) -> None:
+def finish_bundle(network: Network, folder: Path) -> None:
     """Everything after the network itself."""
-    from thalweg.models.recipes.training import Pool
-
-    assert isinstance(pool, Pool)
     about = {
         "name": "avwords",
         "classes": [word.text for word in WORDS],
@@ -60,6 +57,7 @@ def finish_bundle(network: Network, folder: Path, pool: object, epochs: int) -> 
         "audio": (heard, torch.zeros(1, RATE * CHUNKS_MS[0] // 1000), True),
         "video": (dict(video.items()), torch.zeros(1, 32, 32, dtype=torch.uint8), False),
     }
+    pool = make_pool("train", 2720, None)
     held_out = make_pool("val", 2040, None, seed=1)
     calibration = [make_pool("val", 1020, Difficulty(*d), seed=2) for d in CONDITIONS.values()]
-    finish(network, folder, about, examples, pool, held_out, calibration, "video", epochs)
+    finish(network, folder, about, examples, pool, held_out, calibration, "video")

@@ -1,0 +1,142 @@
+"""The optimizer within latency budgets while the load doubles midway, beside every fixed configuration.
+
+The device is profiled on validation samples first, at declared costs. Then the test samples come, and after half of
+them every unit takes twice as long. A fixed configuration may be used at a budget if, like the optimizer, it keeps to
+it in at least 98 % of all samples; `fixed-best` is the most accurate of those in hindsight, on the test samples
+themselves, which no one who had to choose beforehand could do better than.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from thalweg.deploy.bench.multimodal import SHARES, Setup, Task, costs, graph_of, run
+from thalweg.deploy.bench.result import OURS, Result, quantile
+from thalweg.deploy.profiling import SLOW_DOWNS
+from thalweg.deploy.rehearsal import Memory, Rehearsal, rehearse
+from thalweg.models.fingerprint import fingerprint
+from thalweg.pipeline.configuring import Kind, Knob, Optimizer, Profile, Request, Row
+
+BUDGETS_MS = (60, 80, 100, 150, 200)
+RATIO = 0.9
+KEPT = 0.98
+
+
+class Load:
+    """A factor on what units cost: 1, and 2 from the given sample on."""
+
+    def __init__(self, doubles_at: int) -> None:
+        self._doubles_at = doubles_at
+        self.done: Rehearsal | None = None
+
+    def __call__(self) -> float:
+        decided = 0 if self.done is None or self.done.decide is None else self.done.decide.newest
+        return 2.0 if decided > self._doubles_at else 1.0
+
+
+def budgets(
+    result: Result, task: Task, pack: Path, profiled: Path, condition: str, memory: Memory, quick: bool
+) -> None:
+    """Rows of the cases `NAME budget=B CONDITION`."""
+    table = declared_profile(task, profiled, memory, quick)
+    path = pack.with_suffix(".profile.json")
+    path.write_text(json.dumps(table.plain()))
+    fixed = {}
+    for row in table.rows if not quick else table.rows[::27]:
+        setup = _fixed(task, row)
+        fixed[json.dumps(dict(row.settings))] = _loaded(task, pack, setup, memory)
+    for budget_ms in (100,) if quick else BUDGETS_MS:
+        case = f"{task.name} budget={budget_ms} r={RATIO} {condition}"
+        setup = Setup(profile=path, budget_ms=budget_ms, lag_ms=0, choices_ms=task.choices_ms, first_decides=True)
+        ours = _loaded(task, pack, setup, memory)
+        _record(result, case, OURS, ours, budget_ms)
+        usable = {name: done for name, done in fixed.items() if _kept(done, budget_ms) >= KEPT}
+        if usable:
+            best = max(usable, key=lambda name: usable[name].accuracy)
+            _record(result, case, "fixed-best", usable[best], budget_ms)
+        else:
+            result.notes.append(f"{case}: no fixed configuration keeps to the budget in {KEPT:.0%} of the samples")
+    _decision_time(result, task, table)
+
+
+def declared_profile(task: Task, pack: Path, memory: Memory, quick: bool) -> Profile:
+    """What `thalweg profile` would measure on the declared device."""
+    knobs = [Knob(f"{m}_encoder.size", Kind.MODEL_SIZE, tuple(SHARES), m) for m in task.modalities]
+    knobs += [
+        Knob(f"{m}_sensor.unit", Kind.UNIT_LENGTH, tuple(f"{c}ms" for c in reversed(task.choices_ms[m])), m)
+        for m in task.modalities
+    ]
+    rows = []
+    for values in product(*(knob.values for knob in knobs)):
+        settings = dict(zip((knob.name for knob in knobs), values, strict=True))
+        blank = Row(settings, 0.0, (0.0,) * len(SLOW_DOWNS))
+        latencies, accuracy = [], 0.0
+        for slow_down in SLOW_DOWNS:
+            cost = costs(RATIO, task, seed=1, factor=lambda s=slow_down: s)  # type: ignore[misc]
+            samples = 3 if quick else 1000 if slow_down == 1 else 12
+            done = rehearse(
+                graph_of(task, pack, _fixed(task, blank)), cost, memory=memory, prepare=partial(_restrict, samples)
+            )
+            latencies.append(float(np.quantile(done.latencies_ms, 0.98)))
+            accuracy = done.accuracy if slow_down == 1 else accuracy
+        rows.append(Row(settings, accuracy, tuple(latencies)))
+    unit_ms = {
+        f"{m}:{size}": RATIO * task.unit_ms[m] * share for m in task.modalities for size, share in SHARES.items()
+    }
+    return Profile(
+        pipeline=task.name, made=time.strftime("%Y-%m-%d"), fingerprint=fingerprint(), knobs=tuple(knobs),
+        slow_downs=SLOW_DOWNS, unit_ms=unit_ms, rows=tuple(rows),
+    )  # fmt: skip
+
+
+def _restrict(samples: int, done: Rehearsal) -> None:
+    for sensor in done.sensors.values():
+        sensor.restrict(samples)
+
+
+def _fixed(task: Task, row: Row) -> Setup:
+    return Setup(
+        sizes={m: row.settings[f"{m}_encoder.size"] for m in task.modalities},
+        units_ms={m: int(row.settings[f"{m}_sensor.unit"].removesuffix("ms")) for m in task.modalities},
+        lag_ms=0,
+    )
+
+
+def _loaded(task: Task, pack: Path, setup: Setup, memory: Memory) -> Rehearsal:
+    from thalweg.models.samples import Pack
+
+    load = Load(len(Pack(pack).labels) // 2)
+    return run(task, pack, setup, costs(RATIO, task, factor=load), memory, load)
+
+
+def _kept(done: Rehearsal, budget_ms: float) -> float:
+    return sum(latency <= budget_ms for latency in done.latencies_ms) / len(done.labels)
+
+
+def _record(result: Result, case: str, system: str, done: Rehearsal, budget_ms: float) -> None:
+    n, latencies = len(done.labels), done.latencies_ms
+    result.add(case, system, n, "ms", latency_p50=quantile(latencies, 0.5), latency_p95=quantile(latencies, 0.95))
+    result.add(case, system, n, "share", accuracy=done.accuracy, within_budget=_kept(done, budget_ms))
+
+
+def _decision_time(result: Result, task: Task, table: Profile) -> None:
+    """What one choice costs on this machine, with the predictor and without."""
+    from thalweg.models.bundle import load_bundle
+    from thalweg.stages.tune import predictor_of
+
+    predict = predictor_of(table, load_bundle(task.model))
+    rng = np.random.default_rng(0)
+    first = {m: rng.standard_normal(64).astype(np.float32) for m in task.modalities}
+    optimizer = Optimizer(table, predict)
+    took = []
+    for _ in range(500):
+        began = time.perf_counter()
+        optimizer.choose(Request(budget_ms=100), 1.3, first)
+        took.append((time.perf_counter() - began) * 1e3)
+    result.add(task.name, OURS, len(took), "ms", choice_p50=quantile(took, 0.5), choice_p95=quantile(took, 0.95))

@@ -1,0 +1,25 @@
+"""What a profile is tied to: the hardware and the software that its numbers were measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+
+def fingerprint() -> dict[str, str]:
+    """Processor, how many of it may be used, architecture, and the Python that runs on it."""
+    return {
+        "cpu": _cpu(),
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "machine": platform.machine(),
+        "python": ".".join(platform.python_version_tuple()[:2]),
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
