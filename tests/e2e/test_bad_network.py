@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,8 +57,7 @@ def understood(server: Server) -> list[str]:
         "--in",
         str(QUESTION),
         "--json",
-        "--wait",
-        "6",
+        "--wait", "10",
     ]
     done = server.net.client.run(command, check=False, timeout=120)
     events = [json.loads(line) for line in done.stdout.splitlines()]
@@ -86,8 +86,6 @@ def test_speech_is_understood_through_loss_and_jitter(net: Lab, tmp_path: Path) 
 
 def test_a_conversation_outlives_an_outage_of_ten_seconds(net: Lab, tmp_path: Path) -> None:
     with serve(net, listening(net, tmp_path, PARROT), tmp_path / "serve.log") as server:
-        import subprocess
-
         client = net.client.python("-c", SURVIVE, server.url, "12", stdout=subprocess.PIPE, text=True)
         assert client.stdout is not None
         assert client.stdout.readline() == "connected\n"

