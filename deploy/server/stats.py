@@ -7,7 +7,7 @@ from thalweg.pipeline.events import StageStats, Stats
 
 
 class StageWatch:
-    """Turns a worker's counts into differences since the last look."""
+    """Turns a worker's counts into differences since the last look; of a source, units are what it gave."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -23,12 +23,14 @@ class StageWatch:
         for actor in self._worker.actors.values():
             units, work_ns = self._seen.get(actor.name, (0, 0))
             total_ns = actor.work.total_ns
-            self._seen[actor.name] = (actor.units, total_ns)
+            given = max((e.channel.stats.pushed for port in actor.outputs.values() for e in port), default=0)
+            done = given if actor.info.is_source else actor.units
+            self._seen[actor.name] = (done, total_ns)
             channels = [edge.channel.stats for edge in actor.inputs]
             stages.append(
                 StageStats(
                     name=actor.name,
-                    units=actor.units - units,
+                    units=done - units,
                     work_us=max(0, total_ns - work_ns) // 1000,
                     queue=sum(stats.depth for stats in channels),
                     dropped=sum(sum(stats.drops.values()) for stats in channels),

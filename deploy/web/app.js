@@ -102,7 +102,12 @@ function listen(current) {
     if (current !== call) return;
     setPhase(detail);
     if (detail === "talking") hideNotice();
-    if (detail === "ended") closeMicrophone();
+    if (detail === "ended") { closeMicrophone(); $("seen").hidden = true; }
+  });
+  current.addEventListener("remote", ({ detail: track }) => {
+    if (current !== call || track.kind !== "video") return;
+    $("screen").srcObject = new MediaStream([track]);
+    track.addEventListener("unmute", () => { $("seen").hidden = false; $("screen").play().catch(() => {}); });
   });
   current.addEventListener("trouble", ({ detail }) => current === call && showTrouble(detail.code, detail.message));
   current.addEventListener("event", ({ detail }) => current === call && tell(detail));
@@ -165,14 +170,15 @@ function measureLevel(source) {
   const analyser = new AnalyserNode(context, { fftSize: 512 });
   context.createMediaStreamSource(source).connect(analyser);
   const samples = new Float32Array(analyser.fftSize);
-  let silentSince = performance.now();
+  const began = performance.now();
+  let alive = false;
   const timer = setInterval(() => {
     analyser.getFloatTimeDomainData(samples);
     const level = Math.sqrt(samples.reduce((sum, s) => sum + s * s, 0) / samples.length);
     $("start").style.setProperty("--level", Math.min(1, level * 6).toFixed(3));
     const muted = $("mute").getAttribute("aria-pressed") === "true";
-    if (level > 0 || muted || context.state !== "running") silentSince = performance.now();
-    if (performance.now() - silentSince > 8000 && call?.phase === "talking") { silentSince = Infinity; showTrouble("silent"); }
+    if (level > 0 || muted || context.state !== "running") alive = true;
+    if (!alive && performance.now() - began > 12000 && call?.phase === "talking") { alive = true; showTrouble("silent"); }
   }, 60);
   return { stop() { clearInterval(timer); context.close(); $("start").style.setProperty("--level", 0); } };
 }

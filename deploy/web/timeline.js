@@ -72,7 +72,7 @@ export class Timeline {
       context.fillStyle = colour(`--stage-${1 + i % 8}`);
       for (const report of this.reports) {
         const stage = report.stages[i];
-        if (!stage || (!stage.work_us && !stage.queue)) continue;
+        if (!stage || (!stage.units && !stage.work_us && !stage.queue)) continue;
         const right = x(report.at), left = Math.max(label, x(report.at - report.span));
         if (right < label) continue;
         const busy = Math.min(1, stage.work_us / 1000 / report.span);
@@ -84,7 +84,8 @@ export class Timeline {
       context.globalAlpha = 1;
     });
     context.textAlign = "center";
-    for (const mark of this.marks) {
+    let free = width;
+    for (const mark of this.marks.toReversed()) {
       const at = x(mark.at);
       if (at < label) continue;
       context.strokeStyle = context.fillStyle = colour("--ink");
@@ -93,7 +94,11 @@ export class Timeline {
       context.beginPath(); context.moveTo(at, top); context.lineTo(at, height); context.stroke();
       context.setLineDash([]);
       context.globalAlpha = 1;
-      context.fillText(mark.text, Math.min(width - 30, at), 9);
+      const half = context.measureText(mark.text).width / 2;
+      const middle = Math.min(width - half, at);
+      if (middle + half > free) continue; // no room beside the newer one
+      context.fillText(mark.text, middle, 9);
+      free = middle - half - 6;
     }
   }
 }

@@ -57,7 +57,8 @@ def understood(server: Server) -> list[str]:
         "--in",
         str(QUESTION),
         "--json",
-        "--wait", "10",
+        "--wait",
+        "10",
     ]
     done = server.net.client.run(command, check=False, timeout=120)
     events = [json.loads(line) for line in done.stdout.splitlines()]

@@ -83,7 +83,7 @@ def parrot(net: Lab, tmp_path: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def browser(server: Server, folder: Path, microphone: Path | None) -> Iterator[Browser]:
+def browser(server: Server, folder: Path, microphone: Path | None, camera: Path | None = None) -> Iterator[Browser]:
     """Chromium on the client's host, with a recording as its microphone, or without any."""
     require_package("playwright", "dev")
     require(CHROMIUM, "apt-get install chromium")
@@ -100,6 +100,8 @@ def browser(server: Server, folder: Path, microphone: Path | None) -> Iterator[B
     ]
     if microphone is not None:
         arguments += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={microphone}%noloop"]
+    if camera is not None:
+        arguments += [f"--use-file-for-fake-video-capture={camera}"]
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=str(start), args=arguments)
         yield found
@@ -192,3 +194,55 @@ def test_a_server_that_is_gone_is_named_and_the_page_can_be_used_by_keyboard(par
         page.keyboard.press("Enter")
         page.wait_for_selector("#notice[data-code=unreachable]")
         assert page.get_attribute("#notice", "role") == "alert"
+
+
+MIRROR = """
+name: mirror
+stages:
+  microphone: {use: live.microphone}
+  speaker: {use: live.speaker}
+  camera: {use: live.camera}
+  encoder: {use: video.encode}
+  screen: {use: live.screen}
+connections:
+  - microphone -> speaker
+  - {from: camera, to: encoder.frame, policy: latest}
+  - encoder -> screen
+"""
+
+# The colour in the middle of what the page shows
+COLOUR = """
+() => {
+  const video = document.querySelector('#screen'), canvas = document.createElement('canvas');
+  canvas.width = canvas.height = 1;
+  canvas.getContext('2d').drawImage(video, video.videoWidth / 2, video.videoHeight / 2, 1, 1, 0, 0, 1, 1);
+  return [...canvas.getContext('2d').getImageData(0, 0, 1, 1).data].slice(0, 3);
+}
+"""
+
+
+def red(folder: Path) -> Path:
+    """A camera that shows red: YUV4MPEG2, 320×240."""
+    planes = [np.full(320 * 240, 82, np.uint8), np.full(160 * 120, 90, np.uint8), np.full(160 * 120, 240, np.uint8)]
+    frame = b"FRAME\n" + b"".join(plane.tobytes() for plane in planes)
+    camera = folder / "red.y4m"
+    camera.write_bytes(b"YUV4MPEG2 W320 H240 F30:1 Ip A1:1 C420\n" + frame * 30)
+    return camera
+
+
+def test_what_the_camera_shows_comes_back_through_the_pipeline(net: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "mirror.yaml"
+    file.write_text(MIRROR)
+    with (
+        serve(net, file, tmp_path / "serve.log") as server,
+        browser(server, tmp_path, tone(tmp_path), red(tmp_path)) as chromium,
+    ):
+        page = opened(chromium, server)
+        page.click("#camera")
+        page.click("#start")
+        page.wait_for_selector("#preview", state="visible")
+        page.wait_for_selector("#seen", state="visible")
+        page.wait_for_function("() => document.querySelector('#screen').videoWidth > 0")
+        page.wait_for_timeout(1000)
+        red_level, green, blue = page.evaluate(COLOUR)
+        assert red_level > 180 and green < 80 and blue < 80

@@ -102,6 +102,8 @@ class Peer:
             return
         codec = video._codecs[0]
         self.video = VideoIn(video.receiver, codec.mimeType, self.call.clock, self.call.saw, self._count)
+        if self.audio is not None:
+            self.video.follow(self.audio.times)
         if codec.mimeType.lower() == "video/h264":
             self.pictures = PictureTrack()
             video.sender.replaceTrack(self.pictures)

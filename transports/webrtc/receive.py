@@ -13,6 +13,7 @@ from typing import Any
 
 import av
 import numpy as np
+from aiortc.rtp import RtcpSrPacket
 from numpy.typing import NDArray
 
 from thalweg.pipeline.clock import Clock
@@ -41,6 +42,23 @@ class Tap:
     def add(self, packet: Any) -> tuple[bool, None]:
         """aiortc's call per packet: whether a key frame is wanted, and nothing for its own decoder."""
         return bool(self._take(packet)), None
+
+
+def hear_reports(receiver: Any, report: Callable[[int, int], None]) -> None:
+    """`report` gets the sender's time (NTP, 32.32) and the RTP timestamp of each sender report."""
+    handle = receiver._handle_rtcp_packet
+
+    async def heard(packet: Any) -> None:
+        if isinstance(packet, RtcpSrPacket):
+            report(packet.sender_info.ntp_timestamp, packet.sender_info.rtp_timestamp)
+        await handle(packet)
+
+    receiver._handle_rtcp_packet = heard
+
+
+def near(timestamp: int, other: int) -> int:
+    """A timestamp of 32 bits in the numbering of `other`, which does not wrap and is less than half a range away."""
+    return other + ((timestamp - other + (1 << 31)) % (1 << 32)) - (1 << 31)
 
 
 def only_opus(transceiver: Any) -> bool:
@@ -118,6 +136,11 @@ class AudioIn:
         self._clock = clock
         self._count = count
         Tap(receiver, self._packet)
+        hear_reports(receiver, self._reported)
+
+    def _reported(self, ntp: int, timestamp: int) -> None:
+        if self.opus.timestamp is not None:
+            self.times.sender_report(ntp, near(timestamp, self.opus.timestamp))
 
     def _packet(self, packet: Any) -> None:
         self._count(len(packet.payload))

@@ -26,7 +26,7 @@ from thalweg.pipeline.clock import Clock
 from thalweg.pipeline.payload import EncodedVideo, VideoFrame
 from thalweg.pipeline.reorder import Reorder
 from thalweg.pipeline.rtptime import CaptureClock
-from thalweg.transports.webrtc.receive import Tap
+from thalweg.transports.webrtc.receive import Tap, hear_reports, near
 
 RATE = 90_000
 PATIENCE_NS = 120_000_000
@@ -67,12 +67,25 @@ class VideoIn:
         self._waiting = 0
         self._key_wanted = False
         self._closed = False
+        self._timestamp: int | None = None
+        self._sound: CaptureClock | None = None
         Tap(receiver, self._packet)
+        hear_reports(receiver, self._reported)
 
     def close(self) -> None:
         """Let go of the thread. Idempotent."""
         self._closed = True
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def follow(self, sound: CaptureClock) -> None:
+        """Take capture times from the microphone of the same sender, so that lips and voice fit (RFC 3550 §6.4.1)."""
+        self._sound = sound
+
+    def _reported(self, ntp: int, timestamp: int) -> None:
+        if self._timestamp is not None:
+            self.times.sender_report(ntp, near(timestamp, self._timestamp))
+            if self._sound is not None:
+                self.times.align(self._sound)
 
     def _packet(self, packet: Any) -> bool:
         """One RTP packet; True asks the sender for a key frame."""
@@ -95,6 +108,7 @@ class VideoIn:
 
     def _picture(self, timestamp: int) -> None:
         data, self._parts = b"".join(self._parts), []
+        self._timestamp = timestamp
         whole, self._whole = self._whole, True
         if not whole:
             self.lost += 1
