@@ -159,12 +159,15 @@ def stages(name: str | None, as_json: bool) -> None:
 @cli.command()
 @click.argument("files", nargs=-1, required=True, type=_FILE)
 @click.option("--engine", default="pocketsphinx", show_default=True, help="The recogniser: stage speech.ENGINE.")
+@click.option(
+    "--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A parameter of the recogniser, as its model."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per transcript.")
-def transcribe(files: tuple[Path, ...], engine: str, as_json: bool) -> None:
+def transcribe(files: tuple[Path, ...], engine: str, pairs: tuple[str, ...], as_json: bool) -> None:
     """Write down what is said in audio files: partial and final transcripts with their times."""
     from thalweg.deploy.transcribe import transcribe_files
 
-    sys.exit(transcribe_files(files, engine, as_json))
+    sys.exit(transcribe_files(files, engine, as_json, settings_of(pairs)))
 
 
 @cli.group()
@@ -187,6 +190,24 @@ def models_pull(names: tuple[str, ...]) -> None:
     from thalweg.deploy.modelcommands import pull_models
 
     pull_models(names)
+
+
+@models.command("convert")
+@click.argument("checkpoint")
+@click.option(
+    "--out", "folder", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write."
+)
+@click.option("--lookahead", metavar="DURATION", help="The look-ahead it uses unless told otherwise, such as 80ms.")
+@click.option("--int8", is_flag=True, help="Quantise matrix products: a quarter of the size, faster.")
+def models_convert(checkpoint: str, folder: Path, lookahead: str | None, int8: bool) -> None:
+    """Make a streaming FastConformer of NeMo's ready to run: CHECKPOINT is a .nemo file or the name of a pulled one.
+
+    Neither NeMo nor torch is needed, and nothing in the archive is executed.
+    """
+    from thalweg.deploy.modelcommands import convert_model
+    from thalweg.pipeline.duration import parse_duration
+
+    convert_model(checkpoint, folder, parse_duration(lookahead) if lookahead else None, int8)
 
 
 @models.command("path")
@@ -289,7 +310,9 @@ def profile(
 
 
 @cli.command()
-@click.argument("name", type=click.Choice(["freshness", "glass", "hop", "inprocess", "multimodal", "sessions", "turn"]))
+@click.argument(
+    "name", type=click.Choice(["asr", "freshness", "glass", "hop", "inprocess", "multimodal", "sessions", "turn"])
+)
 @click.option("--json", "json_path", type=_FILE, help="Write the rows as JSON.")
 @click.option("--quick", is_flag=True, help="Fewer repetitions: to see that it works, not to quote.")
 @click.option("--webrtc", is_flag=True, help="turn: through a server, measured at a WebRTC client.")
@@ -304,6 +327,7 @@ def bench(name: str, json_path: Path | None, quick: bool, webrtc: bool) -> None:
     sessions   conversations over WebRTC at once, until the server is busy; connects and drops
     turn       end of speech to first partial, final, first token and first audio
     multimodal blocking, pipelined, tuned and cut-short decisions from two modalities
+    asr        streaming recognition: time per step, streams per core, next to NeMo on the same weights
     """
     from thalweg.deploy.bench import run_bench
 

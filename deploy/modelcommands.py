@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
 from thalweg.models import ModelStore
+from thalweg.models.errors import ModelError
+from thalweg.models.hub import checkpoints, local_checkpoint, pull_checkpoint
+from thalweg.pipeline.duration import MS
 
 
 def list_models() -> None:
@@ -22,6 +26,9 @@ def list_models() -> None:
         table.add_row(
             model.name, model.licence, f"{model.size / 1e6:.1f} MB", "yes" if held.complete else "no", model.summary
         )
+    for name, checkpoint in checkpoints().items():
+        here = "yes" if local_checkpoint(name).exists() else "no"
+        table.add_row(name, checkpoint.licence, "", here, f"{checkpoint.summary}; then `thalweg models convert`")
     console = Console(highlight=False)
     console.print(table)
     console.print(f"[dim]kept in {store.root}[/]", soft_wrap=True)
@@ -33,6 +40,10 @@ def pull_models(names: Sequence[str]) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         for name in names or store.registry.models:
+            if "/" in name:
+                task = progress.add_task(name, total=None)
+                pull_checkpoint(name, lambda done, total, task=task: progress.update(task, completed=done, total=total))  # type: ignore[misc]
+                continue
             for file in store.registry[name].files:
                 task = progress.add_task(file.name, total=file.size)
                 store.path(name, file.name, lambda done, _, task=task: progress.update(task, completed=done))  # type: ignore[misc]
@@ -51,3 +62,21 @@ def verify_models(names: Sequence[str]) -> int:
     if not wanted:
         print("no model is here yet: `thalweg models pull` fetches them")
     return int(wrong > 0)
+
+
+def convert_model(checkpoint: str, folder: Path, lookahead_ns: int | None, int8: bool) -> None:
+    """From a `.nemo` archive, or the name of a checkpoint that was pulled, to a folder. Raises ModelError."""
+    from thalweg.models.deployed import convert
+    from thalweg.models.nemo_archive import read_nemo
+
+    path = local_checkpoint(checkpoint) if checkpoint in checkpoints() else Path(checkpoint)
+    if path.parent.name == checkpoint.replace("/", "--") and not path.exists():
+        raise ModelError(f"{checkpoint} is not here yet: `thalweg models pull {checkpoint}`")
+    lookahead_ms = None if lookahead_ns is None else lookahead_ns / MS
+    deployed = convert(read_nemo(path), folder, lookahead_ms=lookahead_ms, int8=int8)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    config = deployed.config
+    heads = " and ".join(["RNN-T"] * config.rnnt + ["CTC"] * config.ctc)
+    print(f"{folder}: {heads}, {config.layers} layers, {len(deployed.tokens)} tokens, {size / 1e6:.1f} MB")
+    print(f"look-ahead {deployed.lookahead * config.frame_ms:.0f} ms")
+    print(f"in a pipeline: {{use: speech.fastconformer, model: {folder}}}")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
 
 from thalweg.deploy.worker import Worker
 from thalweg.pipeline.catalog import find_stage
@@ -47,11 +50,19 @@ class Print:
         print(json.dumps(record | {"words": words}, ensure_ascii=False), flush=True)
 
 
-def transcribe_files(files: Sequence[Path], engine: str, as_json: bool) -> int:
-    """Transcribe each file; returns 1 where one could not be. Raises StageError on an unknown engine."""
+def transcribe_files(files: Sequence[Path], engine: str, as_json: bool, settings: Mapping[str, str]) -> int:
+    """Transcribe each file; returns 1 where one could not be.
+
+    Raises StageError on an unknown engine, GraphError on settings that it does not take.
+    """
     info = find_stage(f"speech.{engine}")
     if [port.type for port in info.inputs.values()] != [Speech]:
         raise GraphError(f"{info.use} is not a recogniser: it does not take speech")
+    try:
+        parameters = info.check({name: yaml.safe_load(value) for name, value in settings.items()})
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise GraphError(f"{info.use}: {wrong}") from None
     failed = False
     for path in files:
         if len(files) > 1 and not as_json:
@@ -60,7 +71,7 @@ def transcribe_files(files: Sequence[Path], engine: str, as_json: bool) -> int:
         sink = Print(path, as_json)
         graph.add("file", AudioFile(path, pace="full"))
         graph.add("vad", VoiceActivity(barge_in=False))
-        graph.add_vertex(Vertex(name="recogniser", info=info, make=info.cls))
+        graph.add_vertex(Vertex(name="recogniser", info=info, make=lambda: info.cls(**parameters)))
         graph.add("print", sink)
         for source, target in (("file", "vad"), ("vad", "recogniser"), ("recogniser", "print")):
             graph.connect(source, target, capacity=64)

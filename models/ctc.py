@@ -84,9 +84,14 @@ class Phrases:
 
 @dataclass(slots=True, eq=False)
 class _Prefix:
-    """A node of the tree of prefixes; the path to the root is what was said."""
+    """A node of the tree of prefixes; the path to the root is what was said.
+
+    A prefix that fell out of the beam may come back as another node, below which older descendants still live: so
+    prefixes are told apart by `key`, a hash of the tokens, and not by which node they are.
+    """
 
     parent: _Prefix | None
+    key: int
     token: int
     frame: int
     log_prob: float
@@ -106,7 +111,7 @@ class _Prefix:
 
 
 class CtcBeam:
-    """Prefix beam search over `width` prefixes, `per_frame` tokens tried at each frame."""
+    """Prefix beam search: `width` prefixes within `prune` nats of the best, `per_frame` tokens tried at each frame."""
 
     def __init__(
         self,
@@ -114,15 +119,16 @@ class CtcBeam:
         *,
         width: int = 8,
         per_frame: int = 12,
+        prune: float = 10.0,
         phrases: Phrases | None = None,
         ngram: NGram | None = None,
         ngram_weight: float = 0.5,
         word_bonus: float = 0.5,
     ) -> None:
         self._tokens, self._blank = tokens, len(tokens)
-        self._width, self._per_frame = width, per_frame
+        self._width, self._per_frame, self._prune = width, per_frame, prune
         self._phrases, self._ngram, self._weight, self._word_bonus = phrases, ngram, ngram_weight, word_bonus
-        root = _Prefix(None, -1, -1, 0.0, 0, boost=(phrases.root if phrases else None, 0), blank=0.0)
+        root = _Prefix(None, 0, -1, -1, 0.0, 0, boost=(phrases.root if phrases else None, 0), blank=0.0)
         root.words = ("<s>",)
         self._beam = [root]
 
@@ -134,7 +140,7 @@ class CtcBeam:
     def _step(self, row: NDArray[np.float32], frame: int) -> None:
         count = min(self._per_frame, len(row))
         candidates = np.argpartition(row, -count)[-count:].tolist()
-        known = {(id(p.parent), p.token): p for p in self._beam if p.parent is not None}
+        known = {prefix.key: prefix for prefix in self._beam}
         touched: dict[int, _Prefix] = {}
         for prefix in self._beam:
             total = float(np.logaddexp(prefix.blank, prefix.token_end))
@@ -147,22 +153,25 @@ class CtcBeam:
                 before = prefix.blank if token == prefix.token else total
                 if before <= _NONE / 2:
                     continue
-                child = known.get((id(prefix), token))
-                if child is None:
-                    child = known[id(prefix), token] = self._extend(prefix, token, frame, float(row[token]))
+                key = hash((prefix.key, token))
+                if key not in known:
+                    known[key] = self._extend(prefix, token, frame, float(row[token]))
+                child = known[key]
                 self._add(touched, child, token=before + float(row[token]))
         for prefix in touched.values():
             prefix.blank, prefix.token_end = prefix.next_blank, prefix.next_token
             prefix.next_blank = prefix.next_token = _NONE
-        self._beam = sorted(touched.values(), key=lambda p: -p.score)[: self._width]
+        ranked = sorted(touched.values(), key=lambda p: -p.score)[: self._width]
+        self._beam = [prefix for prefix in ranked if prefix.score >= ranked[0].score - self._prune]
 
     def _add(self, touched: dict[int, _Prefix], p: _Prefix, blank: float = _NONE, token: float = _NONE) -> None:
-        touched[id(p)] = p
+        touched[p.key] = p
         p.next_blank = float(np.logaddexp(p.next_blank, blank))
         p.next_token = float(np.logaddexp(p.next_token, token))
 
     def _extend(self, parent: _Prefix, token: int, frame: int, log_prob: float) -> _Prefix:
-        child = _Prefix(parent, token, frame, log_prob, parent.depth + 1, parent.bias, parent.boost, parent.words)
+        key = hash((parent.key, token))
+        child = _Prefix(parent, key, token, frame, log_prob, parent.depth + 1, parent.bias, parent.boost, parent.words)
         text = self._tokens.pieces[token].replace(WORD, " ")
         if self._phrases:
             spoken = text if parent.depth else f" {text.lstrip()}"
@@ -187,7 +196,7 @@ class CtcBeam:
     def stable_tokens(self) -> int:
         """How many leading tokens all prefixes of the beam share."""
         nodes = list(self._beam)
-        while len({id(node) for node in nodes}) > 1:
+        while len({node.key for node in nodes}) > 1:
             deepest = max(node.depth for node in nodes)
             nodes = [node.parent if node.depth == deepest and node.parent else node for node in nodes]
         return nodes[0].depth
@@ -203,15 +212,11 @@ class CtcBeam:
         while root.parent is not None:
             root = root.parent
         root.blank = root.token_end = _NONE
-        made: dict[tuple[int, int], _Prefix] = {}
         self._beam = []
         for path, (blank, token_end) in zip(state["paths"], state["ends"], strict=True):
             node = root
             for token, frame, log_prob in path:
-                key = (id(node), token)
-                if key not in made:
-                    made[key] = self._extend(node, token, frame, log_prob)
-                node = made[key]
+                node = self._extend(node, token, frame, log_prob)
             node.blank, node.token_end = blank, token_end
             self._beam.append(node)
 

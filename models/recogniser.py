@@ -114,6 +114,13 @@ class Recogniser:
                 self._streams.append(stream)
         return stream
 
+    def feed(self, pieces: Sequence[tuple[Stream, Floats]]) -> None:
+        """Feed many streams at once, from one thread: what is due of all of them goes through together."""
+        for stream, samples in pieces:
+            stream.hold(samples)
+        for stream, _ in pieces:
+            self._advance(stream)
+
     def _close(self, stream: Stream) -> None:
         with self._turn, self._inbox:
             if stream in self._streams:
@@ -121,6 +128,8 @@ class Recogniser:
                 self._encoder.give_back(stream.slot)
 
     def _advance(self, stream: Stream) -> None:
+        if not stream.due:
+            return
         with self._turn:
             while True:
                 with self._inbox:
@@ -192,11 +201,17 @@ class Stream:
 
         Raises ModelError, and takes nothing, where a sample is not a finite number.
         """
+        self.hold(samples)
+        self._engine._advance(self)
+
+    def hold(self, samples: Floats) -> None:
+        """As `feed`, but leave the decoding to whoever advances the engine next."""
         self._take(self._mel.feed(samples))
 
     def finish(self) -> Guess:
         """The utterance has ended: decode all that is left of it, and close the stream."""
         self._take(self._mel.finish(), ending=True)
+        self._engine._advance(self)
         guess = self.guess(final=True)
         self.close()
         return guess
@@ -235,9 +250,6 @@ class Stream:
                 self._pending.append(mel)
                 self._held += len(mel)
             self._ending = self._ending or ending
-            due = self.due
-        if due:
-            self._engine._advance(self)
 
     def next_chunk(self) -> Chunk:
         """Take the frames of the next chunk out of what is held."""

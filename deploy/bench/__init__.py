@@ -11,6 +11,8 @@ def run_bench(name: str, json_path: Path | None, quick: bool, *, webrtc: bool = 
     """Run one benchmark, print its table and write its rows."""
     if name == "inprocess":
         from thalweg.deploy.bench.inprocess import measure
+    elif name == "asr":
+        from thalweg.deploy.bench.asr import measure
     elif name == "freshness":
         from thalweg.deploy.bench.freshness import measure
     elif name == "hop":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-LETTERS = [" ", *"abcdefghijklmnopqrstuvwxyz'"]
+LETTERS = [" ", *"abcdefghijklmnopqrstuvwxyzé"]  # no apostrophe: NeMo takes out a space before punctuation
 PREPROCESSOR = {
     "_target_": "nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor",
     "sample_rate": 16_000,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,12 @@ from numpy.typing import NDArray
 
 from tests.conftest import require_package
 from tests.models import nemo_oracle
+from thalweg.models.ctc import CtcGreedy
+from thalweg.models.deployed import convert
+from thalweg.models.encoder import Chunk, StreamingEncoder
 from thalweg.models.mel import MelConfig, log_mel, mel_filters
 from thalweg.models.nemo_archive import Checkpoint, read_nemo
+from thalweg.models.recogniser import Recogniser
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # NeMo's own
 LOOKAHEADS = (13, 6, 1, 0)
@@ -28,6 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def hybrid(folder: Path) -> tuple[Any, Checkpoint]:
     """A small hybrid model with random weights: NeMo's own, and what we read of its archive."""
+    require_package("onnx", "convert")
     model = nemo_oracle.make("hybrid")
     model.save_to(str(folder / "hybrid.nemo"))
     return model, read_nemo(folder / "hybrid.nemo")
@@ -91,6 +95,143 @@ def test_the_torch_network_is_nemos_encoder(hybrid: tuple[Any, Checkpoint], look
         assert (found[i, :n] - expected[i, :, :n].T).abs().max() < 1e-4
 
 
-def test_nemo_is_here_where_everything_is_required() -> None:
-    require_package("nemo", "nemo")
-    assert importlib.util.find_spec("nemo")
+@pytest.fixture(scope="session")
+def tokenizer(folder: Path) -> Path:
+    """A small BPE tokenizer as NeMo keeps it."""
+    import sentencepiece
+
+    words = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog", "what", "capital", "of", "france"]
+    rng = np.random.default_rng(0)
+    lines = "\n".join(" ".join(rng.choice(words, 8)) for _ in range(200))
+    (folder / "corpus.txt").write_text(lines)
+    target = folder / "bpe"
+    target.mkdir()
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(folder / "corpus.txt"),
+        model_prefix=str(target / "tokenizer"),
+        vocab_size=64,
+        model_type="bpe",
+        minloglevel=2,
+    )
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(target / "tokenizer.model"))
+    (target / "vocab.txt").write_text("\n".join(pieces.id_to_piece(i) for i in range(64)))
+    return target
+
+
+@pytest.mark.parametrize(("kind", "bpe"), [("hybrid", True), ("hybrid", False), ("ctc", True), ("rnnt", False)])
+def test_the_deployed_stream_gives_nemos_numbers_and_text(folder: Path, tokenizer: Path, kind: str, bpe: bool) -> None:
+    import torch
+
+    model = nemo_oracle.make(kind, tokenizer if bpe else None, seed=3, conv_norm_type="layer_norm")
+    heads = [head for head, of in (("rnnt", ("rnnt", "hybrid")), ("ctc", ("ctc", "hybrid"))) if kind in of]
+    audio = speechlike(6.13, 4)  # longer than the left context
+    make_undecided(model, audio)
+    path = folder / f"{kind}-{bpe}.nemo"
+    model.save_to(str(path))
+    deployed = convert(read_nemo(path), folder / f"{kind}-{bpe}")
+    engine = Recogniser(deployed)
+    for lookahead in (6, 1):
+        model.encoder.set_default_att_context_size([70, lookahead])
+        with torch.no_grad():
+            signal, length = torch.from_numpy(audio)[None], torch.tensor([len(audio)])
+            encoded, lengths = model.forward(input_signal=signal, input_signal_length=length)[:2]
+        for head in heads:
+            if kind == "ctc":
+                continue
+            expected = (
+                model.decoding.rnnt_decoder_predictions_tensor(encoded, lengths)[0]
+                if head == "rnnt"
+                else model.ctc_decoding.ctc_decoder_predictions_tensor(
+                    model.ctc_decoder(encoder_output=encoded), decoder_lengths=lengths
+                )[0]
+            )
+            assert streamed(engine, audio, lookahead, head) == expected.text
+        if kind == "ctc":  # `forward` of a CTC model gives log probabilities
+            expected = model.decoding.ctc_decoder_predictions_tensor(encoded, decoder_lengths=lengths)[0]
+            assert streamed(engine, audio, lookahead, "ctc") == expected.text
+            assert np.abs(ctc_rows(engine, audio, lookahead) - encoded[0, : int(lengths)].numpy()).max() < 1e-3
+        assert len(expected.text) > 10, "the weights say nothing: the test shows nothing"
+
+
+@pytest.mark.parametrize("lookahead", [13, 6, 1])
+def test_the_deployed_stream_is_nemos_own_cache_aware_step(
+    hybrid: tuple[Any, Checkpoint], folder: Path, lookahead: int
+) -> None:
+    """Without look-ahead NeMo's second step is not what its encoder computes offline: it has one mel frame to prepend
+    and fills up with zeros, which its convolutions turn into their biases. Ours is held against offline there."""
+    import torch
+
+    model, checkpoint = hybrid
+    encoder = model.encoder
+    encoder.set_default_att_context_size([70, lookahead])
+    frames = 8 * (lookahead + 1) * 13 + 1 + 8 * lookahead
+    mel = (np.random.default_rng(1).standard_normal((frames, 80)) * 3 - 8).astype(np.float32)
+    streaming = StreamingEncoder(convert(checkpoint, folder / "hybrid"))
+    slot = streaming.take_slot()
+    caches = encoder.get_initial_cache_state(batch_size=1)
+    at, seen = 0, 0
+    while at < frames:
+        size = 8 * (lookahead + 1) - (7 if at == 0 else 0)
+        (ours,) = streaming.step([Chunk(slot, mel[at : at + size], seen, 7 if at == 0 else 0)], lookahead)
+        before = 0 if at == 0 else 9
+        piece = np.concatenate([np.zeros((max(0, before - at), 80), np.float32), mel[max(0, at - before) : at + size]])
+        encoder.streaming_cfg.drop_extra_pre_encoded = 0 if at == 0 else 2
+        with torch.no_grad():
+            theirs, _, *caches = encoder.cache_aware_stream_step(
+                processed_signal=torch.from_numpy(piece.T)[None],
+                processed_signal_length=torch.tensor([len(piece)]),
+                cache_last_channel=caches[0],
+                cache_last_time=caches[1],
+                cache_last_channel_len=caches[2],
+                keep_all_outputs=True,
+                drop_extra_pre_encoded=encoder.streaming_cfg.drop_extra_pre_encoded,
+            )
+        assert np.abs(theirs[0].numpy().T - ours.encoded).max() < 1e-3
+        at += size
+        seen += len(ours.encoded)
+
+
+def make_undecided(model: Any, audio: NDArray[np.float32]) -> None:
+    """Let random weights say something: what the heads say on average is taken off, and what is left made louder."""
+    import torch
+
+    with torch.no_grad():
+        signal, length = torch.from_numpy(audio)[None], torch.tensor([len(audio)])
+        mel, lengths = model.preprocessor(input_signal=signal, length=length)
+        encoded, _ = model.encoder(audio_signal=mel, length=lengths)
+        ctc = getattr(model, "ctc_decoder", None) or (None if hasattr(model, "joint") else model.decoder)
+        if ctc is not None:
+            layer = ctc.decoder_layers[0]
+            layer.bias -= layer(encoded)[0].mean(dim=1)
+            layer.weight *= 8
+            layer.bias *= 8
+            layer.bias[-1] += 1
+        if hasattr(model, "joint"):
+            start = torch.zeros(1, 1, model.decoder.pred_hidden)
+            layer = model.joint.joint_net[-1]
+            layer.bias -= model.joint.joint(encoded.transpose(1, 2), start)[0, :, 0].mean(dim=0)
+            layer.weight *= 30
+            layer.bias *= 30
+            layer.bias[-1] += 2.5
+
+
+def streamed(engine: Recogniser, audio: NDArray[np.float32], lookahead: int, head: str) -> str:
+    stream = engine.open(lookahead, head=head)
+    for piece in np.array_split(audio, 37):
+        stream.feed(piece)
+    return stream.finish().text
+
+
+def ctc_rows(engine: Recogniser, audio: NDArray[np.float32], lookahead: int) -> NDArray[np.float32]:
+    rows: list[NDArray[np.float32]] = []
+
+    class Keep(CtcGreedy):
+        """Keeps what it is fed."""
+
+        def feed(self, log_probs: NDArray[np.float32], frame: int) -> None:
+            rows.append(log_probs)
+
+    stream = engine.open(lookahead, head="ctc", ctc=lambda: Keep(0))
+    stream.feed(audio)
+    stream.finish()
+    return np.concatenate(rows)
