@@ -30,6 +30,7 @@ def cli(debug: bool) -> None:
     A first run:      thalweg run voice_turn.yaml --set input=question.wav --set output=answer.wav
     What may be used: thalweg stages, thalweg models list, thalweg doctor
     Your own:         thalweg new pipeline NAME, thalweg new stage NAME
+    To stay:          thalweg up FILE, then ps, top, logs, restart, down
     """
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("thalweg").setLevel(logging.DEBUG if debug else logging.INFO)

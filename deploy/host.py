@@ -16,7 +16,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,8 @@ Routes = Mapping[str, tuple[str, str, int]]
 class Bundle:
     """A pipeline file with everything needed to read it elsewhere. `files`: path → text; `main`: the first of them.
 
-    `paths`: folders in which classes named `module:Class` are looked for, where they exist there too.
+    `paths`: folders in which classes named `module:Class` are looked for, where they exist there too. `stays`: it is
+    run as a deployment that stays, see `Plan.staying`.
     """
 
     main: str
@@ -55,6 +56,7 @@ class Bundle:
     token: str
     traced: bool = False
     paths: tuple[str, ...] = ()
+    stays: bool = False
 
     def plain(self) -> dict[str, Any]:
         """As dicts and scalars; `Bundle(**plain)` reads it."""
@@ -65,6 +67,7 @@ class Bundle:
             "token": self.token,
             "traced": self.traced,
             "paths": list(self.paths),
+            "stays": self.stays,
         }
 
 
@@ -219,12 +222,13 @@ class Host:
 def load_bundle(bundle: Bundle) -> Spec:
     """Read the pipeline file in a bundle. Raises SpecError, where something it names is not installed here."""
     sys.path += [path for path in bundle.paths if path not in sys.path and Path(path).is_dir()]
-    return load_spec(
+    spec = load_spec(
         bundle.files[bundle.main],
         bundle.main,
         settings=bundle.settings,
         read_file=lambda file, including: _bundled(bundle, file, including),
     )
+    return replace(spec, plan=spec.plan.staying()) if bundle.stays else spec
 
 
 def _bundled(bundle: Bundle, file: str, including: str) -> tuple[str, str]:

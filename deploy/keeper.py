@@ -9,7 +9,6 @@ always.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import logging
 import os
@@ -31,7 +30,7 @@ from thalweg.deploy.stats import WorkerStats
 from thalweg.deploy.worker import describe_error
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.graph import nearest
-from thalweg.pipeline.plan import LOCAL, Plan
+from thalweg.pipeline.plan import Plan
 from thalweg.pipeline.supervision import SupervisionState
 
 log = logging.getLogger("thalweg.deploy.keeper")
@@ -76,7 +75,7 @@ class Keeper:
         trimming = loop.create_task(self._trim())
         try:
             spec = load_bundle(self._bundle)
-            self._plan = _apart(spec.plan)
+            self._plan = spec.plan
             self._tell(workers=list(self._plan.workers))
             self._deployment = Deployment(
                 self._plan, self._bundle, self._problem, on_ready=self._is_ready, logs=self._logs
@@ -192,15 +191,6 @@ class Keeper:
             await asyncio.sleep(TRIM_S)
             for path in (self._standing.supervisor_log, *self._standing.logs.glob("*.log")):
                 trim(path)
-
-
-def _apart(plan: Plan) -> Plan:
-    """The plan with nothing in this process."""
-    workers = {
-        name: dataclasses.replace(worker, launcher="subprocess") if worker.launcher == LOCAL else worker
-        for name, worker in plan.workers.items()
-    }
-    return Plan(workers, plan.edges)
 
 
 def _notify_systemd(message: str) -> None:

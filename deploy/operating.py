@@ -95,6 +95,8 @@ def up(
     if foreground:
         sys.exit(code)
     click.echo(f"{standing.name} is up; `thalweg top {standing.name}` watches it, `down` ends it")
+    if standing.state["metrics"]:
+        click.echo(f"metrics at {standing.state['metrics']}")
 
 
 @click.command()

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from thalweg.deploy.control import Control
@@ -45,7 +46,7 @@ def bring_up(
     """
     spec = read_spec(file, settings)
     standing = Standing(name or _name_of(spec.graph.name))
-    bundle = bundle_of(file, settings, traced=False)
+    bundle = replace(bundle_of(file, settings, traced=False), stays=True)
     lock = standing.take()
     if lock is None:
         raise StandingError(

@@ -149,8 +149,8 @@ class Worker:
             return
         self.stopped = True
         for actor in self.actors.values():
-            if actor.info.is_source and actor.task is not None:
-                actor.task.cancel()
+            if actor.info.is_source and actor.task is not None and self._loop is not None:
+                self._loop.call_soon(actor.task.cancel)  # not before its first step, or it never gets to say it ended
 
     def abandon(self) -> None:
         """Give up what is under way: `run` returns at once. Idempotent."""

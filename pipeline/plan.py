@@ -14,7 +14,7 @@ gRPC where they do not; `transports` decides otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from thalweg.pipeline.duration import parse_duration
@@ -30,7 +30,7 @@ TRANSPORTS = (AUTO, SHARED_MEMORY, GRPC)
 class WorkerPlan:
     """One worker: how it is started and what it hosts. `options`: for its launcher, such as `cpus` for Ray.
 
-    `restart`: what happens when it is lost.
+    `restart`: what happens when it is lost; `restart_said`: the file says when it is to be restarted.
     """
 
     name: str
@@ -38,6 +38,7 @@ class WorkerPlan:
     stages: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     restart: RestartPolicy = field(default_factory=RestartPolicy)
+    restart_said: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,18 @@ class Plan:
     def only_local(self) -> bool:
         """Whether this process does it all."""
         return set(self.workers) <= {LOCAL}
+
+    def staying(self) -> Plan:
+        """The plan of a deployment that stays: nothing in the process that supervises, and what is lost comes back.
+
+        What was local becomes a subprocess; a worker of which the file does not say otherwise is restarted on failure.
+        """
+        workers = {}
+        for name, worker in self.workers.items():
+            launcher = "subprocess" if worker.launcher == LOCAL else worker.launcher
+            when = worker.restart.when if worker.restart_said else RestartWhen.ON_FAILURE
+            workers[name] = replace(worker, launcher=launcher, restart=replace(worker.restart, when=when))
+        return Plan(workers, self.edges)
 
 
 def _whole(value: Any, least: int) -> int:
@@ -117,8 +130,11 @@ def make_plan(
             place = stages[stage]
             launcher = options.pop("launcher", LOCAL if host == LOCAL else place if host == stage else "subprocess")
             members = tuple(other for other, its_host in hosts.items() if its_host == host)
+            said = "restart" in options
             restart, _ = read_restart({key: options.pop(key) for key in RESTART_KEYS if key in options})
-            planned[host] = WorkerPlan(name=host, launcher=launcher, stages=members, options=options, restart=restart)
+            planned[host] = WorkerPlan(
+                name=host, launcher=launcher, stages=members, options=options, restart=restart, restart_said=said
+            )
     planned_edges = {
         name: EdgePlan(
             name=name,

@@ -116,6 +116,18 @@ def test_every_expression_of_the_dashboard_asks_for_metrics_and_labels_that_are_
             assert label in set.union(*(labels_of[name] for name in names)), expression
 
 
+def test_every_expression_of_the_dashboard_is_promql() -> None:
+    require_package("promql_parser", "dev")
+    import promql_parser
+
+    filled = {"$__rate_interval": "1m", "$__range": "1h", "$worker": ".*"}
+    for expression in expressions_of(json.loads(DASHBOARD.read_text())):
+        if not expression.startswith("label_values("):
+            for variable, value in filled.items():
+                expression = expression.replace(variable, value)
+            promql_parser.parse(expression)
+
+
 def expressions_of(dashboard: dict[str, object]) -> list[str]:
     """Every `expr` and every query of a variable."""
     text = json.dumps(dashboard)

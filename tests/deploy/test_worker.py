@@ -273,3 +273,22 @@ def test_a_stage_is_woken_once_at_the_time_it_asked_for_last_though_no_packet_co
 
 def test_a_stage_that_is_not_woken_before_its_inputs_end_does_not_hold_up_the_run() -> None:
     assert run_stage(Patient(), words("a")).emitted == []
+
+
+def test_a_stop_before_a_source_has_taken_its_first_step_ends_it_all_the_same() -> None:
+    graph = Graph(name="g")
+    graph.add("count", Count(10**9, gap_ns=MS))
+    graph.add("keep", Keep())
+    graph.connect("count", "keep")
+    worker = Worker(graph)
+
+    async def stop_at_once() -> None:
+        running = asyncio.ensure_future(worker.run())
+        while worker.actors["count"].task is None:  # noqa: ASYNC110  # no event marks that moment
+            await asyncio.sleep(0)
+        worker.stop()
+        async with asyncio.timeout(30):
+            await running
+
+    asyncio.run(stop_at_once())
+    assert worker.problems == []
