@@ -30,11 +30,16 @@ bench: $(DEMO)
 	@for name in inprocess freshness turn; do $(BIN)/thalweg bench $$name --json bench-$$name.json || exit 1; done
 
 # The systems we measure against, each in an environment of its own
-bench-peers: .peers/pipecat/bin/pipecat-installed
+PEERS_pipecat := pipecat-ai==1.14.0
+PEERS_dora := dora-rs==1.1.0 dora-rs-cli==1.1.0 pyarrow numpy
+PEERS_grpc := grpcio
+PEERS_ray := ray numpy
+PEERS_zmq := pyzmq
+bench-peers: $(foreach peer,pipecat dora grpc ray zmq,.peers/$(peer)/bin/$(peer)-installed)
 
-.peers/pipecat/bin/pipecat-installed:
-	$(PYTHON) -m venv .peers/pipecat
-	.peers/pipecat/bin/pip install --quiet pipecat-ai==1.14.0
+.peers/%-installed:
+	$(PYTHON) -m venv .peers/$(*F)
+	.peers/$(*F)/bin/pip install --quiet $(PEERS_$(*F))
 	touch $@
 
 # Files made from the code; a test checks that they are current

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from thalweg import __version__
-from thalweg.deploy import operating
+from thalweg.deploy import operating, recordings
 from thalweg.deploy.operating import FILE as _FILE
 from thalweg.deploy.operating import SET as _SET
 from thalweg.deploy.operating import settings_of
@@ -317,7 +317,8 @@ def profile(
 @click.option("--json", "json_path", type=_FILE, help="Write the rows as JSON.")
 @click.option("--quick", is_flag=True, help="Fewer repetitions: to see that it works, not to quote.")
 @click.option("--webrtc", is_flag=True, help="turn: through a server, measured at a WebRTC client.")
-def bench(name: str, json_path: Path | None, quick: bool, webrtc: bool) -> None:
+@click.option("--csv", is_flag=True, help="hop: print rows in the columns of dora's own benchmark, too.")
+def bench(name: str, json_path: Path | None, quick: bool, webrtc: bool, csv: bool) -> None:
     """Measure, next to other systems where they are installed (`make bench-peers`).
 
     \b
@@ -332,10 +333,12 @@ def bench(name: str, json_path: Path | None, quick: bool, webrtc: bool) -> None:
     """
     from thalweg.deploy.bench import run_bench
 
-    run_bench(name, json_path, quick, webrtc=webrtc)
+    if csv and name != "hop":
+        raise click.BadParameter(f"bench {name} has no such rows, only hop", param_hint="--csv")
+    run_bench(name, json_path, quick, webrtc=webrtc, csv=csv)
 
 
-for command in operating.COMMANDS:
+for command in (*operating.COMMANDS, *recordings.COMMANDS):
     cli.add_command(command)
 
 

@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,17 +103,36 @@ def run_file(
     spec = read_spec(path, settings)
     traced = bool(outputs.trace or outputs.timeline)
     console = Console(stderr=True, highlight=False)
-    runner: _Local | Deployment
     if spec.plan.only_local:
-        runner = _Local(Worker(spec.graph, trace=Trace() if traced else None))
-        runner.worker.on_problem = lambda problem: _print_problem(problem, console)
-    else:
-        bundle = bundle_of(path, settings, traced=traced)
-        runner = Deployment(spec.plan, bundle, lambda problem: _print_problem(problem, console))
-    if live is None:
-        has_console = any(vertex.info.use == "sink.console" for vertex in spec.graph.stages.values())
-        live = sys.stdout.isatty() and not has_console
-    return asyncio.run(_run(runner, spec, outputs, live, quiet, metrics, console))
+        return run_worker(Worker(spec.graph, trace=Trace() if traced else None), spec, outputs, live, quiet, metrics)
+    bundle = bundle_of(path, settings, traced=traced)
+    runner = Deployment(spec.plan, bundle, lambda problem: _print_problem(problem, console))
+    return asyncio.run(_run(runner, spec, outputs, _show(live, spec), quiet, metrics, console))
+
+
+def run_worker(
+    worker: Worker,
+    spec: Spec,
+    outputs: Outputs,
+    live: bool | None = None,
+    quiet: bool = False,
+    metrics: str | None = None,
+    *,
+    make_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> int:
+    """As `run_file`, of a worker in this process."""
+    console = Console(stderr=True, highlight=False)
+    worker.on_problem = lambda problem: _print_problem(problem, console)
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        return runner.run(_run(_Local(worker), spec, outputs, _show(live, spec), quiet, metrics, console))
+
+
+def _show(live: bool | None, spec: Spec) -> bool:
+    """Whether to show the live table: as was asked, else on a terminal that nothing else prints to."""
+    if live is not None:
+        return live
+    has_console = any(vertex.info.use == "sink.console" for vertex in spec.graph.stages.values())
+    return sys.stdout.isatty() and not has_console
 
 
 class _Local:

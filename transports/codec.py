@@ -152,6 +152,18 @@ def decode(record: Buffer | NDArray[np.uint8]) -> Packet:
     )
 
 
+def payload_name(record: Buffer) -> str:
+    """What `type_name` was of a record's payload, known here or not. Raises CodecError."""
+    try:
+        magic, version, _flags, count, head_length = _HEAD.unpack_from(record)
+        if (magic, version) != (_MAGIC, VERSION):
+            raise CodecError(f"that is no record of version {VERSION}")
+        start = _HEAD.size + 8 * count
+        return str(msgpack.unpackb(memoryview(record)[start : start + head_length], use_list=False)[-2])
+    except (struct.error, ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
+        raise CodecError(f"the head of the record cannot be read: {error!r}") from None
+
+
 def encode_signal(signal: Signal) -> bytes:
     """A signal as bytes. Raises CodecError on one that is not of this package."""
     if getattr(signals, type(signal).__name__, None) is not type(signal):

@@ -7,8 +7,8 @@ from pathlib import Path
 from thalweg.deploy.bench.result import Result
 
 
-def run_bench(name: str, json_path: Path | None, quick: bool, *, webrtc: bool = False) -> Result:
-    """Run one benchmark, print its table and write its rows."""
+def run_bench(name: str, json_path: Path | None, quick: bool, *, webrtc: bool = False, csv: bool = False) -> Result:
+    """Run one benchmark, print its table and write its rows. `csv`: `hop` prints its rows in dora's columns, too."""
     if name == "inprocess":
         from thalweg.deploy.bench.inprocess import measure
     elif name == "asr":
@@ -30,6 +30,10 @@ def run_bench(name: str, json_path: Path | None, quick: bool, *, webrtc: bool = 
     result = Result(bench=name)
     measure(result, quick)
     result.finish(json_path)
+    if csv:
+        from thalweg.deploy.bench.hop import rows_like_dora
+
+        print(*rows_like_dora(result), sep="\n")
     return result
 
 

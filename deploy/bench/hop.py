@@ -35,7 +35,7 @@ class HopError(ThalwegError):
 
 def measure(result: Result, quick: bool) -> None:
     """Fill in the rows `p50`, `p99` of each size and system."""
-    rounds, n = (1, 20) if quick else (4, 120)
+    rounds, n = (1, 20) if quick else (3, 100)
     with tempfile.TemporaryDirectory() as folder:
         names = _write_certificates(Path(folder))
         arguments = [json.dumps(SIZES), str(n), str(GAP_S)]
@@ -52,12 +52,10 @@ def measure(result: Result, quick: bool) -> None:
             "ray-actor": partial(_peer, "ray", "ray_hop.py", [*arguments, "actor"], result),
             "ray-compiled": partial(_peer, "ray", "ray_hop.py", [*arguments, "compiled"], result),
         }
-        chosen = os.environ.get("THALWEG_BENCH_SYSTEMS")
-        wanted = chosen.split(",") if chosen else list(systems)
         found: dict[str, Hops] = defaultdict(lambda: defaultdict(list))
         for _ in range(rounds):
-            for system in wanted:
-                hops = systems[system]()
+            for system, run in systems.items():
+                hops = run()
                 for size, passed_ns in (hops or {}).items():
                     found[system][size] += passed_ns[int(WARM_UP * n) :]
     result.notes = list(dict.fromkeys(result.notes))
@@ -76,17 +74,18 @@ def measure(result: Result, quick: bool) -> None:
 
 
 def rows_like_dora(result: Result) -> list[str]:
-    """One line per size and system in the columns of dora's own benchmark."""
+    """One line per size and system, `latency,bytes,system,n,mean,p50,p99` in ns: dora's columns, then ours."""
     values = {(row.case, row.system, row.metric): row for row in result.rows}
-    return [
-        f"latency,{row.case},{row.system},{row.n},{round(1000 * values[row.case, row.system, 'mean'].value)}"
-        for row in result.rows
-        if row.metric == "p50"
-    ]
+    rows = []
+    for row in result.rows:
+        if row.metric == "p50":
+            nanos = [round(1000 * values[row.case, row.system, metric].value) for metric in ("mean", "p50", "p99")]
+            rows.append(f"latency,{row.case},{row.system},{row.n},{','.join(map(str, nanos))}")
+    return rows
 
 
 def _peer(name: str, script: str, arguments: list[str], result: Result) -> Hops | None:
-    found = run_peer(name, script, arguments, result)
+    found = run_peer(name, script, arguments, result, timeout_s=90)
     return None if found is None else {int(size): hops for size, hops in found["hops_ns"].items()}
 
 

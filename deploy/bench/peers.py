@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 from thalweg.deploy.bench.result import Result
-
-PEERS = {"pipecat": "pipecat-ai==1.14.0"}
-"""What `make bench-peers` installs, per peer."""
 
 
 def run_peer(name: str, script: str, arguments: list[str], result: Result, timeout_s: float = 300) -> Any:
@@ -25,13 +23,24 @@ def run_peer(name: str, script: str, arguments: list[str], result: Result, timeo
         result.notes.append(f"{name} is left out: it is not installed (`make bench-peers`)")
         return None
     with as_file(files("thalweg.deploy.bench").joinpath(script)) as path:
-        done = subprocess.run(
-            [str(python), str(path), *arguments], capture_output=True, text=True, timeout=timeout_s, check=False
+        process = subprocess.Popen(
+            [str(python), str(path), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no output"]
+        try:
+            output, errors = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            result.notes.append(f"{name} is left out of a round: its script did not end within {timeout_s:.0f} s")
+            return None
+    if process.returncode:
+        last = errors.strip().splitlines()[-1:] or ["no output"]
         result.notes.append(f"{name} is left out: its script failed: {last[0]}")
         return None
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    found = json.loads(output.strip().splitlines()[-1])
     result.versions[name] = found["version"]
     return found

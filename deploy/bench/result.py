@@ -17,6 +17,7 @@ from thalweg import __version__
 from thalweg.deploy.report import write_whole
 
 OURS = "thalweg"
+MANY_SYSTEMS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,8 @@ class Result:
 
     def _table(self) -> Table:
         systems = list(dict.fromkeys(row.system for row in self.rows))
+        if len(systems) > MANY_SYSTEMS:
+            return self._long_table()
         table = Table(title=f"bench {self.bench}", title_justify="left", box=None, pad_edge=False)
         table.add_column("case")
         table.add_column("metric")
@@ -85,6 +88,20 @@ class Result:
                 other = found.get((case, metric, peer))
                 values.append(f"{mine.value / other.value:.3f}" if mine and other and other.value else "–")
             table.add_row(case, f"{metric} ({unit})", *values)
+        return table
+
+    def _long_table(self) -> Table:
+        """A row per system; the ratio is ours to it, by the first metric."""
+        table = Table(title=f"bench {self.bench}", title_justify="left", box=None, pad_edge=False)
+        metrics = list(dict.fromkeys((row.metric, row.unit) for row in self.rows))
+        for name in ("case", "system", *(f"{metric} ({unit})" for metric, unit in metrics), f"{OURS} / it"):
+            table.add_column(name, justify="left" if name in ("case", "system") else "right")
+        found = {(row.case, row.system, row.metric): row.value for row in self.rows}
+        for case, system in dict.fromkeys((row.case, row.system) for row in self.rows):
+            values = [found.get((case, system, metric)) for metric, _ in metrics]
+            ours, theirs = found.get((case, OURS, metrics[0][0])), values[0]
+            ratio = f"{ours / theirs:.3f}" if ours and theirs and system != OURS else "–"
+            table.add_row(case, system, *("–" if value is None else f"{value:,.4g}" for value in values), ratio)
         return table
 
 

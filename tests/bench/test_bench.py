@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import require_package
 from thalweg.deploy.bench import run_bench
+from thalweg.deploy.bench.hop import SIZES
 from thalweg.deploy.bench.result import Result, quantile
 
 
@@ -28,6 +29,21 @@ def test_freshness_drops_two_of_three_frames_and_keeps_the_newest(tmp_path: Path
     found = rows("freshness", tmp_path)
     assert 55 <= found["process", "dropped"] <= 62
     assert found["process", "age_p50"] < found["process", "age_max"]
+
+
+def test_hop_has_a_row_for_every_size_and_transport_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("grpc", "cryptography"):
+        require_package(module, "grpc")
+    monkeypatch.setenv("THALWEG_PEERS", str(tmp_path / "nobody"))
+    result = run_bench("hop", tmp_path / "b.json", quick=True, csv=True)
+    found = {(row.case, row.system, row.metric) for row in result.rows}
+    for system in ("thalweg", "thalweg-unix", "thalweg-tcp", "thalweg-tls"):
+        assert {(str(size), system, metric) for size in SIZES for metric in ("p50", "p99")} <= found
+    assert "dora is left out: it is not installed (`make bench-peers`)" in result.notes
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("latency,")]
+    assert len(printed) == 4 * len(SIZES) and printed[0].startswith("latency,8,thalweg,18,")
 
 
 @pytest.mark.usefixtures("voice_demo")
