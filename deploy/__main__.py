@@ -312,7 +312,8 @@ def profile(
 
 @cli.command()
 @click.argument(
-    "name", type=click.Choice(["asr", "freshness", "glass", "hop", "inprocess", "multimodal", "sessions", "turn"])
+    "name",
+    type=click.Choice(["asr", "failover", "freshness", "glass", "hop", "inprocess", "multimodal", "sessions", "turn"]),
 )
 @click.option("--json", "json_path", type=_FILE, help="Write the rows as JSON.")
 @click.option("--quick", is_flag=True, help="Fewer repetitions: to see that it works, not to quote.")
@@ -323,6 +324,7 @@ def bench(name: str, json_path: Path | None, quick: bool, webrtc: bool, csv: boo
 
     \b
     inprocess  cost per stage hop in one process, and how much a flood gets through
+    failover   standstill after kill -9 of a worker, what is lost, and how fast an interrupt acts
     freshness  age of camera frames at a consumer that is three times too slow
     hop        one-way latency between two processes, 8 B to 4 MB
     glass      age of a picture when it is decoded at the other end of WebRTC, next to plain aiortc

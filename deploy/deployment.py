@@ -40,8 +40,9 @@ class DeploymentError(ThalwegError):
 class Deployment:
     """The hosts of one plan. `run` may be awaited once.
 
-    `on_ready` is called once every stage is open, before anything runs. `logs`: an existing folder in which each
-    subprocess writes what it prints, to `WORKER.log`, after what is there; without one they print where we do.
+    `ready` is set and `on_ready` called once every stage is open, before anything runs. `logs`: an existing folder in
+    which each subprocess writes what it prints, to `WORKER.log`, after what is there; without one they print where we
+    do.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Deployment:
     ) -> None:
         self.stopped = False
         self.hurried = False
+        self.ready = asyncio.Event()
         self._plan = plan
         self._bundle = bundle
         self._on_problem = on_problem
@@ -91,6 +93,7 @@ class Deployment:
                 worker.launcher == SUBPROCESS and worker.restart.may_return for worker in self._plan.workers.values()
             ):
                 self._spare = await start_child()
+            self.ready.set()
             if self._on_ready is not None:
                 self._on_ready()
             async with asyncio.TaskGroup() as group:
@@ -138,12 +141,19 @@ class Deployment:
         wanted = supervisor.restarts + 1
         supervisor.ask_restart()
         self.hosts[worker].kill("it is restarted")
-        async with self._changed:
-            await self._changed.wait_for(
-                lambda: supervisor.ended or (supervisor.restarts >= wanted and supervisor.state is SupervisionState.UP)
-            )
+        await self.returned(worker, wanted)
         if worker in self._given_up:
             raise DeploymentError(f"worker {worker} was not started again: {self._given_up[worker]}")
+
+    async def returned(self, worker: str, restarts: int) -> None:
+        """Wait until a worker runs that has been started again so often, or has ended."""
+        supervisor = self.supervisors[worker]
+        async with self._changed:
+            await self._changed.wait_for(
+                lambda: (
+                    supervisor.ended or (supervisor.restarts >= restarts and supervisor.state is SupervisionState.UP)
+                )
+            )
 
     def stop(self) -> None:
         """End every source. Idempotent."""

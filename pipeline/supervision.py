@@ -137,6 +137,11 @@ class Supervisor:
         return self.state is SupervisionState.ENDED
 
     @property
+    def up(self) -> bool:
+        """Whether it runs, as far as anybody knows."""
+        return self.state is SupervisionState.UP
+
+    @property
     def watched(self) -> bool:
         """Whether the incarnation that is up says what it takes in hand."""
         return self._tries >= max(1, self.policy.poison_tries - 1)

@@ -16,7 +16,7 @@ import os
 import re
 from collections import deque
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -141,13 +141,13 @@ class Chat:
 
     def snapshot(self) -> dict[str, Any]:
         """The conversation so far."""
-        return {"past": list(self._past), "read": self._read}
+        return {"past": [asdict(exchange) for exchange in self._past], "heard": self._heard, "read": self._read}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a snapshot. What an embedded model had read along it reads again when it is asked."""
         self._past.clear()
-        self._past.extend(state["past"])
-        self._read = state["read"]
+        self._past.extend(_Exchange(**exchange) for exchange in state["past"])
+        self._heard, self._read = state["heard"], state["read"]
 
     async def process(self, packet: Packet, ctx: Context) -> None:
         """Answer a final transcript; read along with a partial one."""

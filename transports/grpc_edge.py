@@ -35,6 +35,7 @@ from thalweg.transports.wire import METHOD, Frame, Record, from_bytes, record_fr
 
 LARGEST_MESSAGE = 64 << 20
 GREETING_S = 5.0
+_REFUSALS = ("PERMISSION_DENIED", "UNAUTHENTICATED")
 _OPTIONS = [
     ("grpc.max_receive_message_length", LARGEST_MESSAGE),
     ("grpc.max_send_message_length", LARGEST_MESSAGE),
@@ -136,6 +137,8 @@ class GrpcSender:
                 raise
             except Exception as error:  # grpc raises half a dozen unrelated kinds where a connection breaks
                 reason = _reason(error)
+                if _is_refusal(error):
+                    return self._give_up(f"refused: {reason}")
             else:
                 reason = "the consumer hung up"
             if self._done:
@@ -448,9 +451,16 @@ class GrpcListener:
 
 
 def _refusal(code: Any, details: str | None) -> Exception:
-    if code.name in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
+    if code.name in _REFUSALS:
         return TransportError(f"refused: {details}")
     return ConnectionError(details or code.name)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return _is_refusal(error.exceptions[0])
+    code = getattr(error, "code", None)
+    return callable(code) and getattr(code(), "name", "") in _REFUSALS
 
 
 def _reason(error: BaseException) -> str:

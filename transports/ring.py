@@ -35,6 +35,7 @@ _WRITTEN, _READ = 0, 8  # words of the header
 _SKIP = 2**64 - 1
 SMALL = 1 << 18
 LARGEST_RECORD = 1 << 28
+_LARGEST_RING = 1 << 31
 _COPY_BELOW = 1 << 14
 
 
@@ -56,12 +57,15 @@ class RingWriter:
     """The writing end; it makes the memory. `fd` is handed to the reader and closed by `close`."""
 
     def __init__(self, capacity: int = SMALL) -> None:
+        self.fd = -1
         try:
             self.fd = os.memfd_create("thalweg", os.MFD_CLOEXEC)
             os.ftruncate(self.fd, _HEADER + capacity)
             self._memory = mmap.mmap(self.fd, _HEADER + capacity)
-        except OSError as error:
-            raise RingError(f"cannot get {capacity / 1e6:.1f} MB of shared memory: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            self.close()
+            reason = getattr(error, "strerror", None) or error
+            raise RingError(f"cannot get {capacity / 1e6:.1f} MB of shared memory: {reason}") from None
         self.capacity = capacity
         self._bytes = memoryview(self._memory)
         self._words = self._bytes.cast("Q")
@@ -112,7 +116,7 @@ class RingReader:
     def __init__(self, fd: int) -> None:
         try:
             size = os.fstat(fd).st_size
-            if size <= _HEADER or (size - _HEADER) % ALIGN:
+            if size <= _HEADER or (size - _HEADER) % ALIGN or size > _HEADER + _LARGEST_RING:
                 raise RingError(f"{size} bytes of shared memory hold no ring")
             self._memory = mmap.mmap(fd, size)
         except (OSError, ValueError) as error:

@@ -25,7 +25,9 @@ once, because finding nothing there costs as much as the message, unless message
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
+import os
 import socket
 import struct
 from collections import deque
@@ -45,6 +47,8 @@ _COUNT = struct.Struct("<I")
 _WELCOME = struct.Struct("<IQQ")
 _LARGEST_MESSAGE = 1 << 16
 _PER_WAKE_UP = 256
+_GREETING_AT_MOST = 64
+_BREATHER_S = 0.2
 _SOON_S = 0.001
 _DESCRIPTOR = struct.Struct("i")
 _ROOM_FOR_A_DESCRIPTOR = socket.CMSG_LEN(_DESCRIPTOR.size)
@@ -83,7 +87,7 @@ class _Wire:
             except OSError as error:
                 self.broken(error.strerror or str(error))
                 return
-        self._unsent.append((message, fds or []))
+        self._unsent.append((message, [os.dup(fd) for fd in fds or []]))
 
     def close(self) -> None:
         if self.open:
@@ -91,6 +95,9 @@ class _Wire:
             self._loop.remove_reader(self._sock)
             self._loop.remove_writer(self._sock)
             self._sock.close()
+            for fd in (fd for _, fds in self._unsent for fd in fds):
+                os.close(fd)
+            self._unsent.clear()
 
     def _writable(self) -> None:
         while self._unsent:
@@ -103,6 +110,8 @@ class _Wire:
                 self.broken(error.strerror or str(error))
                 return
             self._unsent.popleft()
+            for fd in fds:
+                os.close(fd)
         self._loop.remove_writer(self._sock)
 
     def _readable(self) -> None:
@@ -338,7 +347,7 @@ class ShmListener:
         self._position = position
         self._windows: dict[str, int] = {}
         self._generations: dict[str, int] = {}
-        self._greeting: set[socket.socket] = set()
+        self._greeting: dict[socket.socket, None] = {}
         self._loop = asyncio.get_running_loop()
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._sock.setblocking(False)
@@ -364,11 +373,21 @@ class ShmListener:
     def _accept(self) -> None:
         try:
             sock, _ = self._sock.accept()
-        except OSError:
+        except BlockingIOError:
+            return
+        except OSError:  # no descriptors are left: trying again at once would only keep the loop busy
+            self._loop.remove_reader(self._sock)
+            self._loop.call_later(_BREATHER_S, self._breathe)
             return
         sock.setblocking(False)
-        self._greeting.add(sock)
+        self._greeting[sock] = None
+        if len(self._greeting) > _GREETING_AT_MOST:
+            self._drop(next(iter(self._greeting)))
         self._loop.add_reader(sock, self._greet, sock)
+
+    def _breathe(self) -> None:
+        if self._sock.fileno() >= 0:
+            self._loop.add_reader(self._sock, self._accept)
 
     def _greet(self, sock: socket.socket) -> None:
         try:
@@ -378,13 +397,18 @@ class ShmListener:
             return
         except (TransportError, OSError) as error:
             if isinstance(error, TransportError):
-                sock.send(b"n" + str(error).encode())
+                with contextlib.suppress(OSError):
+                    sock.send(b"n" + str(error).encode())
             self._drop(sock)
             return
-        self._greeting.discard(sock)
+        self._greeting.pop(sock, None)
         self._loop.remove_reader(sock)
         window = self._windows[edge]
-        sock.send(b"w" + _WELCOME.pack(window, *self._position(edge)))
+        try:
+            sock.send(b"w" + _WELCOME.pack(window, *self._position(edge)))
+        except OSError:  # it has hung up again; the next one needs a higher generation, as after any loss
+            sock.close()
+            return
         self._accepted(edge, ShmReceiver(sock, window))
 
     def _admit(self, message: bytes) -> str:
@@ -407,7 +431,7 @@ class ShmListener:
         return str(edge)
 
     def _drop(self, sock: socket.socket) -> None:
-        self._greeting.discard(sock)
+        self._greeting.pop(sock, None)
         self._loop.remove_reader(sock)
         sock.close()
 
@@ -430,4 +454,8 @@ async def connect(address: str, edge: str, token: str, *, generation: int = 0, t
     if answer[:1] != b"w":
         sock.close()
         raise TransportError(f"{address} refused {edge}: {answer[1:].decode(errors='replace') or 'it hung up'}")
-    return ShmSender(sock, *_WELCOME.unpack(answer[1:]))
+    try:
+        return ShmSender(sock, *_WELCOME.unpack(answer[1:]))
+    except (ThalwegError, struct.error) as error:
+        sock.close()
+        raise TransportError(f"cannot connect {edge} to {address}: {error}") from None

@@ -13,6 +13,8 @@ def run_bench(name: str, json_path: Path | None, quick: bool, *, webrtc: bool = 
         from thalweg.deploy.bench.inprocess import measure
     elif name == "asr":
         from thalweg.deploy.bench.asr import measure
+    elif name == "failover":
+        from thalweg.deploy.bench.failover import measure
     elif name == "freshness":
         from thalweg.deploy.bench.freshness import measure
     elif name == "hop":

@@ -77,3 +77,10 @@ def test_a_table_shows_the_ratio_to_each_peer(capsys: pytest.CaptureFixture[str]
 
 def test_a_quantile_is_an_observation() -> None:
     assert [quantile([3.0, 1.0, 2.0], q) for q in (0.0, 0.5, 1.0)] == [1.0, 2.0, 3.0]
+
+
+def test_failover_loses_and_doubles_nothing_and_no_stale_packet_is_delivered(tmp_path: Path) -> None:
+    found = rows("failover", tmp_path)
+    assert {found["subprocess", name] for name in ("lost", "doubled", "miscounted")} == {0}
+    assert found["interrupt", "delivered"] == 0
+    assert {("subprocess", "resume_p50"), ("subprocess", "resume_p95"), ("interrupt", "stale_p95")} <= found.keys()

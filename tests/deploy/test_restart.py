@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ import pytest
 
 from tests.conftest import require_package
 from thalweg.deploy.deployment import Deployment
+from thalweg.deploy.host import Bundle
 from thalweg.deploy.outcome import Outcome
 from thalweg.deploy.run import bundle_of, read_spec
+from thalweg.deploy.worker import StartError
+from thalweg.pipeline.plan import Plan
 
 FAILING = Path(__file__).parent / "failing"
 CHAIN = FAILING / "chain.yaml"
@@ -22,16 +26,19 @@ CHAIN = FAILING / "chain.yaml"
 Meddle = Callable[[Deployment, Any], Awaitable[None]]
 
 
+def plan_and_bundle(path: Path, settings: dict[str, str]) -> tuple[Plan, Bundle]:
+    """What a deployment of a pipeline file is made of."""
+    return read_spec(path, settings).plan, bundle_of(path, settings, traced=False)
+
+
 async def run(path: Path, settings: dict[str, Any], meddle: Meddle, within_s: float = 60) -> tuple[list[str], Outcome]:
     """Run a pipeline, meddling with it while it runs. What its sink `keep` was given, and the outcome."""
     texts = {name: str(value) for name, value in settings.items()}
-    ready = asyncio.Event()
-    plan = read_spec(path, texts).plan
-    deployment = Deployment(plan, bundle_of(path, texts, traced=False), lambda _: None, on_ready=ready.set)
+    deployment = Deployment(*plan_and_bundle(path, texts), lambda _: None)
     sink: Any = deployment.hosts["local"].worker.actors["keep"].stage  # type: ignore[attr-defined]
     async with asyncio.timeout(within_s), asyncio.TaskGroup() as group:
         running = group.create_task(deployment.run())
-        await ready.wait()
+        await deployment.ready.wait()
         await meddle(deployment, sink)
     return sink.texts, running.result()
 
@@ -149,3 +156,57 @@ def test_a_worker_stopped_for_less_than_its_heartbeat_goes_on_as_if_nothing_had_
     texts, outcome = asyncio.run(run(CHAIN, {"n": 200, "heartbeat": "20s"}, meddle))
     assert texts == summed(200)
     assert outcome.problems == []
+
+
+async def kill_ears_once(deployment: Deployment, sink: Any) -> None:
+    await sink.has(60)
+    kill(deployment, "ears")
+
+
+def test_audio_under_way_to_a_killed_worker_is_lost_and_the_gap_is_reported() -> None:
+    texts, outcome = asyncio.run(run(FAILING / "hum.yaml", {}, kill_ears_once))
+    numbers = [int(text) for text in texts]
+    lost = sorted(set(range(300)) - set(numbers))
+    gaps = [p for p in outcome.problems if p.stage == "hum.audio -> note.audio"]
+    assert numbers == sorted(set(numbers))
+    assert 0 < len(lost) < 100 and lost == list(range(lost[0], lost[-1] + 1))
+    assert len(gaps) == 1 and "packets were lost with the worker, a gap of" in gaps[0].message
+
+
+def test_audio_on_an_edge_that_delivers_at_least_once_is_not_lost() -> None:
+    texts, outcome = asyncio.run(run(FAILING / "hum.yaml", {"delivery": "at_least_once"}, kill_ears_once))
+    assert texts == [str(i) for i in range(300)]
+    assert [p.stage for p in outcome.problems] == ["ears"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings", "message"),
+    [
+        ("Exits", {}, "worker middle is gone: its process ended with code 3"),
+        ("Refuses", {}, "stage sum: there is nothing to work with"),
+    ],
+)
+def test_a_worker_that_dies_at_start_is_one_message_and_nothing_is_left(
+    stage: str, settings: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    text = CHAIN.read_text().replace('sum: {use: "failing_stages:Sum"', f'sum: {{use: "failing_stages:{stage}"')
+    file = tmp_path / "chain.yaml"
+    file.write_text(text)
+    children = set(Path("/proc/self/task").glob("*/children"))
+
+    async def never(deployment: Deployment, sink: Any) -> None:
+        raise AssertionError("it should not have started")
+
+    sys.path.append(str(FAILING))
+    with pytest.raises(BaseExceptionGroup) as caught:
+        asyncio.run(run(file, settings, never))
+    assert message in str(caught.value.exceptions[0])
+    assert not any(path.read_text().strip() for path in children if path.exists())
+
+
+def test_without_a_cluster_at_the_address_a_ray_worker_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_package("ray", "ray")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    deployment = Deployment(*plan_and_bundle(FAILING / "chain_ray.yaml", {}), lambda _: None)
+    with pytest.raises(StartError, match=r"no Ray cluster at 127.0.0.1:9: Connection refused"):
+        asyncio.run(deployment.run())

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import time
 from typing import Any
 
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.join import Joined, Nearest
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import AudioChunk, Token
 from thalweg.pipeline.stage import Context, Port
@@ -58,10 +61,18 @@ class Sum:
         self.total = state["total"]
 
 
-class BlockingSum(Sum):
-    """The same on a thread."""
+class Exits(Sum):
+    """Takes its process with it before it has begun."""
 
-    blocking = True
+    def open(self, ctx: Context) -> None:
+        os._exit(3)
+
+
+class Refuses(Sum):
+    """Cannot be opened."""
+
+    def open(self, ctx: Context) -> None:
+        raise ThalwegError("there is nothing to work with")
 
 
 class Twice:
@@ -127,3 +138,43 @@ class Note:
     def process(self, packet: Packet, ctx: Context) -> None:
         assert isinstance(packet.payload, AudioChunk)
         ctx.emit(Token(text=str(int(packet.payload.samples[0]))))
+
+
+class Stamp:
+    """A source of numbers at capture times 10 ms apart, as fast as they are taken; every third is left out of one."""
+
+    outputs = {"text": Token}
+
+    def __init__(self, n: int = 100) -> None:
+        self.n = n
+
+    async def run(self, ctx: Context) -> None:
+        for i in range(self.n):
+            if i % 3 or ctx.name == "left":
+                await ctx.send(Token(text=str(i)), time=i * 10_000_000)
+
+
+class Dawdle:
+    """Passes on after a random while, up to 4 ms."""
+
+    inputs = {"text": Token}
+    outputs = {"text": Token}
+
+    def __init__(self, seed: int = 0) -> None:
+        self.random = random.Random(seed)
+
+    async def process(self, packet: Packet, ctx: Context) -> None:
+        await asyncio.sleep(self.random.random() * 0.004)
+        ctx.emit(packet.payload)
+
+
+class Pair:
+    """The nearest of `right` for each of `left`."""
+
+    inputs = {"left": Token, "right": Token}
+    outputs = {"text": Token}
+    join = Nearest(reference="left", tolerance_ns=5_000_000)
+
+    def process_joined(self, joined: Joined, ctx: Context) -> None:
+        texts = [packet.payload.text for port in ("left", "right") for packet in joined.packets[port]]
+        ctx.emit(Token(text="+".join(texts)))

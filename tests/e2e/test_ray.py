@@ -1,0 +1,64 @@
+"""Workers as actors of a real Ray cluster of several nodes, which are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import require_package
+from tests.deploy.test_restart import FAILING, run, summed
+from tests.e2e.test_placement import run_example, said, turns_in_one_process
+from thalweg.deploy.deployment import Deployment
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of sockets and processes it leaves to the collector
+
+CHAIN = FAILING / "chain_ray.yaml"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head that has `near`; nodes are added by the tests."""
+    require_package("ray", "ray")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    before = os.environ.get("RAY_ADDRESS")
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "resources": {"near": 1}})
+    os.environ["RAY_ADDRESS"] = found.address
+    yield found
+    ray.shutdown()
+    found.shutdown()
+    del os.environ["RAY_ADDRESS"]
+    if before is not None:
+        os.environ["RAY_ADDRESS"] = before
+
+
+@pytest.mark.usefixtures("voice_demo")
+def test_the_voice_pipeline_answers_on_two_nodes_as_it_does_in_one_process(cluster: Any, tmp_path: Path) -> None:
+    cluster.add_node(num_cpus=1)
+    outcome = asyncio.run(run_example(tmp_path, "voice_turn_ray.yaml", "full", {}))
+    assert said(outcome.turns) == turns_in_one_process(tmp_path)
+    assert outcome.problems == []
+
+
+def test_a_killed_actor_and_then_its_killed_node_cost_no_packet(cluster: Any, tmp_path: Path) -> None:
+    node = cluster.add_node(num_cpus=1, resources={"far": 1})
+
+    async def meddle(deployment: Deployment, sink: Any) -> None:
+        await sink.has(50)
+        stats = await deployment.stats()
+        assert stats["middle"] is not None
+        os.kill(stats["middle"]["pid"], signal.SIGKILL)
+        await sink.has(150)
+        cluster.add_node(num_cpus=1, resources={"far": 1})  # holds up this process alone; it wants the main thread
+        cluster.remove_node(node, allow_graceful=False)
+
+    texts, outcome = asyncio.run(run(CHAIN, {"n": 400}, meddle, within_s=150))
+    assert texts == summed(400)
+    assert [problem.stage for problem in outcome.problems] == ["middle", "middle"]

@@ -1,0 +1,67 @@
+"""What stages give as their snapshot can be sent elsewhere, and another instance goes on from it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from thalweg.deploy.testing import packet, run_stage
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.payload import Token, Transcript
+from thalweg.stages.chat import Chat
+from thalweg.stages.sentences import Sentences
+from thalweg.transports.state import pack_state, unpack_state
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def moved(stage: Any, fresh: Any) -> Any:
+    """`fresh`, in the state of `stage`."""
+    fresh.restore(unpack_state(pack_state(stage.snapshot())))
+    return fresh
+
+
+def test_a_sentence_begun_before_is_finished_after() -> None:
+    first = Sentences()
+    begun = run_stage(first, [packet(Token(text="It is a "), epoch=1)]).payloads()
+    ended = run_stage(moved(first, Sentences()), [packet(Token(text="day.", last=True), epoch=1)]).payloads()
+    assert [sentence.text for sentence in [*begun, *ended]] == ["It is a day."]
+
+
+def test_a_conversation_is_remembered() -> None:
+    chat = Chat(backend="echo")
+    run_stage(chat, [packet(Transcript(text="who is it?", final=True), epoch=1)])
+    assert moved(chat, Chat(backend="echo")).snapshot() == chat.snapshot()
+    assert "who is it?" in str(chat.snapshot())
+
+
+@given(PLAIN)
+def test_plain_trees_come_back_as_they_were(tree: Any) -> None:
+    assert unpack_state(pack_state(tree)) == tree
+
+
+@given(arrays.arrays(st.sampled_from([np.float32, np.int64, np.uint8, np.bool_]), arrays.array_shapes(min_side=0)))
+def test_arrays_come_back_with_their_type_and_shape(array: Any) -> None:
+    back = unpack_state(pack_state({"a": array}))["a"]
+    assert back.dtype == array.dtype and back.shape == array.shape and np.array_equal(back, array, equal_nan=True)
+
+
+@given(st.binary(max_size=100))
+def test_bytes_that_are_no_state_are_refused(data: bytes) -> None:
+    with contextlib.suppress(ThalwegError):
+        unpack_state(data)
+
+
+def test_what_has_no_form_is_refused_by_its_type() -> None:
+    with pytest.raises(ThalwegError, match="a value of type object cannot be part of a state"):
+        pack_state({"x": object()})
