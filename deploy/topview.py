@@ -76,14 +76,14 @@ def show(standing: Standing, as_json: bool, seconds: float | None) -> None:
                 console().print(screen(seen["status"], reading))
             return
         view = console()
-        with Live(console=view, screen=True, auto_refresh=False) as live:
-            try:
+        try:
+            with Live(console=view, screen=True, auto_refresh=False) as live:
                 while True:
                     time.sleep(REFRESH_S)
                     seen = control.ask("stats")
                     live.update(screen(seen["status"], readings.read(seen["stats"]), view.height), refresh=True)
-            except KeyboardInterrupt:
-                return
+        except KeyboardInterrupt:
+            return
 
 
 def screen(status: dict[str, Any], reading: Reading, height: int = 0) -> RenderableType:
