@@ -132,7 +132,7 @@ def _stage(name: str, stage: str, now: WorkerStats, then: WorkerStats | None, se
         use=new["use"],
         units=units,
         rate=(units - before) / seconds,
-        busy=work.total_ns / 1e9 / seconds,
+        busy=min(1.0, work.total_ns / 1e9 / seconds),  # a unit counts when it ends, also what of it was before
         p50_ms=work.quantile(0.5) / 1e6,
         p95_ms=work.quantile(0.95) / 1e6,
         queue=sum(channel["depth"] for channel in waiting),

@@ -19,6 +19,7 @@ from thalweg.deploy.standing import Standing, StandingError, every
 REFRESH_S = 0.5
 SNAPSHOT_S = 1.0
 PLAIN_WIDTH = 160
+BESIDE_CHANNEL = 48  # what the other columns of its table take
 _STYLES = {
     "ready": "green",
     "running": "green",
@@ -81,20 +82,23 @@ def show(standing: Standing, as_json: bool, seconds: float | None) -> None:
                 while True:
                     time.sleep(REFRESH_S)
                     seen = control.ask("stats")
-                    live.update(screen(seen["status"], readings.read(seen["stats"]), view.height), refresh=True)
+                    live.update(screen(seen["status"], readings.read(seen["stats"]), view.size), refresh=True)
         except KeyboardInterrupt:
             return
 
 
-def screen(status: dict[str, Any], reading: Reading, height: int = 0) -> RenderableType:
+def screen(status: dict[str, Any], reading: Reading, size: tuple[int, int] | None = None) -> RenderableType:
     """Everything on one screen: the deployment, its workers, stages and channels.
 
-    `height`: of the terminal, 0 for no limit; where not everything fits, the quietest channels are left out.
+    `size`: columns and rows of the terminal, None for no limit; where not everything fits, the quietest channels are
+    left out and long names of channels are cut.
     """
+    width, height = size or (0, 0)
     up_s = time.time() - status["since"]
     head = Text.assemble(
         (status["name"], "bold"), "  ", (status["state"], _STYLES.get(status["state"], "red")),
         (f"  up {_duration(up_s)}  {status['file']}  over the last {reading.seconds:.0f} s", "dim"),
+        no_wrap=True, overflow="ellipsis",
     )  # fmt: skip
     channels = reading.channels
     room = height - 9 - len(status["workers"]) - len(reading.stages)
@@ -104,7 +108,7 @@ def screen(status: dict[str, Any], reading: Reading, height: int = 0) -> Rendera
         note = f"[dim]… and {len(channels) - len(shown)} quieter channels; --json shows all[/]"
         channels = [channel for channel in channels if channel in shown]
     return Group(
-        head, "", _worker_table(status, reading), "", _stage_table(reading), "", _channel_table(channels), note
+        head, "", _worker_table(status, reading), "", _stage_table(reading), "", _channel_table(channels, width), note
     )
 
 
@@ -133,16 +137,23 @@ def _stage_table(reading: Reading) -> Table:
     return table
 
 
-def _channel_table(channels: list[Any]) -> Table:
-    table = _table("channel", "worker", **{"packets/s": 0, "waiting": 0, "age p50 ms": 0, "age p95 ms": 0})
-    table.add_column("dropped")
+def _channel_table(channels: list[Any], width: int) -> Table:
+    most = max(20, width - BESIDE_CHANNEL - max((len(c.worker) for c in channels), default=0)) if width else 1000
+    table = _table("channel", "worker", **{"per s": 0, "waiting": 0, "age p50": 0, "p95 ms": 0})
+    table.columns[1].min_width = 7
+    table.add_column("dropped", no_wrap=True, min_width=7)
     for c in channels:
         side = {"whole": "", "sending": " →", "receiving": " ←"}[c.side]
         full = "red" if c.depth >= c.capacity and c.policy == "block" else ""
         ages = (f"{c.age_p50_ms:.1f}", f"{c.age_p95_ms:.1f}") if c.rate else ("–", "–")
         drops = ", ".join(f"{count} {reason}" for reason, count in c.drops.items())
         table.add_row(
-            c.channel, c.worker + side, f"{c.rate:.1f}", Text(f"{c.depth}/{c.capacity}", style=full), *ages, drops
+            c.channel if len(c.channel) <= most else c.channel[: most - 1] + "…",
+            c.worker + side,
+            f"{c.rate:.1f}",
+            Text(f"{c.depth}/{c.capacity}", style=full),
+            *ages,
+            drops,
         )
     return table
 
@@ -152,7 +163,7 @@ def _table(*texts: str, **numbers: int) -> Table:
     for column in texts:
         table.add_column(column, no_wrap=True)
     for column in numbers:
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
     return table
 
 

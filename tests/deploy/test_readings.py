@@ -93,7 +93,7 @@ def shown(reading: Reading, height: int) -> list[str]:
     }
     console = Console(width=120, height=height or 50)
     with console.capture() as captured:
-        console.print(screen(status, reading, height))
+        console.print(screen(status, reading, (120, height) if height else None))
     return captured.get().splitlines()
 
 
