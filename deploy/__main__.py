@@ -319,7 +319,13 @@ def profile(
 @click.option("--quick", is_flag=True, help="Fewer repetitions: to see that it works, not to quote.")
 @click.option("--webrtc", is_flag=True, help="turn: through a server, measured at a WebRTC client.")
 @click.option("--csv", is_flag=True, help="hop: print rows in the columns of dora's own benchmark, too.")
-def bench(name: str, json_path: Path | None, quick: bool, webrtc: bool, csv: bool) -> None:
+@click.option(
+    "--across",
+    type=click.Choice(["process", "processes", "hosts"]),
+    default="process",
+    help="freshness: inside one process, across two, or between two network namespaces.",
+)
+def bench(name: str, json_path: Path | None, quick: bool, webrtc: bool, csv: bool, across: str) -> None:
     """Measure, next to other systems where they are installed (`make bench-peers`).
 
     \b
@@ -337,7 +343,9 @@ def bench(name: str, json_path: Path | None, quick: bool, webrtc: bool, csv: boo
 
     if csv and name != "hop":
         raise click.BadParameter(f"bench {name} has no such rows, only hop", param_hint="--csv")
-    run_bench(name, json_path, quick, webrtc=webrtc, csv=csv)
+    if across != "process" and name != "freshness":
+        raise click.BadParameter(f"bench {name} is not measured across {across}, only freshness", param_hint="--across")
+    run_bench(name, json_path, quick, webrtc=webrtc, csv=csv, across=across)
 
 
 for command in (*operating.COMMANDS, *recordings.COMMANDS):

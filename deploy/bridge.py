@@ -115,8 +115,11 @@ class Outlet(Actor):
             if not self._offer(link, self._again[0]):
                 return
             self._again.popleft()
+        channel = self.inputs[0].channel
         while True:
             if self._pending is None:
+                if not link.has_room and channel.head is not None:
+                    return  # what is newest will be another one when there is room
                 self._pending = self.worker.take(self, now_ns)
                 self.current = None
             if self._pending is None:

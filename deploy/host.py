@@ -25,6 +25,8 @@ from thalweg.deploy.outcome import Outcome, Problem, outcome_of
 from thalweg.deploy.pulse import Beat, Pulse
 from thalweg.deploy.stats import WorkerStats, stats_of
 from thalweg.deploy.worker import Worker
+from thalweg.pipeline.channel import Policy
+from thalweg.pipeline.graph import Connection
 from thalweg.pipeline.plan import GRPC, SHARED_MEMORY, Plan
 from thalweg.pipeline.spec import Spec, load_spec
 from thalweg.pipeline.trace import Trace
@@ -96,7 +98,7 @@ class Host:
         )
         self.worker.on_problem = on_problem
         self._pulse = Pulse(self.worker, checkpoints=spec.plan.workers[name].restart.may_return)
-        self._windows = {c.name: min(WINDOW_AT_MOST, c.capacity) for c in spec.graph.connections}
+        self._windows = {c.name: window_of(c) for c in spec.graph.connections}
         self._shm: shm.ShmListener | None = None
         self._grpc: GrpcListener | None = None
         self._addresses: dict[str, str] = {}
@@ -229,6 +231,11 @@ def load_bundle(bundle: Bundle) -> Spec:
         read_file=lambda file, including: _bundled(bundle, file, including),
     )
     return replace(spec, plan=spec.plan.staying()) if bundle.stays else spec
+
+
+def window_of(connection: Connection) -> int:
+    """Packets that may be under way on an edge: one of `latest`, since any more would only grow old on the way."""
+    return 1 if connection.policy is Policy.LATEST else min(WINDOW_AT_MOST, connection.capacity)
 
 
 def _bundled(bundle: Bundle, file: str, including: str) -> tuple[str, str]:

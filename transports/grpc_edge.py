@@ -96,9 +96,14 @@ class GrpcSender:
         """Wait for the consumer's welcome. Raises TransportError where it does not come."""
         await self._first
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the window allows another packet."""
+        return self._number - self._taken < self._window
+
     def offer(self, packet: Packet) -> bool:
         """Keep a packet and send it, where the window allows."""
-        if self._number - self._taken >= self._window:
+        if not self.has_room:
             return False
         parts = encode(packet)
         self._kept.append((self._number, record_frame(self._number, parts, size_of(parts))))

@@ -43,6 +43,11 @@ class Sender(Protocol):
     on_acknowledged: Callable[[int], None]
     on_lost: Callable[[str], None]
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the window allows another packet."""
+        ...
+
     def offer(self, packet: Packet) -> bool:
         """Take a packet, or say False: then offer it again after `on_room`."""
         ...

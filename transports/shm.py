@@ -165,6 +165,11 @@ class ShmSender:
         self._wire = _Wire(sock, self._handle, self._hung_up)
         self._wire.send(b"g", [self._ring.fd])
 
+    @property
+    def has_room(self) -> bool:
+        """Whether there is a credit."""
+        return self._credits > 0
+
     def offer(self, packet: Packet) -> bool:
         """Write a packet into the ring, where there is a credit and room."""
         if self._credits == 0:

@@ -7,14 +7,23 @@ from pathlib import Path
 from thalweg.deploy.bench.result import Result
 
 
-def run_bench(name: str, json_path: Path | None, quick: bool, *, webrtc: bool = False, csv: bool = False) -> Result:
-    """Run one benchmark, print its table and write its rows. `csv`: `hop` prints its rows in dora's columns, too."""
+def run_bench(
+    name: str, json_path: Path | None, quick: bool, *, webrtc: bool = False, csv: bool = False, across: str = "process"
+) -> Result:
+    """Run one benchmark, print its table and write its rows. `csv`: `hop` prints its rows in dora's columns, too.
+
+    `across`: `process`, `processes` or `hosts`, for `freshness`.
+    """
     if name == "inprocess":
         from thalweg.deploy.bench.inprocess import measure
     elif name == "asr":
         from thalweg.deploy.bench.asr import measure
     elif name == "failover":
         from thalweg.deploy.bench.failover import measure
+    elif name == "freshness" and across == "processes":
+        from thalweg.deploy.bench.across import measure_processes as measure
+    elif name == "freshness" and across == "hosts":
+        from thalweg.deploy.bench.across import measure_hosts as measure
     elif name == "freshness":
         from thalweg.deploy.bench.freshness import measure
     elif name == "hop":

@@ -37,7 +37,7 @@ def measure(result: Result, quick: bool) -> None:
     """Fill in the rows `p50`, `p99` of each size and system."""
     rounds, n = (1, 20) if quick else (3, 100)
     with tempfile.TemporaryDirectory() as folder:
-        names = _write_certificates(Path(folder))
+        names = write_certificates(Path(folder))
         arguments = [json.dumps(SIZES), str(n), str(GAP_S)]
         systems: dict[str, Callable[[], Hops | None]] = {
             SHARED_MEMORY: partial(_ours, SHARED_MEMORY, "", names, n),
@@ -124,7 +124,8 @@ def _start(orders: dict[str, Any]) -> subprocess.Popen[str]:
     return process
 
 
-def _write_certificates(folder: Path) -> list[str]:
+def write_certificates(folder: Path) -> list[str]:
+    """PEM files of an authority, a certificate and its key."""
     made = make_certificates()
     names = []
     for name, text in (("authority", made.authority), ("certificate", made.certificate), ("key", made.key)):

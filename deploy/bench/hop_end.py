@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from thalweg.deploy.host import window_of
 from thalweg.deploy.worker import Worker
 from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.packet import Packet
@@ -62,7 +63,7 @@ class Sink:
 async def consume(orders: dict[str, Any], graph: Graph, edge: str) -> None:
     """Listen, and run to the end."""
     worker = Worker(graph, hosted=["sink"])
-    window = graph.connections[0].capacity
+    window = window_of(graph.connections[0])
     connected = asyncio.Event()
 
     def accepted(_: str, receiver: Any) -> None:
