@@ -235,3 +235,24 @@ def ctc_rows(engine: Recogniser, audio: NDArray[np.float32], lookahead: int) -> 
     stream.feed(audio)
     stream.finish()
     return np.concatenate(rows)
+
+
+@pytest.mark.parametrize("lookahead", [6, 1])
+def test_the_stage_that_runs_nemo_says_what_ours_says(folder: Path, lookahead: int) -> None:
+    """Its last chunk is shorter than the others; NeMo hears nothing but zeros after it."""
+    from tests.stages.test_fastconformer import transcripts, turn
+    from thalweg.deploy.testing import run_stage
+    from thalweg.pipeline.duration import MS
+    from thalweg.stages.fastconformer import FastConformer
+    from thalweg.stages.nemo import Nemo
+
+    model = nemo_oracle.make("hybrid", seed=5)
+    audio = speechlike(4.0, 6)
+    make_undecided(model, audio)
+    path = folder / "stage.nemo"
+    model.save_to(str(path))
+    convert(read_nemo(path), folder / "stage")
+    settings: dict[str, Any] = {"lookahead": lookahead * 80 * MS}
+    theirs = transcripts(run_stage(Nemo(str(path), device="cpu", **settings), turn(audio)))[-1]
+    ours = transcripts(run_stage(FastConformer(str(folder / "stage"), head="rnnt", **settings), turn(audio)))[-1]
+    assert theirs.final and theirs.text == ours.text != ""

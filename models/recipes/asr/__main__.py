@@ -1,0 +1,86 @@
+"""`python -m thalweg.models.recipes.asr data|train|export|evaluate`: see README.md beside this file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def main() -> None:
+    """Read the command line and run one part."""
+    parser = argparse.ArgumentParser(prog="python -m thalweg.models.recipes.asr", description=__doc__)
+    parts = parser.add_subparsers(dest="part", required=True)
+
+    data = parts.add_parser("data", help="synthesize speech for training and testing")
+    data.add_argument("folder", type=Path)
+    data.add_argument("--shards", type=int, default=300, help="of 200 utterances, about 12 minutes, each")
+    data.add_argument("--test-shards", type=int, default=2)
+    data.add_argument("--words", type=Path, help="a pronouncing dictionary or a list of words")
+    data.add_argument("--text", type=Path, help="sentences of your own, one a line")
+    data.add_argument("--piper", type=Path, nargs="*", default=[], help="Piper voices, .onnx with its .onnx.json")
+    data.add_argument("--workers", type=int, default=1)
+
+    train = parts.add_parser("train", help="train, or go on training")
+    train.add_argument("folder", type=Path)
+    train.add_argument("--words", type=Path)
+    train.add_argument("--hours", type=float, default=8.0, help="stop after this long; run again to go on")
+    train.add_argument("--steps", type=int, help="stop after this many steps")
+    train.add_argument("--batch-s", type=float, default=240.0, help="seconds of speech in a batch")
+    train.add_argument("--threads", type=int, default=0)
+
+    export = parts.add_parser("export", help="write the deployed form of what was trained")
+    export.add_argument("folder", type=Path)
+    export.add_argument("out", type=Path)
+    export.add_argument("--fp32", action="store_true")
+
+    evaluate = parts.add_parser("evaluate", help="print the table of word error rates")
+    evaluate.add_argument("model", type=Path, help="what `export` wrote")
+    evaluate.add_argument("folder", type=Path, help="what `data` wrote")
+    evaluate.add_argument("--human", type=Path, help="pocketsphinx-testdata's folder")
+    evaluate.add_argument("--most", type=int, default=200, help="utterances of held-out voices")
+
+    given = parser.parse_args()
+    {"data": _data, "train": _train, "export": _export, "evaluate": _evaluate}[given.part](given)
+
+
+def _data(given: argparse.Namespace) -> None:
+    from thalweg.models.recipes.asr.data import Source, make_shards
+
+    piper = tuple(given.piper)
+    for test, count in ((True, given.test_shards), (False, given.shards)):
+        source = Source(test=test, words=given.words, extra=given.text, piper=piper)
+        make_shards(given.folder / ("test" if test else "train"), count, source, given.workers)
+
+
+def _train(given: argparse.Namespace) -> None:
+    import torch
+
+    from thalweg.models.recipes.asr.train import Plan, Trainer, make_tokenizer
+
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    plan = Plan(batch_s=given.batch_s)
+    make_tokenizer(given.folder, given.words, plan.vocabulary)
+    trainer = Trainer(given.folder, plan)
+    print(f"on {trainer.device}, from step {trainer.step} of {plan.steps}", flush=True)
+    trainer.train(given.folder / "train", hours=given.hours, steps=given.steps)
+
+
+def _export(given: argparse.Namespace) -> None:
+    from thalweg.models.deployed import convert
+    from thalweg.models.recipes.asr.train import Plan, Trainer
+
+    trainer = Trainer(given.folder, Plan())
+    convert(trainer.checkpoint(), given.out, int8=not given.fp32)
+    print(f"{given.out}: step {trainer.step}, {trainer.heard_s / 3600:.1f} h heard")
+
+
+def _evaluate(given: argparse.Namespace) -> None:
+    from thalweg.models.deployed import Deployed
+    from thalweg.models.recipes.asr.evaluate import table
+
+    print(table(Deployed.load(given.model), given.folder / "test", given.human, given.most))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Speech in shards on disk: made once, in any number of runs and processes, the same every time.
+
+A shard is an `.npz` of 16-bit samples end to end, where each utterance ends, what it says and who says it. Shard n of a
+split depends on its number and the seed alone; one that is there is not made again, and none is ever half there.
+Augmentation is not in it: that is drawn anew each time an utterance is trained on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.models.recipes.asr.text import Sentences, normalise
+from thalweg.models.recipes.asr.voices import RATE, choose, voices
+
+Floats = NDArray[np.float32]
+PER_SHARD = 200
+_LONGEST_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """Audio at 16 kHz, what it says, who says it."""
+
+    audio: Floats
+    text: str
+    voice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a split comes from. `words`, `extra`: as `Sentences` takes them; `piper`: voices beside the engines."""
+
+    test: bool
+    seed: int = 0
+    words: Path | None = None
+    extra: Path | None = None
+    piper: tuple[Path, ...] = ()
+
+
+def make_shards(folder: Path, count: int, source: Source, workers: int = 1) -> None:
+    """See to it that shards 0 … count − 1 are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [n for n in range(count) if not _path(folder, n).exists()]
+    print(f"{folder}: {count - len(missing)} of {count} shards are there", flush=True)
+    if workers > 1:
+        with ProcessPoolExecutor(workers) as pool:
+            for n in pool.map(make_shard, [folder] * len(missing), missing, [source] * len(missing)):
+                print(f"{folder}: shard {n}", flush=True)
+        return
+    for n in missing:
+        print(f"{folder}: shard {make_shard(folder, n, source)}", flush=True)
+
+
+def make_shard(folder: Path, number: int, source: Source, per_shard: int = PER_SHARD) -> int:
+    """Synthesize one shard; returns its number."""
+    rng = random.Random(f"shard {source.seed} {source.test} {number}")
+    sentences = Sentences(source.words, source.extra, seed=rng.randrange(2**31), test=source.test)
+    speakers = voices(list(source.piper))
+    audio: list[NDArray[np.int16]] = []
+    about: list[tuple[str, str]] = []
+    while len(audio) < per_shard:
+        text, voice = sentences.next(), choose(speakers, rng, source.test)
+        samples = voice.speak(text, rng)
+        if 0.3 * RATE < len(samples) < _LONGEST_S * RATE and np.abs(samples).max() > 1e-3:
+            audio.append(np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16))
+            about.append((text, voice.name))
+    part = folder / f".shard-{number:05d}.{os.getpid()}.npz"
+    ends = np.cumsum([len(samples) for samples in audio])
+    np.savez_compressed(part, audio=np.concatenate(audio), ends=ends, about=np.array(json.dumps(about)))
+    part.rename(_path(folder, number))
+    return number
+
+
+def read_shard(path: Path) -> list[Utterance]:
+    """The utterances of a shard."""
+    with np.load(path, allow_pickle=False) as shard:
+        about = json.loads(str(shard["about"]))
+        pieces = np.split(shard["audio"].astype(np.float32) / 32768, shard["ends"][:-1])
+    return [Utterance(audio, text, voice) for audio, (text, voice) in zip(pieces, about, strict=True)]
+
+
+def shards(folder: Path) -> list[Path]:
+    """The shards of a folder in order."""
+    return sorted(folder.glob("shard-*.npz"))
+
+
+def endless(folder: Path, rng: random.Random) -> Iterator[Utterance]:
+    """Utterances of all shards, in another order every time around."""
+    while True:
+        paths = shards(folder)
+        if not paths:
+            raise FileNotFoundError(f"{folder} holds no shards: run `data` first")
+        rng.shuffle(paths)
+        for path in paths:
+            utterances = read_shard(path)
+            rng.shuffle(utterances)
+            yield from utterances
+
+
+def human_recordings(folder: Path) -> list[Utterance]:
+    """Debian's `pocketsphinx-testdata` (/usr/share/pocketsphinx/test/data): cards, a book read aloud. Only to test."""
+    import wave
+
+    found = []
+    for part in ("cards", "librivox"):
+        for transcription in sorted((folder / part).glob("*transcription")):
+            for line in transcription.read_text().splitlines():
+                match = re.fullmatch(r"<s>(.*)</s>\s*\((\S+)\)", line.strip())
+                if match:
+                    with wave.open(str(folder / part / f"{match[2]}.wav")) as file:
+                        pcm = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32)
+                    found.append(Utterance(pcm / np.float32(32768), normalise(match[1]), part))
+    return found
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"shard-{number:05d}.npz"
