@@ -17,6 +17,7 @@ CAPABILITIES = (
     ("audio files", "av", "audio"),
     ("voice activity", "onnxruntime", "vad"),
     ("speech recognition (PocketSphinx)", "pocketsphinx", "sphinx"),
+    ("streaming recognition (FastConformer)", "onnxruntime", "asr"),
     ("language model servers", "openai", "language"),
     ("embedded language model", "xllamacpp", "llama"),
     ("speech synthesis (Piper)", "piper-tts", "piper"),

@@ -5,7 +5,10 @@ archive is converted. Every system has one thread. Steps are taken in the middle
 take turns, round by round. `buffered` encodes 5.6 s of context again for every chunk.
 
 `streams`: how many streams one core holds in real time: the largest batch whose step, features and RNN-T decoding
-included, takes less than the chunk lasts (median). NeMo's number is its `conformer_stream_step` on batches and its own
+included, takes less than the chunk lasts (median). `core`: processor time per second of audio of one stream that is fed
+32 ms at a time, all included; `lag_growth`: what a piece takes in the last ten seconds of a minute, over the first ten.
+`final`: from the last sample to the final text, flush of the last chunk included; voice activity, which decides that it
+was the last, is not in it. NeMo's number of streams is its `conformer_stream_step` on batches and its own
 preprocessor, which is what its streaming pipeline runs, without the pipeline's bookkeeping.
 """
 
@@ -117,9 +120,37 @@ def _measure_size(result: Result, name: str, config: FastConformerConfig, folder
         if lookahead == 1:
             _measure_streams(result, case, ours, nemo, lookahead, chunk_s, quick)
     for system, one in ours.items():
+        _measure_flow(result, f"{name} 80ms", system, one.model, quick)
+    for system, one in ours.items():
         result.add(f"{name} 80ms", system, 1, "MB", stream_mb=one.encoder.stream_bytes / 1e6)
     if nemo is not None:
         result.add(f"{name} 80ms", "nemo", 1, "MB", stream_mb=nemo.stream_bytes / 1e6)
+
+
+def _measure_flow(result: Result, case: str, system: str, model: Deployed, quick: bool) -> None:
+    piece, seconds = 512, 20 if quick else 60
+    audio = (np.random.default_rng(0).standard_normal(seconds * 16_000) * 0.1).astype(np.float32)
+    engine = Recogniser(model)
+    stream, taken = engine.open(1), []
+    cpu = time.process_time()
+    for at in range(0, len(audio), piece):
+        start = time.perf_counter()
+        stream.feed(audio[at : at + piece])
+        taken.append(time.perf_counter() - start)
+    cpu = time.process_time() - cpu
+    stream.close()
+    tenth = 10 * 16_000 // piece
+    result.add(case, system, 1, "core", core=cpu / seconds)
+    result.add(case, system, tenth, "ratio", lag_growth=sum(taken[-tenth:]) / sum(taken[:tenth]))
+    finals = []
+    for i in range(10 if quick else 50):
+        stream = engine.open(1)
+        stream.feed(audio[i * 400 : i * 400 + 16_000 + 97 * i])  # ends anywhere in a chunk
+        start = time.perf_counter()
+        stream.finish()
+        finals.append((time.perf_counter() - start) * 1e3)
+    p50, p95, p99 = (quantile(finals, share) for share in (0.5, 0.95, 0.99))
+    result.add(case, system, len(finals), "ms", final_p50=p50, final_p95=p95, final_p99=p99)
 
 
 def _measure_streams(

@@ -28,6 +28,7 @@ _VARIANTS = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "
 _TEST_VARIANTS = ("m4", "f4", "klatt3")
 _FLITE = ("awb", "kal", "kal16", "rms", "slt")
 _TEST_FLITE = ("rms",)
+_FESTIVAL = Path("/usr/share/festival/voices")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ def voices(piper: list[Path] | None = None) -> list[Voice]:
     if shutil.which("flite"):
         found += [Voice(f"flite {name}", name in _TEST_FLITE, partial(_flite, name)) for name in _FLITE]
     if shutil.which("text2wave"):
-        found.append(Voice("festival default", False, _festival))
+        installed = sorted(folder.name for folder in _FESTIVAL.glob("*/*") if folder.is_dir())
+        found += [Voice(f"festival {name}", False, partial(_festival, name)) for name in installed]
     for model in piper or []:
         found.append(Voice(f"piper {model.stem}", "joe" in model.stem, _Piper(model)))
     return found
@@ -78,10 +80,11 @@ def _flite(name: str, text: str, rng: random.Random) -> Floats:
         return _wav(Path(out.name).read_bytes())
 
 
-def _festival(text: str, rng: random.Random) -> Floats:
-    stretch = f"(Parameter.set 'Duration_Stretch {rng.uniform(0.8, 1.3):.2f})"
-    command = ["text2wave", "-eval", stretch]
-    return _wav(subprocess.run(command, input=text.encode(), capture_output=True, check=True).stdout)
+def _festival(name: str, text: str, rng: random.Random) -> Floats:
+    setting = f"(begin (voice_{name}) (Parameter.set 'Duration_Stretch {rng.uniform(0.8, 1.3):.2f}))"
+    with tempfile.NamedTemporaryFile(suffix=".wav") as out:
+        subprocess.run(["text2wave", "-eval", setting, "-o", out.name], input=text.encode(), check=True)
+        return _wav(Path(out.name).read_bytes())
 
 
 class _Piper:
