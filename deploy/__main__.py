@@ -313,7 +313,9 @@ def profile(
 @cli.command()
 @click.argument(
     "name",
-    type=click.Choice(["asr", "failover", "freshness", "glass", "hop", "inprocess", "multimodal", "sessions", "turn"]),
+    type=click.Choice(
+        ["asr", "failover", "freshness", "glass", "hop", "inprocess", "multimodal", "sessions", "turn", "video"]
+    ),
 )
 @click.option("--json", "json_path", type=_FILE, help="Write the rows as JSON.")
 @click.option("--quick", is_flag=True, help="Fewer repetitions: to see that it works, not to quote.")
@@ -338,6 +340,7 @@ def bench(name: str, json_path: Path | None, quick: bool, webrtc: bool, csv: boo
     turn       end of speech to first partial, final, first token and first audio
     multimodal blocking, pipelined, tuned and cut-short decisions from two modalities
     asr        streaming recognition: time per step, streams per core, next to NeMo on the same weights
+    video      what a machine reads in video against the bits it costs, and over bad links
     """
     from thalweg.deploy.bench import run_bench
 

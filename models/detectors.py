@@ -93,24 +93,33 @@ _HUES = {
 
 def coloured(pixels: Pixels, name: str) -> list[Found]:
     """Patches of a named colour; none for a name that is not known."""
+    small, factor = _shrunk(pixels)
+    mask = colour_mask(small, name)
+    return [] if mask is None else _blobs(mask.astype(np.float32) * 255, 128.0, factor, 255.0)
+
+
+def colour_share(pixels: Pixels, name: str) -> float:
+    """Share 0…1 of a picture that has a named colour; 0 for a name that is not known."""
+    mask = colour_mask(pixels, name) if pixels.size else None
+    return 0.0 if mask is None else float(mask.mean())
+
+
+def colour_mask(pixels: Pixels, name: str) -> NDArray[np.bool_] | None:
+    """[height, width]: where a picture has a named colour; None for a name that is not known."""
     import cv2
 
-    small, factor = _shrunk(pixels)
-    hue, saturation, value = cv2.split(cv2.cvtColor(small, cv2.COLOR_RGB2HSV))
+    hue, saturation, value = cv2.split(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2HSV))
     if name in _HUES:
-        vivid = (saturation > 90) & (value > 60)
         mask = np.zeros(hue.shape, bool)
         for low, high in _HUES[name]:
             mask |= (hue >= low) & (hue < high)
-        mask &= vivid
-    elif name in ("white", "gray", "black"):
-        low, high = {"white": (200, 256), "gray": (80, 180), "black": (0, 50)}[name]
-        mask = (saturation < 50) & (value >= low) & (value < high)
-    elif name == "brown":
-        mask = (hue >= 5) & (hue < 22) & (saturation > 60) & (value > 30) & (value < 150)
-    else:
-        return []
-    return _blobs(mask.astype(np.float32) * 255, 128.0, factor, 255.0)
+        return np.asarray(mask & (saturation > 90) & (value > 60))
+    if name in ("white", "gray", "black"):
+        low, high = {"white": (180, 256), "gray": (80, 180), "black": (0, 60)}[name]
+        return np.asarray(((saturation < 60) | (value < 40)) & (value >= low) & (value < high))
+    if name == "brown":
+        return np.asarray((hue >= 5) & (hue < 22) & (saturation > 60) & (value > 30) & (value < 150))
+    return None
 
 
 class Faces:

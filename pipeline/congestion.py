@@ -11,8 +11,8 @@ Theory of operation, after Google congestion control (draft-ietf-rmcat-gcc-02), 
     loss    above 10 % of a second's packets: × (1 − ½ loss); below 2 %: free to rise; between: hold (§6)
     REMB    what the receiver says it can take, if it says so
 
-Besides, it never rises above 1.5 × what arrives, plus a little: a sender that is limited by itself learns nothing
-about the network. Loss that comes with no delay is the radio's, and below 10 % it costs nothing.
+Besides, it does not rise beyond 1.5 × what arrives, plus a little: a sender that is limited by itself learns nothing
+about the network, and what it had learnt stays. Loss that comes with no delay is the radio's, and below 10 % it costs nothing.
 """
 
 from __future__ import annotations
@@ -151,6 +151,7 @@ class CongestionEstimate:
                 self._near_bps = received
                 self._delay_bps = min(self._delay_bps, 0.85 * received)
         elif self.usage is Usage.NORMAL:
+            before = self._delay_bps
             near = self._near_bps is not None and 0.7 * self._near_bps < self._delay_bps < 1.2 * self._near_bps
             if near:
                 self._delay_bps += 8 * 1200 * passed_s / 0.2
@@ -159,7 +160,7 @@ class CongestionEstimate:
                 if self._near_bps is not None and self._delay_bps >= 1.2 * self._near_bps:
                     self._near_bps = None
             if received:
-                self._delay_bps = min(self._delay_bps, max(1.5 * received + 10_000, 0.0))
+                self._delay_bps = max(before, min(self._delay_bps, 1.5 * received + 10_000))
         self._delay_bps = max(self._lowest_bps, min(self._highest_bps, self._delay_bps))
 
     def _follow_loss(self, passed_s: float) -> None:

@@ -43,6 +43,7 @@ _ENOUGH_BITS_PER_PIXEL = 0.03
 _SCALE_WAIT_NS = 2 * _S
 _ABOUT = 1.15
 _KEPT = 8
+_STEP = 1.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,10 +160,11 @@ class RateController:
             self._confidence = None
             return min(back, ceiling), "probe failed"
         enough = self._enough()
-        if enough is None or enough <= current * 1.02:
+        if enough is None:
             place = bisect_left(self._tiers, current * 1.02)
             enough = self._tiers[min(place, len(self._tiers) - 1)]
-        target = min(max(enough, current), ceiling)
+        # A smaller step would cost an answer, which is half a second, and tell next to nothing.
+        target = min(max(enough, _STEP * current), ceiling, max(current, self._tiers[-1]))
         if target > current:
             self._confidence = None
         return target, "unsure"

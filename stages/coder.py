@@ -75,7 +75,8 @@ class Coder:
 
     Odd sizes and such under 16 pixels are padded with the edge to what the encoder takes; the decoder's user crops.
     `refresh_s`: x264 renews the picture by a moving column of intra blocks this often, instead of by key frames;
-    0 never does. Times must rise; a frame that does not is given the next possible time. Not thread-safe.
+    0 never does. `sharpest`: the least quantiser, so that a region that is sharp enough takes no more (x264 only).
+    Times must rise; a frame that does not is given the next possible time. Not thread-safe.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Coder:
         rate: float = 30.0,
         refresh_s: float = 0.0,
         buffer_s: float = 0.5,
+        sharpest: int = 0,
         options: Mapping[str, str] | None = None,
     ) -> None:
         if codec not in CODECS:
@@ -97,6 +99,7 @@ class Coder:
         self._rate = rate
         self._refresh_s = refresh_s
         self._buffer_s = buffer_s
+        self._sharpest = sharpest
         self._options = dict(options or {})
         self._context: Any = None  # Any: PyAV, which may be absent
         self._graph: Any = None
@@ -128,10 +131,13 @@ class Coder:
 
     def encode(self, pixels: NDArray[np.uint8], layout: str, time_ns: int, patches: tuple[Patch, ...]) -> list[Unit]:
         """Encode one frame with its map; gives at once what it becomes. Raises VideoError where it cannot be."""
+        return self.encode_prepared(prepared(pixels, layout), time_ns, patches)
+
+    def encode_prepared(self, frame: Any, time_ns: int, patches: tuple[Patch, ...]) -> list[Unit]:
+        """As `encode`, for a frame that `prepared` has made; it may be encoded several times."""
         import av
 
-        padded = _padded(pixels)
-        height, width = padded.shape[:2]
+        width, height = frame.width, frame.height
         try:
             if (width, height) != self._size or self._context is None:
                 self._open(width, height)
@@ -139,7 +145,6 @@ class Coder:
             if self._graph is None or patches != self._patches:
                 self._graph, self._patches = _graph(width, height, patches), patches
                 self.graphs_built += 1
-            frame = av.VideoFrame.from_ndarray(padded, _LAYOUTS.get(layout, layout)).reformat(format="yuv420p")
             self._pts = max(self._pts + 1, time_ns // 1_000)
             frame.pts, frame.time_base = self._pts, _TIME_BASE
             self._graph.push(frame)
@@ -185,10 +190,20 @@ class Coder:
             options["intra-refresh"] = "1"
         if not self.codec.live and self.codec.encoder.startswith("libvpx"):
             options["minrate"] = rate
+        if self._sharpest and self.codec.encoder == "libx264":
+            options["qmin"] = str(self._sharpest)
         context.options = {**options, **self.codec.options, **self._options}
         context.open()
         self._context, self._size = context, (width, height)
         self.opened += 1
+
+
+def prepared(pixels: NDArray[np.uint8], layout: str) -> Any:
+    """The frame as encoders take it: padded, YUV with halved colour."""
+    import av
+
+    frame = av.VideoFrame.from_ndarray(_padded(pixels), _LAYOUTS.get(layout, layout))
+    return frame.reformat(format="yuv420p")
 
 
 def _holds_idr(data: bytes) -> bool:
@@ -249,6 +264,10 @@ class Decoder:
 
     def decode(self, data: bytes, key: bool) -> list[NDArray[np.uint8]]:
         """The pictures [height, width, 3] that this unit completes. Raises VideoError where it cannot be decoded."""
+        return [frame.to_ndarray(format="rgb24") for frame in self.frames(data, key)]
+
+    def frames(self, data: bytes, key: bool) -> list[Any]:
+        """As `decode`, as PyAV's frames."""
         import av
 
         self._started = self._started or key
@@ -261,4 +280,4 @@ class Decoder:
         for frame in frames:
             found = frame.side_data.get("VIDEO_ENC_PARAMS")
             self.quantisers = None if found is None else found.qp_map()
-        return [frame.to_ndarray(format="rgb24") for frame in frames]
+        return list(frames)

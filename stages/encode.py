@@ -31,7 +31,7 @@ class VideoEncoder:
 
     inputs = {"frame": VideoFrame, "regions": Port(Regions, required=False)}
     outputs = {"video": EncodedVideo}
-    configurable = ("bitrate", "rate", "scale", "gamma", "floor")
+    configurable = ("bitrate", "rate", "scale", "gamma", "floor", "follow")
     blocking = True
 
     def __init__(
@@ -44,14 +44,20 @@ class VideoEncoder:
             Literal["quantiser", "lowpass", "none"],
             Field(description="how regions are favoured: by the encoder's quantiser, by blurring the rest, not at all"),
         ] = "quantiser",
-        gamma: Annotated[float, Field(ge=0.1, le=20, description="steepness around a region; more is narrower")] = 3.0,
-        floor: Annotated[int, Field(ge=0, le=51, description="how much coarser the background may get, QP steps")] = 12,
-        block: Annotated[int, Field(ge=16, le=256, description="side of the blocks that are told apart, pixels")] = 64,
+        gamma: Annotated[float, Field(ge=0.1, le=20, description="steepness around a region; more is narrower")] = 6.0,
+        floor: Annotated[int, Field(ge=0, le=51, description="how much coarser the background may get, QP steps")] = 25,
+        block: Annotated[int, Field(ge=16, le=256, description="side of the blocks that are told apart, pixels")] = 32,
+        sharpest: Annotated[
+            int, Field(ge=0, le=51, description="least quantiser: a region this sharp takes no more bits (h264)")
+        ] = 18,
+        follow: Annotated[bool, Field(description="whether regions are followed; off, the picture is even")] = True,
         refresh: Annotated[
             Duration | None, Field(description="renew the picture this often, bit by bit, instead of by key frames")
         ] = None,
     ) -> None:
         self.bitrate, self.rate, self.scale, self.gamma, self.floor = bitrate, rate, scale, gamma, floor
+        self.follow = follow
+        self._sharpest = sharpest
         self._codec = codec
         self._method = method
         self._block = block
@@ -102,7 +108,7 @@ class VideoEncoder:
             return
         pixels = scaled(payload.pixels, self.scale)
         height, width = pixels.shape[:2]
-        boxes, strength = self._track.at(packet.time)
+        boxes, strength = self._track.at(packet.time) if self.follow else ((), 0.0)
         shape = Shape(gamma=self.gamma, floor=self.floor, block=self._block)
         steps = round(strength * _STRENGTHS) / _STRENGTHS
         found = penalties(boxes, width, height, shape=shape, strength=steps)
@@ -128,7 +134,13 @@ class VideoEncoder:
         ctx.emit(video)
 
     def _make(self) -> Coder:
-        return Coder(self._codec, bitrate_bps=self.bitrate, rate=self.rate, refresh_s=self._refresh_s)
+        return Coder(
+            self._codec,
+            bitrate_bps=self.bitrate,
+            rate=self.rate,
+            refresh_s=self._refresh_s,
+            sharpest=self._sharpest,
+        )
 
     def _due(self, time_ns: int) -> bool:
         """At most `rate` frames a second by capture time; a clock that jumps starts the count anew."""

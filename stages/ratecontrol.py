@@ -12,14 +12,16 @@ from thalweg.pipeline.payload import Detections, Transcript
 from thalweg.pipeline.ratecontrol import TIERS_BPS, Choice, RateController
 from thalweg.pipeline.signal import Bitrate, Configure, Direction, Signal
 from thalweg.pipeline.stage import Context, Port
+from thalweg.pipeline.trust import Trust
 
 
 class RateForViewer:
     """Raises the bit rate until the viewer can read, and no further; tells the encoder upstream by signals.
 
     Stands after the viewer. The network's ceiling comes as a `Bitrate` signal from a transport, or is set. A final
-    transcript is a new question: what was enough for the last one is forgotten. Where no answers come, nothing is
-    decided here and the encoder keeps what it was told last.
+    transcript is a new question: what was enough for the last one is forgotten. Where the viewer stays unsure although
+    regions are followed, they are left alone for a while, to see whether they are wrong. Where no answers come,
+    nothing is decided here and the encoder keeps what it was told last.
     """
 
     inputs = {"detections": Detections, "transcript": Port(Transcript, required=False)}
@@ -39,7 +41,8 @@ class RateForViewer:
         self._controller = RateController(
             threshold=threshold, patience_s=patience / 1e9, rates=(min(2.0, frames), max(10.0, frames))
         )
-        self._sent: list[tuple[int, int]] = []
+        self._trust = Trust(threshold=threshold, unsure=4)
+        self._sent: list[tuple[int, int, bool]] = []
         self._last: Choice | None = None
 
     def configure(self, settings: dict[str, Any]) -> None:
@@ -57,17 +60,24 @@ class RateForViewer:
         if isinstance(payload, Transcript):
             if payload.final:
                 self._controller.ask()
+                self._trust.ask()
             return
         assert isinstance(payload, Detections)
-        at_the_time = [rate for time_ns, rate in self._sent if time_ns <= packet.time]
+        at_the_time = [(rate, followed) for time_ns, rate, followed in self._sent if time_ns <= packet.time]
         if at_the_time:
-            self._controller.answer(payload.confidence, at_the_time[-1], packet.time)
+            rate, followed = at_the_time[-1]
+            self._controller.answer(payload.confidence, rate, packet.time)
+            self._trust.answer(payload.confidence, followed, packet.time)
         now_ns = ctx.now_ns()
         choice = self._controller.decide(self.ceiling, now_ns, frames_per_s=self._frames)
-        if not self._sent or choice.bitrate_bps != self._sent[-1][1]:
-            self._sent = [*self._sent[-31:], (now_ns, choice.bitrate_bps)]
+        follow = self._trust.follows(now_ns)
+        before = self._sent[-1][1:] if self._sent else (None, None)
+        if (choice.bitrate_bps, follow) != before:
+            self._sent = [*self._sent[-31:], (now_ns, choice.bitrate_bps, follow)]
+        if choice.bitrate_bps != before[0]:
             ctx.signal(Bitrate(origin=ctx.name, bitrate_bps=choice.bitrate_bps), Direction.UP)
-        if self._last is None or (choice.rate, choice.scale) != (self._last.rate, self._last.scale):
-            settings = {"rate": choice.rate, "scale": choice.scale}
+        last = self._last
+        if follow != before[1] or last is None or (choice.rate, choice.scale) != (last.rate, last.scale):
+            settings = {"rate": choice.rate, "scale": choice.scale, "follow": follow}
             ctx.signal(Configure(origin=ctx.name, stage=self._encoder, settings=settings), Direction.UP)
         self._last = choice

@@ -7,14 +7,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from thalweg.models.errors import ModelError
+from thalweg.models.minilm import SentenceModel
+from thalweg.models.store import ModelStore
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.intent import DESCRIPTIONS, Kind, by_meaning, by_rules
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Detections, Regions, Transcript, VideoFrame
 from thalweg.pipeline.signal import Direction, Region
 from thalweg.pipeline.stage import Context, Port
 from thalweg.stages.pixels import as_rgb
-from thalweg.stages.relevance import Feedback, Intent, Nothing, Oracle, Relevance
+from thalweg.stages.relevance import Clip, Feedback, Intent, Nothing, Oracle, Relevance, Understand
 
 
 class RegionsThatMatter:
@@ -37,18 +41,29 @@ class RegionsThatMatter:
     def __init__(
         self,
         policy: Annotated[
-            Literal["none", "oracle", "intent", "feedback"], Field(description="how it decides what matters")
+            Literal["none", "oracle", "intent", "feedback", "clip"], Field(description="how it decides what matters")
         ] = "intent",
         question: Annotated[str, Field(description="what is asked before anybody has spoken")] = "",
+        understand: Annotated[
+            Literal["meaning", "rules"],
+            Field(description="words are understood by a sentence model, fetched when first used, or by key words"),
+        ] = "meaning",
         every: Annotated[Duration, Field(description="shortest time between two looks of a slow detector")] = 500 * MS,
-        half_life: Annotated[Duration, Field(description="after this long a region is worth half")] = 1_000 * MS,
+        half_life: Annotated[Duration, Field(description="after this long a region is worth half")] = 2_000 * MS,
         oracle: Annotated[Path | None, Field(description="file of known regions, for the policy oracle")] = None,
+        clip: Annotated[
+            Path | None, Field(description="folder with a CLIP-family model in ONNX, for the policy clip")
+        ] = None,
         signal: Annotated[bool, Field(description="raise regions as a signal upstream too")] = False,
     ) -> None:
         if policy == "oracle" and oracle is None:
             raise ThalwegError("the policy oracle needs `oracle`, the file with the regions")
+        if policy == "clip" and clip is None:
+            raise ThalwegError("the policy clip needs `clip`, the folder with the model")
         self._policy = policy
+        self._clip = clip
         self._question = question
+        self._understand = understand
         self._every_ns = every
         self._half_life_ns = half_life
         self._oracle = oracle
@@ -60,10 +75,14 @@ class RegionsThatMatter:
         if self._policy == "oracle":
             assert self._oracle is not None
             self._model = Oracle(self._oracle)
+        elif self._policy == "clip":
+            assert self._clip is not None
+            self._model = Clip(self._clip, every_ns=self._every_ns)
         elif self._policy == "feedback":
             self._model = Feedback()
         elif self._policy == "intent":
-            self._model = Intent(every_ns=self._every_ns, missing=ctx.report)
+            understand = by_rules if self._understand == "rules" else _meaning(ctx)
+            self._model = Intent(understand, every_ns=self._every_ns, missing=ctx.report)
         if self._question:
             self._model.hear(self._question)
 
@@ -85,3 +104,22 @@ class RegionsThatMatter:
                 ctx.emit(Regions(boxes=boxes, confidence=confidence, half_life_ns=self._half_life_ns))
                 if self._signal:
                     ctx.signal(Region(origin=ctx.name, time=packet.time, boxes=boxes), Direction.UP)
+
+
+def _meaning(ctx: Context) -> Understand:
+    """By the sentence model, and by rules where that is unsure or, which is reported, cannot be had."""
+    try:
+        weights, vocabulary = ModelStore().pull("all-minilm-l6-v2")
+        model = SentenceModel(weights, vocabulary)
+    except ModelError as error:
+        ctx.report(f"words are understood by rules only: {error}")
+        return by_rules
+    described = [(kind, model.embed(text)) for kind, texts in DESCRIPTIONS.items() for text in texts]
+
+    def understand(words: str) -> dict[Kind, float]:
+        rules = by_rules(words)
+        if Kind.COLOUR in rules:
+            return rules
+        return by_meaning(model.embed(words), described) or rules
+
+    return understand

@@ -19,7 +19,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.models.detectors import Faces, Found, Motion, People, coloured, salient
+from thalweg.models.clip import PatchRelevance
+from thalweg.models.detectors import Faces, Found, Motion, People, colour_share, coloured, salient
 from thalweg.models.errors import ModelError
 from thalweg.models.ocr import TextReader
 from thalweg.pipeline.errors import ThalwegError
@@ -29,7 +30,9 @@ from thalweg.pipeline.regions import LIMIT, Box, usable
 
 Pixels = NDArray[np.uint8]
 Understand = Callable[[str], dict[Kind, float]]
-_FINDING_WIDTH = 320
+_FINDING_WIDTH = 640
+_COLOURED = 0.25
+_OTHER = 0.15
 
 
 class Relevance(Protocol):
@@ -102,7 +105,8 @@ class Intent(Nothing):
     """What the words ask for, where detectors see it.
 
     Slow detectors (text, faces, people) look at most once per `every_ns`; in between their boxes follow the camera.
-    Without any words it has no opinion. Where what is asked for is not found, it says so with an empty set.
+    A colour that is named along with something else ("the yellow label") tells which of those is meant. Without any
+    words it has no opinion. Where what is asked for is not found, it says so with an empty set.
     """
 
     def __init__(
@@ -147,13 +151,14 @@ class Intent(Nothing):
         if self._looked_ns is None or not 0 <= time_ns - self._looked_ns < self._every_ns:
             self._looked_ns = time_ns
             self._kept = [(kind, found) for kind in self._wanted for found in self._look(kind, pixels)]
+            self._kept = [(kind, self._named(found, pixels)) for kind, found in self._kept]
         found = list(self._kept)
         if Kind.MOTION in self._wanted:
             found += [(Kind.MOTION, one) for one in moving]
-        if Kind.COLOUR in self._wanted and self._colour is not None:
+        if Kind.COLOUR in self._wanted and self._colour is not None and not self._kept:
             found += [(Kind.COLOUR, one) for one in coloured(pixels, self._colour)]
-        if Kind.SALIENT in self._wanted or not found:
-            found += [(Kind.SALIENT, one) for one in salient(pixels)] if Kind.SALIENT in self._wanted else []
+        if Kind.SALIENT in self._wanted:
+            found += [(Kind.SALIENT, one) for one in salient(pixels)]
         height, width = pixels.shape[:2]
         weighted = [
             grown(
@@ -164,6 +169,14 @@ class Intent(Nothing):
         ]
         result = usable(weighted, LIMIT)
         return result, max((box[4] for box in result), default=0.0)
+
+    def _named(self, found: Found, pixels: Pixels) -> Found:
+        """Of several things found, the one that has the colour the question names counts, the others hardly."""
+        if self._colour is None or Kind.COLOUR not in self._wanted:
+            return found
+        x, y = max(0, round(found.x)), max(0, round(found.y))
+        inside = pixels[y : y + max(1, round(found.height)), x : x + max(1, round(found.width))]
+        return found._replace(score=found.score if colour_share(inside, self._colour) > _COLOURED else _OTHER)
 
     def _look(self, kind: Kind, pixels: Pixels) -> list[Found]:
         if kind not in self._slow:
@@ -187,6 +200,30 @@ class Intent(Nothing):
             self._missing(str(error))
             return salient
         return None
+
+
+class Clip(Nothing):
+    """Patches whose embedding is near the words', every `every_ns`; see `models/clip.py` for the weights it needs."""
+
+    def __init__(self, folder: Path, *, every_ns: int = 500_000_000) -> None:
+        self._model = PatchRelevance(folder)
+        self._every_ns = every_ns
+        self._looked_ns: int | None = None
+
+    def hear(self, words: str) -> None:
+        """Another thing to look for."""
+        self._model.hear(words)
+        self._looked_ns = None
+
+    def boxes(self, pixels: Pixels, time_ns: int) -> tuple[tuple[Box, ...], float] | None:
+        """The patches that stand out, if it is time to look again."""
+        if self._looked_ns is not None and 0 <= time_ns - self._looked_ns < self._every_ns:
+            return None
+        self._looked_ns = time_ns
+        height, width = pixels.shape[:2]
+        found = self._model.find(pixels)
+        result = usable((f.x / width, f.y / height, f.width / width, f.height / height, f.score) for f in found)
+        return result, max((box[4] for box in result), default=0.0)
 
 
 def grown(box: Box, margin: float) -> Box:

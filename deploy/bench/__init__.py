@@ -28,6 +28,8 @@ def run_bench(
         from thalweg.deploy.bench.freshness import measure
     elif name == "hop":
         from thalweg.deploy.bench.hop import measure
+    elif name == "video":
+        from thalweg.deploy.bench.video import measure
     elif name == "glass":
         from thalweg.deploy.bench.glass import measure
     elif name == "sessions":

@@ -20,10 +20,16 @@ class Viewer:
     """Answers twice a second, sure from `needs` bit/s on; keeps the rates it was told."""
 
     outputs = {"detections": Detections}
-    configurable = ("rate", "scale")
+    configurable = ("rate", "scale", "follow")
 
     def __init__(
-        self, needs: int, seconds: int, ceiling: int | None = None, rate: float = 0.0, scale: float = 0.0
+        self,
+        needs: int,
+        seconds: int,
+        ceiling: int | None = None,
+        rate: float = 0.0,
+        scale: float = 0.0,
+        follow: bool = True,
     ) -> None:
         self._needs, self._seconds, self._ceiling = needs, seconds, ceiling
         self.rates = [200_000]
@@ -66,3 +72,7 @@ def test_the_ceiling_of_a_transport_holds() -> None:
 def test_frame_rate_and_size_are_configured_along_with_the_rate() -> None:
     viewer = run(Viewer(0, 3))
     assert viewer.settings["scale"] == 1.0 and 2.0 <= viewer.settings["rate"] <= 10.0
+
+
+def test_a_viewer_that_stays_unsure_has_the_regions_left_alone_for_a_while() -> None:
+    assert run(Viewer(10**9, 3, ceiling=200_000)).settings["follow"] is False

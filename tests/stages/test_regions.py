@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from tests.conftest import EXAMPLES, require, require_package
 from thalweg.deploy.testing import packet, run_stage, run_virtual
 from thalweg.deploy.worker import StartError, Worker
+from thalweg.models import ModelError, ModelStore
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.graph import Graph
@@ -29,6 +31,10 @@ STEP = 100_000_000
 LABEL = (0.27, 0.44, 0.147, 0.045)  # of "ZONE X8527" in frame 13 of the clip: what it was composed from
 
 
+def asked(**settings: Any) -> RegionsThatMatter:
+    return RegionsThatMatter(understand="rules", **settings)
+
+
 @pytest.fixture(scope="module")
 def clip() -> list[Packet]:
     shown = run_stage(VideoFile(CLIP, pace="full"), []).payloads()
@@ -41,26 +47,29 @@ def covers(box: tuple[float, ...], wanted: tuple[float, ...]) -> bool:
 
 
 def test_a_question_about_text_finds_the_text(clip: list[Packet]) -> None:
-    (regions,) = run_stage(RegionsThatMatter(question="What does the label say?"), {"frame": [clip[13]]}).payloads()
+    (regions,) = run_stage(asked(question="What does the label say?"), {"frame": [clip[13]]}).payloads()
     assert any(covers(box, LABEL) for box in regions.boxes)
     assert sum(box[2] * box[3] for box in regions.boxes) < 0.25
     assert regions.confidence > 0.5
 
 
 def test_boxes_follow_the_camera_between_two_looks(clip: list[Packet]) -> None:
-    stage = RegionsThatMatter(question="read this", every=10_000_000_000)
+    stage = asked(question="read this", every=10_000_000_000)
     sent = run_stage(stage, {"frame": clip[:14]}).payloads()
-    assert any(covers(box, LABEL) for box in sent[13].boxes)
+    x, y, width, height = LABEL
+    middle = (x + width / 2, y + height / 2, 0.0, 0.0)
+    assert any(covers(box, middle) for box in sent[13].boxes)
+    assert not any(covers(box, middle) for box in sent[0].boxes)
 
 
 def test_before_anything_is_asked_there_is_no_opinion_and_words_change_it(clip: list[Packet]) -> None:
     words = packet(Transcript(text="please read", final=False), time=STEP + 1)
-    emitted = run_stage(RegionsThatMatter(), {"frame": clip[:4], "transcript": [words]}).emitted
+    emitted = run_stage(asked(), {"frame": clip[:4], "transcript": [words]}).emitted
     assert [e.packet.time for e in emitted] == [2 * STEP, 3 * STEP]
 
 
 def test_the_policy_none_is_silent(clip: list[Packet]) -> None:
-    assert run_stage(RegionsThatMatter(policy="none", question="read"), {"frame": clip[:3]}).payloads() == []
+    assert run_stage(asked(policy="none", question="read"), {"frame": clip[:3]}).payloads() == []
 
 
 def test_where_the_viewer_found_something_it_looks_again(clip: list[Packet]) -> None:
@@ -112,7 +121,7 @@ class Camera:
 def test_regions_go_upstream_as_a_signal_where_that_is_asked_for(clip: list[Packet]) -> None:
     camera, graph, clock = Camera(clip[0]), Graph(name="test"), VirtualClock()
     graph.add("camera", camera)
-    graph.add("regions", RegionsThatMatter(question="read this", signal=True))
+    graph.add("regions", asked(question="read this", signal=True))
     graph.connect("camera", "regions.frame")
     run_virtual(Worker(graph, clock=clock).run(), clock)
     assert [type(signal) for signal in camera.heard] == [Region]
@@ -124,7 +133,7 @@ def test_any_frame_is_looked_at_without_a_crash(width: int, height: int, channel
     shape = (height, width, channels) if channels > 1 else (height, width)
     layout = {1: "gray", 3: "rgb24", 4: "rgba"}[channels]
     shown = [packet(VideoFrame(pixels=np.full(shape, 9, np.uint8), layout=layout), time=i * STEP) for i in range(3)]
-    outcome = run_stage(RegionsThatMatter(question=question), {"frame": shown})
+    outcome = run_stage(asked(question=question), {"frame": shown})
     assert all("OpenCV 4" in problem for problem in outcome.problems)
 
 
@@ -134,7 +143,7 @@ def test_faces_and_people_are_found_where_opencv_has_its_detectors() -> None:
     require(hasattr(cv2, "CascadeClassifier"), "pip install 'opencv-python<5'")
     from skimage import data
 
-    stage = RegionsThatMatter(question="is she smiling")
+    stage = asked(question="is she smiling")
     (regions,) = run_stage(stage, {"frame": [packet(VideoFrame(pixels=data.astronaut()))]}).payloads()
     assert any(covers(box, (0.37, 0.2, 0.12, 0.15)) for box in regions.boxes)
 
@@ -155,3 +164,21 @@ def test_where_nothing_is_written_the_reader_is_not_sure_of_anything() -> None:
     blank = packet(VideoFrame(pixels=np.full((64, 64, 3), 128, np.uint8)))
     (seen,) = run_stage(TextInFrames(), [blank]).payloads()
     assert (seen.items, seen.confidence) == ((), 0.0)
+
+
+def test_with_a_sentence_model_words_need_not_be_on_a_list(clip: list[Packet]) -> None:
+    held = {one.model.name: one for one in ModelStore().list()}
+    require(held["all-minilm-l6-v2"].complete, "thalweg models pull all-minilm-l6-v2")
+    stage = RegionsThatMatter(question="can you make out the dosage on this bottle")
+    (regions,) = run_stage(stage, {"frame": [clip[13]]}).payloads()
+    assert any(covers(box, LABEL) for box in regions.boxes)
+
+
+def test_without_the_sentence_model_rules_do_and_that_is_said(clip: list[Packet], monkeypatch: Any) -> None:
+    def missing(*_: object) -> None:
+        raise ModelError("no network")
+
+    monkeypatch.setattr(ModelStore, "pull", missing)
+    outcome = run_stage(RegionsThatMatter(question="read this"), {"frame": [clip[13]]})
+    assert len(outcome.payloads()) == 1
+    assert outcome.problems == ["stage: words are understood by rules only: no network"]

@@ -49,7 +49,14 @@ _COLOURS = {
     "purple": (130, 50, 160),
     "orange": (240, 130, 20),
 }
-_PAPER = ((250, 250, 245), (245, 230, 120), (20, 60, 130), (30, 110, 60), (60, 60, 65), (225, 235, 250))
+_PAPER = {
+    "white": (250, 250, 245),
+    "yellow": (240, 215, 60),
+    "blue": (25, 70, 190),
+    "green": (30, 130, 60),
+    "red": (185, 25, 30),
+    "black": (25, 25, 28),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +88,8 @@ def compose(seed: int, *, seconds: float = SECONDS, labels: int = 4) -> Clip:
     wall = _wall(random)
     placed = _labels(wall, random, labels)
     colour = str(random.choice(list(_COLOURS)))
-    disc = _disc(wall, random, colour, [box for _, box in placed])
-    target = placed[0][1]
+    disc = _disc(wall, random, colour, [box for *_, box in placed])
+    target = placed[0][2]
     path = _Camera(random, target)
     count = round(seconds * RATE)
     rolls_right = bool(random.random() < 0.5)
@@ -105,8 +112,8 @@ def compose(seed: int, *, seconds: float = SECONDS, labels: int = 4) -> Clip:
         boxes["colour"].append(_seen(disc, matrix))
         ball = _ball(i + 0.15, count, rolls_right, ball_y)
         boxes["direction"].append((ball[0] - 0.04, ball[1] - 0.05, 0.08, 0.1, 1.0))
-    text = placed[0][0]
-    questions = [Question("text", "Please read the label. What does it say?", text, tuple(boxes["text"]))]
+    text, paper, _ = placed[0]
+    questions = [Question("text", f"What does the {paper} label say?", text, tuple(boxes["text"]))]
     if all(_inside(box) for box in boxes["colour"]):
         questions.append(Question("colour", "Which colour is the disc?", colour, tuple(boxes["colour"])))
     way = "right" if rolls_right else "left"
@@ -145,13 +152,14 @@ def _wall(random: np.random.Generator) -> Pixels:
 _Spot = tuple[int, int, int, int]
 
 
-def _labels(wall: Pixels, random: np.random.Generator, count: int) -> list[tuple[str, _Spot]]:
-    """Texts and where they were put, pixels of the wall; the first is in the middle, print 10…17 pixels high."""
+def _labels(wall: Pixels, random: np.random.Generator, count: int) -> list[tuple[str, str, _Spot]]:
+    """Texts, colours (all different) and places, pixels of the wall; the first in the middle; print of 12…19 pixels."""
     from PIL import Image, ImageDraw
 
     image = Image.fromarray(wall)
     draw = ImageDraw.Draw(image)
-    placed: list[tuple[str, _Spot]] = []
+    placed: list[tuple[str, str, _Spot]] = []
+    colours = [str(name) for name in random.permutation(list(_PAPER))]
     tries = 0
     while len(placed) < count and tries < 100:
         tries += 1
@@ -164,13 +172,14 @@ def _labels(wall: Pixels, random: np.random.Generator, count: int) -> list[tuple
         else:
             x, y = int(random.integers(480, 720 - width // 2)), int(random.integers(370, 520))
         spot = (x, y, width, height)
-        if any(_near(spot, other) for _, other in placed):
+        if any(_near(spot, other) for *_, other in placed):
             continue
-        paper = _PAPER[int(random.integers(len(_PAPER)))]
+        colour = colours[len(placed)]
+        paper = _PAPER[colour]
         ink = (15, 15, 20) if sum(paper) > 400 else (245, 245, 240)
         draw.rectangle((x, y, x + width, y + height), fill=paper, outline=ink)
         draw.text((x + 7 - left, y + 6 - top), text, fill=ink, font=font)
-        placed.append((text, spot))
+        placed.append((text, colour, spot))
     wall[:] = np.asarray(image)
     return placed
 

@@ -1,0 +1,112 @@
+"""The machine that watches: it reads text, names the colour of a disc, says which way a ball rolls.
+
+Its answers are checked against what the scene was composed from. A moment of a clip counts only where this viewer
+answers rightly on the picture before any coding: so nothing is selected on how it is coded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.deploy.bench.video.scenes import Clip, Question
+from thalweg.models.detectors import Motion
+from thalweg.models.ocr import Line, TextReader
+from thalweg.pipeline.regions import Box
+from thalweg.stages.read import readability
+
+Pixels = NDArray[np.uint8]
+_HUES = {"red": 0, "orange": 14, "yellow": 27, "green": 65, "blue": 115, "purple": 142}
+
+
+@lru_cache(maxsize=1)
+def reader() -> TextReader:
+    """One reader for all."""
+    return TextReader()
+
+
+def moments(clip: Clip) -> list[int]:
+    """The frames at which the viewer looks: one a second, the first after a second and a half."""
+    first = round(1.5 * clip.rate)
+    return list(range(first, len(clip.frames), round(clip.rate)))
+
+
+def needed(question: Question, at: Sequence[int]) -> set[int]:
+    """The frames that must be seen to answer at those moments."""
+    back = 5 if question.kind == "direction" else 0
+    return {i for moment in at for i in range(max(0, moment - back), moment + 1)}
+
+
+def answers(question: Question, frames: Mapping[int, Pixels], at: int) -> tuple[bool, float]:
+    """Whether the viewer is right at frame `at`, and how sure it is 0…1 (of text only).
+
+    Of text it reads the quarter of the picture around the label, which is what one that knows where to look would
+    do; this is the same for every system, and four times faster.
+    """
+    if question.kind == "text":
+        lines = reader().read(around(frames[at], question.boxes[at]))
+        return reads(question.answer, lines), readability(lines)
+    if question.kind == "colour":
+        return disc_colour(frames[at]) == question.answer, 1.0
+    return direction([frames[i] for i in sorted(needed(question, [at]))]) == question.answer, 1.0
+
+
+def around(pixels: Pixels, box: Box) -> Pixels:
+    """Half the width and height of the picture around a box."""
+    height, width = pixels.shape[:2]
+    left = round(min(max(0.0, box[0] + box[2] / 2 - 0.25), 0.5) * width)
+    top = round(min(max(0.0, box[1] + box[3] / 2 - 0.25), 0.5) * height)
+    return pixels[top : top + height // 2, left : left + width // 2]
+
+
+def reads(answer: str, lines: Sequence[Line]) -> bool:
+    """Whether a line holds the answer, letters and digits exactly, spaces and case aside."""
+    wanted = plain(answer)
+    return any(wanted in plain(line.text) for line in lines)
+
+
+def plain(text: str) -> str:
+    """Letters and digits, upper case."""
+    return "".join(character for character in text.upper() if character.isalnum())
+
+
+def disc_colour(pixels: Pixels) -> str | None:
+    """The colour of the roundest vivid patch of a disc's size."""
+    import cv2
+
+    hue, saturation, value = cv2.split(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2HSV))
+    best, name = 0.0, None
+    for colour, middle in _HUES.items():
+        away = np.abs((hue.astype(np.int16) - middle + 90) % 180 - 90)
+        mask = ((away <= 7) & (saturation > 120) & (value > 90)).astype(np.uint8)
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
+        for label in range(1, count):
+            x, y, width, height, area = (int(v) for v in stats[label])
+            if 250 <= area <= 560 and 0.8 <= width / height <= 1.25:
+                ys, xs = np.nonzero(labels[y : y + height, x : x + width] == label)
+                radius = (width + height) / 4
+                inside = np.hypot(xs - width / 2 + 0.5, ys - height / 2 + 0.5) <= radius
+                roundness = float(inside.mean()) * min(1.0, area / (np.pi * radius**2))
+                if roundness > best:
+                    best, name = roundness, colour
+    return name
+
+
+def direction(frames: Sequence[Pixels]) -> str | None:
+    """Which way the thing that moves by itself goes: the sign of its median step."""
+    motion, steps, last = Motion(), [], None
+    for frame in frames:
+        found = motion.find(frame)
+        if not found:
+            continue
+        box = found[0]
+        middle = box.x + box.width / 2
+        if last is not None:
+            steps.append(middle - last)
+        last = middle
+    if not steps or abs(step := float(np.median(steps))) < 1.0:
+        return None
+    return "right" if step > 0 else "left"
