@@ -12,7 +12,8 @@ Theory of operation, after Google congestion control (draft-ietf-rmcat-gcc-02), 
     REMB    what the receiver says it can take, if it says so
 
 Besides, it does not rise beyond 1.5 × what arrives, plus a little: a sender that is limited by itself learns nothing
-about the network, and what it had learnt stays. Loss that comes with no delay is the radio's, and below 10 % it costs nothing.
+about the network, and what it had learnt stays. Loss that comes with no delay is the radio's, and below 10 % it costs
+nothing.
 """
 
 from __future__ import annotations
