@@ -24,6 +24,8 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.quantiser import MAX_QP, Patch
 
 SMALLEST = 16
+LEAST_BUFFER = 60_000
+_GROWTH = 8
 _TIME_BASE = Fraction(1, 1_000_000)
 
 
@@ -74,9 +76,10 @@ class Coder:
     """One compressed stream. Frames of any size; another size than the last one begins anew with a key frame.
 
     Odd sizes and such under 16 pixels are padded with the edge to what the encoder takes; the decoder's user crops.
-    `refresh_s`: x264 renews the picture by a moving column of intra blocks this often, instead of by key frames;
-    0 never does. `sharpest`: the least quantiser, so that a region that is sharp enough takes no more (x264 only).
-    Times must rise; a frame that does not is given the next possible time. Not thread-safe.
+    `buffer_s`, but at least `least_buffer` bits: how far ahead of the rate it may get; x264 cannot change this later,
+    and no frame is larger. `refresh_s`: x264 renews the picture by a moving column of intra blocks this often, instead
+    of by key frames; 0 never does. `sharpest`: the least quantiser, so that a region that is sharp enough takes no more
+    (x264 only). Times must rise; a frame that does not is given the next possible time. Not thread-safe.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Coder:
         rate: float = 30.0,
         refresh_s: float = 0.0,
         buffer_s: float = 0.5,
+        least_buffer: int = LEAST_BUFFER,
         sharpest: int = 0,
         options: Mapping[str, str] | None = None,
     ) -> None:
@@ -99,6 +103,7 @@ class Coder:
         self._rate = rate
         self._refresh_s = refresh_s
         self._buffer_s = buffer_s
+        self._least_buffer = least_buffer
         self._sharpest = sharpest
         self._options = dict(options or {})
         self._context: Any = None  # Any: PyAV, which may be absent
@@ -106,6 +111,7 @@ class Coder:
         self._patches: tuple[Patch, ...] = ()
         self._size = (0, 0)
         self._pts = -1
+        self._buffer = 0
         self._force_key = False
 
     @property
@@ -114,13 +120,16 @@ class Coder:
         return self._bitrate_bps
 
     def set_bitrate(self, bitrate_bps: int) -> None:
-        """Aim at another rate from the next frame on; without a key frame where the codec follows."""
+        """Aim at another rate from the next frame on; without a key frame where the codec follows.
+
+        One that is many times the first one costs a key frame in x264 too, whose buffer stays as it was at the start.
+        """
         bitrate_bps = max(1_000, bitrate_bps)
         if bitrate_bps == self._bitrate_bps:
             return
         self._bitrate_bps = bitrate_bps
         if self._context is not None:
-            if self.codec.live:
+            if self.codec.live and bitrate_bps * self._buffer_s <= _GROWTH * self._buffer:
                 self._context.bit_rate = bitrate_bps
             else:
                 self.close()
@@ -183,7 +192,8 @@ class Coder:
         context.max_b_frames = 0
         context.thread_count = 1
         rate = str(self._bitrate_bps)
-        options = {"maxrate": rate, "bufsize": str(max(1_000, round(self._bitrate_bps * self._buffer_s)))}
+        self._buffer = max(1_000, self._least_buffer, round(self._bitrate_bps * self._buffer_s))
+        options = {"maxrate": rate, "bufsize": str(self._buffer)}
         frames = round(self._refresh_s * self._rate)
         context.gop_size = frames if frames and self.codec.live else 1_000_000
         if frames and self.codec.live:

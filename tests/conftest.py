@@ -10,9 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from tests.netlab import why_not
+
+settings.register_profile("thalweg", deadline=None)  # a loaded machine is slow, not wrong
+settings.load_profile("thalweg")
 
 EXAMPLES = Path(__file__).parent.parent / "deploy" / "examples"
 QUESTION = EXAMPLES / "question.flac"

@@ -24,7 +24,7 @@ def test_without_a_region_or_without_strength_the_picture_is_coded_evenly() -> N
 
 def test_the_map_has_the_published_values() -> None:
     # One row of ten blocks, the region in the first: d = 0, 0, 64, … 512; d_max = 512; QP = 51·(1 − r³).
-    row = penalties([(0.0, 0.0, 0.1, 1.0, 1.0)], 640, 64, shape=Shape(gamma=3.0, floor=25))[0]
+    row = penalties([(0.0, 0.0, 0.1, 1.0, 1.0)], 640, 64, shape=Shape(gamma=3.0, block=64))[0]
     distance = np.array([0, 0, 64, 128, 192, 256, 320, 384, 448, 512])
     expected = np.clip(np.rint(51 * (1 - (1 - distance / 512) ** 3)) - 26, 0, 25)
     assert row.tolist() == expected.tolist()
@@ -44,7 +44,7 @@ def test_a_lighter_region_gets_less() -> None:
 def test_whatever_the_regions_the_map_stays_in_bounds(
     boxes: list[Box], width: int, height: int, strength: float, floor: int
 ) -> None:
-    found = penalties(usable(boxes), width, height, shape=Shape(floor=floor), strength=strength)
+    found = penalties(usable(boxes), width, height, shape=Shape(floor=floor, block=64), strength=strength)
     assert found.shape == (-(-height // 64), -(-width // 64))
     assert found.min() >= 0 and found.max() <= min(floor, 25)
 

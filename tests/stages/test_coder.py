@@ -13,6 +13,7 @@ from thalweg.stages.coder import CODECS, Coder, Decoder, VideoError
 require_package("av", "video")
 STEP = 100_000_000
 BOX = (0.3, 0.3, 0.2, 0.2, 1.0)
+SHAPE = Shape(gamma=3.0, floor=20, block=64)
 
 
 def scene(n: int, width: int = 640, height: int = 480) -> list[NDArray[np.uint8]]:
@@ -31,7 +32,7 @@ def run(coder: Coder, frames: list[NDArray[np.uint8]], tiles: tuple[Patch, ...] 
 
 
 def test_the_quantisers_in_the_stream_follow_the_map() -> None:
-    wanted = penalties([BOX], 640, 480, shape=Shape(floor=20))
+    wanted = penalties([BOX], 640, 480, shape=SHAPE)
     tiles = patches(wanted, 640, 480, 64)
     coder = Coder(bitrate_bps=2_000_000, rate=10, options={"aq-strength": "0.01"})
     decoder = Decoder(quantisers=True)
@@ -57,7 +58,7 @@ def test_without_a_map_all_blocks_are_coded_alike() -> None:
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_region_gains_detail_at_the_same_rate_in_every_codec(codec: str) -> None:
     frames = scene(24)
-    tiles = patches(np.where(penalties([BOX], 640, 480) > 0, 12, 0).astype(np.int8), 640, 480, 64)
+    tiles = patches(np.where(penalties([BOX], 640, 480, shape=SHAPE) > 0, 12, 0).astype(np.int8), 640, 480, 64)
     errors, sizes = [], []
     for chosen in ((), tiles):
         coder, decoder = Coder(codec, bitrate_bps=300_000, rate=10), Decoder(codec)
@@ -72,7 +73,7 @@ def test_a_region_gains_detail_at_the_same_rate_in_every_codec(codec: str) -> No
 
 def test_the_filter_graph_is_rebuilt_only_when_the_map_changes() -> None:
     coder = Coder(bitrate_bps=300_000, rate=10)
-    tiles = patches(penalties([BOX], 640, 480), 640, 480, 64)
+    tiles = patches(penalties([BOX], 640, 480, shape=SHAPE), 640, 480, 64)
     frames = scene(6)
     for i, chosen in enumerate([(), (), tiles, tiles, tiles, ()]):
         coder.encode(frames[i], "rgb24", i * STEP, chosen)

@@ -92,7 +92,7 @@ def add_accuracy(result: Result, kind: str, codec: str, tallies: dict[tuple[str,
 
 def measure_traces(result: Result, quick: bool) -> None:
     """Bit rate over twelve bandwidth traces."""
-    shown = network.film([50] if quick else range(50, 53), seconds=2.0 if quick else 8.0)
+    shown = network.film([50] if quick else range(50, 52), seconds=2.0 if quick else 8.0)
     for name, trace in list(traces().items())[: 1 if quick else None]:
         for system in network.SYSTEMS:
             add_trace(result, name, system, network.run(system, shown, trace))

@@ -84,7 +84,7 @@ class Footage:
     def encode(self, codec: str, target_bps: int, looks: Looks, shape: Shape, method: str = "quantiser") -> Coded:
         """Code it all at a target."""
         clip = self.clip
-        coder = Coder(codec, bitrate_bps=target_bps, rate=clip.rate, sharpest=SHARPEST)
+        coder = Coder(codec, bitrate_bps=target_bps, rate=clip.rate, least_buffer=0, sharpest=SHARPEST)
         units = []
         for i, frame in enumerate(self.frames):
             height, width = clip.frames[i].shape[:2]
@@ -103,7 +103,7 @@ class Footage:
         trust, decoder = Trust(threshold=SURE), Decoder(codec)
         heard: list[tuple[int, float, bool]] = []
         units: list[tuple[bytes, bool]] = []
-        coder = Coder(codec, bitrate_bps=target_bps, rate=self.clip.rate, sharpest=SHARPEST)
+        coder = Coder(codec, bitrate_bps=target_bps, rate=self.clip.rate, least_buffer=0, sharpest=SHARPEST)
         every = round(self.clip.rate / 2)
         for i, frame in enumerate(self.frames):
             time_ns = round(i * 1e9 / self.clip.rate)

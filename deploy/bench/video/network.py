@@ -36,6 +36,8 @@ DELAY_MS = 30.0
 ANSWER_NS = 180 * MS
 TIERS = tuple(tier // 5 for tier in TIERS_BPS)
 """The published tiers over five: our film has 640×480 pixels at 10 frames a second, and print is large in it."""
+PRIOR = tuple(SURE * c / 0.8 if c < 0.8 else SURE + (c - 0.8) * (1 - SURE) / 0.2 for c in PUBLISHED_CONFIDENCE)
+"""The published curve on this viewer's scale: what is 0.8 there is `SURE` here."""
 
 SYSTEMS = ("thalweg", "rate only", "congestion", "fixed-rate")
 
@@ -133,7 +135,7 @@ def run(system: str, shown: Film, trace: Trace, seed: int = 0, *, fixed_bps: int
     link = Link(delay_ms=DELAY_MS, jitter_ms=3.0, trace=trace, queue_bytes=60_000)
     path = Impairment[tuple[int, int, int]](link, seed)
     estimate = CongestionEstimate(200_000, lowest_bps=20_000)
-    control = RateController(tiers_bps=TIERS, prior=PUBLISHED_CONFIDENCE, rates=(4.0, 10.0), threshold=SURE)
+    control = RateController(tiers_bps=TIERS, prior=PRIOR, rates=(4.0, 10.0), threshold=SURE)
     trust, receiver, found = Trust(threshold=SURE, unsure=4), _Receiver(), Run()
     coder = Coder(bitrate_bps=control.decide(200_000, 0).bitrate_bps, rate=10.0, buffer_s=0.3, sharpest=18)
     reports: list[tuple[int, Report]] = []

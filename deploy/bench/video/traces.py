@@ -1,4 +1,4 @@
-"""Bandwidth over time: generated, not recorded, in the likeness of what is reported for such links. 24 s each."""
+"""Bandwidth over time: generated, not recorded, in the likeness of what is reported for such links. 16 s each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 Trace = tuple[tuple[float, float], ...]
-SECONDS = 24.0
+SECONDS = 16.0
 
 
 def traces() -> dict[str, Trace]:
@@ -15,16 +15,16 @@ def traces() -> dict[str, Trace]:
     return {
         "steady 1 Mbit/s": ((SECONDS, 1e6),),
         "steady 250 kbit/s": ((SECONDS, 250e3),),
-        "step down": ((10.0, 1.5e6), (14.0, 150e3)),
-        "step up": ((10.0, 120e3), (14.0, 1.5e6)),
-        "saw": tuple((1.0, 100e3 + 60e3 * (i % 10)) for i in range(24)),
+        "step down": ((8.0, 1.5e6), (8.0, 150e3)),
+        "step up": ((8.0, 120e3), (8.0, 1.5e6)),
+        "saw": tuple((1.0, 100e3 + 60e3 * (i % 10)) for i in range(16)),
         "LTE-like 1": _fading(1, 700e3, 0.45, 0.9),
         "LTE-like 2": _fading(2, 400e3, 0.6, 0.9),
         "LTE-like, train": _fading(3, 500e3, 0.9, 0.8),
         "5G-like": _blocked(4, 8e6, 200e3, 0.06),
         "5G-like, street": _blocked(5, 5e6, 120e3, 0.15),
-        "outage 2 s": ((11.0, 800e3), (2.0, 0.0), (11.0, 800e3)),
-        "outages, short": tuple(part for _ in range(4) for part in ((5.4, 500e3), (0.6, 0.0))),
+        "outage 2 s": ((9.0, 800e3), (2.0, 0.0), (5.0, 800e3)),
+        "outages, short": tuple(part for _ in range(4) for part in ((3.4, 500e3), (0.6, 0.0))),
     }
 
 
