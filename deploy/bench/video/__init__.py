@@ -8,16 +8,22 @@ seeds 500 to 605. Takes an hour on one quiet core; `--quick` a minute, which sho
 from __future__ import annotations
 
 import importlib.metadata
+import os
+from pathlib import Path
 
 import numpy as np
 
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.bench.video import allocation, costs, loss, network
+from thalweg.deploy.bench.video.clips import own_clips
 from thalweg.deploy.bench.video.scenes import compose
 from thalweg.deploy.bench.video.traces import traces
 
 LEVEL = 0.9
 """The accuracy at which bit rates are compared."""
+
+CLIPS = "THALWEG_BENCH_CLIPS"
+"""Environment variable: a folder of one's own clips, to be measured besides."""
 
 TEXT_RATES = (40_000, 50_000, 60_000, 70_000, 85_000, 100_000, 130_000)
 LOSSES = (
@@ -69,6 +75,11 @@ def measure_accuracy(result: Result, quick: bool) -> None:
             (compose(seed, seconds=length) for seed in range(clips)), kind, codec, rates, systems
         )
         add_accuracy(result, kind, codec, tallies)
+    if own := os.environ.get(CLIPS):
+        found = list(own_clips(Path(own)))
+        result.notes.append(f"own: {len(found)} clips of {own}; the truth is what the viewer reads before coding")
+        tallies = allocation.curves(found, "text", "h264", TEXT_RATES, ("uniform", "intent", "lowpass"))
+        add_accuracy(result, "own", "h264", tallies)
 
 
 def add_accuracy(result: Result, kind: str, codec: str, tallies: dict[tuple[str, int], allocation.Tally]) -> None:
