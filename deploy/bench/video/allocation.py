@@ -238,7 +238,10 @@ def curves(
 
 
 def rate_for(tallies: dict[tuple[str, int], Tally], system: str, accuracy: float) -> float | None:
-    """The bit rate, bit/s, at which a system first reaches an accuracy: between two points on a logarithmic scale."""
+    """The bit rate, bit/s, at which a system first reaches an accuracy: between two points on a logarithmic scale.
+
+    None where it never does; the lowest rate that was measured, where it does so already there.
+    """
     points = sorted((float(np.mean(t.bitrates)), t.accuracy()) for (name, _), t in tallies.items() if name == system)
     for (low, less), (high, more) in pairwise([(points[0][0], points[0][1]), *points]):
         if more >= accuracy:
