@@ -154,8 +154,11 @@ def take_down(standing: Standing, within_s: float) -> str:
     """
     was = standing.state["state"]
     if standing.is_up:
-        with suppress(StandingError), Control(standing) as control:
-            control.ask("down", drain_s=within_s)
+        try:
+            with Control(standing) as control:
+                control.ask("down", drain_s=within_s)
+        except StandingError:  # it is not listening yet, or no longer
+            _terminate(standing)
         until_s = time.monotonic() + within_s + KILL_AFTER_S
         while standing.is_up and time.monotonic() < until_s:
             time.sleep(LOOK_S)
@@ -173,6 +176,11 @@ def take_down(standing: Standing, within_s: float) -> str:
     finally:
         os.close(lock)
     return told
+
+
+def _terminate(standing: Standing) -> None:
+    with suppress(ProcessLookupError, KeyError, TypeError):
+        os.kill(standing.state["pid"], signal.SIGTERM)
 
 
 def _came_of(standing: Standing, was: str, killed: bool) -> str:

@@ -311,6 +311,17 @@ def port_of(standing: Standing) -> str:
     return str(urllib.parse.urlsplit(standing.state["metrics"]).port)
 
 
+def test_one_that_is_still_coming_up_can_be_taken_down(thalweg: Thalweg) -> None:
+    command = [sys.executable, "-m", "thalweg.deploy", "up", TICKING, "--set", "open_s=60"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as coming:
+        wait_until(lambda: len(Standing("ticking").processes()) >= 3, "its workers open their stages")
+        assert thalweg("down", "ticking", "--within", "1").returncode == 0
+        _, said = coming.communicate(timeout=30)
+    assert coming.returncode == 2
+    assert "it was told to end before it was ready" in said or "died" in said
+    assert Standing("ticking").processes() == []
+
+
 def test_a_lock_file_without_a_holder_is_not_taken_for_a_deployment_that_is_up(thalweg: Thalweg) -> None:
     standing = Standing("ticking")
     held = standing.take()

@@ -63,7 +63,7 @@ def test_a_deployment_on_two_ray_nodes_is_seen_heard_and_ended(
 
     def thalweg(*arguments: str) -> str:
         command = [sys.executable, "-m", "thalweg.deploy", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False, env=env)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False, env=env)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
