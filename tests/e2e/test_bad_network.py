@@ -27,7 +27,7 @@ async def main(url):
         await asyncio.sleep(float(sys.argv[2]))
         talker.send({"type": "ping", "t": 1})
         await talker.next("pong", timeout_s=60)
-        print("alive", flush=True)
+        print(sum(event["type"] == "hello" for _, event in talker.events), flush=True)
 
 asyncio.run(main(sys.argv[1]))
 """
@@ -91,5 +91,4 @@ def test_a_conversation_outlives_an_outage_of_ten_seconds(net: Lab, tmp_path: Pa
         assert client.stdout is not None
         assert client.stdout.readline() == "connected\n"
         net.change(Link(outages=((0, 10),)))
-        assert client.stdout.readline() == "alive\n"
-        assert [session["reconnects"] for session in server.sessions()] == [0]
+        assert client.stdout.readline() == "1\n"  # one connection all the time

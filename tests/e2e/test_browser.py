@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,12 @@ def transcribed(samples: NDArray[np.float32]) -> str:
     recogniser.start()
     recogniser.feed(samples)
     return recogniser.finish()[0]
+
+
+def alike(answer: str, said: str) -> float:
+    """How much of a text is in what a recogniser that mishears one word in six made of it, 0…1, letter by letter."""
+    wanted = "".join(letter for letter in answer.lower() if letter.isalpha())
+    return SequenceMatcher(None, wanted, said.replace(" ", ""), autojunk=False).ratio()
 
 
 @pytest.fixture
@@ -141,9 +148,8 @@ def test_a_spoken_question_is_captioned_and_the_answer_is_read_and_heard(net: La
         page.click("#start")
         page.wait_for_selector("body[data-phase=ended]")
     said = transcribed(heard)
-    words = {word.strip(".,!?").lower() for word in answer.split()}
     assert "what is the capital" in caption
-    assert len(words & set(said.split())) >= len(words) / 2, f"the answer was {answer!r}, heard was {said!r}"
+    assert alike(answer, said) > 0.6, f"the answer was {answer!r}, heard was {said!r}"
 
 
 def test_the_page_comes_back_to_its_conversation_after_the_network_was_gone(parrot: Server, tmp_path: Path) -> None:
