@@ -2,7 +2,8 @@
 
 Two peers in one process, over the loopback of this machine, H.264, 30 fps, 1 Mbit/s at 640×480, 2 Mbit/s at 1280×720. A
 synthetic scene (moving gradients with noise); each picture carries its number as a row of black and white blocks, so
-the receiver knows when the picture it has decoded was given to the sender.
+the receiver knows when the picture it has decoded was given to the sender. `slow consumer`: who looks takes 100 ms for
+each; the age is that of the picture when they begin.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.pipeline.clock import SystemClock
 from thalweg.pipeline.payload import EncodedVideo, VideoFrame
 from thalweg.stages.coder import Coder
+from thalweg.transports.webrtc.call import Call
 from thalweg.transports.webrtc.video import Packer, PictureTrack, VideoIn
 
 FPS = 30
@@ -29,6 +31,7 @@ BITS = 16
 BLOCK = 16
 SIZES = ((640, 480, 1_000_000), (1280, 720, 2_000_000))
 WARM_UP = 15
+SLOW_S = 0.1
 
 
 class Scene:
@@ -65,9 +68,14 @@ def measure(result: Result, quick: bool) -> None:
             marks = {"glass_p50": quantile(found, 0.5), "glass_p95": quantile(found, 0.95)} if found else {}
             result.add(case, system, len(found), "ms", **marks)
             result.add(case, system, rounds * count, "pictures", lost=rounds * (count - WARM_UP) - len(found))
+    width, height, bitrate = SIZES[0]
+    for system in (OURS, "aiortc"):
+        ages_ms = asyncio.run(_run(system, width, height, bitrate, count, slow_s=SLOW_S))
+        marks = {"age_p50": quantile(ages_ms, 0.5), "age_p99": quantile(ages_ms, 0.99)}
+        result.add("slow consumer", system, len(ages_ms), "ms", **marks)
 
 
-async def _run(system: str, width: int, height: int, bitrate: int, count: int) -> list[float]:
+async def _run(system: str, width: int, height: int, bitrate: int, count: int, slow_s: float = 0.0) -> list[float]:
     clock, scene = SystemClock(), Scene(width, height)
     given: dict[int, int] = {}
     ages: dict[int, float] = {}
@@ -83,9 +91,9 @@ async def _run(system: str, width: int, height: int, bitrate: int, count: int) -
             async with asyncio.TaskGroup() as group:
                 sending: _Ours | _Plain
                 if system == OURS:
-                    sending = _Ours(sender, receiver, seen, bitrate, clock)
+                    sending = _Ours(sender, receiver, seen, bitrate, clock, group, slow_s)
                 else:
-                    sending = _Plain(sender, receiver, seen, bitrate, group)
+                    sending = _Plain(sender, receiver, seen, bitrate, group, slow_s)
                 await sender.setLocalDescription(await sender.createOffer())
                 await receiver.setRemoteDescription(sender.localDescription)
                 sending.listen()
@@ -110,12 +118,24 @@ async def _run(system: str, width: int, height: int, bitrate: int, count: int) -
 class _Ours:
     """Our encoder, packets to aiortc, the marker bit at the other end."""
 
-    def __init__(self, sender: Any, receiver: Any, seen: Any, bitrate: int, clock: SystemClock) -> None:
+    def __init__(
+        self,
+        sender: Any,
+        receiver: Any,
+        seen: Any,
+        bitrate: int,
+        clock: SystemClock,
+        group: asyncio.TaskGroup,
+        slow_s: float,
+    ) -> None:
+        self._group, self._slow_s = group, slow_s
+        self._call = Call()
         self._sender, self._receiver, self._seen, self._clock = sender, receiver, seen, clock
         self._coder = Coder("h264", bitrate_bps=bitrate, rate=FPS)
         self._track = PictureTrack()
         self._thread = ThreadPoolExecutor(1)
         self._in: VideoIn | None = None
+        self._task: asyncio.Task[None] | None = None
         transceiver = sender.addTransceiver(self._track, direction="sendonly")
         _only_h264(transceiver)
         codec = next(c for c in RTCRtpSender.getCapabilities("video").codecs if c.mimeType == "video/H264")
@@ -124,7 +144,21 @@ class _Ours:
 
     def listen(self) -> None:
         receiver = self._receiver.getTransceivers()[0].receiver
-        self._in = VideoIn(receiver, "video/H264", self._clock, lambda at, frame: self._seen(frame.pixels))
+        self._in = VideoIn(receiver, "video/H264", self._clock, self._came)
+        if self._slow_s:
+            self._task = self._group.create_task(self._look())
+
+    def _came(self, time_ns: int, frame: VideoFrame) -> None:
+        if self._slow_s:
+            self._call.saw(time_ns, frame)
+        else:
+            self._seen(frame.pixels)
+
+    async def _look(self) -> None:
+        """A consumer of the pipeline's camera that takes its time."""
+        async for _, frame in self._call.video():
+            self._seen(frame.pixels)
+            await asyncio.sleep(self._slow_s)
 
     async def give(self, pixels: NDArray[np.uint8], time_ns: int) -> None:
         loop = asyncio.get_running_loop()
@@ -135,6 +169,8 @@ class _Ours:
 
     def end(self) -> None:
         self._thread.shutdown()
+        if self._task is not None:
+            self._task.cancel()
         if self._in is not None:
             self._in.close()
 
@@ -142,7 +178,10 @@ class _Ours:
 class _Plain:
     """aiortc as it comes: frames in, frames out."""
 
-    def __init__(self, sender: Any, receiver: Any, seen: Any, bitrate: int, group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, sender: Any, receiver: Any, seen: Any, bitrate: int, group: asyncio.TaskGroup, slow_s: float
+    ) -> None:
+        self._slow_s = slow_s
         self._receiver, self._seen, self._group = receiver, seen, group
         self._track = _Frames()
         transceiver = sender.addTransceiver(self._track, direction="sendonly")
@@ -164,7 +203,8 @@ class _Plain:
     async def _look(self, track: MediaStreamTrack) -> None:
         while True:
             frame: Any = await track.recv()
-            self._seen(VideoFrame(pixels=frame.to_ndarray(format="rgb24")).pixels)
+            self._seen(frame.to_ndarray(format="rgb24"))
+            await asyncio.sleep(self._slow_s)
 
 
 class _Frames(VideoStreamTrack):
