@@ -97,8 +97,10 @@ def server(*options: str) -> Iterator[tuple[str, int]]:
 def measure_turns(result: Result, quick: bool) -> None:
     """The case `webrtc` of `bench turn`."""
     questions = QUESTIONS[:3] if quick else QUESTIONS
+    speaker = Speaker()
+    spoken = [speaker.say(question) for question in questions]
     with server() as (url, _):
-        turns = asyncio.run(_converse(url, questions, interrupt=True))
+        turns = asyncio.run(_converse(url, spoken, speaker.say(INTERRUPTION)))
     for name in ("first_audio", "interrupt", "stop"):
         values = getattr(turns, name)
         if values:
@@ -115,11 +117,13 @@ def measure_turns(result: Result, quick: bool) -> None:
 
 def measure_sessions(result: Result, quick: bool) -> None:
     """More and more conversations at once, until the server says that it is busy; then connects and drops."""
-    questions = QUESTIONS[:2] if quick else QUESTIONS[:6]
+    speaker = Speaker()
+    spoken = [speaker.say(question) for question in (QUESTIONS[:2] if quick else QUESTIONS[:6])]
+    hello = speaker.say("Hello there.")
     with server("--per-address", "1000") as (url, pid):
         alone = 0.0
         for n in range(1, 3 if quick else 9):
-            turns, refused = asyncio.run(_crowd(url, n, questions))
+            turns, refused = asyncio.run(_crowd(url, n, spoken))
             if turns.first_audio:
                 p95 = quantile(turns.first_audio, 0.95)
                 alone = alone or p95
@@ -130,30 +134,31 @@ def measure_sessions(result: Result, quick: bool) -> None:
             if refused:
                 break
     with server("--per-address", "1000", "--resume-seconds", "1") as (url, pid):
-        asyncio.run(_churn(url, 5))
+        asyncio.run(_churn(url, 5, hello))
         before = resources(pid)
         count = 10 if quick else 60
-        asyncio.run(_churn(url, count))
+        asyncio.run(_churn(url, count, hello))
         after = resources(pid)
         for name in before:
             result.add("churn", OURS, count, name, **{f"{name}_before": before[name], f"{name}_after": after[name]})
 
 
-async def _converse(url: str, questions: tuple[str, ...], *, interrupt: bool) -> Turns:
+async def _converse(
+    url: str, questions: list[NDArray[np.float32]], interruption: NDArray[np.float32] | None = None
+) -> Turns:
     """Ask one question after the other; interrupt each answer by voice, and the answer to that with the button."""
-    speaker, turns = Speaker(), Turns()
+    turns = Turns()
     async with Talker(url) as talker:
         await asyncio.sleep(1.0)
         for question in questions:
             ear = Ear()
             talker.on_audio = ear.hear
             try:
-                await _ask(talker, ear, speaker.say(question), turns)
-                if interrupt:
-                    await asyncio.sleep(0.5)
-                    await _interrupt(talker, ear, speaker.say(INTERRUPTION), turns)
+                await _ask(talker, ear, question, turns)
+                if interruption is not None:
+                    await _interrupt(talker, ear, interruption, turns)
                 else:
-                    await talker.next("heard")
+                    await talker.next("heard", timeout_s=60.0)
             except TimeoutError:
                 turns.missed += 1
             talker.send({"type": "stop"})
@@ -205,7 +210,7 @@ async def _interrupt(talker: Talker, ear: Ear, words: NDArray[np.float32], turns
     turns.stop.append(max(0.0, (last_ns - pressed_ns) / 1e6))
 
 
-async def _crowd(url: str, n: int, questions: tuple[str, ...]) -> tuple[Turns, int]:
+async def _crowd(url: str, n: int, questions: list[NDArray[np.float32]]) -> tuple[Turns, int]:
     """`n` conversations at once, begun half a second apart; returns all turns and how many were refused."""
     together, refused = Turns(), 0
 
@@ -213,7 +218,7 @@ async def _crowd(url: str, n: int, questions: tuple[str, ...]) -> tuple[Turns, i
         nonlocal refused
         await asyncio.sleep(0.7 * i)
         try:
-            turns = await _converse(url, questions[i % 2 :] + questions[: i % 2], interrupt=False)
+            turns = await _converse(url, questions[i % 2 :] + questions[: i % 2])
         except TalkError as error:
             if error.code != "busy":
                 raise
@@ -228,9 +233,8 @@ async def _crowd(url: str, n: int, questions: tuple[str, ...]) -> tuple[Turns, i
     return together, refused
 
 
-async def _churn(url: str, count: int) -> None:
+async def _churn(url: str, count: int, words: NDArray[np.float32]) -> None:
     """Connect, say something, and be gone: every other time without a word of goodbye."""
-    words = Speaker().say("Hello there.")
     for i in range(count):
         try:
             async with Talker(url) as talker:

@@ -147,8 +147,9 @@ class AudioIn:
         self.opus.packet(packet, self._clock.now_ns())
 
     def _decoded(self, samples: NDArray[np.float32], arrival_ns: int, lost: bool) -> None:
-        if not len(self._held) and self.opus.timestamp is not None:
-            self._held_ns = self.times.capture_ns(self.opus.timestamp, arrival_ns)
+        if not lost and self.opus.timestamp is not None:
+            capture_ns = self.times.capture_ns(self.opus.timestamp, arrival_ns)
+            self._held_ns = capture_ns - len(self._held) * 1_000_000_000 // RATE
         frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
         frame.sample_rate = OPUS_RATE
         parts = [part.to_ndarray()[0] for part in self._resampler.resample(frame)]
