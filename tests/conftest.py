@@ -8,6 +8,7 @@ import shutil
 import wave
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -17,6 +18,9 @@ from tests.netlab import why_not
 
 settings.register_profile("thalweg", deadline=None)  # a loaded machine is slow, not wrong
 settings.load_profile("thalweg")
+# how long an example takes says more about what else the machine does than about the code
+hypothesis.settings.register_profile("thalweg", deadline=None)
+hypothesis.settings.load_profile("thalweg")
 
 EXAMPLES = Path(__file__).parent.parent / "deploy" / "examples"
 QUESTION = EXAMPLES / "question.flac"
