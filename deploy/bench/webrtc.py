@@ -153,13 +153,16 @@ async def _converse(
         for question in questions:
             ear = Ear()
             talker.on_audio = ear.hear
+            if talker.lost:  # a machine so busy that nobody answers for half a minute
+                turns.missed += 1
+                continue
             try:
                 await _ask(talker, ear, question, turns)
                 if interruption is not None:
                     await _interrupt(talker, ear, interruption, turns)
                 else:
                     await talker.next("heard", timeout_s=60.0)
-            except TimeoutError:
+            except (TimeoutError, TalkError):
                 turns.missed += 1
             talker.send({"type": "stop"})
             await asyncio.sleep(1.2)
@@ -167,7 +170,8 @@ async def _converse(
 
 
 async def _ask(talker: Talker, ear: Ear, question: NDArray[np.float32], turns: Turns) -> None:
-    ended_ns = await talker.voice.say(question)
+    async with asyncio.timeout(60.0):
+        ended_ns = await talker.voice.say(question)
     latency = await talker.next("latency", timeout_s=60.0)
     await asyncio.sleep(0.3)
     first_ns = ear.first_sound_ns(ended_ns)

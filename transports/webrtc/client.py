@@ -95,6 +95,7 @@ class Talker:
         self.key = ""
         self.ended = asyncio.Event()
         self.connected_ns = 0
+        self.lost = False
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._ice = ice or []
@@ -127,6 +128,7 @@ class Talker:
 
         policy = RTCIceTransportPolicy.RELAY if self._relay else RTCIceTransportPolicy.ALL
         pc = self._pc = RTCPeerConnection(RTCConfiguration(iceServers=self._ice, iceTransportPolicy=policy))
+        pc.on("connectionstatechange", lambda: self._changed(pc))
         self._open.clear()
         self._channel = pc.createDataChannel("events")
         self._channel.on("open", self._open.set)
@@ -143,10 +145,12 @@ class Talker:
         await pc.setRemoteDescription(RTCSessionDescription(sdp=answer["sdp"], type="answer"))
         await self._open.wait()
         self.connected_ns = self.clock.now_ns()
+        self.lost = False
 
     def send(self, control: dict[str, Any]) -> None:
-        """Send a control, such as `{"type": "stop"}`."""
-        self._channel.send(json.dumps({"v": VERSION, **control}))
+        """Send a control, such as `{"type": "stop"}`; without a connection it is dropped."""
+        if self._channel.readyState == "open":
+            self._channel.send(json.dumps({"v": VERSION, **control}))
 
     async def hang_up(self) -> None:
         """Drop the connection, as a network would; the conversation waits for us."""
@@ -165,7 +169,7 @@ class Talker:
         await self.hang_up()
 
     async def next(self, *types: str, timeout_s: float = 30.0) -> dict[str, Any]:
-        """The next event of one of these types. Raises TimeoutError."""
+        """The next event of one of these types. Raises TimeoutError, and TalkError where the connection is lost."""
         seen = len(self.events)
         async with asyncio.timeout(timeout_s):
             while True:
@@ -173,6 +177,8 @@ class Talker:
                     if event["type"] in types:
                         return event
                 seen = len(self.events)
+                if self.lost:
+                    raise TalkError("lost", "the connection was lost")
                 self._news.clear()
                 await self._news.wait()
 
@@ -188,6 +194,11 @@ class Talker:
                 return answer
         except (aiohttp.ClientError, ValueError) as error:
             raise TalkError("unreachable", f"{self._url} does not answer: {error}") from None
+
+    def _changed(self, pc: RTCPeerConnection) -> None:
+        if pc is self._pc and pc.connectionState in ("failed", "closed"):
+            self.lost = True
+            self._news.set()
 
     def _message(self, message: str) -> None:
         event = json.loads(message)
