@@ -43,7 +43,7 @@ async def _serve(hall: Hall, settings: ServerSettings) -> int:
     runner = web.AppRunner(WebServer(hall, settings).application, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.host, settings.port, ssl_context=_tls(settings))
+        site = web.TCPSite(runner, settings.host, settings.port, ssl_context=tls_context(settings))
         await site.start()
         scheme = "https" if settings.certificate else "http"
         click.echo(f"serving {hall.spec.graph.name} at {scheme}://{settings.host}:{settings.port}/", err=True)
@@ -68,7 +68,8 @@ async def _serve(hall: Hall, settings: ServerSettings) -> int:
     return 0
 
 
-def _tls(settings: ServerSettings) -> ssl.SSLContext | None:
+def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
+    """What the settings ask for; None without a certificate. Raises ServeError where that cannot be used."""
     if settings.certificate is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

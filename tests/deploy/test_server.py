@@ -20,10 +20,12 @@ from aiortc import RTCPeerConnection
 
 from thalweg.deploy.server.app import WebServer
 from thalweg.deploy.server.hall import Hall
+from thalweg.deploy.server.serve import ServeError, tls_context
 from thalweg.deploy.server.session import SessionState
 from thalweg.deploy.server.settings import IceServer, ServerSettings, SettingsError, parse_ice
 from thalweg.deploy.server.whip import Candidate, candidates_of
 from thalweg.pipeline.spec import load_spec
+from thalweg.transports.tls import make_certificates
 from thalweg.transports.webrtc.client import Talker, TalkError
 
 PARROT = """
@@ -67,12 +69,13 @@ async def running(settings: ServerSettings) -> AsyncIterator[Server]:
     hall = Hall(load_spec(PARROT, "parrot.yaml"), settings)
     runner = web.AppRunner(WebServer(hall, settings).application)
     await runner.setup()
-    await web.TCPSite(runner, settings.host, 0).start()
+    await web.TCPSite(runner, settings.host, 0, ssl_context=tls_context(settings)).start()
+    scheme = "https" if settings.certificate else "http"
     port = runner.addresses[0][1]
     try:
         async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as http:
             serving = group.create_task(hall.run())
-            server = Server(hall, f"http://127.0.0.1:{port}", http)
+            server = Server(hall, f"{scheme}://127.0.0.1:{port}", http)
             await server.until(lambda: hall.ready)
             try:
                 yield server
@@ -527,9 +530,22 @@ def test_the_page_is_there_with_everything_it_names() -> None:
 
 
 def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:
-    from thalweg.deploy.server.serve import ServeError, _tls
-
     wrong = tmp_path / "c.pem"
     wrong.write_text("nothing")
     with pytest.raises(ServeError, match="cannot use the certificate"):
-        _tls(replace(SETTINGS, certificate=wrong))
+        tls_context(replace(SETTINGS, certificate=wrong))
+
+
+def test_with_a_certificate_everything_goes_over_tls(tmp_path: Path) -> None:
+    made = make_certificates()
+    certificate, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    certificate.write_bytes(made.certificate)
+    key.write_bytes(made.key)
+
+    async def case(server: Server) -> None:
+        async with Talker(server.url) as talker:
+            assert server.url.startswith("https://")
+            talker.send({"type": "ping", "t": 1})
+            await talker.next("pong")
+
+    run(case, replace(SETTINGS, certificate=certificate, key=key))
