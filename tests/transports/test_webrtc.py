@@ -128,6 +128,7 @@ def test_what_is_no_opus_is_counted_and_skipped(microphone: Microphone) -> None:
 def test_where_nothing_comes_there_is_silence_in_its_time() -> None:
     clock = VirtualClock()
     call = Call(clock)
+    call.attach(Wire())
     found: list[tuple[int, float]] = []
 
     async def listen() -> None:

@@ -62,6 +62,7 @@ class Call:
         self._kept: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self._units: deque[tuple[int, AudioChunk]] = deque()
         self._frame: tuple[int, VideoFrame] | None = None
+        self._begun = asyncio.Event()
         self._came = asyncio.Event()
         self._frame_came = asyncio.Event()
         self._next_ns = self.clock.now_ns()
@@ -74,6 +75,7 @@ class Call:
     def attach(self, carrier: Carrier) -> None:
         """`carrier` can send from now on; what was kept for the person is told."""
         self._carrier = carrier
+        self._begun.set()
         kept, self._kept = list(self._kept), deque(maxlen=KEPT_EVENTS)
         for event in kept:
             self.tell(event)
@@ -88,6 +90,7 @@ class Call:
         if not self.ended:
             self.tell(Bye(code=code, message=message))
             self.ended = True
+            self._begun.set()
             self._came.set()
             self._frame_came.set()
 
@@ -128,7 +131,8 @@ class Call:
         return samples
 
     async def audio(self) -> AsyncIterator[tuple[int, AudioChunk]]:
-        """See `Line.audio`."""
+        """See `Line.audio`. Nothing, not even silence, before somebody has connected."""
+        await self._begun.wait()
         self._next_ns = self.clock.now_ns()
         while not self.ended:
             while self._units:
