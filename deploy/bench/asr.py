@@ -1,15 +1,18 @@
 """Streaming recognition next to NeMo on the same weights: time per step, streams per core, memory per stream.
 
 Weights are random (timing does not depend on them) and the same for all systems: NeMo makes them, and its `.nemo`
-archive is converted. Every system has one thread. Steps are taken in the middle of a stream, with full caches; systems
-take turns, round by round. `buffered` encodes 5.6 s of context again for every chunk.
+archive is converted. Every system has one thread. `step` is by the clock on the wall, `cpu` the processor time of the
+same steps, which other work on the machine lengthens much less; `rtf` and `streams` are made of the latter. Steps are
+taken in the middle of a stream, with full caches; systems take turns, round by round. `buffered` encodes 5.6 s of
+context again for every chunk.
 
 `streams`: how many streams one core holds in real time: the largest batch whose step, features and RNN-T decoding
-included, takes less than the chunk lasts (median). `core`: processor time per second of audio of one stream that is fed
-32 ms at a time, all included; `lag_growth`: what a piece takes in the last ten seconds of a minute, over the first ten.
-`final`: from the last sample to the final text, flush of the last chunk included; voice activity, which decides that it
-was the last, is not in it. NeMo's number of streams is its `conformer_stream_step` on batches and its own
-preprocessor, which is what its streaming pipeline runs, without the pipeline's bookkeeping.
+included, takes less processor time than the chunk lasts (median). NeMo's number is its `conformer_stream_step` on
+batches and its own preprocessor, which is what its streaming pipeline runs, without the pipeline's bookkeeping.
+
+`core`: processor time per second of audio of one stream that is fed 32 ms at a time, all included; `lag_growth`: what
+a piece takes in the last ten seconds of a minute, over the first ten. `final`: from the last sample to the final text,
+flush of the last chunk included; voice activity, which decides that it was the last, is not in it.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ import numpy as np
 
 from thalweg.deploy.bench.nemo_asr import LETTERS, NemoOnnx, NemoPeer
 from thalweg.deploy.bench.result import OURS, Result, quantile
+from thalweg.deploy.bench.stopwatch import Stopwatch, Taken
 from thalweg.models.buffered import BufferedEncoder
 from thalweg.models.deployed import Deployed, convert
 from thalweg.models.encoder import Chunk, StreamingEncoder
@@ -48,29 +52,29 @@ class Ours:
         self.model = model
         self.encoder = StreamingEncoder(model)
 
-    def steps(self, lookahead: int, count: int) -> list[float]:
-        """Seconds of each of `count` steps of one stream in its middle."""
+    def steps(self, lookahead: int, count: int) -> list[Taken]:
+        """Each of `count` steps of one stream in its middle."""
         slot, frames = self.encoder.take_slot(), self.model.config.left * 3
         mel = np.random.default_rng(0).standard_normal((SUBSAMPLING * (lookahead + 1), 80)).astype(np.float32)
         taken = []
         for _ in range(count):
-            start = time.perf_counter()
+            clock = Stopwatch()
             self.encoder.step([Chunk(slot, mel, frames, 0)], lookahead)
-            taken.append(time.perf_counter() - start)
+            taken.append(clock.taken())
             frames += lookahead + 1
         self.encoder.give_back(slot)
         return taken
 
-    def serve(self, lookahead: int, streams: int, count: int) -> list[float]:
-        """Seconds of each of `count` rounds in which every stream gets one chunk of audio: features to tokens."""
+    def serve(self, lookahead: int, streams: int, count: int) -> list[Taken]:
+        """Each of `count` rounds in which every stream gets one chunk of audio: features to tokens."""
         engine = Recogniser(self.model, max_streams=streams, max_batch=32)
         opened = [engine.open(lookahead, head="rnnt") for _ in range(streams)]
         audio = (np.random.default_rng(0).standard_normal(1280 * (lookahead + 1)) * 0.1).astype(np.float32)
         taken = []
         for _ in range(count):
-            start = time.perf_counter()
+            clock = Stopwatch()
             engine.feed([(stream, audio) for stream in opened])
-            taken.append(time.perf_counter() - start)
+            taken.append(clock.taken())
         for stream in opened:
             stream.close()
         return taken
@@ -95,11 +99,11 @@ def _measure_size(result: Result, name: str, config: FastConformerConfig, folder
     ours[INT8] = Ours(convert(checkpoint, folder / "int8", int8=True))
     config = checkpoint.config
     buffered = BufferedEncoder(ours[OURS].model)
-    rounds, count = (2, 6) if quick else (3, 9)
+    rounds, count = (2, 6) if quick else (3, 7)
     for lookahead in (1,) if quick else LOOKAHEADS:
         chunk_s = (lookahead + 1) * config.frame_ms / 1000
         case = f"{name} {lookahead * config.frame_ms:.0f}ms"
-        systems: dict[str, Callable[[], list[float]]] = {
+        systems: dict[str, Callable[[], list[Taken]]] = {
             system: partial(one.steps, lookahead, count) for system, one in ours.items()
         }
         if nemo is not None:
@@ -109,14 +113,15 @@ def _measure_size(result: Result, name: str, config: FastConformerConfig, folder
             if exported is not None:
                 systems["nemo-onnx"] = partial(exported.steps, count)
         systems["buffered"] = partial(_buffered_steps, buffered, lookahead, max(2, count // 4))
-        taken: dict[str, list[float]] = defaultdict(list)
+        taken: dict[str, list[Taken]] = defaultdict(list)
         for _ in range(rounds):
             for system, run in systems.items():
                 taken[system] += run()[1:]
-        for system, seconds in taken.items():
-            p50, p95 = quantile(seconds, 0.5), quantile(seconds, 0.95)
-            result.add(case, system, len(seconds), "ms", step_p50=p50 * 1e3, step_p95=p95 * 1e3)
-            result.add(case, system, len(seconds), "core", rtf=p50 / chunk_s)
+        for system, steps in taken.items():
+            wall, cpu = [one.wall_s * 1e3 for one in steps], [one.cpu_s * 1e3 for one in steps]
+            result.add(case, system, len(steps), "ms", step_p50=quantile(wall, 0.5), step_p95=quantile(wall, 0.95))
+            result.add(case, system, len(steps), "ms", cpu_p50=quantile(cpu, 0.5))
+            result.add(case, system, len(steps), "core", rtf=quantile(cpu, 0.5) / 1e3 / chunk_s)
         if lookahead == 1:
             _measure_streams(result, case, ours, nemo, lookahead, chunk_s, quick)
     for system, one in ours.items():
@@ -162,9 +167,9 @@ def _measure_streams(
     chunk_s: float,
     quick: bool,
 ) -> None:
-    count = 3 if quick else 5
+    count = 3 if quick else 4
     held: dict[str, list[int]] = defaultdict(list)
-    for _ in range(1 if quick else 3):
+    for _ in range(1 if quick else 2):
         for system, one in ours.items():
             held[system].append(_most(partial(_served, one, lookahead, count), chunk_s))
         if nemo is not None:
@@ -174,12 +179,13 @@ def _measure_streams(
 
 
 def _served(ours: Ours, lookahead: int, count: int, streams: int) -> float:
-    return median(ours.serve(lookahead, streams, count)[1:])
+    return median(one.cpu_s for one in ours.serve(lookahead, streams, count)[1:])
 
 
 def _nemo_served(nemo: NemoPeer, lookahead: int, count: int, chunk_s: float, streams: int) -> float:
-    features = median(nemo.features(chunk_s) for _ in range(5))
-    return median(nemo.steps(lookahead, count, streams, decode=True)[1:]) + streams * features
+    features = median(nemo.features(chunk_s).cpu_s for _ in range(5))
+    steps = nemo.steps(lookahead, count, streams, decode=True)[1:]
+    return median(one.cpu_s for one in steps) + streams * features
 
 
 def _most(seconds: Callable[[int], float], limit: float) -> int:
@@ -193,14 +199,14 @@ def _most(seconds: Callable[[int], float], limit: float) -> int:
     return low
 
 
-def _buffered_steps(encoder: BufferedEncoder, lookahead: int, count: int) -> list[float]:
+def _buffered_steps(encoder: BufferedEncoder, lookahead: int, count: int) -> list[Taken]:
     frames = encoder.model.config.left + 2 * lookahead + 1
     mel = np.random.default_rng(0).standard_normal((frames * SUBSAMPLING, 80)).astype(np.float32)
     taken = []
     for _ in range(count):
-        start = time.perf_counter()
+        clock = Stopwatch()
         encoder.encode(mel, "joint")
-        taken.append(time.perf_counter() - start)
+        taken.append(clock.taken())
     return taken
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.deploy.bench.stopwatch import Stopwatch, Taken
 from thalweg.models.fastconformer_config import FastConformerConfig
 
 LETTERS = [" ", *"abcdefghijklmnopqrstuvwxyz'"]
@@ -103,8 +103,8 @@ class NemoPeer:
         """As `.nemo`."""
         self.model.save_to(str(path))
 
-    def steps(self, lookahead: int, count: int, batch: int = 1, decode: bool = False) -> list[float]:
-        """Seconds of each of `count` steps in the middle of a stream: of the encoder, or with RNN-T decoding."""
+    def steps(self, lookahead: int, count: int, batch: int = 1, decode: bool = False) -> list[Taken]:
+        """Each of `count` steps in the middle of a stream: of the encoder, or with RNN-T decoding."""
         torch, encoder = self._torch, self.model.encoder
         encoder.set_default_att_context_size([self.config.left, lookahead])
         caches = encoder.get_initial_cache_state(batch_size=batch)
@@ -115,7 +115,7 @@ class NemoPeer:
         taken = []
         with torch.inference_mode():
             for _ in range(count):
-                start = time.perf_counter()
+                clock = Stopwatch()
                 if decode:
                     found = self.model.conformer_stream_step(
                         processed_signal=mel,
@@ -136,16 +136,16 @@ class NemoPeer:
                         cache_last_channel_len=caches[2],
                         keep_all_outputs=False,
                     )[2:5]
-                taken.append(time.perf_counter() - start)
+                taken.append(clock.taken())
         return taken
 
-    def features(self, seconds: float) -> float:
-        """Seconds that the preprocessor takes for this much audio of one stream."""
+    def features(self, seconds: float) -> Taken:
+        """What the preprocessor takes for this much audio of one stream."""
         samples = self._torch.randn(1, int(16_000 * seconds))
-        start = time.perf_counter()
+        clock = Stopwatch()
         with self._torch.inference_mode():
             self.model.preprocessor(input_signal=samples, length=self._torch.tensor([samples.shape[1]]))
-        return time.perf_counter() - start
+        return clock.taken()
 
     @property
     def stream_bytes(self) -> int:
@@ -187,12 +187,12 @@ class NemoOnnx:
         self._names = [each.name for each in self._session.get_inputs()]
         self._feeds = dict(zip(self._names, values, strict=True))
 
-    def steps(self, count: int) -> list[float]:
-        """Seconds of each of `count` steps."""
+    def steps(self, count: int) -> list[Taken]:
+        """Each of `count` steps."""
         taken = []
         for _ in range(count):
-            start = time.perf_counter()
+            clock = Stopwatch()
             found = self._session.run(None, self._feeds)
             self._feeds.update(zip(self._names[2:], found[2:], strict=True))
-            taken.append(time.perf_counter() - start)
+            taken.append(clock.taken())
         return taken
