@@ -189,10 +189,12 @@ def _nemo_served(nemo: NemoPeer, lookahead: int, count: int, chunk_s: float, str
 
 
 def _most(seconds: Callable[[int], float], limit: float) -> int:
-    """The largest number for which `seconds` stays below `limit`; 0 where one is too many."""
+    """The largest number up to `_MOST_STREAMS`, to an eighth, for which `seconds` stays below `limit`."""
     low, high = 0, 1
     while high <= _MOST_STREAMS and seconds(high) < limit:
         low, high = high, high * 2
+    if high > _MOST_STREAMS:
+        return low
     while high - low > max(1, low // 8):
         middle = (low + high) // 2
         low, high = (middle, high) if seconds(middle) < limit else (low, middle)
