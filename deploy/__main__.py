@@ -314,12 +314,13 @@ def profile(
 @click.argument(
     "name",
     type=click.Choice(
-        ["asr", "failover", "freshness", "glass", "hop", "inprocess", "multimodal", "sessions", "turn", "video"]
+        ["asr", "failover", "freshness", "glass", "hop", "inprocess", "multimodal", "sessions", "soak", "turn", "video"]
     ),
 )
 @click.option("--json", "json_path", type=_FILE, help="Write the rows as JSON.")
 @click.option("--quick", is_flag=True, help="Fewer repetitions: to see that it works, not to quote.")
 @click.option("--webrtc", is_flag=True, help="turn: through a server, measured at a WebRTC client.")
+@click.option("--minutes", type=float, help="soak: how long.")
 @click.option("--csv", is_flag=True, help="hop: print rows in the columns of dora's own benchmark, too.")
 @click.option(
     "--across",
@@ -327,7 +328,9 @@ def profile(
     default="process",
     help="freshness: inside one process, across two, or between two network namespaces.",
 )
-def bench(name: str, json_path: Path | None, quick: bool, webrtc: bool, csv: bool, across: str) -> None:
+def bench(
+    name: str, json_path: Path | None, quick: bool, webrtc: bool, minutes: float | None, csv: bool, across: str
+) -> None:
     """Measure, next to other systems where they are installed (`make bench-peers`).
 
     \b
@@ -337,6 +340,7 @@ def bench(name: str, json_path: Path | None, quick: bool, webrtc: bool, csv: boo
     hop        one-way latency between two processes, 8 B to 4 MB
     glass      age of a picture when it is decoded at the other end of WebRTC, next to plain aiortc
     sessions   conversations over WebRTC at once, until the server is busy; connects and drops
+    soak       memory, files and shared memory of workers at full speed
     turn       end of speech to first partial, final, first token and first audio
     multimodal blocking, pipelined, tuned and cut-short decisions from two modalities
     asr        streaming recognition: time per step, streams per core, next to NeMo on the same weights
@@ -348,7 +352,7 @@ def bench(name: str, json_path: Path | None, quick: bool, webrtc: bool, csv: boo
         raise click.BadParameter(f"bench {name} has no such rows, only hop", param_hint="--csv")
     if across != "process" and name != "freshness":
         raise click.BadParameter(f"bench {name} is not measured across {across}, only freshness", param_hint="--across")
-    run_bench(name, json_path, quick, webrtc=webrtc, csv=csv, across=across)
+    run_bench(name, json_path, quick, webrtc=webrtc, csv=csv, across=across, minutes=minutes)
 
 
 for command in (*operating.COMMANDS, *recordings.COMMANDS):

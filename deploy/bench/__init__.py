@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from thalweg.deploy.bench.result import Result
 
 
 def run_bench(
-    name: str, json_path: Path | None, quick: bool, *, webrtc: bool = False, csv: bool = False, across: str = "process"
+    name: str,
+    json_path: Path | None,
+    quick: bool,
+    *,
+    webrtc: bool = False,
+    csv: bool = False,
+    across: str = "process",
+    minutes: float | None = None,
 ) -> Result:
     """Run one benchmark, print its table and write its rows. `csv`: `hop` prints its rows in dora's columns, too.
 
-    `across`: `process`, `processes` or `hosts`, for `freshness`.
+    `across`: `process`, `processes` or `hosts`, for `freshness`. `minutes`: how long `soak` goes on.
     """
     if name == "inprocess":
         from thalweg.deploy.bench.inprocess import measure
@@ -36,6 +45,10 @@ def run_bench(
         from thalweg.deploy.bench.webrtc import measure_sessions as measure
     elif name == "multimodal":
         from thalweg.deploy.bench.multimodal import measure
+    elif name == "soak":
+        from thalweg.deploy.bench import soak
+
+        measure = partial(soak.measure, minutes=minutes or soak.MINUTES)
     elif webrtc:
         from thalweg.deploy.bench.webrtc import measure_turns as measure
     else:

@@ -1,12 +1,14 @@
-"""Stages of the benchmarks of failure and interruption: whatever is lost, doubled or stale shows at their end."""
+"""Stages of the benchmarks of failure and endurance: what is lost, doubled or stale shows at their end."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
+import numpy as np
+
 from thalweg.pipeline.packet import Packet
-from thalweg.pipeline.payload import Token
+from thalweg.pipeline.payload import Token, VideoFrame
 from thalweg.pipeline.signal import Direction, Interrupt, Signal
 from thalweg.pipeline.stage import Context
 
@@ -64,6 +66,11 @@ class Check:
         self.doubled = 0
         self.miscounted = 0
         self._next = 0
+
+    @property
+    def last(self) -> int:
+        """The highest number that came."""
+        return self._next - 1
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Look at one."""
@@ -132,3 +139,41 @@ class Interrupter:
         assert self._ctx is not None
         self.epoch += 1
         self._ctx.signal(Interrupt(origin=self._ctx.name, epoch=self.epoch), Direction.UP)
+
+
+class Frames:
+    """Gives out pictures of changing size as fast as they are taken."""
+
+    outputs = {"video": VideoFrame}
+
+    async def run(self, ctx: Context) -> None:
+        """Until it is stopped."""
+        pictures = [np.zeros((height, 640, 3), np.uint8) for height in (120, 480, 240)]
+        number = 0
+        while True:
+            await ctx.send(VideoFrame(pixels=pictures[number % 3]), time=ctx.now_ns())
+            number += 1
+
+
+class Pass:
+    """Passes pictures on."""
+
+    inputs = {"video": VideoFrame}
+    outputs = {"video": VideoFrame}
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Pass one on."""
+        ctx.emit(packet.payload)
+
+
+class See:
+    """Counts pictures."""
+
+    inputs = {"video": VideoFrame}
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Count one."""
+        self.seen += 1

@@ -84,3 +84,11 @@ def test_failover_loses_and_doubles_nothing_and_no_stale_packet_is_delivered(tmp
     assert {found["subprocess", name] for name in ("lost", "doubled", "miscounted")} == {0}
     assert found["interrupt", "delivered"] == 0
     assert {("subprocess", "resume_p50"), ("subprocess", "resume_p95"), ("interrupt", "stale_p95")} <= found.keys()
+
+
+def test_soak_at_full_speed_neither_files_nor_shared_memory_grow(tmp_path: Path) -> None:
+    found = rows("soak", tmp_path)
+    growing = {case: found[case, "open_files_growth"] + found[case, "segments_growth"] for case in ("local", "a", "b")}
+    assert growing == {"local": 0, "a": 0, "b": 0}
+    assert max(found[case, "rss_growth"] for case in ("local", "a", "b")) < 25
+    assert {found["all", name] for name in ("lost", "doubled", "miscounted")} == {0}

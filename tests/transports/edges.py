@@ -26,11 +26,13 @@ class Taker:
     links: list[Any] = field(default_factory=list)
     reading: bool = True
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    linked: asyncio.Event = field(default_factory=asyncio.Event)
     came: asyncio.Event = field(default_factory=asyncio.Event)
 
     def accepted(self, edge: str, link: Any) -> None:
         """A producer has come."""
         self.links.append(link)
+        self.linked.set()
         link.on_packet = self.take
         link.on_end = self.ended.set
 
