@@ -116,6 +116,22 @@ class Dismissed(Event):
     cause: str
 
 
+class Look(Event):
+    """Where the machine looks in what the person shows: boxes (x, y, width, height, weight), all 0…1 of the frame."""
+
+    type: Literal["look"] = "look"
+    boxes: tuple[tuple[float, float, float, float, float], ...]
+
+
+class Limits(Event):
+    """What the person's camera should send at most: bit/s, frames a second, and the picture's size as a share."""
+
+    type: Literal["limits"] = "limits"
+    bitrate_bps: int | None = None
+    rate: float | None = None
+    scale: float | None = None
+
+
 class StageStats(BaseModel):
     """One stage: units and microseconds of work since the last report, packets waiting and dropped."""
 

@@ -65,6 +65,7 @@ class VideoEncoder:
         self._track = RegionTrack()
         self._heard: deque[Region] = deque(maxlen=64)
         self._due_ns: int | None = None
+        self._key_wanted = False
         self._coder: Coder | None = None
 
     def open(self, ctx: Context) -> None:
@@ -86,11 +87,13 @@ class VideoEncoder:
             setattr(self, name, value)
 
     def on_signal(self, signal: Signal, ctx: Context) -> None:
-        """A region or a rate from whoever watches."""
+        """A region, a rate or the wish for a key frame from whoever watches."""
         if isinstance(signal, Region):
             self._heard.append(signal)
         elif isinstance(signal, Bitrate):
             self.bitrate = max(1_000, signal.bitrate_bps)
+        elif isinstance(signal, KeyFrame):
+            self._key_wanted = True
         elif isinstance(signal, KeyFrame) and self._coder is not None:
             self._coder.request_key()
 
@@ -116,6 +119,9 @@ class VideoEncoder:
         if self._method == "lowpass":
             pixels = soften(pixels, found, self._block, self.floor)
         self._coder.set_bitrate(self.bitrate)
+        if self._key_wanted:
+            self._key_wanted = False
+            self._coder.request_key()
         marked = tiles if self._method == "quantiser" else ()
         for unit in self._coder.encode(pixels, payload.layout, packet.time, marked):
             self._emit(unit, (width, height), ctx)

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from thalweg.pipeline.duration import MS, Duration
-from thalweg.pipeline.events import Answer, Caption, Heard, Trouble
+from thalweg.pipeline.events import Answer, Caption, Heard, Limits, Look, Trouble
 from thalweg.pipeline.line import current_line
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import AudioChunk, EncodedVideo, SpokenText, Token, Transcript, VideoFrame
 from thalweg.pipeline.playout import Finished, PlayEvent, Started
+from thalweg.pipeline.regions import usable
 from thalweg.pipeline.signal import (
     Bitrate,
     Direction,
@@ -23,6 +24,7 @@ from thalweg.pipeline.signal import (
     KeyFrame,
     Played,
     Playing,
+    Region,
     Resume,
     Signal,
 )
@@ -44,15 +46,41 @@ class LiveMicrophone:
 
 
 class LiveCamera:
-    """What the person shows: camera frames, only ever the newest. A slow pipeline sees fewer, never older ones."""
+    """What the person shows: camera frames, only ever the newest. A slow pipeline sees fewer, never older ones.
+
+    Regions and limits that are signalled up to here go on to the person's side, which sends no more than that.
+    """
 
     outputs = {"video": VideoFrame}
+    configurable = ("rate", "scale", "follow")
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        rate: Annotated[float | None, Field(gt=0, description="frames a second asked for at most")] = None,
+        scale: Annotated[float | None, Field(gt=0, le=1, description="size asked for, share of the camera's")] = None,
+        follow: Annotated[bool, Field(description="whether regions are told to the person's side")] = True,
+    ) -> None:
         self._line = current_line("live.camera")
+        self._rate, self._scale, self._follow = rate, scale, follow
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Ask for another rate or size."""
+        self._follow = settings.get("follow", self._follow)
+        rate, scale = settings.get("rate"), settings.get("scale")
+        if rate is not None or scale is not None:
+            self._line.tell(Limits(rate=rate, scale=scale))
+
+    def on_signal(self, signal: Signal, ctx: Context) -> None:
+        """Pass on where the machine looks, and how many bits it needs."""
+        if isinstance(signal, Region) and self._follow:
+            self._line.tell(Look(boxes=usable(signal.boxes)))
+        elif isinstance(signal, Bitrate):
+            self._line.tell(Limits(bitrate_bps=max(0, signal.bitrate_bps)))
 
     async def run(self, ctx: Context) -> None:
         """Until the conversation ends."""
+        if self._rate is not None or self._scale is not None:
+            self._line.tell(Limits(rate=self._rate, scale=self._scale))
         async for time_ns, frame in self._line.video():
             await ctx.send(frame, time=time_ns)
 

@@ -115,7 +115,19 @@ export class Call extends EventTarget {
     try { event = JSON.parse(data); } catch { return; }
     if (event.v !== VERSION) return;
     this.dispatchEvent(new CustomEvent("event", { detail: event }));
+    if (event.type === "limits") this.#limit(event).catch(() => {});
     if (event.type === "bye") { this.#phase("ended"); this.#hangUp(); }
+  }
+
+  /** Send no more video than the machine needs: what a browser lets a page decide about its encoder. */
+  async #limit({ bitrate_bps, rate, scale }) {
+    const parameters = this.videoSender?.getParameters();
+    const encoding = parameters?.encodings?.[0];
+    if (!encoding) return;
+    if (bitrate_bps) encoding.maxBitrate = bitrate_bps;
+    if (rate) encoding.maxFramerate = rate;
+    if (scale) encoding.scaleResolutionDownBy = Math.max(1, 1 / scale);
+    await this.videoSender.setParameters(parameters);
   }
 
   async #lost() {

@@ -14,7 +14,7 @@ from thalweg.deploy.testing import packet, run_stage
 from thalweg.deploy.worker import StartError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import EncodedVideo, PayloadError, Regions, VideoFrame
-from thalweg.pipeline.signal import Bitrate, Region
+from thalweg.pipeline.signal import Bitrate, KeyFrame, Region
 from thalweg.stages.camera import VideoFile
 from thalweg.stages.encode import VideoDecoder, VideoEncoder
 from thalweg.stages.pixels import as_rgb
@@ -151,6 +151,13 @@ def test_a_rate_said_by_the_viewer_is_followed() -> None:
     stage = VideoEncoder(bitrate=400_000)
     run_stage(stage, [frames(1)[0], (1, Bitrate(bitrate_bps=90_000)), packet(frames(2)[1].payload, time=STEP)])
     assert stage.bitrate == 90_000
+
+
+def test_a_viewer_that_lost_track_gets_a_key_unit() -> None:
+    shown = frames(4)
+    wish = (2 * STEP - 1, KeyFrame())
+    coded = run_stage(VideoEncoder(), [shown[0], shown[1], wish, shown[2], shown[3]]).payloads()
+    assert [unit.key for unit in coded] == [True, False, True, False]
 
 
 def test_zero_bandwidth_is_a_crawl_and_no_crash() -> None:
