@@ -22,6 +22,7 @@ from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Decision, Unit
 from thalweg.pipeline.stage import Context
+from thalweg.pipeline.trace import Trace
 from thalweg.stages.decide import DecideSamples
 from thalweg.stages.encode_units import EncodeUnits
 from thalweg.stages.replay import Replay
@@ -84,6 +85,7 @@ def rehearse(
     *,
     memory: Memory | None = None,
     prepare: Callable[[Rehearsal], None] | None = None,
+    trace: Trace | None = None,
 ) -> Rehearsal:
     """Run the sensors, encoders and decision of a pipeline; its sinks are left out. Raises RehearsalError.
 
@@ -115,7 +117,7 @@ def rehearse(
     if prepare is not None:
         prepare(done)
     clock = VirtualClock()
-    worker = Worker(graph, clock=clock)
+    worker = Worker(graph, clock=clock, trace=trace)
     run_virtual(worker.run(), clock)
     for epoch, at_ns, decision in keep.taken:
         if decision.verifies:
@@ -125,6 +127,12 @@ def rehearse(
     done.labels = next(iter(done.sensors.values())).labels
     done.problems = [problem.message for problem in worker.problems]
     return done
+
+
+def restrict(samples: int, done: Rehearsal) -> None:
+    """Play no more samples than this; for `prepare`."""
+    for sensor in done.sensors.values():
+        sensor.restrict(samples)
 
 
 def _watch(stage: EncodeUnits, cost: Cost | None, memory: Memory | None) -> None:

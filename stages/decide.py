@@ -88,6 +88,9 @@ class DecideSamples:
         foreign: Annotated[
             Literal["refuse", "warn"], Field(description="what to do with a profile of other hardware")
         ] = "refuse",
+        predict: Annotated[
+            bool, Field(description="expect of each sample what its first units promise, not the profile's average")
+        ] = False,
         aggregate: Annotated[bool, Field(description="temporal aggregation; otherwise plain mean pooling")] = True,
     ) -> None:
         self._bundle = load_bundle(model)
@@ -112,7 +115,9 @@ class DecideSamples:
         self.broken = self.late = self.repeated = self.lost = 0
         self._labels: dict[int, int] = {}
         self.newest = 0
-        self.tuner = None if profile is None else Tuner.from_file(profile, self._bundle, budget / MS, foreign)
+        self.tuner = (
+            None if profile is None else Tuner.from_file(profile, self._bundle, budget / MS, foreign, predict=predict)
+        )
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Take one unit's features."""

@@ -31,6 +31,8 @@ from thalweg.pipeline.stage import Context
 
 log = logging.getLogger(__name__)
 
+MARGIN = 0.1
+
 
 class Tuner:
     """Watches what units cost, and chooses once per sample, when every modality has given its first unit.
@@ -39,9 +41,9 @@ class Tuner:
     gets the fastest combination and is said once each time the reason changes.
     """
 
-    def __init__(self, profile: Profile, bundle: Bundle, budget_ms: float) -> None:
-        self.request = Request(budget_ms=budget_ms)
-        self.optimizer = Optimizer(profile, predictor_of(profile, bundle))
+    def __init__(self, profile: Profile, bundle: Bundle, budget_ms: float, *, predict: bool = False) -> None:
+        self.request = Request(budget_ms=budget_ms, margin=MARGIN)
+        self.optimizer = Optimizer(profile, predictor_of(profile, bundle) if predict else None)
         self.slow_down = SlowDown(profile.unit_ms)
         self.chosen: dict[int, Choice] = {}
         self._first: dict[str, NDArray[np.float32]] = {}
@@ -49,7 +51,7 @@ class Tuner:
         self._said = ""
 
     @classmethod
-    def from_file(cls, path: Path, bundle: Bundle, budget_ms: float, foreign: str) -> Tuner:
+    def from_file(cls, path: Path, bundle: Bundle, budget_ms: float, foreign: str, *, predict: bool) -> Tuner:
         """Read a profile. Raises ConfigureError on one that is damaged, or of other hardware and to be refused."""
         try:
             profile = profile_from(json.loads(path.read_text()))
@@ -61,7 +63,7 @@ class Tuner:
             if foreign == "refuse":
                 raise ConfigureError(f"{message}; make one here with `thalweg profile`, or set foreign: warn")
             log.warning("%s: its latencies are scaled by what units cost here, its accuracies hold", message)
-        return cls(profile, bundle, budget_ms)
+        return cls(profile, bundle, budget_ms, predict=predict)
 
     def take(self, epoch: int, features: Features, modalities: Sequence[str], ctx: Context) -> None:
         """A unit was encoded."""

@@ -2,7 +2,7 @@
 
 Whole pipelines under the virtual clock: real encoders, aggregation, gate, optimizer and decisions on the synthetic test
 sets; only the time a unit takes in an encoder is declared. The largest encoder takes r times the interval of
-40 ms, the middle one 0.6 and the smallest 0.3 of that, longer units a little more, all with 10 % jitter. So
+units, the middle one 0.6 and the smallest 0.3 of that, longer units a little more, all with 10 % jitter. So
 queues and overload are exact and repeatable on any machine; the case `realtime` runs the same on the real clock.
 
 Latency is t(decision) − min(end of sensing over modalities): it starts when the faster modality has been sensed to its
@@ -33,7 +33,6 @@ from thalweg.stages.encode_units import EncodeUnits
 from thalweg.stages.replay import Replay
 
 MS = 1_000_000
-UNIT_MS = 40
 SHARES = {"s": 0.3, "m": 0.6, "l": 1.0}
 RATIOS = (0.2, 0.5, 0.9, 1.2)
 LAG_MS = 400
@@ -67,7 +66,7 @@ class Setup:
     choices_ms: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     profile: Path | None = None
     budget_ms: float = 150
-    first_decides: bool = False
+    predict: bool = False
     lag_ms: int | None = None
 
 
@@ -98,6 +97,7 @@ def graph_of(task: Task, pack: Path, setup: Setup) -> Graph:
         "decide", DecideSamples, model=task.model, skip=setup.skip, checkpoints=setup.checkpoints,
         threshold=0.5 if setup.gate is not None else None, aggregate=setup.aggregate, patience=20_000 * MS,
         limit=60_000 * MS, profile=setup.profile, budget=int(setup.budget_ms * MS), foreign="warn",
+        predict=setup.predict,
     )  # fmt: skip
     for m in task.modalities:
         lag_ms = (task.lag_ms if setup.lag_ms is None else setup.lag_ms) if m == task.slow else 0
@@ -106,7 +106,7 @@ def graph_of(task: Task, pack: Path, setup: Setup) -> Graph:
             f"{m}_sensor", Replay, path=pack, modality=m, unit=unit_ms * MS, lag=lag_ms * MS, gap=8000 * MS,
             units=tuple(c * MS for c in setup.choices_ms.get(m, ())),
         )  # fmt: skip
-        first = "s" if setup.first_decides else None
+        first = "s" if setup.profile is not None else None
         add(
             f"{m}_encoder", EncodeUnits, model=task.model, modality=m, size=setup.sizes.get(m, "l"),
             first=first, blocking=setup.blocking,
@@ -227,7 +227,9 @@ def gate_cost(result: Result, task: Task) -> None:
 
 def realtime(result: Result, task: Task, pack: Path, condition: str, ratio: float, samples: int) -> None:
     """The same on the real clock, beside what the virtual one says of the same samples."""
-    declared = {size: int(ratio * UNIT_MS * share * MS) for size, share in SHARES.items()}
+    declared = {
+        (m, size): int(ratio * task.unit_ms[m] * share * MS) for m in task.modalities for size, share in SHARES.items()
+    }
     for system, setup in (
         ("blocking", Setup(blocking=True)),
         ("pipelined", Setup()),
@@ -239,7 +241,7 @@ def realtime(result: Result, task: Task, pack: Path, condition: str, ratio: floa
         for vertex in graph.stages.values():
             stage = vertex.make()
             if isinstance(stage, EncodeUnits):
-                stage.pretend = lambda size, unit: declared[size]
+                stage.pretend = lambda size, unit: declared[unit.modality, size]
             elif isinstance(stage, Replay):
                 stage.restrict(samples)
                 stage.gap_ns = 700 * MS
@@ -262,7 +264,7 @@ def measure(result: Result, quick: bool) -> None:
     from thalweg.deploy.bench.budgets import budgets
     from thalweg.deploy.bench.multimodaltasks import TASKS, make_packs
 
-    count = 34 if quick else 340
+    count = 34 if quick else 272
     result.notes.append("latency: t(decision) − min(end of sensing over modalities); encoder costs are declared as r")
     with tempfile.TemporaryDirectory() as folder:
         for task in TASKS:

@@ -42,6 +42,6 @@ def make_packs(task: Task, folder: Path, count: int, quick: bool) -> dict[str, t
     for condition in ("clean",) if quick else ("clean", "noisy"):
         test, profiled = (folder / f"{task.name}-{condition}-{use}.npz" for use in ("test", "val"))
         make(test, "test", count, condition)
-        make(profiled, "val", 34 if quick else 102, condition)
+        make(profiled, "val", 34 if quick else 68, condition)
         packs[condition] = test, profiled
     return packs

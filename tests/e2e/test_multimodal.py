@@ -74,7 +74,9 @@ def profile(path: Path, latency_ms: dict[str, float], **other_hardware: str) -> 
 def tuned(path: str, budget_ms: int, foreign: str = "refuse") -> Any:
     """The word example with a profile, rehearsed on three samples."""
     text = (EXAMPLES / "avwords.yaml").read_text()
-    text = text.replace("patience: 2s", f'patience: 2s, profile: "{path}", budget: {budget_ms}ms, foreign: {foreign}')
+    text = text.replace(
+        "patience: 2s", f'patience: 2s, profile: "{path}", budget: {budget_ms}ms, foreign: {foreign}, predict: true'
+    )
     from thalweg.pipeline.spec import load_spec
 
     spec = load_spec(text, settings={"samples": PACK, "limit": "3", "skip": "false", "camera_lag": "0ms"})
@@ -93,7 +95,7 @@ def test_the_first_units_configure_the_rest_within_the_budget(budget_ms: int, si
     done, used = tuned(profile(tmp_path / "p.json", {"s": 10.0, "l": 100.0}), budget_ms)
     assert {size for _, size in used} <= sizes
     assert len(done.decide.tuner.chosen) == 3
-    assert all(choice.latency_ms <= budget_ms for choice in done.decide.tuner.chosen.values())
+    assert all(choice.latency_ms <= 0.9 * budget_ms for choice in done.decide.tuner.chosen.values())
 
 
 def test_an_infeasible_budget_is_said_once_and_gets_the_fastest(tmp_path: Path) -> None:
