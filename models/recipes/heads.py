@@ -108,18 +108,24 @@ def _first(network: Network, pool: Pool) -> list[NDArray[np.float32]]:
     return [first_input(names, {m: x[i] for m, x in features.items()}) for i in range(len(pool.labels))]
 
 
-def train_predictor(network: Network, pool: Pool, seed: int = 0, columns: slice | None = None) -> nn.Sequential:
-    """BCE on whether a configuration's decision on the whole sample is right.
+def train_predictor(network: Network, pool: Pool, seed: int = 0) -> nn.Sequential:
+    """BCE on whether a configuration's decision on the whole sample is right."""
+    return fit_predictor(*predictor_data(network, pool), seed=seed)
 
-    `columns`: the only inputs it may look at beside the configuration, for ablation.
-    """
-    x, y = predictor_data(network, pool)
-    if columns is not None:
-        kept = np.zeros(x.shape[1], bool)
-        kept[columns] = True
-        kept[-6 * len(network.senses) :] = True
-        x = np.where(kept, x, 0).astype(np.float32)
-    return _fit(x, y, (64, 64), seed, epochs=2)
+
+def fit_predictor(
+    x: NDArray[np.float32], y: NDArray[np.float32], columns: slice | None = None, seed: int = 0
+) -> nn.Sequential:
+    """The same on given data. `columns`: the only inputs it may see beside the configuration, for ablation."""
+    return _fit(x if columns is None else keep(x, columns), y, (64, 64), seed, epochs=2)
+
+
+def keep(x: NDArray[np.float32], columns: slice, configuration: int = 12) -> NDArray[np.float32]:
+    """Inputs with zeros everywhere but in `columns` and in the last `configuration` ones."""
+    kept = np.zeros(x.shape[1], bool)
+    kept[columns] = True
+    kept[-configuration:] = True
+    return np.where(kept, x, 0).astype(np.float32)
 
 
 @torch.no_grad()
