@@ -234,6 +234,7 @@ class Inlet(Actor):
         self._forward = _Forward()
         super().__init__(worker, connection.name, self._forward, info, None)
         self.marks = returns and connection.delivery is Delivery.AT_LEAST_ONCE
+        self._lossy = connection.delivery is Delivery.NEWEST
         self.taken = 0
         self.next_seq = 0
         self.settled = 0
@@ -325,10 +326,10 @@ class Inlet(Actor):
             if packet.replay <= self._last_replay:
                 return True
             self._last_replay = packet.replay
-        elif self._replaced and self._last_ns is not None:
+        elif self._replaced and self._last_ns is not None and self._lossy:
             self._replaced = False
             gap_ms = (packet.time - self._last_ns) / 1e6
-            self.worker.failed(self, f"a gap of {gap_ms:.0f} ms: the worker before was started again", None, None)
+            self.worker.failed(self, f"a gap of {gap_ms:.0f} ms, while this edge had no link", None, None)
         self._last_ns = packet.time
         self.next_seq = packet.seq + 1
         return False

@@ -210,3 +210,35 @@ def test_without_a_cluster_at_the_address_a_ray_worker_says_so_at_once(monkeypat
     deployment = Deployment(*plan_and_bundle(FAILING / "chain_ray.yaml", {}), lambda _: None)
     with pytest.raises(StartError, match=r"no Ray cluster at 127.0.0.1:9: Connection refused"):
         asyncio.run(deployment.run())
+
+
+@pytest.mark.parametrize("transport", ["shm", "grpc"])
+def test_a_link_that_is_lost_between_two_living_workers_is_made_again_and_nothing_is_lost_or_doubled(
+    transport: str,
+) -> None:
+    require_package("grpc", "grpc")
+
+    async def meddle(deployment: Deployment, sink: Any) -> None:
+        await sink.has(50)
+        outlet: Any = deployment.hosts["local"].worker.outlets["count.text -> sum.text"]  # type: ignore[attr-defined]
+        outlet._link.close()
+        outlet._link.on_lost("the network was gone for longer than the link is patient")
+
+    texts, outcome = asyncio.run(run(CHAIN, {"n": 200, "transport": transport}, meddle))
+    assert texts == summed(200)
+    assert outcome.problems == []
+
+
+def test_a_killed_worker_that_is_a_source_goes_on_from_now_and_the_gap_is_reported_where_it_is_received() -> None:
+    async def meddle(deployment: Deployment, sink: Any) -> None:
+        await sink.has(50)
+        kill(deployment, "camera")
+        await sink.has(len(sink.texts) + 100)
+        deployment.stop()
+
+    texts, outcome = asyncio.run(run(FAILING / "camera.yaml", {}, meddle))
+    again = texts.index("0", 1)
+    assert texts[:again] == [str(i) for i in range(again)]
+    assert texts[again:] == [str(i) for i in range(len(texts) - again)]
+    gap = next(p for p in outcome.problems if p.stage == "hum.audio -> note.audio")
+    assert "ms, while this edge had no link" in gap.message
