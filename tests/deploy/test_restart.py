@@ -160,6 +160,8 @@ def test_a_worker_stopped_for_less_than_its_heartbeat_goes_on_as_if_nothing_had_
 
 async def kill_ears_once(deployment: Deployment, sink: Any) -> None:
     await sink.has(60)
+    kill(deployment, "ears", signal.SIGSTOP)
+    await asyncio.sleep(0.5)  # so that packets are under way to it
     kill(deployment, "ears")
 
 
