@@ -49,7 +49,8 @@ def read_nemo(path: Path) -> Checkpoint:
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist") from None
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise ModelError(f"{path} is truncated or no .nemo archive: {error}") from None
+        reason = str(error).partition("\n")[0].rstrip(":")
+        raise ModelError(f"{path} is truncated or no .nemo archive: {reason}") from None
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
     try:
