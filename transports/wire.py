@@ -51,11 +51,13 @@ def record_frame(number: int, parts: Sequence[Buffer], size: int) -> bytes:
     """
     before = b"\x08" + _varint(number) + b"\x1a"
     after = b"\x12" + _varint(size)
-    for padding in range(_ALIGN):
-        inside = len(before) + 1 + padding + len(after) + size
-        head = b"\x1a" + _varint(inside) + before + bytes([padding]) + bytes(padding) + after
+    fixed = len(before) + 1 + len(after)
+    padding = -(1 + len(_varint(fixed + size)) + fixed) % _ALIGN
+    while True:
+        head = b"\x1a" + _varint(fixed + padding + size) + before + bytes([padding]) + bytes(padding) + after
         if len(head) % _ALIGN == 0:
             break
+        padding += _ALIGN - 1  # with it the length of all this takes one byte more
     return b"".join([head, *parts])
 
 
@@ -88,6 +90,8 @@ def from_bytes(message: bytes) -> Any:
 
 
 def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return bytes((value,))
     written = bytearray()
     while value > 0x7F:
         written.append(value & 0x7F | 0x80)
@@ -98,6 +102,8 @@ def _varint(value: int) -> bytes:
 
 def _read_varint(message: bytes, at: int) -> tuple[int, int]:
     """Where it ends, and the value; the end of the message ends it too."""
+    if at < len(message) and message[at] < 0x80:
+        return at + 1, message[at]
     value = shift = 0
     while at < len(message):
         byte = message[at]

@@ -85,7 +85,7 @@ def rows_like_dora(result: Result) -> list[str]:
 
 
 def _peer(name: str, script: str, arguments: list[str], result: Result) -> Hops | None:
-    found = run_peer(name, script, arguments, result, timeout_s=90)
+    found = run_peer(name, script, arguments, result, timeout_s=180)
     return None if found is None else {int(size): hops for size, hops in found["hops_ns"].items()}
 
 

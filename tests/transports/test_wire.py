@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 
+import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from thalweg.transports.wire import Frame, Record, from_bytes, record_frame
 
-NUMBERS = st.integers(0, 2**64 - 1)
+NUMBERS = st.integers(0, 2**64 - 1) | st.integers(0, 200)
 
 
 @given(NUMBERS, st.binary(max_size=400))
@@ -31,6 +32,14 @@ def test_a_record_comes_back_whoever_wrote_the_frame(number: int, data: bytes) -
 @given(NUMBERS, st.binary(max_size=400))
 def test_the_data_of_a_record_begins_at_a_multiple_of_16(number: int, data: bytes) -> None:
     assert (len(record_frame(number, [data], len(data))) - len(data)) % 16 == 0
+
+
+@pytest.mark.parametrize("number", [0, 127, 128, 2**40])
+def test_so_it_does_around_every_size_at_which_a_length_takes_a_byte_more(number: int) -> None:
+    for size in (*range(80, 150), *range(16_300, 16_420)):
+        frame = record_frame(number, [bytes(size)], size)
+        assert (len(frame) - size) % 16 == 0
+        assert from_bytes(frame) == Record(number, memoryview(bytes(size)))
 
 
 def test_other_frames_are_read_as_they_are() -> None:
