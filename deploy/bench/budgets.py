@@ -24,7 +24,6 @@ from thalweg.deploy.rehearsal import Memory, Rehearsal, rehearse, restrict
 from thalweg.models.fingerprint import fingerprint
 from thalweg.pipeline.configuring import Kind, Knob, Optimizer, Profile, Request, Row
 
-BUDGETS_MS = (60, 80, 100, 150, 200)
 RATIO = 1.2
 KEPT = 0.98
 
@@ -50,11 +49,11 @@ def budgets(
     path.write_text(json.dumps(table.plain()))
     fixed = {}
     at_double = SLOW_DOWNS.index(2.0)
-    hopeful = [row for row in table.rows if row.latency_ms[at_double] <= 1.5 * BUDGETS_MS[-1]]
+    hopeful = [row for row in table.rows if row.latency_ms[at_double] <= 1.5 * task.budgets_ms[-1]]
     for row in hopeful if not quick else hopeful[::27]:
         setup = _fixed(task, row)
         fixed[json.dumps(dict(row.settings))] = _loaded(task, pack, setup, memory)
-    for budget_ms in (100,) if quick else BUDGETS_MS:
+    for budget_ms in (100,) if quick else task.budgets_ms:
         case = f"{task.name} budget={budget_ms} r={RATIO} {condition}"
         for system, predict in ((OURS, False), ("predictor", True)):
             setup = Setup(profile=path, budget_ms=budget_ms, lag_ms=0, choices_ms=task.choices_ms, predict=predict)

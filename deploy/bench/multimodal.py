@@ -40,7 +40,10 @@ LAG_MS = 400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What is decided. `slow`: the modality whose sensor lags; `kinds`: class → `easy` or why it is hard."""
+    """What is decided. `slow`: the modality whose sensor takes longest or lags; `kinds`: class → `easy` or `hard`.
+
+    `budgets_ms`: for the optimizer; none where the slow sensor alone takes longer than any of them.
+    """
 
     name: str
     model: str
@@ -50,6 +53,7 @@ class Task:
     unit_ms: Mapping[str, int]
     choices_ms: Mapping[str, tuple[int, ...]]
     kinds: Mapping[str, str]
+    budgets_ms: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -276,7 +280,7 @@ def measure(result: Result, quick: bool) -> None:
             memory: Memory = {}
             for condition, (pack, profiled) in packs.items():
                 systems(result, task, pack, condition, (0.5,) if quick else RATIOS, memory)
-                if not quick or condition == "clean":
+                if task.budgets_ms and (not quick or condition == "clean"):
                     budgets(result, task, pack, profiled, condition, memory, quick)
             gate_cost(result, task)
             if not quick:

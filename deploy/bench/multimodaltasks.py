@@ -18,6 +18,7 @@ TASKS = (
         unit_ms={"audio": 40, "video": 40},
         choices_ms={"audio": (40, 60, 80), "video": (40, 80, 120)},
         kinds={word.text: "easy" if word.kind.value == "easy" else "hard" for word in WORDS},
+        budgets_ms=(60, 80, 100, 150, 200),
     ),
     Task(
         name="vehicle",
