@@ -27,7 +27,7 @@ CLIPS = "THALWEG_BENCH_CLIPS"
 
 TEXT_RATES = (45_000, 55_000, 65_000, 80_000, 100_000, 125_000)
 SOFT_RATES = (65_000, 100_000, 125_000)
-LOSSES = ((0.02, False, 40.0), (0.1, False, 40.0), (0.2, False, 40.0), (0.1, True, 40.0), (0.2, False, 80.0))
+LOSSES = ((0.1, False, 40.0), (0.2, False, 40.0), (0.1, True, 40.0), (0.2, False, 80.0))
 """Share of packets, whether in bursts, delay one way in ms."""
 
 

@@ -4,8 +4,8 @@ The viewer consumes one frame per slot of 500 ms. A slot is served if a frame ca
 of its capture. Round trip 80 ms or 160 ms, 2 Mbit/s, packets of 1200 bytes; simulated to the packet, decoded and read
 for real.
 
-    thalweg     k frames per slot (pipeline/framerate.py), bits on the region, intra refresh every second; whatever
-                arrives is decoded, damage and all; nothing is repaired
+    thalweg     k frames per slot (pipeline/framerate.py), bits on the region; each by itself where losses are
+                measured, else with intra refresh every second; whatever arrives is shown; nothing is repaired
     rtx         10 frames a second in one chain; what is missing is asked for again, as often as it takes, and what
                 follows waits for it
     fec         the same chain with an ideal erasure code per frame: twice the loss that was measured as redundancy,
@@ -29,6 +29,8 @@ SYSTEMS = ("thalweg", "rtx", "fec", "fixed-rate")
 DELAY_MS = 40.0
 DEADLINE_NS = 150 * MS
 CHAIN_BPS = 150_000
+ALONE = 0.03
+"""From this share of missed frames on each frame is coded by itself: a damaged one then spoils no other."""
 SLOT_BITS = 25_000
 """What one of our frames may cost; the chain spends 15 000 on each of its frames."""
 
@@ -97,6 +99,8 @@ def _ours(shown: Film, path_link: Link, seed: int) -> LossRun:
             found.served.append(False)
         if place in {round(j * per_slot / k) for j in range(k)}:
             boxes, strength = shown.looks[i]
+            if counts.miss > ALONE:
+                coder.request_key()
             tiles = patches(penalties(boxes, 640, 480, shape=Shape(), strength=strength), 640, 480, Shape().block)
             for unit in coder.encode_prepared(frame, now, tiles):
                 coded = _Frame(len(sent), now, i // per_slot, unit.data, unit.key, len(_sizes(unit.data)))

@@ -37,7 +37,21 @@ _COLOURS = {
     "rtx": "#2a6f97",
     "fec": "#8d6a9f",
 }
-_NAMES = {"thalweg": "Thalweg", "uniform": "even coding"}
+_NAMES = {
+    "thalweg": "Thalweg",
+    "uniform": "even coding",
+    "oracle": "region known",
+    "wrong": "wrong region",
+    "wrong, told": "wrong region, viewer answers",
+    "stale 1 s": "region 1 s old",
+    "stale 3 s": "region 3 s old",
+    "lowpass": "low-pass",
+    "rate only": "rate by confidence, even",
+    "congestion": "congestion control, even",
+    "fixed-rate": "fixed rate, even",
+    "rtx": "retransmission",
+    "fec": "error correction",
+}
 
 
 def curve(rows: Rows, name: str, path: Path) -> None:
@@ -71,9 +85,7 @@ def curve(rows: Rows, name: str, path: Path) -> None:
         if strong:
             axes.fill_between(x, low, high, color=_COLOURS[system], alpha=0.12, lw=0)
     axes.set_xscale("log")
-    ticks = sorted(
-        {round(float(np.mean([p[0] for p in points["uniform"] if abs(p[0] - q[0]) < 3]))) for q in points["uniform"]}
-    )
+    ticks = sorted({int(case.split()[-2]) for case in cases})
     axes.set_xticks(ticks, [str(t) for t in ticks])
     axes.minorticks_off()
     axes.set_xlabel("actual bit rate, kbit/s")
@@ -95,6 +107,8 @@ def bars(rows: Rows, prefix: str, metrics: dict[str, str], systems: list[str], p
     import matplotlib.pyplot as plt
 
     cases = list(dict.fromkeys(row["case"] for row in rows if row["case"].startswith(prefix)))
+    there = {row["system"] for row in rows if row["case"] in cases}
+    systems = [system for system in systems if system in there]
     figure, panels = plt.subplots(len(metrics), 1, figsize=(9, 2.3 * len(metrics)), dpi=130, sharex=True)
     for axes, (metric, label) in zip(panels, metrics.items(), strict=True):
         for k, system in enumerate(systems):
@@ -107,6 +121,8 @@ def bars(rows: Rows, prefix: str, metrics: dict[str, str], systems: list[str], p
                 color=_COLOURS[system],
                 label=_NAMES.get(system, system),
             )
+        if metric.startswith("latency"):
+            axes.set_yscale("log")
         axes.set_ylabel(label, fontsize=9)
         axes.grid(axis="y", alpha=0.25)
     panels[0].legend(frameon=False, fontsize=8, ncols=len(systems), loc="lower left", bbox_to_anchor=(0, 1.0))
@@ -128,8 +144,8 @@ def side_by_side(clip: Clip, rate_bps: int, at: int, path: Path) -> None:
 
     question = clip.questions[0]
     footage, shown = allocation.Footage(clip), allocation.Intended(clip, question.words)
-    figure = plt.figure(figsize=(12, 8.4), dpi=110)
-    grid = figure.add_gridspec(2, 3, height_ratios=(1.0, 0.62))
+    figure = plt.figure(figsize=(12, 6.2), dpi=100)
+    grid = figure.add_gridspec(2, 3, height_ratios=(1.0, 0.75))
     frame: NDArray[np.uint8] = clip.frames[at]
     entries: list[tuple[str, NDArray[np.uint8]]] = [("uncoded", frame)]
     for name, looks in (("even coding", _even), ("Thalweg, by intent", shown.at)):
@@ -197,7 +213,7 @@ def main(json_path: Path, folder: Path) -> None:
         ["thalweg", "rtx", "fec", "fixed-rate"],
         folder / "video_loss.png",
     )
-    side_by_side(compose(3), 60_000, 25, folder / "video_side_by_side.png")
+    side_by_side(compose(0), 55_000, 25, folder / "video_side_by_side.png")
 
 
 if __name__ == "__main__":
