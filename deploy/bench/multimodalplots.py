@@ -86,6 +86,8 @@ def timelines(path: Path, pack: Path = Path("deploy/examples/avwords.npz"), rati
 def latencies(path: Path, rows: Rows, task: str) -> None:
     """Median latency and accuracy over r, clean and noisy."""
     found = _cases(rows, f"{task} r=", "latency_p50")
+    if not found:
+        return
     figure, grid = _grid(found)
     for column, condition in enumerate(found):
         for system in ("blocking", "pipelined", "thalweg", "cutoff", "random-skip", "oracle"):
@@ -108,6 +110,8 @@ def latencies(path: Path, rows: Rows, task: str) -> None:
 def budgets(path: Path, rows: Rows, task: str) -> None:
     """Accuracy within each budget while the load doubles midway."""
     found = _cases(rows, f"{task} budget=", "within_budget")
+    if not found:
+        return
     figure, grid = _grid(found)
     labels = {"thalweg": "optimizer", "predictor": "with predictor", "fixed-best": "best fixed, in hindsight"}
     for column, condition in enumerate(found):
