@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 CLASSES = ("clear", "shadow", "water", "slope", "hole", "box", "pole")
 EASY = frozenset({"water", "box", "pole"})
-"""Told at a glance by the camera; the others need the scanner."""
+"""What the camera can tell apart by itself, where light and blur let it; the others need the scanner."""
 
 CONDITIONS = {"clean": (0.15, 0.15), "noisy": (0.7, 0.6)}
 """Named difficulties: (camera, range), each 0…1."""
