@@ -73,8 +73,9 @@ def run_here(path: Path, settings: Mapping[str, str]) -> None:
 
 
 def test_a_spoken_turn_over_three_workers_is_one_trace_with_each_stage_below_the_one_it_heard_from(
-    exported: Any, tmp_path: Path
+    exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("thalweg.deploy.spans.QUIET_NS", 3600 * SECOND)  # however slow the machine is
     for module in ("av", "onnxruntime", "pocketsphinx"):
         require_package(module, "demo")
     store = {held.model.name: held for held in ModelStore().list()}
@@ -110,6 +111,9 @@ class ToFile(SpanExporter):
             for span in spans:
                 file.write(span.to_json(indent=None) + "\\n")
         return SpanExportResult.SUCCESS
+
+import thalweg.deploy.spans
+thalweg.deploy.spans.QUIET_NS = 3600 * 10**9  # however slow the machine is
 
 provider = TracerProvider()
 provider.add_span_processor(BatchSpanProcessor(ToFile()))
