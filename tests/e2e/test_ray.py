@@ -59,6 +59,6 @@ def test_a_killed_actor_and_then_its_killed_node_cost_no_packet(cluster: Any, tm
         cluster.add_node(num_cpus=1, resources={"far": 1})  # holds up this process alone; it wants the main thread
         cluster.remove_node(node, allow_graceful=False)
 
-    texts, outcome = asyncio.run(run(CHAIN, {"n": 400}, meddle, within_s=150))
+    texts, outcome = asyncio.run(run(CHAIN, {"n": 400}, meddle, within_s=300))
     assert texts == summed(400)
     assert [problem.stage for problem in outcome.problems] == ["middle", "middle"]
