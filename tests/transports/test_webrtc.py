@@ -97,6 +97,16 @@ def test_a_sender_that_stood_still_is_heard_again_at_once(microphone: Microphone
     assert microphone.call.late_units == 0
 
 
+def test_a_sender_whose_clock_stood_still_is_heard_again(microphone: Microphone) -> None:
+    microphone.send(500)
+    microphone.clock.advance_to(microphone.clock.now_ns() + 1_000 * MS)  # its timestamps did not go on meanwhile
+    microphone.call._fill(microphone.clock.now_ns() - 200 * MS, at_most=250)
+    before = len(microphone.units)
+    microphone.send(500)
+    assert len(microphone.units) - before >= 18
+    assert microphone.call.late_units <= 5
+
+
 def test_a_lost_packet_fades_instead_of_clicking(microphone: Microphone) -> None:
     microphone.send(200)
     microphone.send(20, lose=True)

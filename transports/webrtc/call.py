@@ -27,6 +27,7 @@ UNIT_NS = 20_000_000
 STARVED_NS = 200_000_000
 KEPT_EVENTS = 200
 QUEUED_UNITS = 250
+LATE_RUN = 5
 
 
 class Carrier(Protocol):
@@ -66,6 +67,8 @@ class Call:
         self._came = asyncio.Event()
         self._frame_came = asyncio.Event()
         self._next_ns = self.clock.now_ns()
+        self._behind_ns = 0
+        self._late_run = 0
 
     @property
     def connected(self) -> bool:
@@ -95,10 +98,22 @@ class Call:
             self._frame_came.set()
 
     def heard(self, time_ns: int, samples: NDArray[np.float32]) -> None:
-        """The person's microphone gave one unit, captured at `time_ns`. Never waits."""
+        """The person's microphone gave one unit, captured at `time_ns`. Never waits.
+
+        A few late ones are dropped. When all are late, the person's own clock has stood still (a busy machine): from
+        then on it counts as that much behind, instead of nobody being heard any more.
+        """
+        time_ns += self._behind_ns
+        if time_ns > self._next_ns + 10 * UNIT_NS and self._behind_ns:
+            time_ns, self._behind_ns = time_ns - self._behind_ns, 0
         if time_ns + UNIT_NS // 2 < self._next_ns:
             self.late_units += 1
-            return
+            self._late_run += 1
+            if self._late_run < LATE_RUN:
+                return
+            self._behind_ns += self._next_ns - time_ns
+            time_ns = self._next_ns
+        self._late_run = 0
         self._fill(time_ns - UNIT_NS // 2, at_most=50)
         if len(self._units) >= QUEUED_UNITS:
             self._units.popleft()
