@@ -158,12 +158,14 @@ async def _converse(
                 continue
             try:
                 await _ask(talker, ear, question, turns)
-                if interruption is not None:
-                    await _interrupt(talker, ear, interruption, turns)
-                else:
+                if interruption is None:
                     await talker.next("heard", timeout_s=60.0)
             except (TimeoutError, TalkError):
                 turns.missed += 1
+            else:
+                if interruption is not None:
+                    with contextlib.suppress(TimeoutError, TalkError):  # it was over before
+                        await _interrupt(talker, ear, interruption, turns)
             talker.send({"type": "stop"})
             await asyncio.sleep(1.2)
     return turns
