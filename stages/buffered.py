@@ -10,10 +10,10 @@ from thalweg.models.buffered import BufferedEncoder, BufferedStream
 from thalweg.models.loading import load_deployed
 from thalweg.models.transducer import RnntDecoder
 from thalweg.pipeline.duration import MS, Duration
-from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import AMBIENT, Packet
-from thalweg.pipeline.payload import Speech, SpeechEvent, Transcript, Word
+from thalweg.pipeline.payload import Speech, SpeechEvent, Transcript
 from thalweg.pipeline.stage import Context
+from thalweg.stages.transcripts import final_transcript, require_mono
 
 
 class Buffered:
@@ -54,8 +54,7 @@ class Buffered:
         speech = packet.payload
         assert isinstance(speech, Speech) and self._encoder is not None
         config = self._encoder.model.config
-        if speech.audio.rate != config.mel.sample_rate:
-            raise ThalwegError(f"this recogniser takes audio at {config.mel.sample_rate} Hz, got {speech.audio.rate}")
+        require_mono(speech.audio, config.mel.sample_rate)
         if packet.epoch != self._epoch or self._stream is None:
             chunk, left, right = (max(0, round(d / MS / config.frame_ms)) for d in self._durations_ns)
             self._stream = BufferedStream(self._encoder, self._rnnt, chunk=max(1, chunk), left=left, right=right)
@@ -64,17 +63,7 @@ class Buffered:
         if speech.event is SpeechEvent.END:
             final = self._stream.finish()
             self._stream, self._epoch = None, AMBIENT
-            words = tuple(
-                Word(
-                    text=word.text,
-                    start_ns=self._start_ns + round(word.start_s * 1e9),
-                    end_ns=self._start_ns + round(word.end_s * 1e9),
-                    confidence=word.confidence,
-                )
-                for word in final.words
-            )
-            text, end_ns = final.text, speech.speech_end_ns
-            ctx.emit(Transcript(text=text, final=True, stable_chars=len(text), words=words, speech_end_ns=end_ns))
+            ctx.emit(final_transcript(final, self._start_ns, speech.speech_end_ns))
             return
         guess = self._stream.guess()
         if guess.text and guess.text != self._partial:

@@ -20,9 +20,10 @@ from thalweg.models.recogniser import CtcDecoder, Recogniser, Stream
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import AMBIENT, Packet
-from thalweg.pipeline.payload import Speech, SpeechEvent, Transcript, Word
+from thalweg.pipeline.payload import Speech, SpeechEvent, Transcript
 from thalweg.pipeline.signal import Direction, Flush
 from thalweg.pipeline.stage import Context
+from thalweg.stages.transcripts import final_transcript, require_mono
 
 
 class FastConformer:
@@ -102,11 +103,7 @@ class FastConformer:
         speech = packet.payload
         assert isinstance(speech, Speech) and self._engine is not None
         rate = self._engine.model.config.mel.sample_rate
-        if speech.audio.rate != rate or speech.audio.samples.ndim != 1:
-            raise ThalwegError(
-                f"this recogniser takes mono audio at {rate} Hz, got {speech.audio.rate} Hz, "
-                f"shape {speech.audio.samples.shape}: set `rate: {rate}` at the source"
-            )
+        require_mono(speech.audio, rate)
         if packet.epoch != self._epoch or self._stream is None:
             self.close()
             self._stream = self._begin()
@@ -116,19 +113,7 @@ class FastConformer:
         if speech.event is SpeechEvent.END:
             final = self._stream.finish()
             self._stream, self._epoch = None, AMBIENT
-            words = tuple(
-                Word(
-                    text=word.text,
-                    start_ns=self._start_ns + round(word.start_s * 1e9),
-                    end_ns=self._start_ns + round(word.end_s * 1e9),
-                    confidence=word.confidence,
-                )
-                for word in final.words
-            )
-            end_ns = speech.speech_end_ns
-            ctx.emit(
-                Transcript(text=final.text, final=True, stable_chars=len(final.text), words=words, speech_end_ns=end_ns)
-            )
+            ctx.emit(final_transcript(final, self._start_ns, speech.speech_end_ns))
             return
         guess = self._stream.guess()
         if guess.text and guess.text != self._partial:
