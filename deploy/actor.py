@@ -109,7 +109,10 @@ class StageContext:
         epoch: int | None = None,
         deadline: int | None = None,
     ) -> None:
-        self._actor.emit(payload, port, time, epoch, deadline, self.now_ns())
+        actor = self._actor
+        actor.put(payload, port, time, epoch, deadline, self.now_ns())
+        if actor.on_emit is not None:
+            actor.on_emit()
 
     async def send(self, payload: Payload, *, port: str | None = None, time: int, epoch: int = AMBIENT) -> None:
         actor = self._actor

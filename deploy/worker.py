@@ -509,9 +509,11 @@ class Worker:
             for edge in actor.inputs:
                 if edge.producer.outbox:
                     self.wake(edge.producer)
-        if packet is None and actor.ended:
-            self._finish(actor)
-        replay = getattr(packet, "replay", None)
+        if packet is None:
+            if actor.ended:
+                self._finish(actor)
+            return None
+        replay = packet.replay
         if replay is None:
             return packet
         assert isinstance(packet, Packet)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import ClassVar
 
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
@@ -43,6 +44,7 @@ class Joined:
     trace: str | None
     seq: int
     stream: str = "join"
+    replay: ClassVar[None] = None  # a set is never sent again; its packets are
 
     def one(self, port: str) -> Packet:
         """The packet of a port that has exactly one. Raises ValueError where it has none or several."""

@@ -154,20 +154,6 @@ class Node:
         packet = self.current
         return packet is not None and packet.epoch != AMBIENT and packet.epoch < self._floor
 
-    def emit(
-        self,
-        payload: Payload,
-        port: str | None,
-        time: int | None,
-        epoch: int | None,
-        deadline: int | None,
-        now_ns: int,
-    ) -> None:
-        """Put a payload into the outbox and say so to `on_emit`. Raises StageError; see `Context.emit`."""
-        self.put(payload, port, time, epoch, deadline, now_ns)
-        if self.on_emit is not None:
-            self.on_emit()
-
     def put(
         self,
         payload: Payload,
@@ -177,7 +163,7 @@ class Node:
         deadline: int | None,
         now_ns: int,
     ) -> None:
-        """As `emit`, for a caller that flushes the outbox itself."""
+        """Put a payload into the outbox, for every edge of the port. Raises StageError; see `Context.emit`."""
         if port is None:
             port = self._only
         if port not in self._types:
@@ -203,7 +189,7 @@ class Node:
         seq = self._seq[port]
         self._seq[port] = seq + 1
         replay = None
-        if self.exact or getattr(cause, "replay", None) is not None:
+        if self.exact or (cause is not None and cause.replay is not None):
             replay = self._replays[port]
             self._replays[port] = replay + 1
         trace = None if cause is None else cause.trace

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from thalweg.pipeline.payload import Payload
 
@@ -10,7 +10,7 @@ AMBIENT = 0
 """Epoch of what belongs to no turn (a microphone, a camera): never stale, whatever was interrupted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, init=False)
 class Packet:
     """A payload with its place in a stream.
 
@@ -29,3 +29,31 @@ class Packet:
     deadline: int | None = None
     trace: str | None = None
     replay: int | None = None
+
+    def __init__(
+        self,
+        *,
+        stream: str,
+        seq: int,
+        time: int,
+        payload: Payload,
+        epoch: int = AMBIENT,
+        deadline: int | None = None,
+        trace: str | None = None,
+        replay: int | None = None,
+    ) -> None:
+        # what a frozen dataclass generates goes through object.__setattr__ and takes half as long again; one packet is
+        # made per hop
+        _STREAM(self, stream)
+        _SEQ(self, seq)
+        _TIME(self, time)
+        _PAYLOAD(self, payload)
+        _EPOCH(self, epoch)
+        _DEADLINE(self, deadline)
+        _TRACE(self, trace)
+        _REPLAY(self, replay)
+
+
+_STREAM, _SEQ, _TIME, _PAYLOAD, _EPOCH, _DEADLINE, _TRACE, _REPLAY = (
+    getattr(Packet, field.name).__set__ for field in fields(Packet)
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -37,6 +38,12 @@ async def listening(taker: Taker) -> AsyncIterator[ShmListener]:
         listener.close()
         for link in taker.links:
             link.close()
+
+
+@pytest.fixture(autouse=True)
+def no_garbage() -> None:
+    """What earlier tests left in cycles would otherwise let go of its descriptors while we count ours."""
+    gc.collect()
 
 
 def descriptors() -> int:
