@@ -61,6 +61,7 @@ def understood(server: Server) -> list[str]:
         "10",
     ]
     done = server.net.client.run(command, check=False, timeout=120)
+    print(done.stdout, done.stderr)  # for whoever reads a failure
     events = [json.loads(line) for line in done.stdout.splitlines()]
     return [w for e in events if e["type"] == "caption" and e["final"] for w in e["text"].split()]
 

@@ -23,7 +23,8 @@ from thalweg.pipeline.events import VERSION
 from thalweg.transports.webrtc.receive import OpusIn, Tap
 from thalweg.transports.webrtc.send import BLOCK, BLOCK_NS, RATE, OpusPackets
 
-CONNECT_S = 20.0
+CONNECT_S = 30.0
+ATTEMPT_S = 10.0
 AUDIBLE = 0.01
 
 
@@ -108,7 +109,8 @@ class Talker:
     async def __aenter__(self) -> Self:
         try:
             async with asyncio.timeout(CONNECT_S):
-                await self.connect()
+                while not await self._attempt():
+                    await self.hang_up()
         except TimeoutError:
             await self.hang_up()
             raise TalkError("no-path", f"no connection to {self._url}; `thalweg doctor webrtc URL` says more") from None
@@ -116,6 +118,15 @@ class Talker:
             await self.hang_up()
             raise
         return self
+
+    async def _attempt(self) -> bool:
+        """Whether a try to connect succeeded. On a lossy network a fresh one is quicker than timers that have doubled."""
+        try:
+            async with asyncio.timeout(ATTEMPT_S):
+                await self.connect()
+        except TimeoutError:
+            return False
+        return True
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
