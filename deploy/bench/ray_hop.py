@@ -49,12 +49,14 @@ class Other:
 
 
 def by_actor(sizes, n, gap_s):
+    start_cluster()
     one, other = One.remote(), Other.remote()
     hops_ns = {}
     for size in sizes:
         ray.get(one.send.remote(other, size, n, gap_s))
         time.sleep(0.5)
         hops_ns[size] = ray.get(other.hops.remote())
+    ray.shutdown()
     return hops_ns
 
 
@@ -62,7 +64,8 @@ def by_compiled_graph(sizes, n, gap_s):
     from ray.dag import InputNode
 
     hops_ns = {}
-    for size in sizes:  # a second graph on the same actors hangs
+    for size in sizes:  # a second graph on the same cluster hangs
+        start_cluster()
         one, other = One.remote(), Other.remote()
         ray.get(one.make_all.remote(size))
         with InputNode() as start:
@@ -73,16 +76,17 @@ def by_compiled_graph(sizes, n, gap_s):
             time.sleep(gap_s)
         compiled.teardown()
         hops_ns[size] = ray.get(other.hops.remote())
-        ray.kill(one)
-        ray.kill(other)
+        ray.shutdown()
     return hops_ns
+
+
+def start_cluster():
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 
 
 def main():
     sizes, n, gap_s, how = json.loads(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     hops_ns = (by_actor if how == "actor" else by_compiled_graph)(sizes, n, gap_s)
-    ray.shutdown()
     print(json.dumps({"version": ray.__version__, "hops_ns": hops_ns}))
 
 
