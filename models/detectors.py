@@ -27,6 +27,23 @@ class Found(NamedTuple):
     score: float
 
 
+class Shift:
+    """How the camera moves: by how much the picture shifts from frame to frame (phase correlation). About 1 ms."""
+
+    def __init__(self) -> None:
+        self._last: NDArray[np.float32] | None = None
+
+    def between(self, pixels: Pixels) -> tuple[float, float]:
+        """Shares of its width and height by which the picture has moved right and down since the last call.
+
+        Nothing where that cannot be seen, as at a cut, on the first frame or after the size changed.
+        """
+        small, _ = _gray(pixels)
+        last, self._last = self._last, small
+        dx, dy = _shift(last, small)
+        return dx / small.shape[1], dy / small.shape[0]
+
+
 class Motion:
     """What moves against the picture as a whole: the camera's own shift is taken out first. Remembers one frame."""
 
@@ -45,9 +62,7 @@ class Motion:
         last, self._last, self.shift = self._last, small, (0.0, 0.0)
         if last is None or last.shape != small.shape or min(small.shape) < 8:
             return []
-        (dx, dy), response = cv2.phaseCorrelate(last, small)
-        if response < 0.1 or abs(dx) > small.shape[1] / 4 or abs(dy) > small.shape[0] / 4:
-            dx = dy = 0.0
+        dx, dy = _shift(last, small)
         self.shift = (dx * factor, dy * factor)
         moved = cv2.warpAffine(
             last, np.array([[1, 0, dx], [0, 1, dy]], np.float32), small.shape[::-1], borderMode=cv2.BORDER_REPLICATE
@@ -180,6 +195,18 @@ def _shrunk(pixels: Pixels) -> tuple[Pixels, float]:
 def _gray(pixels: Pixels) -> tuple[NDArray[np.float32], float]:
     small, factor = _shrunk(pixels)
     return np.asarray(small @ np.array([0.299, 0.587, 0.114], np.float32), np.float32), factor
+
+
+def _shift(last: NDArray[np.float32] | None, small: NDArray[np.float32]) -> tuple[float, float]:
+    """Pixels by which `small` is moved right and down against `last`; none where the two have too little in common."""
+    import cv2
+
+    if last is None or last.shape != small.shape or min(small.shape) < 8:
+        return 0.0, 0.0
+    (dx, dy), response = cv2.phaseCorrelate(last, small)
+    if response < 0.1 or abs(dx) > small.shape[1] / 4 or abs(dy) > small.shape[0] / 4:
+        return 0.0, 0.0
+    return float(dx), float(dy)
 
 
 def _blobs(strength: NDArray[Any], threshold: float, factor: float, full: float, limit: int = 8) -> list[Found]:

@@ -117,10 +117,14 @@ class Dismissed(Event):
 
 
 class Look(Event):
-    """Where the machine looks in what the person shows: boxes (x, y, width, height, weight), all 0…1 of the frame."""
+    """Where the machine looks in what the person shows: boxes (x, y, width, height, weight), all 0…1 of the frame.
+
+    `soften`: nothing but that needs to be sent sharp.
+    """
 
     type: Literal["look"] = "look"
     boxes: tuple[tuple[float, float, float, float, float], ...]
+    soften: bool = False
 
 
 class Limits(Event):

@@ -12,6 +12,9 @@ of order: each is filed under the time of the frame it is about, and a frame is 
     after only, or none                     none                          0
 
 Strength is what the quantiser map is scaled by: at 0 the picture is coded as if nobody had said anything.
+
+Whoever knows how the camera moved says where the picture stood at either time (`origin`, `here`: sums of shifts, as
+shares of the frame); boxes then stay on what they were about.
 """
 
 from __future__ import annotations
@@ -72,7 +75,14 @@ class RegionTrack:
     def __init__(self) -> None:
         self._answers: list[tuple[int, tuple[Box, ...], float, int]] = []
 
-    def update(self, time_ns: int, boxes: Iterable[Iterable[float]], confidence: float, half_life_ns: int) -> None:
+    def update(
+        self,
+        time_ns: int,
+        boxes: Iterable[Iterable[float]],
+        confidence: float,
+        half_life_ns: int,
+        origin: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
         """An answer about the frame of `time_ns`; an empty one says that nothing matters more than the rest.
 
         A confidence that is not a number counts as none. A second answer for the same time replaces the first. A time
@@ -83,11 +93,17 @@ class RegionTrack:
         if self._answers and time_ns < self._answers[-1][0] - 60 * half_life_ns:
             self._answers.clear()
         self._answers = [answer for answer in self._answers if answer[0] != time_ns]
-        insort(self._answers, (time_ns, usable(boxes), sure, half_life_ns))
+        insort(self._answers, (time_ns, _moved(usable(boxes), -origin[0], -origin[1]), sure, half_life_ns))
         del self._answers[:-KEPT]
 
-    def at(self, time_ns: int) -> tuple[tuple[Box, ...], float]:
-        """The boxes for a frame and their strength 0…1, by the table above."""
+    def at(self, time_ns: int, here: tuple[float, float] = (0.0, 0.0)) -> tuple[tuple[Box, ...], float]:
+        """The boxes for a frame and their strength 0…1, by the table above; none where all have left the frame."""
+        boxes, strength = self._at(time_ns)
+        if here != (0.0, 0.0):
+            boxes = usable(_moved(boxes, *here))
+        return (boxes, strength) if boxes else ((), 0.0)
+
+    def _at(self, time_ns: int) -> tuple[tuple[Box, ...], float]:
         place = bisect_right(self._answers, time_ns, key=lambda answer: answer[0])
         if not place:
             return (), 0.0
@@ -98,6 +114,10 @@ class RegionTrack:
             return between(boxes, later, share), min(confidence, sure)
         strength = confidence * 0.5 ** min(1000.0, (time_ns - start_ns) / half_life_ns)
         return (boxes, strength) if boxes and strength >= WORTHLESS else ((), 0.0)
+
+
+def _moved(boxes: tuple[Box, ...], dx: float, dy: float) -> tuple[Box, ...]:
+    return tuple((x + dx, y + dy, width, height, weight) for x, y, width, height, weight in boxes)
 
 
 def _distance(a: Box, b: Box) -> float:

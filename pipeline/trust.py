@@ -1,15 +1,20 @@
-"""Whether following the regions helps the viewer, judged by how sure it is, so that wrong ones cost a second or two.
+"""Whether to follow the regions or to code evenly, judged by what the viewer makes of either.
 
-    state    event                                             next     effect
-    FOLLOW   `unsure` answers in a row unsure, regions used    EVEN     the picture is coded evenly, to compare
-    FOLLOW   sure, or no regions in use                        FOLLOW
-    EVEN     two answers, surer than those before              EVEN     regions are left alone for `rest`, doubled each
-                                                                        time, then tried again
-    EVEN     two answers, no surer than those before           FOLLOW   the rate was too low, not the regions wrong: not
-                                                                        asked again for `rest`, doubled each time
-    any      a new question                                    FOLLOW   everything forgotten
+Theory of operation. There are two ways of coding a picture, and of either what the viewer said last. As long as it is
+sure, nothing changes. Where it is not, the other way is tried, and the better one kept; so a wrong region harms where
+even coding could not be read either, and for the second or two that a trial takes.
 
-Without answers nothing changes: regions are followed, and fade by themselves.
+    state    event                                             next
+    SETTLED  sure, or the answer is about the other way        SETTLED
+    SETTLED  `unsure` unsure answers in a row                  TRIAL     the other way
+             … within the rest after a trial                   SETTLED
+    TRIAL    a sure answer about the way on trial              SETTLED   with it; not tried again for `rest`
+    TRIAL    two unsure ones, the last surer than before       SETTLED   with it; `rest`, doubled each time
+    TRIAL    two unsure ones, no surer                         SETTLED   with the way before; `rest`, doubled each time
+    any      a new question                                    SETTLED   with the way that was last found better; of
+                                                                         answers and rests nothing is remembered
+
+Without answers nothing changes.
 """
 
 from __future__ import annotations
@@ -19,33 +24,38 @@ from enum import Enum
 _S = 1_000_000_000
 _LONGEST_NS = 60 * _S
 _BETTER = 0.05
+_TRIED = 2
 
 
 class TrustState(Enum):
     """See the table above."""
 
-    FOLLOW = "follow"
-    EVEN = "even"
+    SETTLED = "settled"
+    TRIAL = "trial"
 
 
 class Trust:
     """For one stream. Tell it every answer of the viewer; `follows` says whether to use regions now.
 
-    `unsure`: beside a rate controller take more than two, since an unsure answer may also mean too low a rate, and that
-    is to be tried first.
+    `begin`: whether regions are followed before anybody has answered. `unsure`: one is quicker to leave a wrong region
+    and tries even coding more often where a right one is hard to read; beside a rate controller take more than two,
+    since an unsure answer may also mean too low a rate, and that is to be tried first.
     """
 
-    def __init__(self, *, threshold: float = 0.8, unsure: int = 2, rest_s: float = 4.0) -> None:
+    def __init__(self, *, threshold: float = 0.8, unsure: int = 2, rest_s: float = 4.0, begin: bool = True) -> None:
         self._threshold = threshold
         self._patience = unsure
         self._rest_ns = round(rest_s * _S)
+        self._following = begin
+        self.state = TrustState.SETTLED
         self.ask()
 
     def ask(self) -> None:
-        """A new question."""
-        self.state = TrustState.FOLLOW
+        """A new question; a trial that is not over has shown nothing."""
+        if self.state is TrustState.TRIAL:
+            self._following = not self._following
+        self.state = TrustState.SETTLED
         self._unsure: list[float] = []
-        self._even: list[float] = []
         self._before = 0.0
         self._wait_ns = self._rest_ns
         self._until_ns: int | None = None
@@ -54,22 +64,27 @@ class Trust:
         """Whether regions are to be used; a rest that is over, or a clock that went back, ends here."""
         if self._until_ns is not None and not self._until_ns - _LONGEST_NS <= now_ns < self._until_ns:
             self._until_ns = None
-            if self.state is TrustState.EVEN:
-                self.state, self._unsure, self._even = TrustState.FOLLOW, [], []
-        return self.state is TrustState.FOLLOW
+        return self._following
 
     def answer(self, confidence: float, used: bool, now_ns: int) -> None:
         """How sure the viewer was, 0…1, of a picture that did (`used`) or did not follow regions."""
-        following = self.follows(now_ns)
-        if following and used and self._until_ns is None:
-            self._unsure = [*self._unsure, confidence] if confidence < self._threshold else []
-            if len(self._unsure) >= self._patience:
-                self._before = sum(self._unsure) / len(self._unsure)
-                self.state, self._unsure, self._even = TrustState.EVEN, [], []
-        elif not following and not used and self._until_ns is None:
-            self._even.append(confidence)
-            if len(self._even) >= 2:
-                better = sum(self._even) / len(self._even) > self._before + _BETTER
-                self.state = TrustState.EVEN if better else TrustState.FOLLOW
-                self._until_ns = now_ns + self._wait_ns
-                self._wait_ns = min(_LONGEST_NS, 2 * self._wait_ns)
+        if self.follows(now_ns) is not used:
+            return
+        if confidence >= self._threshold:
+            self._unsure = []
+            if self.state is TrustState.TRIAL:
+                self._settle(now_ns, self._rest_ns)
+            return
+        self._unsure.append(confidence)
+        if self.state is TrustState.SETTLED and self._until_ns is None and len(self._unsure) >= self._patience:
+            self._before = self._unsure[-1]
+            self.state, self._following, self._unsure = TrustState.TRIAL, not self._following, []
+        elif self.state is TrustState.TRIAL and len(self._unsure) >= _TRIED:
+            if not confidence > self._before + _BETTER:
+                self._following = not self._following
+            self._settle(now_ns, self._wait_ns)
+            self._wait_ns = min(_LONGEST_NS, 2 * self._wait_ns)
+
+    def _settle(self, now_ns: int, wait_ns: int) -> None:
+        self.state, self._unsure = TrustState.SETTLED, []
+        self._until_ns = now_ns + wait_ns

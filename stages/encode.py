@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -15,6 +16,7 @@ from thalweg.pipeline.regions import RegionTrack
 from thalweg.pipeline.signal import Bitrate, KeyFrame, Region, Signal
 from thalweg.pipeline.stage import Context, Port
 from thalweg.stages.coder import Coder, Decoder, Unit, VideoError
+from thalweg.stages.drift import Drift
 from thalweg.stages.lowpass import scaled, soften
 
 CodecName = Annotated[Literal["h264", "hevc", "vp8", "vp9"], Field(description="how it is compressed")]
@@ -51,6 +53,9 @@ class VideoEncoder:
             int, Field(ge=0, le=51, description="least quantiser: a region this sharp takes no more bits (h264)")
         ] = 18,
         follow: Annotated[bool, Field(description="whether regions are followed; off, the picture is even")] = True,
+        carry: Annotated[
+            bool, Field(description="regions stay on what they were about while the camera moves; 1 ms a frame")
+        ] = True,
         refresh: Annotated[
             Duration | None, Field(description="renew the picture this often, bit by bit, instead of by key frames")
         ] = None,
@@ -62,6 +67,8 @@ class VideoEncoder:
         self._method = method
         self._block = block
         self._refresh_s = (refresh or 0) / 1e9
+        self._carry = carry
+        self._drift: Drift | None = None
         self._track = RegionTrack()
         self._heard: deque[Region] = deque(maxlen=64)
         self._due_ns: int | None = None
@@ -94,24 +101,23 @@ class VideoEncoder:
             self.bitrate = max(1_000, signal.bitrate_bps)
         elif isinstance(signal, KeyFrame):
             self._key_wanted = True
-        elif isinstance(signal, KeyFrame) and self._coder is not None:
-            self._coder.request_key()
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Note regions; encode a frame, unless it comes too soon after the last one."""
         payload = packet.payload
         if isinstance(payload, Regions):
-            self._track.update(packet.time, payload.boxes, payload.confidence, payload.half_life_ns)
+            self._look(packet.time, payload.boxes, payload.confidence, payload.half_life_ns)
             return
         assert isinstance(payload, VideoFrame) and self._coder is not None
         while self._heard:
             region = self._heard.popleft()
-            self._track.update(region.time, region.boxes, 1.0, 1_000 * MS)
+            self._look(region.time, region.boxes, 1.0, 1_000 * MS)
         if not self._due(packet.time):
             return
+        here = self._drift.see(payload.pixels, packet.time) if self._drift is not None else (0.0, 0.0)
         pixels = scaled(payload.pixels, self.scale)
         height, width = pixels.shape[:2]
-        boxes, strength = self._track.at(packet.time) if self.follow else ((), 0.0)
+        boxes, strength = self._track.at(packet.time, here) if self.follow else ((), 0.0)
         shape = Shape(gamma=self.gamma, floor=self.floor, block=self._block)
         steps = round(strength * _STRENGTHS) / _STRENGTHS
         found = penalties(boxes, width, height, shape=shape, strength=steps)
@@ -125,6 +131,13 @@ class VideoEncoder:
         marked = tiles if self._method == "quantiser" else ()
         for unit in self._coder.encode(pixels, payload.layout, packet.time, marked):
             self._emit(unit, (width, height), ctx)
+
+    def _look(self, time_ns: int, boxes: Iterable[Iterable[float]], confidence: float, half_life_ns: int) -> None:
+        """Note where to look. Only from the first time on is it worth to know how the camera moves."""
+        if self._drift is None and self._carry:
+            self._drift = Drift()
+        origin = self._drift.at(time_ns) if self._drift is not None else (0.0, 0.0)
+        self._track.update(time_ns, boxes, confidence, half_life_ns, origin)
 
     def finish(self, ctx: Context) -> None:
         """Encoders here hold nothing back; should one have, it is sent."""

@@ -59,12 +59,17 @@ class LiveCamera:
         rate: Annotated[float | None, Field(gt=0, description="frames a second asked for at most")] = None,
         scale: Annotated[float | None, Field(gt=0, le=1, description="size asked for, share of the camera's")] = None,
         follow: Annotated[bool, Field(description="whether regions are told to the person's side")] = True,
+        soften: Annotated[
+            bool, Field(description="ask the person's side to blur what is outside the regions; pays at low rates only")
+        ] = False,
     ) -> None:
         self._line = current_line("live.camera")
-        self._rate, self._scale, self._follow = rate, scale, follow
+        self._rate, self._scale, self._follow, self._soften = rate, scale, follow, soften
 
     def configure(self, settings: dict[str, Any]) -> None:
-        """Ask for another rate or size."""
+        """Ask for another rate or size. Regions that are no longer followed are taken back."""
+        if self._follow and not settings.get("follow", True):
+            self._line.tell(Look(boxes=()))
         self._follow = settings.get("follow", self._follow)
         rate, scale = settings.get("rate"), settings.get("scale")
         if rate is not None or scale is not None:
@@ -73,7 +78,7 @@ class LiveCamera:
     def on_signal(self, signal: Signal, ctx: Context) -> None:
         """Pass on where the machine looks, and how many bits it needs."""
         if isinstance(signal, Region) and self._follow:
-            self._line.tell(Look(boxes=usable(signal.boxes)))
+            self._line.tell(Look(boxes=usable(signal.boxes), soften=self._soften))
         elif isinstance(signal, Bitrate):
             self._line.tell(Limits(bitrate_bps=max(0, signal.bitrate_bps)))
 

@@ -1,6 +1,7 @@
 // The page: one button, what is said, what went wrong, and a look inside.
 
 import { Call, CallError } from "./call.js";
+import { Marks, Softened } from "./look.js";
 import { Timeline } from "./timeline.js";
 import { explain, microphoneTrouble } from "./trouble.js";
 import { Turns } from "./turns.js";
@@ -11,6 +12,8 @@ const PHASES = { idle: "Ready when you are", connecting: "Connecting …", away:
 
 const turns = new Turns($("turns"), $("talk"));
 const timeline = new Timeline($("timeline"), $("stages").tBodies[0]);
+const marks = new Marks($("marks"), $("look-words"));
+let softened = null;
 let config = null;
 let call = null;
 let stream = null;
@@ -77,6 +80,7 @@ async function openMicrophone() {
 }
 
 function closeMicrophone() {
+  sendSharp();
   meter?.stop();
   meter = null;
   stream?.getTracks().forEach((track) => track.stop());
@@ -101,7 +105,7 @@ function listen(current) {
   current.addEventListener("phase", ({ detail }) => {
     if (current !== call) return;
     setPhase(detail);
-    if (detail === "talking") hideNotice();
+    if (detail === "talking") hideNotice(); else sendSharp();
     if (detail === "ended") { closeMicrophone(); $("seen").hidden = true; }
   });
   current.addEventListener("remote", ({ detail: track }) => {
@@ -132,9 +136,33 @@ function tell(event) {
       timeline.mark(event.state);
       break;
     case "stats": timeline.add(event); break;
+    case "look": look(event); break;
+    case "limits": if (softened && event.rate) softened.rate = event.rate; break;
     case "trouble": if (event.turn) turns.trouble(event); else showTrouble(event.code, event.message); break;
     case "bye": if (event.code !== "hung-up") showTrouble(event.code, event.message); break;
   }
+}
+
+/** Shows where the machine looks and, where it asks for that, sends a picture that is sharp only there. */
+function look({ boxes, soften }) {
+  const camera = stream?.getVideoTracks()[0];
+  marks.show(camera ? boxes : []);
+  $("look-button").hidden = !camera;
+  // A page that is not seen draws nothing, and its canvas would stand still.
+  if (!soften || !camera || document.hidden) { sendSharp(); return; }
+  if (!softened) {
+    softened = new Softened(camera);
+    call?.replace("video", softened.track);
+  }
+  softened.boxes = boxes;
+}
+
+/** Sends the camera's own picture again. */
+function sendSharp() {
+  if (!softened) return;
+  softened.stop();
+  softened = null;
+  call?.replace("video", stream?.getVideoTracks()[0] ?? null);
 }
 
 function setPhase(phase) {
@@ -210,6 +238,12 @@ $("camera").addEventListener("click", () => {
   $("camera").setAttribute("aria-pressed", $("camera").getAttribute("aria-pressed") !== "true");
   changeDevices();
 });
+$("look-button").addEventListener("click", () => {
+  const on = $("look-button").getAttribute("aria-pressed") !== "true";
+  $("look-button").setAttribute("aria-pressed", on);
+  marks.turn(on);
+});
+document.addEventListener("visibilitychange", () => document.hidden && sendSharp());
 $("inside-button").addEventListener("click", () => {
   const open = $("inside").hidden;
   $("inside").hidden = !open;

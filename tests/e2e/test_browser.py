@@ -227,10 +227,20 @@ COLOUR = """
 
 
 def red(folder: Path) -> Path:
-    """A camera that shows red: YUV4MPEG2, 320×240."""
-    planes = [np.full(320 * 240, 82, np.uint8), np.full(160 * 120, 90, np.uint8), np.full(160 * 120, 240, np.uint8)]
+    """A camera that shows red."""
+    return shown(folder, np.full((240, 320), 82, np.uint8), 90, 240)
+
+
+def stripes(folder: Path) -> Path:
+    """A camera that shows stripes of two pixels everywhere."""
+    return shown(folder, np.tile(np.array([40, 40, 200, 200], np.uint8), (240, 80)), 128, 128)
+
+
+def shown(folder: Path, luma: NDArray[np.uint8], blue: int, red: int) -> Path:
+    """YUV4MPEG2, 320×240."""
+    planes = [luma, np.full(160 * 120, blue, np.uint8), np.full(160 * 120, red, np.uint8)]
     frame = b"FRAME\n" + b"".join(plane.tobytes() for plane in planes)
-    camera = folder / "red.y4m"
+    camera = folder / "camera.y4m"
     camera.write_bytes(b"YUV4MPEG2 W320 H240 F30:1 Ip A1:1 C420\n" + frame * 30)
     return camera
 
@@ -249,3 +259,58 @@ def test_what_the_camera_shows_comes_back_through_the_pipeline(net: Lab, tmp_pat
         page.wait_for_selector("#seen", state="visible")
         page.wait_for_function("() => document.querySelector('#screen').videoWidth > 0")
         page.wait_for_function(f"() => {{ const [r, g, b] = ({COLOUR})(); return r > 180 && g < 80 && b < 80; }}")
+
+
+# Looks where a file says, asks for a picture that is sharp only there, and shows what comes of it
+LOOKS = """
+name: looks
+stages:
+  microphone: {use: live.microphone}
+  speaker: {use: live.speaker}
+  camera: {use: live.camera, rate: 8, soften: true}
+  regions: {use: vision.regions, policy: oracle, oracle: REGIONS, signal: true}
+  encoder: {use: video.encode, bitrate: 2000000, method: none}
+  screen: {use: live.screen}
+connections:
+  - microphone -> speaker
+  - {from: camera, to: regions.frame, policy: latest}
+  - {from: camera, to: encoder.frame, policy: latest}
+  - regions -> encoder.regions
+  - encoder -> screen
+"""
+
+# How much neighbours differ in what came back, around a point
+DETAIL = """
+(x, y) => {
+  const video = document.querySelector('#screen'), canvas = document.createElement('canvas'), side = 24;
+  canvas.width = canvas.height = side;
+  const context = canvas.getContext('2d');
+  const left = x * video.videoWidth - side / 2, top = y * video.videoHeight - side / 2;
+  context.drawImage(video, left, top, side, side, 0, 0, side, side);
+  const values = [...context.getImageData(0, 0, side, side).data].filter((_, i) => i % 4 === 1);
+  return Math.max(...values) - Math.min(...values);
+}
+"""
+
+
+def test_the_page_shows_where_the_machine_looks_and_sends_sharp_only_that(net: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "looks.yaml"
+    file.write_text(LOOKS.replace("REGIONS", str(tmp_path / "regions.jsonl")))
+    (tmp_path / "regions.jsonl").write_text('{"time_ms": 0, "boxes": [[0.1, 0.1, 0.3, 0.3, 1.0]]}\n')
+    with (
+        serve(net, file, tmp_path / "serve.log") as server,
+        browser(server, tmp_path, tone(tmp_path), stripes(tmp_path)) as chromium,
+    ):
+        page = opened(chromium, server)
+        page.click("#camera")
+        page.click("#start")
+        page.wait_for_selector("#look-button", state="visible")
+        assert page.locator("#marks rect").count() == 0
+        page.focus("#look-button")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#marks rect[x='0.1000'][width='0.3000']", state="attached")
+        assert page.inner_text("#look-words") == "The machine looks at the upper right"  # as in a mirror
+        page.wait_for_function(f"() => ({DETAIL})(0.25, 0.25) > 100 && ({DETAIL})(0.75, 0.75) < 40")
+        page.screenshot(path=str(tmp_path / "looks.png"))
+        page.click("#look-button")
+        assert page.locator("#marks rect").count() == 0 and page.inner_text("#look-words") == ""

@@ -72,7 +72,11 @@ def test_regions_and_the_rate_are_told(monkeypatch: Any) -> None:
 def test_frame_rate_and_size_are_told_and_regions_can_be_switched_off(monkeypatch: Any) -> None:
     settings = {"rate": 5.0, "scale": 0.5, "follow": False}
     signals: list[Signal] = [Configure(stage="camera", settings=settings), Region(time=0, boxes=(BOX,))]
-    assert told(monkeypatch, signals) == [Limits(rate=5.0, scale=0.5)]
+    assert told(monkeypatch, signals) == [Look(boxes=()), Limits(rate=5.0, scale=0.5)]
+
+
+def test_a_pipeline_may_ask_for_a_picture_that_is_sharp_only_there(monkeypatch: Any) -> None:
+    assert told(monkeypatch, [Region(time=0, boxes=(BOX,))], soften=True) == [Look(boxes=(BOX,), soften=True)]
 
 
 def test_boxes_that_are_none_are_not_told(monkeypatch: Any) -> None:

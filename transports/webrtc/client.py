@@ -120,7 +120,7 @@ class Talker:
         return self
 
     async def _attempt(self) -> bool:
-        """Whether a try to connect succeeded. On a lossy network a fresh one is quicker than timers that have doubled."""
+        """Whether a try succeeded. On a lossy network a fresh one is quicker than timers that have doubled."""
         try:
             async with asyncio.timeout(ATTEMPT_S):
                 await self.connect()
