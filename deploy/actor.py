@@ -42,7 +42,7 @@ class Actor(Node):
         self.due = False
         self._alarm: asyncio.TimerHandle | None = None
         self._executor: ThreadPoolExecutor | None = None
-        if not self.inline or info.is_source:
+        if not self.inline or info.is_source or inspect.iscoroutinefunction(getattr(stage, "finish", None)):
             self.on_emit = self._emitted
 
     @property

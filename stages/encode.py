@@ -33,7 +33,7 @@ class VideoEncoder:
 
     inputs = {"frame": VideoFrame, "regions": Port(Regions, required=False)}
     outputs = {"video": EncodedVideo}
-    configurable = ("bitrate", "rate", "scale", "gamma", "floor", "follow")
+    configurable = ("bitrate", "rate", "scale", "gamma", "floor", "follow", "alone")
     blocking = True
 
     def __init__(
@@ -53,6 +53,9 @@ class VideoEncoder:
             int, Field(ge=0, le=51, description="least quantiser: a region this sharp takes no more bits (h264)")
         ] = 18,
         follow: Annotated[bool, Field(description="whether regions are followed; off, the picture is even")] = True,
+        alone: Annotated[
+            bool, Field(description="each frame by itself, so that one that is lost or damaged spoils no other")
+        ] = False,
         carry: Annotated[
             bool, Field(description="regions stay on what they were about while the camera moves; 1 ms a frame")
         ] = True,
@@ -61,7 +64,7 @@ class VideoEncoder:
         ] = None,
     ) -> None:
         self.bitrate, self.rate, self.scale, self.gamma, self.floor = bitrate, rate, scale, gamma, floor
-        self.follow = follow
+        self.follow, self.alone = follow, alone
         self._sharpest = sharpest
         self._codec = codec
         self._method = method
@@ -125,7 +128,7 @@ class VideoEncoder:
         if self._method == "lowpass":
             pixels = soften(pixels, found, self._block, self.floor)
         self._coder.set_bitrate(self.bitrate)
-        if self._key_wanted:
+        if self._key_wanted or self.alone:
             self._key_wanted = False
             self._coder.request_key()
         marked = tiles if self._method == "quantiser" else ()
