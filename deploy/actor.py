@@ -40,6 +40,7 @@ class Actor(Node):
         self.task: asyncio.Task[None] | None = None
         self.room: asyncio.Future[None] | None = None
         self.due = False
+        self.arrival: asyncio.Future[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._executor: ThreadPoolExecutor | None = None
         if not self.inline or info.is_source or inspect.iscoroutinefunction(getattr(stage, "finish", None)):
@@ -51,6 +52,11 @@ class Actor(Node):
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, thread_name_prefix=self.name)
         return self._executor
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What the stage has counted, if it counts anything."""
+        return dict(getattr(self.stage, "counts", {}))
 
     def set_alarm(self, time_ns: int | None) -> None:
         """Let the stage's `wake` be called at `time_ns`; in place of what was asked before."""
@@ -126,6 +132,19 @@ class StageContext:
         self._sent += 1
         if self._sent & 15 == 0:  # a source that never waits must still let the others work
             await asyncio.sleep(0)
+
+    def peek(self, port: str | None = None) -> Packet | None:
+        return self._actor.peek(port)
+
+    async def waiting(self) -> Packet:
+        actor = self._actor
+        while (packet := actor.peek()) is None:
+            actor.arrival = asyncio.get_running_loop().create_future()
+            try:
+                await actor.arrival
+            finally:
+                actor.arrival = None
+        return packet
 
     async def compute(self, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._actor.executor, function, *args)

@@ -85,6 +85,7 @@ def _stages(stats: Stats) -> Iterator[Metric]:
     units = _counter("thalweg_stage_units", "Units the stage has worked on", *labels)
     busy = _counter("thalweg_stage_busy_seconds", "Time the stage has worked", *labels)
     failures = _counter("thalweg_stage_failures", "Packets lost to the stage's failures", *labels)
+    counts = _counter("thalweg_stage_counts", "What the stage itself has counted, by kind", *labels, "kind")
     duration = _histogram("thalweg_stage_unit_duration_seconds", "Time per unit", *labels)
     for name, found in stats.items():
         for stage, told in found["stages"].items() if found is not None else ():
@@ -93,8 +94,10 @@ def _stages(stats: Stats) -> Iterator[Metric]:
             units.add_metric(values, told["units"])
             busy.add_metric(values, work.total_ns / 1e9)
             failures.add_metric(values, told["failures"])
+            for kind, count in told["counts"].items():
+                counts.add_metric([*values, kind], count)
             _fill(duration, values, work)
-    yield from (units, busy, failures, duration)
+    yield from (units, busy, failures, counts, duration)
 
 
 def _channels(stats: Stats) -> Iterator[Metric]:

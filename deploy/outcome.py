@@ -73,6 +73,7 @@ def outcome_of(worker: Worker) -> Outcome:
             "p95_ns": actor.work.quantile(0.95),
             "p99_ns": actor.work.quantile(0.99),
             "busy": round(actor.work.total_ns / ran_ns, 4),
+            "counts": actor.counts,
         }
         for actor in worker.actors.values()
     }

@@ -122,6 +122,10 @@ def print_report(report: dict[str, Any], console: Console) -> None:
             times = (f"{stage[f'p{p}_ms']:.2f}" for p in (50, 95, 99))
             table.add_row(name, str(stage["units"]), *times, f"{stage['busy']:.1%}")
     console.print(table)
+    for name, stage in report["stages"].items():
+        if stage["counts"]:
+            counted = ", ".join(f"{what.replace('_', ' ')} {n}" for what, n in stage["counts"].items())
+            console.print(f"{name} counted: {counted}")
     for name, channel in report["channels"].items():
         if channel["drops"]:
             drops = ", ".join(f"{n} {reason}" for reason, n in channel["drops"].items())

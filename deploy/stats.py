@@ -22,12 +22,13 @@ RECENT_TURNS = 256
 
 
 class StageStats(TypedDict):
-    """One stage. `work`: the time each unit took."""
+    """One stage. `work`: the time each unit took. `counts`: what the stage itself counts."""
 
     use: str
     units: int
     failures: int
     work: PlainHistogram
+    counts: dict[str, int]
 
 
 class ChannelStats(TypedDict):
@@ -89,6 +90,7 @@ def stats_of(worker: Worker) -> WorkerStats:
                 "units": actor.units,
                 "failures": actor.failures,
                 "work": actor.work.plain(),
+                "counts": actor.counts,
             }
             for actor in worker.actors.values()
         },

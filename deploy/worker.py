@@ -477,6 +477,8 @@ class Worker:
                 actor.room.set_result(None)
             actor.room = None
         if actor.busy:
+            if actor.arrival is not None and not actor.arrival.done():
+                actor.arrival.set_result(None)
             return
         if actor.state is NodeState.FINISHING:
             self.done(actor)

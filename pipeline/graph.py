@@ -11,7 +11,7 @@ from thalweg.pipeline.channel import Policy
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.node import Priority
 from thalweg.pipeline.payload import AudioChunk, EncodedVideo, Payload, VideoFrame
-from thalweg.pipeline.stage import Port, StageInfo, describe
+from thalweg.pipeline.stage import Port, StageInfo, describe, only_port
 from thalweg.pipeline.supervision import Delivery
 
 
@@ -80,7 +80,7 @@ class Graph:
         priority: Priority | None = None,
         delivery: Delivery | None = None,
     ) -> None:
-        """Connect `stage.port` to `stage.port`; the port may be left out where a stage has only one.
+        """Connect `stage.port` to `stage.port`; the port may be left out where a stage has only one (required).
 
         Raises GraphError on a stage or port that does not exist, types that do not fit, or a taken input.
         """
@@ -162,8 +162,8 @@ class Graph:
             raise GraphError(f"there is no stage {name!r}{nearest(name, self.stages)}")
         ports: Mapping[str, Port] = getattr(self.stages[name].info, side)
         kind = side[:-1]
-        if not port and len(ports) == 1:
-            port = next(iter(ports))
+        if not port:
+            port = only_port(ports) or ""
         if port not in ports:
             have = ", ".join(ports) or "none"
             found = f"no {kind} {port!r}" if port else f"several {side}: say which"

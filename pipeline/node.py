@@ -37,7 +37,7 @@ from thalweg.pipeline.metrics import Histogram
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Payload
 from thalweg.pipeline.signal import Interrupt, Signal
-from thalweg.pipeline.stage import StageError, StageInfo
+from thalweg.pipeline.stage import StageError, StageInfo, only_port
 
 
 class Priority(IntEnum):
@@ -101,7 +101,7 @@ class Node:
         self._replays = dict.fromkeys(info.outputs, 0)
         self.exact = False
         self._types = {port: declared.type for port, declared in info.outputs.items()}
-        self._only = next(iter(info.outputs)) if len(info.outputs) == 1 else None
+        self._only = only_port(info.outputs)
 
     def join(self, declared: JoinSpec) -> None:
         """From now on `take_joined` gives sets. To be called once all inputs are connected."""
@@ -142,6 +142,15 @@ class Node:
                 return packet
             edge = None if len(inputs) == 1 else self._most_urgent()
         return None
+
+    def peek(self, port: str | None = None) -> Packet | None:
+        """The packet that `take` would give, or the one at `port`; stale ones passed over."""
+        heads = (
+            next((p for p in edge.channel.waiting if p.epoch == AMBIENT or p.epoch >= self._floor), None)
+            for edge in self.inputs
+            if port is None or edge.port == port
+        )
+        return min((head for head in heads if head is not None), key=lambda packet: packet.time, default=None)
 
     @property
     def ended(self) -> bool:

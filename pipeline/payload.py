@@ -155,12 +155,14 @@ class Speech(Payload):
 
     `event` is START on the first piece (pre-roll included), END on the last one, whose audio may be empty.
     `speech_end_ns` is set on END: the capture time at which the voice stopped, before the silence that
-    decided the turn was over.
+    decided the turn was over. `silence_ns`: for how long it has been silent where this piece ends; 0 while somebody
+    speaks.
     """
 
     audio: AudioChunk
     event: SpeechEvent
     speech_end_ns: int | None = None
+    silence_ns: int = 0
 
     def __post_init__(self) -> None:
         _require(
@@ -184,7 +186,8 @@ class Transcript(Payload):
     """What was said so far in this utterance.
 
     `final`: it will not change again. `stable_chars`: how many leading characters of `text` the recogniser
-    has not changed for a while; all of them when final.
+    has not changed for a while; all of them when final. `trial`: the voice pauses, and should it not go on, the final
+    transcript will most likely be this one: worth preparing for, and no more than that.
     """
 
     text: str
@@ -192,8 +195,10 @@ class Transcript(Payload):
     stable_chars: int = 0
     words: tuple[Word, ...] = ()
     speech_end_ns: int | None = None
+    trial: bool = False
 
     def __post_init__(self) -> None:
+        _require(not (self.final and self.trial), "a transcript is final or a trial, not both")
         _require(
             0 <= self.stable_chars <= len(self.text),
             f"stable_chars is {self.stable_chars}, expected 0…{len(self.text)}",
@@ -214,6 +219,17 @@ class Sentence(Payload):
 
     text: str
     last: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft(Payload):
+    """The beginning of an answer to a question that may not be over: for getting ready, never to be shown or played.
+
+    Each has all of the `text` so far. `whole`: there is no more to come.
+    """
+
+    text: str
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ against their annotations. What a stage may have besides is listed here, and fou
     configurable, configure  the parameters that may change while it runs, and the method that takes them
     knobs, choices()         which of those an optimizer may turn, parameter → `configuring.Kind`, and what they may
                              be set to, parameter → values as text, cheapest first
+    counts                   what it has counted since it began, name → number: shown in reports and metrics
     blocking = True          `process` computes or waits for long: it gets a thread of its own
 """
 
@@ -53,7 +54,11 @@ class StageError(ThalwegError):
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """One way in or out. `many`: several edges may end here (inputs only; an output may always feed several)."""
+    """One way in or out. `many`: several edges may end here (inputs only; an output may always feed several).
+
+    `required`: something must be connected (inputs only). One that is not is left out of account where a connection
+    or `emit` names no port.
+    """
 
     type: type[Payload]
     required: bool = True
@@ -103,6 +108,17 @@ class Context(Protocol):
         """As `emit`, and wait until there was room for it: how a source is slowed down by what it feeds."""
         ...
 
+    def peek(self, port: str | None = None) -> Packet | None:
+        """The packet that would be next after the one in hand, at `port` or any; it stays where it is.
+
+        For a stage that does work ahead of its time, and wants to know that it need not any more. From any thread.
+        """
+        ...
+
+    async def waiting(self) -> Packet:
+        """Wait until there is a packet to `peek` at. For one task at a time, while a packet is in hand."""
+        ...
+
     async def compute(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run `function` on this stage's own thread and return what it returns."""
         ...
@@ -129,6 +145,12 @@ class Context(Protocol):
     def report(self, problem: str) -> None:
         """Say that the turn in hand could not be served; it is counted, shown, and the run goes on."""
         ...
+
+
+def only_port(ports: Mapping[str, Port]) -> str | None:
+    """The port that is meant where none is named: the only one there is, else the only required one."""
+    names = list(ports) if len(ports) == 1 else [name for name, port in ports.items() if port.required]
+    return names[0] if len(names) == 1 else None
 
 
 class _Parameters(BaseModel):

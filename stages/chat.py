@@ -6,7 +6,9 @@
     echo       the question itself, word by word: for trying a pipeline out without a model
 
 While somebody still speaks, the stable part of what was recognised so far is already given to an embedded
-model, so that at the end of the turn only the last words are left to read before the first token comes.
+model, so that at the end of the turn only the last words are left to read before the first token comes. In a pause of
+the voice, an answer is begun on trial (`stages/reply.py`): nothing of it leaves this stage as tokens before the final
+transcript has come, the very one that the draft answers; if another one comes, or more is said, the draft is dropped.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections import deque
+from collections import Counter, deque
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,15 +28,17 @@ from thalweg.models.shared import Share
 from thalweg.models.store import ModelStore
 from thalweg.pipeline.duration import MS, Duration, format_duration
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.packet import Packet
-from thalweg.pipeline.payload import Token, Transcript
+from thalweg.pipeline.packet import AMBIENT, Packet
+from thalweg.pipeline.payload import Draft, Token, Transcript
 from thalweg.pipeline.signal import Played, Signal
-from thalweg.pipeline.stage import Context
+from thalweg.pipeline.stage import Context, Port
+from thalweg.stages.reply import Reply, ReplyState
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _PREFILL_S = 1.0
+_VERDICT_S = 2.0
 _AWAITED = 8
 
 
@@ -60,7 +64,7 @@ class Chat:
     """
 
     inputs = {"transcript": Transcript}
-    outputs = {"token": Token}
+    outputs = {"token": Token, "draft": Port(Draft, required=False)}
 
     def __init__(
         self,
@@ -88,6 +92,10 @@ class Chat:
         prefill: Annotated[
             bool | None, Field(description="read along while somebody speaks; if left out: when embedded")
         ] = None,
+        draft: Annotated[
+            bool | None,
+            Field(description="begin an answer when the voice pauses, in case it is over; if left out: when embedded"),
+        ] = None,
         threads: Annotated[
             int | None,
             Field(
@@ -107,6 +115,9 @@ class Chat:
         self._timeout_ns = timeout
         self._retries = retries
         self._prefill = self._backend == "llamacpp" if prefill is None else prefill and self._backend != "echo"
+        self._drafts = self._backend == "llamacpp" if draft is None else draft
+        self.counts: Counter[str] = Counter()
+        self._answered = AMBIENT
         self._past: deque[_Exchange] = deque(maxlen=history)
         self._heard: dict[int, str] = {}
         self._read = ""
@@ -141,29 +152,31 @@ class Chat:
 
     def snapshot(self) -> dict[str, Any]:
         """The conversation so far."""
-        return {"past": [asdict(exchange) for exchange in self._past], "heard": self._heard, "read": self._read}
+        return {"past": [asdict(exchange) for exchange in self._past], "heard": self._heard} | {
+            "read": self._read,
+            "answered": self._answered,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a snapshot. What an embedded model had read along it reads again when it is asked."""
         self._past.clear()
         self._past.extend(_Exchange(**exchange) for exchange in state["past"])
-        self._heard, self._read = state["heard"], state["read"]
+        self._heard, self._read, self._answered = state["heard"], state["read"], state["answered"]
 
     async def process(self, packet: Packet, ctx: Context) -> None:
-        """Answer a final transcript; read along with a partial one."""
+        """Answer a final transcript; draft an answer to a trial; read along with a partial one."""
         transcript = packet.payload
         assert isinstance(transcript, Transcript)
-        if not transcript.final:
+        if transcript.trial and self._drafts:
+            await self._draft(transcript.text, packet.epoch, ctx)
+        elif not transcript.final:
             stable = transcript.text[: transcript.stable_chars]
             if self._prefill and len(stable) > len(self._read):
                 self._read = stable
                 await self._read_along(stable)
-            return
-        self._read = ""
-        if not transcript.text.strip():
-            ctx.emit(Token(text="", last=True))
-            return
-        await self._answer(transcript.text, packet.epoch, ctx)
+        elif packet.epoch != self._answered:
+            self._read = ""
+            await self._answer(transcript.text, packet.epoch, ctx)
 
     def on_signal(self, signal: Signal, ctx: Context) -> None:
         """Remember no more of an answer than was heard of it, and nothing of one that was not heard at all."""
@@ -172,29 +185,77 @@ class Chat:
             self._forget()
 
     async def _answer(self, question: str, epoch: int, ctx: Context) -> None:
-        said = ""
-        asked = {"role": "user", "content": question}
+        self._answered = epoch
+        if not question.strip():
+            ctx.emit(Token(text="", last=True), port="token")
+            return
+        reply = Reply(epoch=epoch, messages=self._messages(question))
         try:
-            async with asyncio.timeout(None) as patience, aclosing(self._tokens(asked)) as tokens:
-                wait_s = self._timeout_ns / 1e9
-                loop = asyncio.get_running_loop()
-                patience.reschedule(loop.time() + wait_s)
+            await self._generate(reply, ctx)
+        finally:
+            self._remember(reply)
+
+    async def _draft(self, question: str, epoch: int, ctx: Context) -> None:
+        """Begin an answer, and go on with it as the answer once the question turns out to be over."""
+        reply = Reply(epoch=epoch, messages=self._messages(question), state=ReplyState.DRAFT)
+        problem: LanguageModelError | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                verdict = group.create_task(self._await_verdict(reply, ctx))
+                try:
+                    await self._generate(reply, ctx)
+                except LanguageModelError as error:
+                    problem = error
+                else:
+                    await asyncio.wait([verdict], timeout=_VERDICT_S)
+                verdict.cancel()
+        finally:
+            self._remember(reply)
+            hit = reply.state is ReplyState.ASKED
+            self.counts["draft_hits" if hit else "draft_misses"] += 1
+            self.counts["draft_tokens_wasted"] += 0 if hit else len(reply.pieces)
+        if problem is not None and hit:
+            raise problem
+
+    async def _await_verdict(self, reply: Reply, ctx: Context) -> None:
+        """What comes next decides: the same question in the same conversation, final, or anything else."""
+        packet = await ctx.waiting()
+        transcript = packet.payload
+        assert isinstance(transcript, Transcript)
+        same = packet.epoch == reply.epoch and self._messages(transcript.text) == reply.messages
+        if transcript.final and same and not ctx.stale:
+            self._answered, self._read = packet.epoch, ""
+            reply.ask(ctx)
+        else:
+            reply.drop()
+
+    async def _generate(self, reply: Reply, ctx: Context) -> None:
+        """Let the model say its reply, until it is dropped."""
+        loop, wait_s = asyncio.get_running_loop(), self._timeout_ns / 1e9
+        try:
+            async with asyncio.timeout(wait_s) as reply.patience, aclosing(self._tokens(reply.messages)) as tokens:
                 async for text in tokens:
-                    patience.reschedule(loop.time() + wait_s)
-                    said += text
-                    ctx.emit(Token(text=text))
+                    if reply.state is ReplyState.DROPPED:
+                        return
+                    reply.patience.reschedule(loop.time() + wait_s)
+                    reply.add(text, ctx)
         except TimeoutError:
+            if reply.state is ReplyState.DROPPED:
+                return
             raise LanguageModelError(
                 f"{self._where} was silent for {format_duration(self._timeout_ns)}"
-                f"{' in the middle of its answer' if said else ''}: raise `timeout` or look at the server"
+                f"{' in the middle of its answer' if reply.said else ''}: raise `timeout` or look at the server"
             ) from None
         finally:
-            if said:
-                self._past.append(_Exchange(epoch=epoch, asked=question, said=said))
-                self._forget()
-        if not said:
+            reply.patience = None
+        if not reply.said:
             raise LanguageModelError(f"{self._where} gave an empty answer")
-        ctx.emit(Token(text="", last=True))
+        reply.end(ctx)
+
+    def _remember(self, reply: Reply) -> None:
+        if reply.said and reply.state is ReplyState.ASKED:
+            self._past.append(_Exchange(epoch=reply.epoch, asked=reply.question, said=reply.said))
+            self._forget()
 
     def _forget(self) -> None:
         for exchange in list(self._past):
@@ -206,16 +267,16 @@ class Chat:
         while len(self._heard) > _AWAITED:
             del self._heard[next(iter(self._heard))]
 
-    async def _tokens(self, asked: dict[str, str]) -> Any:  # Any: an async generator of str
+    async def _tokens(self, messages: list[dict[str, str]]) -> Any:  # Any: an async generator of str
         if self._backend == "echo":
-            for word in re.findall(r"\S+\s*", asked["content"]):
+            for word in re.findall(r"\S+\s*", messages[-1]["content"]):
                 yield word
             return
         import openai
 
         finished = False
         try:
-            async with await self._request(asked, self._max_tokens, self._retries) as stream:
+            async with await self._request(messages, self._max_tokens, self._retries) as stream:
                 async for chunk in stream:
                     for choice in getattr(chunk, "choices", None) or ():
                         if choice.delta.content:
@@ -244,18 +305,22 @@ class Chat:
 
         try:
             async with asyncio.timeout(_PREFILL_S):
-                async with await self._request({"role": "user", "content": text}, 1, retries=0) as stream:
+                async with await self._request(self._messages(text), 1, retries=0) as stream:
                     async for _ in stream:
                         pass
         except (openai.APIError, TimeoutError):
             return
 
-    async def _request(self, asked: dict[str, str], max_tokens: int, retries: int) -> Any:  # Any: openai's stream
+    def _messages(self, question: str) -> list[dict[str, str]]:
+        past = (message for exchange in self._past for message in exchange.messages())
+        return [self._system, *past, {"role": "user", "content": question}]
+
+    async def _request(self, messages: list[dict[str, str]], max_tokens: int, retries: int) -> Any:  # Any: a stream
         assert self._client is not None
-        messages: Any = [self._system, *(message for said in self._past for message in said.messages()), asked]
         client = self._client.with_options(max_retries=retries)
+        told: Any = messages
         return await client.chat.completions.create(
-            model=self._model, messages=messages, max_tokens=max_tokens, temperature=self._temperature, stream=True
+            model=self._model, messages=told, max_tokens=max_tokens, temperature=self._temperature, stream=True
         )
 
     def _connect(self, url: str) -> AsyncOpenAI:

@@ -13,9 +13,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from thalweg.pipeline.packet import AMBIENT, Packet
-from thalweg.pipeline.payload import Sentence, Token
+from thalweg.pipeline.payload import Draft, Sentence, Token
 from thalweg.pipeline.signal import Failure, Signal
-from thalweg.pipeline.stage import Context
+from thalweg.pipeline.stage import Context, Port
 
 _ABBREVIATIONS = {"mr.", "mrs.", "ms.", "dr.", "st.", "vs.", "e.g.", "i.e.", "etc.", "no.", "prof.", "approx."}
 _SENTENCE_END = re.compile(r"(\S*[.!?…]+[\"')\]]*)(?=\s)|\n")
@@ -26,11 +26,11 @@ class Sentences:
     """Cuts a reply at the ends of sentences, and its first piece already at the end of a clause.
 
     A piece that grows past `longest` characters without any of these is cut at a space, so that speech never
-    waits for a model that knows no full stop.
+    waits for a model that knows no full stop. Of a draft of a reply, the first piece goes out as a draft of its own.
     """
 
-    inputs = {"token": Token}
-    outputs = {"sentence": Sentence}
+    inputs = {"token": Token, "draft": Port(Draft, required=False)}
+    outputs = {"sentence": Sentence, "draft": Port(Draft, required=False)}
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Sentences:
         self._epoch = AMBIENT
         self._text = ""
         self._first = True
+        self._drafted = Draft(text="")
 
     def on_signal(self, signal: Signal, ctx: Context) -> None:
         """Let go of a reply that will not end."""
@@ -59,13 +60,16 @@ class Sentences:
     def process(self, packet: Packet, ctx: Context) -> None:
         """Add a token; emit what it completes."""
         token = packet.payload
+        if isinstance(token, Draft):
+            self._draft(token, ctx)
+            return
         assert isinstance(token, Token)
         if packet.epoch != self._epoch:
             self._epoch = packet.epoch
             self._text = ""
             self._first = True
         self._text += token.text
-        while (cut := self._cut()) > 0:
+        while (cut := self._cut(self._text, self._first)) > 0:
             self._emit(self._text[:cut], ctx)
             self._text = self._text[cut:]
         if token.last:
@@ -73,24 +77,35 @@ class Sentences:
             self._text = ""
             self._first = True
 
-    def _cut(self) -> int:
-        """How many leading characters make a piece; 0 if none yet."""
-        for match in _SENTENCE_END.finditer(self._text):
+    def _draft(self, draft: Draft, ctx: Context) -> None:
+        """Emit the first piece of a draft, once: the piece that the same tokens would make."""
+        known = self._drafted.text
+        if known and draft.text.startswith(known):
+            return
+        self._drafted = Draft(text="")
+        cut = self._cut(draft.text, first=True) or (len(draft.text) if draft.whole else 0)
+        if piece := " ".join(draft.text[:cut].split()):
+            self._drafted = draft
+            ctx.emit(Draft(text=piece, whole=True), port="draft")
+
+    def _cut(self, text: str, first: bool) -> int:
+        """How many leading characters make a piece, of a reply's `first` or a later one; 0 if none yet."""
+        for match in _SENTENCE_END.finditer(text):
             word = match[0].lower()
-            if word not in _ABBREVIATIONS and self._text[: match.end()].strip() and not _is_list_number(word):
+            if word not in _ABBREVIATIONS and text[: match.end()].strip() and not _is_list_number(word):
                 return match.end()
-        if self._first:
-            for match in _CLAUSE_END.finditer(self._text):
-                if len(self._text[: match.end()].split()) >= self._first_words:
+        if first:
+            for match in _CLAUSE_END.finditer(text):
+                if len(text[: match.end()].split()) >= self._first_words:
                     return match.end()
-        if len(self._text) > self._longest:
-            return max(self._text.rfind(" ", 0, self._longest), 0) or self._longest
+        if len(text) > self._longest:
+            return max(text.rfind(" ", 0, self._longest), 0) or self._longest
         return 0
 
     def _emit(self, text: str, ctx: Context, last: bool = False) -> None:
         text = " ".join(text.split())
         if text or last:
-            ctx.emit(Sentence(text=text, last=last))
+            ctx.emit(Sentence(text=text, last=last), port="sentence")
             self._first = False
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from thalweg.models.piper import PiperVoice
@@ -12,8 +15,8 @@ from thalweg.models.shared import Share
 from thalweg.models.store import ModelStore
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
-from thalweg.pipeline.payload import AudioChunk, Sentence, SpokenText
-from thalweg.pipeline.stage import Context
+from thalweg.pipeline.payload import AudioChunk, Draft, Sentence, SpokenText
+from thalweg.pipeline.stage import Context, Port
 
 
 class SpeechSynthesisError(ThalwegError):
@@ -21,9 +24,12 @@ class SpeechSynthesisError(ThalwegError):
 
 
 class Piper:
-    """Speaks sentences with a Piper voice, each as soon as it is there."""
+    """Speaks sentences with a Piper voice, each as soon as it is there.
 
-    inputs = {"sentence": Sentence}
+    Given a draft, it makes its sound and keeps that until the same text comes as a sentence, or another draft.
+    """
+
+    inputs = {"sentence": Sentence, "draft": Port(Draft, required=False)}
     outputs = {"audio": AudioChunk}
     blocking = True
 
@@ -31,6 +37,8 @@ class Piper:
         self._name = voice
         self._share: Share[PiperVoice] | None = None
         self._voice: PiperVoice | None = None
+        self._made: tuple[str, list[NDArray[np.float32]]] = ("", [])
+        self.counts: Counter[str] = Counter()
 
     def open(self, ctx: Context) -> None:
         """Load the voice, fetching it where needed, and let it say something once: the first time is the slowest."""
@@ -58,15 +66,41 @@ class Piper:
     def process(self, packet: Packet, ctx: Context) -> None:
         """Speak one sentence, unless an interrupt comes in between. A reply ends with a chunk marked `last`."""
         sentence = packet.payload
-        assert isinstance(sentence, Sentence) and self._voice is not None
+        assert self._voice is not None
+        if isinstance(sentence, Draft):
+            self._draft(sentence.text, ctx)
+            return
+        assert isinstance(sentence, Sentence)
         text = sentence.text
-        for samples in self._voice.speak(text) if text else ():
+        for samples in self._speak(text):
             if ctx.stale:
                 return
             ctx.emit(SpokenText(samples=np.clip(samples, -1.0, 1.0), rate=self._voice.rate, text=text))
             text = ""
         if sentence.last:
             ctx.emit(SpokenText(samples=np.zeros(0, np.float32), rate=self._voice.rate, last=True))
+
+    def _speak(self, text: str) -> Iterable[NDArray[np.float32]]:
+        assert self._voice is not None
+        known, made = self._made
+        if text and text == known:
+            self._made = ("", [])
+            self.counts["draft_hits"] += 1
+            return made
+        return self._voice.speak(text) if text else ()
+
+    def _draft(self, text: str, ctx: Context) -> None:
+        """Get ready to say something, unless there is something to be said."""
+        assert self._voice is not None
+        if text == self._made[0] or ctx.peek("sentence") is not None:
+            return
+        made = []
+        for samples in self._voice.speak(text):
+            made.append(samples)
+            if ctx.stale:
+                return
+        self._made = (text, made)
+        self.counts["drafts"] += 1
 
 
 def _warm(voice: PiperVoice) -> PiperVoice:

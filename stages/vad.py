@@ -141,9 +141,9 @@ class VoiceActivity:
         if self.barge_in:
             ctx.signal(Interrupt(origin=ctx.name, epoch=self._epoch))
         start_ns = self._frame_ns - (len(self._recent) - 1) * _FRAME_NS
+        self._turn_frames = self._silent_frames = 0
         self._emit(list(self._recent), SpeechEvent.START, start_ns, ctx)
         self._recent.clear()
-        self._turn_frames = self._silent_frames = 0
 
     def _end(self, ctx: Context) -> None:
         end_ns = self._frame_ns + (1 - self._silent_frames) * _FRAME_NS
@@ -161,4 +161,6 @@ class VoiceActivity:
     ) -> None:
         samples = np.concatenate(frames) if frames else np.zeros(0, np.float32)
         audio = AudioChunk(samples=samples, rate=RATE)
-        ctx.emit(Speech(audio=audio, event=event, speech_end_ns=speech_end_ns), time=time_ns, epoch=self._epoch)
+        silence_ns = self._silent_frames * _FRAME_NS
+        speech = Speech(audio=audio, event=event, speech_end_ns=speech_end_ns, silence_ns=silence_ns)
+        ctx.emit(speech, time=time_ns, epoch=self._epoch)

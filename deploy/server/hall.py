@@ -33,7 +33,9 @@ class Refused(ThalwegError):
 
 
 class Hall:
-    """Runs until `closed` is set. `counts`: what happened since the start, by name."""
+    """Runs until `closed` is set. `counts`: what happened since the start, by name; `counted`: by the stages of
+    conversations that are over.
+    """
 
     def __init__(self, spec: Spec, settings: ServerSettings) -> None:
         self.spec = spec
@@ -41,6 +43,7 @@ class Hall:
         self.sessions: dict[str, Session] = {}
         self.load = LoadMeter(settings.late_s, settings.used)
         self.counts: Counter[str] = Counter()
+        self.counted: Counter[str] = Counter()
         self.draining = False
         self.problem = ""
         self.on_end: Callable[[Session], None] = lambda session: None
@@ -162,6 +165,7 @@ class Hall:
             log.error("session %s broke: %r", session.id, errors.exceptions, exc_info=errors)
         finally:
             self.sessions.pop(session.id, None)
+            self.counted += session.counts
             self._tasks.pop(session.id, None)
             if session is self._ready:
                 self._ready = None

@@ -11,6 +11,7 @@ _HELP = {
     "events_total": "What happened since the start: sessions begun, ended and refused, by kind",
     "loop_late_seconds": "How late the event loop is, p95 over four seconds",
     "cpu_share": "Share of all processors that this process used over four seconds",
+    "counts_total": "What the stages of all conversations have counted, by kind",
     "turns_total": "Turns of the conversations that are under way",
 }
 
@@ -18,10 +19,12 @@ _HELP = {
 def exposition(hall: Hall) -> str:
     """Every metric with its help and type."""
     states = Counter(session.state.value for session in hall.sessions.values())
+    counted = sum((session.counts for session in hall.sessions.values()), Counter(hall.counted))
     turns = sum(len(session.worker.turns.turns) for session in hall.sessions.values())
     rows: list[tuple[str, str, list[tuple[str, float]]]] = [
         ("sessions", "gauge", [(f'{{state="{state}"}}', count) for state, count in states.items()] or [("", 0)]),
         ("events_total", "counter", [(f'{{kind="{kind}"}}', count) for kind, count in sorted(hall.counts.items())]),
+        ("counts_total", "counter", [(f'{{kind="{kind}"}}', count) for kind, count in sorted(counted.items())]),
         ("loop_late_seconds", "gauge", [("", hall.load.late_s)]),
         ("cpu_share", "gauge", [("", hall.load.used)]),
         ("turns_total", "counter", [("", turns)]),

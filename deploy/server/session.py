@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
 
@@ -113,6 +114,11 @@ class Session:
             self.why = code
             self.call.end(code, message)
             self._over.set()
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What the stages have counted."""
+        return sum((Counter(actor.counts) for actor in self.worker.actors.values()), Counter())
 
     @property
     def unchanged_s(self) -> float:

@@ -31,8 +31,8 @@ def worker(units: int, each_ms: int, *, pid: int = 7, cpu_s: float = 0.0) -> Wor
         "pid": pid, "now_ns": 0, "started_ns": 0, "cpu_s": cpu_s, "resident_bytes": 50_000_000, "open_files": 9,
         "problems": 1,
         "stages": {
-            "mic": {"use": "mic", "units": 0, "failures": 0, "work": Histogram().plain()},
-            "ears": {"use": "ears", "units": units, "failures": 1, "work": work.plain()},
+            "mic": {"use": "mic", "units": 0, "failures": 0, "work": Histogram().plain(), "counts": {}},
+            "ears": {"use": "ears", "units": units, "failures": 1, "work": work.plain(), "counts": {}},
         },
         "channels": {"mic.audio -> ears.audio": channel(units + 3, units, ages_ms=(5,) * units)},
         "turns": [],

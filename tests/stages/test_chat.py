@@ -85,7 +85,10 @@ class Tokens(Collect):
 
 
 def converse(
-    handlers: list[Handler], questions: tuple[str, ...] = ("Hi?",), interrupt: bool = False
+    handlers: list[Handler],
+    questions: tuple[str, ...] = ("Hi?",),
+    interrupt: bool = False,
+    timeout_ns: int = 8_000 * MS,
 ) -> tuple[list[str], list[str], list[dict[str, Any]]]:
     """Replies by turn, problems, and what the server was asked; each question meets the next handler."""
     require_package("openai", "language")
@@ -109,7 +112,7 @@ def converse(
         graph = Graph(name="chat")
         sink = Tokens()
         graph.add("ask", Ask(questions, interrupt))
-        graph.add("chat", Chat(model="m", url=f"http://127.0.0.1:{port}/v1", timeout=300 * MS))
+        graph.add("chat", Chat(model="m", url=f"http://127.0.0.1:{port}/v1", timeout=timeout_ns))
         graph.add("sink", sink)
         graph.connect("ask", "chat")
         graph.connect("chat", "sink")
@@ -142,12 +145,12 @@ def test_the_next_question_comes_with_the_conversation_so_far() -> None:
         (dies, "broke off in the middle of its answer"),
         (garbles, "sent something that is not an answer"),
         (refuses, "refused with status 404"),
-        (hangs, "was silent for 300ms"),
-        (stalls, "was silent for 300ms in the middle of its answer"),
+        (hangs, "was silent for 1500ms"),
+        (stalls, "was silent for 1500ms in the middle of its answer"),
     ],
 )
 def test_a_server_that_fails_costs_one_turn_and_one_clear_message(handler: Handler, message: str) -> None:
-    replies, (problem,), _ = converse([handler, answers], ("Hi?", "And?"))
+    replies, (problem,), _ = converse([handler, answers], ("Hi?", "And?"), timeout_ns=1_500 * MS)
     assert replies[-1] == "Hello."
     assert message in problem
 

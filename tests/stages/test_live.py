@@ -67,19 +67,27 @@ class FakeLine:
 
 
 class Person:
-    """Says things: `(start, length, text)` in ms. The final transcript comes `late` ms after the voice."""
+    """Says things: `(start, length, text)` in ms. The final transcript comes `late` ms after the voice.
+
+    `trials`: transcripts made in a pause, time in ms → epoch and text.
+    """
 
     outputs = {"audio": AudioChunk, "speech": Speech, "transcript": Transcript}
 
     def __init__(self, says: list[tuple[int, int, str]], until_ms: int, late: int, line: FakeLine) -> None:
         self.says, self.until_ms, self.late, self.line = says, until_ms, late, line
         self.does: dict[int, Callable[[], None]] = {}
+        self.trials: dict[int, tuple[int, str]] = {}
 
     async def run(self, ctx: Context) -> None:
         for at in range(0, self.until_ms, UNIT_MS):
             await ctx.sleep_until(at * MS)
             if at in self.does:
                 self.does[at]()
+            if at in self.trials:
+                epoch, text = self.trials[at]
+                trial = Transcript(text=text, final=False, trial=True)
+                await ctx.send(trial, port="transcript", time=at * MS, epoch=epoch)
             for epoch, (start, length, text) in enumerate(self.says, 1):
                 chunk = AudioChunk(samples=TONE, rate=RATE)
                 if start <= at <= start + length:

@@ -1,0 +1,79 @@
+"""An answer on its way: one that was asked for, or a draft that nobody knows yet whether it will be.
+
+    state     event                                                 next
+    DRAFT     a token                                               DRAFT     kept; told as a `Draft` to get ready for
+    DRAFT     the question turns out to be final, word for word     ASKED     what was kept is emitted, in order
+    DRAFT     anything else                                         DROPPED   the model is hung up on
+    ASKED     a token                                               ASKED     emitted
+
+Only an ASKED reply emits tokens, and only tokens are ever shown or spoken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from enum import Enum
+
+from thalweg.pipeline.payload import Draft, Token
+from thalweg.pipeline.stage import Context
+
+
+class ReplyState(Enum):
+    """See the table above."""
+
+    DRAFT = "draft"
+    ASKED = "asked"
+    DROPPED = "dropped"
+
+
+@dataclass(slots=True)
+class Reply:
+    """The answer to `messages`, in the turn `epoch`. `said`: all of it so far, whether or not it was emitted."""
+
+    epoch: int
+    messages: list[dict[str, str]]
+    state: ReplyState = ReplyState.ASKED
+    whole: bool = False
+    pieces: list[str] = field(default_factory=list)
+    patience: asyncio.Timeout | None = None
+
+    @property
+    def said(self) -> str:
+        """The text of it."""
+        return "".join(self.pieces)
+
+    @property
+    def question(self) -> str:
+        """What it is an answer to."""
+        return self.messages[-1]["content"]
+
+    def add(self, text: str, ctx: Context) -> None:
+        """The model has said `text`."""
+        self.pieces.append(text)
+        self._tell(text, ctx)
+
+    def end(self, ctx: Context) -> None:
+        """The model has said everything."""
+        self.whole = True
+        self._tell("", ctx)
+
+    def ask(self, ctx: Context) -> None:
+        """Its question is final."""
+        self.state = ReplyState.ASKED
+        for text in self.pieces:
+            ctx.emit(Token(text=text), port="token")
+        if self.whole:
+            ctx.emit(Token(text="", last=True), port="token")
+
+    def drop(self) -> None:
+        """Nobody will ask for it. Whoever waits for the model does so no longer."""
+        self.state = ReplyState.DROPPED
+        if self.patience is not None:
+            self.patience.reschedule(asyncio.get_running_loop().time())
+
+    def _tell(self, text: str, ctx: Context) -> None:
+        if self.state is ReplyState.ASKED:
+            ctx.emit(Token(text=text, last=self.whole), port="token")
+        elif self.state is ReplyState.DRAFT:
+            ctx.emit(Draft(text=self.said, whole=self.whole), port="draft")
