@@ -75,6 +75,10 @@ class RegionTrack:
     def __init__(self) -> None:
         self._answers: list[tuple[int, tuple[Box, ...], float, int]] = []
 
+    def __len__(self) -> int:
+        """Answers that are kept; 0 until the first has come."""
+        return len(self._answers)
+
     def update(
         self,
         time_ns: int,

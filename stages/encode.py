@@ -21,6 +21,7 @@ from thalweg.stages.lowpass import scaled, soften
 
 CodecName = Annotated[Literal["h264", "hevc", "vp8", "vp9"], Field(description="how it is compressed")]
 _STRENGTHS = 8
+_OPENING_NS = 500 * MS
 
 
 class VideoEncoder:
@@ -46,12 +47,21 @@ class VideoEncoder:
             Literal["quantiser", "lowpass", "none"],
             Field(description="how regions are favoured: by the encoder's quantiser, by blurring the rest, not at all"),
         ] = "quantiser",
-        gamma: Annotated[float, Field(ge=0.1, le=20, description="steepness around a region; more is narrower")] = 6.0,
+        gamma: Annotated[float, Field(ge=0.1, le=99, description="steepness around a region; more is narrower")] = 32.0,
         floor: Annotated[int, Field(ge=0, le=51, description="how much coarser the background may get, QP steps")] = 25,
         block: Annotated[int, Field(ge=16, le=256, description="side of the blocks that are told apart, pixels")] = 32,
         sharpest: Annotated[
             int, Field(ge=0, le=51, description="least quantiser: a region this sharp takes no more bits (h264)")
         ] = 18,
+        opening: Annotated[
+            int,
+            Field(
+                ge=0,
+                le=51,
+                description="before the first region has come, for half a second at most, the picture is this much "
+                "coarser, QP steps; where regions are sure to come, 20 saves what a sharp first frame costs",
+            ),
+        ] = 0,
         follow: Annotated[bool, Field(description="whether regions are followed; off, the picture is even")] = True,
         alone: Annotated[
             bool, Field(description="each frame by itself, so that one that is lost or damaged spoils no other")
@@ -66,6 +76,8 @@ class VideoEncoder:
         self.bitrate, self.rate, self.scale, self.gamma, self.floor = bitrate, rate, scale, gamma, floor
         self.follow, self.alone = follow, alone
         self._sharpest = sharpest
+        self._opening = opening
+        self._began_ns: int | None = None
         self._codec = codec
         self._method = method
         self._block = block
@@ -124,6 +136,8 @@ class VideoEncoder:
         shape = Shape(gamma=self.gamma, floor=self.floor, block=self._block)
         steps = round(strength * _STRENGTHS) / _STRENGTHS
         found = penalties(boxes, width, height, shape=shape, strength=steps)
+        if self._opens(packet.time):
+            found[:] = self._opening
         tiles = patches(levels(found, self._coder.codec.levels), width, height, self._block)
         if self._method == "lowpass":
             pixels = soften(pixels, found, self._block, self.floor)
@@ -141,6 +155,12 @@ class VideoEncoder:
             self._drift = Drift()
         origin = self._drift.at(time_ns) if self._drift is not None else (0.0, 0.0)
         self._track.update(time_ns, boxes, confidence, half_life_ns, origin)
+
+    def _opens(self, time_ns: int) -> bool:
+        """Whether regions are still awaited."""
+        if self._began_ns is None:
+            self._began_ns = time_ns
+        return bool(self._opening and not self._track and 0 <= time_ns - self._began_ns < _OPENING_NS)
 
     def finish(self, ctx: Context) -> None:
         """Encoders here hold nothing back; should one have, it is sent."""

@@ -12,7 +12,7 @@ def soften(pixels: NDArray[np.uint8], penalty: NDArray[np.int8], block: int, flo
     """The picture, in each block as soft as its penalty 0…floor says: sharp at 0, a quarter of the detail at `floor`.
 
     Detail is removed by scaling down and up again, at most four strengths of it. Where the strength changes between
-    blocks the two are blended, since a hard edge would cost the bits that were saved.
+    blocks the two are blended, on the softer side, since a hard edge would cost the bits that were saved.
     """
     if not penalty.any() or floor <= 0:
         return pixels
@@ -21,7 +21,8 @@ def soften(pixels: NDArray[np.uint8], penalty: NDArray[np.int8], block: int, flo
     height, width = pixels.shape[:2]
     share = np.clip(penalty.astype(np.float32) / floor, 0, 1)
     wide = np.repeat(np.repeat(share, block, 0), block, 1)[:height, :width]
-    mask = cv2.blur(np.ascontiguousarray(wide), (block // 2 + 1, block // 2 + 1)) * (LEVELS - 1)
+    near = np.ones((block // 2 + 1, block // 2 + 1), np.float32)
+    mask = cv2.blur(cv2.erode(np.ascontiguousarray(wide), near), near.shape) * (LEVELS - 1)
     result = pixels.astype(np.float32)
     for level in range(1, LEVELS):
         factor = 1 + level

@@ -114,7 +114,7 @@ class Intent(Nothing):
         understand: Understand = by_rules,
         *,
         every_ns: int = 500_000_000,
-        margin: float = 0.25,
+        margin: float = 0.5,
         missing: Callable[[str], None] = lambda problem: None,
     ) -> None:
         self._understand = understand

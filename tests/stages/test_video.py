@@ -16,6 +16,7 @@ from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import EncodedVideo, PayloadError, Regions, VideoFrame
 from thalweg.pipeline.signal import Bitrate, KeyFrame, Region
 from thalweg.stages.camera import VideoFile
+from thalweg.stages.coder import Decoder
 from thalweg.stages.encode import VideoDecoder, VideoEncoder
 from thalweg.stages.pixels import as_rgb
 
@@ -187,11 +188,22 @@ def test_a_region_keeps_its_detail_and_the_rest_loses_it(method: Any) -> None:
     (clip,) = [run_stage(VideoFile(CLIP, rate=5, pace="full"), []).payloads()]
     shown = [packet(v, time=i * 2 * STEP) for i, v in enumerate(clip)]
     region = packet(Regions(boxes=((0.25, 0.3, 0.25, 0.4, 1.0),), half_life_ns=10**12), time=0)
-    stage = VideoEncoder(bitrate=150_000, rate=5, method=method, floor=20)
+    stage = VideoEncoder(bitrate=150_000, rate=5, method=method, floor=20, carry=False)
     coded = run_stage(stage, {"regions": [region], "frame": shown}).payloads()
     decoded = run_stage(VideoDecoder(), [packet(unit, time=i) for i, unit in enumerate(coded)]).payloads()
     error = np.abs(decoded[-1].pixels.astype(float) - shown[-1].payload.pixels)  # type: ignore[attr-defined]
     assert error[144:336, 160:320].mean() < 0.75 * error[:, 420:].mean()
+
+
+def test_until_regions_come_a_picture_is_coded_coarsely_for_half_a_second_at_most() -> None:
+    (clip,) = [run_stage(VideoFile(CLIP, rate=10, pace="full"), []).payloads()]
+    shown = [packet(v, time=i * STEP) for i, v in enumerate(clip[:8])]
+    decoder, coarsest = Decoder(quantisers=True), []
+    for unit in run_stage(VideoEncoder(bitrate=600_000, opening=20), shown).payloads():
+        decoder.frames(unit.data, unit.key)
+        assert decoder.quantisers is not None
+        coarsest.append(int(decoder.quantisers.max()))
+    assert min(coarsest[:5]) > max(coarsest[6:])
 
 
 def test_a_unit_that_was_lost_costs_the_picture_not_the_stage() -> None:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from thalweg.deploy.bench.video.scenes import Clip, Question
 from thalweg.deploy.bench.video.viewer import answers, moments, needed
 from thalweg.pipeline.quantiser import Shape, levels, patches, penalties
-from thalweg.pipeline.regions import Box, RegionTrack
+from thalweg.pipeline.regions import Box, RegionTrack, usable
 from thalweg.pipeline.trust import Trust
 from thalweg.stages.coder import CODECS, Coder, Decoder, prepared
+from thalweg.stages.drift import Drift
 from thalweg.stages.lowpass import soften
 from thalweg.stages.relevance import Intent
 
@@ -33,7 +34,9 @@ SHARPEST = 18
 HALF_LIFE_NS = 2_000_000_000
 SURE = 0.93
 """PP-OCR is surer than right: below this, on scenes kept apart for tuning, most of its readings were wrong."""
-SYSTEMS = ("uniform", "oracle", "intent", "wrong", "wrong, told", "stale 1 s", "stale 3 s", "lowpass")
+OPENING = 20
+OPENING_FRAMES = 5
+SYSTEMS = ("uniform", "oracle", "intent", "intent, told", "wrong", "wrong, told", "stale 1 s", "stale 3 s", "lowpass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,52 +78,82 @@ class Tally:
 
 
 class Footage:
-    """A clip made ready to be coded many times over."""
+    """A clip made ready to be coded many times over. `places`: where the picture stands at each frame (`Drift`)."""
 
     def __init__(self, clip: Clip) -> None:
         self.clip = clip
         self.frames = [prepared(frame, "rgb24") for frame in clip.frames]
+        self.places = places(clip)
 
-    def encode(self, codec: str, target_bps: int, looks: Looks, shape: Shape, method: str = "quantiser") -> Coded:
-        """Code it all at a target."""
+    def encode(
+        self,
+        codec: str,
+        target_bps: int,
+        looks: Looks,
+        shape: Shape,
+        method: str = "quantiser",
+        opening: int = 0,
+        told: Told | None = None,
+    ) -> Coded:
+        """Code it all at a target. `opening`: see `_map`; `told`: what the viewer says decides what is followed."""
         clip = self.clip
         coder = Coder(codec, bitrate_bps=target_bps, rate=clip.rate, least_buffer=0, sharpest=SHARPEST)
-        units = []
+        units: list[tuple[bytes, bool]] = []
         for i, frame in enumerate(self.frames):
             height, width = clip.frames[i].shape[:2]
-            boxes, strength = looks(i)
-            found = penalties(boxes, width, height, shape=shape, strength=round(strength * 8) / 8)
+            follows = told is None or told.follows(i)
+            found = _map(i, looks, width, height, shape, opening) if follows else penalties((), width, height)
             tiles = patches(levels(found, CODECS[codec].levels), width, height, shape.block)
             if method == "lowpass" and found.any():
                 frame, tiles = prepared(soften(clip.frames[i], found, shape.block, shape.floor), "rgb24"), ()
-            units += coder.encode_prepared(frame, round(i * 1e9 / clip.rate), tiles)
-        units += coder.finish()
-        size = sum(len(unit.data) for unit in units)
-        return Coded([(u.data, u.key) for u in units], 8 * size * clip.rate / len(clip.frames), target_bps)
-
-    def encode_told(self, codec: str, target_bps: int, looks: Looks, shape: Shape, question: Question) -> Coded:
-        """As `encode`, with a viewer that says twice a second how sure it is; heard two frames later (`Trust`)."""
-        trust, decoder = Trust(threshold=SURE), Decoder(codec)
-        heard: list[tuple[int, float, bool]] = []
-        units: list[tuple[bytes, bool]] = []
-        coder = Coder(codec, bitrate_bps=target_bps, rate=self.clip.rate, least_buffer=0, sharpest=SHARPEST)
-        every = round(self.clip.rate / 2)
-        for i, frame in enumerate(self.frames):
-            time_ns = round(i * 1e9 / self.clip.rate)
-            for due, sure, used in [entry for entry in heard if entry[0] == i]:
-                trust.answer(sure, used, round(due * 1e9 / self.clip.rate))
-            follows = trust.follows(time_ns)
-            boxes, strength = looks(i) if follows else ((), 0.0)
-            found = penalties(boxes, frame.width, frame.height, shape=shape, strength=round(strength * 8) / 8)
-            tiles = patches(levels(found, CODECS[codec].levels), frame.width, frame.height, shape.block)
-            for unit in coder.encode_prepared(frame, time_ns, tiles):
+            for unit in coder.encode_prepared(frame, round(i * 1e9 / clip.rate), tiles):
                 units.append((unit.data, unit.key))
-                for picture in decoder.frames(unit.data, unit.key):
-                    if i % every == 0 and i:
-                        pixels = picture.to_ndarray(format="rgb24")
-                        heard.append((i + 2, answers(question, {i: pixels}, i)[1], follows))
+                if told is not None:
+                    told.show(i, unit.data, unit.key, follows)
+        units += [(unit.data, unit.key) for unit in coder.finish()]
         size = sum(len(data) for data, _ in units)
-        return Coded(units, 8 * size * self.clip.rate / len(self.frames), target_bps)
+        return Coded(units, 8 * size * clip.rate / len(clip.frames), target_bps)
+
+
+def _map(i: int, looks: Looks, width: int, height: int, shape: Shape, opening: int) -> NDArray[np.int8]:
+    """The map of frame `i`. Before the first region has come the whole picture is `opening` steps coarser, as the
+    encoder stage does where it is told to: what is spent there is spent before anybody knows on what."""
+    boxes, strength = looks(i)
+    found = penalties(boxes, width, height, shape=shape, strength=round(strength * 8) / 8)
+    if opening and i < OPENING_FRAMES and not any(looks(k)[1] for k in range(i + 1)):
+        found[:] = opening
+    return found
+
+
+class Told:
+    """A viewer that says twice a second how sure it is, heard two frames later, and what the sender makes of it."""
+
+    def __init__(self, clip: Clip, codec: str, question: Question) -> None:
+        self._clip, self._question = clip, question
+        self._trust, self._decoder = Trust(threshold=SURE), Decoder(codec)
+        self._heard: list[tuple[int, float, bool]] = []
+        self._every = round(clip.rate / 2)
+
+    def follows(self, i: int) -> bool:
+        """Whether regions are followed in frame `i`."""
+        time_ns = round(i * 1e9 / self._clip.rate)
+        for due, sure, used in self._heard:
+            if due == i:
+                self._trust.answer(sure, used, time_ns)
+        return self._trust.follows(time_ns)
+
+    def show(self, i: int, data: bytes, key: bool, followed: bool) -> None:
+        """The viewer gets a frame."""
+        for picture in self._decoder.frames(data, key):
+            if i % self._every == 0 and i:
+                pixels = picture.to_ndarray(format="rgb24")
+                self._heard.append((i + 2, answers(self._question, {i: pixels}, i)[1], followed))
+
+
+def places(clip: Clip) -> list[tuple[float, float]]:
+    """Where the picture stands at each frame."""
+    drift = Drift()
+    return [drift.see(frame, i) for i, frame in enumerate(clip.frames)]
 
 
 def matched(encode: Callable[[int], Coded], wanted_bps: float, first: float = 1.0) -> tuple[Coded, bool]:
@@ -148,38 +181,46 @@ def matched(encode: Callable[[int], Coded], wanted_bps: float, first: float = 1.
     return best, False
 
 
-def looks_of(system: str, clip: Clip, question: Question, shown: Intended) -> Looks:
+def looks_of(system: str, footage: Footage, question: Question, shown: Intended) -> Looks:
     """What each system knows at each frame. `shown`: what intent found, the same for all questions about text."""
-    rate = clip.rate
+    rate = footage.clip.rate
     if system == "oracle":
         return lambda i: ((question.boxes[i],), 1.0)
-    if system in ("intent", "lowpass"):
+    if system in ("intent", "intent, told", "lowpass"):
         return shown.at
     if system.startswith("wrong"):
         x, y, width, height, _ = question.boxes[len(question.boxes) // 2]
         away: Box = ((x + 0.5) % (1 - width), (y + 0.5) % (1 - height), width, height, 1.0)
         return lambda i: ((away,), 1.0)
     if system.startswith("stale"):
-        late = round(float(system.split()[1]) * rate)
-        return lambda i: (
-            ((question.boxes[i - late],), 0.5 ** (late / rate * 1e9 / HALF_LIFE_NS)) if i >= late else ((), 0.0)
-        )
+        late = round(float(system.split()[1].rstrip(",")) * rate)
+        return lambda i: _late(footage, question, i, late)
     return lambda i: ((), 0.0)
 
 
+def _late(footage: Footage, question: Question, i: int, late: int) -> tuple[tuple[Box, ...], float]:
+    """What was right `late` frames ago, faded, and moved as the picture has moved since."""
+    if i < late:
+        return (), 0.0
+    (x, y), (x0, y0) = footage.places[i], footage.places[i - late]
+    left, top, *rest = question.boxes[i - late]
+    strength = 0.5 ** (late / footage.clip.rate * 1e9 / HALF_LIFE_NS)
+    return usable([(left + x - x0, top + y - y0, *rest)]), strength
+
+
 class Intended:
-    """What the intent model makes of a clip and its question: boxes per frame, one frame late."""
+    """What the intent model makes of a clip and its question: one frame late, moved with the picture."""
 
     def __init__(self, clip: Clip, words: str) -> None:
-        intent, track = Intent(), RegionTrack()
+        intent, track, stands = Intent(), RegionTrack(), places(clip)
         intent.hear(words)
         self._found: list[tuple[tuple[Box, ...], float]] = []
         for i, frame in enumerate(clip.frames):
             time_ns = round(i * 1e9 / clip.rate)
-            self._found.append(track.at(time_ns))
+            self._found.append(track.at(time_ns, stands[i]))
             found = intent.boxes(frame, time_ns)
             if found is not None:
-                track.update(time_ns, found[0], found[1], HALF_LIFE_NS)
+                track.update(time_ns, found[0], found[1], HALF_LIFE_NS, stands[i])
 
     def at(self, i: int) -> tuple[tuple[Box, ...], float]:
         """For frame `i`."""
@@ -189,10 +230,14 @@ class Intended:
 def _encoder(
     system: str, footage: Footage, codec: str, looks: Looks, shape: Shape, question: Question
 ) -> Callable[[int], Coded]:
-    if system.endswith("told"):
-        return lambda target: footage.encode_told(codec, target, looks, shape, question)
     method = "lowpass" if system == "lowpass" else "quantiser"
-    return lambda target: footage.encode(codec, target, looks, shape, method)
+    opening = 0 if system in ("uniform", "oracle", "lowpass") else OPENING
+
+    def encode(target: int) -> Coded:
+        told = Told(footage.clip, codec, question) if system.endswith("told") else None
+        return footage.encode(codec, target, looks, shape, method, opening, told)
+
+    return encode
 
 
 def asked(clip: Clip, kind: str) -> tuple[Question, list[int]] | None:
@@ -223,7 +268,7 @@ def curves(
         question, good = found
         footage, shown = Footage(clip), Intended(clip, question.words)
         for system in systems:
-            looks = looks_of(system, clip, question, shown)
+            looks = looks_of(system, footage, question, shown)
             first = 1.1
             for rate in rates_bps:
                 coded, hit = matched(_encoder(system, footage, codec, looks, shape, question), rate, first)

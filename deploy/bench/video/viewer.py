@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.deploy.bench.video.scenes import Clip, Question
-from thalweg.models.detectors import Motion
+from thalweg.models.detectors import Motion, colour_share
 from thalweg.models.ocr import Line, TextReader
+from thalweg.pipeline.intent import named_colour
 from thalweg.pipeline.regions import Box
 from thalweg.stages.read import readability
 
 Pixels = NDArray[np.uint8]
+_COLOURED = 0.25
 _HUES = {"red": 0, "orange": 14, "yellow": 27, "green": 65, "blue": 115, "purple": 142}
 
 
@@ -44,14 +46,30 @@ def answers(question: Question, frames: Mapping[int, Pixels], at: int) -> tuple[
     """Whether the viewer is right at frame `at`, and how sure it is 0…1 (of text only).
 
     Of text it reads the quarter of the picture around the label, which is what one that knows where to look would
-    do; this is the same for every system, and four times faster.
+    do; this is the same for every system, and four times faster. It is as sure as of the lines on paper of the colour
+    that the question names, or of all where it sees no such paper.
     """
     if question.kind == "text":
-        lines = reader().read(around(frames[at], question.boxes[at]))
-        return reads(question.answer, lines), readability(lines)
+        part = around(frames[at], question.boxes[at])
+        lines = reader().read(part)
+        return reads(question.answer, lines), readability(asked_for(question.words, lines, part))
     if question.kind == "colour":
         return disc_colour(frames[at]) == question.answer, 1.0
     return direction([frames[i] for i in sorted(needed(question, [at]))]) == question.answer, 1.0
+
+
+def asked_for(words: str, lines: list[Line], pixels: Pixels) -> list[Line]:
+    """The lines that the words mean, by the colour they name."""
+    colour = named_colour(words)
+    if colour is None:
+        return lines
+    meant = []
+    for line in lines:
+        x, y = max(0, round(line.x)), max(0, round(line.y))
+        inside = pixels[y : y + max(1, round(line.height)), x : x + max(1, round(line.width))]
+        if colour_share(inside, colour) > _COLOURED:
+            meant.append(line)
+    return meant or lines
 
 
 def around(pixels: Pixels, box: Box) -> Pixels:
