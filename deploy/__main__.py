@@ -317,10 +317,11 @@ def profile(
         ["asr", "failover", "freshness", "glass", "hop", "inprocess", "multimodal", "sessions", "soak", "turn", "video"]
     ),
 )
+@click.argument("part", required=False, type=click.Choice(["curves", "traces", "loss", "cost"]))
 @click.option("--json", "json_path", type=_FILE, help="Write the rows as JSON.")
 @click.option("--quick", is_flag=True, help="Fewer repetitions: to see that it works, not to quote.")
 @click.option("--webrtc", is_flag=True, help="turn: through a server, measured at a WebRTC client.")
-@click.option("--minutes", type=float, help="soak: how long.")
+@click.option("--minutes", type=float, help="soak: how long. video: stop after that; run it again to go on.")
 @click.option("--csv", is_flag=True, help="hop: print rows in the columns of dora's own benchmark, too.")
 @click.option(
     "--across",
@@ -329,7 +330,14 @@ def profile(
     help="freshness: inside one process, across two, or between two network namespaces.",
 )
 def bench(
-    name: str, json_path: Path | None, quick: bool, webrtc: bool, minutes: float | None, csv: bool, across: str
+    name: str,
+    part: str | None,
+    json_path: Path | None,
+    quick: bool,
+    webrtc: bool,
+    minutes: float | None,
+    csv: bool,
+    across: str,
 ) -> None:
     """Measure, next to other systems where they are installed (`make bench-peers`).
 
@@ -344,7 +352,7 @@ def bench(
     turn       end of speech to first partial, final, first token and first audio
     multimodal blocking, pipelined, tuned and cut-short decisions from two modalities
     asr        streaming recognition: time per step, streams per core, next to NeMo on the same weights
-    video      what a machine reads in video against the bits it costs, and over bad links
+    video      what a machine reads in video against the bits it costs, and over bad links; PART is one of its parts
     """
     from thalweg.deploy.bench import run_bench
 
@@ -352,7 +360,9 @@ def bench(
         raise click.BadParameter(f"bench {name} has no such rows, only hop", param_hint="--csv")
     if across != "process" and name != "freshness":
         raise click.BadParameter(f"bench {name} is not measured across {across}, only freshness", param_hint="--across")
-    run_bench(name, json_path, quick, webrtc=webrtc, csv=csv, across=across, minutes=minutes)
+    if part is not None and name != "video":
+        raise click.BadParameter(f"bench {name} has no parts, only video", param_hint="PART")
+    run_bench(name, json_path, quick, webrtc=webrtc, csv=csv, across=across, minutes=minutes, part=part)
 
 
 for command in (*operating.COMMANDS, *recordings.COMMANDS):

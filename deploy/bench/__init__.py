@@ -17,10 +17,12 @@ def run_bench(
     csv: bool = False,
     across: str = "process",
     minutes: float | None = None,
+    part: str | None = None,
 ) -> Result:
     """Run one benchmark, print its table and write its rows. `csv`: `hop` prints its rows in dora's columns, too.
 
-    `across`: `process`, `processes` or `hosts`, for `freshness`. `minutes`: how long `soak` goes on.
+    `across`: `process`, `processes` or `hosts`, for `freshness`. `minutes`: how long `soak` goes on, and after
+    how long `video`, of which `part` names one part, leaves the rest for the next run.
     """
     if name == "inprocess":
         from thalweg.deploy.bench.inprocess import measure
@@ -37,7 +39,9 @@ def run_bench(
     elif name == "hop":
         from thalweg.deploy.bench.hop import measure
     elif name == "video":
-        from thalweg.deploy.bench.video import measure
+        from thalweg.deploy.bench import video
+
+        measure = partial(video.measure, part=part, minutes=minutes, json_path=json_path)
     elif name == "glass":
         from thalweg.deploy.bench.glass import measure
     elif name == "sessions":

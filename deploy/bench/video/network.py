@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.deploy.bench.video.allocation import SURE, Intended
+from thalweg.deploy.bench.video.allocation import Intended
+from thalweg.deploy.bench.video.footage import SURE
 from thalweg.deploy.bench.video.scenes import Clip, Question, compose
 from thalweg.deploy.bench.video.traces import Trace
-from thalweg.deploy.bench.video.viewer import around, reader, reads
+from thalweg.deploy.bench.video.viewer import around, asked_for, reader, reads
 from thalweg.pipeline.congestion import CongestionEstimate, Report
 from thalweg.pipeline.impairment import Impairment, Link
 from thalweg.pipeline.quantiser import Shape, patches, penalties
@@ -61,8 +62,9 @@ class Film:
 
     def read(self, pixels: Pixels, frame: int) -> tuple[bool, float]:
         """Whether the viewer reads the answer in a picture of that frame, and how sure it is."""
-        lines = reader().read(around(pixels, self.box(frame)))
-        return reads(self.question(frame).answer, lines), readability(lines)
+        question, part = self.question(frame), around(pixels, self.box(frame))
+        lines = reader().read(part)
+        return reads(question.answer, lines), readability(asked_for(question.words, lines, part))
 
 
 def film(seeds: Sequence[int], seconds: float = 8.0) -> Film:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.deploy.bench.video import allocation
+from thalweg.deploy.bench.video.allocation import Intended
+from thalweg.deploy.bench.video.footage import OPENING, Coded, Footage, Looks, matched
 from thalweg.deploy.bench.video.scenes import Clip, compose
 from thalweg.deploy.bench.video.viewer import around, plain, reader
 from thalweg.pipeline.quantiser import Shape, penalties
@@ -143,14 +144,14 @@ def side_by_side(clip: Clip, rate_bps: int, at: int, path: Path) -> None:
     from matplotlib.patches import Rectangle
 
     question = clip.questions[0]
-    footage, shown = allocation.Footage(clip), allocation.Intended(clip, question.words)
+    footage, shown = Footage(clip), Intended(clip, question.words)
     figure = plt.figure(figsize=(12, 6.2), dpi=100)
     grid = figure.add_gridspec(2, 3, height_ratios=(1.0, 0.75))
     frame: NDArray[np.uint8] = clip.frames[at]
     entries: list[tuple[str, NDArray[np.uint8]]] = [("uncoded", frame)]
     for name, looks in (("even coding", _even), ("Thalweg, by intent", shown.at)):
         encode = partial(_encode, footage, looks)
-        coded, _ = allocation.matched(encode, rate_bps, 1.1)
+        coded, _ = matched(encode, rate_bps, 1.1)
         entries.append((f"{name}: {coded.bitrate_bps / 1e3:.1f} kbit/s", coded.pictures("h264", [at])[at]))
     for column, (title, picture) in enumerate(entries):
         axes = figure.add_subplot(grid[0, column])
@@ -186,8 +187,8 @@ def _even(_: int) -> tuple[tuple[Box, ...], float]:
     return (), 0.0
 
 
-def _encode(footage: allocation.Footage, looks: allocation.Looks, target_bps: int) -> allocation.Coded:
-    return footage.encode("h264", target_bps, looks, Shape())
+def _encode(footage: Footage, looks: Looks, target_bps: int) -> Coded:
+    return footage.encode("h264", target_bps, looks, Shape(), opening=0 if looks is _even else OPENING)
 
 
 def _common(a: str, b: str) -> int:

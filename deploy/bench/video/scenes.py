@@ -1,9 +1,9 @@
 """Text-rich scenes composed from photographs, with a moving camera: synthetic, and called so wherever they are used.
 
 A wall of photographs (samples that come in scikit-image, public domain or CC0) carries a few labels with small print,
-a coloured disc and a ball that rolls by. A camera of 640×480 pixels pans, turns, zooms and shakes in front of it; it
-blurs what moves and adds noise. Everything follows from the seed. The question is about one label, the disc or the
-ball; where that lies in each frame is known.
+a coloured disc, a handful of dots and a ball that rolls by. A camera of 640×480 pixels pans, turns, zooms and shakes in
+front of it; it blurs what moves and adds noise. Everything follows from the seed. The question is about one label, the
+disc, the dots or the ball; where that lies in each frame is known.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from thalweg.pipeline.regions import Box
 Pixels = NDArray[np.uint8]
 WIDTH, HEIGHT, RATE = 640, 480, 10.0
 SECONDS = 4.0
+DOT = 6
+"""Radius of the dots that are counted, pixels."""
 _CANVAS = (1200, 900)
 _PHOTOS = ("astronaut", "coffee", "chelsea", "rocket", "hubble_deep_field", "retina")
 _WORDS: tuple[str, ...] = (
@@ -61,7 +63,7 @@ _PAPER = {
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`kind`: text, colour or direction. `boxes`: where the answer is to be seen, one per frame, 0…1."""
+    """`kind`: text, colour, count or direction. `boxes`: where the answer is to be seen, one per frame, 0…1."""
 
     kind: str
     words: str
@@ -89,12 +91,13 @@ def compose(seed: int, *, seconds: float = SECONDS, labels: int = 4) -> Clip:
     placed = _labels(wall, random, labels)
     colour = str(random.choice(list(_COLOURS)))
     disc = _disc(wall, random, colour, [box for *_, box in placed])
+    dots, (dot_colour, dotted) = _dots(wall, np.random.default_rng([seed, 1]), colour, [disc, *(b for *_, b in placed)])
     target = placed[0][2]
     path = _Camera(random, target)
     count = round(seconds * RATE)
     rolls_right = bool(random.random() < 0.5)
     frames: list[Pixels] = []
-    boxes: dict[str, list[Box]] = {"text": [], "colour": [], "direction": []}
+    boxes: dict[str, list[Box]] = {"text": [], "colour": [], "count": [], "direction": []}
     ball_y = float(random.uniform(0.25, 0.75))
     for i in range(count):
         shots = []
@@ -110,12 +113,16 @@ def compose(seed: int, *, seconds: float = SECONDS, labels: int = 4) -> Clip:
         matrix = path.at((i + 0.15) / RATE)
         boxes["text"].append(_seen(target, matrix))
         boxes["colour"].append(_seen(disc, matrix))
+        boxes["count"].append(_seen(dotted, matrix))
         ball = _ball(i + 0.15, count, rolls_right, ball_y)
         boxes["direction"].append((ball[0] - 0.04, ball[1] - 0.05, 0.08, 0.1, 1.0))
     text, paper, _ = placed[0]
     questions = [Question("text", f"What does the {paper} label say?", text, tuple(boxes["text"]))]
     if all(_inside(box) for box in boxes["colour"]):
         questions.append(Question("colour", "Which colour is the disc?", colour, tuple(boxes["colour"])))
+    if dots and all(_inside(box) for box in boxes["count"]):
+        words = f"How many {dot_colour} dots are there?"
+        questions.append(Question("count", words, str(dots), tuple(boxes["count"])))
     way = "right" if rolls_right else "left"
     questions.append(Question("direction", "Is the ball moving left or right?", way, tuple(boxes["direction"])))
     return Clip(f"scene-{seed}", tuple(frames), RATE, tuple(questions), True)
@@ -211,6 +218,25 @@ def _disc(wall: Pixels, random: np.random.Generator, colour: str, taken: list[_S
             break
     cv2.circle(wall, (x, y), radius, _COLOURS[colour], -1, cv2.LINE_AA)
     return spot
+
+
+def _dots(wall: Pixels, random: np.random.Generator, besides: str, taken: list[_Spot]) -> tuple[int, tuple[str, _Spot]]:
+    """How many dots of which colour, all but `besides`, and where; none if there is no room."""
+    import cv2
+
+    colour = str(random.choice([name for name in _COLOURS if name != besides]))
+    width, height = 120, 70
+    for _ in range(200):
+        x, y = int(random.integers(440, 640)), int(random.integers(340, 500))
+        spot = (x, y, width, height)
+        if any(_near(spot, other) for other in taken):
+            continue
+        cells = random.permutation(15)[: int(random.integers(2, 8))]
+        for cell in cells.tolist():
+            middle = (x + 12 + 24 * (cell % 5), y + 11 + 24 * (cell // 5))
+            cv2.circle(wall, middle, DOT, _COLOURS[colour], -1, cv2.LINE_AA)
+        return len(cells), (colour, spot)
+    return 0, (colour, (0, 0, 1, 1))
 
 
 def _near(a: _Spot, b: _Spot) -> bool:

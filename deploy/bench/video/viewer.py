@@ -1,4 +1,6 @@
-"""The machine that watches: it reads text, names the colour of a disc, says which way a ball rolls.
+"""The machine that watches: it reads text, counts dots, names the colour of a disc, says which way a ball rolls.
+
+Or a vision-language model of the user's, behind an OpenAI-compatible address (`vision`), that is asked in words.
 
 Its answers are checked against what the scene was composed from. A moment of a clip counts only where this viewer
 answers rightly on the picture before any coding: so nothing is selected on how it is coded.
@@ -6,13 +8,17 @@ answers rightly on the picture before any coding: so nothing is selected on how 
 
 from __future__ import annotations
 
+import math
+import os
+import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.deploy.bench.video.scenes import Clip, Question
+from thalweg.deploy.bench.video.scenes import DOT, Clip, Question
+from thalweg.deploy.bench.video.visionmodel import VisionModel
 from thalweg.models.detectors import Motion, colour_share
 from thalweg.models.ocr import Line, TextReader
 from thalweg.pipeline.intent import named_colour
@@ -20,6 +26,11 @@ from thalweg.pipeline.regions import Box
 from thalweg.stages.read import readability
 
 Pixels = NDArray[np.uint8]
+VISION, VISION_MODEL, VISION_KEY = (f"THALWEG_BENCH_VISION{part}" for part in ("", "_MODEL", "_KEY"))
+"""Environment variables: base address of a vision model, …/v1, its name there, and the key."""
+
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_DIGITS = {word: str(i) for i, word in enumerate(_NUMBERS)}
 _COLOURED = 0.25
 _HUES = {"red": 0, "orange": 14, "yellow": 27, "green": 65, "blue": 115, "purple": 142}
 
@@ -43,19 +54,43 @@ def needed(question: Question, at: Sequence[int]) -> set[int]:
 
 
 def answers(question: Question, frames: Mapping[int, Pixels], at: int) -> tuple[bool, float]:
-    """Whether the viewer is right at frame `at`, and how sure it is 0…1 (of text only).
+    """Whether the viewer is right at frame `at`, and how sure it is 0…1 (our own of text only).
 
     Of text it reads the quarter of the picture around the label, which is what one that knows where to look would
     do; this is the same for every system, and four times faster. It is as sure as of the lines on paper of the colour
     that the question names, or of all where it sees no such paper.
     """
+    if (model := vision()) is not None:
+        said, sure = model.ask(question.words, [frames[i] for i in sorted(needed(question, [at]))])
+        return _says(question, said), sure
     if question.kind == "text":
         part = around(frames[at], question.boxes[at])
         lines = reader().read(part)
         return reads(question.answer, lines), readability(asked_for(question.words, lines, part))
+    if question.kind == "count":
+        return str(dots(frames[at], named_colour(question.words) or "")) == question.answer, 1.0
     if question.kind == "colour":
         return disc_colour(frames[at]) == question.answer, 1.0
     return direction([frames[i] for i in sorted(needed(question, [at]))]) == question.answer, 1.0
+
+
+@cache
+def vision() -> VisionModel | None:
+    """The user's vision model, where the environment names one."""
+    url = os.environ.get(VISION)
+    return (
+        VisionModel(url, os.environ.get(VISION_MODEL, "default"), os.environ.get(VISION_KEY, "none")) if url else None
+    )
+
+
+def _says(question: Question, said: str) -> bool:
+    """Whether a sentence gives the answer, and, of those that can be confused, no other."""
+    if question.kind == "text":
+        return plain(question.answer) in plain(said)
+    words = [_DIGITS.get(word, word) for word in re.findall(r"[a-z]+|\d+", said.lower())]
+    rivals = {"colour": set(_HUES), "direction": {"left", "right"}}.get(question.kind)
+    named = {word for word in words if (word in rivals if rivals else word.isdigit())}
+    return named == {question.answer}
 
 
 def asked_for(words: str, lines: list[Line], pixels: Pixels) -> list[Line]:
@@ -91,15 +126,35 @@ def plain(text: str) -> str:
     return "".join(character for character in text.upper() if character.isalnum())
 
 
+def dots(pixels: Pixels, colour: str) -> int:
+    """How many dots of a colour there are: vivid patches of their size, as wide as high."""
+    mask = _hued(pixels, _HUES[colour]) if colour in _HUES else np.zeros(pixels.shape[:2], np.uint8)
+    import cv2
+
+    count, _, stats, _ = cv2.connectedComponentsWithStats(mask)
+    area = math.pi * DOT**2
+    return sum(
+        0.55 * area <= size <= 1.5 * area and 0.7 <= width / height <= 1.43
+        for _, _, width, height, size in stats[1:count].tolist()
+    )
+
+
+def _hued(pixels: Pixels, middle: int) -> Pixels:
+    """1 where a pixel is vivid and near a hue."""
+    import cv2
+
+    hue, saturation, value = cv2.split(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2HSV))
+    away = np.abs((hue.astype(np.int16) - middle + 90) % 180 - 90)
+    return np.asarray((away <= 7) & (saturation > 120) & (value > 90), np.uint8)
+
+
 def disc_colour(pixels: Pixels) -> str | None:
     """The colour of the roundest vivid patch of a disc's size."""
     import cv2
 
-    hue, saturation, value = cv2.split(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2HSV))
     best, name = 0.0, None
     for colour, middle in _HUES.items():
-        away = np.abs((hue.astype(np.int16) - middle + 90) % 180 - 90)
-        mask = ((away <= 7) & (saturation > 120) & (value > 90)).astype(np.uint8)
+        mask = _hued(pixels, middle)
         count, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
         for label in range(1, count):
             x, y, width, height, area = (int(v) for v in stats[label])
