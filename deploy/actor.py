@@ -32,6 +32,7 @@ class Actor(Node):
         self.finished = False
         self.gives_snapshots = hasattr(stage, "snapshot") and hasattr(stage, "restore")
         self.held: Packet | None = None
+        self.on_ready: Callable[[], None] | None = None
         joins = hasattr(info.cls, "join")
         self.process: Callable[..., Any] | None = getattr(stage, "process_joined" if joins else "process", None)
         self.is_async = inspect.iscoroutinefunction(self.process)
@@ -45,6 +46,27 @@ class Actor(Node):
         self._executor: ThreadPoolExecutor | None = None
         if not self.inline or info.is_source or inspect.iscoroutinefunction(getattr(stage, "finish", None)):
             self.on_emit = self._emitted
+
+    @property
+    def held_as_queued(self) -> Packet | None:
+        """The packet that is held back, as it lay in the channel."""
+        return self.held
+
+    @property
+    def accepts(self) -> bool:
+        """Whether another packet would be taken as soon as there is nothing before it. `on_ready` is called when that
+        becomes true of a node that is no stage of its own.
+        """
+        return True
+
+    @property
+    def gone(self) -> bool:
+        """Whether what comes here is thrown away, now and for ever."""
+        return False
+
+    def admits(self, signal: Signal, via: Node) -> bool:
+        """Whether a signal that comes along the edge to or from `via` is heard, and goes on from here."""
+        return True
 
     @property
     def executor(self) -> ThreadPoolExecutor:
@@ -81,6 +103,14 @@ class Actor(Node):
 
     def _emitted(self) -> None:
         self.worker.on_loop(self.worker.wake, self)
+
+
+class Mover(Actor):
+    """A node that moves packets itself instead of having a stage work on them."""
+
+    def step(self, now_ns: int) -> None:
+        """Do what can be done now."""
+        raise NotImplementedError
 
 
 class StageContext:

@@ -23,12 +23,12 @@ import dataclasses
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from thalweg.deploy.actor import Actor
+from thalweg.deploy.actor import Mover
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.graph import Connection
 from thalweg.pipeline.node import NodeState
 from thalweg.pipeline.packet import AMBIENT, Packet
-from thalweg.pipeline.payload import Payload
+from thalweg.pipeline.payload import Numbered, Payload
 from thalweg.pipeline.signal import Direction, Interrupt, Signal
 from thalweg.pipeline.stage import Context, Port, StageInfo
 from thalweg.pipeline.supervision import Delivery
@@ -52,7 +52,7 @@ class _Forward:
             self.link.signal(signal)
 
 
-class Outlet(Actor):
+class Outlet(Mover):
     """Where an edge leaves its worker. `returns`: the consumer's worker may be started again."""
 
     def __init__(self, worker: Worker, connection: Connection, returns: bool) -> None:
@@ -101,6 +101,17 @@ class Outlet(Actor):
             link.signal(Interrupt(origin=self.name, epoch=self.floor))
         self.worker.wake(self)
 
+    @property
+    def accepts(self) -> bool:
+        """See `Actor.accepts`: there is a link, with room."""
+        ready = self.linked and self._link is not None and self._link.has_room
+        return ready and self._pending is None and not self._again and not self._nowhere
+
+    @property
+    def gone(self) -> bool:
+        """See `Actor.gone`: the consumer's worker will not come back."""
+        return self._nowhere
+
     def step(self, now_ns: int) -> None:
         """Offer what there is, as long as the link takes it."""
         if self.state not in (NodeState.RUNNING, NodeState.DONE):
@@ -126,6 +137,8 @@ class Outlet(Actor):
                 if not self._told_end and self.ended:
                     self._told_end = True
                     link.end()
+                elif self.on_ready is not None:
+                    self.on_ready()
                 return
             if not self._offer(link, self._pending):
                 return
@@ -206,6 +219,8 @@ class Outlet(Actor):
         while self.worker.take(self, now_ns) is not None:
             self._discarded += 1
         self.current = None
+        if self.on_ready is not None:
+            self.on_ready()
         if self.ended:
             self._all_taken()
 
@@ -219,10 +234,11 @@ class Outlet(Actor):
             self.worker.link_lost(self.name, reason)
 
 
-class Inlet(Actor):
+class Inlet(Mover):
     """Where an edge enters its worker. `returns`: this worker may be started again."""
 
     def __init__(self, worker: Worker, connection: Connection, carried: type[Payload], returns: bool) -> None:
+        carried = Numbered if connection.numbered else carried
         info = StageInfo(
             use="inlet",
             cls=_Forward,

@@ -128,7 +128,8 @@ def _actor_state(actor: Actor) -> dict[str, Any] | None:
 
 def _waiting(edge: Edge) -> list[Packet]:
     waiting = list(edge.channel.waiting)
-    held = getattr(edge.consumer, "held", None)
+    assert isinstance(edge.consumer, Actor)
+    held = edge.consumer.held_as_queued
     if held is not None and edge.port == edge.consumer.port:
         waiting.insert(0, held)
     return _sure(waiting)

@@ -181,7 +181,8 @@ class Deployment:
             if isinstance(ended, Outcome):
                 supervisor.finished()
                 await self._tell_changed()
-                return ended
+                worker = self._plan.workers[name]
+                return ended.of_replica(worker.stages, name) if worker.pool else ended
             self._linked.discard(name)
             if not await self._bring_back(name, ended):
                 await self._tell_changed()

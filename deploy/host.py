@@ -89,16 +89,18 @@ class Host:
         spec = load_bundle(bundle)
         self.plan: Plan = spec.plan
         self.worker = Worker(
-            spec.graph,
+            spec.deployed,
             hosted=spec.plan.workers[name].stages,
+            edges=[edge.name for edge in spec.plan.edges.values() if name in (edge.source, edge.target)],
             trace=Trace() if bundle.traced else None,
             returning=[e.name for e in spec.plan.edges.values() if spec.plan.workers[e.target].restart.may_return],
             returns=spec.plan.workers[name].restart.may_return,
             name=name,
+            replica=spec.plan.workers[name].replica,
         )
         self.worker.on_problem = on_problem
         self._pulse = Pulse(self.worker, checkpoints=spec.plan.workers[name].restart.may_return)
-        self._windows = {c.name: window_of(c) for c in spec.graph.connections}
+        self._windows = {c.name: window_of(c) for c in spec.deployed.connections}
         self._shm: shm.ShmListener | None = None
         self._grpc: GrpcListener | None = None
         self._addresses: dict[str, str] = {}

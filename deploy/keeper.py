@@ -154,19 +154,21 @@ class Keeper:
         return await self._deployment.stats(), self._deployment.restarts
 
     async def _restart(self, what: str) -> dict[str, Any]:
-        """Restart a worker, or the worker of a stage."""
+        """Restart a worker, all replicas of one, or those that host a stage."""
         if self._deployment is None or self._known["state"] != "ready":
             raise StandingError(f"{self._standing.name} is {self._known['state']}: only what is ready can be restarted")
-        stages = {stage: worker.name for worker in self._plan.workers.values() for stage in worker.stages}
-        worker = what if what in self._plan.workers else stages.get(what)
-        if worker is None:
-            known = [*self._plan.workers, *stages]
+        workers = self._plan.hosts_of(what)
+        if not workers:
+            pools = [worker.pool for worker in self._plan.workers.values() if worker.pool]
+            stages = [stage for worker in self._plan.workers.values() for stage in worker.stages]
+            known = list(dict.fromkeys([*self._plan.workers, *pools, *stages]))
             raise StandingError(
                 f"there is no stage or worker {what!r}{nearest(what, known)}; there are: {', '.join(known)}"
             )
-        log.info("restarting %s, as asked", worker)
-        await self._deployment.restart(worker)
-        return {"worker": worker, "stages": list(self._plan.workers[worker].stages)}
+        for worker in workers:  # of replicas one after the other, so that the rest can work on
+            log.info("restarting %s, as asked", worker)
+            await self._deployment.restart(worker)
+        return {"worker": ", ".join(workers), "stages": list(self._plan.workers[workers[0]].stages)}
 
     async def _asked_down(self, drain_s: float = DRAIN_S) -> None:
         self._down(drain_s)

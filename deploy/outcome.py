@@ -7,7 +7,7 @@ pipeline would have left in one worker.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from thalweg.pipeline.trace import Mark, Span
@@ -48,6 +48,19 @@ class Outcome:
             "turns": [asdict(turn) for turn in self.turns.values()],
             "events": [("span" if isinstance(e, Span) else "mark", asdict(e)) for e in self.events],
         }
+
+    def of_replica(self, stages: Iterable[str], worker: str) -> Outcome:
+        """With `stages`, and edges between them, called by the worker too: other replicas have the same ones."""
+        names = {stage: f"{stage} ({worker})" for stage in stages}
+        ends = {c: [end.partition(".")[0] for end in c.split(" -> ")] for c in self.channels}
+        inner = {c: f"{c} ({worker})" for c, stages in ends.items() if set(stages) <= set(names)}
+        return replace(
+            self,
+            stages={names.get(name, name): told for name, told in self.stages.items()},
+            channels={inner.get(name, name): told for name, told in self.channels.items()},
+            problems=[replace(p, stage=names.get(p.stage, p.stage)) for p in self.problems],
+            events=[replace(event, stage=names.get(event.stage, event.stage)) for event in self.events],
+        )
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Outcome:

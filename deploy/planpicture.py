@@ -6,7 +6,7 @@ from html import escape
 
 from thalweg.deploy.picture import columns_of
 from thalweg.deploy.plantext import EITHER, carried, foreseen, launched
-from thalweg.pipeline.graph import Graph
+from thalweg.pipeline.graph import Connection
 from thalweg.pipeline.plan import GRPC, MEMORY, SHARED_MEMORY
 from thalweg.pipeline.spec import Spec
 
@@ -21,6 +21,8 @@ _STROKES = {
 _NAMES = {MEMORY: "memory", SHARED_MEMORY: "shared memory", GRPC: "gRPC", EITHER: "shared memory or gRPC"}
 
 Place = tuple[int, int]
+Box = tuple[str, str]
+"""Worker and stage."""
 
 
 def plan_svg(spec: Spec) -> str:
@@ -47,9 +49,9 @@ def plan_svg(spec: Spec) -> str:
             f'{escape(worker.name)}<tspan font-weight="400" fill="#5c6b7c">  {escape(launched(worker))}</tspan></text>'
         )
     parts += _edges(spec, places)
-    for name, (x, y) in places.items():
+    for (_, name), (x, y) in places.items():
         middle = x + _BOX_W // 2
-        use = spec.graph.stages[name].info.use
+        use = spec.deployed.stages[name].info.use
         parts.append(
             f'<rect x="{x}" y="{y}" width="{_BOX_W}" height="{_BOX_H}" rx="7" fill="#ffffff" stroke="#42536a"/>'
             f'<text x="{middle}" y="{y + 19}" text-anchor="middle" font-size="14" fill="#1d2733">{escape(name)}</text>'
@@ -59,10 +61,10 @@ def plan_svg(spec: Spec) -> str:
     return "\n".join([*parts, *_legend(list(used), height), "</svg>"]) + "\n"
 
 
-def _lay_out(spec: Spec) -> tuple[dict[str, Place], list[tuple[int, int]], int, int]:
+def _lay_out(spec: Spec) -> tuple[dict[Box, Place], list[tuple[int, int]], int, int]:
     """Top left corner of each box, top and height of each lane, and the size of it all."""
-    columns = columns_of(spec.graph)
-    places: dict[str, Place] = {}
+    columns = columns_of(spec.deployed)
+    places: dict[Box, Place] = {}
     lanes = []
     top = _MARGIN // 2
     for worker in spec.plan.workers.values():
@@ -70,7 +72,7 @@ def _lay_out(spec: Spec) -> tuple[dict[str, Place], list[tuple[int, int]], int, 
         for name in worker.stages:
             row = taken.get(columns[name], 0)
             taken[columns[name]] = row + 1
-            places[name] = (
+            places[worker.name, name] = (
                 _MARGIN + columns[name] * (_BOX_W + _GAP_X),
                 top + _HEAD + row * (_BOX_H + _GAP_Y),
             )
@@ -81,12 +83,18 @@ def _lay_out(spec: Spec) -> tuple[dict[str, Place], list[tuple[int, int]], int, 
     return places, lanes, max(width, 560), top - _LANE_GAP + _FOOT
 
 
-def _edges(spec: Spec, places: dict[str, Place]) -> list[str]:
+def _edges(spec: Spec, places: dict[Box, Place]) -> list[str]:
+    drawn = [(connection, *ends) for connection in spec.deployed.connections for ends in _boxes(spec, connection)]
     parts = []
-    for connection in spec.graph.connections:
+    for connection, source, target in drawn:
         transport = foreseen(spec.plan, spec.plan.edges[connection.name])
         color, stroke, dashes = _STROKES[transport]
-        x1, y1, x2, y2 = _ends(spec.graph, places, connection.source, connection.target, connection.name)
+        arriving = sorted((places[a], c.name) for c, a, b in drawn if b == target)
+        arriving.sort(key=lambda came: came[0][1])
+        at = [name for _, name in arriving].index(connection.name) + 1
+        (x1, y1), (x2, y2) = places[source], places[target]
+        x1, y1 = x1 + _BOX_W, y1 + _BOX_H // 2
+        y2 += round(_BOX_H * at / (len(arriving) + 1))
         bend = min(max((x2 - x1) // 2, 40), _GAP_X)
         label = carried(spec, connection)
         beside = 13 if y1 < y2 - _BOX_H else -5  # on the side that the edge does not come from
@@ -99,13 +107,15 @@ def _edges(spec: Spec, places: dict[str, Place]) -> list[str]:
     return parts
 
 
-def _ends(graph: Graph, places: dict[str, Place], source: str, target: str, edge: str) -> tuple[int, int, int, int]:
-    """Where an edge begins and ends; edges into one box are spread over its side, from above to below."""
-    arriving = sorted((c for c in graph.connections if c.target == target), key=lambda c: places[c.source][1])
-    at = [c.name for c in arriving].index(edge) + 1
-    x1, y1 = places[source]
-    x2, y2 = places[target]
-    return x1 + _BOX_W, y1 + _BOX_H // 2, x2, y2 + round(_BOX_H * at / (len(arriving) + 1))
+def _boxes(spec: Spec, connection: Connection) -> list[tuple[Box, Box]]:
+    """The boxes at the ends of an edge; of one inside a worker that has replicas, those of each of them."""
+    edge = spec.plan.edges[connection.name]
+    pool = spec.plan.workers[edge.source].pool
+    inside = [w.name for w in spec.plan.workers.values() if pool and w.pool == pool and edge.source == edge.target]
+    return [
+        ((source, connection.source), (target, connection.target))
+        for source, target in [(name, name) for name in inside] or [(edge.source, edge.target)]
+    ]
 
 
 def _legend(used: list[str], height: int) -> list[str]:

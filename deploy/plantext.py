@@ -31,6 +31,7 @@ def plan_entry(spec: Spec) -> dict[str, Any]:
                 "launcher": worker.launcher,
                 "options": dict(worker.options),
                 "stages": list(worker.stages),
+                **({"replica_of": worker.pool} if worker.pool else {}),
             }
             for worker in spec.plan.workers.values()
         ],
@@ -56,7 +57,7 @@ def print_plan(spec: Spec, console: Console) -> None:
     for column in ("worker", "runs as", "stages"):
         workers.add_column(column, overflow="fold")
     for worker in plan.workers.values():
-        stages = (f"{name} [dim]{spec.graph.stages[name].info.use}[/]" for name in worker.stages)
+        stages = (f"{name} [dim]{spec.deployed.stages[name].info.use}[/]" for name in worker.stages)
         workers.add_row(worker.name, launched(worker), ", ".join(stages))
     console.print(workers)
     edges = Table(title="edges", title_justify="left", box=None, pad_edge=False, title_style="bold")
@@ -65,7 +66,8 @@ def print_plan(spec: Spec, console: Console) -> None:
     seen = set()
     for connection, edge in _edges(spec):
         transport = foreseen(plan, edge)
-        place = edge.source if edge.source == edge.target else f"{edge.source} → {edge.target}"
+        inside = plan.workers[edge.source].pool or edge.source
+        place = inside if edge.source == edge.target else f"{edge.source} → {edge.target}"
         policy = connection.policy.value + (f", {connection.capacity}" if connection.policy.value != "latest" else "")
         edges.add_row(connection.name, carried(spec, connection), policy, place, _SAID[transport])
         seen.add(transport)
@@ -81,7 +83,8 @@ def launched(worker: WorkerPlan) -> str:
         f"{key} {', '.join(f'{n}={v}' for n, v in value.items()) if isinstance(value, dict) else value}"
         for key, value in wants.items()
     )
-    return _LAUNCHED[worker.launcher] + (f" ({asked})" if asked else "")
+    said = _LAUNCHED[worker.launcher] + (f" ({asked})" if asked else "")
+    return f"{said}, a replica of {worker.pool}" if worker.pool else said
 
 
 def foreseen(plan: Plan, edge: EdgePlan) -> str:
@@ -94,8 +97,8 @@ def foreseen(plan: Plan, edge: EdgePlan) -> str:
 
 def carried(spec: Spec, connection: Connection) -> str:
     """The name of the payload type of an edge."""
-    return spec.graph.stages[connection.source].info.outputs[connection.source_port].type.__name__
+    return spec.deployed.stages[connection.source].info.outputs[connection.source_port].type.__name__
 
 
 def _edges(spec: Spec) -> list[tuple[Connection, EdgePlan]]:
-    return [(connection, spec.plan.edges[connection.name]) for connection in spec.graph.connections]
+    return [(connection, spec.plan.edges[connection.name]) for connection in spec.deployed.connections]

@@ -39,6 +39,7 @@ def stage_entry(info: StageInfo) -> dict[str, Any]:
         "outputs": {name: _port(port) for name, port in info.outputs.items()},
         "parameters": parameter_entries(info),
         "configurable": sorted(info.configurable),
+        "replicable": info.replicable,
         "knobs": {name: kind.value for name, kind in info.knobs.items()},
     }
 
@@ -70,6 +71,7 @@ def stage_markdown(info: StageInfo) -> str:
         for name, port in ports.items():
             notes = ["optional"] * (not port.required) + ["any number of edges"] * port.many
             lines.append(f"- {side}: `{name}` – {port.type.__name__}{f' ({chr(44).join(notes)})' if notes else ''}")
+    lines += [f"- replicable: {info.replicable}"] * bool(info.replicable)
     lines += [f"- knob: `{name}` – {kind.value}" for name, kind in info.knobs.items()]
     parameters = parameter_entries(info)
     if parameters:

@@ -9,6 +9,7 @@ from thalweg.pipeline.channel import Policy
 from thalweg.pipeline.duration import format_duration
 from thalweg.pipeline.node import Priority
 from thalweg.pipeline.plan import LAUNCHERS, TRANSPORTS
+from thalweg.pipeline.spec import REPLICAS_AT_MOST
 from thalweg.pipeline.stage import StageInfo
 from thalweg.pipeline.supervision import Delivery, RestartWhen
 
@@ -42,6 +43,10 @@ def pipeline_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "launcher": {"enum": list(LAUNCHERS)},
+            "replicas": {
+                "anyOf": [{"type": "integer", "minimum": 1, "maximum": REPLICAS_AT_MOST}, _VARIABLE],
+                "description": "how many such workers share the packets of its stages, which must be replicable",
+            },
             "restart": {
                 "enum": [when.value for when in RestartWhen],
                 "description": "after which deaths it comes back",

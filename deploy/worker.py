@@ -23,9 +23,10 @@ from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
-from thalweg.deploy.actor import Actor
+from thalweg.deploy.actor import Actor, Mover
 from thalweg.deploy.bridge import Inlet, Outlet
 from thalweg.deploy.outcome import Problem
+from thalweg.deploy.replicas import node_of
 from thalweg.deploy.spans import TurnSpans, flush_spans, start_spans
 from thalweg.deploy.watch import Watch
 from thalweg.pipeline.channel import Channel
@@ -47,7 +48,6 @@ PUMP_NS = 1_000_000
 STEP_NS = 100_000
 SETTLE_S = 0.5
 KEPT_PROBLEMS = 100
-_BRIDGES = (Outlet, Inlet)
 
 
 class StartError(ThalwegError):
@@ -57,6 +57,8 @@ class StartError(ThalwegError):
 class Worker:
     """Hosts the stages of a graph and the channels between them, and runs them to the end of their streams.
 
+    `hosted`, `edges`: those of the graph that are here, all where it is not said; edges between two stages that are
+    here are always. `replica`: which one of several that host the same stages, from 1; see `pipeline.replicas`.
     `returning`: the edges whose consumer may be started again if its worker is lost; see `deploy.bridge`.
     `returns`: whether this worker may be.
     `run` may be awaited once. It raises GraphError or StartError where nothing could be started; what goes
@@ -68,11 +70,13 @@ class Worker:
         graph: Graph,
         *,
         hosted: Collection[str] | None = None,
+        edges: Collection[str] | None = None,
         clock: Clock | None = None,
         trace: Trace | None = None,
         returning: Collection[str] = (),
         returns: bool = False,
         name: str = LOCAL,
+        replica: int = 0,
     ) -> None:
         wrong = graph.problems()
         if wrong:
@@ -111,7 +115,7 @@ class Worker:
         self._all_done: asyncio.Event | None = None
         self._returning = returning
         self._returns = returns
-        self._build(graph, graph.stages if hosted is None else hosted)
+        self._build(graph, graph.stages if hosted is None else hosted, edges, replica)
 
     async def run(self) -> None:
         """Open every stage, run until every stream has ended, close them."""
@@ -265,7 +269,7 @@ class Worker:
                         self.wake(edge.consumer)
                     other = edge.consumer if forwards else edge.producer
                     assert isinstance(other, Actor)
-                    if other not in reached:
+                    if other not in reached and other.admits(signal, actor):
                         reached.add(other)
                         frontier.append(other)
                         self._tell(other, signal)
@@ -288,7 +292,7 @@ class Worker:
             self.turns.fail(epoch, f"{actor.name}: {message}")
             self.spread(actor, Failure(origin=actor.name, epoch=epoch, message=message), Direction.DOWN)
 
-    def _build(self, graph: Graph, hosted: Collection[str]) -> None:
+    def _build(self, graph: Graph, hosted: Collection[str], edges: Collection[str] | None, replica: int) -> None:
         for vertex in graph.stages.values():
             if vertex.name not in hosted:
                 continue
@@ -296,7 +300,7 @@ class Worker:
                 stage = vertex.make()
             except Exception as error:
                 raise StartError(f"stage {vertex.name}: {describe_error(error)}") from error
-            actor = Actor(self, vertex.name, stage, vertex.info, vertex.deadline_ns)
+            actor = node_of(self, vertex, stage, replica)
             actor.observe = self._observe
             self.actors[vertex.name] = actor
         for connection in graph.connections:
@@ -304,6 +308,8 @@ class Worker:
             consumer: Actor | None = self.actors.get(connection.target)
             port, out_port = connection.target_port, connection.source_port
             if producer is None and consumer is None:
+                continue
+            if (producer is None or consumer is None) and edges is not None and connection.name not in edges:
                 continue
             if consumer is None:
                 consumer = self.outlets[connection.name] = Outlet(self, connection, connection.name in self._returning)
@@ -374,7 +380,7 @@ class Worker:
         self.spans = start_spans(self.name, self._pipeline, self.clock.now_ns, tell)
         if self.spans is not None:
             for actor in self.actors.values():
-                actor.stamp = self.spans.stamp
+                actor.stamp = None if isinstance(actor, Mover) else self.spans.stamp
             self._settle_spans()
 
     def _settle_spans(self) -> None:
@@ -467,7 +473,7 @@ class Worker:
     def _step(self, actor: Actor) -> None:
         """Whatever `actor` can do now: empty its outbox, take one packet, or end."""
         now_ns = self.clock.now_ns()
-        if isinstance(actor, _BRIDGES):
+        if isinstance(actor, Mover):
             actor.step(now_ns)
             return
         if actor.outbox and not actor.flush(now_ns, self.wake):

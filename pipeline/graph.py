@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from thalweg.pipeline.channel import Policy
@@ -19,6 +20,15 @@ class GraphError(ThalwegError):
     """Stages that cannot be connected as asked."""
 
 
+class Role(Enum):
+    """What a vertex is among replicas; see `pipeline.replicas`. A stage that has none is a STAGE."""
+
+    STAGE = "stage"
+    REPLICA = "replica"
+    SPLIT = "split"
+    MERGE = "merge"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vertex:
     """A stage that is to run under `name`; `make` builds it where it will run."""
@@ -27,11 +37,15 @@ class Vertex:
     info: StageInfo
     make: Callable[[], Any]
     deadline_ns: int | None = None
+    role: Role = Role.STAGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """An edge that is to carry packets from one port to another, and how it behaves when its consumer is slow."""
+    """An edge that is to carry packets from one port to another, and how it behaves when its consumer is slow.
+
+    `numbered`: what it carries is `Numbered`.
+    """
 
     source: str
     source_port: str
@@ -42,6 +56,7 @@ class Connection:
     max_age_ns: int | None = None
     priority: Priority = Priority.CONTROL
     delivery: Delivery = Delivery.AT_LEAST_ONCE
+    numbered: bool = False
 
     @property
     def name(self) -> str:

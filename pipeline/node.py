@@ -175,16 +175,8 @@ class Node:
         """Put a payload into the outbox, for every edge of the port. Raises StageError; see `Context.emit`."""
         if port is None:
             port = self._only
-        if port not in self._types:
-            raise StageError(
-                f"stage {self.name} emitted on {'no port' if port is None else f'port {port!r}'}; "
-                f"it has: {', '.join(self._types) or 'none'}"
-            )
-        if not isinstance(payload, self._types[port]):
-            raise StageError(
-                f"stage {self.name} emitted a {type(payload).__name__} on port {port}, "
-                f"which carries {self._types[port].__name__}"
-            )
+        if port not in self._types or not isinstance(payload, self._types[port]):
+            raise StageError(self._refusal(payload, port, self._types))
         cause = self.current
         if time is None:
             time = cause.time if cause is not None else now_ns
@@ -220,6 +212,13 @@ class Node:
             self.observe(packet)
         for edge in self.outputs[port]:
             self.outbox.append((edge, packet))
+
+    def _refusal(self, payload: Payload, port: str | None, types: Mapping[str, type[Payload]]) -> str:
+        if port is None or port not in types:
+            found = "no port" if port is None else f"port {port!r}"
+            return f"stage {self.name} emitted on {found}; it has: {', '.join(types) or 'none'}"
+        found, carried = type(payload).__name__, types[port].__name__
+        return f"stage {self.name} emitted a {found} on port {port}, which carries {carried}"
 
     def forward(self, packet: Packet) -> None:
         """Put a packet that was emitted elsewhere into the outbox, for every edge out of here, as it is."""

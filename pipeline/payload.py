@@ -323,3 +323,19 @@ class Decision(Payload):
         )
         _require(0 <= self.label < len(self.scores), f"label {self.label} of {len(self.scores)} classes")
         _require(0 <= self.confidence <= 1, f"confidence is {self.confidence}, expected 0…1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbered(Payload):
+    """A payload on its way through one of several replicas of a stage, or a mark; see `pipeline.replicas`.
+
+    `index`: of the packet before the replicas that it is, or was made of, from 0. `item`: its place among what was made
+    of that packet; −1 in a mark that says that nothing below `index` will come this way. `payload`: None in a mark.
+    `stream`, `seq`: those of the packet before the replicas.
+    """
+
+    index: int
+    item: int = 0
+    payload: Payload | None = None
+    stream: str = ""
+    seq: int = 0

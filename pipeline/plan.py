@@ -30,7 +30,9 @@ TRANSPORTS = (AUTO, SHARED_MEMORY, GRPC)
 class WorkerPlan:
     """One worker: how it is started and what it hosts. `options`: for its launcher, such as `cpus` for Ray.
 
-    `restart`: what happens when it is lost; `restart_said`: the file says when it is to be restarted.
+    `restart`: what happens when it is lost; `restart_said`: the file says when it is to be restarted. `replicas`: how
+    many of it there are to be. Of those (`pipeline.replicating`) each is a worker that knows what the file calls them
+    all, `pool`, and which it is, `replica`, from 1.
     """
 
     name: str
@@ -39,6 +41,9 @@ class WorkerPlan:
     options: Mapping[str, Any] = field(default_factory=dict)
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     restart_said: bool = False
+    replicas: int = 1
+    pool: str = ""
+    replica: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +67,14 @@ class Plan:
     def only_local(self) -> bool:
         """Whether this process does it all."""
         return set(self.workers) <= {LOCAL}
+
+    def hosts_of(self, what: str) -> list[str]:
+        """The workers called `what`, or replicas of it, or that host the stage `what`."""
+        workers = self.workers.values()
+        return (
+            [worker.name for worker in workers if what in (worker.name, worker.pool)]
+            or [worker.name for worker in workers if what in worker.stages]
+        )  # fmt: skip
 
     def staying(self) -> Plan:
         """The plan of a deployment that stays: nothing in the process that supervises, and what is lost comes back.
@@ -132,8 +145,15 @@ def make_plan(
             members = tuple(other for other, its_host in hosts.items() if its_host == host)
             said = "restart" in options
             restart, _ = read_restart({key: options.pop(key) for key in RESTART_KEYS if key in options})
+            replicas = options.pop("replicas", 1)
             planned[host] = WorkerPlan(
-                name=host, launcher=launcher, stages=members, options=options, restart=restart, restart_said=said
+                name=host,
+                launcher=launcher,
+                stages=members,
+                options=options,
+                restart=restart,
+                restart_said=said,
+                replicas=replicas,
             )
     planned_edges = {
         name: EdgePlan(

@@ -31,6 +31,7 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.graph import Graph, Vertex, nearest
 from thalweg.pipeline.node import Priority
 from thalweg.pipeline.plan import LAUNCHERS, LOCAL, RESTART_KEYS, TRANSPORTS, Plan, make_plan, read_restart
+from thalweg.pipeline.replicating import replicate, replication_problems
 from thalweg.pipeline.source import Place, Source, SpecError, read_source
 from thalweg.pipeline.stage import StageError, StageInfo
 from thalweg.pipeline.supervision import Delivery
@@ -50,7 +51,8 @@ TOP_KEYS = (
 STAGE_KEYS = ("use", "deadline")
 CONNECTION_KEYS = ("from", "to", "policy", "capacity", "max_age", "priority", "delivery")
 RAY_KEYS = ("cpus", "gpus", "resources", "labels", "host")
-WORKER_KEYS = ("launcher", *RAY_KEYS, *RESTART_KEYS)
+WORKER_KEYS = ("launcher", "replicas", *RAY_KEYS, *RESTART_KEYS)
+REPLICAS_AT_MOST = 64
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 ReadFile = Callable[[str, str], tuple[str, str]]
@@ -59,13 +61,16 @@ ReadFile = Callable[[str, str], tuple[str, str]]
 
 @dataclass(slots=True)
 class Spec:
-    """A checked pipeline file."""
+    """A checked pipeline file. `deployed`: the graph as the workers of `plan` run it, with splitters and mergers where
+    stages are replicated; without those it is `graph`.
+    """
 
     graph: Graph
     description: str = ""
     latency_budget_ns: int | None = None
     variables: dict[str, Any] = field(default_factory=dict)
     plan: Plan = field(default_factory=lambda: Plan({}, {}))
+    deployed: Graph = field(default_factory=Graph)
 
 
 def load_spec(
@@ -132,9 +137,12 @@ class _Loader:
         plan = self._plan(main, graph)
         if not self._problems:
             self._problems += [(main.place("stages"), problem) for problem in graph.problems()]
+            for worker, problem in replication_problems(graph, plan):
+                self._wrong(main, ("workers", worker, "replicas"), problem)
         if self._problems:
             raise SpecError(self._problems)
-        return Spec(graph, str(main.value.get("description") or ""), budget, self._variables, plan)
+        deployed, plan = replicate(graph, plan)
+        return Spec(graph, str(main.value.get("description") or ""), budget, self._variables, plan, deployed)
 
     def _include(self, source: Source, i: int, name: Any) -> None:
         try:
@@ -309,6 +317,13 @@ class _Loader:
             self._wrong(source, (*path, key), message)
         if restart and launcher == LOCAL:
             self._wrong(source, (*path, next(iter(restart))), "a local worker is this process: nobody restarts it")
+        replicas = options.setdefault("replicas", 1)
+        if not isinstance(replicas, int) or isinstance(replicas, bool) or not 1 <= replicas <= REPLICAS_AT_MOST:
+            found = f"expected a whole number from 1 to {REPLICAS_AT_MOST}, found {replicas!r}"
+            self._wrong(source, (*path, "replicas"), f"replicas: {found}")
+            options["replicas"] = 1
+        elif replicas > 1 and launcher == LOCAL:
+            self._wrong(source, (*path, "replicas"), "a local worker is this process, of which there is only one")
         for key in RAY_KEYS:
             if key in options and launcher != "ray":
                 self._wrong(source, (*path, key), f"{key} is for the launcher ray, this one is {launcher}")

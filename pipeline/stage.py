@@ -29,6 +29,9 @@ against their annotations. What a stage may have besides is listed here, and fou
                              be set to, parameter → values as text, cheapest first
     counts                   what it has counted since it began, name → number: shown in reports and metrics
     blocking = True          `process` computes or waits for long: it gets a thread of its own
+    replicable               "stateless": what it makes of a packet depends on no other. "keyed": … on no packet of
+                             another key; then `key(packet)`, a static method, says which, as text or a number. So
+                             several replicas may share the packets of a stream (`workers: {pool: {replicas: 2}}`)
 """
 
 from __future__ import annotations
@@ -46,6 +49,9 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Payload
 from thalweg.pipeline.signal import Direction, Signal
+
+STATELESS, KEYED = "stateless", "keyed"
+REPLICABLE = (STATELESS, KEYED)
 
 
 class StageError(ThalwegError):
@@ -167,6 +173,7 @@ class StageInfo:
     outputs: Mapping[str, Port]
     configurable: frozenset[str]
     blocking: bool
+    replicable: str = ""
     knobs: Mapping[str, Kind] = field(default_factory=dict)
 
     @property
@@ -223,8 +230,20 @@ def describe(cls: type, use: str = "") -> StageInfo:
         outputs=outputs,
         configurable=frozenset(getattr(cls, "configurable", ())),
         blocking=bool(getattr(cls, "blocking", False)),
+        replicable=_replicable(cls, use),
         knobs=_knobs(cls, use),
     )
+
+
+def _replicable(cls: type, use: str) -> str:
+    declared = getattr(cls, "replicable", "")
+    if declared not in ("", *REPLICABLE):
+        raise StageError(f"stage {use}: `replicable` is {declared!r}, expected one of {', '.join(REPLICABLE)}")
+    if declared and (not getattr(cls, "inputs", {}) or hasattr(cls, "join")):
+        raise StageError(f"stage {use} is a source or a join, which cannot be `replicable`")
+    if declared == KEYED and not isinstance(inspect.getattr_static(cls, "key", None), staticmethod):
+        raise StageError(f"stage {use} is `replicable` by key, but has no static method `key(packet)` that says which")
+    return str(declared)
 
 
 def _knobs(cls: type, use: str) -> dict[str, Kind]:

@@ -272,6 +272,8 @@ def _form(hint: Any, owner: type) -> _Form:
         return _Form(_write_array, _read_array)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return _Form(lambda value, _: value.value, lambda value, _: hint(value))
+    if hint is Payload:
+        return _Form(_write_payload, _read_payload)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return _plan(hint)
     if origin is tuple:
@@ -314,6 +316,16 @@ def _tuple(inner: tuple[Any, ...], owner: type) -> _Form:
         lambda value, buffers: [f.write(item, buffers) for f, item in zip(forms, value, strict=True)],
         lambda value, buffers: tuple(f.read(item, buffers) for f, item in zip(forms, value, strict=True)),
     )
+
+
+def _write_payload(payload: Payload, buffers: list[memoryview]) -> list[Any]:
+    plan = _plan(type(payload))
+    return [plan.name, plan.write(payload, buffers)]
+
+
+def _read_payload(written: Any, buffers: _Buffers) -> Any:
+    name, fields = written
+    return _plan(payload_type(name)).read(fields, buffers)
 
 
 def _write_array(array: NDArray[Any], buffers: list[memoryview]) -> list[Any]:
