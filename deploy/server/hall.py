@@ -77,13 +77,14 @@ class Hall:
         """A conversation for somebody new. Raises Refused."""
         if self.draining:
             raise Refused(503, "draining", "This server is about to stop. Try again in a minute.")
-        mine = sum(session.address == address for session in self.sessions.values())
+        talking = [session for session in self.sessions.values() if not session.over]
+        mine = sum(session.address == address for session in talking)
         if mine >= self.settings.per_address:
             raise Refused(
                 429, "too-many", f"There are already {mine} conversations from your address. End one of them first."
             )
         limit = self.settings.sessions
-        if (limit and len(self.sessions) >= limit) or (self.sessions and self.load.busy):
+        if len(talking) >= limit if limit else (talking and self.load.busy):
             raise Refused(503, "busy", "Everybody here is talking already. Try again in a moment.")
         async with self._taken:
             session = await self._take()

@@ -116,6 +116,11 @@ class Session:
             self._over.set()
 
     @property
+    def over(self) -> bool:
+        """Whether it has ended, though it may still be closing: it takes nobody's place any more."""
+        return self._over.is_set()
+
+    @property
     def counts(self) -> Counter[str]:
         """What the stages have counted."""
         return sum((Counter(actor.counts) for actor in self.worker.actors.values()), Counter())

@@ -1,0 +1,99 @@
+"""A server that echoes, and somebody who asks it things."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import numpy as np
+from aiohttp import web
+from aiortc import RTCPeerConnection
+
+from thalweg.deploy.server.app import WebServer
+from thalweg.deploy.server.hall import Hall
+from thalweg.deploy.server.serve import tls_context
+from thalweg.deploy.server.settings import ServerSettings
+from thalweg.pipeline.spec import load_spec
+
+PARROT = """
+name: parrot
+stages:
+  microphone: {use: live.microphone}
+  speaker: {use: live.speaker}
+connections:
+  - microphone -> speaker
+"""
+SETTINGS = ServerSettings(host="127.0.0.1", port=0, admin_token="admin", drain_s=2.0, late_s=60.0, used=60.0)
+PATIENCE_S = 60.0
+
+Case = Callable[["Server"], Awaitable[None]]
+
+
+class Server:
+    """A running server and ways to ask it."""
+
+    def __init__(self, hall: Hall, url: str, http: aiohttp.ClientSession) -> None:
+        self.hall = hall
+        self.url = url
+        self.http = http
+
+    async def ask(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
+        async with self.http.request(method, self.url + path, **options) as response:
+            kind = response.content_type
+            return response.status, await (response.json() if kind == "application/json" else response.text())
+
+    async def offer(self, sdp: object, **more: object) -> tuple[int, Any]:
+        return await self.ask("POST", "/offer", json={"sdp": sdp, **more})
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def running(settings: ServerSettings) -> AsyncIterator[Server]:
+    hall = Hall(load_spec(PARROT, "parrot.yaml"), settings)
+    runner = web.AppRunner(WebServer(hall, settings).application)
+    await runner.setup()
+    await web.TCPSite(runner, settings.host, 0, ssl_context=tls_context(settings)).start()
+    scheme = "https" if settings.certificate else "http"
+    port = runner.addresses[0][1]
+    try:
+        async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as http:
+            serving = group.create_task(hall.run())
+            server = Server(hall, f"{scheme}://127.0.0.1:{port}", http)
+            await server.until(lambda: hall.ready)
+            try:
+                yield server
+            finally:
+                for session in list(hall.sessions.values()):
+                    session.end("test", "over")
+                await server.until(lambda: not hall.sessions)
+                serving.cancel()
+    finally:
+        await runner.cleanup()
+
+
+def run(case: Case, settings: ServerSettings = SETTINGS) -> None:
+    async def main() -> None:
+        async with running(settings) as server:
+            await case(server)
+
+    asyncio.run(main())
+
+
+async def a_good_offer() -> str:
+    peer = RTCPeerConnection()
+    peer.addTransceiver("audio")
+    await peer.setLocalDescription(await peer.createOffer())
+    sdp = peer.localDescription.sdp
+    await peer.close()
+    return sdp
+
+
+def tone(seconds: float) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return (0.5 * np.sin(np.arange(round(48_000 * seconds)) * 0.05)).astype(np.float32)
