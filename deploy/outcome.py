@@ -147,6 +147,7 @@ def _merge_turn(a: Turn, b: Turn) -> Turn:
         speech_end_ns=a.speech_end_ns if a.speech_end_ns is not None else b.speech_end_ns,
         transcript=a.transcript or b.transcript,
         reply=a.reply or b.reply,
+        decision=a.decision or b.decision,
         complete=a.complete or b.complete,
         interrupted=(a.interrupted or b.interrupted) and not (a.complete or b.complete),
         problem=a.problem or b.problem,

@@ -62,6 +62,7 @@ def _turn(turn: Turn, start_ns: int) -> dict[str, Any]:
         "turn": turn.epoch,
         "transcript": turn.transcript,
         "reply": turn.reply,
+        "decision": turn.decision or None,
         "speech_start_ms": _ms(turn.speech_start_ns - start_ns),
         "speech_end_ms": None if ended is None else _ms(ended - start_ns),
         **latencies,
@@ -96,20 +97,28 @@ def write_report(path: Path, report: dict[str, Any]) -> None:
     write_whole(path, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
 
+def _turn_table(turns: list[dict[str, Any]]) -> Table:
+    """A row per turn; of the milestones those that some turn reached, or all of speech where none did."""
+    sensed = any(turn["decision"] for turn in turns)
+    title = "samples: ms after the end of sensing" if sensed else "turns, ms after the end of speech"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, min_width=len(title))
+    for column in ("sample", "decided") if sensed else ("turn", "heard"):
+        table.add_column(column, overflow="ellipsis", max_width=40)
+    milestones = ("decision",) if sensed else MILESTONES[:-1]
+    for milestone in milestones:
+        table.add_column("after" if sensed else milestone.replace("_", " "), justify="right")
+    for turn in turns:
+        numbers = (turn[f"{m}_ms"] for m in milestones)
+        note = " [dim](interrupted)[/]" if turn["interrupted"] else " [red](failed)[/]" if turn["problem"] else ""
+        cells = ["–" if n is None else f"{n:.0f}" for n in numbers]
+        table.add_row(str(turn["turn"]), (turn["decision"] or turn["transcript"] or "[dim]nothing[/]") + note, *cells)
+    return table
+
+
 def print_report(report: dict[str, Any], console: Console) -> None:
     """The turns, what each stage did, and what was dropped."""
     if report["turns"]:
-        table = Table(title="turns, ms after the end of speech", title_justify="left", box=None, pad_edge=False)
-        for column in ("turn", "heard"):
-            table.add_column(column, overflow="ellipsis", max_width=40)
-        for milestone in MILESTONES:
-            table.add_column(milestone.replace("_", " "), justify="right")
-        for turn in report["turns"]:
-            numbers = (turn[f"{m}_ms"] for m in MILESTONES)
-            note = " [dim](interrupted)[/]" if turn["interrupted"] else " [red](failed)[/]" if turn["problem"] else ""
-            cells = ["–" if n is None else f"{n:.0f}" for n in numbers]
-            table.add_row(str(turn["turn"]), (turn["transcript"] or "[dim]nothing[/]") + note, *cells)
-        console.print(table)
+        console.print(_turn_table(report["turns"]))
         if report["turns_over_budget"]:
             console.print(f"{report['turns_over_budget']} over the budget of {report['latency_budget_ms']:.0f} ms")
     elif report["listens"]:

@@ -18,8 +18,9 @@ _LABELS = {
     "final_transcript": "final",
     "first_token": "first token",
     "first_audio": "first audio",
+    "decision": "decision",
 }
-_LEVELS = {"first_partial": 0, "first_audio": 1, "first_token": 2, "final_transcript": 3}
+_LEVELS = {"first_partial": 0, "first_audio": 1, "first_token": 2, "final_transcript": 3, "decision": 0}
 
 
 def draw_timeline(path: Path, outcome: Outcome, title: str) -> None:
@@ -48,7 +49,8 @@ def draw_timeline(path: Path, outcome: Outcome, title: str) -> None:
         axes.broken_barh(spans[name], (rows[name] - 0.36, 0.72), color=_COLOURS[i % len(_COLOURS)], linewidth=0)
     for turn in outcome.turns.values():
         _draw_turn(axes, turn, outcome.started_ns, len(names))
-    axes.set_yticks([0, *rows.values()], ["speech", *rows])
+    sensed = any(turn.decision for turn in outcome.turns.values())
+    axes.set_yticks([0, *rows.values()], ["sensing" if sensed else "speech", *rows])
     axes.set_ylim(-0.6, len(names) + 2.4)
     axes.set_xlim(0, length_s)
     axes.set_xlabel("seconds since the start")

@@ -644,7 +644,7 @@ class Worker:
 
     def _tell(self, actor: Actor, signal: Signal) -> None:
         actor.hear(signal)
-        if isinstance(signal, Configure) and signal.stage == actor.name:
+        if isinstance(signal, Configure) and signal.stage == actor.name and not actor.is_past(signal.epoch):
             try:
                 self.configure(actor.name, signal.settings)
             except Exception as error:

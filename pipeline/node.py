@@ -272,6 +272,10 @@ class Node:
         self._highest = max(self._highest, counters["highest"])
         self.units = counters["units"]
 
+    def is_past(self, epoch: int) -> bool:
+        """Whether something newer than `epoch` was taken or emitted here; nothing is past AMBIENT."""
+        return AMBIENT < epoch < self._highest
+
     def skip_seq(self, port: str, last: int) -> None:
         """What is emitted on `port` from now on is numbered above `last`."""
         self._seq[port] = max(self._seq[port], last + 1)

@@ -44,10 +44,14 @@ class Skip(Signal):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configure(Signal):
-    """Settings for the stage `stage`, of those it declares configurable."""
+    """Settings for the stage `stage`, of those it declares configurable.
+
+    `epoch`: the sample they were chosen for; a stage that has gone on to a newer one does not take them. 0: always.
+    """
 
     stage: str
     settings: Mapping[str, object]
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

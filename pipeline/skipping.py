@@ -93,7 +93,7 @@ class SkipPolicy:
     """
 
     modalities: tuple[str, ...]
-    checkpoints: tuple[float, ...] = (0.5, 0.7, 0.9)
+    checkpoints: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
     threshold: float = 0.5
     patience_ns: int = 500 * MS
     limit_ns: int = 10_000 * MS

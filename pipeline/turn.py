@@ -1,7 +1,8 @@
-"""What became of each question: the milestones of a turn, and what was said in it.
+"""What became of each question: the milestones of a turn, and what was said or decided in it.
 
 A turn is an epoch. Its clock starts at the end of speech: the moment the voice stopped, or, where a recording
-is read faster than it plays, the moment that stretch of audio was read, whichever came first.
+is read faster than it plays, the moment that stretch of audio was read, whichever came first. For a sample of several
+senses it starts when the first of them was sensed to its end.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from thalweg.pipeline.packet import AMBIENT, Packet
-from thalweg.pipeline.payload import AudioChunk, Speech, Token, Transcript
+from thalweg.pipeline.payload import AudioChunk, Decision, Speech, Token, Transcript
 
-MILESTONES = ("first_partial", "final_transcript", "first_token", "first_audio")
+MILESTONES = ("first_partial", "final_transcript", "first_token", "first_audio", "decision")
 
 
 @dataclass(slots=True)
@@ -23,6 +24,7 @@ class Turn:
     speech_end_ns: int | None = None
     transcript: str = ""
     reply: str = ""
+    decision: str = ""
     complete: bool = False
     interrupted: bool = False
     problem: str = ""
@@ -68,6 +70,12 @@ class TurnRecorder:
                 turn.marks.setdefault("first_token", now_ns)
         elif isinstance(payload, AudioChunk) and len(payload.samples):
             turn.marks.setdefault("first_audio", now_ns)
+        elif isinstance(payload, Decision) and not payload.verifies:
+            turn.decision = payload.name
+            turn.complete = True
+            turn.marks.setdefault("decision", now_ns)
+            if payload.latency_ns is not None:
+                turn.speech_end_ns = now_ns - payload.latency_ns
 
     def _begin(self, epoch: int, time_ns: int) -> Turn:
         if len(self.turns) == self._capacity:

@@ -72,11 +72,7 @@ class DecideSamples:
         skip: Annotated[bool, Field(description="let the gate cut samples short")] = False,
         checkpoints: Annotated[
             tuple[float, ...], Field(description="shares of the slow modalities to ask the gate at")
-        ] = (
-            0.5,
-            0.7,
-            0.9,
-        ),
+        ] = (0.5, 0.6, 0.7, 0.8, 0.9),
         threshold: Annotated[float | None, Field(ge=0, description="of the gate; as calibrated if left out")] = None,
         verify: Annotated[float, Field(ge=0, le=1, description="share of the skips that also run to the end")] = 0.0,
         patience: Annotated[Duration, Field(description="silence after which a modality is given up")] = 500 * MS,

@@ -86,7 +86,7 @@ class Tuner:
             ctx.report(chosen.why)
         self._said = chosen.why
         for stage, settings in by_stage(chosen.settings).items():
-            ctx.signal(Configure(origin=ctx.name, stage=stage, settings=settings), Direction.UP)
+            ctx.signal(Configure(origin=ctx.name, stage=stage, settings=settings, epoch=epoch), Direction.UP)
 
 
 def by_stage(settings: Mapping[str, str]) -> dict[str, dict[str, object]]:

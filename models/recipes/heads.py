@@ -23,7 +23,7 @@ from thalweg.models.predictor import Choice, choice_input, first_input
 from thalweg.models.recipes.networks import SIZES
 from thalweg.models.recipes.training import Configuration, Network, Pool, draw
 
-CHECKPOINTS = (0.5, 0.7, 0.9)
+CHECKPOINTS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(slots=True)

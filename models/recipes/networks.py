@@ -57,7 +57,7 @@ class AudioUnit(nn.Module):
 
     def __init__(self, size: str) -> None:
         super().__init__()
-        width, depth = {"s": (16, 1), "m": (48, 2), "l": (96, 3)}[size]
+        width, depth = {"s": (4, 1), "m": (16, 1), "l": (96, 3)}[size]
         sizes = [MELS] + [width] * depth
         self.blocks = nn.ModuleList(nn.Conv1d(a, b, 3, padding=1) for a, b in itertools.pairwise(sizes))
         self.out = nn.Linear(2 * width, CHANNELS)
@@ -87,7 +87,7 @@ class FrameUnit(nn.Module):
 
     def __init__(self, size: str) -> None:
         super().__init__()
-        self.shrink, widths = {"s": (4, (8,)), "m": (2, (12, 24)), "l": (1, (12, 24, 48))}[size]
+        self.shrink, widths = {"s": (4, (2,)), "m": (4, (8,)), "l": (1, (12, 24, 48))}[size]
         sizes = [1, *widths]
         self.blocks = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in itertools.pairwise(sizes))
         self.out = nn.Linear(widths[-1] * 16, CHANNELS)
@@ -109,7 +109,7 @@ class VectorUnit(nn.Module):
 
     def __init__(self, size: str, values: int) -> None:
         super().__init__()
-        widths = {"s": (16,), "m": (48,), "l": (96, 96)}[size]
+        widths = {"s": (4,), "m": (16,), "l": (96, 96)}[size]
         sizes = [values, *widths]
         self.blocks = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.out = nn.Linear(widths[-1], CHANNELS)

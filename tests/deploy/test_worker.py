@@ -240,6 +240,14 @@ def test_a_configure_signal_changes_the_stage_it_names_between_two_packets() -> 
     assert [t.text for t in outcome.payloads()] == ["a", "bbb"]
 
 
+@pytest.mark.parametrize(("epoch", "said"), [(1, "b"), (2, "bb"), (3, "bb")])
+def test_a_configure_signal_for_a_sample_that_is_past_is_not_taken(epoch: int, said: str) -> None:
+    a, b = words("a", epoch=1)[0], packet(Token(text="b"), time=2 * MS, epoch=2)
+    newer = packet(Token(text="b"), time=4 * MS, epoch=2)
+    outcome = run_stage(Echo(), [a, b, (3 * MS, Configure(stage="stage", settings={"times": 2}, epoch=epoch)), newer])
+    assert [t.text for t in outcome.payloads()] == ["a", "b", said]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

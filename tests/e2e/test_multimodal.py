@@ -26,18 +26,35 @@ def _runtime() -> None:
     require_package("onnxruntime", "multimodal")
 
 
-def decisions(name: str, folder: Path, **settings: str) -> list[dict[str, Any]]:
+def decisions(file: Path, folder: Path, **settings: str) -> list[dict[str, Any]]:
     output = folder / "decisions.jsonl"
     settings |= {"output": str(output)}
-    assert run_file(EXAMPLES / name, settings, Outputs(), live=False, quiet=True) == 0
+    assert run_file(file, settings, Outputs(), live=False, quiet=True) == 0
     return [json.loads(line) for line in output.read_text().splitlines()]
+
+
+def variant(folder: Path, text: str) -> Path:
+    """The example on several workers, with something else about where it runs."""
+    file = folder / "variant.yaml"
+    file.write_text(f"include: [{EXAMPLES / 'avwords_processes.yaml'}]\nname: variant\n{text}")
+    return file
+
+
+def assert_skips(found: list[dict[str, Any]]) -> None:
+    assert [d["epoch"] for d in found] == [1, 2, 3]
+    assert any(d["reason"] == "skipped" and d["used"]["video"] < 24 for d in found)
 
 
 @pytest.mark.parametrize("name", ["avwords.yaml", "avwords_processes.yaml"])
 def test_the_word_example_skips_the_end_of_the_camera_also_across_workers(name: str, tmp_path: Path) -> None:
-    found = decisions(name, tmp_path, samples=PACK, limit="3", camera_lag="600ms")
-    assert [d["epoch"] for d in found] == [1, 2, 3]
-    assert any(d["reason"] == "skipped" and d["used"]["video"] < 24 for d in found)
+    assert_skips(decisions(EXAMPLES / name, tmp_path, samples=PACK, limit="3", camera_lag="600ms"))
+
+
+def test_a_skip_goes_up_edges_that_are_grpc(tmp_path: Path) -> None:
+    require_package("grpc", "grpc")
+    edges = ("microphone.unit -> ear.unit", "camera.unit -> eye.unit", "eye.features -> decide.features")
+    text = "transports:\n" + "".join(f'  "{edge}": grpc\n' for edge in edges)
+    assert_skips(decisions(variant(tmp_path, text), tmp_path, samples=PACK, limit="3", camera_lag="600ms"))
 
 
 def test_the_vehicle_example_reuses_every_stage(tmp_path: Path) -> None:

@@ -47,6 +47,15 @@ def test_the_voice_pipeline_answers_on_two_nodes_as_it_does_in_one_process(clust
     assert outcome.problems == []
 
 
+def test_a_skip_reaches_a_sensor_on_another_node(cluster: Any, tmp_path: Path) -> None:
+    from tests.e2e.test_multimodal import PACK, assert_skips, decisions, variant
+
+    require_package("onnxruntime", "multimodal")
+    cluster.add_node(num_cpus=1)
+    file = variant(tmp_path, "workers:\n  sensors: {launcher: ray}\n  encoders: {launcher: ray}\n")
+    assert_skips(decisions(file, tmp_path, samples=PACK, limit="3", camera_lag="600ms"))
+
+
 def test_a_killed_actor_and_then_its_killed_node_cost_no_packet(cluster: Any, tmp_path: Path) -> None:
     node = cluster.add_node(num_cpus=1, resources={"far": 1})
 

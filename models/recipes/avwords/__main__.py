@@ -23,6 +23,10 @@ def main() -> None:
     ablate = commands.add_parser("ablate", help="train aggregation with one part left out at a time, and compare")
     ablate.add_argument("weights", type=Path, help="network.pt that `train` left in its folder")
     ablate.add_argument("json", type=Path)
+    whole = commands.add_parser("fullwindow", help="train and measure a network that takes the whole window at once")
+    whole.add_argument("json", type=Path)
+    whole.add_argument("--clips", type=int, default=5440)
+    whole.add_argument("--epochs", type=int, default=12)
     given = parser.parse_args()
     if given.command == "train":
         from thalweg.models.recipes.avwords.train import make_bundle
@@ -32,6 +36,10 @@ def main() -> None:
         from thalweg.models.recipes.avwords.ablate import ablate as run
 
         run(given.weights, given.json)
+    elif given.command == "fullwindow":
+        from thalweg.models.recipes.avwords.fullwindow import measure
+
+        measure(given.json, given.clips, given.epochs)
     else:
         from thalweg.models.recipes.avwords.pack import make_pack
 

@@ -40,6 +40,6 @@ def make_bundle(folder: Path, count: int, epochs: int) -> None:
         "camera": (sizes["camera"], torch.zeros(1, 32, 32, dtype=torch.uint8), False),
         "range": (sizes["range"], torch.zeros(1, BEAMS), False),
     }
-    held_out = make_pool("val", 2100, None, seed=1)
-    calibration = [make_pool("val", 1050, difficulty, seed=2) for difficulty in CONDITIONS.values()]
+    held_out = make_pool("val", 4200, None, seed=1)
+    calibration = [make_pool("val", 2100, difficulty, seed=2) for difficulty in CONDITIONS.values()]
     finish(network, folder, about, examples, pool, held_out, calibration, "range")
