@@ -273,7 +273,7 @@ def measure(result: Result, quick: bool) -> None:
     from thalweg.deploy.bench.budgets import budgets
     from thalweg.deploy.bench.multimodaltasks import TASKS, make_packs
 
-    count = 34 if quick else 272
+    count = 34 if quick else 544
     result.notes.append("latency: t(decision) − min(end of sensing over modalities); encoder costs are declared as r")
     with tempfile.TemporaryDirectory() as folder:
         for task in TASKS:
@@ -283,10 +283,10 @@ def measure(result: Result, quick: bool) -> None:
                 result.notes.append(f"{task.name} is left out: {error}")
                 continue
             memory: Memory = {}
-            for condition, (pack, profiled) in packs.items():
-                systems(result, task, pack, condition, (0.5,) if quick else RATIOS, memory)
+            for condition, made in packs.items():
+                systems(result, task, made.test, condition, (0.5,) if quick else RATIOS, memory)
                 if task.budgets_ms and (not quick or condition == "clean"):
-                    budgets(result, task, pack, profiled, condition, memory, quick)
+                    budgets(result, task, made.many, made.profiled, condition, memory, quick)
             gate_cost(result, task)
             if not quick:
-                realtime(result, task, packs["clean"][0], "clean", 0.5, 20)
+                realtime(result, task, packs["clean"].test, "clean", 0.5, 20)

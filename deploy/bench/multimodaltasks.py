@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from thalweg.deploy.bench.multimodal import Task
 from thalweg.models.recipes.avwords.words import WORDS
 from thalweg.models.recipes.vehicle.scene import CLASSES, EASY
+
+MANY = 408
+PROFILED = 272
 
 TASKS = (
     Task(
@@ -33,16 +37,27 @@ TASKS = (
 )
 
 
-def make_packs(task: Task, folder: Path, count: int, quick: bool) -> dict[str, tuple[Path, Path]]:
-    """Condition → test pack, and a validation pack to profile on. Raises VoiceError without the synthesizers."""
+@dataclass(frozen=True, slots=True)
+class Packs:
+    """Test samples of one condition; more of them, where configurations are compared; others to profile on."""
+
+    test: Path
+    many: Path
+    profiled: Path
+
+
+def make_packs(task: Task, folder: Path, count: int, quick: bool) -> dict[str, Packs]:
+    """Condition → packs. Raises VoiceError without the synthesizers."""
     from thalweg.models.recipes.avwords.pack import make_pack as make_words
     from thalweg.models.recipes.vehicle.pack import make_pack as make_scenes
 
     make = make_words if task.name == "speech" else make_scenes
     packs = {}
     for condition in ("clean",) if quick else ("clean", "noisy"):
-        test, profiled = (folder / f"{task.name}-{condition}-{use}.npz" for use in ("test", "val"))
+        test, many, profiled = (folder / f"{task.name}-{condition}-{use}.npz" for use in ("test", "many", "val"))
         make(test, "test", count, condition)
-        make(profiled, "val", 34 if quick else 68, condition)
-        packs[condition] = test, profiled
+        if task.budgets_ms:
+            make(many, "test", 34 if quick else MANY, condition)
+            make(profiled, "val", 34 if quick else PROFILED, condition)
+        packs[condition] = Packs(test, many, profiled)
     return packs

@@ -78,28 +78,49 @@ class Network(nn.Module):
         return features
 
 
-def draw(senses: Mapping[str, Sense], generator: np.random.Generator) -> Configuration:
-    """A configuration at random; larger sizes a little more often, since they have more to learn."""
+ALIKE = (0.25, 0.3, 0.45)
+"""How often each size is drawn: larger ones a little more often, since they have more to learn."""
+
+MOSTLY_LARGE = (0.1, 0.2, 0.7)
+
+
+def draw(
+    senses: Mapping[str, Sense], generator: np.random.Generator, shares: tuple[float, ...] = ALIKE
+) -> Configuration:
+    """A configuration at random."""
     return Configuration(
-        {m: str(generator.choice(SIZES, p=(0.25, 0.3, 0.45))) for m in senses},
+        {m: str(generator.choice(SIZES, p=shares)) for m in senses},
         {m: int(generator.choice(sense.settings)) for m, sense in senses.items()},
         bool(generator.random() < 0.5),
     )
 
 
+def train_in_two_rounds(network: Network, pool: Pool, epochs: int) -> None:
+    """Sizes alike first, then half as long mostly the largest: it pays most for having the smaller ones beside it."""
+    train(network, pool, epochs)
+    train(network, pool, epochs // 2, seed=1, rate=1.5e-3, shares=MOSTLY_LARGE)
+
+
 def train(
-    network: Network, pool: Pool, epochs: int, seed: int = 0, batch: int = 64, log: Callable[[str], None] = print
+    network: Network,
+    pool: Pool,
+    epochs: int,
+    seed: int = 0,
+    batch: int = 64,
+    log: Callable[[str], None] = print,
+    rate: float = 3e-3,
+    shares: tuple[float, ...] = ALIKE,
 ) -> None:
     """Train in place. Besides whole samples it sees parts of one modality, and samples without one."""
     generator = np.random.default_rng(seed)
     steps = epochs * (len(pool.labels) // batch)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.02)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: _rate(i, steps))
     began = time.monotonic()
     for epoch in range(epochs):
         total = right = seen = 0.0
         for raw, labels in pool.batches(batch, generator):
-            configuration = draw(network.senses, generator)
+            configuration = draw(network.senses, generator, shares)
             features = {m: network.features(m, raw[m], configuration) for m in network.senses}
             loss, logits = losses(network, features, labels, generator)
             optimizer.zero_grad()

@@ -12,7 +12,7 @@ from thalweg.models.recipes.avwords.task import CHUNKS_MS, SENSES, STRIDES, make
 from thalweg.models.recipes.avwords.words import WORDS
 from thalweg.models.recipes.finish import finish
 from thalweg.models.recipes.networks import CHANNELS, RATE, SIZES, AudioUnit, Heard
-from thalweg.models.recipes.training import Network, train
+from thalweg.models.recipes.training import Network, train_in_two_rounds
 
 WINDOW_MS = 960
 FRAME_MS = 40
@@ -25,7 +25,7 @@ def make_bundle(folder: Path, clips: int, epochs: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pool = make_pool("train", clips, None, versions=2)
     network = Network(SENSES, len(WORDS), AggregationConfig(CHANNELS))
-    train(network, pool, epochs)
+    train_in_two_rounds(network, pool, epochs)
     torch.save(network.state_dict(), folder / "network.pt")
     finish_bundle(network, folder)
 

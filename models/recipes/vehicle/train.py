@@ -10,7 +10,7 @@ from torch import nn
 from thalweg.models.aggregation import AggregationConfig
 from thalweg.models.recipes.finish import finish
 from thalweg.models.recipes.networks import CHANNELS, SIZES
-from thalweg.models.recipes.training import Network, train
+from thalweg.models.recipes.training import Network, train_in_two_rounds
 from thalweg.models.recipes.vehicle.scene import BEAMS, CLASSES, CONDITIONS, EASY, FRAMES, LINES, TICK_MS
 from thalweg.models.recipes.vehicle.task import SENSES, STRIDES, make_pool
 
@@ -21,7 +21,7 @@ def make_bundle(folder: Path, count: int, epochs: int) -> None:
     torch.manual_seed(0)
     pool = make_pool("train", count, None)
     network = Network(SENSES, len(CLASSES), AggregationConfig(CHANNELS))
-    train(network, pool, epochs)
+    train_in_two_rounds(network, pool, epochs)
     units_ms = [TICK_MS * stride for stride in STRIDES]
     about = {
         "name": "vehicle",

@@ -1,0 +1,107 @@
+"""Tables of `thalweg bench multimodal` as Markdown: `python -m thalweg.deploy.bench.multimodaltables BENCH.json`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from thalweg.deploy.bench.multimodal import RATIOS
+from thalweg.deploy.bench.multimodaltasks import TASKS
+from thalweg.deploy.bench.result import OURS
+
+Rows = dict[tuple[str, str, str], float]
+
+_SYSTEMS = ("blocking", "pipelined", OURS, "pooling", "cutoff", "random-skip", "oracle")
+_CONDITIONS = ("clean", "noisy")
+_NAMES = {OURS: "**pipelined + skipping**", "pooling": "pipelined, plain pooling"}
+
+
+def main(path: Path) -> None:
+    """Print every table that the file has rows for."""
+    rows: Rows = {(r["case"], r["system"], r["metric"]): r["value"] for r in json.loads(path.read_text())["rows"]}
+    for task in TASKS:
+        print(f"\n## {task.name}\n")
+        table(("r, data", "system", "p50 ms", "p95 ms", "accuracy %", "skipped %", "slow units not sensed %",
+               "encoder s"), systems(rows, task.name))  # fmt: skip
+        table(("r = 0.5", "system", "easy: accuracy %", "easy: slow units saved %", "hard: accuracy %",
+               "hard: slow units saved %", "mean stop position"), kinds(rows, task.name))  # fmt: skip
+        table(("system", "p50 ms: virtual, real", "p95 ms: virtual, real", "CPU s per sample"), real(rows, task.name))
+        table(("data", "budget ms", "optimizer: accuracy %, within budget %, p95 ms", "gain ± se, points",
+               "predictor", "gain", "best fixed, hindsight"), budgets(rows, task.name, task.budgets_ms))  # fmt: skip
+
+
+def table(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> None:
+    """Nothing where there are no lines."""
+    found = list(lines)
+    if found:
+        for line in (head, ("---",) * len(head), *found):
+            print(f"| {' | '.join(line)} |")
+        print()
+
+
+def systems(rows: Rows, name: str) -> Iterable[tuple[str, ...]]:
+    """Every system at every ratio."""
+    for condition in _CONDITIONS:
+        for ratio in RATIOS:
+            for system in _SYSTEMS:
+                key = f"{name} r={ratio} {condition}", system
+                if (*key, "latency_p50") in rows:
+                    ms = (f"{rows[(*key, f'latency_{q}')]:.0f}" for q in ("p50", "p95"))
+                    percent = [f"{100 * rows[(*key, m)]:.0f}" for m in ("skip_ratio", "unsensed")]
+                    accuracy = f"{100 * rows[(*key, 'accuracy')]:.1f}"
+                    seconds = f"{rows[(*key, 'encoder_s')]:.2f}"
+                    yield f"{ratio} {condition}", _NAMES.get(system, system), *ms, accuracy, *percent, seconds
+
+
+def kinds(rows: Rows, name: str) -> Iterable[tuple[str, ...]]:
+    """Easy and hard samples apart."""
+    for condition in _CONDITIONS:
+        for system in ("pipelined", OURS, "cutoff", "random-skip", "oracle"):
+            key = f"{name} r=0.5 {condition}", system
+            if (*key, "accuracy_easy") in rows:
+                cells = [
+                    f"{100 * rows[(*key, f'{what}_{kind}')]:.{digits}f}"
+                    for kind in ("easy", "hard")
+                    for what, digits in (("accuracy", 1), ("saved", 0))
+                ]
+                stop = rows.get((*key, "stop_position"))
+                yield condition, system, *cells, "–" if stop is None else f"{stop:.2f}"
+
+
+def real(rows: Rows, name: str) -> Iterable[tuple[str, ...]]:
+    """Virtual clock and real clock."""
+    virtual, on_clock = f"{name} r=0.5 clean", f"{name} r=0.5 clean realtime"
+    for system in ("blocking", "pipelined", OURS):
+        if (on_clock, system, "latency_p50") in rows:
+            pairs = (
+                f"{rows[virtual, system, f'latency_{q}']:.0f}, {rows[on_clock, system, f'latency_{q}']:.0f}"
+                for q in ("p50", "p95")
+            )
+            yield system, *pairs, f"{rows[on_clock, system, 'cpu_s']:.3f}"
+
+
+def budgets(rows: Rows, name: str, budgets_ms: Iterable[int]) -> Iterable[tuple[str, ...]]:
+    """The optimizer beside the best fixed configuration."""
+    for condition in _CONDITIONS:
+        for budget_ms in budgets_ms:
+            case = next((c for c, _, _ in rows if c.startswith(f"{name} budget={budget_ms} ") and condition in c), None)
+            if case is not None:
+                three = {
+                    s: f"{100 * rows[case, s, 'accuracy']:.1f}, {100 * rows[case, s, 'within_budget']:.1f}, "
+                    f"{rows[case, s, 'latency_p95']:.0f}"
+                    for s in (OURS, "predictor", "fixed-best")
+                    if (case, s, "accuracy") in rows
+                }
+                gains = {
+                    s: f"{100 * rows[case, s, 'gain']:+.1f} ± {100 * rows[case, s, 'gain_se']:.1f}"
+                    for s in (OURS, "predictor")
+                    if (case, s, "gain") in rows
+                }
+                yield (condition, str(budget_ms), three[OURS], gains.get(OURS, "–"), three["predictor"],
+                       gains.get("predictor", "–"), three.get("fixed-best", "none keeps to it"))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
