@@ -19,7 +19,9 @@ from thalweg.pipeline.skipping import (
     Verify,
 )
 
-POLICY = SkipPolicy(modalities=("audio", "video"), patience_ns=500 * MS, limit_ns=5000 * MS)
+POLICY = SkipPolicy(
+    checkpoints=(0.5, 0.7, 0.9), modalities=("audio", "video"), patience_ns=500 * MS, limit_ns=5000 * MS
+)
 
 
 def play(skipper: SampleSkipper, modality: str, shares: list[float], at_ms: int = 0) -> list[Action]:
