@@ -146,6 +146,8 @@ function tell(event) {
 /** Shows where the machine looks and, where it asks for that, sends a picture that is sharp only there. */
 function look({ boxes, soften }) {
   const camera = stream?.getVideoTracks()[0];
+  // Where the link gets narrow, rather fewer pictures than such in which nothing can be read.
+  if (camera) camera.contentHint = "detail";
   marks.show(camera ? boxes : []);
   $("look-button").hidden = !camera;
   // A page that is not seen draws nothing, and its canvas would stand still.

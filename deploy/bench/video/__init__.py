@@ -20,7 +20,7 @@ import numpy as np
 
 from thalweg.deploy.bench.journal import Journal
 from thalweg.deploy.bench.result import OURS, Result, quantile
-from thalweg.deploy.bench.video import allocation, costs, loss, network
+from thalweg.deploy.bench.video import allocation, chat, costs, loss, network
 from thalweg.deploy.bench.video.allocation import Case, Tally
 from thalweg.deploy.bench.video.clips import own_clips
 from thalweg.deploy.bench.video.scenes import SECONDS, compose
@@ -36,6 +36,9 @@ CLIPS = "THALWEG_BENCH_CLIPS"
 PARTS = ("curves", "traces", "loss", "cost")
 METHOD = "2"
 """Goes up when numbers of an earlier version no longer compare."""
+
+CHAT_S = 20.0
+"""How long a conversation is watched."""
 
 LOSSES = tuple(
     (share, bursty, delay_ms)
@@ -225,6 +228,12 @@ def measure_costs(result: Result, journal: Journal, quick: bool) -> None:
                 result.add(f"encode {size}", name, len(values), "ms", encode_p50=p50, encode_p95=p95)
             else:
                 result.add(f"decide {name}", OURS, len(values), "ms", decide_p50=p50, decide_p95=p95)
+    if (lacking := chat.missing()) is not None:
+        result.notes.append(f"the cost of looking in a conversation was not measured: {lacking} is missing")
+    elif not quick:
+        for name, share in (journal.find("cost chat", partial(chat.shares, CHAT_S)) or {}).items():
+            result.add(f"chat {name}", OURS, 1, "% of a core", server=share["server"], browser=share["browser"])
+            result.add(f"chat {name}", OURS, 1, "1/s", frames=share["frames"])
 
 
 def _named(system: str) -> str:
