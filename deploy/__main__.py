@@ -317,7 +317,7 @@ def profile(
         ["asr", "failover", "freshness", "glass", "hop", "inprocess", "multimodal", "sessions", "soak", "turn", "video"]
     ),
 )
-@click.argument("part", required=False, type=click.Choice(["curves", "traces", "loss", "cost"]))
+@click.argument("part", required=False, type=click.Choice(["curves", "traces", "loss", "cost", "sockets"]))
 @click.option("--json", "json_path", type=_FILE, help="Write the rows as JSON.")
 @click.option("--quick", is_flag=True, help="Fewer repetitions: to see that it works, not to quote.")
 @click.option("--webrtc", is_flag=True, help="turn: through a server, measured at a WebRTC client.")

@@ -50,7 +50,7 @@ def measure_processes(result: Result, quick: bool) -> None:
 
 def measure_hosts(result: Result, quick: bool) -> None:
     """Fill in the case `hosts`: gRPC with mutual TLS between two namespaces. Raises NoLab."""
-    netlab = _netlab()
+    netlab = open_netlab("--across hosts")
     link = netlab.Link(delay_ms=DELAY_MS, rate=RATE_BPS, queue_bytes=2_000_000)
     result.notes.append(f"hosts: a link of {RATE_BPS / 1e6:.0f} Mbit/s and {DELAY_MS} ms each way, by tests/netlab")
     hop_ms = DELAY_MS + 8 * FRAME_BYTES / RATE_BPS * 1e3
@@ -127,15 +127,16 @@ def _on(host: Any) -> Start:  # Any: a host of tests.netlab
     return lambda command: host.popen(command, **_options())
 
 
-def _netlab() -> Any:
+def open_netlab(what: str) -> Any:
+    """The link emulator of the tests. Raises NoLab, naming what needs it, where it cannot run."""
     root = Path(__file__).resolve().parent.parent.parent
     if not (root / "tests" / "netlab").is_dir():
-        raise NoLab("--across hosts needs tests/netlab, which is in a source checkout: run it from one")
+        raise NoLab(f"{what} needs tests/netlab, which is in a source checkout: run it from one")
     sys.path.append(str(root))
     netlab = importlib.import_module("tests.netlab")
     reason = netlab.why_not()
     if reason is not None:
-        raise NoLab(f"--across hosts: {reason}")
+        raise NoLab(f"{what}: {reason}")
     return netlab
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from thalweg.deploy.bench.across import open_netlab
 from thalweg.deploy.bench.journal import Journal
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.bench.video import allocation, chat, costs, loss, network
@@ -34,6 +35,7 @@ CLIPS = "THALWEG_BENCH_CLIPS"
 """Environment variable: a folder of one's own clips, to be measured besides."""
 
 PARTS = ("curves", "traces", "loss", "cost")
+"""What is measured if nothing else is said; `sockets` besides, which needs root and a source checkout."""
 METHOD = "2"
 """Goes up when numbers of an earlier version no longer compare."""
 
@@ -85,6 +87,7 @@ def measure(
     path = None if json_path is None else json_path.with_suffix(".journal")
     journal = Journal(path, method, minutes=minutes)
     parts = {"curves": measure_curves, "traces": measure_traces, "loss": measure_loss, "cost": measure_costs}
+    parts["sockets"] = measure_sockets
     for name in PARTS if part is None else (part,):
         parts[name](result, journal, quick)
     if journal.left:
@@ -178,9 +181,29 @@ def _film(seeds: tuple[int, ...], seconds: float) -> network.Film:
     return network.film(seeds, seconds=seconds)
 
 
-def add_trace(result: Result, name: str, system: str, run: network.Run) -> None:
+def measure_sockets(result: Result, journal: Journal, quick: bool) -> None:
+    """Some of the traces in real time, with datagrams between two network namespaces."""
+    from thalweg.deploy.bench.video import sockets
+
+    lanes: list[sockets.Lane] = []
+    netlab = open_netlab("bench video sockets")
+    with netlab.lab("far", "near") as net:
+
+        def play(system: str, trace: str) -> Any:
+            if not lanes:
+                lanes.append(sockets.Lane(net))
+            return lanes[0].run(system, trace)
+
+        for trace in sockets.TRACES[: 1 if quick else None]:
+            for system in sockets.SYSTEMS:
+                found = journal.find(f"sockets {trace} {system}", partial(play, system, trace))
+                if found is not None:
+                    add_trace(result, trace, system, network.Run(**found), "sockets")
+
+
+def add_trace(result: Result, name: str, system: str, run: network.Run, how: str = "trace") -> None:
     """Rows of one run."""
-    case, n = f"trace {name}", len(run.right)
+    case, n = f"{how} {name}", len(run.right)
     mean = float(np.mean(run.latency_ms)) if run.latency_ms else float("nan")
     p95 = quantile(run.latency_ms, 0.95) if run.latency_ms else float("nan")
     result.add(case, system, n, "share", accuracy=float(np.mean(run.right)), stalled=float(np.mean(run.stalled)))

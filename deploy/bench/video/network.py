@@ -92,7 +92,7 @@ class Run:
     seconds: float = 0.0
 
 
-class _Receiver:
+class Receiver:
     """Puts packets together, decodes in order, asks for a key frame where one is missing."""
 
     def __init__(self) -> None:
@@ -138,7 +138,7 @@ def run(system: str, shown: Film, trace: Trace, seed: int = 0, *, fixed_bps: int
     path = Impairment[tuple[int, int, int]](link, seed)
     estimate = CongestionEstimate(200_000, lowest_bps=20_000)
     control = RateController(tiers_bps=TIERS, prior=PRIOR, rates=(4.0, 10.0), threshold=SURE)
-    trust, receiver, found = Trust(threshold=SURE, unsure=4), _Receiver(), Run()
+    trust, receiver, found = Trust(threshold=SURE, unsure=4), Receiver(), Run()
     coder = Coder(bitrate_bps=control.decide(200_000, 0).bitrate_bps, rate=10.0, buffer_s=0.3, sharpest=18)
     reports: list[tuple[int, Report]] = []
     answers: list[tuple[int, float, int, bool]] = []
@@ -170,7 +170,7 @@ def run(system: str, shown: Film, trace: Trace, seed: int = 0, *, fixed_bps: int
             control.answer(sure, bps, due)
             trust.answer(sure, followed, due)
         answers = [a for a in answers if a[0] > now]
-        target, every = _target(system, control, estimate, now, fixed_bps)
+        target, every = target_of(system, control, estimate, now, fixed_bps)
         if i % every:
             continue
         follow = system == "thalweg" and trust.follows(now)
@@ -196,7 +196,7 @@ def run(system: str, shown: Film, trace: Trace, seed: int = 0, *, fixed_bps: int
     return found
 
 
-def _target(
+def target_of(
     system: str, control: RateController, estimate: CongestionEstimate, now: int, fixed_bps: int
 ) -> tuple[int, int]:
     """Bit rate, and every how many frames one is sent."""
@@ -210,7 +210,7 @@ def _target(
 
 def _look(
     shown: Film,
-    receiver: _Receiver,
+    receiver: Receiver,
     captured: dict[int, int],
     now: int,
     found: Run,
