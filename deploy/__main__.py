@@ -314,7 +314,20 @@ def profile(
 @click.argument(
     "name",
     type=click.Choice(
-        ["asr", "failover", "freshness", "glass", "hop", "inprocess", "multimodal", "sessions", "soak", "turn", "video"]
+        [
+            "asr",
+            "failover",
+            "freshness",
+            "glass",
+            "hop",
+            "inprocess",
+            "multimodal",
+            "replicas",
+            "sessions",
+            "soak",
+            "turn",
+            "video",
+        ]
     ),
 )
 @click.argument("part", required=False, type=click.Choice(["curves", "traces", "loss", "cost", "sockets"]))
@@ -347,6 +360,7 @@ def bench(
     freshness  age of camera frames at a consumer that is three times too slow
     hop        one-way latency between two processes, 8 B to 4 MB
     glass      age of a picture when it is decoded at the other end of WebRTC, next to plain aiortc
+    replicas   what a second replica of a stage brings, and what splitting and merging cost
     sessions   conversations over WebRTC at once, until the server is busy; connects and drops
     soak       memory, files and shared memory of workers at full speed
     turn       end of speech to first partial, final, first token and first audio

@@ -223,7 +223,8 @@ class Deployment:
                 continue
             if decision.attempt:
                 took_s = (time.monotonic_ns() - lost_ns) / 1e9
-                self._problem(name, f"{error}; it was started again within {took_s:.1f} s")
+                recovered = self._plan.workers[name].resumes
+                self._problem(name, f"{error}; it was started again within {took_s:.1f} s", recovered=recovered)
             return True
         return False
 
@@ -374,8 +375,9 @@ class Deployment:
         kind = self._kinds[edge]
         return kind, self._addresses[self._plan.edges[edge].target][kind], self._generations[edge]
 
-    def _problem(self, worker: str, message: str) -> None:
-        problem = Problem(stage=worker, message=message, epoch=0, time_ns=time.monotonic_ns())
+    def _problem(self, worker: str, message: str, *, recovered: bool = False) -> None:
+        now_ns = time.monotonic_ns()
+        problem = Problem(stage=worker, message=message, epoch=0, time_ns=now_ns, recovered=recovered)
         self._problems.append(problem)
         self._on_problem(problem)
 

@@ -97,7 +97,7 @@ class Keeper:
         write_report(self._standing.report, build_report(outcome, spec.graph.name, spec.latency_budget_ns))
         self._tell(state="ended", ended=time.time())
         log.info("ended, with %d error(s)", outcome.problem_count)
-        return int(bool(outcome.problem_count))
+        return int(not outcome.unharmed)
 
     def _is_ready(self) -> None:
         self._tell(state="ready")
@@ -118,7 +118,8 @@ class Keeper:
 
     def _problem(self, problem: Problem) -> None:
         turn = f" (turn {problem.epoch})" if problem.epoch else ""
-        log.error("%s%s: %s", problem.stage, turn, problem.message)
+        say = log.warning if problem.recovered else log.error
+        say("%s%s: %s", problem.stage, turn, problem.message)
 
     async def _status(self) -> Any:
         return (await self._stats())["status"]

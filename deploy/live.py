@@ -3,76 +3,63 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from thalweg.deploy.worker import Worker
+from thalweg.deploy.readings import Reading, Readings, Stats
 
 REFRESH_S = 0.25
 LINE_S = 10.0
 
 
-@contextmanager
-def live_view(worker: Worker, console: Console, loop: asyncio.AbstractEventLoop, table: bool) -> Iterator[None]:
-    """Show `worker` until the block ends, driven by timers of `loop`."""
-    view = _Rates(worker)
-    live = Live(view.table(), console=console, auto_refresh=False, transient=True) if table else None
-    timer: asyncio.TimerHandle
-
-    def tick() -> None:
-        nonlocal timer
-        if live is not None:
-            live.update(view.table(), refresh=True)
-        else:
-            console.print(f"[dim]{view.line()}[/]", soft_wrap=True)
-        timer = loop.call_later(REFRESH_S if table else LINE_S, tick)
-
-    timer = loop.call_later(REFRESH_S if table else LINE_S, tick)
+@asynccontextmanager
+async def live_view(read: Callable[[], Awaitable[Stats]], console: Console, table: bool) -> AsyncIterator[None]:
+    """Show what `read` says of the workers until the block ends."""
+    watching = asyncio.get_running_loop().create_task(_watch(read, console, table))
     try:
-        if live is None:
-            yield
-        else:
-            with live:
-                yield
+        yield
     finally:
-        timer.cancel()
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
 
 
-class _Rates:
-    """Turns counts into rates since the last look."""
+async def _watch(read: Callable[[], Awaitable[Stats]], console: Console, table: bool) -> None:
+    readings = Readings()
+    started_s = asyncio.get_running_loop().time()
+    if not table:
+        while True:
+            await asyncio.sleep(LINE_S)
+            ran_s = asyncio.get_running_loop().time() - started_s
+            console.print(f"[dim]{line_of(readings.read(await read()), ran_s)}[/]", soft_wrap=True)
+    with Live(Table.grid(), console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            live.update(table_of(readings.read(await read())), refresh=True)
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self._seen: dict[str, int] = {}
-        self._seen_ns = worker.clock.now_ns()
 
-    def table(self) -> Table:
-        table = Table(box=None, pad_edge=False)
-        for column in ("stage", "units/s", "p50 ms", "p95 ms", "queue", "dropped"):
-            table.add_column(column, justify="left" if column == "stage" else "right")
-        now_ns = self._worker.clock.now_ns()
-        seconds = max(1e-3, (now_ns - self._seen_ns) / 1e9)
-        self._seen_ns = now_ns
-        for actor in self._worker.actors.values():
-            rate = (actor.units - self._seen.get(actor.name, 0)) / seconds
-            self._seen[actor.name] = actor.units
-            stats = [edge.channel.stats for edge in actor.inputs]
-            table.add_row(
-                actor.name,
-                f"{rate:.1f}",
-                f"{actor.work.quantile(0.5) / 1e6:.2f}",
-                f"{actor.work.quantile(0.95) / 1e6:.2f}",
-                str(sum(s.depth for s in stats)),
-                str(sum(sum(s.drops.values()) for s in stats)),
-            )
-        return table
+def table_of(reading: Reading) -> Table:
+    """One row per stage; which worker it is in, where there are several."""
+    several = len(reading.workers) > 1
+    table = Table(box=None, pad_edge=False)
+    for column in ("stage", *(["worker"] * several), "units/s", "p50 ms", "p95 ms", "queue", "dropped"):
+        table.add_column(column, justify="left" if column in ("stage", "worker") else "right")
+    for s in reading.stages:
+        place = [s.worker] * several
+        numbers = (f"{s.rate:.1f}", f"{s.p50_ms:.2f}", f"{s.p95_ms:.2f}", str(s.queue), str(s.dropped))
+        table.add_row(s.stage, *place, *numbers)
+    return table
 
-    def line(self) -> str:
-        ran_s = (self._worker.clock.now_ns() - self._worker.started_ns) / 1e9
-        units = ", ".join(f"{a.name} {a.units}" for a in self._worker.actors.values() if a.units)
-        dropped = sum(sum(edge.channel.stats.drops.values()) for edge in self._worker.edges)
-        return f"{ran_s:.0f} s: {units}; dropped {dropped}, errors {self._worker.problem_count}"
+
+def line_of(reading: Reading, ran_s: float) -> str:
+    """What each stage has done so far; replicas of a stage together."""
+    units: dict[str, int] = {}
+    for stage in reading.stages:
+        units[stage.stage] = units.get(stage.stage, 0) + stage.units
+    done = ", ".join(f"{stage} {count}" for stage, count in units.items() if count)
+    dropped = sum(sum(channel.drops.values()) for channel in reading.channels)
+    return f"{ran_s:.0f} s: {done}; dropped {dropped}, errors {sum(worker.problems for worker in reading.workers)}"

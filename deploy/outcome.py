@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something that went wrong while the pipeline ran. `epoch`: the turn it belongs to, 0 for none."""
+    """Something that went wrong while the pipeline ran. `epoch`: the turn it belongs to, 0 for none.
+
+    `recovered`: nothing was lost by it.
+    """
 
     stage: str
     message: str
     epoch: int
     time_ns: int
+    recovered: bool = False
 
 
 @dataclass(slots=True)
@@ -41,6 +45,11 @@ class Outcome:
     problems: list[Problem] = field(default_factory=list)
     problem_count: int = 0
     events: list[Span | Mark] = field(default_factory=list)
+
+    @property
+    def unharmed(self) -> bool:
+        """Whether nothing went wrong, or only what was recovered from."""
+        return self.problem_count == sum(problem.recovered for problem in self.problems)
 
     def plain(self) -> dict[str, Any]:
         """Nothing but dicts, lists and scalars; `from_plain` reads it."""

@@ -41,6 +41,7 @@ def build_report(outcome: Outcome, name: str, latency_budget_ns: int | None = No
                 "message": problem.message,
                 "turn": problem.epoch or None,
                 "time_ms": _ms(problem.time_ns - outcome.started_ns),
+                "recovered": problem.recovered,
             }
             for problem in outcome.problems
         ],
@@ -140,4 +141,8 @@ def print_report(report: dict[str, Any], console: Console) -> None:
             drops = ", ".join(f"{n} {reason}" for reason, n in channel["drops"].items())
             console.print(f"dropped on {name}: {drops} of {channel['pushed']}")
     if report["error_count"]:
-        console.print(f"[red]{report['error_count']} error(s)[/]: see above")
+        recovered = sum(error["recovered"] for error in report["errors"])
+        if report["error_count"] > recovered:
+            console.print(f"[red]{report['error_count'] - recovered} error(s)[/]: see above")
+        if recovered:
+            console.print(f"[yellow]recovered from {recovered} loss(es) of a worker[/], with nothing lost")

@@ -8,7 +8,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,7 +96,8 @@ def run_file(
     quiet: bool,
     metrics: str | None = None,
 ) -> int:
-    """Run a pipeline file; returns the exit code: 0, 1 where something went wrong, 130 after Ctrl-C.
+    """Run a pipeline file; returns the exit code: 0, also where all that went wrong was recovered from with nothing
+    lost; 1 where something was not; 130 after Ctrl-C.
 
     `metrics`: `[HOST:]PORT` to serve Prometheus metrics at. Raises ThalwegError where nothing was run.
     """
@@ -190,10 +191,10 @@ async def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     try:
-        with ExitStack() as stack:
+        async with AsyncExitStack() as stack:
             stack.enter_context(serving_metrics(metrics, lambda: _look(runner)))
-            if isinstance(runner, _Local) and (live or (not quiet and not sys.stdout.isatty())):
-                stack.enter_context(live_view(runner.worker, console, loop, live))
+            if live or (not quiet and not sys.stdout.isatty()):
+                await stack.enter_async_context(live_view(runner.stats, console, live))
             outcome = await runner.run()
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -209,7 +210,7 @@ async def _run(
         draw_timeline(outputs.timeline, outcome, spec.graph.name)
     if not quiet:
         print_report(report, console)
-    code = INTERRUPTED if runner.stopped else 1 if outcome.problem_count else 0
+    code = INTERRUPTED if runner.stopped else 0 if outcome.unharmed else 1
     if runner.hurried:  # a thread in the middle of a computation cannot be stopped; nothing of it is wanted
         sys.stdout.flush()
         os._exit(code)
@@ -222,4 +223,5 @@ async def _look(runner: _Local | Deployment) -> tuple[Stats, Mapping[str, int]]:
 
 def _print_problem(problem: Problem, console: Console) -> None:
     turn = f" (turn {problem.epoch})" if problem.epoch else ""
-    console.print(f"[red]error[/] {problem.stage}{turn}: {problem.message}", soft_wrap=True)
+    kind = "[yellow]recovered[/]" if problem.recovered else "[red]error[/]"
+    console.print(f"{kind} {problem.stage}{turn}: {problem.message}", soft_wrap=True)

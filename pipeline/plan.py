@@ -31,7 +31,8 @@ class WorkerPlan:
     """One worker: how it is started and what it hosts. `options`: for its launcher, such as `cpus` for Ray.
 
     `restart`: what happens when it is lost; `restart_said`: the file says when it is to be restarted. `replicas`: how
-    many of it there are to be. Of those (`pipeline.replicating`) each is a worker that knows what the file calls them
+    many of it there are to be. `resumes`: each of its stages goes on from a snapshot when it is started again, or keeps
+    nothing. Of those (`pipeline.replicating`) each is a worker that knows what the file calls them
     all, `pool`, and which it is, `replica`, from 1.
     """
 
@@ -42,6 +43,7 @@ class WorkerPlan:
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     restart_said: bool = False
     replicas: int = 1
+    resumes: bool = False
     pool: str = ""
     replica: int = 0
 
@@ -75,6 +77,13 @@ class Plan:
             [worker.name for worker in workers if what in (worker.name, worker.pool)]
             or [worker.name for worker in workers if what in worker.stages]
         )  # fmt: skip
+
+    def noting(self, resumes: Callable[[str], bool]) -> Plan:
+        """The plan with what is known of its stages: whether one `resumes`."""
+        workers = {
+            name: replace(worker, resumes=all(map(resumes, worker.stages))) for name, worker in self.workers.items()
+        }
+        return Plan(workers, self.edges)
 
     def staying(self) -> Plan:
         """The plan of a deployment that stays: nothing in the process that supervises, and what is lost comes back.

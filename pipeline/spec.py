@@ -295,7 +295,7 @@ class _Loader:
             if transport not in TRANSPORTS:
                 self._wrong(source, ("transports", name), f"{transport!r} is not one of {_or(TRANSPORTS)}")
             transports[name] = transport
-        return make_plan(places, edges, workers, transports)
+        return make_plan(places, edges, workers, transports).noting(lambda stage: graph.stages[stage].info.resumes)
 
     def _worker(self, source: Source, name: str, body: Any) -> dict[str, Any]:
         path = ("workers", name)

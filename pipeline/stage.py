@@ -186,6 +186,11 @@ class StageInfo:
         """Whether it makes packets out of nothing."""
         return not self.inputs
 
+    @property
+    def resumes(self) -> bool:
+        """Whether it can go on after a restart as if nothing had been: from a snapshot, or because it keeps nothing."""
+        return (hasattr(self.cls, "snapshot") and hasattr(self.cls, "restore")) or (self.replicable == STATELESS)
+
     @cached_property
     def parameters(self) -> type[BaseModel]:
         """The keyword parameters of `__init__` as a pydantic model."""

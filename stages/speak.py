@@ -32,6 +32,7 @@ class Piper:
     inputs = {"sentence": Sentence, "draft": Port(Draft, required=False)}
     outputs = {"audio": AudioChunk}
     blocking = True
+    replicable = "stateless"  # with replicas `draft` cannot be connected: they take one edge
 
     def __init__(self, voice: Annotated[str, Field(description="name in the model store")] = "piper-en-us-joe") -> None:
         self._name = voice

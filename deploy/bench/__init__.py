@@ -48,6 +48,8 @@ def run_bench(
         from thalweg.deploy.bench.webrtc import measure_sessions as measure
     elif name == "multimodal":
         from thalweg.deploy.bench.multimodal import measure
+    elif name == "replicas":
+        from thalweg.deploy.bench.replicas import measure
     elif name == "soak":
         from thalweg.deploy.bench import soak
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import numpy as np
@@ -56,12 +57,13 @@ class Tally:
 
 
 class Check:
-    """Counts numbers that did not come, came again or were counted wrongly, and notes when each came."""
+    """Counts numbers that did not come, came again or were counted wrongly, and notes when each came, and how old."""
 
     inputs = {"text": Token}
 
     def __init__(self) -> None:
         self.arrived_ns: list[int] = []
+        self.ages_ns: list[int] = []
         self.lost = 0
         self.doubled = 0
         self.miscounted = 0
@@ -77,10 +79,32 @@ class Check:
         assert isinstance(packet.payload, Token)
         number, *tallies = map(int, packet.payload.text.split())
         self.arrived_ns.append(ctx.now_ns())
+        self.ages_ns.append(self.arrived_ns[-1] - packet.time)
         self.lost += max(0, number - self._next)
         self.doubled += number < self._next
         self.miscounted += any(tally != number for tally in tallies)
         self._next = max(self._next, number + 1)
+
+
+class Toil:
+    """Passes numbers on after as much CPU time as they take: every tenth `tenth_ms`, the others `usual_ms`."""
+
+    inputs = {"text": Token}
+    outputs = {"text": Token}
+    blocking = True
+    replicable = "stateless"
+
+    def __init__(self, usual_ms: float = 20.0, tenth_ms: float = 20.0) -> None:
+        self._usual_s = usual_ms / 1e3
+        self._tenth_s = tenth_ms / 1e3
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Toil, and pass one on."""
+        assert isinstance(packet.payload, Token)
+        until_s = time.thread_time() + (self._usual_s if int(packet.payload.text) % 10 else self._tenth_s)
+        while time.thread_time() < until_s:
+            pass
+        ctx.emit(packet.payload)
 
 
 class Talk:

@@ -57,6 +57,7 @@ async def _measure(result: Result, seconds: float) -> None:
         while time.monotonic() - start < seconds:
             await asyncio.sleep(1.0)
             sink.arrived_ns.clear()
+            sink.ages_ns.clear()
             for name, stats in (await deployment.stats()).items():
                 if stats is not None:
                     looks[name].append((stats["resident_bytes"], stats["open_files"], _segments(stats["pid"])))

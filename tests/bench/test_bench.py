@@ -46,6 +46,15 @@ def test_hop_has_a_row_for_every_size_and_transport_of_ours(
     assert len(printed) == 4 * len(SIZES) and printed[0].startswith("latency,8,thalweg,18,")
 
 
+def test_replicas_has_its_rows_and_loses_nothing(tmp_path: Path) -> None:
+    result = run_bench("replicas", tmp_path / "b.json", quick=True)
+    metrics = {"rate_1", "rate_2", "age_p50_1", "age_p99_1", "age_p50_2", "age_p99_2", "speedup"}
+    assert {(row.case, row.metric) for row in result.rows} == {
+        (case, metric) for case in ("even", "cost") for metric in metrics
+    }
+    assert not any("lost or doubled" in note for note in result.notes)
+
+
 @pytest.mark.usefixtures("voice_demo")
 def test_turn_measures_every_milestone_and_its_parts_add_up(tmp_path: Path) -> None:
     found = rows("turn", tmp_path)

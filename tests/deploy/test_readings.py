@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 from rich.console import Console
 
+from thalweg.deploy.live import line_of, table_of
 from thalweg.deploy.readings import Reading, Readings
 from thalweg.deploy.stats import ChannelStats, WorkerStats
 from thalweg.deploy.topview import screen
@@ -112,3 +115,21 @@ def test_a_low_terminal_shows_the_busiest_channels_and_says_that_others_are_miss
     assert len(lines) <= 24
     assert any("quieter channels" in line for line in lines)
     assert any("39/8" in line for line in lines)
+
+
+def test_while_it_runs_each_stage_is_shown_with_its_worker_where_there_are_several() -> None:
+    readings = Readings()
+    readings.read({"pool.1": worker(0, 1), "pool.2": worker(0, 1)}, 0.0)
+    reading = readings.read({"pool.1": worker(10, 1), "pool.2": worker(30, 1), "gone": None}, 2.0)
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(table_of(reading))
+    rows = [line.split() for line in console.export_text().splitlines()]
+    assert rows[0][:3] == ["stage", "worker", "units/s"]
+    assert [row[:3] for row in rows if row[0] == "ears"] == [["ears", "pool.1", "5.0"], ["ears", "pool.2", "15.0"]]
+    assert "ears 40" in line_of(reading, 2.0) and line_of(reading, 2.0).endswith("errors 2")
+
+
+def test_with_one_worker_its_name_is_left_out() -> None:
+    readings = Readings()
+    reading = readings.read({"local": worker(10, 1)}, 0.0)
+    assert [str(column.header) for column in table_of(reading).columns][:2] == ["stage", "units/s"]

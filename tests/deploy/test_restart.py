@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from tests.conftest import require_package
+from thalweg.deploy.__main__ import cli
 from thalweg.deploy.deployment import Deployment
 from thalweg.deploy.host import Bundle
 from thalweg.deploy.outcome import Outcome
@@ -54,8 +57,14 @@ def summed(n: int) -> list[str]:
     return [text for text in [*totals, f"end:{n * (n - 1) // 2}"] for _ in range(2)]
 
 
-@pytest.mark.parametrize("worker", ["middle", "last"])
-def test_a_killed_worker_comes_back_and_no_packet_is_lost_or_doubled(worker: str) -> None:
+@pytest.mark.parametrize(
+    ("worker", "unharmed"),
+    [
+        ("middle", True),
+        ("last", False),  # its stage has no snapshot, and nobody can know whether it has kept something
+    ],
+)
+def test_a_killed_worker_comes_back_and_no_packet_is_lost_or_doubled(worker: str, unharmed: bool) -> None:
     async def meddle(deployment: Deployment, sink: Any) -> None:
         await sink.has(50)
         kill(deployment, worker)
@@ -64,6 +73,21 @@ def test_a_killed_worker_comes_back_and_no_packet_is_lost_or_doubled(worker: str
     assert texts == summed(200)
     assert [p.stage for p in outcome.problems] == [worker]
     assert "was killed by SIGKILL; it was started again" in outcome.problems[0].message
+    assert outcome.unharmed is unharmed
+
+
+def test_a_run_that_recovered_with_nothing_lost_is_a_success_and_its_report_says_what_it_recovered_from(
+    tmp_path: Path,
+) -> None:
+    file, report = tmp_path / "chain.yaml", tmp_path / "report.json"
+    stage = f'failing_stages:DiesOnce", at: 20, mark: "{tmp_path}/died"'
+    file.write_text(CHAIN.read_text().replace('failing_stages:Sum"', stage))
+    sys.path.append(str(FAILING))
+    ran = CliRunner().invoke(cli, ["run", str(file), "--set", "n=40", "--report", str(report)])
+    told = json.loads(report.read_text())
+    assert ran.exit_code == 0
+    assert [(error["stage"], error["recovered"]) for error in told["errors"]] == [("middle", True)]
+    assert told["stages"]["keep"]["units"] == len(summed(40))
 
 
 def test_two_neighbours_killed_at_once_come_back_and_no_packet_is_lost_or_doubled() -> None:

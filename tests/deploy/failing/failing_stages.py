@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 from thalweg.pipeline.errors import ThalwegError
@@ -59,6 +60,22 @@ class Sum:
 
     def restore(self, state: dict[str, Any]) -> None:
         self.total = state["total"]
+
+
+class DiesOnce(Sum):
+    """Kills its process at a number, unless the file `mark` says that it did."""
+
+    def __init__(self, at: int, mark: Path, poison: int = -1, work_ms: float = 0.0) -> None:
+        super().__init__(poison, work_ms)
+        self.at = at
+        self.mark = mark
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        assert isinstance(packet.payload, Token)
+        if int(packet.payload.text) == self.at and not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().process(packet, ctx)
 
 
 class Exits(Sum):
