@@ -62,4 +62,5 @@ def line_of(reading: Reading, ran_s: float) -> str:
         units[stage.stage] = units.get(stage.stage, 0) + stage.units
     done = ", ".join(f"{stage} {count}" for stage, count in units.items() if count)
     dropped = sum(sum(channel.drops.values()) for channel in reading.channels)
+    done = done or "nothing yet"
     return f"{ran_s:.0f} s: {done}; dropped {dropped}, errors {sum(worker.problems for worker in reading.workers)}"
