@@ -45,7 +45,7 @@ def run_bench(
     elif name == "glass":
         from thalweg.deploy.bench.glass import measure
     elif name == "sessions":
-        from thalweg.deploy.bench.webrtc import measure_sessions as measure
+        from thalweg.deploy.bench.sessions import measure
     elif name == "multimodal":
         from thalweg.deploy.bench.multimodal import measure
     elif name == "replicas":

@@ -1,4 +1,4 @@
-"""Conversations over WebRTC, measured at the client: `bench turn --webrtc` and `bench sessions`.
+"""A conversation over WebRTC, measured at the client: `bench turn --webrtc`.
 
 A server in a process of its own, clients in this one, on the network interface of this machine. Questions are spoken by
 the demo's own voice (synthetic speech). A client's clock starts when the last audible sample of its question was sent
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -21,7 +22,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,6 @@ from thalweg.transports.webrtc.send import RATE
 
 INTERRUPTION = "Wait, stop it please."
 READY_S = 60.0
-WITHIN = 1.5
 
 
 @dataclass(slots=True)
@@ -100,7 +99,10 @@ def measure_turns(result: Result, quick: bool) -> None:
     speaker = Speaker()
     spoken = [speaker.say(question) for question in questions]
     with server() as (url, _):
-        turns = asyncio.run(_converse(url, spoken, speaker.say(INTERRUPTION)))
+        turns = asyncio.run(converse(url, spoken, speaker.say(INTERRUPTION)))
+        counted = _counted(url)
+    for name, value in counted.items():
+        result.add("webrtc", OURS, len(turns.first_audio), "count", **{name: value})
     for name in ("first_audio", "interrupt", "stop"):
         values = getattr(turns, name)
         if values:
@@ -115,35 +117,7 @@ def measure_turns(result: Result, quick: bool) -> None:
         result.notes.append(f"{turns.missed} of {len(questions)} questions were not answered")
 
 
-def measure_sessions(result: Result, quick: bool) -> None:
-    """More and more conversations at once, until the server says that it is busy; then connects and drops."""
-    speaker = Speaker()
-    spoken = [speaker.say(question) for question in (QUESTIONS[:2] if quick else QUESTIONS[:6])]
-    hello = speaker.say("Hello there.")
-    with server("--per-address", "1000") as (url, pid):
-        alone = 0.0
-        for n in range(1, 3 if quick else 9):
-            turns, refused = asyncio.run(_crowd(url, n, spoken))
-            if turns.first_audio:
-                p95 = quantile(turns.first_audio, 0.95)
-                alone = alone or p95
-                result.add(f"n={n}", OURS, len(turns.first_audio), "ms", first_audio_p95=p95)
-                result.add(f"n={n}", OURS, 1, "ratio", first_audio_ratio=p95 / alone)
-            result.add(f"n={n}", OURS, n, "conversations", refused=refused)
-            result.add(f"n={n}", OURS, 1, "MB", rss_mb=resources(pid)["rss_mb"])
-            if refused:
-                break
-    with server("--per-address", "1000", "--resume-seconds", "1") as (url, pid):
-        asyncio.run(_churn(url, 5, hello))
-        before = resources(pid)
-        count = 10 if quick else 60
-        asyncio.run(_churn(url, count, hello))
-        after = resources(pid)
-        for name in before:
-            result.add("churn", OURS, count, name, **{f"{name}_before": before[name], f"{name}_after": after[name]})
-
-
-async def _converse(
+async def converse(
     url: str, questions: list[NDArray[np.float32]], interruption: NDArray[np.float32] | None = None
 ) -> Turns:
     """Ask one question after the other; interrupt each answer by voice, and the answer to that with the button."""
@@ -216,60 +190,13 @@ async def _interrupt(talker: Talker, ear: Ear, words: NDArray[np.float32], turns
     turns.stop.append(max(0.0, (last_ns - pressed_ns) / 1e6))
 
 
-async def _crowd(url: str, n: int, questions: list[NDArray[np.float32]]) -> tuple[Turns, int]:
-    """`n` conversations at once, begun half a second apart; returns all turns and how many were refused."""
-    together, refused = Turns(), 0
-
-    async def one(i: int) -> None:
-        nonlocal refused
-        await asyncio.sleep(0.7 * i)
-        try:
-            turns = await _converse(url, questions[i % 2 :] + questions[: i % 2])
-        except TalkError as error:
-            if error.code != "busy":
-                raise
-            refused += 1
-            return
-        together.first_audio += turns.first_audio
-        together.missed += turns.missed
-
-    async with asyncio.TaskGroup() as group:
-        for i in range(n):
-            group.create_task(one(i))
-    return together, refused
-
-
-async def _churn(url: str, count: int, words: NDArray[np.float32]) -> None:
-    """Connect, say something, and be gone: every other time without a word of goodbye."""
-    for i in range(count):
-        try:
-            async with Talker(url) as talker:
-                await talker.voice.say(words)
-                if i % 2:
-                    talker.session = ""
-        except TalkError as error:
-            if error.code != "busy":
-                raise
-            await asyncio.sleep(1.0)
-    await asyncio.sleep(5.0)
-
-
-def resources(pid: int) -> dict[str, float]:
-    """Resident megabytes, open descriptors and threads of a process and the processes it has started."""
-    found = {"rss_mb": 0.0, "descriptors": 0.0, "threads": 0.0}
-    for process in (pid, *_children(pid)):
-        with contextlib.suppress(OSError, StopIteration, ValueError):
-            status = Path(f"/proc/{process}/status").read_text().splitlines()
-            found["rss_mb"] += int(next(line for line in status if line.startswith("VmRSS")).split()[1]) / 1024
-            found["threads"] += int(next(line for line in status if line.startswith("Threads")).split()[1])
-            found["descriptors"] += len(os.listdir(f"/proc/{process}/fd"))
-    return found
-
-
-def _children(pid: int) -> list[int]:
-    with contextlib.suppress(OSError):
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
+def _counted(url: str) -> dict[str, float]:
+    """What the stages have counted, drafts that were used and were not among it."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=5.0) as response:
+        text = response.read().decode()
+    return {
+        kind: float(n) for kind, n in re.findall(r'^thalweg_counts_total\{kind="(\w+)"\} (\S+)$', text, re.MULTILINE)
+    }
 
 
 def _ready(port: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 from thalweg.deploy.server.hall import Hall
@@ -10,6 +11,7 @@ _HELP = {
     "sessions": "Conversations now, by state",
     "events_total": "What happened since the start: sessions begun, ended and refused, by kind",
     "loop_late_seconds": "How late the event loop is, p95 over four seconds",
+    "loop_tasks": "Tasks of the event loop",
     "cpu_share": "Share of all processors that this process used over four seconds",
     "counts_total": "What the stages of all conversations have counted, by kind",
     "turns_total": "Turns of the conversations that are under way",
@@ -26,6 +28,7 @@ def exposition(hall: Hall) -> str:
         ("events_total", "counter", [(f'{{kind="{kind}"}}', count) for kind, count in sorted(hall.counts.items())]),
         ("counts_total", "counter", [(f'{{kind="{kind}"}}', count) for kind, count in sorted(counted.items())]),
         ("loop_late_seconds", "gauge", [("", hall.load.late_s)]),
+        ("loop_tasks", "gauge", [("", len(asyncio.all_tasks()))]),
         ("cpu_share", "gauge", [("", hall.load.used)]),
         ("turns_total", "counter", [("", turns)]),
     ]

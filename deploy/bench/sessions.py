@@ -1,0 +1,124 @@
+"""How many conversations one machine holds, and what an hour of visits leaves behind: `bench sessions`.
+
+Server and clients as in `bench turn --webrtc`, on the same processors: what clients use, conversations lack. More and
+more of them talk at once, until the p95 of first audio is more than 1.5 times that of one alone, or the server refuses
+one. Then sixty visits, as many as an hour of one a minute, without waiting for the minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.deploy.bench.result import OURS, Result, quantile
+from thalweg.deploy.bench.turn import QUESTIONS
+from thalweg.deploy.bench.webrtc import Speaker, Turns, converse, server
+from thalweg.transports.webrtc.client import Talker, TalkError
+
+WITHIN = 1.5
+ALONE = 8
+CROWDS = (1, 2, 3, 4, 6)
+VISITS = 60
+
+
+def measure(result: Result, quick: bool) -> None:
+    """More and more conversations at once, until they wait too long or one is refused; then an hour of visits."""
+    speaker = Speaker()
+    spoken = [speaker.say(question) for question in QUESTIONS[: 2 if quick else ALONE]]
+    with server("--per-address", "1000") as (url, pid):
+        alone, held = 0.0, 0
+        for n in (1, 2) if quick else CROWDS:
+            asked = spoken if n == 1 else spoken[: len(spoken) // 2]
+            turns, refused = asyncio.run(_crowd(url, n, asked))
+            case = f"n={n}"
+            result.add(case, OURS, n, "conversations", refused=refused)
+            result.add(case, OURS, 1, "MB", rss_mb=resources(pid)["rss_mb"])
+            result.add(case, OURS, n * len(asked), "turns", missed=turns.missed)
+            if turns.first_audio:
+                p50, p95 = quantile(turns.first_audio, 0.5), quantile(turns.first_audio, 0.95)
+                alone = alone or p95
+                result.add(case, OURS, len(turns.first_audio), "ms", first_audio_p50=p50, first_audio_p95=p95)
+                result.add(case, OURS, 1, "ratio", first_audio_ratio=p95 / alone)
+            if refused or not turns.first_audio or p95 > WITHIN * alone:
+                break
+            held = n
+        result.add("crowd", OURS, 1, "conversations", held=held)
+    _measure_visits(result, speaker.say("Hello there."), 10 if quick else VISITS)
+
+
+def _measure_visits(result: Result, hello: NDArray[np.float32], count: int) -> None:
+    """What connecting, talking and leaving leaves behind, in four parts: as many visits as an hour of one a minute."""
+    with server("--per-address", "1000", "--sessions", "100", "--resume-seconds", "1") as (url, pid):
+        asyncio.run(_churn(url, 5, hello))
+        for part in range(5):
+            if part:
+                asyncio.run(_churn(url, count // 4, hello))
+            found = resources(pid) | {"tasks": _tasks(url)}
+            for name, value in found.items():
+                unit = "MB" if name == "rss_mb" else name
+                result.add(f"visits={part * (count // 4)}", OURS, 1, unit, **{name: value})
+
+
+async def _crowd(url: str, n: int, questions: list[NDArray[np.float32]]) -> tuple[Turns, int]:
+    """`n` conversations at once, begun 0.7 s apart; returns all turns and how many conversations were refused."""
+    together, refused = Turns(), 0
+
+    async def one(i: int) -> None:
+        nonlocal refused
+        await asyncio.sleep(0.7 * i)
+        try:
+            turns = await converse(url, questions[i % 2 :] + questions[: i % 2])
+        except TalkError as error:
+            if error.code == "busy":
+                refused += 1
+            else:
+                together.missed += len(questions)
+            return
+        together.first_audio += turns.first_audio
+        together.missed += turns.missed
+
+    async with asyncio.TaskGroup() as group:
+        for i in range(n):
+            group.create_task(one(i))
+    return together, refused
+
+
+async def _churn(url: str, count: int, words: NDArray[np.float32]) -> None:
+    """Connect, say something, and be gone: every other time without a word of goodbye. Waits until nobody is left."""
+    for i in range(count):
+        async with Talker(url) as talker:
+            await talker.voice.say(words)
+            if i % 2:
+                talker.session = ""
+    await asyncio.sleep(5.0)
+
+
+def _tasks(url: str) -> float:
+    """Tasks on the server's event loop."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=5.0) as response:
+        lines = response.read().decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("thalweg_loop_tasks "))
+
+
+def resources(pid: int) -> dict[str, float]:
+    """Resident megabytes, open descriptors and threads of a process and the processes it has started."""
+    found = {"rss_mb": 0.0, "descriptors": 0.0, "threads": 0.0}
+    for process in (pid, *_children(pid)):
+        with contextlib.suppress(OSError, StopIteration, ValueError):
+            status = Path(f"/proc/{process}/status").read_text().splitlines()
+            found["rss_mb"] += int(next(line for line in status if line.startswith("VmRSS")).split()[1]) / 1024
+            found["threads"] += int(next(line for line in status if line.startswith("Threads")).split()[1])
+            found["descriptors"] += len(os.listdir(f"/proc/{process}/fd"))
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
