@@ -476,6 +476,9 @@ class Worker:
         if isinstance(actor, Mover):
             actor.step(now_ns)
             return
+        if actor.state is NodeState.DONE:  # a thread that was given up on has come back with something
+            actor.outbox.clear()
+            return
         if actor.outbox and not actor.flush(now_ns, self.wake):
             return
         if actor.room is not None:

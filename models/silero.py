@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from thalweg.models.shared import Share
 
 RATE = 16_000
 STEP = 512
@@ -13,16 +16,21 @@ _CONTEXT = 64
 
 
 class SileroVad:
-    """Says how likely each 32 ms of audio is speech. Keeps state between steps; one instance per stream."""
+    """Says how likely each 32 ms of audio is speech. Keeps state between steps; one instance per stream.
+
+    The network behind it is the same for all of a process.
+    """
 
     def __init__(self, model: Path) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        self._share: Share[Any] = Share(("silero", model), lambda: _session(model))  # Any: ONNX Runtime has no types
+        self._session = self._share.value
         self._rate = np.array(RATE, np.int64)
         self.reset()
+
+    def close(self) -> None:
+        """Free the network where no other stream uses it. Idempotent."""
+        self._share.release()
+        self._session = None
 
     def reset(self) -> None:
         """Forget what was heard."""
@@ -43,3 +51,11 @@ class SileroVad:
     def restore(self, state: dict[str, NDArray[np.float32]]) -> None:
         """Go on from a snapshot."""
         self._state, self._context = state["state"], state["context"]
+
+
+def _session(model: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])

@@ -40,6 +40,9 @@ class Line(Protocol):
     on_key_wanted: Callable[[], None]
     """Called when the person's side cannot go on without a key frame; set by the same."""
 
+    on_codecs: Callable[[tuple[str, ...]], None]
+    """Called with the video codecs that the person's side can decode, once it is there; set by the same."""
+
     @property
     def connected(self) -> bool:
         """Whether the person can be heard and reached now."""
@@ -61,7 +64,7 @@ class Line(Protocol):
         ...
 
     def show(self, time_ns: int, unit: EncodedVideo) -> None:
-        """Send one encoded picture. Never waits; without a connection or before a key unit it is dropped."""
+        """Send one encoded picture. Never waits; without a connection, or in a codec it lacks, it is dropped."""
         ...
 
 

@@ -70,6 +70,13 @@ class Bitrate(Signal):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Decodes(Signal):
+    """Up: the video codecs that the viewer can decode, as `EncodedVideo.codec` has them, best first."""
+
+    codecs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Flush(Signal):
     """Give out at once what is held back for more to come, as at the end of a stream, and go on.
 

@@ -13,9 +13,9 @@ from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import EncodedVideo, Regions, VideoFrame
 from thalweg.pipeline.quantiser import Shape, levels, patches, penalties
 from thalweg.pipeline.regions import RegionTrack
-from thalweg.pipeline.signal import Bitrate, KeyFrame, Region, Signal
+from thalweg.pipeline.signal import Bitrate, Decodes, KeyFrame, Region, Signal
 from thalweg.pipeline.stage import Context, Port
-from thalweg.stages.coder import Coder, Decoder, Unit, VideoError
+from thalweg.stages.coder import CODECS, Coder, Decoder, Unit, VideoError
 from thalweg.stages.drift import Drift
 from thalweg.stages.lowpass import scaled, soften
 
@@ -29,7 +29,8 @@ class VideoEncoder:
 
     Blocks are coded the more coarsely the farther they are from the nearest region; without a region, or once
     the last one has lost its worth, the picture is coded evenly. Regions come by the port or as signals from
-    downstream. A `Bitrate` signal is followed from the next frame on, in h264 without a key frame.
+    downstream. A `Bitrate` signal is followed from the next frame on, in h264 without a key frame; a viewer that does
+    not know `codec` gets the first one it does.
     """
 
     inputs = {"frame": VideoFrame, "regions": Port(Regions, required=False)}
@@ -78,7 +79,7 @@ class VideoEncoder:
         self._sharpest = sharpest
         self._opening = opening
         self._began_ns: int | None = None
-        self._codec = codec
+        self._codec = self._wanted = self._usual = str(codec)
         self._method = method
         self._block = block
         self._refresh_s = (refresh or 0) / 1e9
@@ -116,6 +117,9 @@ class VideoEncoder:
             self.bitrate = max(1_000, signal.bitrate_bps)
         elif isinstance(signal, KeyFrame):
             self._key_wanted = True
+        elif isinstance(signal, Decodes):
+            known = [codec for codec in signal.codecs if codec in CODECS]
+            self._wanted = self._usual if self._usual in known or not known else known[0]
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Note regions; encode a frame, unless it comes too soon after the last one."""
@@ -129,6 +133,7 @@ class VideoEncoder:
             self._look(region.time, region.boxes, 1.0, 1_000 * MS)
         if not self._due(packet.time):
             return
+        coder = self._coder = self._follow_viewer(self._coder)
         here = self._drift.see(payload.pixels, packet.time) if self._drift is not None else (0.0, 0.0)
         pixels = scaled(payload.pixels, self.scale)
         height, width = pixels.shape[:2]
@@ -138,16 +143,24 @@ class VideoEncoder:
         found = penalties(boxes, width, height, shape=shape, strength=steps)
         if self._opens(packet.time):
             found[:] = self._opening
-        tiles = patches(levels(found, self._coder.codec.levels), width, height, self._block)
+        tiles = patches(levels(found, coder.codec.levels), width, height, self._block)
         if self._method == "lowpass":
             pixels = soften(pixels, found, self._block, self.floor)
-        self._coder.set_bitrate(self.bitrate)
+        coder.set_bitrate(self.bitrate)
         if self._key_wanted or self.alone:
             self._key_wanted = False
-            self._coder.request_key()
+            coder.request_key()
         marked = tiles if self._method == "quantiser" else ()
-        for unit in self._coder.encode(pixels, payload.layout, packet.time, marked):
+        for unit in coder.encode(pixels, payload.layout, packet.time, marked):
             self._emit(unit, (width, height), ctx)
+
+    def _follow_viewer(self, coder: Coder) -> Coder:
+        """The encoder that the viewer can follow: a new one, which begins with a key frame, where that changes."""
+        if self._codec == self._wanted:
+            return coder
+        coder.close()
+        self._codec = self._wanted
+        return self._make()
 
     def _look(self, time_ns: int, boxes: Iterable[Iterable[float]], confidence: float, half_life_ns: int) -> None:
         """Note where to look. Only from the first time on is it worth to know how the camera moves."""

@@ -17,6 +17,7 @@ from thalweg.pipeline.playout import Finished, PlayEvent, Started
 from thalweg.pipeline.regions import usable
 from thalweg.pipeline.signal import (
     Bitrate,
+    Decodes,
     Direction,
     Failure,
     Hold,
@@ -91,7 +92,7 @@ class LiveCamera:
 
 
 class LiveScreen:
-    """What the person sees: encoded pictures as they come. Follows the person's side: its rate, its key frames."""
+    """What the person sees: encoded pictures as they come. Follows the person's side: rate, key frames, codec."""
 
     inputs = {"video": EncodedVideo}
 
@@ -102,6 +103,7 @@ class LiveScreen:
         """Listen to the person's side."""
         self._line.on_bitrate = lambda bps: ctx.signal(Bitrate(origin=ctx.name, bitrate_bps=bps), Direction.UP)
         self._line.on_key_wanted = lambda: ctx.signal(KeyFrame(origin=ctx.name), Direction.UP)
+        self._line.on_codecs = lambda codecs: ctx.signal(Decodes(origin=ctx.name, codecs=codecs), Direction.UP)
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Show one picture."""

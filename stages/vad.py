@@ -70,6 +70,11 @@ class VoiceActivity:
         """Load the model, fetching it where needed."""
         self._vad = SileroVad(ModelStore().path("silero-vad"))
 
+    def close(self) -> None:
+        """Free the model where nobody else uses it."""
+        if self._vad is not None:
+            self._vad.close()
+
     def configure(self, settings: dict[str, Any]) -> None:
         """Take new settings at once, in the middle of a turn too."""
         for name, value in settings.items():

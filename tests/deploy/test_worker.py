@@ -15,6 +15,7 @@ from thalweg.deploy.worker import Worker
 from thalweg.pipeline.channel import Drop, Policy
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.graph import Graph
+from thalweg.pipeline.node import NodeState
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import AudioChunk, Token
 from thalweg.pipeline.signal import Configure, Failure, Interrupt
@@ -300,3 +301,47 @@ def test_a_stop_before_a_source_has_taken_its_first_step_ends_it_all_the_same() 
 
     asyncio.run(stop_at_once())
     assert worker.problems == []
+
+
+class Stubborn:
+    """Computes for as long as it is not let go, then emits all the same."""
+
+    inputs = {"text": Token}
+    outputs = {"text": Token}
+    blocking = True
+
+    def __init__(self) -> None:
+        self.began, self.let_go = threading.Event(), threading.Event()
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        self.began.set()
+        assert self.let_go.wait(30)
+        ctx.emit(Token(text="too late"))
+
+
+def test_what_a_thread_gives_after_it_was_given_up_on_is_dropped() -> None:
+    stage, keep = Stubborn(), Keep()
+    graph = Graph(name="g")
+    graph.add("count", Count(1))
+    graph.add("stage", stage)
+    graph.add("keep", keep)
+    graph.connect("count", "stage")
+    graph.connect("stage", "keep")
+    worker = Worker(graph)
+    troubles: list[object] = []
+
+    async def give_up() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: troubles.append(context))
+        running = asyncio.ensure_future(worker.run())
+        await asyncio.to_thread(stage.began.wait, 30)
+        thread = worker.actors["stage"].executor
+        worker.abandon()
+        await running
+        while worker.actors["stage"].state is not NodeState.DONE:  # noqa: ASYNC110  # no event marks that moment
+            await asyncio.sleep(0)
+        stage.let_go.set()
+        await asyncio.to_thread(thread.shutdown)
+        await asyncio.sleep(0)
+
+    asyncio.run(give_up())
+    assert troubles == []

@@ -40,6 +40,7 @@ class FakeLine:
         self.on_play: Callable[[Any], None] = lambda event: None
         self.on_bitrate: Callable[[int], None] = lambda bps: None
         self.on_key_wanted: Callable[[], None] = lambda: None
+        self.on_codecs: Callable[[tuple[str, ...]], None] = lambda codecs: None
         self.connected = True
         self.told: list[tuple[int, Event]] = []
         self.sound: list[tuple[int, float]] = []

@@ -51,6 +51,7 @@ class Call:
         self.on_control: Callable[[Control], None] = lambda control: None
         self.on_bitrate: Callable[[int], None] = lambda bitrate_bps: None
         self.on_key_wanted: Callable[[], None] = lambda: None
+        self.on_codecs: Callable[[tuple[str, ...]], None] = lambda codecs: None
         self.on_play: Callable[[PlayEvent], None] = lambda event: None
         self.started: dict[int, int] = {}
         self.watched = False

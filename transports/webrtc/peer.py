@@ -61,6 +61,7 @@ class Peer:
         self._messages = 0
         self._told: set[str] = set()
         self._awaits_channel = False
+        self._codec = ""
         self.remote_ufrag = ""
         self.candidates = 0
         self._opened = False
@@ -96,7 +97,7 @@ class Peer:
         return self._pc.localDescription.sdp
 
     def _pictures(self) -> None:
-        """Take the offer's first video section, if it has one: H.264 both ways where both sides know it."""
+        """Take the offer's first video section, if it has one: H.264 both ways where both sides know it, else VP8."""
         video = next((t for t in self._pc.getTransceivers() if t.kind == "video"), None)
         if video is None or not prefer_h264(video):
             return
@@ -104,13 +105,13 @@ class Peer:
         self.video = VideoIn(video.receiver, codec.mimeType, self.call.clock, self.call.saw, self._count)
         if self.audio is not None:
             self.video.follow(self.audio.times)
-        if codec.mimeType.lower() == "video/h264":
-            self.pictures = PictureTrack()
-            video.sender.replaceTrack(self.pictures)
-            video.direction = "sendrecv"
-            packer = Packer(video.sender, codec, self.call.clock)
-            packer.on_bitrate = lambda bitrate_bps: self.call.on_bitrate(bitrate_bps)
-            packer.on_key_wanted = lambda: self.call.on_key_wanted()
+        self._codec = codec.name.lower()
+        self.pictures = PictureTrack()
+        video.sender.replaceTrack(self.pictures)
+        video.direction = "sendrecv"
+        packer = Packer(video.sender, codec, self.call.clock)
+        packer.on_bitrate = lambda bitrate_bps: self.call.on_bitrate(bitrate_bps)
+        packer.on_key_wanted = lambda: self.call.on_key_wanted()
 
     async def add_candidate(self, line: str, mid: str | None, index: int | None) -> None:
         """A candidate that was found after the offer; an empty `line` says that there are no more."""
@@ -132,6 +133,8 @@ class Peer:
         if self.video is not None:
             self.video.close()
         await self._pc.close()
+        if self.audio is not None:
+            self.audio.close()
 
     def send(self, message: str) -> None:
         """Send a message. A person's side that does not read loses events rather than costing memory without end."""
@@ -140,8 +143,8 @@ class Peer:
             channel.send(message)
 
     def send_video(self, time_ns: int, unit: EncodedVideo) -> None:
-        """Send one encoded picture, where the connection has a place for it."""
-        if self.pictures is not None:
+        """Send one encoded picture, where the connection has a place for it and the other side knows its codec."""
+        if self.pictures is not None and unit.codec == self._codec:
             self.pictures.show(time_ns, unit)
 
     def _state_changed(self) -> None:
@@ -167,6 +170,8 @@ class Peer:
         if not self._opened:
             self._opened = True
             self.call.attach(self)
+            if self._codec:
+                self.call.on_codecs((self._codec,))
             self.on_state("open")
 
     def _count(self, size: int) -> None:

@@ -88,9 +88,13 @@ class OpusIn:
         self.timestamp: int | None = None
         self._give = give
         self._decoder: Any = av.CodecContext.create("libopus", "r")
-        self._mono = av.AudioResampler(format="flt", layout="mono", rate=OPUS_RATE)
+        self._mono: Any = av.AudioResampler(format="flt", layout="mono", rate=OPUS_RATE)
         self._last = np.zeros(OPUS_UNIT, np.float32)
         self._concealed = 0
+
+    def close(self) -> None:
+        """Free the decoder. Nothing may come after."""
+        self._decoder = self._mono = None
 
     def packet(self, packet: Any, now_ns: int) -> None:
         """An RTP packet came."""
@@ -130,7 +134,8 @@ class AudioIn:
         self.times = CaptureClock(OPUS_RATE)
         self.opus = OpusIn(self._decoded)
         self._call = call
-        self._resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
+        self._resampler: Any = av.AudioResampler(format="flt", layout="mono", rate=RATE)
+        self._closed = False
         self._held = np.zeros(0, np.float32)
         self._held_ns = 0
         self._clock = clock
@@ -138,11 +143,19 @@ class AudioIn:
         Tap(receiver, self._packet)
         hear_reports(receiver, self._reported)
 
+    def close(self) -> None:
+        """Free the decoder and what it feeds, which hold threads of their own. Idempotent; packets are ignored then."""
+        self._closed = True
+        self.opus.close()
+        self._resampler = None
+
     def _reported(self, ntp: int, timestamp: int) -> None:
         if self.opus.timestamp is not None:
             self.times.sender_report(ntp, near(timestamp, self.opus.timestamp))
 
     def _packet(self, packet: Any) -> None:
+        if self._closed:
+            return
         self._count(len(packet.payload))
         self.opus.packet(packet, self._clock.now_ns())
 

@@ -55,8 +55,8 @@ class Server:
 
 
 @asynccontextmanager
-async def running(settings: ServerSettings) -> AsyncIterator[Server]:
-    hall = Hall(load_spec(PARROT, "parrot.yaml"), settings)
+async def running(settings: ServerSettings, pipeline: str = PARROT) -> AsyncIterator[Server]:
+    hall = Hall(load_spec(pipeline, "pipeline.yaml"), settings)
     runner = web.AppRunner(WebServer(hall, settings).application)
     await runner.setup()
     await web.TCPSite(runner, settings.host, 0, ssl_context=tls_context(settings)).start()
@@ -78,9 +78,9 @@ async def running(settings: ServerSettings) -> AsyncIterator[Server]:
         await runner.cleanup()
 
 
-def run(case: Case, settings: ServerSettings = SETTINGS) -> None:
+def run(case: Case, settings: ServerSettings = SETTINGS, pipeline: str = PARROT) -> None:
     async def main() -> None:
-        async with running(settings) as server:
+        async with running(settings, pipeline) as server:
             await case(server)
 
     asyncio.run(main())
