@@ -47,11 +47,16 @@ class Child:
         await self.process.wait()
 
 
-async def start_child() -> Child:
-    """Start one; it loads everything that does not depend on which worker it will be."""
+async def start_child(through: Sequence[str] = ()) -> Child:
+    """Start one; it loads everything that does not depend on which worker it will be.
+
+    `through`: a command that runs the one behind it, in its own process and with the files that are open, such as
+    `ip netns exec NAME`.
+    """
     ours, theirs = socket.socketpair()
     with theirs:
         process = await asyncio.create_subprocess_exec(
+            *through,
             sys.executable,
             "-m",
             "thalweg.deploy.child",

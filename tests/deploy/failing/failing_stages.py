@@ -128,6 +128,20 @@ class Keep:
                 event.set()
 
 
+class WriteDown:
+    """A sink that adds a line to a file for each text, at once."""
+
+    inputs = {"text": Token}
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        assert isinstance(packet.payload, Token)
+        with self.path.open("a") as file:
+            file.write(packet.payload.text + "\n")
+
+
 class Hum:
     """A source of audio: one sample, its number, every `gap_ms`."""
 
