@@ -44,7 +44,7 @@ CHAT_S = 20.0
 
 LOSSES = tuple(
     (share, bursty, delay_ms)
-    for delay_ms in (40.0, 20.0, 80.0)
+    for delay_ms in (40.0, 80.0, 20.0)
     for bursty in (False, True)
     for share in (0.01, 0.02, 0.05, 0.1, 0.2)
 )
@@ -64,9 +64,9 @@ class Curves(NamedTuple):
 _TEXT = (36_000, 45_000, 55_000, 65_000, 80_000, 100_000, 125_000)
 _SOFT = (45_000, 65_000, 100_000)
 CURVES = (
-    Curves("text", "h264", 12, _TEXT, ("uniform",)),
-    Curves("text", "h264", 12, (24_000, 30_000, *_TEXT[:6]), ("oracle", "intent")),
-    Curves("text", "h264", 12, _SOFT, ("intent, told", "wrong, told", "stale 1 s", "stale 3 s", "wrong", "lowpass")),
+    Curves("text", "h264", 10, _TEXT, ("uniform",)),
+    Curves("text", "h264", 10, (24_000, 30_000, *_TEXT[:6]), ("oracle", "intent")),
+    Curves("text", "h264", 10, _SOFT, ("intent, told", "wrong, told", "stale 1 s", "stale 3 s", "wrong", "lowpass")),
     Curves("text", "vp9", 4, (50_000, 70_000, 100_000, 140_000), ("uniform", "oracle", "intent")),
     Curves("colour", "h264", 4, (20_000, 35_000, 60_000), ("uniform", "intent")),
     Curves("direction", "h264", 4, (20_000, 35_000, 60_000), ("uniform", "intent")),

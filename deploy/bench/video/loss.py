@@ -31,8 +31,8 @@ DEADLINE_NS = 150 * MS
 CHAIN_BPS = 150_000
 ALONE = 0.03
 """From this share of missed frames on each frame is coded by itself: a damaged one then spoils no other."""
-SLOT_BITS = 25_000
-"""What one of our frames may cost; the chain spends 15 000 on each of its frames."""
+SLOT_BITS = 12_000
+"""What one of our frames may cost, two packets; the chain spends 15 000 on each of its frames."""
 
 
 def link(loss: float, bursty: bool, delay_ms: float) -> Link:
