@@ -29,9 +29,12 @@ def frames_per_slot(miss: float, again: float, target: float, most: int = MOST) 
 
 
 class SlotFrames:
-    """Measures which frames were missed, and says how many to send. Nothing heard yet: two, to be safe."""
+    """Measures which frames were missed, and says how many to send. Nothing heard yet: three, to be safe.
 
-    def __init__(self, *, target: float = 0.98, most: int = MOST) -> None:
+    `target`: share of slots to be served. Losses are known late and from few frames, so it is above what is hoped for.
+    """
+
+    def __init__(self, *, target: float = 0.995, most: int = MOST) -> None:
         self._target = target
         self._most = most
         self._fates: deque[bool] = deque(maxlen=_MEMORY)
@@ -57,7 +60,7 @@ class SlotFrames:
     def count(self) -> int:
         """Frames to send per slot."""
         if not self._fates:
-            return min(2, self._most)
+            return min(3, self._most)
         return frames_per_slot(self.miss, self.again, self._target, self._most)
 
 

@@ -4,7 +4,7 @@ The same film, encoder, controllers and reader as `network.py`, in two processes
 real time through the link emulator of `tests/netlab`. The two share the machine's clock, so latencies are exact; what
 the machine does besides is in them.
 
-    python -m thalweg.deploy.bench.video.sockets sender|viewer      orders and findings are JSON lines
+    python -m thalweg.deploy.bench.video.sockets sender|viewer SECONDS SEED …     orders and findings are JSON lines
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -45,7 +45,6 @@ from thalweg.stages.coder import Coder, VideoError
 
 SYSTEMS = ("thalweg", "congestion", "fixed-rate")
 TRACES = ("steady 250 kbit/s", "step down", "saw", "LTE-like, train", "5G-like, street", "outages, short")
-SEEDS, SECONDS = (50, 51), 6.0
 PORT = 7801
 _HEAD = struct.Struct(">IIHHBQ")
 _LOST_AFTER_NS = 600_000_000
@@ -54,12 +53,12 @@ _LOST_AFTER_NS = 600_000_000
 class Lane:
     """Two hosts with a link between them, and a process on each that has the film ready."""
 
-    def __init__(self, net: Any) -> None:  # Any: a lab of tests.netlab
+    def __init__(self, net: Any, seeds: Sequence[int], seconds: float) -> None:  # Any: a lab of tests.netlab
         self._net = net
         options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        module = ("-m", "thalweg.deploy.bench.video.sockets")
-        self._viewer = net.near.python(*module, "viewer", **options)
-        self._sender = net.far.python(*module, "sender", **options)
+        module, shown = ("-m", "thalweg.deploy.bench.video.sockets"), (str(seconds), *map(str, seeds))
+        self._viewer = net.near.python(*module, "viewer", *shown, **options)
+        self._sender = net.far.python(*module, "sender", *shown, **options)
         for end in (self._viewer, self._sender):
             assert end.stdout.readline().strip() == "ready"
 
@@ -233,9 +232,9 @@ def _wait_until(time_ns: int) -> None:
     time.sleep(max(0.0, (time_ns - time.monotonic_ns()) / 1e9))
 
 
-def main(end: str) -> None:
+def main(end: str, seconds: float, seeds: Sequence[int]) -> None:
     """One end: says `ready`, then plays the film once for each line of orders."""
-    shown = film(SEEDS, seconds=SECONDS)
+    shown = film(seeds, seconds=seconds)
     wire = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     if end == "viewer":
         wire.bind(("0.0.0.0", PORT))
@@ -251,4 +250,4 @@ def main(end: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], float(sys.argv[2]), [int(seed) for seed in sys.argv[3:]])
