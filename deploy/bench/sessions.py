@@ -55,11 +55,10 @@ def measure(result: Result, quick: bool) -> None:
 def _measure_visits(result: Result, hello: NDArray[np.float32], count: int) -> None:
     """What connecting, talking and leaving leaves behind, in four parts: as many visits as an hour of one a minute."""
     with server("--per-address", "1000", "--sessions", "100", "--resume-seconds", "1") as (url, pid):
-        asyncio.run(_churn(url, 5, hello))
+        failed = asyncio.run(_churn(url, 5, hello))
         for part in range(5):
-            if part:
-                asyncio.run(_churn(url, count // 4, hello))
-            found = resources(pid) | {"tasks": _tasks(url)}
+            failed += asyncio.run(_churn(url, count // 4, hello)) if part else 0
+            found = resources(pid) | {"tasks": _tasks(url), "failed": float(failed)}
             for name, value in found.items():
                 unit = "MB" if name == "rss_mb" else name
                 result.add(f"visits={part * (count // 4)}", OURS, 1, unit, **{name: value})
@@ -89,14 +88,22 @@ async def _crowd(url: str, n: int, questions: list[NDArray[np.float32]]) -> tupl
     return together, refused
 
 
-async def _churn(url: str, count: int, words: NDArray[np.float32]) -> None:
-    """Connect, say something, and be gone: every other time without a word of goodbye. Waits until nobody is left."""
+async def _churn(url: str, count: int, words: NDArray[np.float32]) -> int:
+    """Connect, say something, and be gone: every other time without a word of goodbye. Waits until nobody is left.
+
+    Returns how many could not connect within half a minute.
+    """
+    failed = 0
     for i in range(count):
-        async with Talker(url) as talker:
-            await talker.voice.say(words)
-            if i % 2:
-                talker.session = ""
-    await asyncio.sleep(5.0)
+        try:
+            async with Talker(url) as talker:
+                await talker.voice.say(words)
+                if i % 2:
+                    talker.session = ""
+        except TalkError:
+            failed += 1
+    await asyncio.sleep(4.0)
+    return failed
 
 
 def _tasks(url: str) -> float:

@@ -90,7 +90,11 @@ def server(*options: str) -> Iterator[tuple[str, int]]:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(1.0)
         process.terminate()
-        process.wait(15.0)
+        try:
+            process.wait(15.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def measure_turns(result: Result, quick: bool) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.deploy.server.serving import SETTINGS, Server, a_good_offer, run, tone
 from thalweg.deploy.server.session import SessionState
-from thalweg.transports.webrtc.client import Talker, TalkError
+from thalweg.transports.webrtc.client import Talker, TalkError, Voice
 
 
 def test_who_comes_back_in_time_goes_on_with_the_same_conversation() -> None:
@@ -31,6 +31,24 @@ def test_who_comes_back_in_time_goes_on_with_the_same_conversation() -> None:
             hello = hellos()
             assert [event["resumed"] for event in hello] == [False, True]
             assert {event["session"] for event in hello} == {session}
+
+    run(case)
+
+
+def test_a_new_offer_takes_the_place_of_a_connection_that_still_stands() -> None:
+    async def case(server: Server) -> None:
+        async with Talker(server.url) as talker:
+            session, before = talker.session, talker._pc
+            assert before is not None
+            talker.voice = Voice(talker.clock)
+            await talker.connect()  # what a client does instead of restarting ICE
+            talker.send({"type": "ping", "t": 1})
+            await talker.next("pong")
+            await server.until(lambda: before.connectionState == "closed")
+            await before.close()
+            assert talker.session == session
+            assert server.hall.sessions[session].state is SessionState.TALKING
+            assert server.hall.sessions[session].reconnects == 1
 
     run(case)
 
