@@ -273,6 +273,19 @@ def test_another_sentence_than_the_drafted_one_is_made_as_ever() -> None:
     assert [s.text for s in run_stage(piper, items).payloads()] == ["You are", ""]
 
 
+def test_a_reply_begins_with_sound_and_keeps_the_silence_within() -> None:
+    class Slow(Mouth):
+        def speak(self, text: str) -> Iterator[NDArray[np.float32]]:
+            yield np.concatenate([np.zeros(1000, np.float32), np.full(1000, 0.5, np.float32)])
+
+    piper = FakePiper()
+    piper.mouth = Slow()
+    sentences = [packet(Sentence(text="I am"), epoch=1), packet(Sentence(text="here.", last=True), epoch=1)]
+    again = [packet(Sentence(text="So", last=True), epoch=2)]
+    lengths = [len(s.samples) for s in run_stage(piper, {"sentence": sentences + again}).payloads()]
+    assert lengths == [1000 + RATE // 200, 2000, 0, 1000 + RATE // 200, 0]
+
+
 class Finals(Collect):
     inputs = {"transcript": Port(Transcript)}
 

@@ -28,6 +28,8 @@ def pieces(text: str, **settings: int) -> list[str]:
         ("Dr. Who came, e.g. today.", ["Dr. Who came,", "e.g. today."]),
         ("The sky is blue because of air, and so on.", ["The sky is blue", "because of air, and so on."]),
         ("No, never.", ["No, never."]),
+        ("The largest planet of our own system is far away.", ["The largest planet of our own system", "is far away."]),
+        ("a b c d e f g h i j k l m n", ["a b c d e f g h i", "j k l m n"]),
         ('He said "Stop!" Then he left.', ['He said "Stop!"', "Then he left."]),
         ("1. First do this. 2. Then that.", ["1. First do this.", "2. Then that."]),
         ("no full stop at all", ["no full stop at all"]),
