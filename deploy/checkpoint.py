@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from thalweg.deploy.actor import Actor
+from thalweg.deploy.errors import describe_error
 from thalweg.deploy.outcome import Problem
-from thalweg.deploy.worker import Worker, describe_error
+from thalweg.deploy.worker import Worker
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.node import Edge, NodeState
 from thalweg.pipeline.packet import AMBIENT, Packet

@@ -19,8 +19,8 @@ from typing import Any
 
 import msgpack
 
+from thalweg.deploy.errors import describe_error
 from thalweg.deploy.host import Bundle, Host
-from thalweg.deploy.worker import describe_error
 from thalweg.pipeline.errors import ThalwegError
 
 LENGTH = struct.Struct("<I")

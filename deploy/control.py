@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from thalweg.deploy.errors import describe_error
 from thalweg.deploy.standing import Standing, StandingError
-from thalweg.deploy.worker import describe_error
 from thalweg.pipeline.errors import ThalwegError
 
 SOCKET = "control.sock"

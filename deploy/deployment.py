@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from thalweg.deploy.errors import StartError
 from thalweg.deploy.host import Bundle, Routes, choose_transport
 from thalweg.deploy.launch import AnyHost, launch
 from thalweg.deploy.outcome import Outcome, Problem, merge
 from thalweg.deploy.stats import WorkerStats
 from thalweg.deploy.subprocesses import Child, WorkerLost, start_child
-from thalweg.deploy.worker import StartError
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.graph import nearest
 from thalweg.pipeline.plan import GRPC, LOCAL, MEMORY, SUBPROCESS, Plan

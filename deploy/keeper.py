@@ -20,6 +20,7 @@ from typing import Any
 
 from thalweg.deploy.control import ControlServer
 from thalweg.deploy.deployment import Deployment
+from thalweg.deploy.errors import describe_error
 from thalweg.deploy.host import Bundle, load_bundle
 from thalweg.deploy.logs import trim
 from thalweg.deploy.metrics import serving_metrics
@@ -27,7 +28,6 @@ from thalweg.deploy.outcome import Problem
 from thalweg.deploy.report import build_report, write_report
 from thalweg.deploy.standing import Standing, StandingError
 from thalweg.deploy.stats import WorkerStats
-from thalweg.deploy.worker import describe_error
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.graph import nearest
 from thalweg.pipeline.plan import Plan

@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from thalweg.deploy.errors import describe_error
 from thalweg.deploy.host import Bundle, Host, Routes
 from thalweg.deploy.outcome import Outcome, Problem
 from thalweg.deploy.pulse import Beat
 from thalweg.deploy.stats import WorkerStats
 from thalweg.deploy.subprocesses import RemoteError, WorkerLost
-from thalweg.deploy.worker import describe_error
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.plan import WorkerPlan
 

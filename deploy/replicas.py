@@ -202,6 +202,10 @@ class Replica(Actor):
         )
         return taken
 
+    def peek(self, port: str | None = None) -> Packet | None:
+        """Raises StageError: what one packet is to become must not depend on others."""
+        raise StageError(f"stage {self.name} looks ahead, which it cannot with replicas: the next packet is elsewhere")
+
     def put(
         self,
         payload: Payload,

@@ -12,10 +12,10 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
+from thalweg.deploy.errors import StartError
 from thalweg.deploy.server.load import LoadMeter
 from thalweg.deploy.server.session import Session, SessionState
 from thalweg.deploy.server.settings import ServerSettings
-from thalweg.deploy.worker import StartError
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.spec import Spec
 

@@ -17,10 +17,10 @@ from click.testing import CliRunner
 from tests.conftest import require_package
 from thalweg.deploy.__main__ import cli
 from thalweg.deploy.deployment import Deployment
+from thalweg.deploy.errors import StartError
 from thalweg.deploy.host import Bundle
 from thalweg.deploy.outcome import Outcome
 from thalweg.deploy.run import bundle_of, read_spec
-from thalweg.deploy.worker import StartError
 from thalweg.pipeline.plan import Plan
 
 FAILING = Path(__file__).parent / "failing"

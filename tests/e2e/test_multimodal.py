@@ -192,7 +192,7 @@ def test_a_folder_without_clips_and_a_clip_without_sound_are_refused(tmp_path: P
 
 
 def test_a_sensor_of_a_modality_that_was_not_recorded_is_refused(tmp_path: Path) -> None:
-    from thalweg.deploy.worker import StartError
+    from thalweg.deploy.errors import StartError
 
     pack = tmp_path / "x.npz"
     write_pack(pack, {"audio": Track(20 * MS, "concatenate")}, ["pat"], {"audio": np.zeros((1, 48, 320), np.float32)})

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import QUESTION, require_package, write_wav
+from thalweg.deploy.errors import StartError
 from thalweg.deploy.testing import Outcome, run_stage
-from thalweg.deploy.worker import StartError
 from thalweg.pipeline.duration import MS
 from thalweg.stages.audio import AudioFile
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import EXAMPLES, require, require_package
+from thalweg.deploy.errors import StartError
 from thalweg.deploy.testing import packet, run_stage, run_virtual
-from thalweg.deploy.worker import StartError, Worker
+from thalweg.deploy.worker import Worker
 from thalweg.models import ModelError, ModelStore
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.errors import ThalwegError

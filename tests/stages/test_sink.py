@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from thalweg.deploy.errors import StartError
 from thalweg.deploy.testing import packet, run_stage
-from thalweg.deploy.worker import StartError
 from thalweg.pipeline.payload import AudioChunk, Token, Transcript
 from thalweg.stages.sink import AudioSink, Console, JsonLines
 

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.conftest import EXAMPLES, require_package
+from thalweg.deploy.errors import StartError
 from thalweg.deploy.testing import packet, run_stage
-from thalweg.deploy.worker import StartError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import EncodedVideo, PayloadError, Regions, VideoFrame
 from thalweg.pipeline.signal import Bitrate, KeyFrame, Region
