@@ -26,8 +26,7 @@ from thalweg.transports.link import TransportError
 require_package("grpc", "grpc")
 require_package("cryptography", "grpc")
 
-from thalweg.transports import grpc_edge  # noqa: E402
-from thalweg.transports.grpc_edge import GrpcListener, GrpcReceiver, GrpcSender  # noqa: E402
+from thalweg.transports.grpc_edge import GrpcListener, GrpcReceiver, GrpcSender, limits  # noqa: E402
 from thalweg.transports.tls import Certificates, make_certificates  # noqa: E402
 from thalweg.transports.wire import METHOD, Frame  # noqa: E402
 
@@ -188,7 +187,7 @@ def test_a_port_that_is_taken_is_said() -> None:
 
 
 def test_a_host_name_that_does_not_resolve_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grpc_edge, "GREETING_S", 1.0)
+    monkeypatch.setattr(limits, "GREETING_S", 1.0)
     message = asyncio.run(refusal("no-such-host.invalid:1"))
     assert message.startswith(f"cannot connect {EDGE} to no-such-host.invalid:1: ")
 
@@ -227,7 +226,7 @@ def test_another_version_is_refused_with_both_named(monkeypatch: pytest.MonkeyPa
 def test_a_certificate_that_is_not_the_deployments_own_connects_to_nobody(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grpc_edge, "GREETING_S", 1.5)
+    monkeypatch.setattr(limits, "GREETING_S", 1.5)
     ours = make_certificates()
     theirs = {"another authority": make_certificates(), "none": None, "expired": ours}[kind]
 
@@ -308,7 +307,7 @@ def test_garbage_and_a_huge_message_do_a_listener_no_harm() -> None:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
                 call: Any = channel.stream_stream(METHOD)()  # type: ignore[call-arg]
                 with contextlib.suppress(grpc.aio.AioRpcError):
-                    await call.write(b"\0" * (grpc_edge.LARGEST_MESSAGE + 1000))
+                    await call.write(b"\0" * (limits.LARGEST_MESSAGE + 1000))
                 code = (await call.code()).name
             sender = GrpcSender(f"127.0.0.1:{port}", EDGE, TOKEN)
             await sender.connected()
@@ -321,7 +320,7 @@ def test_garbage_and_a_huge_message_do_a_listener_no_harm() -> None:
 
 
 def test_a_peer_that_speaks_something_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grpc_edge, "GREETING_S", 1.0)
+    monkeypatch.setattr(limits, "GREETING_S", 1.0)
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example.com ESMTP\r\n")
