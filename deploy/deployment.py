@@ -15,22 +15,20 @@ from pathlib import Path
 from typing import TypeVar
 
 from thalweg.deploy.errors import StartError
-from thalweg.deploy.host import Bundle, Routes, choose_transport
+from thalweg.deploy.host import Bundle
 from thalweg.deploy.launch import AnyHost, launch
+from thalweg.deploy.links import Links
 from thalweg.deploy.outcome import Outcome, Problem, merge
 from thalweg.deploy.stats import WorkerStats
-from thalweg.deploy.subprocesses import Child, WorkerLost, start_child
+from thalweg.deploy.subprocesses import Child, start_child
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.graph import nearest
-from thalweg.pipeline.plan import GRPC, LOCAL, MEMORY, SUBPROCESS, Plan
+from thalweg.pipeline.plan import LOCAL, MEMORY, SUBPROCESS, Plan
 from thalweg.pipeline.supervision import GiveUp, InHand, Restart, SupervisionState, Supervisor
-from thalweg.transports.tls import make_certificates
 
 T = TypeVar("T")
 
 STATS_S = 2.0
-CONTROL_S = 10.0
-MEND_S = 0.5
 
 
 class DeploymentError(ThalwegError):
@@ -64,18 +62,11 @@ class Deployment:
         self._logs = logs
         self.hosts = {worker.name: launch(worker, bundle, on_problem, logs) for worker in plan.workers.values()}
         self.supervisors = {worker.name: Supervisor(worker.restart) for worker in plan.workers.values()}
-        self._places: dict[str, str] = {}
-        self._kinds: dict[str, str] = {}
-        self._addresses: dict[str, dict[str, str]] = {name: {} for name in plan.workers}
-        self._generations = dict.fromkeys(plan.edges, 0)
-        self._certificates: list[bytes] | None = None
+        self.links = Links(plan, self.hosts, lambda worker: self.supervisors[worker].ended)
         self._states: dict[str, bytes] = {}
         self._in_hand: dict[str, InHand] = {}
-        self._linked: set[str] = set()
         self._given_up: dict[str, str] = {}
-        self._unlinked: set[str] = set()
         self._problems: list[Problem] = []
-        self._linking = asyncio.Lock()
         self._changed = asyncio.Condition()
         self._hurry = asyncio.Event()
         self._spare: Child | None = None
@@ -83,12 +74,12 @@ class Deployment:
     async def run(self) -> Outcome:
         """Start every host, run to the end, close them. Raises StartError where one could not start."""
         try:
-            self._places = await self._all(lambda host: host.prepare())
-            self._kinds = self._transports()
-            await self._all(self._listen)
-            await self._all(lambda host: host.connect(self._routes(host.name), self._certificates))
+            self.links.places = await self._all(lambda host: host.prepare())
+            self.links.kinds = self.links.transports()
+            await self._all(self.links.listen)
+            await self._all(lambda host: host.connect(self.links.routes(host.name), self.links.certificates))
             await self._all(lambda host: host.open())
-            self._linked = set(self.hosts)
+            self.links.linked = set(self.hosts)
             if any(
                 worker.launcher == SUBPROCESS and worker.restart.may_return for worker in self._plan.workers.values()
             ):
@@ -97,7 +88,7 @@ class Deployment:
             if self._on_ready is not None:
                 self._on_ready()
             async with asyncio.TaskGroup() as group:
-                mending = group.create_task(self._mend())
+                mending = group.create_task(self.links.mend())
                 runs = [group.create_task(self._keep(name)) for name in self.hosts]
                 await asyncio.wait(runs)
                 mending.cancel()
@@ -168,7 +159,7 @@ class Deployment:
         self._hurry.set()
         for name, host in self.hosts.items():
             host.abandon()
-            if self.supervisors[name].state is SupervisionState.STARTING and self._linked:
+            if self.supervisors[name].state is SupervisionState.STARTING and self.links.linked:
                 host.kill("the run was abandoned")
 
     async def _keep(self, name: str) -> Outcome:
@@ -183,7 +174,7 @@ class Deployment:
                 await self._tell_changed()
                 worker = self._plan.workers[name]
                 return ended.of_replica(worker.stages, name) if worker.pool else ended
-            self._linked.discard(name)
+            self.links.linked.discard(name)
             if not await self._bring_back(name, ended):
                 await self._tell_changed()
                 return Outcome(time.monotonic_ns(), time.monotonic_ns())
@@ -255,7 +246,7 @@ class Deployment:
                 self._in_hand.pop(name, None)
                 for hand in beat["in_hand"]:
                     self._in_hand[name] = InHand(**hand)
-            self._unlinked.update(beat["lost"])
+            self.links.unlinked.update(beat["lost"])
 
     async def _start_again(self, name: str, decision: Restart) -> None:
         """Put a new incarnation in the place of a dead one. Raises ThalwegError where that fails."""
@@ -271,22 +262,22 @@ class Deployment:
         await host.open()
         set_aside = [packet.key for packet in decision.set_aside]
         await host.restore(self._states.get(name), decision.watched, set_aside)
-        async with self._linking:
-            self._places[name] = place
-            before, self._kinds = self._kinds, self._transports()
-            moved = {self._plan.edges[edge].target for edge, kind in self._kinds.items() if before[edge] != kind}
-            for target in moved & self._linked:
-                await self._listen(self.hosts[target])
-            await self._listen(host)
-            self._linked.add(name)
+        async with self.links.lock:
+            self.links.places[name] = place
+            before, self.links.kinds = self.links.kinds, self.links.transports()
+            moved = {self._plan.edges[edge].target for edge, kind in self.links.kinds.items() if before[edge] != kind}
+            for target in moved & self.links.linked:
+                await self.links.listen(self.hosts[target])
+            await self.links.listen(host)
+            self.links.linked.add(name)
             for edge in self._plan.edges.values():
                 if edge.transport == MEMORY or name not in (edge.source, edge.target):
                     continue
                 other = edge.target if edge.source == name else edge.source
                 if other in self._given_up:
                     await host.give_up([edge.name], self._given_up[other])
-                elif other in self._linked:
-                    await self._relink(edge.name)
+                elif other in self.links.linked:
+                    await self.links.relink(edge.name)
         if self.stopped:
             host.stop()
         await self._keep_spare()
@@ -304,43 +295,12 @@ class Deployment:
     async def _leave_dead(self, name: str, reason: str) -> None:
         """Tell the neighbours of a worker that it will not come back."""
         await self.hosts[name].close()
-        async with self._linking:
+        async with self.links.lock:
             self._given_up[name] = f"worker {name} is gone ({reason})"
             for edge in self._plan.edges.values():
                 other = edge.target if edge.source == name else edge.source
-                if edge.transport != MEMORY and name in (edge.source, edge.target) and other in self._linked:
-                    await self._give_up(other, edge.name, self._given_up[name])
-
-    async def _relink(self, edge: str) -> None:
-        """Give an edge a new link; where that fails it is tried again later, while both its ends live."""
-        self._unlinked.add(edge)
-        source, target = self._plan.edges[edge].source, self._plan.edges[edge].target
-        try:
-            async with asyncio.timeout(CONTROL_S):
-                await self.hosts[source].relink({edge: self._route(edge)}, self._certificates)
-            self._unlinked.discard(edge)
-        except WorkerLost:
-            if self.supervisors[source].ended:  # it had done its part, and cannot do it again
-                self._unlinked.discard(edge)
-                await self._give_up(target, edge, f"worker {source} had ended, and is gone")
-        except (ThalwegError, TimeoutError):
-            return
-
-    async def _give_up(self, name: str, edge: str, reason: str) -> None:
-        try:
-            async with asyncio.timeout(CONTROL_S):
-                await self.hosts[name].give_up([edge], reason)
-        except (ThalwegError, TimeoutError):
-            return  # it is dead too, or will be told when it is started again
-
-    async def _mend(self) -> None:
-        """Link again what was lost between two workers that live."""
-        while True:
-            await asyncio.sleep(MEND_S)
-            for edge in list(self._unlinked):
-                if {self._plan.edges[edge].source, self._plan.edges[edge].target} <= self._linked:
-                    async with self._linking:
-                        await self._relink(edge)
+                if edge.transport != MEMORY and name in (edge.source, edge.target) and other in self.links.linked:
+                    await self.links.give_up(other, edge.name, self._given_up[name])
 
     async def _pause(self, duration_ns: int) -> bool:
         """Wait; False where the run was abandoned meanwhile."""
@@ -350,30 +310,6 @@ class Deployment:
         except TimeoutError:
             return True
         return False
-
-    async def _listen(self, host: AnyHost) -> None:
-        edges = {edge: kind for edge, kind in self._kinds.items() if self._plan.edges[edge].target == host.name}
-        if GRPC in self._kinds.values() and self._certificates is None:
-            made = make_certificates()
-            self._certificates = [made.authority, made.certificate, made.key]
-        bind = "127.0.0.1" if len(set(self._places.values())) == 1 else ""
-        self._addresses[host.name] = await host.listen(edges, bind, self._certificates)
-
-    def _transports(self) -> dict[str, str]:
-        """Edge → transport, of all edges between two workers."""
-        return {
-            edge.name: choose_transport(edge.transport, self._places[edge.source], self._places[edge.target])
-            for edge in self._plan.edges.values()
-            if edge.transport != MEMORY
-        }
-
-    def _routes(self, source: str) -> Routes:
-        return {edge: self._route(edge) for edge in self._kinds if self._plan.edges[edge].source == source}
-
-    def _route(self, edge: str) -> tuple[str, str, int]:
-        self._generations[edge] += 1
-        kind = self._kinds[edge]
-        return kind, self._addresses[self._plan.edges[edge].target][kind], self._generations[edge]
 
     def _problem(self, worker: str, message: str, *, recovered: bool = False) -> None:
         now_ns = time.monotonic_ns()
