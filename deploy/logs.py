@@ -16,7 +16,7 @@ MOST_BYTES = 10_000_000
 FOLLOW_S = 0.2
 SUPERVISOR = "supervisor"
 _COLOR = r"(?:\x1b\[[0-9;]*m)*"
-_FROM_RAY = re.compile(rf"{_COLOR}\((?P<name>[\w-]+) pid=\d+(?:, ip=[^)]*)?\){_COLOR} ?(?P<line>.*)")
+_FROM_RAY = re.compile(rf"{_COLOR}\((?P<name>[\w.-]+) pid=\d+(?:, ip=[^)]*)?\){_COLOR} ?(?P<line>.*)")
 
 
 def trim(path: Path) -> None:
@@ -30,7 +30,8 @@ def trim(path: Path) -> None:
 
 
 def log_lines(standing: Standing, worker: str | None, lines: int, follow: bool) -> Iterator[str]:
-    """The last `lines` lines of every log, or of one worker's; `NAME | ` before each where there are several.
+    """The last `lines` lines of every log, or of one worker's or all its replicas'; `NAME | ` before each where there are
+    several.
 
     What Ray workers print arrives in the supervising process, marked with who said it. `follow`: go on with what is
     added, until the deployment ends. Raises StandingError on a worker that there is not.
@@ -43,13 +44,13 @@ def log_lines(standing: Standing, worker: str | None, lines: int, follow: bool) 
     width = max(len(name) for name in sources)
     several = len(sources) > 1
     tails = {name: _Tail(path) for name, path in sources.items()}
-    only_ray = worker if worker is not None and worker not in _files(standing) else None
+    only_ray = _workers(standing, worker) - _files(standing).keys() if worker is not None else None
 
     def said(name: str, line: str) -> Iterator[str]:
-        if only_ray is None:
+        if not only_ray:
             yield f"{name:{width}} | {line}" if several else line
-        elif (mark := _FROM_RAY.match(line)) and mark["name"] == only_ray:
-            yield mark["line"]
+        elif (mark := _FROM_RAY.match(line)) and mark["name"] in only_ray:
+            yield f"{mark['name']} | {mark['line']}" if len(only_ray) > 1 else mark["line"]
 
     for name, tail in tails.items():
         before = [told for line in tail.read() for told in said(name, line)]
@@ -97,10 +98,16 @@ def _sources(standing: Standing, worker: str | None) -> dict[str, Path]:
     files = _files(standing)
     if worker is None:
         return files
-    if worker in files:
-        return {worker: files[worker]}
-    names = standing.state.get("workers", [])
-    if worker in names:
+    wanted = _workers(standing, worker)
+    if wanted & files.keys():
+        return {name: files[name] for name in sorted(wanted & files.keys())}
+    if wanted:
         return {SUPERVISOR: standing.supervisor_log}
-    known = sorted({*files, *names})
+    known = sorted({*files, *standing.state.get("workers", [])})
     raise StandingError(f"{standing.name} has no worker {worker!r}{nearest(worker, known)}; it has: {', '.join(known)}")
+
+
+def _workers(standing: Standing, worker: str) -> set[str]:
+    """The workers called so: one, or its replicas, or none."""
+    known = {*_files(standing), *standing.state.get("workers", [])}
+    return {worker} & known or {name for name in known if re.fullmatch(rf"{re.escape(worker)}\.\d+", name)}

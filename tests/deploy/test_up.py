@@ -377,3 +377,22 @@ def test_what_cannot_be_done_is_said_in_one_message(thalweg: Thalweg, arguments:
 def test_the_help_of_up_shows_the_way_from_beginning_to_end(thalweg: Thalweg) -> None:
     said = thalweg("up", "--help").stdout
     assert all(f"thalweg {command}" in said for command in ("ps", "top", "logs", "restart", "down"))
+
+
+def test_replicas_are_seen_heard_and_restarted_each_and_together(thalweg: Thalweg) -> None:
+    replicas = str(Path(__file__).parent / "failing" / "replicas.yaml")
+    assert thalweg("up", replicas, "--name", "many", "--set", "n=1000000", "--set", "gap=10").returncode == 0
+
+    def restarts() -> dict[str, int]:
+        told = json.loads(thalweg("ps", "--json").stdout)[0]["workers"]
+        return {name: worker["restarts"] for name, worker in told.items() if name.startswith("pool")}
+
+    seen = json.loads(thalweg("top", "many", "--json").stdout)
+    assert [stage["worker"] for stage in seen["stages"] if stage["stage"] == "work"] == ["pool.1", "pool.2", "pool.3"]
+    assert "worker pool.2 runs again, with work" in thalweg("restart", "many", "pool.2").stdout
+    assert restarts() == {"pool.1": 0, "pool.2": 1, "pool.3": 0}
+    assert "worker pool.1, pool.2, pool.3 runs again" in thalweg("restart", "many", "work").stdout
+    assert restarts() == {"pool.1": 1, "pool.2": 2, "pool.3": 1}
+    assert thalweg("logs", "many", "--worker", "pool").returncode == 0
+    assert "has no worker 'pond'" in thalweg("logs", "many", "--worker", "pond").stderr
+    assert "0 error(s)" in thalweg("down", "many").stdout

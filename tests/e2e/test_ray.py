@@ -71,3 +71,20 @@ def test_a_killed_actor_and_then_its_killed_node_cost_no_packet(cluster: Any, tm
     texts, outcome = asyncio.run(run(CHAIN, {"n": 400}, meddle, within_s=300))
     assert texts == summed(400)
     assert [problem.stage for problem in outcome.problems] == ["middle", "middle"]
+
+
+def test_replicas_are_actors_on_two_nodes_and_a_killed_one_costs_no_packet(cluster: Any) -> None:
+    from tests.deploy.test_replicas import REPLICAS, several
+
+    cluster.add_node(num_cpus=1)
+
+    async def meddle(deployment: Deployment, sink: Any) -> None:
+        await sink.has(60)
+        stats = (await deployment.stats())["pool.2"]
+        assert stats is not None
+        os.kill(stats["pid"], signal.SIGKILL)
+
+    values = {"launcher": "ray", "replicas": 2, "n": 300, "gap": 10}
+    texts, outcome = asyncio.run(run(REPLICAS, values, meddle, within_s=120))
+    assert texts == several([str(i) for i in range(300)])
+    assert [(p.stage, p.recovered) for p in outcome.problems] == [("pool.2", True)]
