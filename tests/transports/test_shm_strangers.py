@@ -19,7 +19,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.transports.edges import EDGE, TOKEN, Taker, number
-from thalweg.transports import shm
 from thalweg.transports.codec import VERSION
 from thalweg.transports.link import TransportError
 from thalweg.transports.ring import RingError, RingReader, RingWriter
@@ -73,7 +72,7 @@ def test_who_may_not_come_in_is_told_why_and_nothing_is_left(wrong: dict[str, An
 
 def test_another_version_is_refused_with_both_named(monkeypatch: pytest.MonkeyPatch) -> None:
     packb = msgpack.packb
-    monkeypatch.setattr(shm.msgpack, "packb", lambda hello: packb(hello | {"version": 1}))
+    monkeypatch.setattr(msgpack, "packb", lambda hello: packb(hello | {"version": 1}))
     assert f"wire version 1 connects to wire version {VERSION}: install the same Thalweg" in asyncio.run(refusal())
 
 

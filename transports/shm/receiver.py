@@ -1,0 +1,117 @@
+"""The consumer's end of a shared memory edge."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable
+
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.signal import Signal
+from thalweg.transports.codec import decode, decode_signal, encode_signal
+from thalweg.transports.link import TransportError, ignore
+from thalweg.transports.ring import RingReader
+from thalweg.transports.shm.messages import COUNT, Wire
+
+
+class ShmReceiver:
+    """The consumer's end; see `link.Receiver` and `ShmListener`."""
+
+    def __init__(self, sock: socket.socket, window: int) -> None:
+        self.on_packet: Callable[[], None] = ignore
+        self.on_signal: Callable[[Signal], None] = ignore
+        self.on_end: Callable[[], None] = ignore
+        self.on_lost: Callable[[str], None] = ignore
+        self._window = window
+        self._rings: deque[tuple[RingReader, list[int]]] = deque()
+        self._taken = 0
+        self._wanted = False
+        self._ending = False
+        self._fresh = False
+        self._crediting = False
+        self._loop = asyncio.get_running_loop()
+        self._wire = Wire(sock, self._handle, self._hung_up, self._announced)
+
+    def take(self) -> Packet | None:
+        """The next packet, decoded; its large arrays are views of the ring until they are let go."""
+        while self._rings and not self._rings[0][1][0] and len(self._rings) > 1:
+            self._rings.popleft()
+        if not self._rings or not self._rings[0][1][0]:
+            return None
+        reader, announced = self._rings[0]
+        announced[0] -= 1
+        try:
+            packet = decode(reader.read())
+        except ThalwegError as error:
+            self._wire.broken(str(error))
+            return None
+        self._taken += 1
+        if 2 * self._taken >= self._window and not self._crediting:
+            self._crediting = True
+            self._loop.call_soon(self._credit)
+        if self._wanted:
+            self._wanted = False
+            self._wire.send(b"f")
+        if self._ending and not self._waiting:
+            self._finish()
+        return packet
+
+    def acknowledge(self, count: int) -> None:
+        """Let the producer forget packets."""
+        self._wire.send(b"k" + COUNT.pack(count))
+
+    def signal(self, signal: Signal) -> None:
+        """Send a signal up."""
+        self._wire.send(b"u" + encode_signal(signal))
+
+    def close(self) -> None:
+        """Hang up."""
+        self._wire.close()
+
+    @property
+    def _waiting(self) -> bool:
+        """Whether anything was announced and not taken."""
+        return any(count[0] for _, count in self._rings)
+
+    def _credit(self) -> None:
+        self._crediting = False
+        self._wire.send(b"c" + COUNT.pack(self._taken))
+        self._taken = 0
+
+    def _announced(self) -> None:
+        if self._fresh:
+            self._fresh = False
+            self.on_packet()
+
+    def _finish(self) -> None:
+        self._ending = False
+        self._wire.send(b"e")
+        self.on_end()
+
+    def _handle(self, message: bytes, fds: list[int]) -> None:
+        kind, rest = message[:1], message[1:]
+        if kind == b"r":
+            if not self._rings:
+                raise TransportError("the producer announced a record before it gave a ring")
+            self._rings[-1][1][0] += 1
+            self._fresh = True
+        elif kind == b"g" and fds:
+            self._rings.append((RingReader(fds[0]), [0]))
+        elif kind == b"s":
+            self.on_signal(decode_signal(rest))
+        elif kind == b"m":
+            if self._waiting:
+                self._wanted = True
+            else:
+                self._wire.send(b"o" if self._rings and self._rings[-1][0].lent else b"f")
+        elif kind == b"e":
+            self._ending = True
+            if not self._waiting:
+                self._finish()
+        else:
+            raise TransportError(f"the producer sent a message of unknown kind {kind!r}")
+
+    def _hung_up(self, reason: str) -> None:
+        self.on_lost(reason)

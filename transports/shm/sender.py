@@ -1,0 +1,124 @@
+"""The producer's end of a shared memory edge, and how it connects."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+
+import msgpack
+
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.signal import Signal
+from thalweg.transports.codec import VERSION, decode_signal, encode, encode_signal, size_of
+from thalweg.transports.link import TransportError, ignore
+from thalweg.transports.ring import SMALL, RingWriter, capacity_for
+from thalweg.transports.shm.messages import COUNT, LARGEST_MESSAGE, WELCOME, Wire
+
+
+class ShmSender:
+    """The producer's end; see `link.Sender` and `connect`."""
+
+    def __init__(self, sock: socket.socket, window: int, next_seq: int, settled: int) -> None:
+        self.next_seq = next_seq
+        self.settled = settled
+        self.on_room: Callable[[], None] = ignore
+        self.on_signal: Callable[[Signal], None] = ignore
+        self.on_ended: Callable[[], None] = ignore
+        self.on_acknowledged: Callable[[int], None] = ignore
+        self.on_lost: Callable[[str], None] = ignore
+        self._credits = window
+        self._ring = RingWriter(SMALL)
+        self._wire = Wire(sock, self._handle, self._hung_up)
+        self._wire.send(b"g", [self._ring.fd])
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there is a credit."""
+        return self._credits > 0
+
+    def offer(self, packet: Packet) -> bool:
+        """Write a packet into the ring, where there is a credit and room."""
+        if self._credits == 0:
+            return False
+        parts = encode(packet)
+        size = size_of(parts)
+        if 4 * size > self._ring.capacity and capacity_for(size) > self._ring.capacity:
+            self._grow(size)
+        if not self._ring.write(parts, size):
+            self._wire.send(b"m")
+            return False
+        self._credits -= 1
+        self._wire.send(b"r")
+        return True
+
+    def signal(self, signal: Signal) -> None:
+        """Send a signal down."""
+        self._wire.send(b"s" + encode_signal(signal))
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self._wire.send(b"e")
+
+    def close(self) -> None:
+        """Hang up; what the reader has not read yet stays readable for it."""
+        self._wire.close()
+        self._ring.close()
+
+    def _grow(self, size: int) -> None:
+        self._replace(capacity_for(size))
+
+    def _replace(self, capacity: int) -> None:
+        old, self._ring = self._ring, RingWriter(capacity)
+        old.close()
+        self._wire.send(b"g", [self._ring.fd])
+
+    def _handle(self, message: bytes, fds: list[int]) -> None:
+        kind, rest = message[:1], message[1:]
+        if kind == b"c":
+            self._credits += COUNT.unpack(rest)[0]
+            self.on_room()
+        elif kind == b"f":
+            self.on_room()
+        elif kind == b"o":
+            self._replace(self._ring.capacity)
+            self.on_room()
+        elif kind == b"u":
+            self.on_signal(decode_signal(rest))
+        elif kind == b"k":
+            self.on_acknowledged(COUNT.unpack(rest)[0])
+        elif kind == b"e":
+            self.on_ended()
+        else:
+            raise TransportError(f"the consumer sent a message of unknown kind {kind!r}")
+
+    def _hung_up(self, reason: str) -> None:
+        self._ring.close()
+        self.on_lost(reason)
+
+
+async def connect(address: str, edge: str, token: str, *, generation: int = 0, timeout_s: float = 5.0) -> ShmSender:
+    """The producer's end of an edge. Raises TransportError where nobody listens or the greeting is refused."""
+    loop = asyncio.get_running_loop()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock.setblocking(False)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await loop.sock_connect(sock, f"\0{address}")
+            hello = {"version": VERSION, "edge": edge, "token": token, "generation": generation}
+            await loop.sock_sendall(sock, b"h" + msgpack.packb(hello))
+            answer = await loop.sock_recv(sock, LARGEST_MESSAGE)
+    except (OSError, TimeoutError) as error:
+        sock.close()
+        reason = getattr(error, "strerror", None) or "no answer"
+        raise TransportError(f"cannot connect {edge} to {address}: {reason}") from None
+    if answer[:1] != b"w":
+        sock.close()
+        raise TransportError(f"{address} refused {edge}: {answer[1:].decode(errors='replace') or 'it hung up'}")
+    try:
+        return ShmSender(sock, *WELCOME.unpack(answer[1:]))
+    except (ThalwegError, struct.error) as error:
+        sock.close()
+        raise TransportError(f"cannot connect {edge} to {address}: {error}") from None
