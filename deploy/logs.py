@@ -30,7 +30,7 @@ def trim(path: Path) -> None:
 
 
 def log_lines(standing: Standing, worker: str | None, lines: int, follow: bool) -> Iterator[str]:
-    """The last `lines` lines of every log, or of a worker's or its replicas'; `NAME | ` before each if there are several.
+    """The last `lines` lines of every log, or of a worker and its replicas; `NAME | ` before each if there are several.
 
     What Ray workers print arrives in the supervising process, marked with who said it. `follow`: go on with what is
     added, until the deployment ends. Raises StandingError on a worker that there is not.
