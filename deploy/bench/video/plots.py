@@ -28,6 +28,7 @@ _COLOURS = {
     "thalweg": "#c8553d",
     "oracle": "#2a6f97",
     "lowpass": "#8d6a9f",
+    "intent, told": "#e07a5f",
     "wrong": "#b5a642",
     "wrong, told": "#588157",
     "stale 1 s": "#e09f3e",
@@ -42,6 +43,7 @@ _NAMES = {
     "thalweg": "Thalweg",
     "uniform": "even coding",
     "oracle": "region known",
+    "intent, told": "by intent, viewer answers",
     "wrong": "wrong region",
     "wrong, told": "wrong region, viewer answers",
     "stale 1 s": "region 1 s old",
@@ -214,7 +216,7 @@ def main(json_path: Path, folder: Path) -> None:
         ["thalweg", "rtx", "fec", "fixed-rate"],
         folder / "video_loss.png",
     )
-    side_by_side(compose(0), 55_000, 25, folder / "video_side_by_side.png")
+    side_by_side(compose(0), 45_000, 25, folder / "video_side_by_side.png")
 
 
 if __name__ == "__main__":
