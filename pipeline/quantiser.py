@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 
 from thalweg.pipeline.regions import Box
 
+LIGHT = 0.25
+"""A box that weighs less than this share of the heaviest counts nothing."""
+
 MAX_QP = 51
 BASE_QP = 26
 
@@ -54,7 +57,8 @@ def penalties(
 ) -> NDArray[np.int8]:
     """[rows, columns] int8, 0…floor: QP steps by which each block is coarser than the region.
 
-    All zeros, which is uniform coding, without boxes or strength. `strength` 0…1 scales the result.
+    All zeros, which is uniform coding, without boxes or strength. A box of half the weight of the heaviest gets half of
+    what that is spared. `strength` 0…1 scales the result.
     """
     shape = shape or Shape()
     columns, rows = -(-width // shape.block), -(-height // shape.block)
@@ -64,16 +68,18 @@ def penalties(
     top = np.arange(rows) * shape.block
     right, bottom = np.minimum(left + shape.block, width), np.minimum(top + shape.block, height)
     heaviest = max(box[4] for box in boxes)
-    relevance = np.zeros((rows, columns))
+    penalty = np.full((rows, columns), float(shape.floor))
     for x, y, box_width, box_height, weight in boxes:
+        share = weight / heaviest
+        if share < LIGHT:
+            continue
         dx = np.maximum(0, np.maximum(x * width - right, left - (x + box_width) * width))
         dy = np.maximum(0, np.maximum(y * height - bottom, top - (y + box_height) * height))
         distance = np.hypot(dx[None, :], dy[:, None])
         farthest = distance.max()
         near = 1 - distance / farthest if farthest > 0 else np.ones_like(distance)
-        np.maximum(relevance, near * (weight / heaviest), out=relevance)
-    qp = np.rint(MAX_QP * (1 - relevance**shape.gamma))
-    penalty = np.clip(qp - BASE_QP, 0, shape.floor)
+        found = np.clip(np.rint(MAX_QP * (1 - near**shape.gamma)) - BASE_QP, 0, shape.floor)
+        np.minimum(penalty, shape.floor - share * (shape.floor - found), out=penalty)
     return np.asarray(np.rint(penalty * min(1.0, strength)), np.int8)
 
 

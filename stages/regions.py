@@ -69,6 +69,7 @@ class RegionsThatMatter:
         self._oracle = oracle
         self._signal = signal
         self._model: Relevance = Nothing()
+        self._spoke = False
 
     def open(self, ctx: Context) -> None:
         """Load what the policy needs."""
@@ -99,7 +100,10 @@ class RegionsThatMatter:
             self._model.see(payload.items, packet.time)
         elif isinstance(payload, VideoFrame):
             found = self._model.boxes(as_rgb(payload), packet.time)
+            if found is None and self._policy == "intent" and not self._spoke:
+                found = (), 0.0
             if found is not None:
+                self._spoke = True
                 boxes, confidence = found
                 ctx.emit(Regions(boxes=boxes, confidence=confidence, half_life_ns=self._half_life_ns))
                 if self._signal:

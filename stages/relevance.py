@@ -156,7 +156,9 @@ class Intent(Nothing):
         if Kind.MOTION in self._wanted:
             found += [(Kind.MOTION, one) for one in moving]
         if Kind.COLOUR in self._wanted and self._colour is not None and not self._kept:
-            found += [(Kind.COLOUR, one) for one in coloured(pixels, self._colour)]
+            # How much of a patch is vivid says nothing about whether it is meant: all count as much as the best.
+            patches = coloured(pixels, self._colour)
+            found += [(Kind.COLOUR, one._replace(score=max(p.score for p in patches))) for one in patches]
         if Kind.SALIENT in self._wanted:
             found += [(Kind.SALIENT, one) for one in salient(pixels)]
         height, width = pixels.shape[:2]

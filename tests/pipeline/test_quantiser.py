@@ -49,6 +49,12 @@ def test_whatever_the_regions_the_map_stays_in_bounds(
     assert found.min() >= 0 and found.max() <= min(floor, 25)
 
 
+def test_a_box_of_half_the_weight_is_spared_half_and_one_that_hardly_counts_nothing() -> None:
+    boxes: list[Box] = [(0.0, 0.0, 0.1, 0.1, 0.8), (0.45, 0.45, 0.1, 0.1, 0.4), (0.9, 0.9, 0.1, 0.1, 0.1)]
+    found = penalties(boxes, 640, 640, shape=Shape(floor=20))
+    assert (found[0, 0], found[10, 10], found[19, 19], found[0, 19]) == (0, 10, 20, 20)
+
+
 @given(any_boxes, size, size)
 def test_the_rectangles_of_a_map_cover_each_block_once(boxes: list[Box], width: int, height: int) -> None:
     found = penalties(usable(boxes), width, height, shape=Shape(block=16))

@@ -66,7 +66,8 @@ def test_boxes_follow_the_camera_between_two_looks(clip: list[Packet]) -> None:
 def test_before_anything_is_asked_there_is_no_opinion_and_words_change_it(clip: list[Packet]) -> None:
     words = packet(Transcript(text="please read", final=False), time=STEP + 1)
     emitted = run_stage(asked(), {"frame": clip[:4], "transcript": [words]}).emitted
-    assert [e.packet.time for e in emitted] == [2 * STEP, 3 * STEP]
+    seen = [(e.packet.time, bool(e.payload.boxes)) for e in emitted]  # type: ignore[attr-defined]
+    assert seen == [(0, False), (2 * STEP, True), (3 * STEP, True)]
 
 
 def test_the_policy_none_is_silent(clip: list[Packet]) -> None:
@@ -78,6 +79,11 @@ def test_where_the_viewer_found_something_it_looks_again(clip: list[Packet]) -> 
     stage = RegionsThatMatter(policy="feedback")
     (regions,) = run_stage(stage, {"seen": [packet(seen, time=0)], "frame": clip[1:3]}).payloads()
     assert covers(regions.boxes[0], (0.5, 0.5, 0.1, 0.1))
+
+
+def test_words_that_give_nothing_to_look_for_are_said_once_to_be_such(clip: list[Packet]) -> None:
+    silent = run_stage(asked(question="hm"), {"frame": clip[:3]}).payloads()
+    assert [(regions.boxes, regions.confidence) for regions in silent] == [((), 0.0)]
 
 
 def test_a_viewer_that_finds_nothing_changes_nothing(clip: list[Packet]) -> None:

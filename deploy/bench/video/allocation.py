@@ -77,11 +77,12 @@ def _late(footage: Footage, question: Question, i: int, late: int) -> tuple[tupl
 
 
 class Intended:
-    """What the intent model makes of a clip and its question: one frame late, moved with the picture."""
+    """What the intent model makes of a clip and its question: one frame late, moved with the picture, if anything."""
 
     def __init__(self, clip: Clip, words: str) -> None:
         intent, track, stands = Intent(), RegionTrack(), places(clip)
         intent.hear(words)
+        self.opinion = bool(intent.wanted)
         self._found: list[tuple[tuple[Box, ...], float]] = []
         for i, frame in enumerate(clip.frames):
             time_ns = round(i * 1e9 / clip.rate)
@@ -96,10 +97,10 @@ class Intended:
 
 
 def _encoder(
-    system: str, footage: Footage, codec: str, looks: Looks, shape: Shape, question: Question
+    system: str, footage: Footage, codec: str, looks: Looks, shape: Shape, question: Question, opinion: bool
 ) -> Callable[[int], Coded]:
     method = "lowpass" if system == "lowpass" else "quantiser"
-    opening = 0 if system in ("uniform", "oracle", "lowpass") else OPENING
+    opening = OPENING if opinion and system not in ("uniform", "oracle", "lowpass") else 0
 
     def encode(target: int) -> Coded:
         told = Told(footage.clip, codec, question) if system.endswith("told") else None
@@ -136,7 +137,7 @@ class Case:
         """For each rate: right or not per moment, the actual rate in bit/s, whether it could be matched."""
         shape = shape or Shape()
         looks = looks_of(system, self.footage, self.question, self.shown)
-        encode = _encoder(system, self.footage, codec, looks, shape, self.question)
+        encode = _encoder(system, self.footage, codec, looks, shape, self.question, self.shown.opinion)
         found, first = [], 1.1
         for rate in rates_bps:
             coded, hit = matched(encode, rate, first)

@@ -96,7 +96,7 @@ def curve(rows: Rows, name: str, path: Path) -> None:
     axes.set_ylim(-0.03, 1.03)
     axes.grid(alpha=0.25)
     axes.set_title(f"{name}, 640×480 at 10 frames/s, synthetic scenes", fontsize=10, loc="left")
-    axes.legend(frameon=False, fontsize=8, ncols=2)
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)
