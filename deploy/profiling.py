@@ -3,7 +3,8 @@
 Two measurements make the table. What a unit costs in each encoder is measured for real, alone and beside busy processes
 (the declared load levels); its distribution is kept. Then every combination is rehearsed on the recorded samples
 under the virtual clock, with costs drawn from those distributions, at each slow-down: that gives latency quantiles with
-queues and waiting, and accuracy from real decisions. Rehearsing instead of running takes minutes instead of hours
+queues and waiting, and accuracy from real decisions. As when it is used, a sample begins as the file says and gets its
+combination once every modality has given a unit. Rehearsing instead of running takes minutes instead of hours
 and is exact about queues; what it leaves out is the scheduler's own noise beyond what units already show.
 """
 
@@ -13,9 +14,10 @@ import datetime
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -23,17 +25,17 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.deploy.rehearsal import Memory, Rehearsal, RehearsalError, rehearse
+from thalweg.deploy.rehearsal import Memory, Rehearsal, RehearsalError, rehearse, restrict
 from thalweg.deploy.report import write_whole
 from thalweg.models.fingerprint import fingerprint
 from thalweg.pipeline.configuring import Knob, Profile, Row
 from thalweg.pipeline.payload import Unit
 from thalweg.pipeline.spec import Spec
 from thalweg.stages.encode_units import EncodeUnits
-from thalweg.stages.replay import Replay
 
 QUANTILE = 0.95
 SLOW_DOWNS = (1.0, 1.5, 2.0, 3.0, 4.0)
+SLOWED_SAMPLES = 16
 
 Costs = dict[tuple[str, str], NDArray[np.int64]]
 """(modality, size) → how long units took, ns."""
@@ -125,12 +127,12 @@ def profile(
         latencies = []
         accuracy = 0.0
         for slow_down in SLOW_DOWNS:
-            few = samples if slow_down == SLOW_DOWNS[0] else min(samples, 6)
+            few = samples if slow_down == SLOW_DOWNS[0] else min(samples, SLOWED_SAMPLES)
             done = rehearse(
                 spec.graph,
                 cost(slow_down),
                 memory=memory,
-                prepare=lambda run, s=settings, n=few: _set(run, s, n),  # type: ignore[misc]
+                prepare=partial(hold, few, knobs, settings),
             )
             latencies.append(float(np.quantile(done.latencies_ms, QUANTILE)))
             if slow_down == SLOW_DOWNS[0]:
@@ -162,13 +164,11 @@ def write_profile(path: Path, made: Profile, measured: Measured | None) -> None:
     write_whole(path, json.dumps(plain, indent=1) + "\n")
 
 
-def _set(done: Rehearsal, settings: dict[str, str], samples: int) -> None:
-    stages: dict[str, Replay | EncodeUnits] = {**done.sensors, **done.encoders}
-    for sensor in done.sensors.values():
-        sensor.restrict(samples)
-    for name, value in settings.items():
-        stage, _, parameter = name.rpartition(".")
-        stages[stage].declare(parameter, value)
+def hold(samples: int, knobs: Sequence[Knob], settings: Mapping[str, str], done: Rehearsal) -> None:
+    """Play that many samples, all with the same configuration; for `prepare`."""
+    restrict(samples, done)
+    assert done.decide is not None
+    done.decide.hold_to(knobs, settings)
 
 
 def _first_samples(done: Rehearsal, stages: list[EncodeUnits]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +13,7 @@ from pydantic import Field
 
 from thalweg.models.bundle import gate_input, load_bundle
 from thalweg.models.incremental import Aggregator, FusionHead, softmax
+from thalweg.pipeline.configuring import Knob
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.ordering import Ordering
 from thalweg.pipeline.packet import Packet
@@ -137,6 +138,10 @@ class DecideSamples:
         self.repeated += order.repeated - before[0]
         self.lost += order.lost - before[1]
         self._rest(ctx)
+
+    def hold_to(self, knobs: Sequence[Knob], settings: Mapping[str, str]) -> None:
+        """Let every sample have this configuration, from the moment on at which one would be chosen: for profiling."""
+        self.tuner = Tuner.always(knobs, settings, self._bundle)
 
     def wake(self, ctx: Context) -> None:
         """Give up on whom nothing has been heard of."""

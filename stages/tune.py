@@ -18,9 +18,11 @@ from thalweg.pipeline.configuring import (
     Choice,
     ConfigureError,
     Kind,
+    Knob,
     Optimizer,
     Profile,
     Request,
+    Row,
     SlowDown,
     profile_from,
 )
@@ -49,6 +51,15 @@ class Tuner:
         self._first: dict[str, NDArray[np.float32]] = {}
         self._epoch = 0
         self._said = ""
+
+    @classmethod
+    def always(cls, knobs: Sequence[Knob], settings: Mapping[str, str], bundle: Bundle) -> Tuner:
+        """Chooses the same for every sample, at the moment at which it would choose: for profiling."""
+        only = Profile(
+            pipeline="", made="", fingerprint={}, knobs=tuple(knobs), slow_downs=(1.0,), unit_ms={},
+            rows=(Row(settings, 1.0, (0.0,)),),
+        )  # fmt: skip
+        return cls(only, bundle, float("inf"))
 
     @classmethod
     def from_file(cls, path: Path, bundle: Bundle, budget_ms: float, foreign: str, *, predict: bool) -> Tuner:

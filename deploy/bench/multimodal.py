@@ -59,7 +59,9 @@ class Task:
 
 @dataclass(slots=True)
 class Setup:
-    """One system on one case. `gate`: in place of the model's; `sizes`, `units_ms`: of a fixed configuration."""
+    """One system on one case. `gate`: in place of the model's; `sizes`, `units_ms`: of a fixed configuration;
+    `tuned`: the first unit goes through the smallest encoder, as with a `profile`.
+    """
 
     blocking: bool = False
     aggregate: bool = True
@@ -72,6 +74,7 @@ class Setup:
     profile: Path | None = None
     budget_ms: float = 150
     predict: bool = False
+    tuned: bool = False
     lag_ms: int | None = None
 
 
@@ -111,7 +114,7 @@ def graph_of(task: Task, pack: Path, setup: Setup) -> Graph:
             f"{m}_sensor", Replay, path=pack, modality=m, unit=unit_ms * MS, lag=lag_ms * MS, gap=8000 * MS,
             units=tuple(c * MS for c in setup.choices_ms.get(m, ())),
         )  # fmt: skip
-        first = "s" if setup.profile is not None else None
+        first = "s" if setup.tuned or setup.profile is not None else None
         add(
             f"{m}_encoder", EncodeUnits, model=task.model, modality=m, size=setup.sizes.get(m, "l"),
             first=first, blocking=setup.blocking,

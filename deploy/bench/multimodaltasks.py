@@ -9,7 +9,7 @@ from thalweg.deploy.bench.multimodal import Task
 from thalweg.models.recipes.avwords.words import WORDS
 from thalweg.models.recipes.vehicle.scene import CLASSES, EASY
 
-MANY = 408
+MANY = 816
 PROFILED = 272
 
 TASKS = (
