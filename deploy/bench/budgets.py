@@ -2,8 +2,8 @@
 
 The device is profiled on validation samples first, at declared costs. Then the test samples come, and after half of
 them every unit takes twice as long. Fixed are the `FIXED` configurations that are most accurate on validation samples,
-of those that are not far beyond every budget by then. One may be used at a budget if, like the optimizer, it keeps to it
-in at least 98 % of all samples; `fixed-best` is the most accurate of those in hindsight, on the test samples
+of those that are not far beyond every budget by then. One may be used at a budget if, like the optimizer, it keeps to
+it in at least 98 % of all samples; `fixed-best` is the most accurate of those in hindsight, on the test samples
 themselves, which no one who had to choose beforehand could do better than.
 """
 

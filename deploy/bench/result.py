@@ -6,7 +6,10 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,8 @@ from thalweg import __version__
 from thalweg.deploy.report import write_whole
 
 OURS = "thalweg"
-MANY_SYSTEMS = 4
+MANY = 4
+FILE_WIDTH = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +51,9 @@ class Result:
 
     def finish(self, json_path: Path | None) -> None:
         """Print the table and the notes; write the JSON. Raises OutputError."""
-        console = Console(highlight=False)
-        console.print(self._table())
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
+        for table in self._tables():
+            console.print(table)
         for note in self.notes:
             console.print(f"[dim]{note}[/]", soft_wrap=True)
         if json_path is not None:
@@ -66,43 +71,63 @@ class Result:
         rows = [asdict(row) for row in self.rows]
         return {"bench": self.bench, "machine": machine, "versions": versions, "rows": rows, "notes": self.notes}
 
-    def _table(self) -> Table:
-        systems = list(dict.fromkeys(row.system for row in self.rows))
-        if len(systems) > MANY_SYSTEMS:
-            return self._long_table()
-        table = Table(title=f"bench {self.bench}", title_justify="left", box=None, pad_edge=False)
-        table.add_column("case")
-        table.add_column("metric")
-        for system in systems:
-            table.add_column(system, justify="right")
-        peers = [system for system in systems if system != OURS]
-        for peer in peers:
-            table.add_column(f"{OURS} / {peer}", justify="right")
-        found = {(row.case, row.metric, row.system): row for row in self.rows}
-        for case, metric in dict.fromkeys((row.case, row.metric) for row in self.rows):
-            cells = [found.get((case, metric, system)) for system in systems]
-            unit = next(cell.unit for cell in cells if cell)
-            values = [f"{cell.value:,.4g}" if cell else "–" for cell in cells]
-            mine = found.get((case, metric, OURS))
-            for peer in peers:
-                other = found.get((case, metric, peer))
-                values.append(f"{mine.value / other.value:.3f}" if mine and other and other.value else "–")
-            table.add_row(case, f"{metric} ({unit})", *values)
-        return table
+    def _tables(self) -> Iterator[Table]:
+        """Cases that were asked the same questions stand in one table."""
+        measured: dict[str, dict[tuple[str, str], None]] = {}
+        for row in self.rows:
+            measured.setdefault(row.case, {})[row.metric, row.unit] = None
+        alike: dict[frozenset[tuple[str, str]], list[str]] = {}
+        for case, metrics in measured.items():
+            alike.setdefault(frozenset(metrics), []).append(case)
+        titles = chain([f"bench {self.bench}"], repeat(""))
+        for cases in alike.values():
+            rows = [row for row in self.rows if row.case in set(cases)]
+            systems = list(dict.fromkeys(row.system for row in rows))
+            asked = list(measured[cases[0]])
+            many = len(systems) > MANY
+            table = _by_system(rows, asked) if many and len(asked) <= MANY else _by_metric(rows, systems, not many)
+            table.title = next(titles) or None
+            yield table
 
-    def _long_table(self) -> Table:
-        """A row per system; the ratio is ours to it, by the first metric."""
-        table = Table(title=f"bench {self.bench}", title_justify="left", box=None, pad_edge=False)
-        metrics = list(dict.fromkeys((row.metric, row.unit) for row in self.rows))
-        for name in ("case", "system", *(f"{metric} ({unit})" for metric, unit in metrics), f"{OURS} / it"):
-            table.add_column(name, justify="left" if name in ("case", "system") else "right")
-        found = {(row.case, row.system, row.metric): row.value for row in self.rows}
-        for case, system in dict.fromkeys((row.case, row.system) for row in self.rows):
-            values = [found.get((case, system, metric)) for metric, _ in metrics]
-            ours, theirs = found.get((case, OURS, metrics[0][0])), values[0]
-            ratio = f"{ours / theirs:.3f}" if ours and theirs and system != OURS else "–"
-            table.add_row(case, system, *("–" if value is None else f"{value:,.4g}" for value in values), ratio)
-        return table
+
+def _table(*left: str) -> Table:
+    table = Table(title_justify="left", box=None, pad_edge=False)
+    for name in left:
+        table.add_column(name)
+    return table
+
+
+def _by_metric(rows: list[Row], systems: list[str], ratios: bool) -> Table:
+    """A row per case and metric, a column per system, and the ratios of ours to theirs."""
+    table = _table("case", "metric")
+    peers = [system for system in systems if system != OURS] if ratios else []
+    for name in (*systems, *(f"{OURS} / {peer}" for peer in peers)):
+        table.add_column(name, justify="right")
+    found = {(row.case, row.metric, row.system): row for row in rows}
+    for case, metric in dict.fromkeys((row.case, row.metric) for row in rows):
+        cells = [found.get((case, metric, system)) for system in systems]
+        unit = next(cell.unit for cell in cells if cell)
+        values = [f"{cell.value:,.4g}" if cell else "–" for cell in cells]
+        mine = found.get((case, metric, OURS))
+        for peer in peers:
+            other = found.get((case, metric, peer))
+            values.append(f"{mine.value / other.value:.3f}" if mine and other and other.value else "–")
+        table.add_row(case, f"{metric} ({unit})", *values)
+    return table
+
+
+def _by_system(rows: list[Row], metrics: list[tuple[str, str]]) -> Table:
+    """A row per case and system; the ratio is ours to it, by the first metric."""
+    table = _table("case", "system")
+    for name in (*(f"{metric} ({unit})" for metric, unit in metrics), f"{OURS} / it"):
+        table.add_column(name, justify="right")
+    found = {(row.case, row.system, row.metric): row.value for row in rows}
+    for case, system in dict.fromkeys((row.case, row.system) for row in rows):
+        values = [found.get((case, system, metric)) for metric, _ in metrics]
+        ours, theirs = found.get((case, OURS, metrics[0][0])), values[0]
+        ratio = f"{ours / theirs:.3f}" if ours and theirs and system != OURS else "–"
+        table.add_row(case, system, *("–" if value is None else f"{value:,.4g}" for value in values), ratio)
+    return table
 
 
 def quantile(values: list[float], share: float) -> float:
