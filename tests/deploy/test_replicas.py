@@ -166,6 +166,50 @@ def test_of_a_latest_edge_each_replica_gets_the_newest_when_it_is_ready() -> Non
     assert numbers[-1] == 199
 
 
+IN_ROWS = """
+stages:
+  count: {use: "failing_stages:Count", n: 60, gap_ms: 0}
+  work: {use: "replicated_stages:Several", least: LEAST}
+  slow: {use: "replicated_stages:Slowly"}
+  again: {use: "replicated_stages:Several", seed: 1}
+  aside: {use: "failing_stages:Keep"}
+  keep: {use: "failing_stages:Keep"}
+connections:
+  - count -> work -> slow -> again -> keep
+  - work -> aside
+workers: {pool: {launcher: subprocess, replicas: 2}, pond: {launcher: subprocess, replicas: 3}}
+placement: {work: pool, slow: pool, again: pond}
+"""
+
+
+@pytest.mark.parametrize("least", [0, 3])
+def test_stages_in_a_row_inside_a_replica_and_in_replicas_behind_it_keep_their_order(
+    least: int, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.yaml"
+    file.write_text(IN_ROWS.replace("LEAST", str(least)))
+    read_spec(REPLICAS, {})  # so that its stages can be found
+    texts, outcome = asyncio.run(run_here(file, {}))
+    words = several([str(i) for i in range(60)], least=least)
+    assert texts == several(words, seed=1)
+    assert outcome.stages["aside"]["units"] == len(words)
+    assert outcome.problems == []
+
+
+def test_between_two_replicated_workers_order_is_restored_where_the_first_gets_its_packets(tmp_path: Path) -> None:
+    read_spec(REPLICAS, {})  # so that its stages can be found
+    spec = load_spec(IN_ROWS.replace("LEAST", "0"), "rows.yaml")
+    assert {name: worker.stages for name, worker in spec.plan.workers.items()} == {
+        "local": ("count", "aside", "keep", "work-split", "slow-merge", "again-split", "again-merge", "work-merge"),
+        "pool.1": ("work", "slow"),
+        "pool.2": ("work", "slow"),
+        "pond.1": ("again",),
+        "pond.2": ("again",),
+        "pond.3": ("again",),
+    }
+    assert list(spec.graph.stages) == ["count", "work", "slow", "again", "aside", "keep"]
+
+
 INTERRUPTED = """
 stages:
   talk: {use: "tests.deploy.failing.replicated_stages:TalkAndInterrupt"}

@@ -17,6 +17,7 @@ from thalweg.pipeline.payload import (
     Decision,
     EncodedVideo,
     Features,
+    Numbered,
     Payload,
     Sentence,
     Speech,
@@ -41,6 +42,7 @@ PAYLOADS = st.one_of(
     AUDIO,
     st.builds(Token, text=TEXT, last=st.booleans()),
     st.builds(Sentence, text=TEXT),
+    st.builds(Numbered, index=INTS, item=INTS, payload=st.none() | AUDIO | st.builds(Token, text=TEXT), stream=TEXT),
     st.builds(
         EncodedVideo,
         data=st.binary(min_size=1, max_size=50),
