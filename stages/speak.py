@@ -94,7 +94,7 @@ class Piper:
         known, made = self._made
         if text and text == known:
             self._made = ("", [])
-            self.counts["draft_hits"] += 1
+            self.counts["drafted_pieces_used"] += 1
             return made
         return self._voice.speak(text) if text else ()
 
@@ -109,7 +109,7 @@ class Piper:
             if ctx.stale:
                 return
         self._made = (text, made)
-        self.counts["drafts"] += 1
+        self.counts["drafted_pieces"] += 1
 
 
 def _warm(voice: PiperVoice) -> PiperVoice:

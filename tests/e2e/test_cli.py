@@ -138,7 +138,7 @@ def test_what_cannot_be_run_ends_with_one_message_and_a_code(
 
 
 def test_validate_and_graph_need_no_model(tmp_path: Path) -> None:
-    assert "8 stages, 8 connections" in thalweg("validate", VOICE, "--set", "input=x").stdout
+    assert "8 stages, 10 connections" in thalweg("validate", VOICE, "--set", "input=x").stdout
     assert "vad -->|Speech| recogniser" in thalweg("graph", VOICE, "--set", "input=x").stdout
     thalweg("graph", VOICE, "--set", "input=x", "--format", "svg", "-o", "g.svg", cwd=tmp_path)
     assert (tmp_path / "g.svg").read_text().startswith("<svg")
