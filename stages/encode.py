@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -97,6 +98,9 @@ class VideoEncoder:
             import av  # noqa: F401
         except ImportError:
             raise VideoError("encoding needs PyAV: pip install 'thalweg[video]'") from None
+        if self._carry and find_spec("cv2") is None:
+            self._carry = False
+            ctx.report("regions do not follow the camera without OpenCV: pip install 'thalweg[video]'")
         self._coder = self._make()
 
     def close(self) -> None:
