@@ -75,9 +75,7 @@ class VideoLink:
         slots: Annotated[str, Field(description="name of the video.slots stage upstream")] = "",
         encoder: Annotated[str, Field(description="name of the video.encode stage upstream")] = "",
         deadline: Annotated[Duration, Field(description="from capture; a later unit counts as missed")] = 150 * MS,
-        alone: Annotated[
-            float, Field(ge=0, le=1, description="frames stand alone from this share of misses on")
-        ] = 0.03,
+        alone: Annotated[float, Field(ge=0, le=1, description="frames stand alone from this share of misses on")] = 0.1,
     ) -> None:
         random = 0.0 if burst > 1 else loss
         bursts = Burst(enter=min(1.0, loss / (burst * (1 - loss))), leave=1 / burst) if burst > 1 and loss else None
