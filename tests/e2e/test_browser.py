@@ -293,6 +293,9 @@ DETAIL = """
 """
 
 
+SEEN_IN_A_MIRROR = "The machine looks at the upper right"
+
+
 def test_the_page_shows_where_the_machine_looks_and_sends_sharp_only_that(net: Lab, tmp_path: Path) -> None:
     file = tmp_path / "looks.yaml"
     file.write_text(LOOKS.replace("REGIONS", str(tmp_path / "regions.jsonl")))
@@ -309,7 +312,7 @@ def test_the_page_shows_where_the_machine_looks_and_sends_sharp_only_that(net: L
         page.focus("#look-button")
         page.keyboard.press("Enter")
         page.wait_for_selector("#marks rect[x='0.1000'][width='0.3000']", state="attached")
-        assert page.inner_text("#look-words") == "The machine looks at the upper right"  # as in a mirror
+        page.wait_for_function(f"() => document.querySelector('#look-words').textContent === {SEEN_IN_A_MIRROR!r}")
         page.wait_for_function(f"() => ({DETAIL})(0.25, 0.25) > 100 && ({DETAIL})(0.75, 0.75) < 40")
         page.screenshot(path=str(tmp_path / "looks.png"))
         page.click("#look-button")
