@@ -80,7 +80,7 @@ def test_the_work_is_shared_and_the_report_names_each_replica() -> None:
     assert texts == several([str(i) for i in range(100)], least=1, most=1)
     done = {name: told["units"] for name, told in outcome.stages.items()}
     assert done["work (pool.1)"] + done["work (pool.2)"] == done["work-split"] == 100
-    assert min(done["work (pool.1)"], done["work (pool.2)"]) > 20
+    assert min(done["work (pool.1)"], done["work (pool.2)"]) > 10
 
 
 def test_a_key_always_meets_the_same_replica_and_its_state() -> None:
