@@ -22,7 +22,8 @@ against their annotations. What a stage may have besides is listed here, and fou
     open(ctx), close()       before the first packet, after the last one; plain ones run in a thread
     finish(ctx)              every input has ended: emit what is still held
     on_signal(signal, ctx)   a signal came past; on the event loop, at any moment, and must return at once
-    wake(ctx)                the time has come that was asked for with `ctx.wake_at`; between two packets, return at once
+    wake(ctx)                the time has come that was asked for with `ctx.wake_at`; as `on_signal`, but between two
+                             packets
     snapshot(), restore(s)   the state between two packets, as a tree of arrays and plain values
     configurable, configure  the parameters that may change while it runs, and the method that takes them
     knobs, choices()         which of those an optimizer may turn, parameter → `configuring.Kind`, and what they may
