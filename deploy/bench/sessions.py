@@ -2,7 +2,7 @@
 
 Server and clients as in `bench turn --webrtc`, on the same processors: what clients use, conversations lack. More and
 more of them talk at once, until the p95 of first audio is more than 1.5 times that of one alone, or the server refuses
-one. Then sixty visits, as many as an hour of one a minute, without waiting for the minutes.
+one. Then forty visits, as many as an hour of one in ninety seconds, without waiting in between.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from thalweg.deploy.bench.webrtc import Speaker, Turns, converse, server
 from thalweg.transports.webrtc.client import Talker, TalkError
 
 WITHIN = 1.5
-ALONE = 8
+ALONE = 6
 CROWDS = (1, 2, 3, 4, 6)
-VISITS = 60
+VISITS = 40
 
 
 def measure(result: Result, quick: bool) -> None:
@@ -53,7 +53,7 @@ def measure(result: Result, quick: bool) -> None:
 
 
 def _measure_visits(result: Result, hello: NDArray[np.float32], count: int) -> None:
-    """What connecting, talking and leaving leaves behind, in four parts: as many visits as an hour of one a minute."""
+    """What connecting, talking and leaving leaves behind, in four parts."""
     with server("--per-address", "1000", "--sessions", "100", "--resume-seconds", "1") as (url, pid):
         failed = asyncio.run(_churn(url, 5, hello))
         for part in range(5):
