@@ -78,7 +78,8 @@ class Tuner:
 
     def take(self, epoch: int, features: Features, modalities: Sequence[str], ctx: Context) -> None:
         """A unit was encoded."""
-        self.slow_down.observe(f"{features.modality}:{features.setting}", features.cost_ns / MS)
+        if features.index == 0:  # later ones may be longer than those that were profiled, and cost more for that
+            self.slow_down.observe(f"{features.modality}:{features.setting}", features.cost_ns / MS)
         if epoch > self._epoch:
             self._epoch = epoch
             self._first = {}

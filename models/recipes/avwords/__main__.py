@@ -10,10 +10,10 @@ def main() -> None:
     """Train or make samples, as asked."""
     parser = argparse.ArgumentParser(prog="python -m thalweg.models.recipes.avwords", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="make the bundle: about a quarter of an hour on one core")
+    train = commands.add_parser("train", help="make the bundle: about twenty minutes on one core")
     train.add_argument("folder", type=Path)
     train.add_argument("--clips", type=int, default=5440, help="clips of the training set, each spoiled twice")
-    train.add_argument("--epochs", type=int, default=20)
+    train.add_argument("--epochs", type=int, default=20, help="and half as many mostly of the largest encoders")
     pack = commands.add_parser("pack", help="write samples for `sensing.replay`")
     pack.add_argument("file", type=Path)
     pack.add_argument("--split", choices=("train", "val", "test"), default="test")
