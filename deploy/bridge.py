@@ -150,6 +150,7 @@ class Outlet(Mover):
         if self.state is NodeState.RUNNING and not self._nowhere:
             self.worker.failed(self, f"this edge leads nowhere now: {reason}", None, None)
         self._nowhere = True
+        self.worker.link_found(self.name)  # none is looked for any more
         if self._link is not None:
             self._link.close()
         self._kept.clear()
@@ -315,6 +316,7 @@ class Inlet(Mover):
 
     def give_up(self, reason: str) -> None:
         """The producer's worker will not come back: what came is all there is."""
+        self.worker.link_found(self.name)  # none is looked for any more
         if self.state is NodeState.RUNNING and not self._at_end:
             self.worker.failed(self, f"nothing more will come by this edge: {reason}", None, None)
             self._end()

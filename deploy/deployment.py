@@ -225,6 +225,7 @@ class Deployment:
         patience_s = min(1.0, supervisor.policy.heartbeat_ns / 4e9)
         stored = 0
         while True:
+            asked_s = asyncio.get_running_loop().time()
             asked = asyncio.ensure_future(host.beat(stored))
             try:
                 while not asked.done():
@@ -246,7 +247,7 @@ class Deployment:
                 self._in_hand.pop(name, None)
                 for hand in beat["in_hand"]:
                     self._in_hand[name] = InHand(**hand)
-            self.links.unlinked.update(beat["lost"])
+            self.links.lost(beat["lost"], asked_s)
 
     async def _start_again(self, name: str, decision: Restart) -> None:
         """Put a new incarnation in the place of a dead one. Raises ThalwegError where that fails."""

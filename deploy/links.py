@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from thalweg.deploy.host import Routes, choose_transport
 from thalweg.deploy.launch import AnyHost
@@ -36,6 +36,15 @@ class Links:
         self.certificates: list[bytes] | None = None
         self._addresses: dict[str, dict[str, str]] = {name: {} for name in plan.workers}
         self._generations = dict.fromkeys(plan.edges, 0)
+        self._made_s: dict[str, float] = {}
+
+    def lost(self, edges: Iterable[str], asked_s: float) -> None:
+        """A worker that was asked at `asked_s` (of the loop's clock) says that these have no link.
+
+        What has been linked since is left alone: a link that holds must not be replaced, since what is on its way by it
+        and in no checkpoint any more would be gone.
+        """
+        self.unlinked.update(edge for edge in edges if self._made_s.get(edge, -1.0) < asked_s)
 
     async def relink(self, edge: str) -> None:
         """Give an edge a new link; where that fails it is tried again later, while both its ends live."""
@@ -44,6 +53,7 @@ class Links:
         try:
             async with asyncio.timeout(CONTROL_S):
                 await self._hosts[source].relink({edge: self._route(edge)}, self.certificates)
+            self._made_s[edge] = asyncio.get_running_loop().time()
             self.unlinked.discard(edge)
         except WorkerLost:
             if self._ended(source):  # it had done its part, and cannot do it again
@@ -65,8 +75,9 @@ class Links:
         while True:
             await asyncio.sleep(MEND_S)
             for edge in list(self.unlinked):
-                if {self._plan.edges[edge].source, self._plan.edges[edge].target} <= self.linked:
-                    async with self.lock:
+                async with self.lock:  # whoever had it may have linked this edge, or lost one of its ends
+                    ends = {self._plan.edges[edge].source, self._plan.edges[edge].target}
+                    if edge in self.unlinked and ends <= self.linked:
                         await self.relink(edge)
 
     async def listen(self, host: AnyHost) -> None:

@@ -20,7 +20,7 @@ CHECKPOINT_S = 0.1
 
 class Beat(TypedDict):
     """`number`, `state`: of a new checkpoint, if there is one. `progress`: packets were acknowledged since the last
-    beat. `lost`: edge → why its link broke. `in_hand`: see `Watch`, None where nothing changed.
+    beat. `lost`: edge that has no link now → why. `in_hand`: see `Watch`, None where nothing changed.
     """
 
     number: int
@@ -39,6 +39,7 @@ class Pulse:
         self._news = asyncio.Event()
         self._watch: Watch | None = None
         self._lost: dict[str, str] = {}
+        self._untold_loss = False
         self._number = 0
         self._latest: Checkpoint | None = None
         self._told = 0
@@ -65,7 +66,7 @@ class Pulse:
                     await self._news.wait()
             except TimeoutError:
                 self._attempt()
-        lost, self._lost = self._lost, {}
+        self._untold_loss = False
         progress, self._progress = self._progress, False
         new = self._latest is not None and self._told < self._number
         self._told = self._number
@@ -73,13 +74,13 @@ class Pulse:
             "number": self._number,
             "state": self._latest.packed if new and self._latest is not None else None,
             "progress": progress,
-            "lost": lost,
+            "lost": dict(self._lost),
             "in_hand": None if self._watch is None else self._watch.tell(),
         }
 
     def _anything(self) -> bool:
         untold = self._watch is not None and self._watch.untold
-        return bool(self._told < self._number or self._lost or self._progress or untold)
+        return bool(self._told < self._number or self._untold_loss or self._progress or untold)
 
     def _attempt(self) -> None:
         """Take a checkpoint, now or as soon as no stage is at work."""
@@ -106,4 +107,5 @@ class Pulse:
 
     def _link_lost(self, edge: str, reason: str) -> None:
         self._lost[edge] = reason
+        self._untold_loss = True
         self._news.set()
