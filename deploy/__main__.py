@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from thalweg import __version__
-from thalweg.deploy import operating, recordings
+from thalweg.deploy import benchcommand, operating, recordings
 from thalweg.deploy.operating import FILE as _FILE
 from thalweg.deploy.operating import SET as _SET
 from thalweg.deploy.operating import settings_of
@@ -310,76 +310,7 @@ def profile(
         draw_pareto(picture, made)
 
 
-@cli.command()
-@click.argument(
-    "name",
-    type=click.Choice(
-        [
-            "asr",
-            "failover",
-            "freshness",
-            "glass",
-            "hop",
-            "inprocess",
-            "multimodal",
-            "replicas",
-            "sessions",
-            "soak",
-            "turn",
-            "video",
-        ]
-    ),
-)
-@click.argument("part", required=False, type=click.Choice(["curves", "traces", "loss", "cost", "sockets"]))
-@click.option("--json", "json_path", type=_FILE, help="Write the rows as JSON.")
-@click.option("--quick", is_flag=True, help="Fewer repetitions: to see that it works, not to quote.")
-@click.option("--webrtc", is_flag=True, help="turn: through a server, measured at a WebRTC client.")
-@click.option("--minutes", type=float, help="soak: how long. video: stop after that; run it again to go on.")
-@click.option("--csv", is_flag=True, help="hop: print rows in the columns of dora's own benchmark, too.")
-@click.option(
-    "--across",
-    type=click.Choice(["process", "processes", "hosts"]),
-    default="process",
-    help="freshness: inside one process, across two, or between two network namespaces.",
-)
-def bench(
-    name: str,
-    part: str | None,
-    json_path: Path | None,
-    quick: bool,
-    webrtc: bool,
-    minutes: float | None,
-    csv: bool,
-    across: str,
-) -> None:
-    """Measure, next to other systems where they are installed (`make bench-peers`).
-
-    \b
-    inprocess  cost per stage hop in one process, and how much a flood gets through
-    failover   standstill after kill -9 of a worker, what is lost, and how fast an interrupt acts
-    freshness  age of camera frames at a consumer that is three times too slow
-    hop        one-way latency between two processes, 8 B to 4 MB
-    glass      age of a picture when it is decoded at the other end of WebRTC, next to plain aiortc
-    replicas   what a second replica of a stage brings, and what splitting and merging cost
-    sessions   conversations over WebRTC at once, until the server is busy; connects and drops
-    soak       memory, files and shared memory of workers at full speed
-    turn       end of speech to first partial, final, first token and first audio
-    multimodal blocking, pipelined, tuned and cut-short decisions from two modalities
-    asr        streaming recognition: time per step, streams per core, next to NeMo on the same weights
-    video      what a machine reads in video against the bits it costs, and over bad links; PART is one of its parts
-    """
-    from thalweg.deploy.bench import run_bench
-
-    if csv and name != "hop":
-        raise click.BadParameter(f"bench {name} has no such rows, only hop", param_hint="--csv")
-    if across != "process" and name != "freshness":
-        raise click.BadParameter(f"bench {name} is not measured across {across}, only freshness", param_hint="--across")
-    if part is not None and name != "video":
-        raise click.BadParameter(f"bench {name} has no parts, only video", param_hint="PART")
-    run_bench(name, json_path, quick, webrtc=webrtc, csv=csv, across=across, minutes=minutes, part=part)
-
-
-for command in (*operating.COMMANDS, *recordings.COMMANDS):
+for command in (benchcommand.bench, *operating.COMMANDS, *recordings.COMMANDS):
     cli.add_command(command)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -105,12 +106,12 @@ class Actor(Node):
         self.worker.on_loop(self.worker.wake, self)
 
 
-class Mover(Actor):
+class Mover(Actor, ABC):
     """A node that moves packets itself instead of having a stage work on them."""
 
+    @abstractmethod
     def step(self, now_ns: int) -> None:
         """Do what can be done now."""
-        raise NotImplementedError
 
 
 class StageContext:

@@ -9,9 +9,9 @@ from thalweg.pipeline.channel import Policy
 from thalweg.pipeline.duration import format_duration
 from thalweg.pipeline.node import Priority
 from thalweg.pipeline.plan import LAUNCHERS, TRANSPORTS
-from thalweg.pipeline.spec import REPLICAS_AT_MOST
 from thalweg.pipeline.stage import StageInfo
 from thalweg.pipeline.supervision import Delivery, RestartWhen
+from thalweg.pipeline.workeroptions import REPLICAS_AT_MOST
 
 _DURATION: dict[str, Any] = {"type": "string", "pattern": r"^\s*(\$\{[^}]+\}|\d+(\.\d+)?\s*(ns|us|ms|s|min|h))\s*$"}
 _VARIABLE: dict[str, Any] = {"type": "string", "pattern": r"\$\{[^}]+\}"}

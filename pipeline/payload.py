@@ -215,10 +215,11 @@ class Token(Payload):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sentence(Payload):
-    """A piece of text that can be spoken in one breath. `last` closes the reply; its text may be empty."""
+    """A piece of text that can be spoken in one breath. `first` begins a reply, `last` closes it and may be empty."""
 
     text: str
     last: bool = False
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

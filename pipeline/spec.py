@@ -30,11 +30,12 @@ from thalweg.pipeline.duration import parse_duration
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.graph import Graph, Vertex, nearest
 from thalweg.pipeline.node import Priority
-from thalweg.pipeline.plan import LAUNCHERS, LOCAL, RESTART_KEYS, TRANSPORTS, Plan, make_plan, read_restart
+from thalweg.pipeline.plan import LAUNCHERS, LOCAL, TRANSPORTS, Plan, make_plan
 from thalweg.pipeline.replicating import replicate, replication_problems
 from thalweg.pipeline.source import Place, Source, SpecError, read_source
 from thalweg.pipeline.stage import StageError, StageInfo
 from thalweg.pipeline.supervision import Delivery
+from thalweg.pipeline.workeroptions import read_worker
 
 TOP_KEYS = (
     "name",
@@ -50,9 +51,6 @@ TOP_KEYS = (
 )
 STAGE_KEYS = ("use", "deadline")
 CONNECTION_KEYS = ("from", "to", "policy", "capacity", "max_age", "priority", "delivery")
-RAY_KEYS = ("cpus", "gpus", "resources", "labels", "host")
-WORKER_KEYS = ("launcher", "replicas", *RAY_KEYS, *RESTART_KEYS)
-REPLICAS_AT_MOST = 64
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 ReadFile = Callable[[str, str], tuple[str, str]]
@@ -299,36 +297,9 @@ class _Loader:
 
     def _worker(self, source: Source, name: str, body: Any) -> dict[str, Any]:
         path = ("workers", name)
-        body = self._fill(source, path, body)
-        options = {"launcher": body} if isinstance(body, str) else dict(body) if isinstance(body, dict) else {}
-        if name in LAUNCHERS:
-            self._wrong(source, path, f"a worker cannot be called {name!r}, which is a launcher")
-        for key in options:
-            if key not in WORKER_KEYS:
-                self._wrong(
-                    source, (*path, key), f"unknown key {key!r}{nearest(key, WORKER_KEYS)}, expected {_or(WORKER_KEYS)}"
-                )
-        launcher = options.setdefault("launcher", "subprocess")
-        if launcher not in LAUNCHERS:
-            hint = nearest(str(launcher), LAUNCHERS)
-            self._wrong(source, (*path, "launcher"), f"launcher {launcher!r} is not one of {_or(LAUNCHERS)}{hint}")
-        restart = {key: options[key] for key in RESTART_KEYS if key in options}
-        for key, message in read_restart(restart)[1].items():
-            self._wrong(source, (*path, key), message)
-        if restart and launcher == LOCAL:
-            self._wrong(source, (*path, next(iter(restart))), "a local worker is this process: nobody restarts it")
-        replicas = options.setdefault("replicas", 1)
-        if not isinstance(replicas, int) or isinstance(replicas, bool) or not 1 <= replicas <= REPLICAS_AT_MOST:
-            found = f"expected a whole number from 1 to {REPLICAS_AT_MOST}, found {replicas!r}"
-            self._wrong(source, (*path, "replicas"), f"replicas: {found}")
-            options["replicas"] = 1
-        elif replicas > 1 and launcher == LOCAL:
-            self._wrong(source, (*path, "replicas"), "a local worker is this process, of which there is only one")
-        for key in RAY_KEYS:
-            if key in options and launcher != "ray":
-                self._wrong(source, (*path, key), f"{key} is for the launcher ray, this one is {launcher}")
-            elif key in options and not _fits(key, options[key]):
-                self._wrong(source, (*path, key), f"{key}: expected {_RAY_VALUES[key]}, found {options[key]!r}")
+        options, wrong = read_worker(name, self._fill(source, path, body))
+        for key, message in wrong:
+            self._wrong(source, (*path, key) if key else path, message)
         return options
 
     def _fill(self, source: Source, path: tuple[str | int, ...], value: Any) -> Any:
@@ -375,30 +346,6 @@ class _Loader:
 
     def _wrong(self, source: Source, path: tuple[str | int, ...], message: str) -> None:
         self._problems.append((source.place(*path), message))
-
-
-_RAY_VALUES = {
-    "cpus": "a number from 0",
-    "gpus": "a number from 0",
-    "resources": "a mapping of names to numbers above 0",
-    "labels": "a mapping of names to texts",
-    "host": "an address of a node",
-}
-
-
-def _fits(key: str, value: Any) -> bool:
-    """Whether a worker's option has the form that `_RAY_VALUES` says."""
-    if key in ("cpus", "gpus"):
-        return _is_number(value) and value >= 0
-    if key == "resources":
-        return isinstance(value, dict) and all(_is_number(n) and n > 0 for n in value.values())
-    if key == "labels":
-        return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
-    return isinstance(value, str) and bool(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _scalar(text: str) -> Any:

@@ -125,7 +125,7 @@ class Sentences:
     def _emit(self, text: str, ctx: Context, last: bool = False) -> None:
         text = " ".join(text.split())
         if text or last:
-            ctx.emit(Sentence(text=text, last=last), port="sentence")
+            ctx.emit(Sentence(text=text, last=last, first=self._first), port="sentence")
             self._first = False
 
 

@@ -43,7 +43,6 @@ class Piper:
         self._voice: PiperVoice | None = None
         self._made: tuple[str, list[NDArray[np.float32]]] = ("", [])
         self.counts: Counter[str] = Counter()
-        self._begun: int | None = None
 
     def open(self, ctx: Context) -> None:
         """Load the voice, fetching it where needed, and let it say something once: the first time is the slowest."""
@@ -80,13 +79,11 @@ class Piper:
         for samples in self._speak(text):
             if ctx.stale:
                 return
-            if packet.epoch != self._begun:
-                self._begun = packet.epoch
+            if sentence.first and text:
                 samples = _without_lead(samples, self._voice.rate)
             ctx.emit(SpokenText(samples=np.clip(samples, -1.0, 1.0), rate=self._voice.rate, text=text))
             text = ""
         if sentence.last:
-            self._begun = None
             ctx.emit(SpokenText(samples=np.zeros(0, np.float32), rate=self._voice.rate, last=True))
 
     def _speak(self, text: str) -> Iterable[NDArray[np.float32]]:

@@ -2,70 +2,93 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from thalweg.deploy.bench.result import Result
+from thalweg.pipeline.errors import ThalwegError
+
+if TYPE_CHECKING:
+    from thalweg.deploy.bench.result import Result
 
 
-def run_bench(
-    name: str,
-    json_path: Path | None,
-    quick: bool,
-    *,
-    webrtc: bool = False,
-    csv: bool = False,
-    across: str = "process",
-    minutes: float | None = None,
-    part: str | None = None,
-) -> Result:
-    """Run one benchmark, print its table and write its rows. `csv`: `hop` prints its rows in dora's columns, too.
+class BenchError(ThalwegError):
+    """An option that a benchmark does not have."""
 
-    `across`: `process`, `processes` or `hosts`, for `freshness`. `minutes`: how long `soak` goes on, and after
-    how long `video`, of which `part` names one part, leaves the rest for the next run.
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One benchmark: `measure(result, quick, …)` of a module of this package.
+
+    `instead`: what an option's value puts in its place, `module:function`. `takes`: options that `measure` is given.
     """
-    if name == "inprocess":
-        from thalweg.deploy.bench.inprocess import measure
-    elif name == "asr":
-        from thalweg.deploy.bench.asr import measure
-    elif name == "failover":
-        from thalweg.deploy.bench.failover import measure
-    elif name == "freshness" and across == "processes":
-        from thalweg.deploy.bench.across import measure_processes as measure
-    elif name == "freshness" and across == "hosts":
-        from thalweg.deploy.bench.across import measure_hosts as measure
-    elif name == "freshness":
-        from thalweg.deploy.bench.freshness import measure
-    elif name == "hop":
-        from thalweg.deploy.bench.hop import measure
-    elif name == "video":
-        from thalweg.deploy.bench import video
 
-        measure = partial(video.measure, part=part, minutes=minutes, json_path=json_path)
-    elif name == "glass":
-        from thalweg.deploy.bench.glass import measure
-    elif name == "sessions":
-        from thalweg.deploy.bench.sessions import measure
-    elif name == "multimodal":
-        from thalweg.deploy.bench.multimodal import measure
-    elif name == "replicas":
-        from thalweg.deploy.bench.replicas import measure
-    elif name == "soak":
-        from thalweg.deploy.bench import soak
+    about: str
+    measure: str
+    instead: Mapping[tuple[str, Any], str] = field(default_factory=dict)
+    takes: tuple[str, ...] = ()
 
-        measure = partial(soak.measure, minutes=minutes or soak.MINUTES)
-    elif webrtc:
-        from thalweg.deploy.bench.webrtc import measure_turns as measure
-    else:
-        from thalweg.deploy.bench.turn import measure
+
+BENCHES: Mapping[str, Bench] = {
+    "inprocess": Bench("cost per stage hop in one process, and how much a flood gets through", "inprocess:measure"),
+    "failover": Bench(
+        "standstill after kill -9 of a worker, what is lost, how soon interrupts act", "failover:measure"
+    ),
+    "freshness": Bench(
+        "age of camera frames at a consumer that is three times too slow",
+        "freshness:measure",
+        {("across", "processes"): "across:measure_processes", ("across", "hosts"): "across:measure_hosts"},
+    ),
+    "hop": Bench(
+        "one-way latency between two processes, 8 B to 4 MB; PART: some of the systems, with commas between",
+        "hop:measure",
+        takes=("part", "csv"),
+    ),
+    "glass": Bench("age of a picture decoded at the other end of WebRTC, next to plain aiortc", "glass:measure"),
+    "replicas": Bench("what a second replica of a stage brings, what splitting and merging cost", "replicas:measure"),
+    "sessions": Bench("conversations at once over WebRTC, until the server is busy; connects", "sessions:measure"),
+    "soak": Bench("memory, files and shared memory of workers at full speed", "soak:measure", takes=("minutes",)),
+    "turn": Bench(
+        "end of speech to first partial, final, first token and first audio",
+        "turn:measure",
+        {("webrtc", True): "webrtc:measure_turns"},
+    ),
+    "multimodal": Bench("blocking, pipelined, tuned and cut-short decisions from two modalities", "multimodal:measure"),
+    "asr": Bench("streaming recognition: time per step, streams per core, next to NeMo, same weights", "asr:measure"),
+    "video": Bench(
+        "what a machine reads in video against the bits it costs; PART: curves, traces, loss, cost or sockets",
+        "video:measure",
+        takes=("part", "minutes", "json_path"),
+    ),
+}
+
+
+def run_bench(name: str, json_path: Path | None, quick: bool, **options: Any) -> Result:
+    """Run one benchmark, print its tables and write its rows. `options`: those of the command that were given.
+
+    Raises BenchError on one that this benchmark does not have.
+    """
+    bench = BENCHES[name]
+    where, taken = bench.measure, {"json_path": json_path} if "json_path" in bench.takes else {}
+    for option, value in options.items():
+        if (option, value) in bench.instead:
+            where = bench.instead[option, value]
+        elif option in bench.takes:
+            taken[option] = value
+        else:
+            raise BenchError(f"bench {name} has no {'parts' if option == 'part' else f'--{option}'}")
+    from thalweg.deploy.bench.result import Result
+
+    module, _, function = where.partition(":")
     result = Result(bench=name)
-    measure(result, quick)
+    measure = getattr(import_module(f"thalweg.deploy.bench.{module}"), function)
+    lines = measure(result, quick, **taken)
     result.finish(json_path)
-    if csv:
-        from thalweg.deploy.bench.hop import rows_like_dora
-
-        print(*rows_like_dora(result), sep="\n")
+    for line in lines or ():
+        print(line)
     return result
 
 
-__all__ = ["Result", "run_bench"]
+__all__ = ["BENCHES", "BenchError", "run_bench"]

@@ -30,11 +30,14 @@ Hops = dict[int, list[int]]
 
 
 class HopError(ThalwegError):
-    """An end of the measurement that broke down."""
+    """An end of the measurement that broke down, or a system that is not among those measured."""
 
 
-def measure(result: Result, quick: bool) -> None:
-    """Fill in the rows `p50`, `p99` of each size and system."""
+def measure(result: Result, quick: bool, part: str | None = None, csv: bool = False) -> list[str]:
+    """Fill in the rows `p50`, `p99` of each size and system; returns what `csv` prints.
+
+    `part`: some of the systems, with commas between. Raises HopError on one that there is none of.
+    """
     rounds, n = (1, 20) if quick else (3, 100)
     with tempfile.TemporaryDirectory() as folder:
         names = write_certificates(Path(folder))
@@ -52,16 +55,21 @@ def measure(result: Result, quick: bool) -> None:
             "ray-actor": partial(_peer, "ray", "ray_hop.py", [*arguments, "actor"], result),
             "ray-compiled": partial(_peer, "ray", "ray_hop.py", [*arguments, "compiled"], result),
         }
+        wanted = list(systems) if part is None else part.split(",")
+        if unknown := sorted(set(wanted) - set(systems)):
+            raise HopError(f"bench hop has no {', '.join(unknown)}; it has {', '.join(systems)}")
         found: dict[str, Hops] = defaultdict(lambda: defaultdict(list))
         for _ in range(rounds):
-            for system, run in systems.items():
-                hops = run()
+            for system in wanted:
+                hops = systems[system]()
                 for size, passed_ns in (hops or {}).items():
                     found[system][size] += passed_ns[int(WARM_UP * n) :]
     result.notes = list(dict.fromkeys(result.notes))
     for size in SIZES:
         for system, hops in found.items():
             micros = [ns / 1e3 for ns in hops[size]]
+            if not micros:
+                continue
             result.add(
                 str(size),
                 system,
@@ -71,6 +79,7 @@ def measure(result: Result, quick: bool) -> None:
                 p99=quantile(micros, 0.99),
                 mean=sum(micros) / len(micros),
             )
+    return rows_like_dora(result) if csv else []
 
 
 def rows_like_dora(result: Result) -> list[str]:

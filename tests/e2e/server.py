@@ -25,6 +25,19 @@ stages:
 connections:
   - microphone -> speaker
 """
+MIRROR = """
+name: mirror
+stages:
+  microphone: {use: live.microphone}
+  speaker: {use: live.speaker}
+  camera: {use: live.camera}
+  encoder: {use: video.encode}
+  screen: {use: live.screen}
+connections:
+  - microphone -> speaker
+  - {from: camera, to: encoder.frame, policy: latest}
+  - encoder -> screen
+"""
 LISTENER = """
 name: listener
 description: Writes down what it hears.

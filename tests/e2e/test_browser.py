@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.conftest import EXAMPLES, QUESTION, require, require_lab, require_package, write_wav
-from tests.e2e.server import PARROT, Server, serve
+from tests.e2e.server import MIRROR, PARROT, Server, serve
 from tests.netlab import Lab, Link, lab
 
 if TYPE_CHECKING:
@@ -200,20 +200,6 @@ def test_a_server_that_is_gone_is_named_and_the_page_can_be_used_by_keyboard(par
         page.wait_for_selector("#notice[data-code=unreachable]")
         assert page.get_attribute("#notice", "role") == "alert"
 
-
-MIRROR = """
-name: mirror
-stages:
-  microphone: {use: live.microphone}
-  speaker: {use: live.speaker}
-  camera: {use: live.camera}
-  encoder: {use: video.encode}
-  screen: {use: live.screen}
-connections:
-  - microphone -> speaker
-  - {from: camera, to: encoder.frame, policy: latest}
-  - encoder -> screen
-"""
 
 # The colour in the middle of what the page shows
 COLOUR = """

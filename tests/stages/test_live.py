@@ -129,6 +129,19 @@ class Answerer:
             await asyncio.sleep(0.02)
 
 
+def converse(graph: Graph, line: FakeLine, clock: VirtualClock, until_ms: int) -> None:
+    """Run the pipeline while the person listens."""
+    worker = Worker(graph, clock=clock)
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(worker.run())
+            group.create_task(line.listen(until_ms))
+
+    run_virtual(main(), clock)
+    assert worker.problems == []
+
+
 class Talk:
     """What came of a conversation."""
 
@@ -155,15 +168,7 @@ class Talk:
             graph.connect(f"person.{port}", f"turns.{port}", capacity=50)
         graph.connect("turns", "answerer", capacity=50)
         graph.connect("answerer", "speaker")
-        worker = Worker(graph, clock=clock)
-
-        async def main() -> None:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(worker.run())
-                group.create_task(self.line.listen(until))
-
-        run_virtual(main(), clock)
-        assert worker.problems == []
+        converse(graph, self.line, clock, until)
 
     def _action(self, what: Control | str) -> Callable[[], None]:
         if what in ("gone", "back"):

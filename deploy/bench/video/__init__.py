@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from thalweg.deploy.bench import BenchError
 from thalweg.deploy.bench.across import open_netlab
 from thalweg.deploy.bench.journal import Journal
 from thalweg.deploy.bench.result import OURS, Result, quantile
@@ -91,6 +92,8 @@ def measure(
     journal = Journal(path, method, minutes=minutes)
     parts = {"curves": measure_curves, "traces": measure_traces, "loss": measure_loss, "cost": measure_costs}
     parts["sockets"] = measure_sockets
+    if part is not None and part not in parts:
+        raise BenchError(f"bench video has no part {part!r}; it has {', '.join(parts)}")
     for name in PARTS if part is None else (part,):
         parts[name](result, journal, quick)
     if journal.left:

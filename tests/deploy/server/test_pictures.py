@@ -8,20 +8,7 @@ import pytest
 from aiortc import RTCPeerConnection, RTCRtpSender, RTCSessionDescription, VideoStreamTrack
 
 from tests.deploy.server.serving import PATIENCE_S, Server, run
-
-MIRROR = """
-name: mirror
-stages:
-  microphone: {use: live.microphone}
-  speaker: {use: live.speaker}
-  camera: {use: live.camera}
-  encoder: {use: video.encode}
-  screen: {use: live.screen}
-connections:
-  - microphone -> speaker
-  - {from: camera, to: encoder.frame, policy: latest}
-  - encoder -> screen
-"""
+from tests.e2e.server import MIRROR
 
 
 async def mirrored(server: Server, codec: str) -> tuple[str, list[int]]:
