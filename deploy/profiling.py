@@ -3,9 +3,9 @@
 Two measurements make the table. What a unit costs in each encoder is measured for real, alone and beside busy processes
 (the declared load levels); its distribution is kept. Then every combination is rehearsed on the recorded samples
 under the virtual clock, with costs drawn from those distributions, at each slow-down: that gives latency quantiles with
-queues and waiting, and accuracy from real decisions. As when it is used, a sample begins as the file says and gets its
-combination once every modality has given a unit. Rehearsing instead of running takes minutes instead of hours
-and is exact about queues; what it leaves out is the scheduler's own noise beyond what units already show.
+queues and waiting, and accuracy from real decisions. Samples have their combination from the first unit on. Rehearsing
+instead of running takes minutes instead of hours and is exact about queues; what it leaves out is the scheduler's own
+noise beyond what units already show.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import datetime
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,17 +28,22 @@ from numpy.typing import NDArray
 from thalweg.deploy.rehearsal import Memory, Rehearsal, RehearsalError, rehearse, restrict
 from thalweg.deploy.report import write_whole
 from thalweg.models.fingerprint import fingerprint
-from thalweg.pipeline.configuring import Knob, Profile, Row
+from thalweg.pipeline.configuring import Kind, Knob, Profile, Row, unit_key
 from thalweg.pipeline.payload import Unit
 from thalweg.pipeline.spec import Spec
+from thalweg.pipeline.stage import describe
 from thalweg.stages.encode_units import EncodeUnits
+from thalweg.stages.replay import Replay
+from thalweg.stages.tune import by_stage
 
 QUANTILE = 0.95
-SLOW_DOWNS = (1.0, 1.5, 2.0, 3.0, 4.0)
+SLOW_DOWNS = (1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0, 4.0)
+"""Close together, because latency rises steeply where units begin to queue, and the optimizer goes straight between."""
+
 SLOWED_SAMPLES = 16
 
-Costs = dict[tuple[str, str], NDArray[np.int64]]
-"""(modality, size) → how long units took, ns."""
+Costs = dict[tuple[str, str, int], NDArray[np.int64]]
+"""(modality, size, values in a unit) → how long units took, ns."""
 
 
 @dataclass(slots=True)
@@ -51,7 +56,15 @@ class Measured:
     def draw(self, seed: int, slow_down: float = 1.0) -> Callable[[str, str, Unit], int]:
         """A cost per unit, at random from what was measured."""
         rng = np.random.default_rng(seed)
-        return lambda modality, size, _: int(rng.choice(self.alone[modality, size]) * slow_down)
+        lengths: dict[tuple[str, str], list[int]] = {}
+        for modality, size, values in self.alone:
+            lengths.setdefault((modality, size), []).append(values)
+
+        def cost(modality: str, size: str, unit: Unit) -> int:
+            nearest = min(lengths[modality, size], key=lambda values: abs(values - unit.values.size))
+            return int(rng.choice(self.alone[modality, size, nearest]) * slow_down)
+
+        return cost
 
 
 def knobs_of(spec: Spec) -> list[Knob]:
@@ -70,22 +83,31 @@ def knobs_of(spec: Spec) -> list[Knob]:
 
 
 def measure_units(spec: Spec, loads: tuple[int, ...], repeats: int) -> Measured:
-    """Time every size of every encoder on units of the recording, alone and beside `loads` busy processes each."""
-    units: dict[str, list[Unit]] = {}
+    """Time every size of every encoder on units of the recording, of every length that may be chosen.
+
+    Alone, and beside `loads` busy processes each.
+    """
+    units: dict[tuple[str, int], list[Unit]] = {}
 
     def collect(modality: str, size: str, unit: Unit) -> int:
-        units.setdefault(modality, []).append(unit)
+        units.setdefault((modality, unit.values.size), []).append(unit)
         return 0
 
-    stages: list[EncodeUnits] = []
-    rehearse(spec.graph, collect, prepare=lambda done: _first_samples(done, stages))
+    knobs = [knob for knob in knobs_of(spec) if knob.kind is Kind.UNIT_LENGTH]
+    stages: dict[str, EncodeUnits] = {}
+    for i in range(max((len(knob.values) for knob in knobs), default=1)):
+        lengths = {knob.name: knob.values[i % len(knob.values)] for knob in knobs}
+        done = rehearse(spec.graph, collect, prepare=partial(hold, 4, lengths))
+        stages = done.encoders
     measured = Measured()
     levels: dict[int, Costs] = {}
     for load in sorted({0, *loads}):
         with _busy(load):
             levels[load] = {
-                (stage.modality, size): _time(stage, size, units[stage.modality], repeats)
-                for stage in stages
+                (modality, size, values): _time(stage, size, some, repeats)
+                for stage in stages.values()
+                for (modality, values), some in units.items()
+                if modality == stage.modality
                 for size in stage.choices()["size"]
             }
     measured.alone = levels[0]
@@ -116,7 +138,7 @@ def profile(
     if cost is None:
         measured = measure_units(spec, loads, repeats)
         cost = lambda slow_down: measured.draw(0, slow_down)  # noqa: E731
-        unit_ms = {f"{m}:{size}": float(np.median(v)) / 1e6 for (m, size), v in measured.alone.items()}
+        unit_ms = {unit_key(*which): float(np.median(took)) / 1e6 for which, took in measured.alone.items()}
         for busy, factor in measured.loads.items():
             say(f"beside {busy} busy processes a unit takes {factor:.2f} times as long")
     memory: Memory = {}
@@ -132,7 +154,7 @@ def profile(
                 spec.graph,
                 cost(slow_down),
                 memory=memory,
-                prepare=partial(hold, few, knobs, settings),
+                prepare=partial(hold, few, settings),
             )
             latencies.append(float(np.quantile(done.latencies_ms, QUANTILE)))
             if slow_down == SLOW_DOWNS[0]:
@@ -158,23 +180,18 @@ def write_profile(path: Path, made: Profile, measured: Measured | None) -> None:
     if measured is not None:
         plain["loads"] = {str(load): factor for load, factor in measured.loads.items()}
         plain["unit_quantiles_ms"] = {
-            f"{m}:{size}": [round(float(np.quantile(v, q)) / 1e6, 4) for q in (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)]
-            for (m, size), v in measured.alone.items()
+            unit_key(*which): [round(float(np.quantile(took, q)) / 1e6, 4) for q in (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)]
+            for which, took in measured.alone.items()
         }
     write_whole(path, json.dumps(plain, indent=1) + "\n")
 
 
-def hold(samples: int, knobs: Sequence[Knob], settings: Mapping[str, str], done: Rehearsal) -> None:
+def hold(samples: int, settings: Mapping[str, str], done: Rehearsal) -> None:
     """Play that many samples, all with the same configuration; for `prepare`."""
     restrict(samples, done)
-    assert done.decide is not None
-    done.decide.hold_to(knobs, settings)
-
-
-def _first_samples(done: Rehearsal, stages: list[EncodeUnits]) -> None:
-    for sensor in done.sensors.values():
-        sensor.restrict(4)
-    stages += done.encoders.values()
+    stages: dict[str, Replay | EncodeUnits] = {**done.sensors, **done.encoders}
+    for name, some in by_stage(settings).items():
+        stages[name].declare(describe(type(stages[name])).check_some(some))
 
 
 def _time(stage: EncodeUnits, size: str, units: list[Unit], repeats: int) -> NDArray[np.int64]:

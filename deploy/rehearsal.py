@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -144,7 +145,7 @@ def _watch(stage: EncodeUnits, cost: Cost | None, memory: Memory | None) -> None
 
     def wrap(size: str, encoder: Callable[[NDArray[Any]], NDArray[np.float32]]) -> Any:
         def remembered(values: NDArray[Any]) -> NDArray[np.float32]:
-            key = modality, size, values.tobytes()
+            key = modality, size, blake2b(values.tobytes(), digest_size=16).digest()
             if key not in memory:
                 memory[key] = encoder(values)
             return memory[key]

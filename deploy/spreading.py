@@ -50,7 +50,7 @@ def _tell(worker: Worker, actor: Actor, signal: Signal) -> None:
     actor.hear(signal)
     if isinstance(signal, Configure) and signal.stage == actor.name and not actor.is_past(signal.epoch):
         try:
-            worker.configure(actor.name, signal.settings)
+            worker.configure(actor.name, signal.settings, lasting=signal.epoch == AMBIENT)
         except Exception as error:
             worker.failed(actor, describe_error(error), None, error)
     if actor.task is not None and actor.is_async and actor.stale:

@@ -156,10 +156,11 @@ class Worker:
         if self._all_done is not None:
             self._all_done.set()
 
-    def configure(self, stage: str, settings: Mapping[str, object]) -> None:
+    def configure(self, stage: str, settings: Mapping[str, object], *, lasting: bool = False) -> None:
         """Change settings of a running stage, of those it declares `configurable`; durations as text.
 
-        Raises StageError, and changes nothing, where a setting is unknown, fixed or out of range.
+        `lasting`: for samples to come, where the stage tells them from the one under way (`declare`). Raises
+        StageError, and changes nothing, where a setting is unknown, fixed or out of range.
         """
         if stage not in self.actors:
             raise StageError(f"there is no stage {stage!r}{nearest(stage, self.actors)}")
@@ -168,7 +169,8 @@ class Worker:
         if fixed:
             may = ", ".join(sorted(actor.info.configurable)) or "nothing"
             raise StageError(f"stage {stage}: {', '.join(fixed)} cannot change while it runs; what can: {may}")
-        actor.stage.configure(actor.info.check_some(settings))
+        take = getattr(actor.stage, "declare", actor.stage.configure) if lasting else actor.stage.configure
+        take(actor.info.check_some(settings))
 
     def on_loop(self, function: Callable[..., None], *args: Any) -> None:
         """Call `function` on the loop: now, where this is the loop's thread, else as soon as it comes round."""

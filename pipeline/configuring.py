@@ -4,8 +4,9 @@ Theory of operation. Stages declare what about them can be chosen, as knobs of a
 knob a value. A `Profile` holds, for each combination, how often it is right and how long it takes at several
 slow-downs of the device. An `Optimizer` asks for the latency of all combinations at the slow-down of this moment
 (between profiled ones it goes straight, beyond the last one it goes on in proportion), keeps those within the budget
-and takes the one with the highest expected accuracy. How slow the device is by now is measured by `SlowDown` on the
-very units that are being encoded.
+and takes the one with the highest expected accuracy. A sample that has begun with another stays with it as long as
+that is in time (`stay`). How slow the device is by now is measured by `SlowDown` on the very units that are being
+encoded.
 
 Everything is arrays of one entry per combination: hundreds of them take tens of microseconds.
 """
@@ -29,6 +30,10 @@ Array = NDArray[np.float64]
 
 class ConfigureError(ThalwegError):
     """A profile that cannot be used."""
+
+
+VERSION = 2
+"""Of the form that profiles are written in. Since 2 samples begin with the combination that is measured."""
 
 
 class Kind(Enum):
@@ -63,7 +68,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What was measured. `slow_downs`: factors, growing from 1; `unit_ms`: what each encoder takes for a unit at 1.
+    """What was measured. `slow_downs`: factors, growing from 1; `unit_ms`: what a unit takes at 1, see `unit_key`.
 
     `fingerprint`: of the hardware; `made`: the date. Raises ConfigureError where the parts do not fit together.
     """
@@ -97,7 +102,7 @@ class Profile:
     def plain(self) -> dict[str, Any]:
         """As JSON types; `profile_from` reads it."""
         return {
-            "profile": 1,
+            "profile": VERSION,
             "pipeline": self.pipeline,
             "made": self.made,
             "fingerprint": dict(self.fingerprint),
@@ -114,11 +119,16 @@ class Profile:
         }
 
 
+def unit_key(modality: str, size: str, values: int) -> str:
+    """What `Profile.unit_ms` calls units of so many values in that encoder: `audio:s:640`."""
+    return f"{modality}:{size}:{values}"
+
+
 def profile_from(plain: Mapping[str, Any]) -> Profile:
     """The profile. Raises ConfigureError on anything that `Profile.plain` would not have written."""
     try:
-        if plain["profile"] != 1:
-            raise ConfigureError(f"the profile is of version {plain['profile']!r}, this reads version 1")
+        if plain["profile"] != VERSION:
+            raise ConfigureError(f"the profile is of version {plain['profile']!r}, this reads version {VERSION}")
         return Profile(
             pipeline=str(plain["pipeline"]),
             made=str(plain["made"]),
@@ -145,11 +155,11 @@ def profile_from(plain: Mapping[str, Any]) -> Profile:
 class SlowDown:
     """How much slower than profiled the device is by now, from what units cost.
 
-    The median of the last `window` ratios, or the newest one if that is more: load that comes is believed at once,
-    load that goes only after a while, because being late costs more than being careful.
+    The median of the last `window` ratios, or the smaller of the newest two if that is more: load that comes is
+    believed at once, load that goes only after a while, because being late costs more than being careful.
     """
 
-    def __init__(self, unit_ms: Mapping[str, float], window: int = 8) -> None:
+    def __init__(self, unit_ms: Mapping[str, float], window: int = 16) -> None:
         self._unit_ms = unit_ms
         self._ratios: deque[float] = deque(maxlen=window)
 
@@ -209,6 +219,7 @@ class Optimizer:
         self._latency = np.array([row.latency_ms for row in profile.rows])  # [row, slow-down]
         self._accuracy = np.array([row.accuracy for row in profile.rows])
         self._slow_downs = np.array(profile.slow_downs)
+        self._index = {frozenset(row.settings.items()): i for i, row in enumerate(profile.rows)}
 
     def latencies(self, slow_down: float) -> Array:
         """Expected latency of every row, ms, at a slow-down."""
@@ -238,6 +249,18 @@ class Optimizer:
         fastest = int(np.where(pool, latency, np.inf).argmin())
         why = self._why(request, slow_down, allowed, in_time, good)
         return Choice(self.profile.rows[fastest].settings, float(latency[fastest]), float(accuracy[fastest]), why)
+
+    def stay(self, begun: Mapping[str, str], request: Request, slow_down: float = 1.0) -> Choice:
+        """As `choose`, for a sample that has begun with the combination `begun`: that, while it is within the budget.
+
+        The margin is there to be used up; a change within a sample costs accuracy.
+        """
+        at = self._index.get(frozenset(begun.items()))
+        if at is not None:
+            latency_ms, accuracy = float(self.latencies(slow_down)[at]), float(self._accuracy[at])
+            if self._allowed(request)[at] and latency_ms <= request.budget_ms and accuracy >= request.accuracy:
+                return Choice(self.profile.rows[at].settings, latency_ms, accuracy)
+        return self.choose(request, slow_down)
 
     def _allowed(self, request: Request) -> NDArray[np.bool_]:
         allowed = np.ones(len(self._accuracy), bool)

@@ -276,7 +276,7 @@ class Features(Payload):
     """A unit as an encoder sees it: `vector` [channel] float32, which may hold NaN where the unit was broken.
 
     `modality`, `index`, `of`, `sensed_ns`, `ends_ns`, `last`: as of the unit. `setting`: which encoder it was, in its
-    own words; `cost_ns`: how long it took.
+    own words; `cost_ns`: how long it took; `values`: how many values the unit had, 0 where nobody says.
     """
 
     vector: NDArray[np.float32]
@@ -288,6 +288,7 @@ class Features(Payload):
     last: bool = False
     setting: str = ""
     cost_ns: int = 0
+    values: int = 0
 
     def __post_init__(self) -> None:
         _require(

@@ -46,7 +46,8 @@ class Skip(Signal):
 class Configure(Signal):
     """Settings for the stage `stage`, of those it declares configurable.
 
-    `epoch`: the sample they were chosen for; a stage that has gone on to a newer one does not take them. 0: always.
+    `epoch`: the sample they were chosen for; a stage that has gone on to a newer one does not take them. 0: from now
+    on; a stage that knows samples (`declare`) lets the one under way end as it is.
     """
 
     stage: str

@@ -26,6 +26,7 @@ against their annotations. What a stage may have besides is listed here, and fou
                              packets
     snapshot(), restore(s)   the state between two packets, as a tree of arrays and plain values
     configurable, configure  the parameters that may change while it runs, and the method that takes them
+    declare(settings)        takes those that are for no one sample: what samples begin with from the next one on
     knobs, choices()         which of those an optimizer may turn, parameter → `configuring.Kind`, and what they may
                              be set to, parameter → values as text, cheapest first
     counts                   what it has counted since it began, name → number: shown in reports and metrics

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +13,6 @@ from pydantic import Field
 
 from thalweg.models.bundle import gate_input, load_bundle
 from thalweg.models.incremental import Aggregator, FusionHead, softmax
-from thalweg.pipeline.configuring import Knob
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.ordering import Ordering
 from thalweg.pipeline.packet import Packet
@@ -57,8 +56,9 @@ class DecideSamples:
     slow ones would change nothing: then a Skip signal stops their sensors and encoders. A modality that gives nothing
     for `patience` is left out, the decision says so and its confidence is lowered; no sample takes longer than
     `limit`. Units that are doubled are dropped, swapped neighbours are put in order, features that are not numbers are
-    left out; all are counted. With a `profile` the first units decide on the configuration of the rest, within
-    `budget`. Samples are matched by epoch and not by time, so a clock that drifts costs latency at most.
+    left out; all are counted. With a `profile` samples get the configuration that is most accurate within `budget` by
+    what units cost at the time. Samples are matched by epoch and not by time, so a clock that drifts costs latency at
+    most.
     """
 
     inputs = {"features": Port(Features, many=True)}
@@ -138,10 +138,6 @@ class DecideSamples:
         self.repeated += order.repeated - before[0]
         self.lost += order.lost - before[1]
         self._rest(ctx)
-
-    def hold_to(self, knobs: Sequence[Knob], settings: Mapping[str, str]) -> None:
-        """Let every sample have this configuration, from the moment on at which one would be chosen: for profiling."""
-        self.tuner = Tuner.always(knobs, settings, self._bundle)
 
     def wake(self, ctx: Context) -> None:
         """Give up on whom nothing has been heard of."""

@@ -81,10 +81,9 @@ class EncodeUnits:
         """The sizes, smallest first."""
         return {"size": self._bundle.modalities[self.modality].sizes}
 
-    def declare(self, parameter: str, value: str) -> None:
-        """What samples begin with, as if the pipeline file had said so."""
-        assert parameter == "size"
-        self._size = self._default_size = value
+    def declare(self, settings: dict[str, Any]) -> None:
+        """The size that samples begin with, from the next one on."""
+        self._default_size = settings["size"]
 
     def encoder(self, size: str) -> Encoder:
         """One of the encoders, loaded anew. Raises ModelError."""
@@ -147,6 +146,7 @@ class EncodeUnits:
                 last=unit.last,
                 setting=size,
                 cost_ns=ctx.now_ns() - start_ns,
+                values=unit.values.size,
             ),
             time=packet.time,
             epoch=packet.epoch,

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from thalweg.models.samples import SampleError, Samples, open_samples
 from thalweg.pipeline.configuring import Kind
-from thalweg.pipeline.duration import MS, Duration, format_duration, parse_duration
+from thalweg.pipeline.duration import MS, Duration, format_duration
 from thalweg.pipeline.payload import Unit
 from thalweg.pipeline.signal import Signal, Skip
 from thalweg.pipeline.stage import Context
@@ -62,17 +62,19 @@ class Replay:
             raise SampleError(f"{self._path} has no {self.modality!r}; it has {have}")
 
     def configure(self, settings: dict[str, Any]) -> None:
-        """Another length of units, for the rest of this sample; the next one begins as declared."""
+        """Another length of units, for the rest of this sample; the next one begins as declared.
+
+        After one that is shorter, units end where they would have, had the sample begun so.
+        """
         self._unit_ns = settings["unit"] or 0
 
     def choices(self) -> dict[str, tuple[str, ...]]:
         """The lengths of a unit, longest (cheapest) first."""
         return {"unit": tuple(format_duration(unit) for unit in sorted(self._units_ns, reverse=True))}
 
-    def declare(self, parameter: str, value: str) -> None:
-        """What samples begin with, as if the pipeline file had said so."""
-        assert parameter == "unit"
-        self._unit_ns = self._default_ns = parse_duration(value)
+    def declare(self, settings: dict[str, Any]) -> None:
+        """The length that samples begin with, from the next one on."""
+        self._default_ns = settings["unit"] or 0
 
     def restrict(self, samples: int) -> None:
         """Play no more samples than this."""
@@ -107,10 +109,10 @@ class Replay:
         ends_ns = start_ns + len(ticks) * track.tick_ns
         while at < len(ticks):
             per = max(1, round(self._unit_ns / track.tick_ns))
-            upto = min(at + per, len(ticks))
+            upto = min((at // per + 1) * per, len(ticks))
             due_ns = start_ns + (at + 1 if track.join == "pick" else upto) * track.tick_ns + self._lag_ns
             await ctx.sleep_until(due_ns)
-            left = -(-(len(ticks) - at) // per)
+            left = -(-len(ticks) // per) - at // per
             if self._stopped >= epoch:
                 self.unsensed += left
                 break

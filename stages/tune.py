@@ -1,4 +1,4 @@
-"""A configuration for every sample: first units in, Configure signals out."""
+"""A configuration for every sample: what units cost in, Configure signals out."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from thalweg.pipeline.configuring import (
     Choice,
     ConfigureError,
     Kind,
-    Knob,
     Optimizer,
     Profile,
     Request,
-    Row,
     SlowDown,
     profile_from,
+    unit_key,
 )
 from thalweg.pipeline.duration import MS, parse_duration
+from thalweg.pipeline.packet import AMBIENT
 from thalweg.pipeline.payload import Features
 from thalweg.pipeline.signal import Configure, Direction
 from thalweg.pipeline.stage import Context
@@ -39,27 +39,26 @@ MARGIN = 0.1
 class Tuner:
     """Watches what units cost, and chooses once per sample, when every modality has given its first unit.
 
+    What is best by then is what samples begin with from the next one on, so that a sample is of one kind from its
+    first unit to its last. The sample under way is changed only where what it began with would be too late by now.
+
+    With `predict` it is another matter: what is best for a sample is known only after its first units, by the bundle's
+    predictor. So every sample begins as the pipeline file says and gets what was chosen for it from then on.
+
     A modality that gives nothing in time is not waited for: until then stages go on as declared. An infeasible request
     gets the fastest combination and is said once each time the reason changes.
     """
 
     def __init__(self, profile: Profile, bundle: Bundle, budget_ms: float, *, predict: bool = False) -> None:
         self.request = Request(budget_ms=budget_ms, margin=MARGIN)
+        self._predicts = predict
+        self._declared: Mapping[str, str] = {}
         self.optimizer = Optimizer(profile, predictor_of(profile, bundle) if predict else None)
         self.slow_down = SlowDown(profile.unit_ms)
         self.chosen: dict[int, Choice] = {}
         self._first: dict[str, NDArray[np.float32]] = {}
         self._epoch = 0
         self._said = ""
-
-    @classmethod
-    def always(cls, knobs: Sequence[Knob], settings: Mapping[str, str], bundle: Bundle) -> Tuner:
-        """Chooses the same for every sample, at the moment at which it would choose: for profiling."""
-        only = Profile(
-            pipeline="", made="", fingerprint={}, knobs=tuple(knobs), slow_downs=(1.0,), unit_ms={},
-            rows=(Row(settings, 1.0, (0.0,)),),
-        )  # fmt: skip
-        return cls(only, bundle, float("inf"))
 
     @classmethod
     def from_file(cls, path: Path, bundle: Bundle, budget_ms: float, foreign: str, *, predict: bool) -> Tuner:
@@ -78,8 +77,8 @@ class Tuner:
 
     def take(self, epoch: int, features: Features, modalities: Sequence[str], ctx: Context) -> None:
         """A unit was encoded."""
-        if features.index == 0:  # later ones may be longer than those that were profiled, and cost more for that
-            self.slow_down.observe(f"{features.modality}:{features.setting}", features.cost_ns / MS)
+        key = unit_key(features.modality, features.setting, features.values)
+        self.slow_down.observe(key, features.cost_ns / MS)
         if epoch > self._epoch:
             self._epoch = epoch
             self._first = {}
@@ -90,15 +89,28 @@ class Tuner:
             self._choose(epoch, ctx)
 
     def _choose(self, epoch: int, ctx: Context) -> None:
-        chosen = self.optimizer.choose(self.request, self.slow_down.factor, self._first)
+        factor = self.slow_down.factor
+        if self._predicts:
+            chosen = self.optimizer.choose(self.request, factor, self._first)
+            self._send(chosen.settings, epoch, ctx)
+        else:
+            begun = self._declared
+            chosen = self.optimizer.stay(begun, self.request, factor)
+            if chosen.settings != begun:
+                self._send(chosen.settings, epoch, ctx)
+            self._declared = self.optimizer.choose(self.request, factor).settings
+            if self._declared != begun:
+                self._send(self._declared, AMBIENT, ctx)
         self.chosen[epoch] = chosen
         if len(self.chosen) > 1000:
             del self.chosen[next(iter(self.chosen))]
         if chosen.why and chosen.why != self._said:
             ctx.report(chosen.why)
         self._said = chosen.why
-        for stage, settings in by_stage(chosen.settings).items():
-            ctx.signal(Configure(origin=ctx.name, stage=stage, settings=settings, epoch=epoch), Direction.UP)
+
+    def _send(self, settings: Mapping[str, str], epoch: int, ctx: Context) -> None:
+        for stage, some in by_stage(settings).items():
+            ctx.signal(Configure(origin=ctx.name, stage=stage, settings=some, epoch=epoch), Direction.UP)
 
 
 def by_stage(settings: Mapping[str, str]) -> dict[str, dict[str, object]]:

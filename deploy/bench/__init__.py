@@ -55,7 +55,11 @@ BENCHES: Mapping[str, Bench] = {
         "turn:measure",
         {("webrtc", True): "webrtc:measure_turns"},
     ),
-    "multimodal": Bench("blocking, pipelined, tuned and cut-short decisions from two modalities", "multimodal:measure"),
+    "multimodal": Bench(
+        "blocking, pipelined, tuned and cut-short decisions from two modalities; PART: systems or budgets",
+        "multimodal:measure",
+        takes=("part",),
+    ),
     "asr": Bench("streaming recognition: time per step, streams per core, next to NeMo, same weights", "asr:measure"),
     "video": Bench(
         "what a machine reads in video against the bits it costs; PART: curves, traces, loss, cost or sockets",

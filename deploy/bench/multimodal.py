@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from thalweg.deploy.bench import BenchError
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.rehearsal import Cost, Keep, Memory, Rehearsal, rehearse
 from thalweg.deploy.worker import Worker
@@ -60,7 +61,7 @@ class Task:
 @dataclass(slots=True)
 class Setup:
     """One system on one case. `gate`: in place of the model's; `sizes`, `units_ms`: of a fixed configuration;
-    `tuned`: the first unit goes through the smallest encoder, as with a `profile`.
+    `predict`: choose after the first units, which go through the smallest encoders.
     """
 
     blocking: bool = False
@@ -74,7 +75,6 @@ class Setup:
     profile: Path | None = None
     budget_ms: float = 150
     predict: bool = False
-    tuned: bool = False
     lag_ms: int | None = None
 
 
@@ -83,12 +83,17 @@ def costs(ratio: float, task: Task, seed: int = 0, factor: Callable[[], float] =
     rng = np.random.default_rng(seed)
 
     def cost(modality: str, size: str, unit: Unit) -> int:
-        base_ms = task.unit_ms[modality]
-        length = unit.values.size / (RATE_PER_MS * base_ms) if unit.values.ndim == 1 and modality == "audio" else 1.0
         jitter = float(np.exp(rng.normal(0, 0.1)))
-        return int(ratio * base_ms * SHARES[size] * (0.7 + 0.3 * length) * jitter * factor() * MS)
+        return int(usual_cost_ms(ratio, task, modality, size, unit.values.size) * jitter * factor() * MS)
 
     return cost
+
+
+def usual_cost_ms(ratio: float, task: Task, modality: str, size: str, values: int) -> float:
+    """What a unit of so many values takes on the declared device, without load and jitter."""
+    base_ms = task.unit_ms[modality]
+    length = values / (RATE_PER_MS * base_ms) if modality == "audio" else 1.0
+    return ratio * base_ms * SHARES[size] * (0.7 + 0.3 * length)
 
 
 RATE_PER_MS = 16
@@ -114,7 +119,7 @@ def graph_of(task: Task, pack: Path, setup: Setup) -> Graph:
             f"{m}_sensor", Replay, path=pack, modality=m, unit=unit_ms * MS, lag=lag_ms * MS, gap=8000 * MS,
             units=tuple(c * MS for c in setup.choices_ms.get(m, ())),
         )  # fmt: skip
-        first = "s" if setup.tuned or setup.profile is not None else None
+        first = "s" if setup.predict else None
         add(
             f"{m}_encoder", EncodeUnits, model=task.model, modality=m, size=setup.sizes.get(m, "l"),
             first=first, blocking=setup.blocking,
@@ -271,8 +276,16 @@ def realtime(result: Result, task: Task, pack: Path, condition: str, ratio: floa
         result.add(case, system, len(latencies), "s", cpu_s=took_s / len(latencies))
 
 
-def measure(result: Result, quick: bool) -> None:
-    """Both tasks, clean and noisy; a few samples where it is only to be seen that it works."""
+PARTS = ("systems", "budgets")
+
+
+def measure(result: Result, quick: bool, part: str | None = None) -> None:
+    """Both tasks, clean and noisy; a few samples where it is only to be seen that it works.
+
+    `part`: only `systems`, what skipping brings, or `budgets`, the optimizer. Raises BenchError on another.
+    """
+    if part is not None and part not in PARTS:
+        raise BenchError(f"bench multimodal has no part {part!r}; it has {', '.join(PARTS)}")
     from thalweg.deploy.bench.budgets import budgets
     from thalweg.deploy.bench.multimodaltasks import TASKS, make_packs
 
@@ -287,9 +300,12 @@ def measure(result: Result, quick: bool) -> None:
                 continue
             memory: Memory = {}
             for condition, made in packs.items():
-                systems(result, task, made.test, condition, (0.5,) if quick else RATIOS, memory)
-                if task.budgets_ms and (not quick or condition == "clean"):
+                if part != "budgets":
+                    systems(result, task, made.test, condition, (0.5,) if quick else RATIOS, memory)
+                if task.budgets_ms and part != "systems":
                     budgets(result, task, made.many, made.profiled, condition, memory, quick)
+            if part == "budgets":
+                continue
             gate_cost(result, task)
             if not quick:
                 realtime(result, task, packs["clean"].test, "clean", 0.5, 20)

@@ -9,8 +9,8 @@ from thalweg.deploy.bench.multimodal import Task
 from thalweg.models.recipes.avwords.words import WORDS
 from thalweg.models.recipes.vehicle.scene import CLASSES, EASY
 
-MANY = 816
-PROFILED = 272
+MANY = 2448
+PROFILED = 816
 
 TASKS = (
     Task(

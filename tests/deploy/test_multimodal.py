@@ -19,6 +19,7 @@ from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Decision, Features, Unit
+from thalweg.pipeline.signal import Configure, Direction
 from thalweg.pipeline.stage import Context
 from thalweg.stages.decide import DecideSamples
 from thalweg.stages.encode_units import EncodeUnits
@@ -268,6 +269,61 @@ def test_features_of_an_unknown_modality_are_reported() -> None:
     done = run(decide)
     assert "decides from audio" in done.problems[0]
     assert len(done.keep.decisions) == SAMPLES
+
+
+class Collect:
+    """Keeps the units of a sensor."""
+
+    inputs = {"unit": Unit}
+    outputs = {"unit": Unit}
+
+    def __init__(self) -> None:
+        self.units: list[tuple[int, Unit]] = []
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        assert isinstance(packet.payload, Unit)
+        self.units.append((packet.epoch, packet.payload))
+
+
+class Turn(Collect):
+    """Asks for another length of units at the given place."""
+
+    def __init__(self, at: tuple[int, int], signal: Configure) -> None:
+        super().__init__()
+        self._at, self._signal = at, signal
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        super().process(packet, ctx)
+        if (packet.epoch, len(self.units)) == self._at:
+            ctx.signal(self._signal, Direction.UP)
+
+
+def played(modality: str, unit_ms: int, turn: Collect) -> list[tuple[int, Unit]]:
+    """Two samples of the example's pack."""
+    graph = Graph()
+    graph.add("sensor", Replay(PACK, modality, unit=unit_ms * MS, units=(40 * MS, 60 * MS, 120 * MS), limit=2))
+    graph.add("turn", turn)
+    graph.connect("sensor", "turn", capacity=64)
+    clock = VirtualClock()
+    run_virtual(Worker(graph, clock=clock).run(), clock)
+    return turn.units
+
+
+@pytest.mark.parametrize(("modality", "unit_ms"), [("audio", 60), ("video", 120)])
+def test_after_a_change_units_end_where_they_would_have_had_the_sample_begun_so(modality: str, unit_ms: int) -> None:
+    change = Configure(stage="sensor", settings={"unit": f"{unit_ms}ms"}, epoch=1)
+    units = played(modality, 40, Turn((1, 2), change))
+    changed = [unit for epoch, unit in units if epoch == 1]
+    begun_so = [unit for epoch, unit in played(modality, unit_ms, Collect()) if epoch == 1]
+    assert [unit.sensed_ns for unit in changed[-6:]] == [unit.sensed_ns for unit in begun_so[-6:]]
+    np.testing.assert_array_equal(changed[-1].values, begun_so[-1].values)
+    assert {unit.of for unit in changed[4:]} == {len(changed)}
+    assert len([unit for epoch, unit in units if epoch == 2]) == 24
+
+
+def test_a_length_for_no_one_sample_is_taken_up_by_the_next_one() -> None:
+    units = played("video", 40, Turn((1, 2), Configure(stage="sensor", settings={"unit": "120ms"})))
+    assert [[epoch for epoch, _ in units].count(sample) for sample in (1, 2)] == [24, 8]
 
 
 def test_memory_does_not_grow_with_the_number_of_samples() -> None:

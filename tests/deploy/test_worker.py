@@ -249,6 +249,29 @@ def test_a_configure_signal_for_a_sample_that_is_past_is_not_taken(epoch: int, s
     assert [t.text for t in outcome.payloads()] == ["a", "b", said]
 
 
+class Sampled(Echo):
+    """Takes what is for samples to come with the next one."""
+
+    def __init__(self, times: int = 1) -> None:
+        super().__init__(times)
+        self.epoch, self.next_times = 0, times
+
+    def declare(self, settings: dict[str, Any]) -> None:
+        self.next_times = settings["times"]
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        if packet.epoch != self.epoch:
+            self.epoch, self.times = packet.epoch, self.next_times
+        super().process(packet, ctx)
+
+
+def test_a_configure_signal_for_no_one_sample_leaves_the_one_under_way_as_it_is() -> None:
+    a, b = (packet(Token(text=text), time=time * MS, epoch=1) for time, text in ((0, "a"), (2, "b")))
+    newer = packet(Token(text="c"), time=4 * MS, epoch=2)
+    outcome = run_stage(Sampled(), [a, (1 * MS, Configure(stage="stage", settings={"times": 3})), b, newer])
+    assert [t.text for t in outcome.payloads()] == ["a", "b", "ccc"]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

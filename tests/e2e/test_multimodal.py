@@ -15,7 +15,8 @@ from thalweg.deploy.run import Outputs, read_spec, run_file
 from thalweg.models.fingerprint import fingerprint
 from thalweg.models.lrw import LrwClips
 from thalweg.models.samples import SampleError, Track, write_pack
-from thalweg.pipeline.configuring import ConfigureError, Kind, Knob, Profile, Row
+from thalweg.pipeline.configuring import ConfigureError, Kind, Knob, Profile, Row, unit_key
+from thalweg.pipeline.spec import load_spec
 
 MS = 1_000_000
 PACK = str(EXAMPLES / "avwords.npz")
@@ -94,8 +95,6 @@ def tuned(path: str, budget_ms: int, foreign: str = "refuse") -> Any:
     text = text.replace(
         "patience: 2s", f'patience: 2s, profile: "{path}", budget: {budget_ms}ms, foreign: {foreign}, predict: true'
     )
-    from thalweg.pipeline.spec import load_spec
-
     spec = load_spec(text, settings={"samples": PACK, "limit": "3", "skip": "false", "camera_lag": "0ms"})
     used: set[tuple[str, str]] = set()
 
@@ -113,6 +112,35 @@ def test_the_first_units_configure_the_rest_within_the_budget(budget_ms: int, si
     assert {size for _, size in used} <= sizes
     assert len(done.decide.tuner.chosen) == 3
     assert all(choice.latency_ms <= 0.9 * budget_ms for choice in done.decide.tuner.chosen.values())
+
+
+def test_samples_are_of_one_kind_and_follow_the_load_from_one_to_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    knobs = (
+        Knob("ear.size", Kind.MODEL_SIZE, ("s", "l"), "audio"),
+        Knob("microphone.unit", Kind.UNIT_LENGTH, ("80ms", "40ms"), "audio"),
+    )
+    cheap, dear = {"ear.size": "s", "microphone.unit": "80ms"}, {"ear.size": "l", "microphone.unit": "40ms"}
+    rows = (Row(cheap, 0.5, (10.0, 20.0)), Row(dear, 0.9, (50.0, 100.0)))
+    made = Profile(
+        pipeline="avwords", made="2026-01-01", fingerprint=fingerprint(), knobs=knobs, slow_downs=(1.0, 2.0),
+        unit_ms={unit_key("audio", size, values): 1.0 for size in "sl" for values in (640, 1280)}, rows=rows,
+    )  # fmt: skip
+    path.write_text(json.dumps(made.plain()))
+    text = (EXAMPLES / "avwords.yaml").read_text().replace(", first: s", "")
+    text = text.replace("patience: 2s", f'patience: 2s, profile: "{path}", budget: 80ms')
+    settings = {"samples": PACK, "limit": "6", "skip": "false", "camera_lag": "0ms"}
+    heard: list[tuple[str, int]] = []
+
+    def cost(modality: str, size: str, unit: Any) -> int:
+        if modality == "audio":
+            heard.append((size, unit.values.size))
+        return 2 * MS if modality == "audio" and len(heard) > 3 * 24 + 4 else 1 * MS
+
+    done = rehearse(load_spec(text, settings=settings).graph, cost)
+    assert heard[: 3 * 24] == [("l", 640)] * 3 * 24
+    assert heard[-12:] == [("s", 1280)] * 12
+    assert [done.decide.tuner.chosen[epoch].settings for epoch in (1, 3, 6)] == [dear, dear, cheap]  # type: ignore[union-attr]
 
 
 def test_an_infeasible_budget_is_said_once_and_gets_the_fastest(tmp_path: Path) -> None:
@@ -146,7 +174,9 @@ def test_profiling_covers_every_combination_and_says_what_units_cost(tmp_path: P
     made, measured = measure(read_spec(EXAMPLES / "avwords.yaml", settings), samples=1, repeats=3)
     assert len(made.rows) == 81
     assert made.foreign(fingerprint()) == []
-    assert measured is not None and set(made.unit_ms) == {f"{m}:{s}" for m in ("audio", "video") for s in "sml"}
+    units = [("audio", values) for values in (640, 960, 1280)] + [("video", 1024)]
+    assert set(made.unit_ms) == {unit_key(m, size, values) for m, values in units for size in "sml"}
+    assert measured is not None
 
 
 def write_clip(path: Path, frames: np.ndarray[Any, Any], audio: np.ndarray[Any, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +42,7 @@ def profile(knobs: int = 2, values: int = 3) -> Profile:
         fingerprint=FINGERPRINT,
         knobs=tuple(Knob(name, Kind.MODEL_SIZE, tuple(map(str, range(values)))) for name in names),
         slow_downs=(1.0, 2.0),
-        unit_ms={"audio:s": 2.0},
+        unit_ms={"audio:s:640": 2.0},
         rows=tuple(rows),
     )
 
@@ -82,6 +84,30 @@ def test_it_says_which_constraint_makes_a_request_infeasible(request_: Request, 
     assert says in chosen.why
 
 
+def test_a_sample_stays_with_what_it_has_begun_with_until_the_whole_budget_is_used_up() -> None:
+    optimizer = Optimizer(profile())
+    request = Request(budget_ms=40, margin=0.1)
+    begun = optimizer.choose(request).settings
+    assert optimizer.choose(request, 1.3).settings != begun
+    assert optimizer.stay(begun, request, 1.3).settings == begun
+    assert optimizer.stay(begun, request, 1.4) == optimizer.choose(request, 1.4)
+
+
+@pytest.mark.parametrize(
+    "change", [{"only": {"stage0.size": ("0",), "stage1.size": ("0",)}}, {"accuracy": 0.8}, {"budget_ms": 5.0}]
+)
+def test_what_was_begun_is_given_up_where_it_does_not_meet_the_request(change: dict[str, Any]) -> None:
+    optimizer = Optimizer(profile())
+    begun = {"stage0.size": "1", "stage1.size": "1"}
+    request = replace(Request(budget_ms=60), **change)
+    assert optimizer.stay(begun, request) == optimizer.choose(request)
+
+
+def test_a_sample_that_has_begun_with_what_was_not_profiled_gets_what_is_best() -> None:
+    optimizer = Optimizer(profile())
+    assert optimizer.stay({}, Request(budget_ms=40)) == optimizer.choose(Request(budget_ms=40))
+
+
 def test_an_infeasible_request_gets_the_fastest_combination() -> None:
     assert set(Optimizer(profile()).choose(Request(budget_ms=1)).settings.values()) == {"0"}
 
@@ -120,7 +146,7 @@ def test_a_profile_of_other_hardware_says_in_what_it_differs() -> None:
     assert profile().foreign({"cpu": "another", "cores": "2"}) == ["cpu: profiled on that one, this is another"]
 
 
-@pytest.mark.parametrize("change", [{"profile": 2}, {"rows": []}, {"slow_downs": [2, 1]}, {"knobs": 3}])
+@pytest.mark.parametrize("change", [{"profile": 1}, {"rows": []}, {"slow_downs": [2, 1]}, {"knobs": 3}])
 def test_a_damaged_profile_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ConfigureError):
         profile_from({**profile().plain(), **change})
