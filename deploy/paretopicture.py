@@ -20,8 +20,8 @@ def draw_pareto(path: Path, profile: Profile) -> None:
     except ImportError:
         raise OutputError("a picture needs matplotlib: pip install 'thalweg[plot]'") from None
     figure, axes = plt.subplots(figsize=(8.5, 5.2), layout="constrained")
-    last = len(profile.slow_downs) - 1
-    for level, colour in ((0, "#3b6ea5"), (min(2, last), "#d98032")):
+    twice = min(range(len(profile.slow_downs)), key=lambda level: abs(profile.slow_downs[level] - 2))
+    for level, colour in ((0, "#3b6ea5"), (twice, "#d98032")):
         factor = profile.slow_downs[level]
         xs = [row.latency_ms[level] for row in profile.rows]
         ys = [100 * row.accuracy for row in profile.rows]
@@ -32,6 +32,8 @@ def draw_pareto(path: Path, profile: Profile) -> None:
             [row.latency_ms[level] for row in front], [100 * row.accuracy for row in front],
             where="post", color=colour, marker="o", markersize=4, linewidth=1.4, label=label,
         )  # fmt: skip
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("p95 latency, ms after the first modality was sensed to its end")
     axes.set_ylabel("accuracy on the profiled samples, %")
     axes.set_title(f"{profile.pipeline}: {len(profile.rows)} combinations ({profile.made})", loc="left", fontsize=11)

@@ -85,6 +85,10 @@ class EncodeUnits:
         """The size that samples begin with, from the next one on."""
         self._default_size = settings["size"]
 
+    def least_ns(self, size: str) -> int:
+        """How long a unit takes at least."""
+        return self._costs_ns.get(size, 0)
+
     def encoder(self, size: str) -> Encoder:
         """One of the encoders, loaded anew. Raises ModelError."""
         return self._bundle.encoder(self.modality, size)
@@ -126,7 +130,7 @@ class EncodeUnits:
             async with asyncio.timeout(None) as self._scope:
                 encoder = self._encoders[size]
                 vector = encoder(unit.values) if self.inline else await ctx.compute(encoder, unit.values)
-                cost_ns = self._costs_ns.get(size, 0) if self.pretend is None else self.pretend(size, unit)
+                cost_ns = self.least_ns(size) if self.pretend is None else self.pretend(size, unit)
                 if cost_ns:
                     await ctx.sleep_until(start_ns + cost_ns)
         except TimeoutError:

@@ -28,8 +28,9 @@ def main(path: Path) -> None:
         table(("r = 0.5", "system", "easy: accuracy %", "easy: slow units saved %", "hard: accuracy %",
                "hard: slow units saved %", "mean stop position"), kinds(rows, task.name))  # fmt: skip
         table(("system", "p50 ms: virtual, real", "p95 ms: virtual, real", "CPU s per sample"), real(rows, task.name))
-        table(("data", "budget ms", "optimizer: accuracy %, within budget %, p95 ms", "gain ± se, points",
-               "predictor", "gain", "best fixed, hindsight"), budgets(rows, task.name, task.budgets_ms))  # fmt: skip
+        table(("data", "budget ms", "best fixed: accuracy %, within budget %, p95 ms", "optimizer", "at single load",
+               "at double load", "gain (95 %)", "predictor", "gain (95 %)"),
+              budgets(rows, task.name, task.budgets_ms))  # fmt: skip
 
 
 def table(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> None:
@@ -88,19 +89,30 @@ def budgets(rows: Rows, name: str, budgets_ms: Iterable[int]) -> Iterable[tuple[
         for budget_ms in budgets_ms:
             case = next((c for c, _, _ in rows if c.startswith(f"{name} budget={budget_ms} ") and condition in c), None)
             if case is not None:
-                three = {
-                    s: f"{100 * rows[case, s, 'accuracy']:.1f}, {100 * rows[case, s, 'within_budget']:.1f}, "
-                    f"{rows[case, s, 'latency_p95']:.0f}"
-                    for s in (OURS, "predictor", "fixed-best")
-                    if (case, s, "accuracy") in rows
-                }
-                gains = {
-                    s: f"{100 * rows[case, s, 'gain']:+.1f} ± {100 * rows[case, s, 'gain_se']:.1f}"
-                    for s in (OURS, "predictor")
-                    if (case, s, "gain") in rows
-                }
-                yield (condition, str(budget_ms), three[OURS], gains.get(OURS, "–"), three["predictor"],
-                       gains.get("predictor", "–"), three.get("fixed-best", "none keeps to it"))  # fmt: skip
+                ours, fixed, predictor = (_within(rows, case, s) for s in (OURS, "fixed-best", "predictor"))
+                gains = (_gain(rows, case, s) for s in (OURS, "predictor"))
+                halves = (
+                    " → ".join(f"{100 * rows[case, s, f'accuracy_{load}']:.1f}" for s in ("fixed-best", OURS))
+                    if fixed
+                    else "–"
+                    for load in ("light", "heavy")
+                )
+                yield condition, str(budget_ms), fixed or "none", ours, *halves, next(gains), predictor, next(gains)
+
+
+def _within(rows: Rows, case: str, system: str) -> str:
+    if (case, system, "accuracy") not in rows:
+        return ""
+    accuracy, within = (100 * rows[case, system, metric] for metric in ("accuracy", "within_budget"))
+    return f"{accuracy:.1f}, {within:.1f}, {rows[case, system, 'latency_p95']:.0f}"
+
+
+def _gain(rows: Rows, case: str, system: str) -> str:
+    """With the 95 % confidence interval."""
+    if (case, system, "gain") not in rows:
+        return "–"
+    gain, se = (100 * rows[case, system, metric] for metric in ("gain", "gain_se"))
+    return f"{gain:+.1f} ({gain - 1.96 * se:+.1f} … {gain + 1.96 * se:+.1f})"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require_package
-from thalweg.deploy.bench import run_bench
+from thalweg.deploy.bench import BenchError, run_bench
 from thalweg.deploy.bench.hop import SIZES
 from thalweg.deploy.bench.result import Result, quantile
 
@@ -74,6 +74,11 @@ def test_multimodal_has_its_systems_and_skipping_saves_time_and_units(tmp_path: 
     assert values[case, "thalweg", "latency_p50"] <= values[case, "pipelined", "latency_p50"]
     assert values[case, "thalweg", "unsensed"] > 0
     assert values[case, "pipelined", "accuracy"] == values[case, "blocking", "accuracy"]
+
+
+def test_multimodal_names_its_parts_where_one_is_asked_for_that_it_has_not() -> None:
+    with pytest.raises(BenchError, match="it has systems, budgets"):
+        run_bench("multimodal", None, quick=True, part="ablation")
 
 
 def test_a_table_shows_the_ratio_to_each_peer(capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,7 +127,7 @@ def test_samples_are_of_one_kind_and_follow_the_load_from_one_to_the_next(tmp_pa
         unit_ms={unit_key("audio", size, values): 1.0 for size in "sl" for values in (640, 1280)}, rows=rows,
     )  # fmt: skip
     path.write_text(json.dumps(made.plain()))
-    text = (EXAMPLES / "avwords.yaml").read_text().replace(", first: s", "")
+    text = (EXAMPLES / "avwords.yaml").read_text().replace("    first: s\n", "")
     text = text.replace("patience: 2s", f'patience: 2s, profile: "{path}", budget: 80ms')
     settings = {"samples": PACK, "limit": "6", "skip": "false", "camera_lag": "0ms"}
     heard: list[tuple[str, int]] = []
@@ -170,13 +170,14 @@ def test_a_profile_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_profiling_covers_every_combination_and_says_what_units_cost(tmp_path: Path) -> None:
     from thalweg.deploy.profiling import profile as measure
 
-    settings = {"samples": PACK, "limit": "1", "skip": "false", "camera_lag": "0ms"}
+    settings = {"samples": PACK, "limit": "1", "skip": "false", "camera_lag": "0ms", "cost_l": "48ms"}
     made, measured = measure(read_spec(EXAMPLES / "avwords.yaml", settings), samples=1, repeats=3)
     assert len(made.rows) == 81
     assert made.foreign(fingerprint()) == []
     units = [("audio", values) for values in (640, 960, 1280)] + [("video", 1024)]
     assert set(made.unit_ms) == {unit_key(m, size, values) for m, values in units for size in "sml"}
     assert measured is not None
+    assert made.unit_ms["audio:l:640"] >= 48
 
 
 def write_clip(path: Path, frames: np.ndarray[Any, Any], audio: np.ndarray[Any, Any]) -> None:
