@@ -21,7 +21,7 @@ from thalweg.pipeline.trace import Span, Trace
 
 _COLOURS = {
     "blocking": "#8a6d54", "pipelined": "#d98032", "thalweg": "#3b6ea5", "oracle": "#4f9a5b", "cutoff": "#b0475a",
-    "random-skip": "#7a63a8", "fixed-best": "#4f9a5b", "predictor": "#b0475a",
+    "random-skip": "#7a63a8", "fixed-best": "#4f9a5b", "predictor": "#b0475a", "fixed-chosen": "#8a6d54",
 }  # fmt: skip
 
 Rows = dict[tuple[str, str, str], float]
@@ -114,6 +114,7 @@ def budgets(path: Path, rows: Rows, task: str) -> None:
         return
     figure, grid = _grid(found)
     labels = {"thalweg": "optimizer", "predictor": "with predictor", "fixed-best": "best fixed, in hindsight"}
+    labels["fixed-chosen"] = "fixed, chosen beforehand"
     for column, condition in enumerate(found):
         for system, label in labels.items():
             points = found[condition].get(system, [])

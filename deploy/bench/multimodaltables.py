@@ -28,9 +28,11 @@ def main(path: Path) -> None:
         table(("r = 0.5", "system", "easy: accuracy %", "easy: slow units saved %", "hard: accuracy %",
                "hard: slow units saved %", "mean stop position"), kinds(rows, task.name))  # fmt: skip
         table(("system", "p50 ms: virtual, real", "p95 ms: virtual, real", "CPU s per sample"), real(rows, task.name))
-        table(("data", "budget ms", "best fixed: accuracy %, within budget %, p95 ms", "optimizer", "at single load",
-               "at double load", "gain (95 %)", "predictor", "gain (95 %)"),
+        table(("data", "budget ms", "best fixed, in hindsight: accuracy %, within budget %, p95 ms",
+               "fixed, chosen beforehand", "optimizer", "gain over the first (95 %)", "over the second"),
               budgets(rows, task.name, task.budgets_ms))  # fmt: skip
+        table(("data", "budget ms", "single load: best fixed → optimizer, %", "double load", "with the predictor",
+               "gain over best fixed"), loads(rows, task.name, task.budgets_ms))  # fmt: skip
 
 
 def table(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> None:
@@ -84,35 +86,54 @@ def real(rows: Rows, name: str) -> Iterable[tuple[str, ...]]:
 
 
 def budgets(rows: Rows, name: str, budgets_ms: Iterable[int]) -> Iterable[tuple[str, ...]]:
-    """The optimizer beside the best fixed configuration."""
+    """The optimizer beside fixed configurations."""
+    for condition, budget_ms, case in _budget_cases(rows, name, budgets_ms):
+        systems = (_within(rows, case, s) for s in ("fixed-best", "fixed-chosen", OURS))
+        yield condition, str(budget_ms), *systems, *(_gain(rows, case, OURS, over) for over in ("gain", "gain_chosen"))
+
+
+def loads(rows: Rows, name: str, budgets_ms: Iterable[int]) -> Iterable[tuple[str, ...]]:
+    """Where the gain is made, and what becomes of it with the predictor."""
+    for condition, budget_ms, case in _budget_cases(rows, name, budgets_ms):
+        halves = (
+            " → ".join(
+                f"{100 * rows[case, s, f'accuracy_{load}']:.1f}"
+                for s in ("fixed-best", OURS)
+                if (case, s, "accuracy") in rows
+            )
+            for load in ("light", "heavy")
+        )
+        yield (
+            condition,
+            str(budget_ms),
+            *halves,
+            _within(rows, case, "predictor"),
+            _gain(rows, case, "predictor", "gain"),
+        )
+
+
+def _budget_cases(rows: Rows, name: str, budgets_ms: Iterable[int]) -> Iterable[tuple[str, int, str]]:
     for condition in _CONDITIONS:
         for budget_ms in budgets_ms:
             case = next((c for c, _, _ in rows if c.startswith(f"{name} budget={budget_ms} ") and condition in c), None)
             if case is not None:
-                ours, fixed, predictor = (_within(rows, case, s) for s in (OURS, "fixed-best", "predictor"))
-                gains = (_gain(rows, case, s) for s in (OURS, "predictor"))
-                halves = (
-                    " → ".join(f"{100 * rows[case, s, f'accuracy_{load}']:.1f}" for s in ("fixed-best", OURS))
-                    if fixed
-                    else "–"
-                    for load in ("light", "heavy")
-                )
-                yield condition, str(budget_ms), fixed or "none", ours, *halves, next(gains), predictor, next(gains)
+                yield condition, budget_ms, case
 
 
 def _within(rows: Rows, case: str, system: str) -> str:
     if (case, system, "accuracy") not in rows:
-        return ""
+        return "–"
     accuracy, within = (100 * rows[case, system, metric] for metric in ("accuracy", "within_budget"))
     return f"{accuracy:.1f}, {within:.1f}, {rows[case, system, 'latency_p95']:.0f}"
 
 
-def _gain(rows: Rows, case: str, system: str) -> str:
+def _gain(rows: Rows, case: str, system: str, over: str) -> str:
     """With the 95 % confidence interval."""
-    if (case, system, "gain") not in rows:
+    if (case, system, over) not in rows:
         return "–"
-    gain, se = (100 * rows[case, system, metric] for metric in ("gain", "gain_se"))
-    return f"{gain:+.1f} ({gain - 1.96 * se:+.1f} … {gain + 1.96 * se:+.1f})"
+    gain, se = (100 * rows[case, system, metric] for metric in (over, f"{over}_se"))
+    ends = (f"{gain + z * se:+.1f}".replace("-", "−") for z in (-1.96, 1.96))
+    return f"{gain:+.1f} ({' … '.join(ends)})"
 
 
 if __name__ == "__main__":
