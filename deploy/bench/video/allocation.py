@@ -53,13 +53,12 @@ def looks_of(system: str, footage: Footage, question: Question, shown: Intended)
     """What each system knows at each frame. `shown`: what intent found, the same for all questions about text."""
     rate = footage.clip.rate
     if system == "oracle":
-        return lambda i: ((question.boxes[i],), 1.0)
+        return lambda i: (question.regions(i), 1.0)
     if system in ("intent", "intent, told", "lowpass"):
         return shown.at
     if system.startswith("wrong"):
-        x, y, width, height, _ = question.boxes[len(question.boxes) // 2]
-        away: Box = ((x + 0.5) % (1 - width), (y + 0.5) % (1 - height), width, height, 1.0)
-        return lambda i: ((away,), 1.0)
+        away = tuple(_away(box) for box in question.regions(len(question.boxes) // 2))
+        return lambda i: (away, 1.0)
     if system.startswith("stale"):
         late = round(float(system.split()[1].rstrip(",")) * rate)
         return lambda i: _late(footage, question, i, late)
@@ -71,9 +70,14 @@ def _late(footage: Footage, question: Question, i: int, late: int) -> tuple[tupl
     if i < late:
         return (), 0.0
     (x, y), (x0, y0) = footage.places[i], footage.places[i - late]
-    left, top, *rest = question.boxes[i - late]
-    strength = 0.5 ** (late / footage.clip.rate * 1e9 / HALF_LIFE_NS)
-    return usable([(left + x - x0, top + y - y0, *rest)]), strength
+    moved = [(left + x - x0, top + y - y0, *rest) for left, top, *rest in question.regions(i - late)]
+    return usable(moved), 0.5 ** (late / footage.clip.rate * 1e9 / HALF_LIFE_NS)
+
+
+def _away(box: Box) -> Box:
+    """As large a box, half the picture away."""
+    x, y, width, height, weight = box
+    return (x + 0.5) % max(1e-6, 1 - width), (y + 0.5) % max(1e-6, 1 - height), width, height, weight
 
 
 class Intended:

@@ -9,7 +9,8 @@ disc, the dots or the ball; where that lies in each frame is known.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,13 @@ from numpy.typing import NDArray
 from thalweg.pipeline.regions import Box
 
 Pixels = NDArray[np.uint8]
+Spot = tuple[int, int, int, int]
+"""x, y, width, height in pixels."""
+
 WIDTH, HEIGHT, RATE = 640, 480, 10.0
 SECONDS = 4.0
+_OPEN = (0.0, 0.15, 0.3)
+"""When within a frame its shots are taken: they blur what moves."""
 DOT = 6
 """Radius of the dots that are counted, pixels."""
 _CANVAS = (1200, 900)
@@ -63,12 +69,26 @@ _PAPER = {
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`kind`: text, colour, count or direction. `boxes`: where the answer is to be seen, one per frame, 0…1."""
+    """`kind`: text, colour, count or direction; print, people or face of packaged clips.
+
+    `boxes`: where the answer is to be seen, one per frame, 0…1. `places`: all of it, where that is in several places.
+    `changing`: the answers at frames at which it is another one.
+    """
 
     kind: str
     words: str
     answer: str
     boxes: tuple[Box, ...]
+    places: tuple[tuple[Box, ...], ...] = ()
+    changing: Mapping[int, str] = field(default_factory=dict)
+
+    def regions(self, frame: int) -> tuple[Box, ...]:
+        """Where to look in a frame."""
+        return self.places[frame] if self.places else (self.boxes[frame],)
+
+    def answer_at(self, frame: int) -> str:
+        """What is right then."""
+        return self.changing.get(frame, self.answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +121,13 @@ def compose(seed: int, *, seconds: float = SECONDS, labels: int = 4) -> Clip:
     ball_y = float(random.uniform(0.25, 0.75))
     for i in range(count):
         shots = []
-        for part in (0.0, 0.15, 0.3):
-            matrix = path.at((i + part) / RATE)
-            shot = cv2.warpAffine(wall, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
+        for part in _OPEN:
+            shot = _shot(wall, path.at((i + part) / RATE))
             ball = _ball(i + part, count, rolls_right, ball_y)
             cv2.circle(shot, (round(ball[0] * WIDTH), round(ball[1] * HEIGHT)), 13, (240, 240, 250), -1, cv2.LINE_AA)
             cv2.circle(shot, (round(ball[0] * WIDTH), round(ball[1] * HEIGHT)), 13, (20, 20, 20), 2, cv2.LINE_AA)
-            shots.append(shot.astype(np.float32))
-        picture = np.mean(shots, 0) + random.normal(0, 2.0, (HEIGHT, WIDTH, 1))
-        frames.append(np.clip(np.rint(picture), 0, 255).astype(np.uint8))
+            shots.append(shot)
+        frames.append(_exposed(shots, random))
         matrix = path.at((i + 0.15) / RATE)
         boxes["text"].append(_seen(target, matrix))
         boxes["colour"].append(_seen(disc, matrix))
@@ -126,6 +144,29 @@ def compose(seed: int, *, seconds: float = SECONDS, labels: int = 4) -> Clip:
     way = "right" if rolls_right else "left"
     questions.append(Question("direction", "Is the ball moving left or right?", way, tuple(boxes["direction"])))
     return Clip(f"scene-{seed}", tuple(frames), RATE, tuple(questions), True)
+
+
+def filmed(
+    picture: Pixels, spot: Spot, random: np.random.Generator, seconds: float
+) -> tuple[tuple[Pixels, ...], tuple[Box, ...]]:
+    """What the same camera sees of any picture when it moves around a spot of it; and where that lies in each frame."""
+    path = _Camera(random, spot)
+    count = range(round(seconds * RATE))
+    frames = tuple(_exposed([_shot(picture, path.at((i + part) / RATE)) for part in _OPEN], random) for i in count)
+    return frames, tuple(_seen(spot, path.at((i + 0.15) / RATE)) for i in count)
+
+
+def _shot(wall: Pixels, matrix: NDArray[np.float64]) -> Pixels:
+    import cv2
+
+    shot = cv2.warpAffine(wall, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
+    return np.asarray(shot, np.uint8)
+
+
+def _exposed(shots: list[Pixels], random: np.random.Generator) -> Pixels:
+    """The shots of one exposure, and the sensor's noise."""
+    picture = np.mean([shot.astype(np.float32) for shot in shots], 0) + random.normal(0, 2.0, (HEIGHT, WIDTH, 1))
+    return np.asarray(np.clip(np.rint(picture), 0, 255), np.uint8)
 
 
 @cache
@@ -156,16 +197,13 @@ def _wall(random: np.random.Generator) -> Pixels:
     return wall
 
 
-_Spot = tuple[int, int, int, int]
-
-
-def _labels(wall: Pixels, random: np.random.Generator, count: int) -> list[tuple[str, str, _Spot]]:
+def _labels(wall: Pixels, random: np.random.Generator, count: int) -> list[tuple[str, str, Spot]]:
     """Texts, colours (all different) and places, pixels of the wall; the first in the middle; print of 12…19 pixels."""
     from PIL import Image, ImageDraw
 
     image = Image.fromarray(wall)
     draw = ImageDraw.Draw(image)
-    placed: list[tuple[str, str, _Spot]] = []
+    placed: list[tuple[str, str, Spot]] = []
     colours = [str(name) for name in random.permutation(list(_PAPER))]
     tries = 0
     while len(placed) < count and tries < 100:
@@ -207,7 +245,7 @@ def _font(bold: bool, size: int) -> Any:  # Any: PIL's font classes
     return ImageFont.truetype(str(folder / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")), size)
 
 
-def _disc(wall: Pixels, random: np.random.Generator, colour: str, taken: list[_Spot]) -> _Spot:
+def _disc(wall: Pixels, random: np.random.Generator, colour: str, taken: list[Spot]) -> Spot:
     import cv2
 
     radius = 11
@@ -220,7 +258,7 @@ def _disc(wall: Pixels, random: np.random.Generator, colour: str, taken: list[_S
     return spot
 
 
-def _dots(wall: Pixels, random: np.random.Generator, besides: str, taken: list[_Spot]) -> tuple[int, tuple[str, _Spot]]:
+def _dots(wall: Pixels, random: np.random.Generator, besides: str, taken: list[Spot]) -> tuple[int, tuple[str, Spot]]:
     """How many dots of which colour, all but `besides`, and where; none if there is no room."""
     import cv2
 
@@ -239,7 +277,7 @@ def _dots(wall: Pixels, random: np.random.Generator, besides: str, taken: list[_
     return 0, (colour, (0, 0, 1, 1))
 
 
-def _near(a: _Spot, b: _Spot) -> bool:
+def _near(a: Spot, b: Spot) -> bool:
     gap = 25
     return (
         a[0] < b[0] + b[2] + gap and b[0] < a[0] + a[2] + gap and a[1] < b[1] + b[3] + gap and b[1] < a[1] + a[3] + gap
@@ -249,7 +287,7 @@ def _near(a: _Spot, b: _Spot) -> bool:
 class _Camera:
     """Pans around the target by sums of slow sines, shakes, turns by ±1.5°, zooms by ±5 %."""
 
-    def __init__(self, random: np.random.Generator, target: _Spot) -> None:
+    def __init__(self, random: np.random.Generator, target: Spot) -> None:
         self._middle = (target[0] + target[2] / 2, target[1] + target[3] / 2)
         self._reach = random.uniform(60, 140, 2)
         self._speed = random.uniform(0.25, 0.8, 2)
@@ -281,7 +319,7 @@ def _ball(frame: float, count: int, right: bool, y: float) -> tuple[float, float
     return (share if right else 1 - share), y + 0.05 * math.sin(frame / 6)
 
 
-def _seen(spot: _Spot, matrix: NDArray[np.float64]) -> Box:
+def _seen(spot: Spot, matrix: NDArray[np.float64]) -> Box:
     x, y, width, height = spot
     corners = np.array([(x, y, 1), (x + width, y, 1), (x, y + height, 1), (x + width, y + height, 1)], np.float64)
     points = corners @ matrix.T / (WIDTH, HEIGHT)
