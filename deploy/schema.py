@@ -127,6 +127,9 @@ def stage_schema(info: StageInfo) -> dict[str, Any]:
 def _or_variable(entry: dict[str, Any]) -> dict[str, Any]:
     about: dict[str, Any] = {key: entry[key] for key in ("description", "default") if key in entry}
     rest = {key: value for key, value in entry.items() if key not in ("description", "default", "title")}
+    for inner in ("additionalProperties", "items"):
+        if isinstance(rest.get(inner), dict):
+            rest[inner] = _or_variable(rest[inner])
     if rest.get("pattern") and isinstance(about.get("default"), int):
         about["default"] = format_duration(about["default"])
     return {"anyOf": [rest, _VARIABLE], **about}

@@ -100,8 +100,8 @@ class Chat:
             int | None,
             Field(
                 ge=1,
-                description="of an embedded model; if left out: one per processor, at most 4. They wait for each other "
-                "by spinning: where other work runs too, one is many times faster than several",
+                description="of an embedded model; if left out: one fewer than processors, at most 4. They wait for "
+                "each other by spinning: where other work runs too, one is many times faster than several",
             ),
         ] = None,
     ) -> None:
@@ -177,6 +177,8 @@ class Chat:
         elif packet.epoch != self._answered:
             self._read = ""
             await self._answer(transcript.text, packet.epoch, ctx)
+        if packet.epoch == self._answered and self._prefill and ctx.peek("transcript") is None:
+            await self._read_along("")  # once the oldest turn is forgotten, nothing of the conversation is cached
 
     def on_signal(self, signal: Signal, ctx: Context) -> None:
         """Remember no more of an answer than was heard of it, and nothing of one that was not heard at all."""
