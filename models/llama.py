@@ -14,9 +14,9 @@ class LlamaServer:
     """Serves one GGUF file. `url`: base address of the OpenAI-compatible interface, on loopback.
 
     `slots`: conversations that are answered at the same time, each with `context` tokens of its own; more of them wait.
-    `threads`: by default one fewer than there are cores, and at most four. The threads of llama.cpp spin while they wait
-    for each other after every operation, so that one of them without a core stops them all: with two of them on two
-    cores, beside one busy thread, generation fell from 125 to 4 tokens a second; one alone keeps 50 of its 80.
+    `threads`: by default one fewer than there are cores, and at most four. The threads of llama.cpp spin while they
+    wait for each other after every operation, so that one of them without a core stops them all: with two of them on
+    two cores, beside one busy thread, generation fell from 125 to 4 tokens a second; one alone keeps 50 of its 80.
     """
 
     def __init__(self, model: Path, *, context: int = 2048, threads: int | None = None, slots: int = 4) -> None:

@@ -6,14 +6,17 @@ import itertools
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from tests.conftest import require, require_package
-from thalweg.models.recipes.asr import augment, data, text, voices
+from thalweg.models.mel import MelConfig, log_mel
+from thalweg.models.recipes.asr import augment, batches, data, text, voices
 from thalweg.models.recipes.asr.evaluate import word_errors
+from thalweg.models.recipes.asr.plan import Plan
 
 Floats = NDArray[np.float32]
 
@@ -74,14 +77,59 @@ def test_a_shard_is_the_same_every_time_and_made_once(tmp_path: Path, tones: Non
     assert len(first) == 3 and all(u.voice == "tone a" for u in first)
 
 
-def test_every_augmentation_leaves_sound_that_is_fit_to_hear() -> None:
-    audio = tone("hello world", random.Random(0))
+def test_every_augmentation_leaves_features_as_a_front_end_makes_them_and_knows_where_speech_is() -> None:
+    mel = log_mel(np.pad(tone("hello world", random.Random(0)), (4_800, 8_000)), MelConfig())
     for seed in range(30):
-        changed = augment.augmented(audio, np.random.default_rng(seed))
-        assert changed.dtype == np.float32
-        assert np.isfinite(changed).all() and np.abs(changed).max() <= 1
-        assert 0.8 * len(audio) < len(changed) < 1.3 * len(audio) + 16_000
-        assert float(np.sqrt(np.mean(changed**2))) > 1e-3
+        changed, (begin, end) = augment.augmented(mel, np.random.default_rng(seed))
+        assert changed.dtype == np.float32 and changed.shape[1] == mel.shape[1]
+        assert np.isfinite(changed).all() and changed.min() >= -16.7
+        assert 0.8 * len(mel) < len(changed) < 1.25 * len(mel) + 100
+        assert 100 / 1.18 - 4 < end - begin < 100 / 0.85 + 4, "eleven tones of 100 ms, more or less"
+        assert changed[begin:end].mean() > changed[:begin].mean()
+
+
+def test_a_faster_tempo_and_a_longer_tract_move_a_tone_where_they_should() -> None:
+    mel = np.full((200, 80), -10, np.float32)
+    mel[100, 40] = 0
+    peak = np.unravel_index(augment.warped(mel, 2.0, 0.8).argmax(), (100, 80))
+    assert peak == (50, 32)
+
+
+def test_noise_on_features_has_the_power_it_is_asked_for() -> None:
+    power = np.exp(log_mel(tone("hello world", random.Random(0)), MelConfig()))
+    noise = augment.with_noise(power, 10.0, np.random.default_rng(0)) - power
+    assert 10 * np.log10(power.mean() / noise.mean()) == pytest.approx(10, abs=0.1)
+
+
+def test_even_labels_give_every_token_its_share_of_the_speech() -> None:
+    require_package("torch", "train")
+    from thalweg.models.recipes.asr import losses
+
+    labels = losses.even_labels([1, 3, 2], [7, 8, 9], (2, 14), 16, blank=0)
+    assert labels == [0, 0, 7, 7, 8, 8, 8, 8, 8, 8, 9, 9, 9, 9, 0, 0]
+    assert losses.even_labels([1, 1], [7, 8], (0, 8), 6, blank=0) == [7, 7, 7, 7, 8, 8], "speech to the very end"
+
+
+def test_batches_hold_what_fits_and_begin_with_short_ones(tmp_path: Path, tones: None) -> None:
+    data.make_shard(tmp_path, 0, data.Source(test=False), per_shard=40)
+    features = batches.Features(tmp_path, MelConfig())
+    drawn = batches.batches(features, 6.0, lambda: 2.5, random.Random(0))
+    for batch in itertools.islice(drawn, 20):
+        assert all(heard.seconds <= 2.5 for heard in batch)
+        assert sum(heard.seconds for heard in batch) <= 6.0
+    data.make_shard(tmp_path, 1, data.Source(test=False), per_shard=3)
+    assert len(features.read()) == 43, "a shard that has come since"
+    with pytest.raises(FileNotFoundError, match="run `data` first"):
+        batches.Features(tmp_path / "nothing", MelConfig()).read()
+
+
+def test_wordnets_examples_are_sentences(tmp_path: Path) -> None:
+    (tmp_path / "data.verb").write_text(
+        '01 29 v 01 breathe 0 001 @ 01 v 0000 | draw air in; "I can breathe better"; "born in 1944"; "air"\n'
+    )
+    assert text.wordnet_examples(tmp_path) == ["i can breathe better"]
+    with pytest.raises(FileNotFoundError, match="wordnet-base"):
+        text.wordnet_examples(tmp_path / "nothing")
 
 
 def test_noise_has_the_power_it_is_asked_for() -> None:
@@ -131,44 +179,53 @@ def test_the_rnnt_loss_is_the_sum_over_all_alignments() -> None:
     assert (gradient - wanted).abs().max() < 1e-5
 
 
+def tiny(**changes: Any) -> Plan:
+    """A plan for a network that is trained in a blink."""
+    from tests.models.archives import TINY
+
+    return Plan(network=TINY, vocabulary=64, batch_s=10, **changes)
+
+
 def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, tones: None) -> None:
     require_package("torch", "train")
     require_package("sentencepiece", "train")
     import torch
 
-    from tests.models.archives import TINY
     from thalweg.models.recipes.asr import train
 
     torch.set_num_threads(1)
     (tmp_path / "train").mkdir()
     for number in range(2):
-        data.make_shard(tmp_path / "train", number, data.Source(test=False), per_shard=210)
-    train.make_tokenizer(tmp_path, None, 64)
-    plan = train.Plan(vocabulary=64, batch_s=10, warmup=2, steps=50, ctc_steps=1)
-    first = train.Trainer(tmp_path, plan, TINY)
-    first.train(tmp_path / "train", hours=1, steps=2)
-    second = train.Trainer(tmp_path, plan, TINY)
-    assert second.step == 2
+        data.make_shard(tmp_path / "train", number, data.Source(test=False), per_shard=30)
+    train.make_tokenizer(tmp_path, None, None, 64)
+    plan = tiny(ctc_only=0.0)
+    first = train.Trainer(tmp_path, plan, hours=1)
+    first.train(tmp_path / "train", steps=2)
+    second = train.Trainer(tmp_path, plan, hours=1)
+    assert (second.step, second.worked_s, second.heard_s) == (2, first.worked_s, first.heard_s)
+    assert second.worked_s > 0
     assert all(torch.equal(a, b) for a, b in zip(first.average.values(), second.average.values(), strict=True))
     before = second.optimiser.state_dict()["state"]
     assert before and all(torch.isfinite(s["exp_avg"]).all() for s in before.values())
-    second.train(tmp_path / "train", hours=1, steps=1)
+    second.train(tmp_path / "train", steps=1)
     assert second.step == 3
     assert second.rng.getstate() != first.rng.getstate()
+    third = train.Trainer(tmp_path, plan, hours=second.worked_s / 3600)
+    third.train(tmp_path / "train")
+    assert third.step == 3, "its hours are over"
 
 
 def test_what_was_trained_can_be_exported_and_evaluated(tmp_path: Path, tones: None) -> None:
     for package, extra in (("torch", "train"), ("sentencepiece", "train"), ("onnx", "convert")):
         require_package(package, extra)
-    from tests.models.archives import TINY
     from thalweg.models.deployed import convert
     from thalweg.models.recipes.asr import train
     from thalweg.models.recipes.asr.evaluate import table
 
-    train.make_tokenizer(tmp_path, None, 64)
+    train.make_tokenizer(tmp_path, None, None, 64)
     (tmp_path / "test").mkdir()
     data.make_shard(tmp_path / "test", 0, data.Source(test=True), per_shard=2)
-    trainer = train.Trainer(tmp_path, train.Plan(vocabulary=64), TINY)
+    trainer = train.Trainer(tmp_path, tiny(), hours=1)
     deployed = convert(trainer.checkpoint(), tmp_path / "model", int8=True)
     printed = table(deployed, tmp_path / "test", None, most=1)
     assert "rnnt 80 ms" in printed and "ctc adaptive" in printed and "buffered" in printed
@@ -180,13 +237,14 @@ def test_a_network_learns_to_tell_two_words_apart(tmp_path: Path) -> None:
     require_package("sentencepiece", "train")
     import torch
 
-    from tests.models.archives import TINY
     from thalweg.models.recipes.asr import train
 
     torch.set_num_threads(1)
-    train.make_tokenizer(tmp_path, None, 64)
-    trainer = train.Trainer(tmp_path, train.Plan(vocabulary=64, warmup=5, ctc_steps=1_000, peak=3e-3), TINY)
-    said = ["open", "read"]
-    batch = [data.Utterance(tone(word, random.Random(0)), word, "tone a") for word in said] * 4
+    train.make_tokenizer(tmp_path, None, None, 64)
+    trainer = train.Trainer(tmp_path, tiny(peak=3e-3, warmup=0.0, ctc_only=1.0, aligned=0.0), hours=1)
+    batch = [
+        batches.Heard(log_mel(tone(word, random.Random(0)), MelConfig()).astype(np.float16), word)
+        for word in ["open", "read"] * 4
+    ]
     losses = [trainer.learn(batch)[0] for _ in range(60)]
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])

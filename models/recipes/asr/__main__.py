@@ -16,21 +16,24 @@ def main() -> None:
     data.add_argument("--shards", type=int, default=300, help="of 200 utterances, about 12 minutes, each")
     data.add_argument("--test-shards", type=int, default=2)
     data.add_argument("--words", type=Path, help="a pronouncing dictionary or a list of words")
-    data.add_argument("--text", type=Path, help="sentences of your own, one a line")
+    data.add_argument("--text", type=Path, help="sentences, one a line; or WordNet's folder")
     data.add_argument("--piper", type=Path, nargs="*", default=[], help="Piper voices, .onnx with its .onnx.json")
     data.add_argument("--workers", type=int, default=1)
 
     train = parts.add_parser("train", help="train, or go on training")
     train.add_argument("folder", type=Path)
     train.add_argument("--words", type=Path)
-    train.add_argument("--hours", type=float, default=8.0, help="stop after this long; run again to go on")
-    train.add_argument("--steps", type=int, help="stop after this many steps")
-    train.add_argument("--batch-s", type=float, default=240.0, help="seconds of speech in a batch")
+    train.add_argument("--text", type=Path, help="as for `data`")
+    train.add_argument("--plan", choices=("cpu", "gpu"), default="gpu", help="network and schedule")
+    train.add_argument(
+        "--hours", type=float, default=8.0, help="of work, all runs together; more of them later is fine"
+    )
     train.add_argument("--threads", type=int, default=0)
 
     export = parts.add_parser("export", help="write the deployed form of what was trained")
     export.add_argument("folder", type=Path)
     export.add_argument("out", type=Path)
+    export.add_argument("--plan", choices=("cpu", "gpu"), default="gpu", help="as it was trained")
     export.add_argument("--fp32", action="store_true")
 
     evaluate = parts.add_parser("evaluate", help="print the table of word error rates")
@@ -55,22 +58,24 @@ def _data(given: argparse.Namespace) -> None:
 def _train(given: argparse.Namespace) -> None:
     import torch
 
-    from thalweg.models.recipes.asr.train import Plan, Trainer, make_tokenizer
+    from thalweg.models.recipes.asr.plan import PLANS
+    from thalweg.models.recipes.asr.train import Trainer, make_tokenizer
 
     if given.threads:
         torch.set_num_threads(given.threads)
-    plan = Plan(batch_s=given.batch_s)
-    make_tokenizer(given.folder, given.words, plan.vocabulary)
-    trainer = Trainer(given.folder, plan)
-    print(f"on {trainer.device}, from step {trainer.step} of {plan.steps}", flush=True)
-    trainer.train(given.folder / "train", hours=given.hours, steps=given.steps)
+    plan = PLANS[given.plan]
+    make_tokenizer(given.folder, given.words, given.text, plan.vocabulary)
+    trainer = Trainer(given.folder, plan, given.hours)
+    print(f"on {trainer.device}, {100 * trainer.done:.1f} % of {given.hours:g} h lie behind", flush=True)
+    trainer.train(given.folder / "train")
 
 
 def _export(given: argparse.Namespace) -> None:
     from thalweg.models.deployed import convert
-    from thalweg.models.recipes.asr.train import Plan, Trainer
+    from thalweg.models.recipes.asr.plan import PLANS
+    from thalweg.models.recipes.asr.train import Trainer
 
-    trainer = Trainer(given.folder, Plan())
+    trainer = Trainer(given.folder, PLANS[given.plan], 1.0)
     convert(trainer.checkpoint(), given.out, int8=not given.fp32)
     print(f"{given.out}: step {trainer.step}, {trainer.heard_s / 3600:.1f} h heard")
 

@@ -1,9 +1,9 @@
-"""What is said: sentences out of patterns and a list of words. All made up, so there is no licence to mind.
+"""What is said: sentences out of patterns, WordNet's examples of how words are used, and runs of words.
 
-Half are patterns of what people ask and order, with numbers, times and names; half are runs of words from a
-pronouncing dictionary, the short and common ones more often, so that every sound follows every other. The split of
-the patterns' fillers between training and test is by sentence: a sentence whose hash falls into the test share is
-never trained on.
+Patterns are what people ask and order, with numbers, times and names. WordNet (Debian's `wordnet-base`, free to use
+with its copyright notice) has 46,000 short sentences that somebody might really say. Runs of words from a pronouncing
+dictionary, the short ones more often, let every sound follow every other. Training and test are split by sentence:
+one whose hash falls into the test share is never trained on.
 """
 
 from __future__ import annotations
@@ -52,13 +52,17 @@ _PATTERNS = (
 
 
 class Sentences:
-    """An endless supply. `words`: a pronouncing dictionary (`word phones …` a line) or a plain list of words."""
+    """An endless supply.
+
+    `words`: a pronouncing dictionary (`word phones …` a line) or a plain list of words; `extra`: sentences of your own,
+    one a line, or a folder with WordNet's `data.*`. Where there are such, half of what is said comes from them.
+    """
 
     def __init__(self, words: Path | None, extra: Path | None, seed: int, test: bool = False) -> None:
         self._random = random.Random(f"text {seed} {test}")
         self._test = test
         self._words = _read_words(words) if words else " ".join(_FILLERS.values()).split()
-        self._extra = [line for line in map(normalise, extra.read_text().splitlines()) if line] if extra else []
+        self._extra = _read_sentences(extra) if extra else []
 
     def next(self) -> str:
         """A sentence of this split: lower case, letters, spaces and apostrophes."""
@@ -66,7 +70,7 @@ class Sentences:
             kind = self._random.random()
             if self._extra and kind < 0.5:
                 sentence = self._random.choice(self._extra)
-            elif kind < 0.75:
+            elif kind < 0.9:
                 sentence = self._pattern()
             else:
                 sentence = " ".join(self._word() for _ in range(self._random.randint(2, 9)))
@@ -112,6 +116,25 @@ def number(value: int) -> str:
     elif rest:
         words.append(_TEENS[rest - 10] if rest >= 10 else _ONES[rest - 1])
     return " ".join(words)
+
+
+def wordnet_examples(folder: Path) -> list[str]:
+    """What stands in quotation marks in the glosses of WordNet's files, normalised, two to fourteen words each."""
+    found = set()
+    for path in sorted(folder.glob("data.*")):
+        for line in path.read_text(errors="ignore").splitlines():
+            for example in re.findall(r'"([^"]+)"', line.partition("|")[2]):
+                if not re.search(r"\d", example) and 2 <= len((said := normalise(example)).split()) <= 14:
+                    found.add(said)
+    if not found:
+        raise FileNotFoundError(f"{folder} has no example sentences in data.*: apt-get install wordnet-base")
+    return sorted(found)
+
+
+def _read_sentences(path: Path) -> list[str]:
+    if path.is_dir():
+        return wordnet_examples(path)
+    return [line for line in map(normalise, path.read_text().splitlines()) if line]
 
 
 def _read_words(path: Path) -> list[str]:

@@ -1,15 +1,16 @@
 """Hybrid training for many look-aheads: loss = RNN-T + 0.3 CTC, another look-ahead for every batch (arXiv 2312.17279).
 
 Everything that decides what comes next lies in one checkpoint that is replaced as a whole: weights, their running
-average, optimiser, step, random states. A run that was killed, or that ended by `hours`, goes on where it was.
+average, optimiser, time worked, random states. A run that was killed goes on where it was. The schedule is laid over
+the hours of work it is given, not over steps, and counts only what this process really worked: on a machine that is
+shared, or stopped now and then, it still ends where it should.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,43 +19,27 @@ import torch
 from torch import Tensor
 
 from thalweg.models.fastconformer import FastConformer
-from thalweg.models.fastconformer_config import SMALL, FastConformerConfig
-from thalweg.models.mel import log_mel
+from thalweg.models.fastconformer_config import SUBSAMPLING
 from thalweg.models.nemo_archive import Checkpoint
 from thalweg.models.recipes.asr.augment import augmented, masked
-from thalweg.models.recipes.asr.data import Utterance, endless
-from thalweg.models.recipes.asr.losses import rnnt_loss
+from thalweg.models.recipes.asr.batches import Features, Heard, batches
+from thalweg.models.recipes.asr.losses import even_labels, rnnt_loss
+from thalweg.models.recipes.asr.plan import Plan
 from thalweg.models.recipes.asr.text import Sentences
 from thalweg.models.tokens import sentencepiece_tokens
 
 CHECKPOINT = "state.pt"
 TOKENIZER = "tokenizer.model"
+_REPORT_EVERY = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How to train. `ctc_steps`: the first steps use the CTC loss alone, which learns to listen much sooner."""
-
-    vocabulary: int = 256
-    batch_s: float = 240.0
-    peak: float = 1.5e-3
-    warmup: int = 2_000
-    steps: int = 100_000
-    ctc_steps: int = 5_000
-    ctc_weight: float = 0.3
-    dropout: float = 0.1
-    average: float = 0.999
-    save_every_s: float = 300.0
-    seed: int = 0
-
-
-def make_tokenizer(folder: Path, words: Path | None, vocabulary: int) -> None:
+def make_tokenizer(folder: Path, words: Path | None, extra: Path | None, vocabulary: int) -> None:
     """A BPE tokenizer over the recipe's own sentences, unless one is there."""
     import sentencepiece
 
     if (folder / TOKENIZER).exists():
         return
-    supply = Sentences(words, None, seed=1)
+    supply = Sentences(words, extra, seed=1)
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([supply.next() for _ in range(30_000)]),
         model_prefix=str(folder / "tokenizer"),
@@ -65,97 +50,92 @@ def make_tokenizer(folder: Path, words: Path | None, vocabulary: int) -> None:
     )
 
 
-def batches(data: Path, plan: Plan, rng: random.Random) -> Iterator[list[Utterance]]:
-    """Utterances of about the same length, `batch_s` seconds together."""
-    pool: list[Utterance] = []
-    for utterance in endless(data, rng):
-        pool.append(utterance)
-        if len(pool) < 400:
-            continue
-        pool.sort(key=lambda u: len(u.audio))
-        while len(pool) > 200:
-            start = rng.randrange(len(pool))
-            longest = len(pool[start].audio) / 16_000 * 1.3
-            count = max(1, int(plan.batch_s / longest))
-            low = max(0, start - count + 1)
-            yield pool[low : start + 1]
-            del pool[low : start + 1]
-
-
 class Trainer:
-    """A network, its optimiser and where it stands."""
+    """A network, its optimiser and where it stands. `hours`: processor or graphics time the whole run shall take."""
 
-    def __init__(self, folder: Path, plan: Plan, config: FastConformerConfig = SMALL) -> None:
+    def __init__(self, folder: Path, plan: Plan, hours: float) -> None:
         import sentencepiece
 
-        self.folder, self.plan = folder, plan
+        self.folder, self.plan, self.hours = folder, plan, hours
         self.tokenizer = sentencepiece.SentencePieceProcessor(model_file=str(folder / TOKENIZER))
-        self.config = replace(config, vocabulary=self.tokenizer.vocab_size())
+        self.config = replace(plan.network, vocabulary=self.tokenizer.vocab_size())
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(plan.seed)
         self.network = FastConformer(self.config, plan.dropout).to(self.device)
+        _expect_log_mel(self.network)
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=plan.peak, betas=(0.9, 0.98), weight_decay=1e-3
         )
-        self.step = 0
+        self.step, self.heard_s, self.worked_s = 0, 0.0, 0.0
         self.rng = random.Random(plan.seed)
         self.noise = np.random.default_rng(plan.seed)
-        self.heard_s = 0.0
         if (folder / CHECKPOINT).exists():
             self._restore()
 
-    def train(self, data: Path, *, hours: float, steps: int | None = None) -> None:
-        """Go on until `hours` have passed or `steps` are done, saving now and then and at the end."""
-        started = saved = time.monotonic()
-        last = self.plan.steps if steps is None else self.step + steps
+    @property
+    def done(self) -> float:
+        """The share of the run that lies behind, 0…1."""
+        return min(1.0, self.worked_s / (self.hours * 3600))
+
+    def train(self, data: Path, *, steps: int | None = None) -> None:
+        """Go on to the end of the run, or for so many steps, saving now and then and at the end."""
+        last = None if steps is None else self.step + steps
+        saved, seen = time.monotonic(), self._clock()
         losses: list[tuple[float, float]] = []
         self.network.train()
-        for batch in batches(data, self.plan, self.rng):
-            if self.step >= last or time.monotonic() - started > hours * 3600:
+        features = Features(data, self.config.mel)
+        for batch in batches(features, self.plan.batch_s, lambda: self.plan.longest_s(self.done), self.rng):
+            if self.done >= 1 or self.step == last:
                 break
             losses.append(self.learn(batch))
-            if self.step % 50 == 0:
+            now = self._clock()
+            self.worked_s, seen = self.worked_s + now - seen, now
+            if self.step % _REPORT_EVERY == 0:
                 ctc, rnnt = (float(np.mean(column)) for column in zip(*losses, strict=True))
-                heard = f"heard {self.heard_s / 3600:.1f} h  {time.monotonic() - started:.0f} s"
-                print(f"step {self.step}  ctc {ctc:.3f}  rnnt {rnnt:.3f}  {heard}", flush=True)
+                print(
+                    f"{100 * self.done:.1f} %  step {self.step}  ctc {ctc:.3f}  rnnt {rnnt:.3f}  "
+                    f"heard {self.heard_s / 3600:.1f} h in {self.worked_s / 60:.1f} min of work",
+                    flush=True,
+                )
                 losses = []
             if time.monotonic() - saved > self.plan.save_every_s:
                 self.save()
                 saved = time.monotonic()
         self.save()
 
-    def learn(self, batch: list[Utterance]) -> tuple[float, float]:
-        """One step; returns the two losses per token."""
-        mel, frames, targets, lengths = self._prepare(batch)
+    def learn(self, batch: list[Heard]) -> tuple[float, float]:
+        """One step; returns the two losses, per token and per utterance."""
+        mel, frames, targets, lengths, labels = self._prepare(batch)
         lookahead = self.rng.choice(self.config.lookaheads)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast(self.device.type, torch.bfloat16):
             encoded, encoded_frames = self.network.encode(mel, frames, [lookahead + 1])
-            ctc_log_probs = self.network.ctc_log_probs(encoded)
-            with_rnnt = self.step >= self.plan.ctc_steps
+            ctc_log_probs = self.network.ctc_log_probs(encoded).float()
+            with_rnnt = self.config.rnnt and self.done >= self.plan.ctc_only
             logits = self.network.joint_logits(encoded, targets) if with_rnnt else None
+        blank = self.config.vocabulary
         ctc = torch.nn.functional.ctc_loss(
-            ctc_log_probs.float().transpose(0, 1),
-            targets,
-            encoded_frames,
-            lengths,
-            blank=self.config.vocabulary,
-            zero_infinity=True,
+            ctc_log_probs.transpose(0, 1), targets, encoded_frames, lengths, blank=blank, zero_infinity=True
         )
         loss = ctc
         if logits is not None:
-            transducer = rnnt_loss(logits, targets, encoded_frames, lengths, self.config.vocabulary)
+            transducer = rnnt_loss(logits, targets, encoded_frames, lengths, blank)
             loss = transducer + self.plan.ctc_weight * ctc
+        if self.done < self.plan.aligned:
+            aligned = torch.nn.functional.nll_loss(
+                ctc_log_probs.flatten(0, 1), labels[:, : ctc_log_probs.shape[1]].flatten(), ignore_index=-1
+            )
+            loss = loss + (1 - self.done / self.plan.aligned) * aligned
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.step += 1
         for group in self.optimiser.param_groups:
-            group["lr"] = self._rate()
+            group["lr"] = self.plan.rate(self.done)
         if torch.isfinite(norm):
             self.optimiser.step()
         self._follow()
-        self.heard_s += sum(len(utterance.audio) for utterance in batch) / 16_000
+        self.heard_s += sum(heard.seconds for heard in batch)
         return ctc.item(), transducer.item() if logits is not None else float("nan")
 
     def checkpoint(self) -> Checkpoint:
@@ -171,6 +151,7 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "heard_s": self.heard_s,
+            "worked_s": self.worked_s,
             "rng": self.rng.getstate(),
             "noise": self.noise.bit_generator.state,
             "torch": torch.get_rng_state(),
@@ -184,29 +165,33 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.average = state["average"]
         self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.heard_s = state["step"], state["heard_s"]
+        self.step, self.heard_s, self.worked_s = state["step"], state["heard_s"], state["worked_s"]
         self.rng.setstate(state["rng"])
         self.noise.bit_generator.state = state["noise"]
         torch.set_rng_state(state["torch"].cpu())
 
-    def _prepare(self, batch: list[Utterance]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        mels = [masked(log_mel(augmented(u.audio, self.noise), self.config.mel), self.noise) for u in batch]
-        tokens = [self.tokenizer.encode(u.text) for u in batch]
-        frames, lengths = torch.tensor([len(m) for m in mels]), torch.tensor([len(t) for t in tokens])
+    def _clock(self) -> float:
+        """Seconds worked: of all threads on a processor, of the wall clock on a graphics processor."""
+        return time.process_time() if self.device.type == "cpu" else time.monotonic()
+
+    def _prepare(self, batch: list[Heard]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """[B, T, mel] features and [B] frames of them; [B, U] tokens and [B] how many; [B, T'] evenly laid out."""
+        heard = [augmented(one.mel.astype(np.float32), self.noise) for one in batch]
+        tokens = [self.tokenizer.encode(one.text) for one in batch]
+        frames, lengths = torch.tensor([len(m) for m, _ in heard]), torch.tensor([len(t) for t in tokens])
         mel = torch.zeros(len(batch), int(frames.max()), self.config.mel.n_mels)
         targets = torch.zeros(len(batch), int(lengths.max()), dtype=torch.long)
-        for i, (m, t) in enumerate(zip(mels, tokens, strict=True)):
-            mel[i, : len(m)] = torch.from_numpy(m)
+        labels = torch.full((len(batch), mel.shape[1] // SUBSAMPLING + 2), -1)
+        for i, ((m, speech), t) in enumerate(zip(heard, tokens, strict=True)):
+            mel[i, : len(m)] = torch.from_numpy(masked(m, self.noise))
             targets[i, : len(t)] = torch.tensor(t)
-        mel, frames, targets, lengths = (x.to(self.device) for x in (mel, frames, targets, lengths))
-        return mel, frames, targets, lengths
-
-    def _rate(self) -> float:
-        """Up in a line, down in half a cosine."""
-        if self.step < self.plan.warmup:
-            return self.plan.peak * self.step / self.plan.warmup
-        left = min(1.0, (self.step - self.plan.warmup) / max(1, self.plan.steps - self.plan.warmup))
-        return self.plan.peak * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * left))))
+            if self.done < self.plan.aligned:
+                where = speech[0] // SUBSAMPLING, speech[1] // SUBSAMPLING + 1
+                spelt = [max(1, len(piece)) for piece in self.tokenizer.encode(batch[i].text, out_type=str)]
+                row = even_labels(spelt, t, where, len(m) // SUBSAMPLING + 1, self.config.vocabulary)
+                labels[i, : len(row)] = torch.tensor(row)
+        mel, frames, targets, lengths, labels = (x.to(self.device) for x in (mel, frames, targets, lengths, labels))
+        return mel, frames, targets, lengths, labels
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -216,3 +201,12 @@ class Trainer:
                 self.average[name].lerp_(value, 1 - keep)
             else:
                 self.average[name].copy_(value)
+
+
+@torch.no_grad()
+def _expect_log_mel(network: FastConformer) -> None:
+    """Let the first convolution begin as if features had mean zero and deviation one; theirs are about −10 and 4."""
+    first = network.encoder.pre_encode.conv[0]
+    assert isinstance(first, torch.nn.Conv2d) and first.bias is not None
+    first.weight /= 4
+    first.bias += 10 * first.weight.sum(dim=(1, 2, 3))

@@ -41,7 +41,7 @@ class Voice:
 
 
 def voices(piper: list[Path] | None = None) -> list[Voice]:
-    """All that this machine can speak with. A Piper voice (its .onnx) is for testing when its name holds `joe`."""
+    """All that this machine can speak with; Piper voices are given by their .onnx."""
     found = []
     if shutil.which("espeak-ng"):
         found += [
@@ -55,7 +55,7 @@ def voices(piper: list[Path] | None = None) -> list[Voice]:
         installed = sorted(folder.name for folder in _FESTIVAL.glob("*/*") if folder.is_dir())
         found += [Voice(f"festival {name}", False, partial(_festival, name)) for name in installed]
     for model in piper or []:
-        found.append(Voice(f"piper {model.stem}", "joe" in model.stem, _Piper(model)))
+        found.append(Voice(f"piper {model.stem}", False, _Piper(model)))
     return found
 
 
