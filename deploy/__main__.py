@@ -173,7 +173,7 @@ def transcribe(files: tuple[Path, ...], engine: str, pairs: tuple[str, ...], as_
 
 @cli.group()
 def models() -> None:
-    """The models Thalweg can fetch, and those that are here."""
+    """The models Thalweg comes with or can fetch, and those that are here."""
 
 
 @models.command("list")

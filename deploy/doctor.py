@@ -48,7 +48,8 @@ def examine() -> int:
     for name in ["microphone"] if "microphone" not in missing else []:
         console.print(f"{name}: {_microphones()}")
     for held in ModelStore().list():
-        state = "here" if held.complete else f"not here: thalweg models pull {held.model.name}"
+        remedy = "install thalweg again" if held.model.bundled else f"thalweg models pull {held.model.name}"
+        state = "here" if held.complete else f"not here: {remedy}"
         console.print(f"model {held.model.name}: {state}")
     return int(bool(set(missing) - {"microphone", "plot", "metrics", "otel"}))
 

@@ -23,9 +23,8 @@ def list_models() -> None:
         table.add_column(column, justify="right" if column == "size" else "left")
     for held in store.list():
         model = held.model
-        table.add_row(
-            model.name, model.licence, f"{model.size / 1e6:.1f} MB", "yes" if held.complete else "no", model.summary
-        )
+        here = "bundled" if model.bundled and held.complete else "yes" if held.complete else "no"
+        table.add_row(model.name, model.licence, f"{model.size / 1e6:.1f} MB", here, model.summary)
     for name, checkpoint in checkpoints().items():
         here = "yes" if local_checkpoint(name).exists() else "no"
         table.add_row(name, checkpoint.licence, "", here, f"{checkpoint.summary}; then `thalweg models convert`")

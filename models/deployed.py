@@ -21,6 +21,7 @@ from thalweg.models.nemo_archive import Checkpoint
 from thalweg.models.tokens import Tokens
 
 FORMAT = 1
+DESCRIPTION = "model.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Deployed:
     def load(cls, folder: Path) -> Deployed:
         """Read a folder. Raises ModelError where it is not what `convert` writes."""
         try:
-            said: dict[str, Any] = json.loads((folder / "model.json").read_text())
+            said: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())
             if said.get("format") != FORMAT:
                 raise ModelError(f"{folder}: format {said.get('format')!r}, this version reads {FORMAT}: convert again")
             tokens = Tokens(tuple(said["tokens"]["pieces"]), said["tokens"]["characters"])
@@ -48,7 +49,7 @@ class Deployed:
         except FileNotFoundError as error:
             raise ModelError(f"{folder} is no deployed recogniser: {Path(error.filename).name} is missing") from None
         except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{folder}/model.json is damaged: {error!r}") from None
+            raise ModelError(f"{folder / DESCRIPTION} is damaged: {error!r}") from None
 
     def session(self, graph: str, threads: int) -> Any:
         """An ONNX Runtime session (which has no types) over one of the graphs."""
@@ -99,5 +100,5 @@ def convert(checkpoint: Checkpoint, folder: Path, *, lookahead_ms: float | None 
         "config": config.as_dict(),
         "tokens": {"pieces": checkpoint.tokens.pieces, "characters": checkpoint.tokens.characters},
     }
-    (folder / "model.json").write_text(json.dumps(said, ensure_ascii=False, indent=1) + "\n")
+    (folder / DESCRIPTION).write_text(json.dumps(said, ensure_ascii=False, indent=1) + "\n")
     return Deployed(folder, config, checkpoint.tokens, lookahead, int8, filters)

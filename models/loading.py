@@ -7,34 +7,51 @@ import threading
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from thalweg.models.deployed import Deployed, convert
+from thalweg.models.deployed import DESCRIPTION, Deployed, convert
 from thalweg.models.errors import ModelError
 from thalweg.models.hub import checkpoints, local_checkpoint
 from thalweg.models.nemo_archive import read_nemo
 from thalweg.models.recogniser import Recogniser
-from thalweg.models.store import default_root
+from thalweg.models.store import ModelStore, default_root
 
 _engines: WeakValueDictionary[tuple[str, int], Recogniser] = WeakValueDictionary()
 _lock = threading.Lock()
 
 
-def load_deployed(model: str) -> Deployed:
-    """A folder that `thalweg models convert` wrote, a `.nemo` file, or the name of a checkpoint that was pulled.
+def recognisers(store: ModelStore | None = None) -> tuple[str, ...]:
+    """The names of the registry that `load_deployed` takes: models whose files are a deployed recogniser's."""
+    models = (store or ModelStore()).registry.models
+    return tuple(name for name, model in models.items() if any(file.name == DESCRIPTION for file in model.files))
+
+
+def load_deployed(model: str, store: ModelStore | None = None) -> Deployed:
+    """By a name of the registry (bundled, or fetched now), the name of a checkpoint that was pulled, the folder that
+    `thalweg models convert` wrote, or a `.nemo` file.
 
     An archive is converted once, beside the model store. Raises ModelError.
     """
+    store = store or ModelStore()
+    if model in recognisers(store):
+        return Deployed.load(store.folder(model))
     path = local_checkpoint(model) if model in checkpoints() else Path(model).expanduser()
     if path.is_dir():
         return Deployed.load(path)
     if not path.exists():
-        what = f"`thalweg models pull {model}`" if model in checkpoints() else "give a folder or a .nemo file"
-        raise ModelError(f"recogniser {model!r} is not here: {what}")
+        if model in checkpoints():
+            raise ModelError(f"recogniser {model!r} is not here: `thalweg models pull {model}`")
+        raise ModelError(f"recogniser {model!r} is not here: {_known(store)}")
     state = path.stat()
     key = hashlib.sha256(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:16]
     folder = default_root() / "converted" / f"{path.stem}-{key}"
-    if not (folder / "model.json").exists():
+    if not (folder / DESCRIPTION).exists():
         convert(read_nemo(path), folder)
     return Deployed.load(folder)
+
+
+def _known(store: ModelStore) -> str:
+    names = ", ".join(recognisers(store))
+    ready = f"ready to use: {names}" if names else "none is bundled"
+    return f"{ready}; to pull: {', '.join(checkpoints())}; or give a folder of `thalweg models convert` or a .nemo file"
 
 
 def shared_recogniser(model: str, threads: int = 1) -> Recogniser:

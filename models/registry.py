@@ -13,7 +13,8 @@ import yaml
 
 from thalweg.models.errors import ModelError
 
-SOURCE_KINDS = ("pypi", "huggingface", "url", "path")
+BUNDLED = "bundled"
+SOURCE_KINDS = (BUNDLED, "pypi", "huggingface", "url", "path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ class ModelFile:
     sha256: str
     sources: tuple[Source, ...]
 
+    @property
+    def bundled(self) -> str | None:
+        """The folder below `thalweg/models` that it lies in, if it comes with the package."""
+        return next((source.where for source in self.sources if source.kind == BUNDLED), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -47,6 +53,11 @@ class Model:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(file.size for file in self.files)
+
+    @property
+    def bundled(self) -> bool:
+        """Whether it comes with the package."""
+        return any(file.bundled for file in self.files)
 
 
 class Registry:
@@ -73,7 +84,7 @@ class Registry:
 
 
 def _model(name: str, entry: Any) -> Model:  # Any: as YAML gave it
-    return Model(
+    model = Model(
         name=name,
         summary=entry["summary"],
         licence=entry["licence"],
@@ -87,6 +98,9 @@ def _model(name: str, entry: Any) -> Model:  # Any: as YAML gave it
             for file_name, file in entry["files"].items()
         ),
     )
+    if len({file.bundled for file in model.files}) > 1:
+        raise ValueError(f"the files of {name} are bundled in more than one folder, or only some of them are")
+    return model
 
 
 def _source(kind: str, where: str) -> Source:

@@ -28,7 +28,10 @@ class Buffered:
 
     def __init__(
         self,
-        model: Annotated[str, Field(description="folder of `thalweg models convert`, .nemo file or pulled checkpoint")],
+        model: Annotated[
+            str,
+            Field(description="a name of `thalweg models list`, a folder of `thalweg models convert` or a .nemo file"),
+        ],
         chunk: Annotated[Duration, Field(description="decoded at a time, in whole encoder frames")] = 160 * MS,
         left: Annotated[Duration, Field(description="context encoded again before each chunk")] = 5_600 * MS,
         right: Annotated[Duration, Field(description="context waited for after each chunk")] = 80 * MS,

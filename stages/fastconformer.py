@@ -39,7 +39,10 @@ class FastConformer:
 
     def __init__(
         self,
-        model: Annotated[str, Field(description="folder of `thalweg models convert`, .nemo file or pulled checkpoint")],
+        model: Annotated[
+            str,
+            Field(description="a name of `thalweg models list`, a folder of `thalweg models convert` or a .nemo file"),
+        ],
         lookahead: Annotated[
             Duration | None, Field(description="how far each chunk looks ahead; the model's own by default")
         ] = None,
