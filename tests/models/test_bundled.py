@@ -47,7 +47,9 @@ def test_a_bundled_file_that_is_missing_is_named(store: ModelStore) -> None:
 
 
 def test_an_unknown_recogniser_says_which_there_are(store: ModelStore) -> None:
-    with pytest.raises(ModelError, match=r"recogniser 'tiny-asr-2' is not here: ready to use: tiny-asr; to pull: nvidia/"):
+    with pytest.raises(
+        ModelError, match=r"recogniser 'tiny-asr-2' is not here: ready to use: tiny-asr; to pull: nvidia/"
+    ):
         load_deployed("tiny-asr-2", store)
 
 

@@ -36,11 +36,12 @@ def main() -> None:
     export.add_argument("--plan", choices=("cpu", "gpu"), default="gpu", help="as it was trained")
     export.add_argument("--fp32", action="store_true")
 
-    evaluate = parts.add_parser("evaluate", help="print the table of word error rates")
-    evaluate.add_argument("model", type=Path, help="what `export` wrote")
+    evaluate = parts.add_parser("evaluate", help="print the table of word error rates and latencies")
+    evaluate.add_argument("model", help="what `export` wrote, or a name of `thalweg models list`")
     evaluate.add_argument("folder", type=Path, help="what `data` wrote")
     evaluate.add_argument("--human", type=Path, help="pocketsphinx-testdata's folder")
-    evaluate.add_argument("--most", type=int, default=200, help="utterances of held-out voices")
+    evaluate.add_argument("--most", type=int, default=100, help="utterances of held-out voices")
+    evaluate.add_argument("--json", type=Path, help="rows, one a line, as they are made; goes on with what is there")
 
     given = parser.parse_args()
     {"data": _data, "train": _train, "export": _export, "evaluate": _evaluate}[given.part](given)
@@ -81,10 +82,13 @@ def _export(given: argparse.Namespace) -> None:
 
 
 def _evaluate(given: argparse.Namespace) -> None:
-    from thalweg.models.deployed import Deployed
-    from thalweg.models.recipes.asr.evaluate import table
+    import os
 
-    print(table(Deployed.load(given.model), given.folder / "test", given.human, given.most))
+    from thalweg.models.loading import load_deployed
+    from thalweg.models.recipes.asr.evaluate import cases, measure, table
+
+    into = given.json or Path(os.devnull)
+    print(table(measure(load_deployed(given.model), cases(given.folder / "test", given.human, given.most), into)))
 
 
 if __name__ == "__main__":
