@@ -76,15 +76,18 @@ def test_a_shard_is_the_same_every_time_and_made_once(tmp_path: Path, tones: Non
     assert len(first) == 3 and all(u.voice == "tone a" for u in first)
 
 
-def test_every_augmentation_leaves_features_as_a_front_end_makes_them_and_knows_where_speech_is() -> None:
+def test_every_augmentation_leaves_features_as_a_front_end_makes_them_and_says_where_a_frame_went() -> None:
     mel = log_mel(np.pad(tone("hello world", random.Random(0)), (4_800, 8_000)), MelConfig())
+    level = mel.mean(axis=1)
     for seed in range(30):
-        changed, (begin, end) = augment.augmented(mel, np.random.default_rng(seed))
+        changed, moved = augment.augmented(mel, np.random.default_rng(seed))
         assert changed.dtype == np.float32 and changed.shape[1] == mel.shape[1]
         assert np.isfinite(changed).all() and changed.min() >= -16.7
         assert 0.8 * len(mel) < len(changed) < 1.25 * len(mel) + 100
-        assert 100 / 1.18 - 4 < end - begin < 100 / 0.85 + 4, "eleven tones of 100 ms, more or less"
-        assert changed[begin:end].mean() > changed[:begin].mean()
+        begin, end = moved(30), moved(130)
+        assert 100 / 1.18 - 2 < end - begin < 100 / 0.85 + 2
+        assert changed[begin:end].mean() > changed[:begin].mean(), "speech lies where it is said to"
+    assert level[30:130].mean() > level[:29].mean()
 
 
 def test_a_faster_tempo_and_a_longer_tract_move_a_tone_where_they_should() -> None:
@@ -100,13 +103,56 @@ def test_noise_on_features_has_the_power_it_is_asked_for() -> None:
     assert 10 * np.log10(power.mean() / noise.mean()) == pytest.approx(10, abs=0.1)
 
 
-def test_even_labels_give_every_token_its_share_of_the_speech() -> None:
+def test_words_share_their_time_among_what_they_are_made_of() -> None:
     require_package("torch", "train")
-    from thalweg.models.recipes.asr import losses
+    from thalweg.models.recipes.asr.losses import aligned_labels
 
-    labels = losses.even_labels([1, 3, 2], [7, 8, 9], (2, 14), 16, blank=0)
-    assert labels == [0, 0, 7, 7, 8, 8, 8, 8, 8, 8, 9, 9, 9, 9, 0, 0]
-    assert losses.even_labels([1, 1], [7, 8], (0, 8), 6, blank=0) == [7, 7, 7, 7, 8, 8], "speech to the very end"
+    assert aligned_labels([[7], [8, 9]], [(1, 3), (5, 9)], 10, 0) == [0, 7, 7, 0, 0, 8, 8, 9, 9, 0]
+    assert aligned_labels([[7, 8]], [(0, 8)], 6, 0) == [7, 7, 7, 7, 8, 8], "speech to the very end"
+
+
+def test_a_beginning_gives_every_channel_its_say() -> None:
+    require_package("torch", "train")
+    import torch
+
+    from tests.models.archives import TINY
+    from thalweg.models.fastconformer import FastConformer
+    from thalweg.models.recipes.asr.train import even_out
+
+    network = FastConformer(TINY, 0.0)
+    mel = torch.randn(8, 200, 80, generator=torch.manual_seed(0)) * 3 - 10
+    before = network.encoder.pre_encode
+
+    def deviation() -> tuple[float, float]:
+        with torch.no_grad():
+            out = before(mel, torch.full((8,), 200))[0][:, 2:-2].flatten(0, 1)
+        return float(out.std(0).mean()), float(out.mean(0).abs().mean())
+
+    assert deviation()[0] < 0.2
+    even_out(network, mel)
+    spread, offset = deviation()
+    assert spread == pytest.approx(1, abs=0.1) and offset < 0.2
+
+
+def test_the_aligner_finds_words_where_they_are() -> None:
+    require_package("pocketsphinx", "sphinx")
+    from thalweg.models.recipes.asr.align import Aligner
+
+    require(shutil.which("flite"), "apt-get install flite")
+    said = "what is the capital of france"
+    voice = next(v for v in voices.voices() if v.name == "flite slt")
+    quiet = np.zeros(8_000, np.float32)
+    spans = Aligner().spans(np.concatenate([quiet, voice.speak(said, random.Random(0)), quiet]), said)
+    assert len(spans) == 6
+    assert all(begin < end for begin, end in spans) and spans == sorted(spans)
+    assert 45 <= spans[0][0] <= 80, "after the silence"
+    assert spans[3][1] - spans[3][0] > spans[2][1] - spans[2][0], "capital is longer than the"
+    assert Aligner().spans(quiet, "xyzzyx plugh") == [], "words nobody knows"
+
+
+def test_a_dictionary_says_how_words_are_pronounced(tmp_path: Path) -> None:
+    (tmp_path / "words").write_text("THE DH AH0\nthe DH IY1\ncat K AE1 T\n")
+    assert text.pronunciations(tmp_path / "words") == {"the": ["dh", "ah"], "cat": ["k", "ae", "t"]}
 
 
 def test_batches_hold_what_fits_and_begin_with_short_ones(tmp_path: Path, tones: None) -> None:
@@ -236,7 +282,7 @@ def test_a_network_learns_to_tell_two_words_apart(tmp_path: Path) -> None:
     train.make_tokenizer(tmp_path, None, None, 64)
     trainer = train.Trainer(tmp_path, tiny(peak=3e-3, warmup=0.0, ctc_only=1.0, aligned=0.0), hours=1)
     batch = [
-        batches.Heard(log_mel(tone(word, random.Random(0)), MelConfig()).astype(np.float16), word)
+        batches.Heard(log_mel(tone(word, random.Random(0)), MelConfig()).astype(np.float16), word, [])
         for word in ["open", "read"] * 4
     ]
     losses = [trainer.learn(batch)[0] for _ in range(60)]

@@ -66,7 +66,7 @@ def _train(given: argparse.Namespace) -> None:
         torch.set_num_threads(given.threads)
     plan = PLANS[given.plan]
     make_tokenizer(given.folder, given.words, given.text, plan.vocabulary)
-    trainer = Trainer(given.folder, plan, given.hours)
+    trainer = Trainer(given.folder, plan, given.hours, given.words)
     print(f"on {trainer.device}, {100 * trainer.done:.1f} % of {given.hours:g} h lie behind", flush=True)
     trainer.train(given.folder / "train")
 

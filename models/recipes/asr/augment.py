@@ -9,6 +9,7 @@ tests.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,26 +20,19 @@ _FLOOR = math.log(2.0**-24)  # what the front end gives for digital silence
 _DB = math.log(10) / 10
 
 
-def augmented(mel: Floats, rng: Rng) -> tuple[Floats, tuple[int, int]]:
-    """One way the same utterance might have reached a microphone, and from where to where in it there is speech."""
-    mel = warped(mel, rng.uniform(0.85, 1.18), rng.uniform(0.9, 1.1))
-    mel = silence_around(mel, rng)
-    speech = voiced(mel)
+def augmented(mel: Floats, rng: Rng) -> tuple[Floats, Callable[[int], int]]:
+    """One way the same utterance might have reached a microphone, and where in it a frame of the original went."""
+    tempo = rng.uniform(0.85, 1.18)
+    mel = warped(mel, tempo, rng.uniform(0.9, 1.1))
+    before, mel = silence_around(mel, rng)
     power = np.exp(mel)
     if rng.random() < 0.4:
         power = room(power, rng.uniform(0.1, 0.6), rng.uniform(0.02, 0.15))
     power *= channel(mel.shape[1], rng)
     if rng.random() < 0.7:
         power = with_noise(power, rng.uniform(3, 35), rng)
-    return np.maximum(np.log(power) + np.float32(_DB * rng.uniform(-22, 8)), np.float32(_FLOOR)), speech
-
-
-def voiced(mel: Floats) -> tuple[int, int]:
-    """From the first to behind the last frame that is louder than a third of the way from quiet to loud."""
-    level = mel.mean(axis=1)
-    quiet, loud = np.percentile(level, (5, 95))
-    found = np.flatnonzero(level >= quiet + 0.3 * (loud - quiet))
-    return int(found[0]), int(found[-1]) + 1
+    heard = np.maximum(np.log(power) + np.float32(_DB * rng.uniform(-22, 8)), np.float32(_FLOOR))
+    return heard, lambda frame: before + round(frame / tempo)
 
 
 def warped(mel: Floats, tempo: float, tract: float) -> Floats:
@@ -52,11 +46,11 @@ def warped(mel: Floats, tempo: float, tract: float) -> Floats:
     return out
 
 
-def silence_around(mel: Floats, rng: Rng) -> Floats:
-    """Up to half a second before and after, as quiet as the quietest tenth of the utterance."""
+def silence_around(mel: Floats, rng: Rng) -> tuple[int, Floats]:
+    """Up to half a second before and after, as quiet as the quietest tenth; returns the frames that come before too."""
     quiet = mel[np.argsort(mel.mean(axis=1))[: max(1, len(mel) // 10)]]
     before, after = (quiet[rng.integers(0, len(quiet), int(rng.integers(0, 50)))] for _ in range(2))
-    return np.concatenate([before, mel, after])
+    return len(before), np.concatenate([before, mel, after])
 
 
 def room(power: Floats, decay_s: float, share: float) -> Floats:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.models.mel import MelConfig, log_mel
+from thalweg.models.recipes.asr.align import Spans
 from thalweg.models.recipes.asr.data import read_shard, shards
 
 FRAMES_PER_S = 100
@@ -18,10 +19,11 @@ FRAMES_PER_S = 100
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Log-mel features of an utterance, [frame, mel] float16, and what it says."""
+    """Log-mel features of an utterance, [frame, mel] float16, what it says, and when (`Utterance.spans`)."""
 
     mel: NDArray[np.float16]
     text: str
+    spans: Spans
 
     @property
     def seconds(self) -> float:
@@ -41,7 +43,7 @@ class Features:
         for path in shards(self._folder):
             if path not in self._kept:
                 self._kept[path] = [
-                    Heard(log_mel(u.audio, self._config).astype(np.float16), u.text) for u in read_shard(path)
+                    Heard(log_mel(u.audio, self._config).astype(np.float16), u.text, u.spans) for u in read_shard(path)
                 ]
         if not self._kept:
             raise FileNotFoundError(f"{self._folder} holds no shards: run `data` first")

@@ -1,8 +1,8 @@
 """Speech in shards on disk: made once, in any number of runs and processes, the same every time.
 
-A shard is an `.npz` of 16-bit samples end to end, where each utterance ends, what it says and who says it. Shard n of a
-split depends on its number and the seed alone; one that is there is not made again, and none is ever half there.
-Augmentation is not in it: that is drawn anew each time an utterance is trained on.
+A shard is an `.npz` of 16-bit samples end to end, where each utterance ends, what it says, who says it and when. Shard
+n of a split depends on its number and the seed alone; one that is there is not made again, and none is ever half
+there. Augmentation is not in it: that is drawn anew each time an utterance is trained on.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import subprocess
 import wave
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.models.recipes.asr.align import Aligner, Spans
 from thalweg.models.recipes.asr.text import Sentences, normalise
 from thalweg.models.recipes.asr.voices import RATE, choose, voices
 
@@ -31,11 +32,12 @@ _LONGEST_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """Audio at 16 kHz, what it says, who says it."""
+    """Audio at 16 kHz, what it says, who says it; when each word is said, in frames of 10 ms, empty if not known."""
 
     audio: Floats
     text: str
     voice: str
+    spans: Spans = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +71,8 @@ def make_shard(folder: Path, number: int, source: Source, per_shard: int = PER_S
     sentences = Sentences(source.words, source.extra, seed=rng.randrange(2**31), test=source.test)
     speakers = voices(list(source.piper))
     audio: list[NDArray[np.int16]] = []
-    about: list[tuple[str, str]] = []
-    failed = 0
+    about: list[tuple[str, str, Spans]] = []
+    aligner, failed = Aligner(), 0
     while len(audio) < per_shard:
         text, voice = sentences.next(), choose(speakers, rng, source.test)
         try:
@@ -82,7 +84,7 @@ def make_shard(folder: Path, number: int, source: Source, per_shard: int = PER_S
             continue
         if 0.3 * RATE < len(samples) < _LONGEST_S * RATE and np.abs(samples).max() > 1e-3:
             audio.append(np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16))
-            about.append((text, voice.name))
+            about.append((text, voice.name, aligner.spans(samples, text)))
     part = folder / f".shard-{number:05d}.{os.getpid()}.npz"
     ends = np.cumsum([len(samples) for samples in audio])
     np.savez_compressed(part, audio=np.concatenate(audio), ends=ends, about=np.array(json.dumps(about)))
@@ -95,7 +97,7 @@ def read_shard(path: Path) -> list[Utterance]:
     with np.load(path, allow_pickle=False) as shard:
         about = json.loads(str(shard["about"]))
         pieces = np.split(shard["audio"].astype(np.float32) / 32768, shard["ends"][:-1])
-    return [Utterance(audio, text, voice) for audio, (text, voice) in zip(pieces, about, strict=True)]
+    return [Utterance(audio, *of_it) for audio, of_it in zip(pieces, about, strict=True)]
 
 
 def shards(folder: Path) -> list[Path]:

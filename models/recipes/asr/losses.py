@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from thalweg.models.recipes.asr.align import Spans
+
 _NEVER = -1e30
 
 
@@ -49,17 +51,15 @@ def _at(values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return values[:, rows.clamp(0, values.shape[1] - 1), columns]
 
 
-def even_labels(letters: list[int], tokens: list[int], speech: tuple[int, int], frames: int, blank: int) -> list[int]:
-    """A token for each of `frames`: laid out over the stretch of speech by their numbers of letters; else the blank.
+def aligned_labels(units: list[list[int]], spans: Spans, frames: int, nothing: int) -> list[int]:
+    """A unit for each of `frames`; `nothing` where nothing is said.
 
-    Wrong in detail, but about right: it shows a network that knows nothing roughly when what is said, which CTC has to
-    find out by itself.
+    units: those of each word, which lasts from which to which frame: `spans`. Within a word they share the time
+    evenly; that is not exact, but enough to begin with.
     """
-    begin, end = speech
-    total, spoken, labels = sum(letters), 0, [blank] * frames
-    for token, count in zip(tokens, letters, strict=True):
-        first = begin + (end - begin) * spoken // total
-        spoken += count
-        last = begin + (end - begin) * spoken // total
-        labels[first:last] = [token] * (min(last, frames) - min(first, frames))
+    labels = [nothing] * frames
+    for of_word, (begin, end) in zip(units, spans, strict=True):
+        for n, unit in enumerate(of_word):
+            first, last = (begin + (end - begin) * m // len(of_word) for m in (n, n + 1))
+            labels[first:last] = [unit] * (min(last, frames) - min(first, frames))
     return labels

@@ -12,9 +12,10 @@ from thalweg.models.fastconformer_config import SMALL, FastConformerConfig
 class Plan:
     """A network and a schedule. Shares are shares of the whole run, 0…1, by time worked and not by steps.
 
-    batch_s: seconds of speech in a batch. peak: highest learning rate. aligned: until there, tokens laid out evenly
-    over each utterance are learned as well (`losses.even_alignment`); CTC alone takes many times longer to begin.
-    lengthening: until there, the longest utterance grows from 2 s to all. ctc_only: until there, no RNN-T loss.
+    batch_s: seconds of speech in a batch. peak: highest learning rate. aligned: up to there the loss
+    goes from knowing which phone is said when (`losses.aligned_labels`) to CTC, and from speech as it was made to
+    augmented speech. lengthening: until there, the longest utterance grows from 2 s to all.
+    ctc_only: until there, no RNN-T loss.
     """
 
     network: FastConformerConfig = field(default=SMALL)
@@ -22,7 +23,7 @@ class Plan:
     batch_s: float = 240.0
     peak: float = 1.5e-3
     warmup: float = 0.02
-    aligned: float = 0.03
+    aligned: float = 0.1
     lengthening: float = 0.1
     ctc_only: float = 0.1
     ctc_weight: float = 0.3
@@ -53,10 +54,11 @@ PLANS = {
         network=_TINY,
         batch_s=60.0,
         peak=2.5e-3,
-        aligned=0.06,
-        lengthening=0.12,
+        aligned=0.15,
+        lengthening=0.1,
         ctc_only=0.25,
         dropout=0.0,
+        warmup=0.03,
         average=0.998,
     ),
 }
