@@ -201,7 +201,8 @@ def models_pull(names: tuple[str, ...]) -> None:
 @click.option("--lookahead", metavar="DURATION", help="The look-ahead it uses unless told otherwise, such as 80ms.")
 @click.option("--int8", is_flag=True, help="Quantise matrix products: a quarter of the size, faster.")
 def models_convert(checkpoint: str, folder: Path, lookahead: str | None, int8: bool) -> None:
-    """Make a streaming FastConformer of NeMo's ready to run: CHECKPOINT is a .nemo file or the name of a pulled one.
+    """Make a streaming FastConformer of NeMo's ready to run: CHECKPOINT is a .nemo file, the name of a pulled one, or a
+    bundled recogniser that is to compute in another precision.
 
     Neither NeMo nor torch is needed, and nothing in the archive is executed.
     """

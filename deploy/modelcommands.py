@@ -64,15 +64,19 @@ def verify_models(names: Sequence[str]) -> int:
 
 
 def convert_model(checkpoint: str, folder: Path, lookahead_ns: int | None, int8: bool) -> None:
-    """From a `.nemo` archive, or the name of a checkpoint that was pulled, to a folder. Raises ModelError."""
+    """From a `.nemo` archive, the name of a checkpoint that was pulled or of a recogniser that is ready to use, to a
+    folder. Raises ModelError.
+    """
     from thalweg.models.deployed import convert
+    from thalweg.models.loading import load_deployed, recognisers
     from thalweg.models.nemo_archive import read_nemo
 
     path = local_checkpoint(checkpoint) if checkpoint in checkpoints() else Path(checkpoint)
     if path.parent.name == checkpoint.replace("/", "--") and not path.exists():
         raise ModelError(f"{checkpoint} is not here yet: `thalweg models pull {checkpoint}`")
     lookahead_ms = None if lookahead_ns is None else lookahead_ns / MS
-    deployed = convert(read_nemo(path), folder, lookahead_ms=lookahead_ms, int8=int8)
+    read = load_deployed(checkpoint).checkpoint() if checkpoint in recognisers() else read_nemo(path)
+    deployed = convert(read, folder, lookahead_ms=lookahead_ms, int8=int8)
     size = sum(file.stat().st_size for file in folder.iterdir())
     config = deployed.config
     heads = " and ".join(["RNN-T"] * config.rnnt + ["CTC"] * config.ctc)

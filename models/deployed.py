@@ -3,6 +3,7 @@
 encoder.onnx      one step of the encoder for any batch and look-ahead, with its heads' outputs
 prediction.onnx   RNN-T only: one token further
 joint.onnx        RNN-T only: log probabilities of one frame
+weights.npz       where `keep_weights` put them: the weights themselves, float16, to train on or to convert anew
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from thalweg.models.tokens import Tokens
 
 FORMAT = 1
 DESCRIPTION = "model.json"
+WEIGHTS = "weights.npz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,18 @@ class Deployed:
             raise ModelError(f"{folder} is no deployed recogniser: {Path(error.filename).name} is missing") from None
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{folder / DESCRIPTION} is damaged: {error!r}") from None
+
+    def checkpoint(self) -> Checkpoint:
+        """The weights that `keep_weights` put beside the graphs, as float32. Raises ModelError where there are none."""
+        path = self.folder / WEIGHTS
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                weights = {name: kept[name].astype(np.float32) for name in kept.files}
+        except FileNotFoundError:
+            raise ModelError(f"{self.folder} holds graphs only: there is no {WEIGHTS} to convert anew") from None
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{path} is damaged: {error}") from None
+        return Checkpoint(self.config, self.tokens, weights | {"mel_filters": self.filters})
 
     def session(self, graph: str, threads: int) -> Any:
         """An ONNX Runtime session (which has no types) over one of the graphs."""
@@ -102,3 +116,9 @@ def convert(checkpoint: Checkpoint, folder: Path, *, lookahead_ms: float | None 
     }
     (folder / DESCRIPTION).write_text(json.dumps(said, ensure_ascii=False, indent=1) + "\n")
     return Deployed(folder, config, checkpoint.tokens, lookahead, int8, filters)
+
+
+def keep_weights(checkpoint: Checkpoint, folder: Path) -> None:
+    """Put the weights beside the graphs, as float16: half the size, and 1e-3 of each value is more than rounding."""
+    kept = {name: value.astype(np.float16) for name, value in checkpoint.weights.items() if name != "mel_filters"}
+    np.savez_compressed(folder / WEIGHTS, **kept)  # type: ignore[arg-type]  # its stub takes no arrays by name

@@ -52,7 +52,7 @@ class AudioFile:
 
     def open(self, ctx: Context) -> None:
         """Raises AudioError unless the file is there and begins like audio."""
-        self._units = _decode(self._path, self._rate, self._samples)
+        self._units = decoded(self._path, self._rate, self._samples)
         self._first = next(self._units, None)
         if self._first is None:
             raise AudioError(f"{self._path} holds no audio samples")
@@ -101,7 +101,7 @@ def _some(units: Iterator[NDArray[np.float32]], n: int) -> tuple[list[NDArray[np
     return found, None
 
 
-def _decode(path: Path, rate: int, size: int) -> Iterator[NDArray[np.float32]]:
+def decoded(path: Path, rate: int, size: int) -> Iterator[NDArray[np.float32]]:
     """Units of `size` samples, mono float32 at `rate`; the last one may be shorter."""
     import av
 

@@ -60,7 +60,11 @@ BENCHES: Mapping[str, Bench] = {
         "multimodal:measure",
         takes=("part",),
     ),
-    "asr": Bench("streaming recognition: time per step, streams per core, next to NeMo, same weights", "asr:measure"),
+    "asr": Bench(
+        "streaming recognition next to NeMo, same weights; PART: steps, streams, flow or pipeline",
+        "asr:measure",
+        takes=("part", "model"),
+    ),
     "video": Bench(
         "what a machine reads in video against the bits it costs; PART: curves, traces, loss, cost or sockets",
         "video:measure",

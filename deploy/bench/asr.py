@@ -1,241 +1,155 @@
-"""Streaming recognition next to NeMo on the same weights: time per step, streams per core, memory per stream.
+"""Streaming recognition next to NeMo on the same weights; parts: steps, streams, flow, pipeline; all of them if none.
 
-Weights are random (timing does not depend on them) and the same for all systems: NeMo makes them, and its `.nemo`
-archive is converted. Every system has one thread. `step` is by the clock on the wall, `cpu` the processor time of the
-same steps, which other work on the machine lengthens much less; `rtf` and `streams` are made of the latter. Steps are
-taken in the middle of a stream, with full caches; systems take turns, round by round. `buffered` encodes 5.6 s of
-context again for every chunk.
+Without a model the weights are random (timing does not depend on them) and the same for all systems: NeMo makes them,
+and its `.nemo` archive is converted. With a model, a name or a folder, it is measured as it is, and NeMo's network has
+its weights where it brings them (`weights.npz`) and random ones of the same shape where it does not. Every system has
+one thread; systems take turns, round by round.
 
-`streams`: how many streams one core holds in real time: the largest batch whose step, features and RNN-T decoding
-included, takes less processor time than the chunk lasts (median). NeMo's number is its `conformer_stream_step` on
-batches and its own preprocessor, which is what its streaming pipeline runs, without the pipeline's bookkeeping.
-
-`core`: processor time per second of audio of one stream that is fed 32 ms at a time, all included; `lag_growth`: what
-a piece takes in the last ten seconds of a minute, over the first ten. `final`: from the last sample to the final text,
-flush of the last chunk included; voice activity, which decides that it was the last, is not in it.
+`steps`     one step of the encoder in the middle of a stream, caches full: `step` by the clock on the wall, `cpu` the
+            processor time of the same steps, which other work lengthens much less; `rtf` is made of the latter
+`streams`   how many streams one core holds in real time, next to NeMo's streaming pipeline, and what one takes
+`flow`      one stream from sound to text: lag through a minute of speech, and how long the final text takes
+`pipeline`  two minutes of speech at real-time pace through audio.file, speech.vad and speech.fastconformer
 """
 
 from __future__ import annotations
 
 import importlib.util
 import tempfile
-import time
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 
-from thalweg.deploy.bench.nemo_asr import LETTERS, NemoOnnx, NemoPeer
-from thalweg.deploy.bench.result import OURS, Result, quantile
-from thalweg.deploy.bench.stopwatch import Stopwatch, Taken
-from thalweg.models.buffered import BufferedEncoder
-from thalweg.models.deployed import Deployed, convert
-from thalweg.models.encoder import Chunk, StreamingEncoder
-from thalweg.models.fastconformer_config import LARGE, SMALL, SUBSAMPLING, FastConformerConfig
+from thalweg.deploy.bench import BenchError
+from thalweg.deploy.bench.asrflow import measure_flow, measure_pipeline
+from thalweg.deploy.bench.asrsteps import measure_steps
+from thalweg.deploy.bench.asrstreams import measure_streams
+from thalweg.deploy.bench.nemo_asr import NemoPeer
+from thalweg.deploy.bench.result import OURS, Result
+from thalweg.models.deployed import WEIGHTS, Deployed, convert
+from thalweg.models.errors import ModelError
+from thalweg.models.fastconformer_config import LARGE, SMALL, FastConformerConfig
+from thalweg.models.loading import load_deployed
 from thalweg.models.nemo_archive import Checkpoint, read_nemo, weight_shapes
-from thalweg.models.recogniser import Recogniser
-from thalweg.models.tokens import Tokens
+from thalweg.models.tokens import WORD, Tokens
 
-LOOKAHEADS = (0, 1, 6, 13)
+PARTS = ("steps", "streams", "flow", "pipeline")
 INT8 = "thalweg-int8"
-_MOST_STREAMS = 512
+LOOKAHEAD = 1
+"""Frames: 80 ms, where the aims are. Models without it are measured at their own."""
+
+_VOCABULARY = 256
 
 
-class Ours:
-    """One deployed form."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is measured: our deployed forms by their system's name, NeMo where it is there, a folder for files."""
 
-    def __init__(self, model: Deployed) -> None:
-        self.model = model
-        self.encoder = StreamingEncoder(model)
+    name: str
+    ours: Mapping[str, Deployed]
+    nemo: NemoPeer | None
+    folder: Path
 
-    def steps(self, lookahead: int, count: int) -> list[Taken]:
-        """Each of `count` steps of one stream in its middle."""
-        slot, frames = self.encoder.take_slot(), self.model.config.left * 3
-        mel = np.random.default_rng(0).standard_normal((SUBSAMPLING * (lookahead + 1), 80)).astype(np.float32)
-        taken = []
-        for _ in range(count):
-            clock = Stopwatch()
-            self.encoder.step([Chunk(slot, mel, frames, 0)], lookahead)
-            taken.append(clock.taken())
-            frames += lookahead + 1
-        self.encoder.give_back(slot)
-        return taken
+    @property
+    def config(self) -> FastConformerConfig:
+        """The shape, which all of them share."""
+        return next(iter(self.ours.values())).config
 
-    def serve(self, lookahead: int, streams: int, count: int) -> list[Taken]:
-        """Each of `count` rounds in which every stream gets one chunk of audio: features to tokens."""
-        engine = Recogniser(self.model, max_streams=streams, max_batch=32)
-        opened = [engine.open(lookahead, head="rnnt") for _ in range(streams)]
-        audio = (np.random.default_rng(0).standard_normal(1280 * (lookahead + 1)) * 0.1).astype(np.float32)
-        taken = []
-        for _ in range(count):
-            clock = Stopwatch()
-            engine.feed([(stream, audio) for stream in opened])
-            taken.append(clock.taken())
-        for stream in opened:
-            stream.close()
-        return taken
+    @property
+    def lookahead(self) -> int:
+        """Where one look-ahead is enough."""
+        config = self.config
+        return LOOKAHEAD if LOOKAHEAD in config.lookaheads else min(config.lookaheads)
+
+    def case(self, lookahead: int) -> str:
+        """The name of a case."""
+        return f"{self.name} {lookahead * self.config.frame_ms:.0f}ms"
 
 
-def measure(result: Result, quick: bool) -> None:
-    """Fill in the rows."""
-    result.notes.append("random weights, the same for all systems; one thread each; encoder step unless said otherwise")
-    for name, config in (("12M", SMALL),) if quick else (("12M", SMALL), ("109M", LARGE)):
-        with tempfile.TemporaryDirectory() as folder:
-            _measure_size(result, name, config, Path(folder), quick)
+def measure(result: Result, quick: bool, part: str | None = None, model: str | None = None) -> None:
+    """Fill in the rows. Raises BenchError on an unknown part, ModelError on an unknown model."""
+    if part is not None and part not in PARTS:
+        raise BenchError(f"bench asr has no part {part!r}; it has {', '.join(PARTS)}")
+    result.notes.append("one thread each; steps are of the encoder alone, everything else from sound to text")
+    names = [model] if model else ["12M"] if quick or part == "pipeline" else ["12M", "109M"]
+    for name in names:
+        with _given(result, name) if model else _made(result, name) as subject:
+            measure_parts(result, subject, quick, (part,) if part else PARTS)
 
 
-def _measure_size(result: Result, name: str, config: FastConformerConfig, folder: Path, quick: bool) -> None:
-    nemo = _nemo(config, result)
-    if nemo is not None:
-        nemo.save(folder / "model.nemo")
-        checkpoint = read_nemo(folder / "model.nemo")
-    else:
-        checkpoint = _random(config)
-    ours = {OURS: Ours(convert(checkpoint, folder / "fp32"))}
-    ours[INT8] = Ours(convert(checkpoint, folder / "int8", int8=True))
-    config = checkpoint.config
-    buffered = BufferedEncoder(ours[OURS].model)
-    rounds, count = (2, 6) if quick else (3, 7)
-    for lookahead in (1,) if quick else LOOKAHEADS:
-        chunk_s = (lookahead + 1) * config.frame_ms / 1000
-        case = f"{name} {lookahead * config.frame_ms:.0f}ms"
-        systems: dict[str, Callable[[], list[Taken]]] = {
-            system: partial(one.steps, lookahead, count) for system, one in ours.items()
-        }
+def measure_parts(result: Result, subject: Subject, quick: bool, parts: tuple[str, ...]) -> None:
+    """Some parts for one subject."""
+    case, lookahead = subject.case(subject.lookahead), subject.lookahead
+    if "steps" in parts:
+        lookaheads = (lookahead,) if quick else sorted(subject.config.lookaheads)
+        measure_steps(result, subject.case, subject.ours, subject.nemo, lookaheads, subject.folder, quick)
+    if "streams" in parts:
+        measure_streams(result, case, subject.ours, subject.nemo, lookahead, subject.folder, quick)
+    if "flow" in parts:
+        for system, model in subject.ours.items():
+            measure_flow(result, case, system, model, lookahead, quick)
+    if "pipeline" in parts:
+        for system, model in subject.ours.items():
+            measure_pipeline(result, case, system, model, lookahead, quick)
+
+
+@contextmanager
+def _made(result: Result, name: str) -> Iterator[Subject]:
+    config = replace({"12M": SMALL, "109M": LARGE}[name], vocabulary=_VOCABULARY)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        nemo = _nemo(config, folder, result)
         if nemo is not None:
-            systems["nemo"] = partial(nemo.steps, lookahead, count)
-            # one export is enough to compare with, and takes torch a while
-            exported = _export(nemo, folder / "nemo.onnx", lookahead, result) if lookahead == 1 else None
-            if exported is not None:
-                systems["nemo-onnx"] = partial(exported.steps, count)
-        systems["buffered"] = partial(_buffered_steps, buffered, lookahead, max(2, count // 4))
-        taken: dict[str, list[Taken]] = defaultdict(list)
-        for _ in range(rounds):
-            for system, run in systems.items():
-                taken[system] += run()[1:]
-        for system, steps in taken.items():
-            wall, cpu = [one.wall_s * 1e3 for one in steps], [one.cpu_s * 1e3 for one in steps]
-            result.add(case, system, len(steps), "ms", step_p50=quantile(wall, 0.5), step_p95=quantile(wall, 0.95))
-            result.add(case, system, len(steps), "ms", cpu_p50=quantile(cpu, 0.5))
-            result.add(case, system, len(steps), "core", rtf=quantile(cpu, 0.5) / 1e3 / chunk_s)
-        if lookahead == 1:
-            _measure_streams(result, case, ours, nemo, lookahead, chunk_s, quick)
-    for system, one in ours.items():
-        _measure_flow(result, f"{name} 80ms", system, one.model, quick)
-    for system, one in ours.items():
-        result.add(f"{name} 80ms", system, 1, "MB", stream_mb=one.encoder.stream_bytes / 1e6)
-    if nemo is not None:
-        result.add(f"{name} 80ms", "nemo", 1, "MB", stream_mb=nemo.stream_bytes / 1e6)
+            nemo.save(folder / "model.nemo")
+        yield made(name, read_nemo(folder / "model.nemo") if nemo else silent(config), nemo, folder)
 
 
-def _measure_flow(result: Result, case: str, system: str, model: Deployed, quick: bool) -> None:
-    piece, seconds = 512, 20 if quick else 60
-    audio = (np.random.default_rng(0).standard_normal(seconds * 16_000) * 0.1).astype(np.float32)
-    engine = Recogniser(model)
-    stream, taken = engine.open(1), []
-    cpu = time.process_time()
-    for at in range(0, len(audio), piece):
-        start = time.perf_counter()
-        stream.feed(audio[at : at + piece])
-        taken.append(time.perf_counter() - start)
-    cpu = time.process_time() - cpu
-    stream.close()
-    tenth = 10 * 16_000 // piece
-    result.add(case, system, 1, "core", core=cpu / seconds)
-    result.add(case, system, tenth, "ratio", lag_growth=sum(taken[-tenth:]) / sum(taken[:tenth]))
-    finals = []
-    for i in range(10 if quick else 50):
-        stream = engine.open(1)
-        stream.feed(audio[i * 400 : i * 400 + 16_000 + 97 * i])  # ends anywhere in a chunk
-        start = time.perf_counter()
-        stream.finish()
-        finals.append((time.perf_counter() - start) * 1e3)
-    p50, p95, p99 = (quantile(finals, share) for share in (0.5, 0.95, 0.99))
-    result.add(case, system, len(finals), "ms", final_p50=p50, final_p95=p95, final_p99=p99)
+def made(name: str, checkpoint: Checkpoint, nemo: NemoPeer | None, folder: Path) -> Subject:
+    """A checkpoint in both deployed forms."""
+    ours = {OURS: convert(checkpoint, folder / "fp32"), INT8: convert(checkpoint, folder / "int8", int8=True)}
+    return Subject(name=name, ours=ours, nemo=nemo, folder=folder)
 
 
-def _measure_streams(
-    result: Result,
-    case: str,
-    ours: dict[str, Ours],
-    nemo: NemoPeer | None,
-    lookahead: int,
-    chunk_s: float,
-    quick: bool,
-) -> None:
-    count = 3 if quick else 4
-    held: dict[str, list[int]] = defaultdict(list)
-    for _ in range(1 if quick else 2):
-        for system, one in ours.items():
-            held[system].append(_most(partial(_served, one, lookahead, count), chunk_s))
-        if nemo is not None:
-            held["nemo"].append(_most(partial(_nemo_served, nemo, lookahead, count, chunk_s), chunk_s))
-    for system, found in held.items():
-        result.add(case, system, len(found), "streams", streams=float(median(found)))
+@contextmanager
+def _given(result: Result, name: str) -> Iterator[Subject]:
+    model = load_deployed(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        nemo = _nemo(model.config, folder, result)
+        ours = {INT8 if model.int8 else OURS: model}
+        if (model.folder / WEIGHTS).exists():
+            checkpoint = model.checkpoint()
+            ours.setdefault(OURS, convert(checkpoint, folder / "fp32"))
+            if nemo is not None:
+                nemo.load(checkpoint.weights)
+        elif nemo is not None:
+            result.notes.append(f"{name} brings no {WEIGHTS}: NeMo's are random, and its decoder says nothing")
+        yield Subject(name=model.folder.name, ours=dict(sorted(ours.items())), nemo=nemo, folder=folder)
 
 
-def _served(ours: Ours, lookahead: int, count: int, streams: int) -> float:
-    return median(one.cpu_s for one in ours.serve(lookahead, streams, count)[1:])
-
-
-def _nemo_served(nemo: NemoPeer, lookahead: int, count: int, chunk_s: float, streams: int) -> float:
-    features = median(nemo.features(chunk_s).cpu_s for _ in range(5))
-    steps = nemo.steps(lookahead, count, streams, decode=True)[1:]
-    return median(one.cpu_s for one in steps) + streams * features
-
-
-def _most(seconds: Callable[[int], float], limit: float) -> int:
-    """The largest number up to `_MOST_STREAMS`, to an eighth, for which `seconds` stays below `limit`."""
-    low, high = 0, 1
-    while high <= _MOST_STREAMS and seconds(high) < limit:
-        low, high = high, high * 2
-    if high > _MOST_STREAMS:
-        return low
-    while high - low > max(1, low // 8):
-        middle = (low + high) // 2
-        low, high = (middle, high) if seconds(middle) < limit else (low, middle)
-    return low
-
-
-def _buffered_steps(encoder: BufferedEncoder, lookahead: int, count: int) -> list[Taken]:
-    frames = encoder.model.config.left + 2 * lookahead + 1
-    mel = np.random.default_rng(0).standard_normal((frames * SUBSAMPLING, 80)).astype(np.float32)
-    taken = []
-    for _ in range(count):
-        clock = Stopwatch()
-        encoder.encode(mel, "joint")
-        taken.append(clock.taken())
-    return taken
-
-
-def _nemo(config: FastConformerConfig, result: Result) -> NemoPeer | None:
+def _nemo(config: FastConformerConfig, folder: Path, result: Result) -> NemoPeer | None:
     if importlib.util.find_spec("nemo") is None:
         result.notes.append("nemo, nemo-onnx: left out, not installed (pip install 'thalweg[nemo]')")
         return None
     import nemo
 
     result.versions["nemo"] = nemo.__version__
-    return NemoPeer(config)
-
-
-def _export(nemo: NemoPeer, path: Path, lookahead: int, result: Result) -> NemoOnnx | None:
     try:
-        return nemo.export(path, lookahead)
-    except Exception as error:  # whatever torch's exporter raises: a finding about the peer
-        result.notes.append(f"nemo-onnx: left out, its export fails: {type(error).__name__}: {str(error)[:120]}")
+        return NemoPeer(config, folder)
+    except ModelError as error:
+        result.notes.append(f"nemo, nemo-onnx: left out: {error}")
         return None
 
 
-def _random(config: FastConformerConfig) -> Checkpoint:
-    config = replace(config, vocabulary=len(LETTERS))
+def silent(config: FastConformerConfig) -> Checkpoint:
+    """Random weights whose joint network says nothing but blank, as `NemoPeer` has them."""
     rng = np.random.default_rng(0)
     weights = {
         name: (rng.standard_normal(shape) * (0.5 / np.sqrt(float(np.prod(shape[1:]))))).astype(np.float32)
         for name, shape in weight_shapes(config).items()
     }
     weights["joint.joint_net.2.bias"][-1] = 100.0
-    return Checkpoint(config, Tokens(tuple(LETTERS), characters=True), weights)
+    return Checkpoint(config, Tokens(tuple(f"{WORD}{i}" for i in range(config.vocabulary))), weights)

@@ -1,4 +1,6 @@
-"""NeMo's side of `thalweg bench asr`: the same weights, its cache-aware step in torch and its own ONNX export."""
+"""NeMo's side of `thalweg bench asr`: the same weights, its cache-aware step in torch, its own ONNX export, and its
+streaming pipeline for many streams (`nemo.collections.asr.inference`).
+"""
 
 from __future__ import annotations
 
@@ -11,30 +13,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.deploy.bench.stopwatch import Stopwatch, Taken
+from thalweg.models.errors import ModelError
 from thalweg.models.fastconformer_config import FastConformerConfig
+from thalweg.models.recipes.asr.text import Sentences
+from thalweg.models.torchfile import Weights
 
-LETTERS = [" ", *"abcdefghijklmnopqrstuvwxyz'"]
+RATE = 16_000
 
 
-def settings(config: FastConformerConfig) -> dict[str, Any]:
-    """A hybrid character model of this shape, as NeMo configures it."""
+def tokenizer(folder: Path, vocabulary: int) -> Path:
+    """A SentencePiece model with so many pieces of the recipe's sentences, as NeMo wants it; returns its folder."""
+    import sentencepiece
+
+    sentences = Sentences(None, None, seed=0)
+    folder.mkdir(exist_ok=True)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([sentences.next() for _ in range(3000)]),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=vocabulary,
+        model_type="bpe",
+        minloglevel=2,
+    )
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    (folder / "vocab.txt").write_text("\n".join(pieces.id_to_piece(i) for i in range(vocabulary)))
+    return folder
+
+
+def settings(config: FastConformerConfig, tokens: Path) -> dict[str, Any]:
+    """A hybrid BPE model of this shape, as NeMo configures it; `tokens`: its tokenizer's folder."""
     context = [[config.left, lookahead] for lookahead in config.lookaheads]
-    classes = len(LETTERS)
+    mel = config.mel
     return {
-        "sample_rate": 16_000,
-        "labels": LETTERS,
+        "sample_rate": mel.sample_rate,
+        "tokenizer": {"dir": str(tokens), "type": "bpe"},
         "model_defaults": {"enc_hidden": config.width, "pred_hidden": config.prediction_width},
         "preprocessor": {
             "_target_": "nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor",
+            "sample_rate": mel.sample_rate,
             "normalize": "NA",
-            "window_size": 0.025,
-            "features": config.mel.n_mels,
-            "n_fft": 512,
+            "window_size": mel.window_samples / mel.sample_rate,
+            "window_stride": mel.hop_samples / mel.sample_rate,
+            "window": mel.window,
+            "features": mel.n_mels,
+            "n_fft": mel.n_fft,
+            "log": True,
             "pad_to": 0,
         },
         "encoder": {
             "_target_": "nemo.collections.asr.modules.ConformerEncoder",
-            "feat_in": config.mel.n_mels,
+            "feat_in": mel.n_mels,
             "n_layers": config.layers,
             "d_model": config.width,
             "subsampling": "dw_striding",
@@ -46,22 +73,24 @@ def settings(config: FastConformerConfig) -> dict[str, Any]:
             "att_context_size": context,
             "att_context_style": "chunked_limited",
             "xscaling": config.scale_input,
+            "ff_expansion_factor": config.ff_factor,
+            "use_bias": config.bias,
             "conv_kernel_size": config.kernel,
             "conv_norm_type": config.conv_norm,
             "conv_context_size": "causal",
         },
         "decoder": {
             "_target_": "nemo.collections.asr.modules.RNNTDecoder",
-            "vocab_size": classes,
+            "vocab_size": -1,
             "prednet": {"pred_hidden": config.prediction_width, "pred_rnn_layers": config.prediction_layers},
         },
         "joint": {
             "_target_": "nemo.collections.asr.modules.RNNTJoint",
-            "num_classes": classes,
-            "vocabulary": LETTERS,
+            "num_classes": -1,
+            "vocabulary": [],
             "jointnet": {
                 "joint_hidden": config.joint_width,
-                "activation": "relu",
+                "activation": config.joint_activation,
                 "encoder_hidden": config.width,
                 "pred_hidden": config.prediction_width,
             },
@@ -74,78 +103,77 @@ def settings(config: FastConformerConfig) -> dict[str, Any]:
             "decoder": {
                 "_target_": "nemo.collections.asr.modules.ConvASRDecoder",
                 "feat_in": config.width,
-                "num_classes": classes,
-                "vocabulary": LETTERS,
+                "num_classes": -1,
+                "vocabulary": [],
             },
         },
     }
 
 
 class NemoPeer:
-    """A NeMo model with random weights whose joint network says nothing but blank. One thread."""
+    """A hybrid NeMo model, one thread. Its weights are random and its joint network says nothing but blank until
+    `load` gives it others.
+    """
 
-    def __init__(self, config: FastConformerConfig) -> None:
+    def __init__(self, config: FastConformerConfig, folder: Path) -> None:
+        """`folder`: where its tokenizer may lie. Raises ModelError where the shape is not hybrid."""
+        if not (config.ctc and config.rnnt):
+            raise ModelError("NeMo is measured as a hybrid model; this one lacks a head")
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")
         import torch
-        from nemo.collections.asr.models import EncDecHybridRNNTCTCModel
+        from nemo.collections.asr.models import EncDecHybridRNNTCTCBPEModel
         from omegaconf import OmegaConf
 
         torch.set_num_threads(1)
         torch.manual_seed(0)
         self._torch = torch
         self.config = config
-        self.model: Any = EncDecHybridRNNTCTCModel(OmegaConf.create(settings(config))).eval()
+        shape = settings(config, tokenizer(folder / "tokenizer", config.vocabulary))
+        self.model: Any = EncDecHybridRNNTCTCBPEModel(OmegaConf.create(shape)).eval()
         with torch.no_grad():
             self.model.joint.joint_net[-1].bias[-1] = 100.0
+
+    def load(self, weights: Weights) -> None:
+        """Take the weights of `FastConformer`, which go by NeMo's names."""
+        ours = {name: self._torch.from_numpy(value) for name, value in weights.items() if name != "mel_filters"}
+        theirs = self.model.state_dict()
+        output = next(name for name in theirs if name.startswith("joint.joint_net.") and name.endswith(".weight"))
+        place = output.removesuffix(".weight")
+        for part in ("weight", "bias"):
+            ours[f"{place}.{part}"] = ours.pop(f"joint.joint_net.2.{part}")
+        rest = {name: value for name, value in theirs.items() if name not in ours}
+        strange = [name for name in rest if not name.startswith("preprocessor.") and "num_batches" not in name]
+        if strange:
+            raise ModelError(f"NeMo's model has a weight that ours has not: {strange[0]}")
+        self.model.load_state_dict(rest | ours)
 
     def save(self, path: Path) -> None:
         """As `.nemo`."""
         self.model.save_to(str(path))
 
-    def steps(self, lookahead: int, count: int, batch: int = 1, decode: bool = False) -> list[Taken]:
-        """Each of `count` steps in the middle of a stream: of the encoder, or with RNN-T decoding."""
+    def steps(self, lookahead: int, count: int) -> list[Taken]:
+        """Each of `count` steps of the encoder in the middle of a stream."""
         torch, encoder = self._torch, self.model.encoder
         encoder.set_default_att_context_size([self.config.left, lookahead])
-        caches = encoder.get_initial_cache_state(batch_size=batch)
-        caches = (*caches[:2], torch.full((batch,), self.config.left))
+        caches = encoder.get_initial_cache_state(batch_size=1)
+        caches = (*caches[:2], torch.full((1,), self.config.left))
         size = 8 * (lookahead + 1) + 9
-        mel, length = torch.randn(batch, self.config.mel.n_mels, size), torch.full((batch,), size)
-        hypotheses = None
+        mel, length = torch.randn(1, self.config.mel.n_mels, size), torch.full((1,), size)
         taken = []
         with torch.inference_mode():
             for _ in range(count):
                 clock = Stopwatch()
-                if decode:
-                    found = self.model.conformer_stream_step(
-                        processed_signal=mel,
-                        processed_signal_length=length,
-                        cache_last_channel=caches[0],
-                        cache_last_time=caches[1],
-                        cache_last_channel_len=caches[2],
-                        keep_all_outputs=False,
-                        previous_hypotheses=hypotheses,
-                    )
-                    caches, hypotheses = found[2:5], found[5]
-                else:
-                    caches = encoder.cache_aware_stream_step(
-                        processed_signal=mel,
-                        processed_signal_length=length,
-                        cache_last_channel=caches[0],
-                        cache_last_time=caches[1],
-                        cache_last_channel_len=caches[2],
-                        keep_all_outputs=False,
-                    )[2:5]
+                caches = encoder.cache_aware_stream_step(
+                    processed_signal=mel,
+                    processed_signal_length=length,
+                    cache_last_channel=caches[0],
+                    cache_last_time=caches[1],
+                    cache_last_channel_len=caches[2],
+                    keep_all_outputs=False,
+                )[2:5]
                 taken.append(clock.taken())
         return taken
-
-    def features(self, seconds: float) -> Taken:
-        """What the preprocessor takes for this much audio of one stream."""
-        samples = self._torch.randn(1, int(16_000 * seconds))
-        clock = Stopwatch()
-        with self._torch.inference_mode():
-            self.model.preprocessor(input_signal=samples, length=self._torch.tensor([samples.shape[1]]))
-        return clock.taken()
 
     @property
     def stream_bytes(self) -> int:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.models.deployments import deploy
+from tests.models.deployments import deploy, lively_weights, speechlike
 from thalweg.models import ModelError, ModelStore, Registry
+from thalweg.models.deployed import convert, keep_weights
 from thalweg.models.entry import entry
 from thalweg.models.loading import load_deployed, recognisers
+from thalweg.models.nemo_archive import Checkpoint
+from thalweg.models.recogniser import Recogniser
 
 
 @pytest.fixture
@@ -51,6 +55,24 @@ def test_an_unknown_recogniser_says_which_there_are(store: ModelStore) -> None:
         ModelError, match=r"recogniser 'tiny-asr-2' is not here: ready to use: tiny-asr; to pull: nvidia/"
     ):
         load_deployed("tiny-asr-2", store)
+
+
+def test_a_model_that_brings_its_weights_can_be_converted_anew(tmp_path: Path) -> None:
+    quick = deploy(tmp_path / "int8", int8=True)
+    keep_weights(Checkpoint(quick.config, quick.tokens, lively_weights(quick.config)), quick.folder)
+    exact = convert(quick.checkpoint(), tmp_path / "fp32")
+    wanted = deploy(tmp_path / "wanted")
+    audio = speechlike(12.0)
+    found, expected = (Recogniser(model).open(head="ctc") for model in (exact, wanted))
+    for stream in (found, expected):
+        stream.feed(audio)
+    rows = [np.array([e.log_prob for e in stream.decoder.emitted]) for stream in (found, expected)]
+    assert len(rows[0]) > 3 and np.abs(rows[0] - rows[1]).max() < 0.02, "float16 rounds to 1e-3"
+
+
+def test_a_model_without_its_weights_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"graphs only: there is no weights.npz"):
+        deploy(tmp_path).checkpoint()
 
 
 def test_models_that_are_no_recognisers_are_not_offered() -> None:

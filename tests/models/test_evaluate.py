@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from tests.models.archives import TINY
 from tests.models.deployments import deploy, speechlike
 from thalweg.models import ModelError
-from thalweg.models.recipes.asr import evaluate
+from thalweg.models.recipes.asr import evaluate, systems
 from thalweg.models.recipes.asr.data import Utterance
 from thalweg.models.recipes.asr.evaluate import Case, Row
 from thalweg.models.recipes.asr.measure import hear, speech_begins_s, taken_back, word_errors
@@ -81,7 +82,8 @@ def sets() -> dict[str, list[Case]]:
 
 @pytest.fixture
 def without_sphinx(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thalweg.models.recipes.asr.systems.importlib.util.find_spec", lambda name: None)
+    nothing = SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None))
+    monkeypatch.setattr(systems, "importlib", nothing)  # for this module alone
 
 
 def test_a_run_that_was_killed_goes_on_where_it_was(
