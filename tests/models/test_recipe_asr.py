@@ -254,6 +254,41 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, tones: None
     assert third.step == 3, "its hours are over"
 
 
+def test_two_processes_train_one_network(tmp_path: Path, tones: None) -> None:
+    require_package("torch", "train")
+    require_package("sentencepiece", "train")
+    import torch
+    from torch.multiprocessing.spawn import spawn
+
+    from thalweg.models.recipes.asr import train
+
+    (tmp_path / "train").mkdir()
+    data.make_shard(tmp_path / "train", 0, data.Source(test=False), per_shard=30)
+    train.make_tokenizer(tmp_path, None, None, 64)
+    spawn(train.run, (2, tmp_path, tiny(ctc_only=0.0), 1e-3, None), 2)  # type: ignore[no-untyped-call]
+    torch.set_num_threads(1)
+    after = train.Trainer(tmp_path, tiny(), hours=1)
+    assert after.step > 0 and after.worked_s >= 3.6, "both stop once the two together have worked long enough"
+    assert after.heard_s > 5 * after.step, "of two batches a step"
+    assert not list(tmp_path.glob(".meeting*"))
+
+
+def test_gradients_are_the_mean_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_package("torch", "train")
+    import torch
+
+    from thalweg.models.recipes.asr import train
+
+    layer, unused = torch.nn.Linear(2, 1), torch.nn.Linear(1, 1)
+    layer(torch.tensor([[1.0, 2.0]])).sum().backward()
+    monkeypatch.setattr(train.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(train.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(train.dist, "all_reduce", lambda x: x.add_(torch.tensor([3.0, 0.0, 1.0])))
+    train._mean_gradients(torch.nn.ModuleList([layer, unused]))
+    assert layer.weight.grad is not None and layer.bias.grad is not None
+    assert layer.weight.grad.tolist() == [[2.0, 1.0]] and layer.bias.grad.tolist() == [1.0]
+
+
 def test_what_was_trained_can_be_exported_and_evaluated(tmp_path: Path, tones: None) -> None:
     for package, extra in (("torch", "train"), ("sentencepiece", "train"), ("onnx", "convert")):
         require_package(package, extra)

@@ -28,7 +28,7 @@ def main() -> None:
     train.add_argument(
         "--hours", type=float, default=8.0, help="of work, all runs together; more of them later is fine"
     )
-    train.add_argument("--threads", type=int, default=0)
+    train.add_argument("--processes", type=int, default=1, help="without a GPU: one for each core, with a thread each")
 
     export = parts.add_parser("export", help="write the deployed form of what was trained")
     export.add_argument("folder", type=Path)
@@ -57,18 +57,18 @@ def _data(given: argparse.Namespace) -> None:
 
 
 def _train(given: argparse.Namespace) -> None:
-    import torch
+    from torch.multiprocessing.spawn import spawn
 
     from thalweg.models.recipes.asr.plan import PLANS
-    from thalweg.models.recipes.asr.train import Trainer, make_tokenizer
+    from thalweg.models.recipes.asr.train import make_tokenizer, run
 
-    if given.threads:
-        torch.set_num_threads(given.threads)
     plan = PLANS[given.plan]
     make_tokenizer(given.folder, given.words, given.text, plan.vocabulary)
-    trainer = Trainer(given.folder, plan, given.hours, given.words)
-    print(f"on {trainer.device}, {100 * trainer.done:.1f} % of {given.hours:g} h lie behind", flush=True)
-    trainer.train(given.folder / "train")
+    arguments = (given.processes, given.folder, plan, given.hours, given.words)
+    if given.processes > 1:
+        spawn(run, arguments, given.processes)  # type: ignore[no-untyped-call]
+    else:
+        run(0, *arguments)
 
 
 def _export(given: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ shared, or stopped now and then, it still ends where it should.
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -53,7 +55,11 @@ def make_tokenizer(folder: Path, words: Path | None, extra: Path | None, vocabul
 
 
 class Trainer:
-    """A network, its optimiser and where it stands. `hours`: processor or graphics time the whole run shall take."""
+    """A network, its optimiser and where it stands.
+
+    hours: processor or graphics time the whole run shall take. words: a pronouncing dictionary for the beginning.
+    In a group of processes (`run`) each learns from batches of its own and all take the mean of their gradients.
+    """
 
     def __init__(self, folder: Path, plan: Plan, hours: float, words: Path | None = None) -> None:
         import sentencepiece
@@ -75,10 +81,14 @@ class Trainer:
             weight_decay=1e-3,
         )
         self.step, self.heard_s, self.worked_s = 0, 0.0, 0.0
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.rng = random.Random(plan.seed)
         self.noise = np.random.default_rng(plan.seed)
         if (folder / CHECKPOINT).exists():
             self._restore()
+        if self.rank:
+            self.rng = random.Random(f"{self.rank} {self.step}")
+            self.noise = np.random.default_rng((self.rank, self.step))
 
     @property
     def done(self) -> float:
@@ -99,7 +109,11 @@ class Trainer:
                 break
             losses.append(self.learn(batch))
             now = self._clock()
-            self.worked_s, seen = self.worked_s + now - seen, now
+            heard_s = sum(heard.seconds for heard in batch)
+            worked_s, heard_s = _summed(torch.tensor([now - seen, heard_s], dtype=torch.float64)).tolist()
+            self.worked_s, self.heard_s, seen = self.worked_s + worked_s, self.heard_s + heard_s, now
+            if self.rank:
+                continue
             if self.step % _REPORT_EVERY == 0:
                 ctc, rnnt = (float(np.mean(column)) for column in zip(*losses, strict=True))
                 print(
@@ -111,7 +125,8 @@ class Trainer:
             if time.monotonic() - saved > self.plan.save_every_s:
                 self.save()
                 saved = time.monotonic()
-        self.save()
+        if not self.rank:
+            self.save()
 
     def learn(self, batch: list[Heard]) -> tuple[float, float]:
         """One step; returns the two losses, per token and per utterance."""
@@ -137,6 +152,8 @@ class Trainer:
             loss = loss.lerp(phones, 1 - self.done / self.plan.aligned)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        _mean_gradients(self.network)
+        _mean_gradients(self.hears_phones)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.step += 1
         for group in self.optimiser.param_groups:
@@ -144,7 +161,6 @@ class Trainer:
         if torch.isfinite(norm):
             self.optimiser.step()
         self._follow()
-        self.heard_s += sum(heard.seconds for heard in batch)
         return ctc.item(), transducer.item() if logits is not None else float("nan")
 
     def checkpoint(self) -> Checkpoint:
@@ -187,6 +203,9 @@ class Trainer:
         cut = min(len(one.mel) for one in long)
         mel = np.stack([augmented(one.mel.astype(np.float32), self.noise)[0][: cut // 2] for one in long])
         even_out(self.network, torch.from_numpy(mel).to(self.device))
+        if dist.is_initialized():
+            for parameter in self.network.parameters():
+                dist.broadcast(parameter.data, 0)
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
     def _clock(self) -> float:
@@ -243,6 +262,40 @@ def even_out(network: FastConformer, mel: Tensor) -> None:
         x = layer(x)
     x = x.transpose(1, 2).flatten(2)
     _standardise(before.out, before.out(x))
+
+
+def run(rank: int, processes: int, folder: Path, plan: Plan, hours: float, words: Path | None) -> None:
+    """Train, as one of several processes where there are more; they meet through a file in `folder`."""
+    if processes > 1:
+        torch.set_num_threads(1)
+        meeting = (folder / f".meeting-{os.getppid()}").absolute()
+        dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes)
+    trainer = Trainer(folder, plan, hours, words)
+    if not rank:
+        print(f"on {trainer.device}, {100 * trainer.done:.1f} % of {hours:g} h lie behind", flush=True)
+    trainer.train(folder / "train")
+    if processes > 1:
+        dist.destroy_process_group()
+
+
+def _summed(values: Tensor) -> Tensor:
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values
+
+
+def _mean_gradients(network: torch.nn.Module) -> None:
+    """The mean over all processes, as one vector: every process has the same ones."""
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    if not gradients:
+        return
+    vector = _summed(torch.cat([gradient.flatten() for gradient in gradients])) / dist.get_world_size()
+    taken = 0
+    for gradient in gradients:
+        gradient.copy_(vector[taken : taken + gradient.numel()].view_as(gradient))
+        taken += gradient.numel()
 
 
 def _standardise(layer: torch.nn.Conv2d | torch.nn.Linear, gives: Tensor) -> None:
