@@ -1,7 +1,7 @@
 """From the end of a question to the first audible answer, at real-time pace, with the embedded models.
 
-Twenty questions are spoken by the demo's own voice (synthetic speech), one after the other, two seconds apart,
-into the pipeline of `deploy/examples/voice_turn.yaml`. Where the time goes: the silence that must pass before a
+Twenty questions are spoken by the demo's own voice (synthetic speech), one after the other, six seconds apart (nobody
+asks the next one before the answer has been made), into the pipeline of `deploy/examples/voice_turn.yaml`. Where the time goes: the silence that must pass before a
 turn counts as over, then recognition, the language model and speech synthesis, each from the milestone before.
 """
 
@@ -23,7 +23,7 @@ from thalweg.models.piper import PiperVoice
 from thalweg.pipeline.spec import load_spec
 from thalweg.pipeline.turn import Turn
 
-PAUSE_S = 2.0
+PAUSE_S = 6.0
 SILENCE_MS = 300
 QUESTIONS = (
     "What is the capital of France?",
