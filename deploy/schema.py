@@ -127,9 +127,15 @@ def stage_schema(info: StageInfo) -> dict[str, Any]:
 def _or_variable(entry: dict[str, Any]) -> dict[str, Any]:
     about: dict[str, Any] = {key: entry[key] for key in ("description", "default") if key in entry}
     rest = {key: value for key, value in entry.items() if key not in ("description", "default", "title")}
-    for inner in ("additionalProperties", "items"):
-        if isinstance(rest.get(inner), dict):
-            rest[inner] = _or_variable(rest[inner])
+    _let_contents_vary(rest)
     if rest.get("pattern") and isinstance(about.get("default"), int):
         about["default"] = format_duration(about["default"])
     return {"anyOf": [rest, _VARIABLE], **about}
+
+
+def _let_contents_vary(entry: dict[str, Any]) -> None:
+    """Allow a variable for what stands in a mapping or list."""
+    for alternative in entry.get("anyOf", [entry]):
+        for inner in ("additionalProperties", "items"):
+            if isinstance(alternative.get(inner), dict):
+                alternative[inner] = _or_variable(alternative[inner])
