@@ -30,7 +30,6 @@ from thalweg.deploy.bench.asrstreams import measure_streams
 from thalweg.deploy.bench.nemo_asr import NemoPeer
 from thalweg.deploy.bench.result import OURS, Result
 from thalweg.models.deployed import WEIGHTS, Deployed, convert
-from thalweg.models.errors import ModelError
 from thalweg.models.fastconformer_config import LARGE, SMALL, FastConformerConfig
 from thalweg.models.loading import load_deployed
 from thalweg.models.nemo_archive import Checkpoint, read_nemo, weight_shapes
@@ -137,11 +136,7 @@ def _nemo(config: FastConformerConfig, folder: Path, result: Result) -> NemoPeer
     import nemo
 
     result.versions["nemo"] = nemo.__version__
-    try:
-        return NemoPeer(config, folder)
-    except ModelError as error:
-        result.notes.append(f"nemo, nemo-onnx: left out: {error}")
-        return None
+    return NemoPeer(config, folder)
 
 
 def silent(config: FastConformerConfig) -> Checkpoint:

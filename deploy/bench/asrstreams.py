@@ -1,7 +1,8 @@
 """`bench asr streams`: how many streams one core holds in real time, sound to tokens, and the memory of one.
 
 The largest number of streams whose round, one chunk of audio for each of them, takes less processor time than the chunk
-lasts (median). Features, encoder and RNN-T decoding are in it on both sides; NeMo's is its own streaming pipeline.
+lasts (median). Features, encoder and greedy decoding (RNN-T where there is one) are in it on both sides; NeMo's is its
+own streaming pipeline.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def _pipeline(nemo: NemoPeer | None, lookahead: int, path: Path, result: Result)
         return None
     nemo.save(path)
     try:
-        return NemoStreams(path, nemo.config.left, lookahead, MOST)
+        return NemoStreams(path, "rnnt" if nemo.config.rnnt else "ctc", nemo.config.left, lookahead, MOST)
     except Exception as error:  # whatever another version of NeMo raises: a finding about the peer
         result.notes.append(f"nemo: no streaming pipeline: {type(error).__name__}: {str(error)[:120]}")
         return None

@@ -111,14 +111,12 @@ def settings(config: FastConformerConfig, tokens: Path) -> dict[str, Any]:
 
 
 class NemoPeer:
-    """A hybrid NeMo model, one thread. Its weights are random and its joint network says nothing but blank until
-    `load` gives it others.
+    """A NeMo model, one thread, with both heads even where ours has one. Its weights are random and its joint network
+    says nothing but blank until `load` gives it others.
     """
 
     def __init__(self, config: FastConformerConfig, folder: Path) -> None:
-        """`folder`: where its tokenizer may lie. Raises ModelError where the shape is not hybrid."""
-        if not (config.ctc and config.rnnt):
-            raise ModelError("NeMo is measured as a hybrid model; this one lacks a head")
+        """`folder`: where its tokenizer may lie."""
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")
         import torch
@@ -135,18 +133,19 @@ class NemoPeer:
             self.model.joint.joint_net[-1].bias[-1] = 100.0
 
     def load(self, weights: Weights) -> None:
-        """Take the weights of `FastConformer`, which go by NeMo's names."""
-        ours = {name: self._torch.from_numpy(value) for name, value in weights.items() if name != "mel_filters"}
+        """Take the weights of `FastConformer`, which go by NeMo's names. Raises ModelError where one is missing."""
         theirs = self.model.state_dict()
         output = next(name for name in theirs if name.startswith("joint.joint_net.") and name.endswith(".weight"))
-        place = output.removesuffix(".weight")
-        for part in ("weight", "bias"):
-            ours[f"{place}.{part}"] = ours.pop(f"joint.joint_net.2.{part}")
-        rest = {name: value for name, value in theirs.items() if name not in ours}
-        strange = [name for name in rest if not name.startswith("preprocessor.") and "num_batches" not in name]
-        if strange:
-            raise ModelError(f"NeMo's model has a weight that ours has not: {strange[0]}")
-        self.model.load_state_dict(rest | ours)
+        ours = {
+            name.replace("joint.joint_net.2.", output.removesuffix("weight")): self._torch.from_numpy(value)
+            for name, value in weights.items()
+            if name != "mel_filters"
+        }
+        heads = ("ctc_decoder.",) * self.config.ctc + ("decoder.", "joint.") * self.config.rnnt
+        missing = [name for name in theirs if name.startswith(("encoder.", *heads)) and name not in ours]
+        if [name for name in missing if not name.endswith("num_batches_tracked")]:
+            raise ModelError(f"NeMo's model has a weight that ours has not: {missing[0]}")
+        self.model.load_state_dict(theirs | ours)
 
     def save(self, path: Path) -> None:
         """As `.nemo`."""

@@ -1,6 +1,6 @@
 """NeMo's own pipeline for many streams, in `thalweg bench asr streams`: features, caches, RNN-T, its bookkeeping.
 
-It is configured as its example for cache-aware RNN-T is, for a processor in float32 and without what follows
+It is configured as its examples for cache-aware recognition are, for a processor in float32 and without what follows
 recognition (inverse normalisation, translation).
 """
 
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from thalweg.deploy.bench.stopwatch import Stopwatch, Taken
 
-_BATCH = 32
+_BATCH = 256
 
 
-def settings(model: Path, attention: list[int], slots: int) -> dict[str, Any]:
+def settings(model: Path, head: str, attention: list[int], slots: int) -> dict[str, Any]:
     """The configuration of a pipeline over a `.nemo` file; `attention`: frames it looks back and ahead."""
     return {
         "log_level": 50,
         "matmul_precision": "high",
         "pipeline_type": "cache_aware",
-        "asr_decoding_type": "rnnt",
+        "asr_decoding_type": head,
         "asr": {
             "model_name": str(model),
             "device": "cpu",
@@ -63,9 +63,10 @@ def settings(model: Path, attention: list[int], slots: int) -> dict[str, Any]:
 
 
 class NemoStreams:
-    """The pipeline of one `.nemo` file with room for `most` streams. Raises whatever NeMo raises."""
+    """The pipeline of one `.nemo` file. Raises whatever NeMo raises."""
 
-    def __init__(self, model: Path, left: int, lookahead: int, most: int) -> None:
+    def __init__(self, model: Path, head: str, left: int, lookahead: int, most: int) -> None:
+        """`head`: rnnt or ctc; `left`, `lookahead`: frames; `most`: streams that there is room for."""
         import torch
         from nemo.collections.asr.inference.factory.pipeline_builder import PipelineBuilder
         from omegaconf import OmegaConf
@@ -73,7 +74,7 @@ class NemoStreams:
         torch.set_num_threads(1)
         self._torch = torch
         self._pipeline: Any = PipelineBuilder.build_pipeline(
-            OmegaConf.create(settings(model, [left, lookahead], max(most, _BATCH)))
+            OmegaConf.create(settings(model, head, [left, lookahead], max(most, _BATCH)))
         )
 
     def serve(self, audio: NDArray[np.float32], streams: int, count: int) -> list[Taken]:

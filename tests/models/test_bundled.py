@@ -1,4 +1,7 @@
-"""Recognisers that come with the package: found without a download, checked once, used by their name."""
+"""Recognisers that come with the package: found without a download, checked once, used by their name.
+
+The second half is about those that are there. Each of them has to be in PROMISED.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import require
+from tests.models.bundled import SAID, bundled_or_none, people, spoken_question
 from tests.models.deployments import deploy, lively_weights, speechlike
 from thalweg.models import ModelError, ModelStore, Registry
 from thalweg.models.deployed import convert, keep_weights
 from thalweg.models.entry import entry
 from thalweg.models.loading import load_deployed, recognisers
 from thalweg.models.nemo_archive import Checkpoint
+from thalweg.models.recipes.asr.data import Utterance
+from thalweg.models.recipes.asr.measure import word_errors
+from thalweg.models.recipes.asr.text import normalise
 from thalweg.models.recogniser import Recogniser
+
+PROMISED: dict[str, dict[str, float]] = {}
+"""By name: the word error rates, 0…1, that `evaluate` found and the model card tells; `question` is `SAID`."""
 
 
 @pytest.fixture
@@ -86,3 +97,52 @@ def test_a_model_is_bundled_whole_or_not_at_all(tmp_path: Path) -> None:
     (tmp_path / "half.yaml").write_text(f"half: {{summary: s, licence: l, files: {files}}}")
     with pytest.raises(ModelError, match="only some of them"):
         Registry.load(tmp_path / "half.yaml")
+
+
+@pytest.fixture(scope="module", params=bundled_or_none())
+def shipped(request: pytest.FixtureRequest) -> str:
+    """The name of a recogniser that comes with the package."""
+    return str(request.param)
+
+
+def test_what_is_shipped_is_small_quantised_and_described(shipped: str) -> None:
+    model = load_deployed(shipped)
+    size = sum(path.stat().st_size for path in model.folder.iterdir())
+    assert model.int8 and size < 30e6
+    assert len((model.folder / "CARD.md").read_text()) > 1000
+
+
+@pytest.mark.parametrize("head", ["ctc", "rnnt"])
+def test_what_is_shipped_says_the_same_streamed_and_at_once(shipped: str, head: str) -> None:
+    engine = Recogniser(load_deployed(shipped))
+    if head not in engine.heads:
+        pytest.skip(f"{shipped} has no head {head}")
+    audio = spoken_question()
+    for lookahead in engine.model.config.lookaheads:
+        whole, streamed = (engine.open(lookahead, head=head) for _ in range(2))
+        whole.feed(audio)
+        for piece in np.array_split(audio, 301):
+            streamed.feed(piece)
+        text = whole.finish().text
+        assert streamed.finish().text == text != ""
+
+
+def test_what_is_shipped_understands_the_question_of_the_examples(shipped: str) -> None:
+    assert error_rate(shipped, [Utterance(spoken_question(), SAID, "piper")]) <= PROMISED[shipped]["question"]
+
+
+def test_what_is_shipped_hears_people_as_well_as_its_card_says(shipped: str) -> None:
+    require(people(), "apt-get install pocketsphinx-testdata")
+    assert error_rate(shipped, people()) <= PROMISED[shipped]["people"] + 0.005
+
+
+def error_rate(name: str, said: list[Utterance]) -> float:
+    """Of the model as it is used by default."""
+    engine = Recogniser(load_deployed(name))
+    errors = words = 0
+    for utterance in said:
+        stream = engine.open()
+        stream.feed(utterance.audio)
+        wrong, count = word_errors(utterance.text, normalise(stream.finish().text))
+        errors, words = errors + wrong, words + count
+    return errors / words

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from tests.conftest import require_package
 from tests.models import nemo_oracle
+from tests.models.bundled import bundled_or_none, spoken_question
 from thalweg.models.ctc import CtcGreedy
-from thalweg.models.deployed import convert
-from thalweg.models.encoder import Chunk, StreamingEncoder
+from thalweg.models.deployed import Deployed, convert
+from thalweg.models.encoder import LEAD, Chunk, StreamingEncoder
+from thalweg.models.fastconformer_config import SUBSAMPLING
+from thalweg.models.loading import load_deployed
 from thalweg.models.mel import MelConfig, log_mel, mel_filters
 from thalweg.models.nemo_archive import Checkpoint, read_nemo
 from thalweg.models.recogniser import Recogniser
@@ -191,6 +194,43 @@ def test_the_deployed_stream_is_nemos_own_cache_aware_step(
         seen += len(ours.encoded)
 
 
+@pytest.fixture(scope="session", params=bundled_or_none())
+def trained(request: pytest.FixtureRequest, folder: Path) -> tuple[Any, Deployed]:
+    """Weights that were trained, in NeMo's network and in ours, fp32 in both."""
+    from thalweg.deploy.bench.nemo_asr import NemoPeer
+
+    checkpoint = load_deployed(request.param).checkpoint()
+    peer = NemoPeer(checkpoint.config, folder)
+    peer.load(checkpoint.weights)
+    return peer.model, convert(checkpoint, folder / request.param)
+
+
+@pytest.mark.parametrize("lookahead", LOOKAHEADS)
+def test_trained_weights_give_nemos_numbers_and_tokens(trained: tuple[Any, Deployed], lookahead: int) -> None:
+    import torch
+
+    model, deployed = trained
+    audio = spoken_question()
+    model.encoder.set_default_att_context_size([deployed.config.left, lookahead])
+    with torch.no_grad():
+        signal, length = torch.from_numpy(audio)[None], torch.tensor([len(audio)])
+        encoded, lengths = model.forward(input_signal=signal, input_signal_length=length)
+        best = model.ctc_decoder(encoder_output=encoded)[0].argmax(dim=-1).tolist()
+        said = model.decoding.rnnt_decoder_predictions_tensor(encoded, lengths)[0].y_sequence.tolist()
+    expected = {"rnnt": said, "ctc": collapsed(best, blank=len(deployed.tokens))}
+    engine = Recogniser(deployed)
+    for head in engine.heads:
+        tokens = expected[head]
+        stream = engine.open(lookahead, head=head)
+        for piece in np.array_split(audio, 37):
+            stream.feed(piece)
+        stream.finish()
+        assert [emitted.token for emitted in stream.decoder.emitted] == tokens
+        assert len(tokens) > 5, "the weights say nothing: the test shows nothing"
+    found = encoded_rows(deployed, audio, lookahead)
+    assert np.abs(found - encoded[0, :, : int(lengths)].numpy().T).max() < 1e-3
+
+
 def make_undecided(model: Any, audio: NDArray[np.float32]) -> None:
     """Let random weights say something: what the heads say on average is taken off, and what is left made louder."""
     import torch
@@ -220,6 +260,26 @@ def streamed(engine: Recogniser, audio: NDArray[np.float32], lookahead: int, hea
     for piece in np.array_split(audio, 37):
         stream.feed(piece)
     return stream.finish().text
+
+
+def collapsed(best: list[int], blank: int) -> list[int]:
+    """CTC: the best class of every frame, repetitions and blanks taken out."""
+    return [token for token, before in zip(best, [blank, *best], strict=False) if token not in (before, blank)]
+
+
+def encoded_rows(deployed: Deployed, audio: NDArray[np.float32], lookahead: int) -> NDArray[np.float32]:
+    """The encoder's output of a stream, chunk by chunk."""
+    mel = log_mel(audio, deployed.config.mel, deployed.filters)
+    encoder = StreamingEncoder(deployed)
+    slot, at, frames = encoder.take_slot(), 0, 0
+    rows: list[NDArray[np.float32]] = []
+    while at < len(mel):
+        lead = LEAD if at == 0 else 0
+        piece = mel[at : at + SUBSAMPLING * (lookahead + 1) - lead]
+        (found,) = encoder.step([Chunk(slot, piece, frames, lead)], lookahead)
+        rows.append(found.encoded)
+        at, frames = at + len(piece), frames + len(found.encoded)
+    return np.concatenate(rows)
 
 
 def ctc_rows(engine: Recogniser, audio: NDArray[np.float32], lookahead: int) -> NDArray[np.float32]:
