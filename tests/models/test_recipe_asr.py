@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def test_a_beginning_gives_every_channel_its_say() -> None:
 
     from tests.models.archives import TINY
     from thalweg.models.fastconformer import FastConformer
-    from thalweg.models.recipes.asr.train import even_out
+    from thalweg.models.recipes.asr.beginning import even_out
 
     network = FastConformer(TINY, 0.0)
     mel = torch.randn(8, 200, 80, generator=torch.manual_seed(0)) * 3 - 10
@@ -230,13 +231,13 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, tones: None
     require_package("sentencepiece", "train")
     import torch
 
-    from thalweg.models.recipes.asr import train
+    from thalweg.models.recipes.asr import start, train
 
     torch.set_num_threads(1)
     (tmp_path / "train").mkdir()
     for number in range(2):
         data.make_shard(tmp_path / "train", number, data.Source(test=False), per_shard=30)
-    train.make_tokenizer(tmp_path, None, None, 64)
+    start.make_tokenizer(tmp_path, None, None, 64)
     plan = tiny(ctc_only=0.0)
     first = train.Trainer(tmp_path, plan, hours=1)
     first.train(tmp_path / "train", steps=2)
@@ -254,17 +255,40 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, tones: None
     assert third.step == 3, "its hours are over"
 
 
+def test_another_run_can_start_from_what_was_trained(tmp_path: Path) -> None:
+    require_package("torch", "train")
+    require_package("sentencepiece", "train")
+    from tests.models.archives import TINY
+    from thalweg.models.recipes.asr import start, train
+
+    start.make_tokenizer(tmp_path, None, None, 64)
+    first = train.Trainer(tmp_path, tiny(seed=3), hours=1)
+    start.save_start(first, tmp_path / "start.npz")
+    plan = start.start_from(tmp_path / "start.npz", tmp_path / "second", tiny())
+    assert plan.aligned == plan.ctc_only == 0
+    second = train.Trainer(tmp_path / "second", plan, hours=1)
+    assert second.tokenizer.vocab_size() == first.tokenizer.vocab_size()
+    for name, value in first.average.items():
+        assert np.allclose(second.network.state_dict()[name], value, atol=1e-3), name
+    second.worked_s = 42.0
+    second.save()
+    start.start_from(tmp_path / "start.npz", tmp_path / "second", tiny())
+    assert train.Trainer(tmp_path / "second", plan, hours=1).worked_s == 42.0, "what is there is gone on with"
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        start.start_from(tmp_path / "start.npz", tmp_path / "third", Plan(network=replace(TINY, width=16)))
+
+
 def test_two_processes_train_one_network(tmp_path: Path, tones: None) -> None:
     require_package("torch", "train")
     require_package("sentencepiece", "train")
     import torch
     from torch.multiprocessing.spawn import spawn
 
-    from thalweg.models.recipes.asr import train
+    from thalweg.models.recipes.asr import start, train
 
     (tmp_path / "train").mkdir()
     data.make_shard(tmp_path / "train", 0, data.Source(test=False), per_shard=30)
-    train.make_tokenizer(tmp_path, None, None, 64)
+    start.make_tokenizer(tmp_path, None, None, 64)
     spawn(train.run, (2, tmp_path, tiny(ctc_only=0.0), 1e-3, None), 2)  # type: ignore[no-untyped-call]
     torch.set_num_threads(1)
     after = train.Trainer(tmp_path, tiny(), hours=1)
@@ -277,14 +301,14 @@ def test_gradients_are_the_mean_of_all_processes(monkeypatch: pytest.MonkeyPatch
     require_package("torch", "train")
     import torch
 
-    from thalweg.models.recipes.asr import train
+    from thalweg.models.recipes.asr import together
 
     layer, unused = torch.nn.Linear(2, 1), torch.nn.Linear(1, 1)
     layer(torch.tensor([[1.0, 2.0]])).sum().backward()
-    monkeypatch.setattr(train.dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(train.dist, "get_world_size", lambda: 2)
-    monkeypatch.setattr(train.dist, "all_reduce", lambda x: x.add_(torch.tensor([3.0, 0.0, 1.0])))
-    train._mean_gradients(torch.nn.ModuleList([layer, unused]))
+    monkeypatch.setattr(together.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(together.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(together.dist, "all_reduce", lambda x: x.add_(torch.tensor([3.0, 0.0, 1.0])))
+    together.mean_gradients(torch.nn.ModuleList([layer, unused]))
     assert layer.weight.grad is not None and layer.bias.grad is not None
     assert layer.weight.grad.tolist() == [[2.0, 1.0]] and layer.bias.grad.tolist() == [1.0]
 
@@ -293,10 +317,10 @@ def test_what_was_trained_can_be_exported_and_evaluated(tmp_path: Path, tones: N
     for package, extra in (("torch", "train"), ("sentencepiece", "train"), ("onnx", "convert")):
         require_package(package, extra)
     from thalweg.models.deployed import convert
-    from thalweg.models.recipes.asr import train
+    from thalweg.models.recipes.asr import start, train
     from thalweg.models.recipes.asr.evaluate import cases, measure, table
 
-    train.make_tokenizer(tmp_path, None, None, 64)
+    start.make_tokenizer(tmp_path, None, None, 64)
     (tmp_path / "test").mkdir()
     data.make_shard(tmp_path / "test", 0, data.Source(test=True), per_shard=2)
     trainer = train.Trainer(tmp_path, tiny(), hours=1)
@@ -311,10 +335,10 @@ def test_a_network_learns_to_tell_two_words_apart(tmp_path: Path) -> None:
     require_package("sentencepiece", "train")
     import torch
 
-    from thalweg.models.recipes.asr import train
+    from thalweg.models.recipes.asr import start, train
 
     torch.set_num_threads(1)
-    train.make_tokenizer(tmp_path, None, None, 64)
+    start.make_tokenizer(tmp_path, None, None, 64)
     trainer = train.Trainer(tmp_path, tiny(peak=3e-3, warmup=0.0, ctc_only=1.0, aligned=0.0), hours=1)
     batch = [
         batches.Heard(log_mel(tone(word, random.Random(0)), MelConfig()).astype(np.float16), word, [])

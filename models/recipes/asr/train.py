@@ -27,31 +27,16 @@ from thalweg.models.fastconformer_config import SUBSAMPLING
 from thalweg.models.nemo_archive import Checkpoint
 from thalweg.models.recipes.asr.augment import augmented, masked
 from thalweg.models.recipes.asr.batches import Features, Heard, batches
+from thalweg.models.recipes.asr.beginning import even_out
 from thalweg.models.recipes.asr.losses import aligned_labels, rnnt_loss
 from thalweg.models.recipes.asr.plan import Plan
-from thalweg.models.recipes.asr.text import Sentences, pronunciations
+from thalweg.models.recipes.asr.text import pronunciations
+from thalweg.models.recipes.asr.together import mean_gradients, summed
 from thalweg.models.tokens import sentencepiece_tokens
 
 CHECKPOINT = "state.pt"
 TOKENIZER = "tokenizer.model"
 _REPORT_EVERY = 100
-
-
-def make_tokenizer(folder: Path, words: Path | None, extra: Path | None, vocabulary: int) -> None:
-    """A BPE tokenizer over the recipe's own sentences, unless one is there."""
-    import sentencepiece
-
-    if (folder / TOKENIZER).exists():
-        return
-    supply = Sentences(words, extra, seed=1)
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([supply.next() for _ in range(30_000)]),
-        model_prefix=str(folder / "tokenizer"),
-        vocab_size=vocabulary,
-        model_type="bpe",
-        character_coverage=1.0,
-        minloglevel=2,
-    )
 
 
 class Trainer:
@@ -110,7 +95,7 @@ class Trainer:
             losses.append(self.learn(batch))
             now = self._clock()
             heard_s = sum(heard.seconds for heard in batch)
-            worked_s, heard_s = _summed(torch.tensor([now - seen, heard_s], dtype=torch.float64)).tolist()
+            worked_s, heard_s = summed(torch.tensor([now - seen, heard_s], dtype=torch.float64)).tolist()
             self.worked_s, self.heard_s, seen = self.worked_s + worked_s, self.heard_s + heard_s, now
             if self.rank:
                 continue
@@ -152,8 +137,8 @@ class Trainer:
             loss = loss.lerp(phones, 1 - self.done / self.plan.aligned)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        _mean_gradients(self.network)
-        _mean_gradients(self.hears_phones)
+        mean_gradients(self.network)
+        mean_gradients(self.hears_phones)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.step += 1
         for group in self.optimiser.param_groups:
@@ -247,23 +232,6 @@ class Trainer:
                 self.average[name].copy_(value)
 
 
-@torch.no_grad()
-def even_out(network: FastConformer, mel: Tensor) -> None:
-    """Set weights and biases of the subsampling so that what each channel gives has mean zero and deviation one.
-
-    mel: [B, T, mel], typical features. With the usual initial weights a hundredth of what comes out differs from frame
-    to frame, the rest is constant, and a network takes thousands of steps to find it (as in arXiv 1511.06422).
-    """
-    before = network.encoder.pre_encode
-    x = mel[:, None]
-    for layer in before.conv:
-        if isinstance(layer, torch.nn.Conv2d):
-            _standardise(layer, layer(x).movedim(1, -1))
-        x = layer(x)
-    x = x.transpose(1, 2).flatten(2)
-    _standardise(before.out, before.out(x))
-
-
 def run(rank: int, processes: int, folder: Path, plan: Plan, hours: float, words: Path | None) -> None:
     """Train, as one of several processes where there are more; they meet through a file in `folder`."""
     if processes > 1:
@@ -276,31 +244,3 @@ def run(rank: int, processes: int, folder: Path, plan: Plan, hours: float, words
     trainer.train(folder / "train")
     if processes > 1:
         dist.destroy_process_group()
-
-
-def _summed(values: Tensor) -> Tensor:
-    if dist.is_initialized():
-        dist.all_reduce(values)
-    return values
-
-
-def _mean_gradients(network: torch.nn.Module) -> None:
-    """The mean over all processes, as one vector: every process has the same ones."""
-    if not dist.is_initialized():
-        return
-    gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    if not gradients:
-        return
-    vector = _summed(torch.cat([gradient.flatten() for gradient in gradients])) / dist.get_world_size()
-    taken = 0
-    for gradient in gradients:
-        gradient.copy_(vector[taken : taken + gradient.numel()].view_as(gradient))
-        taken += gradient.numel()
-
-
-def _standardise(layer: torch.nn.Conv2d | torch.nn.Linear, gives: Tensor) -> None:
-    rows = gives.flatten(0, -2)
-    deviation = rows.std(0) + 1e-3
-    assert layer.bias is not None
-    layer.bias.copy_((layer.bias - rows.mean(0)) / deviation)
-    layer.weight /= deviation.view(-1, *[1] * (layer.weight.dim() - 1))
