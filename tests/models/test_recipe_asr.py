@@ -256,26 +256,27 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, tones: None
 
 
 def test_another_run_can_start_from_what_was_trained(tmp_path: Path) -> None:
-    require_package("torch", "train")
-    require_package("sentencepiece", "train")
+    for package, extra in (("torch", "train"), ("sentencepiece", "train"), ("onnx", "convert")):
+        require_package(package, extra)
     from tests.models.archives import TINY
     from thalweg.models.recipes.asr import start, train
 
     start.make_tokenizer(tmp_path, None, None, 64)
     first = train.Trainer(tmp_path, tiny(seed=3), hours=1)
-    start.save_start(first, tmp_path / "start.npz")
-    plan = start.start_from(tmp_path / "start.npz", tmp_path / "second", tiny())
+    model = str(tmp_path / "model")
+    start.write_model(first, Path(model), int8=True)
+    plan = start.start_from(model, tmp_path / "second", tiny())
     assert plan.aligned == plan.ctc_only == 0
     second = train.Trainer(tmp_path / "second", plan, hours=1)
     assert second.tokenizer.vocab_size() == first.tokenizer.vocab_size()
-    for name, value in first.average.items():
+    for name, value in first.network.state_dict().items():
         assert np.allclose(second.network.state_dict()[name], value, atol=1e-3), name
     second.worked_s = 42.0
     second.save()
-    start.start_from(tmp_path / "start.npz", tmp_path / "second", tiny())
+    start.start_from(model, tmp_path / "second", tiny())
     assert train.Trainer(tmp_path / "second", plan, hours=1).worked_s == 42.0, "what is there is gone on with"
     with pytest.raises(RuntimeError, match="size mismatch"):
-        start.start_from(tmp_path / "start.npz", tmp_path / "third", Plan(network=replace(TINY, width=16)))
+        start.start_from(model, tmp_path / "third", Plan(network=replace(TINY, width=16)))
 
 
 def test_two_processes_train_one_network(tmp_path: Path, tones: None) -> None:

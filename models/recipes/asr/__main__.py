@@ -28,7 +28,7 @@ def main() -> None:
     train.add_argument(
         "--hours", type=float, default=8.0, help="of work, all runs together; more of them later is fine"
     )
-    train.add_argument("--start", type=Path, help="weights to begin with, as `export --start` writes them")
+    train.add_argument("--start", help="begin with the weights of this model: what `export` wrote, or a name")
     train.add_argument("--processes", type=int, default=1, help="without a GPU: one for each core, with a thread each")
 
     export = parts.add_parser("export", help="write the deployed form of what was trained")
@@ -36,7 +36,6 @@ def main() -> None:
     export.add_argument("out", type=Path)
     export.add_argument("--plan", choices=("cpu", "gpu"), default="gpu", help="as it was trained")
     export.add_argument("--fp32", action="store_true")
-    export.add_argument("--start", type=Path, help="write here what another run can start from, half precision")
 
     evaluate = parts.add_parser("evaluate", help="print the table of word error rates and latencies")
     evaluate.add_argument("model", help="what `export` wrote, or a name of `thalweg models list`")
@@ -77,15 +76,12 @@ def _train(given: argparse.Namespace) -> None:
 
 
 def _export(given: argparse.Namespace) -> None:
-    from thalweg.models.deployed import convert
     from thalweg.models.recipes.asr.plan import PLANS
-    from thalweg.models.recipes.asr.start import save_start
+    from thalweg.models.recipes.asr.start import write_model
     from thalweg.models.recipes.asr.train import Trainer
 
     trainer = Trainer(given.folder, PLANS[given.plan], 1.0)
-    convert(trainer.checkpoint(), given.out, int8=not given.fp32)
-    if given.start:
-        save_start(trainer, given.start)
+    write_model(trainer, given.out, int8=not given.fp32)
     print(f"{given.out}: step {trainer.step}, {trainer.heard_s / 3600:.1f} h heard")
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from thalweg.models.deployed import convert, keep_weights
+from thalweg.models.loading import load_deployed
 from thalweg.models.recipes.asr.plan import Plan
 from thalweg.models.recipes.asr.text import Sentences
 from thalweg.models.recipes.asr.train import CHECKPOINT, TOKENIZER, Trainer
-
-_TOKENIZER_ENTRY = "tokenizer.model"
 
 
 def make_tokenizer(folder: Path, words: Path | None, extra: Path | None, vocabulary: int) -> None:
@@ -32,26 +31,28 @@ def make_tokenizer(folder: Path, words: Path | None, extra: Path | None, vocabul
     )
 
 
-def save_start(trainer: Trainer, path: Path) -> None:
-    """Write the averaged weights in half precision, and the tokenizer: what another run can start from."""
-    weights = {name: value.cpu().numpy().astype(np.float16) for name, value in trainer.average.items()}
-    tokenizer = np.frombuffer((trainer.folder / TOKENIZER).read_bytes(), np.uint8)
-    np.savez(path, allow_pickle=False, **{_TOKENIZER_ENTRY: tokenizer}, **weights)
+def write_model(trainer: Trainer, out: Path, *, int8: bool) -> None:
+    """The deployed form, and beside it what training can start from again: float16 weights and the tokenizer."""
+    convert(trainer.checkpoint(), out, int8=int8)
+    keep_weights(trainer.checkpoint(), out)
+    (out / TOKENIZER).write_bytes((trainer.folder / TOKENIZER).read_bytes())
 
 
-def start_from(path: Path, folder: Path, plan: Plan) -> Plan:
-    """Put a checkpoint into `folder` that begins with the weights of `save_start`, unless one is there.
+def start_from(model: str, folder: Path, plan: Plan) -> Plan:
+    """Put a checkpoint into `folder` that begins with the weights of a model, unless one is there.
 
-    Returns the plan without what only helps a network that knows nothing. Raises RuntimeError where the network of
-    the plan is another one.
+    model: what `write_model` wrote, a folder or a name in the registry. Returns the plan without what only helps a
+    network that knows nothing. Raises ModelError where it holds no weights, RuntimeError where the network of the plan
+    is another one.
     """
     plan = replace(plan, aligned=0.0, lengthening=0.0, ctc_only=0.0)
     if (folder / CHECKPOINT).exists():
         return plan
-    with np.load(path, allow_pickle=False) as start:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / TOKENIZER).write_bytes(start[_TOKENIZER_ENTRY].tobytes())
-        weights = {n: torch.from_numpy(start[n].astype(np.float32)) for n in start.files if n != _TOKENIZER_ENTRY}
+    deployed = load_deployed(model)
+    weights = {name: torch.from_numpy(value) for name, value in deployed.checkpoint().weights.items()}
+    weights.pop("mel_filters", None)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TOKENIZER).write_bytes((deployed.folder / TOKENIZER).read_bytes())
     trainer = Trainer(folder, plan, 1.0)
     trainer.network.load_state_dict(weights)
     trainer.average = {name: value.detach().clone() for name, value in trainer.network.state_dict().items()}
