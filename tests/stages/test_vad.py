@@ -25,7 +25,7 @@ RATE = 16_000
 def question() -> list[Packet]:
     require_package("onnxruntime", "vad")
     require_package("av", "audio")
-    require(ModelStore().list()[-1].complete, "thalweg models pull")
+    require(not ModelStore().verify("silero-vad"), "thalweg models pull silero-vad")
     return [e.packet for e in run_stage(AudioFile(QUESTION), {}).emitted]
 
 
