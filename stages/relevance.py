@@ -101,6 +101,11 @@ class Feedback(Nothing):
         return news
 
 
+SURENESS = {Kind.MOTION: 0.0}
+"""What a place that was found for a kind is worth to a viewer, 0…1; others: 1. To tell where a thing moves it takes the
+whole picture (docs/benchmarks/video.md)."""
+
+
 class Intent(Nothing):
     """What the words ask for, where detectors see it.
 
@@ -142,7 +147,7 @@ class Intent(Nothing):
             self._wanted, self._colour = wanted, named_colour(words)
 
     def boxes(self, pixels: Pixels, time_ns: int) -> tuple[tuple[Box, ...], float] | None:
-        """Boxes of all kinds that are wanted, with a margin; sure as the best of them."""
+        """Boxes of all kinds that are wanted, with a margin; sure as the best of them, as far as places help."""
         if not self._wanted:
             return None
         moving = self._motion.find(pixels)
@@ -169,8 +174,8 @@ class Intent(Nothing):
             )
             for kind, one in found
         ]
-        result = usable(weighted, LIMIT)
-        return result, max((box[4] for box in result), default=0.0)
+        sure = max((one.score * self._wanted[kind] * SURENESS.get(kind, 1.0) for kind, one in found), default=0.0)
+        return usable(weighted, LIMIT), min(1.0, max(0.0, sure))
 
     def _named(self, found: Found, pixels: Pixels) -> Found:
         """Of several things found, the one that has the colour the question names counts, the others hardly."""

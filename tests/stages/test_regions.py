@@ -155,6 +155,17 @@ def test_faces_and_people_are_found_where_opencv_has_its_detectors() -> None:
     assert any(covers(box, (0.37, 0.2, 0.12, 0.15)) for box in regions.boxes)
 
 
+def test_what_moves_is_found_and_nothing_is_taken_from_the_rest_for_it(clip: list[Packet]) -> None:
+    meadow = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    pixels = [meadow.copy() for _ in range(6)]
+    for i, picture in enumerate(pixels):
+        picture[80:120, 40 + 12 * i : 80 + 12 * i] = 255
+    shown = [packet(VideoFrame(pixels=picture), time=i * STEP) for i, picture in enumerate(pixels)]
+    regions = run_stage(asked(question="is it moving left or right"), {"frame": shown}).payloads()
+    assert regions[-1].boxes, "for the page to show"
+    assert regions[-1].confidence == 0
+
+
 def test_text_is_read_with_its_place_and_how_sure_it_is(clip: list[Packet]) -> None:
     (seen,) = run_stage(TextInFrames(), [clip[13]]).payloads()
     found = {item.text: item for item in seen.items}
