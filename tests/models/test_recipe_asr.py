@@ -98,6 +98,12 @@ def test_a_faster_tempo_and_a_longer_tract_move_a_tone_where_they_should() -> No
     assert peak == (50, 32)
 
 
+def test_no_tempo_reads_behind_the_end() -> None:
+    mel = np.zeros((260, 4), np.float32)
+    tempo = 259 / 250 * (1 - 1e-9)  # its 251st frame lies before the last one by less than float32 can tell
+    assert len(augment.warped(mel, tempo, 1.0)) == 251
+
+
 def test_noise_on_features_has_the_power_it_is_asked_for() -> None:
     power = np.exp(log_mel(tone("hello world", random.Random(0)), MelConfig()))
     noise = augment.with_noise(power, 10.0, np.random.default_rng(0)) - power

@@ -39,7 +39,7 @@ def warped(mel: Floats, tempo: float, tract: float) -> Floats:
     """Faster for a tempo, formants higher for a tract above one: between frames and bands one reads in between."""
     times = np.arange(0, len(mel) - 1, tempo, dtype=np.float32)
     bands = np.minimum(np.arange(mel.shape[1], dtype=np.float32) / np.float32(tract), mel.shape[1] - 1.001)
-    frame, band = times.astype(np.int32), bands.astype(np.int32)
+    frame, band = np.minimum(times.astype(np.int32), len(mel) - 2), bands.astype(np.int32)  # float32 rounds up, too
     across, along = (times - frame.astype(np.float32))[:, None], bands - band.astype(np.float32)
     rows = mel[frame] * (1 - across) + mel[frame + 1] * across
     out: Floats = rows[:, band] * (1 - along) + rows[:, band + 1] * along
