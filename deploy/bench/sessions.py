@@ -1,8 +1,8 @@
 """How many conversations one machine holds, and what an hour of visits leaves behind: `bench sessions`.
 
 Server and clients as in `bench turn --webrtc`, on the same processors: what clients use, conversations lack. More and
-more of them talk at once, until the p95 of first audio is more than 1.5 times that of one alone, or the server refuses
-one. Then forty visits, as many as an hour of one in ninety seconds, without waiting in between.
+more of them want to talk at once, until the server refuses some in two crowds running; those it let in are measured.
+Then forty visits, as many as an hour of one in ninety seconds, without waiting in between.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 import urllib.request
 from pathlib import Path
 
@@ -19,35 +20,40 @@ from numpy.typing import NDArray
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.bench.turn import QUESTIONS
 from thalweg.deploy.bench.webrtc import Speaker, Turns, converse, server
+from thalweg.deploy.server.load import children_s
 from thalweg.transports.webrtc.client import Talker, TalkError
 
 WITHIN = 1.5
-ALONE = 6
+QUESTIONS_EACH = 8
 CROWDS = (1, 2, 3, 4, 6)
 VISITS = 40
 
 
 def measure(result: Result, quick: bool) -> None:
-    """More and more conversations at once, until they wait too long or one is refused; then an hour of visits."""
+    """More and more who want to talk at once, until the server knows how many it holds; then an hour of visits."""
     speaker = Speaker()
-    spoken = [speaker.say(question) for question in QUESTIONS[: 2 if quick else ALONE]]
+    spoken = [speaker.say(question) for question in QUESTIONS[: 2 if quick else QUESTIONS_EACH]]
     with server("--per-address", "1000") as (url, pid):
-        alone, held = 0.0, 0
+        alone, held, refusing = 0.0, 0, 0
         for n in (1, 2) if quick else CROWDS:
-            asked = spoken if n == 1 else spoken[: len(spoken) // 2]
-            turns, refused = asyncio.run(_crowd(url, n, asked))
-            case = f"n={n}"
-            result.add(case, OURS, n, "conversations", refused=refused)
+            case, began = f"n={n}", _spent_s()
+            turns, refused = asyncio.run(_crowd(url, n, spoken))
+            wall, *spent = (after - before for before, after in zip(began, _spent_s(), strict=True))
+            server_share, clients_share = (seconds / wall / len(os.sched_getaffinity(0)) for seconds in spent)
+            result.add(case, OURS, 1, "share", server_cpu=server_share, clients_cpu=clients_share)
+            result.add(case, OURS, n, "conversations", refused=refused, let_in=n - refused)
             result.add(case, OURS, 1, "MB", rss_mb=resources(pid)["rss_mb"])
-            result.add(case, OURS, n * len(asked), "turns", missed=turns.missed)
+            result.add(case, OURS, (n - refused) * len(spoken), "turns", missed=turns.missed)
             if turns.first_audio:
                 p50, p95 = quantile(turns.first_audio, 0.5), quantile(turns.first_audio, 0.95)
                 alone = alone or p95
                 result.add(case, OURS, len(turns.first_audio), "ms", first_audio_p50=p50, first_audio_p95=p95)
                 result.add(case, OURS, 1, "ratio", first_audio_ratio=p95 / alone)
-            if refused or not turns.first_audio or p95 > WITHIN * alone:
+                if p95 <= WITHIN * alone and not turns.missed:
+                    held = max(held, n - refused)
+            refusing = refusing + 1 if refused else 0
+            if refusing == 2:
                 break
-            held = n
         result.add("crowd", OURS, 1, "conversations", held=held)
     _measure_visits(result, speaker.say("Hello there."), 10 if quick else VISITS)
 
@@ -104,6 +110,11 @@ async def _churn(url: str, count: int, words: NDArray[np.float32]) -> int:
             failed += 1
     await asyncio.sleep(4.0)
     return failed
+
+
+def _spent_s() -> tuple[float, float, float]:
+    """Now; processor seconds of the server with its children, and of the clients, which are in this process."""
+    return time.monotonic(), children_s(), time.process_time()
 
 
 def _tasks(url: str) -> float:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable
 
 from thalweg.deploy.errors import StartError
+from thalweg.deploy.server.capacity import Capacity
 from thalweg.deploy.server.load import LoadMeter
 from thalweg.deploy.server.session import Session, SessionState
 from thalweg.deploy.server.settings import ServerSettings
@@ -43,6 +45,7 @@ class Hall:
         self.settings = settings
         self.sessions: dict[str, Session] = {}
         self.load = LoadMeter(settings.late_s, settings.used)
+        self.capacity = Capacity()
         self.counts: Counter[str] = Counter()
         self.counted: Counter[str] = Counter()
         self.draining = False
@@ -84,8 +87,7 @@ class Hall:
             raise Refused(
                 429, "too-many", f"There are already {mine} conversations from your address. End one of them first."
             )
-        limit = self.settings.sessions
-        if len(talking) >= limit if limit else (talking and self.load.busy):
+        if self._full(len(talking)):
             raise Refused(503, "busy", "Everybody here is talking already. Try again in a moment.")
         async with self._taken:
             session = await self._take()
@@ -94,6 +96,25 @@ class Hall:
         self.sessions[session.id] = session
         self.counts["sessions"] += 1
         return session
+
+    @property
+    def limit(self) -> int | None:
+        """How many may talk at once; None where that is not known."""
+        return self.settings.sessions or self.capacity.limit(time.monotonic())
+
+    def _full(self, talking: int) -> bool:
+        limit = self.limit
+        if limit is not None and talking >= limit:
+            return True
+        return talking > 0 and not self.settings.sessions and self.load.busy
+
+    @property
+    def talking(self) -> int:
+        """How many are connected and talk, or may at any moment."""
+        return sum(session.state is SessionState.TALKING and not session.over for session in self.sessions.values())
+
+    def _heard(self, first_audio_s: float) -> None:
+        self.capacity.note(max(1, self.talking), first_audio_s, time.monotonic())
 
     def find(self, session_id: str, key: str) -> Session:
         """The conversation that is to be resumed. Raises Refused."""
@@ -143,6 +164,7 @@ class Hall:
     async def _fill(self) -> None:
         while True:
             session = Session(self.spec)
+            session.on_heard = self._heard
             try:
                 await session.open()
                 self.problem = ""

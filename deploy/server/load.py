@@ -1,18 +1,22 @@
 """Whether this machine keeps up: what admission is decided by.
 
-Three measures, each over the last few seconds. The loop's lateness is what makes audio stutter; processor time is
-what runs out first; and both together react within a second, so a crowd is turned away before it is felt.
+Two measures, each over the last few seconds. The loop's lateness is what makes audio stutter; processor time, that of
+the processes it has started included, is what runs out first. Both react within a second. How soon people get an answer
+is neither: `capacity.py` learns that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections import deque
+from pathlib import Path
 
 STEP_S = 0.05
 WINDOW_S = 4.0
+CHILDREN_S = 0.5
 
 
 class LoadMeter:
@@ -25,7 +29,7 @@ class LoadMeter:
         self._limits = (late_s, used)
         self._cpus = len(os.sched_getaffinity(0))
         self._late: deque[float] = deque(maxlen=round(WINDOW_S / STEP_S))
-        self._used: deque[tuple[float, float]] = deque(maxlen=round(WINDOW_S / STEP_S))
+        self._used: deque[tuple[float, float]] = deque(maxlen=round(WINDOW_S / CHILDREN_S) + 1)
 
     async def run(self) -> None:
         """Measure until cancelled."""
@@ -34,7 +38,8 @@ class LoadMeter:
             await asyncio.sleep(STEP_S)
             now = time.monotonic()
             self._late.append(max(0.0, now - due))
-            self._used.append((now, time.process_time()))
+            if not self._used or now - self._used[-1][0] >= CHILDREN_S:
+                self._used.append((now, time.process_time() + children_s()))
 
     @property
     def late_s(self) -> float:
@@ -44,14 +49,27 @@ class LoadMeter:
 
     @property
     def used(self) -> float:
-        """Share of the processors that this process used over the window, 0…1."""
+        """Share of the processors that this process and its children used over the window, 0…1."""
         if len(self._used) < 2:
             return 0.0
         (start, used_start), (end, used_end) = self._used[0], self._used[-1]
-        return (used_end - used_start) / max(1e-6, end - start) / self._cpus
+        return max(0.0, used_end - used_start) / max(1e-6, end - start) / self._cpus
 
     @property
     def busy(self) -> bool:
         """Whether there is no room for another conversation."""
         late_s, used = self._limits
         return self.late_s > late_s or self.used > used
+
+
+def children_s(process: int | str = "self") -> float:
+    """Processor seconds of all processes that a process has started and that still run; 0 where there is no /proc."""
+    spent = 0.0
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{process}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                with contextlib.suppress(OSError):  # it may end meanwhile
+                    after_name = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+                    spent += (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+                    spent += children_s(child)
+    return spent

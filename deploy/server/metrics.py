@@ -12,7 +12,8 @@ _HELP = {
     "events_total": "What happened since the start: sessions begun, ended and refused, by kind",
     "loop_late_seconds": "How late the event loop is, p95 over four seconds",
     "loop_tasks": "Tasks of the event loop",
-    "cpu_share": "Share of all processors that this process used over four seconds",
+    "cpu_share": "Share of all processors that this process and its children used over four seconds",
+    "sessions_limit": "Most conversations at once, set or learned from the time to first sound; 0: none is known",
     "counts_total": "What the stages of all conversations have counted, by kind",
     "turns_total": "Turns of the conversations that are under way",
 }
@@ -30,6 +31,7 @@ def exposition(hall: Hall) -> str:
         ("loop_late_seconds", "gauge", [("", hall.load.late_s)]),
         ("loop_tasks", "gauge", [("", len(asyncio.all_tasks()))]),
         ("cpu_share", "gauge", [("", hall.load.used)]),
+        ("sessions_limit", "gauge", [("", hall.limit or 0)]),
         ("turns_total", "counter", [("", turns)]),
     ]
     lines = []

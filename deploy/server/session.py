@@ -15,7 +15,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 
 from aiortc import RTCIceServer
@@ -45,7 +45,10 @@ class SessionState(Enum):
 
 
 class Session:
-    """Made for nobody in particular; `connect` gives it to somebody. `key` is what resumes it."""
+    """Made for nobody in particular; `connect` gives it to somebody. `key` is what resumes it.
+
+    `on_heard`: called for each answer with how long after the end of speech its first sound was played, seconds.
+    """
 
     def __init__(self, spec: Spec) -> None:
         self.id = secrets.token_urlsafe(9)
@@ -58,6 +61,7 @@ class Session:
         self.began_ns = self.call.clock.now_ns()
         self.changed_ns = self.began_ns
         self.why = ""
+        self.on_heard: Callable[[float], None] = lambda first_audio_s: None
         self.reconnects = 0
         self._known = False
         self._name = spec.graph.name
@@ -169,6 +173,7 @@ class Session:
         turn = self.worker.turns.turns.get(epoch)
         if turn is None or turn.speech_end_ns is None:
             return
+        self.on_heard((played_ns - turn.speech_end_ns) / 1e9)
         latency = {name: (at_ns - turn.speech_end_ns) / 1e6 for name, at_ns in turn.marks.items()}
         self.call.tell(
             Latency(

@@ -39,8 +39,9 @@ class ServerSettings:
 
     `token`: who connects must know it; empty: anybody may. `admin_token`: opens `/sessions`; empty: that is closed.
     `origins`: pages of other origins that may connect, besides our own. `sessions`: most conversations at once; 0: as
-    many as keep up, that is as long as the loop is less late than `late_s` and less of the processors than `used` (0…1)
-    is taken. `resume_s`: how long a conversation waits for somebody whose connection is gone.
+    many as keep up, that is as long as the loop is less late than `late_s`, less of the processors than `used` (0…1) is
+    taken, and answers come as soon as in smaller crowds (`capacity.py`). `resume_s`: how long a conversation waits for
+    somebody whose connection is gone.
     """
 
     host: str = "127.0.0.1"

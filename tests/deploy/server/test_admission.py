@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.deploy.server.serving import PATIENCE_S, SETTINGS, Server, a_good_offer, run
+from thalweg.deploy.server.capacity import TO_COMPARE
 from thalweg.deploy.server.serve import ServeError, tls_context
+from thalweg.pipeline.turn import Turn
 from thalweg.transports.tls import make_certificates
 from thalweg.transports.webrtc.client import Talker, TalkError
 
@@ -97,6 +100,38 @@ def test_a_machine_that_does_not_keep_up_lets_nobody_else_in() -> None:
         assert refused.value.code == "busy"
 
     run(case, replace(SETTINGS, late_s=0.0))
+
+
+def test_a_crowd_that_made_answers_slow_is_not_let_in_again() -> None:
+    async def case(server: Server) -> None:
+        async with Talker(server.url), Talker(server.url):
+            await server.until(lambda: server.hall.ready)
+            for n, first_audio_s in ((1, 0.5), (2, 0.5), (3, 1.0)):
+                for _ in range(TO_COMPARE):
+                    server.hall.capacity.note(n, first_audio_s, time.monotonic())
+            with pytest.raises(TalkError) as refused:
+                async with Talker(server.url):
+                    pass
+            assert refused.value.code == "busy"
+            assert "thalweg_sessions_limit 2\n" in (await server.ask("GET", "/metrics"))[1]
+
+    run(case)
+
+
+def test_how_soon_each_answer_was_heard_counts_for_those_who_were_talking(monkeypatch: pytest.MonkeyPatch) -> None:
+    noted = []
+
+    async def case(server: Server) -> None:
+        monkeypatch.setattr(server.hall.capacity, "note", lambda n, after_s, now_s: noted.append((n, after_s)))
+        async with Talker(server.url), Talker(server.url):
+            await server.until(lambda: server.hall.talking == 2)
+            for session in server.hall.sessions.values():
+                session.worker.turns.turns[1] = Turn(1, 0, speech_end_ns=1_000_000_000)
+                session.call.started[1] = 1_700_000_000
+            await server.until(lambda: len(noted) == 2)
+
+    run(case)
+    assert noted == [(2, 0.7), (2, 0.7)]
 
 
 def test_draining_waits_for_those_who_talk_and_lets_nobody_in() -> None:
