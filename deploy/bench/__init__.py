@@ -48,7 +48,11 @@ BENCHES: Mapping[str, Bench] = {
     ),
     "glass": Bench("age of a picture decoded at the other end of WebRTC, next to plain aiortc", "glass:measure"),
     "replicas": Bench("what a second replica of a stage brings, what splitting and merging cost", "replicas:measure"),
-    "sessions": Bench("conversations at once over WebRTC, until the server is busy; connects", "sessions:measure"),
+    "sessions": Bench(
+        "conversations at once over WebRTC, until the server refuses; what visits leave; PART: crowds or visits",
+        "sessions:measure",
+        takes=("part",),
+    ),
     "soak": Bench("memory, files and shared memory of workers at full speed", "soak:measure", takes=("minutes",)),
     "turn": Bench(
         "end of speech to first partial, final, first token and first audio",

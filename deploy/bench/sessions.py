@@ -1,8 +1,8 @@
-"""How many conversations one machine holds, and what an hour of visits leaves behind: `bench sessions`.
+"""How many conversations one machine holds, and what hours of visits leave behind: `bench sessions`.
 
 Server and clients as in `bench turn --webrtc`, on the same processors: what clients use, conversations lack. More and
 more of them want to talk at once, until the server refuses some in two crowds running; those it let in are measured.
-Then forty visits, as many as an hour of one in ninety seconds, without waiting in between.
+Then 160 visits, as many as four hours of one in ninety seconds, without waiting in between.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.deploy.bench import BenchError
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.bench.turn import QUESTIONS
 from thalweg.deploy.bench.webrtc import Speaker, Turns, converse, server
@@ -26,12 +27,22 @@ from thalweg.transports.webrtc.client import Talker, TalkError
 WITHIN = 1.5
 QUESTIONS_EACH = 8
 CROWDS = (1, 2, 3, 4, 6)
-VISITS = 40
+VISITS = 160
+PARTS = ("crowds", "visits")
 
 
-def measure(result: Result, quick: bool) -> None:
-    """More and more who want to talk at once, until the server knows how many it holds; then an hour of visits."""
+def measure(result: Result, quick: bool, part: str | None = None) -> None:
+    """More and more who want to talk at once, until the server knows how many it holds; then hours of visits."""
+    if part is not None and part not in PARTS:
+        raise BenchError(f"bench sessions has no part {part!r}; it has {', '.join(PARTS)}")
     speaker = Speaker()
+    if part != "visits":
+        _measure_crowds(result, speaker, quick)
+    if part != "crowds":
+        _measure_visits(result, speaker.say("Hello there."), 10 if quick else VISITS)
+
+
+def _measure_crowds(result: Result, speaker: Speaker, quick: bool) -> None:
     spoken = [speaker.say(question) for question in QUESTIONS[: 2 if quick else QUESTIONS_EACH]]
     with server("--per-address", "1000") as (url, pid):
         alone, held, refusing = 0.0, 0, 0
@@ -55,7 +66,6 @@ def measure(result: Result, quick: bool) -> None:
             if refusing == 2:
                 break
         result.add("crowd", OURS, 1, "conversations", held=held)
-    _measure_visits(result, speaker.say("Hello there."), 10 if quick else VISITS)
 
 
 def _measure_visits(result: Result, hello: NDArray[np.float32], count: int) -> None:
