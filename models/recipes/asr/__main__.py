@@ -18,6 +18,9 @@ def main() -> None:
     data.add_argument("--words", type=Path, help="a pronouncing dictionary or a list of words")
     data.add_argument("--text", type=Path, help="sentences, one a line; or WordNet's folder")
     data.add_argument("--piper", type=Path, nargs="*", default=[], help="Piper voices, .onnx with its .onnx.json")
+    data.add_argument(
+        "--seed", type=int, default=0, help="of what is said, and by whom, in training; other ones, other shards"
+    )
     data.add_argument("--workers", type=int, default=1)
 
     train = parts.add_parser("train", help="train, or go on training")
@@ -53,7 +56,8 @@ def _data(given: argparse.Namespace) -> None:
 
     piper = tuple(given.piper)
     for test, count in ((True, given.test_shards), (False, given.shards)):
-        source = Source(test=test, words=given.words, extra=given.text, piper=piper)
+        seed = 0 if test else given.seed
+        source = Source(test=test, seed=seed, words=given.words, extra=given.text, piper=piper)
         make_shards(given.folder / ("test" if test else "train"), count, source, given.workers)
 
 

@@ -53,7 +53,7 @@ PLANS = {
     "cpu": Plan(
         network=_TINY,
         batch_s=60.0,
-        peak=2.5e-3,
+        peak=1.2e-3,
         aligned=0.15,
         lengthening=0.1,
         ctc_only=0.25,
