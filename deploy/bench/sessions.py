@@ -14,6 +14,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,6 +52,7 @@ def _measure_crowds(result: Result, speaker: Speaker, quick: bool) -> None:
             turns, refused = asyncio.run(_crowd(url, n, spoken))
             wall, *spent = (after - before for before, after in zip(began, _spent_s(), strict=True))
             server_share, clients_share = (seconds / wall / len(os.sched_getaffinity(0)) for seconds in spent)
+            click.echo(f"{n} want to talk: {n - refused} let in, {len(turns.first_audio)} answers", err=True)
             result.add(case, OURS, 1, "share", server_cpu=server_share, clients_cpu=clients_share)
             result.add(case, OURS, n, "conversations", refused=refused, let_in=n - refused)
             result.add(case, OURS, 1, "MB", rss_mb=resources(pid)["rss_mb"])
