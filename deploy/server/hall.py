@@ -79,6 +79,17 @@ class Hall:
 
     async def enter(self, address: str) -> Session:
         """A conversation for somebody new. Raises Refused."""
+        self._admit(address)
+        async with self._taken:
+            self._admit(address)  # whoever came a moment before may have taken the last place
+            session = await self._take()
+            session.address = address
+            session.began_ns = session.changed_ns = session.call.clock.now_ns()
+            self.sessions[session.id] = session
+        self.counts["sessions"] += 1
+        return session
+
+    def _admit(self, address: str) -> None:
         if self.draining:
             raise Refused(503, "draining", "This server is about to stop. Try again in a minute.")
         talking = [session for session in self.sessions.values() if not session.over]
@@ -89,13 +100,6 @@ class Hall:
             )
         if self._full(len(talking)):
             raise Refused(503, "busy", "Everybody here is talking already. Try again in a moment.")
-        async with self._taken:
-            session = await self._take()
-        session.address = address
-        session.began_ns = session.changed_ns = session.call.clock.now_ns()
-        self.sessions[session.id] = session
-        self.counts["sessions"] += 1
-        return session
 
     @property
     def limit(self) -> int | None:

@@ -11,7 +11,9 @@ import pytest
 
 from tests.deploy.server.serving import PATIENCE_S, SETTINGS, Server, a_good_offer, run
 from thalweg.deploy.server.capacity import TO_COMPARE
+from thalweg.deploy.server.hall import Refused
 from thalweg.deploy.server.serve import ServeError, tls_context
+from thalweg.deploy.server.session import Session
 from thalweg.pipeline.turn import Turn
 from thalweg.transports.tls import make_certificates
 from thalweg.transports.webrtc.client import Talker, TalkError
@@ -64,6 +66,19 @@ def test_a_full_house_says_so_and_lets_the_next_one_in_when_somebody_leaves() ->
             pass
 
     run(case, replace(SETTINGS, sessions=1))
+
+
+def test_of_two_who_wait_for_a_pipeline_one_gets_the_last_place() -> None:
+    async def case(server: Server) -> None:
+        await server.hall.enter("10.0.0.1")
+        assert not server.hall.ready
+        found = await asyncio.gather(*(server.hall.enter("10.0.0.1") for _ in range(2)), return_exceptions=True)
+        first, second = found
+        assert isinstance(first, Session)
+        assert isinstance(second, Refused)
+        assert second.code == "busy"
+
+    run(case, replace(SETTINGS, sessions=2))
 
 
 def test_who_has_left_takes_nobodys_place_while_their_pipeline_closes() -> None:
