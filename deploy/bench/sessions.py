@@ -22,10 +22,10 @@ from thalweg.deploy.bench import BenchError
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.bench.turn import QUESTIONS
 from thalweg.deploy.bench.webrtc import Speaker, Turns, converse, server
-from thalweg.deploy.server.load import children_s
+from thalweg.deploy.server.capacity import WITHIN
+from thalweg.deploy.server.load import children_s, descendants
 from thalweg.transports.webrtc.client import Talker, TalkError
 
-WITHIN = 1.5
 QUESTIONS_EACH = 8
 CROWDS = (1, 2, 3, 4, 6)
 VISITS = 160
@@ -139,16 +139,10 @@ def _tasks(url: str) -> float:
 def resources(pid: int) -> dict[str, float]:
     """Resident megabytes, open descriptors and threads of a process and the processes it has started."""
     found = {"rss_mb": 0.0, "descriptors": 0.0, "threads": 0.0}
-    for process in (pid, *_children(pid)):
+    for process in (pid, *descendants(pid)):
         with contextlib.suppress(OSError, StopIteration, ValueError):
             status = Path(f"/proc/{process}/status").read_text().splitlines()
             found["rss_mb"] += int(next(line for line in status if line.startswith("VmRSS")).split()[1]) / 1024
             found["threads"] += int(next(line for line in status if line.startswith("Threads")).split()[1])
             found["descriptors"] += len(os.listdir(f"/proc/{process}/fd"))
     return found
-
-
-def _children(pid: int) -> list[int]:
-    with contextlib.suppress(OSError):
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []

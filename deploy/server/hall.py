@@ -90,6 +90,7 @@ class Hall:
         return session
 
     def _admit(self, address: str) -> None:
+        """Whether there is room for somebody at this address. Raises Refused."""
         if self.draining:
             raise Refused(503, "draining", "This server is about to stop. Try again in a minute.")
         talking = [session for session in self.sessions.values() if not session.over]

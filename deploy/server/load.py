@@ -12,6 +12,7 @@ import contextlib
 import os
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 STEP_S = 0.05
@@ -64,12 +65,18 @@ class LoadMeter:
 
 def children_s(process: int | str = "self") -> float:
     """Processor seconds of all processes that a process has started and that still run; 0 where there is no /proc."""
-    spent = 0.0
+    ticks = 0
+    for child in descendants(process):
+        with contextlib.suppress(OSError):  # it may end meanwhile
+            after_name = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(after_name[11]) + int(after_name[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def descendants(process: int | str = "self") -> Iterator[int]:
+    """All processes that a process has started, and those that they have; none where there is no /proc."""
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{process}/task").iterdir():
             for child in (task / "children").read_text().split():
-                with contextlib.suppress(OSError):  # it may end meanwhile
-                    after_name = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
-                    spent += (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
-                    spent += children_s(child)
-    return spent
+                yield int(child)
+                yield from descendants(int(child))

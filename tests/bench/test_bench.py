@@ -76,9 +76,13 @@ def test_multimodal_has_its_systems_and_skipping_saves_time_and_units(tmp_path: 
     assert values[case, "pipelined", "accuracy"] == values[case, "blocking", "accuracy"]
 
 
-def test_multimodal_names_its_parts_where_one_is_asked_for_that_it_has_not() -> None:
-    with pytest.raises(BenchError, match="it has systems, budgets"):
-        run_bench("multimodal", None, quick=True, part="ablation")
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [("multimodal", "systems, budgets"), ("asr", "steps, streams, flow, pipeline"), ("sessions", "crowds, visits")],
+)
+def test_a_benchmark_names_its_parts_where_one_is_asked_for_that_it_has_not(name: str, parts: str) -> None:
+    with pytest.raises(BenchError, match=f"it has {parts}"):
+        run_bench(name, None, quick=True, part="ablation")
 
 
 def test_a_table_shows_the_ratio_to_each_peer(capsys: pytest.CaptureFixture[str]) -> None:

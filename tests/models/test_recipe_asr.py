@@ -175,6 +175,16 @@ def test_batches_hold_what_fits_and_begin_with_short_ones(tmp_path: Path, tones:
         batches.Features(tmp_path / "nothing", MelConfig()).read()
 
 
+def test_another_seed_makes_other_shards_of_the_same_split(tmp_path: Path, tones: None) -> None:
+    said = []
+    for name, seed in (("first", 0), ("again", 0), ("other", 1)):
+        (tmp_path / name).mkdir()
+        data.make_shard(tmp_path / name, 0, data.Source(test=False, seed=seed), per_shard=5)
+        said.append([utterance.text for utterance in data.read_shard(data.shards(tmp_path / name)[0])])
+    assert said[0] == said[1]
+    assert said[0] != said[2]
+
+
 def test_wordnets_examples_are_sentences(tmp_path: Path) -> None:
     (tmp_path / "data.verb").write_text(
         '01 29 v 01 breathe 0 001 @ 01 v 0000 | draw air in; "I can breathe better"; "born in 1944"; "air"\n'
