@@ -35,9 +35,23 @@ class PiperVoice:
         self._voice = Voice(config=PiperConfig.from_dict(json.loads(config.read_text())), session=session)
         self.rate: int = self._voice.config.sample_rate
 
-    def speak(self, text: str) -> Iterator[NDArray[np.float32]]:
-        """Audio of `text`, [time] float32, one array per sentence in it."""
-        chunks = iter(self._voice.synthesize(text))
+    def speak(
+        self,
+        text: str,
+        *,
+        length_scale: float | None = None,
+        noise_scale: float | None = None,
+        noise_w_scale: float | None = None,
+    ) -> Iterator[NDArray[np.float32]]:
+        """Audio of `text`, [time] float32, one array per sentence in it.
+
+        length_scale: above 1 slower; noise_scale: how much the sound varies from time to time, noise_w_scale: how
+        much the lengths of phones do. All as the voice has them where they are not given.
+        """
+        from piper.config import SynthesisConfig
+
+        manner = SynthesisConfig(length_scale=length_scale, noise_scale=noise_scale, noise_w_scale=noise_w_scale)
+        chunks = iter(self._voice.synthesize(text, manner))
         while True:
             with self._turn:
                 chunk = next(chunks, None)

@@ -42,10 +42,10 @@ def start_from(model: str, folder: Path, plan: Plan) -> Plan:
     """Put a checkpoint into `folder` that begins with the weights of a model, unless one is there.
 
     model: what `write_model` wrote, a folder or a name in the registry. Returns the plan without what only helps a
-    network that knows nothing, and with half its learning rate: more would undo first what is there. Raises ModelError
-    where it holds no weights, RuntimeError where the network of the plan is another one.
+    network that knows nothing. Raises ModelError where it holds no weights, RuntimeError where the network of the plan
+    is another one.
     """
-    plan = replace(plan, aligned=0.0, lengthening=0.0, ctc_only=0.0, peak=plan.peak / 2)
+    plan = replace(plan, aligned=0.0, lengthening=0.0, ctc_only=0.0)
     if (folder / CHECKPOINT).exists():
         return plan
     deployed = load_deployed(model)

@@ -29,6 +29,7 @@ from thalweg.models.recipes.asr.augment import augmented, masked
 from thalweg.models.recipes.asr.batches import Features, Heard, batches
 from thalweg.models.recipes.asr.beginning import even_out
 from thalweg.models.recipes.asr.losses import aligned_labels, rnnt_loss
+from thalweg.models.recipes.asr.optimiser import Optimiser
 from thalweg.models.recipes.asr.plan import Plan
 from thalweg.models.recipes.asr.text import pronunciations
 from thalweg.models.recipes.asr.together import mean_gradients, summed
@@ -55,16 +56,12 @@ class Trainer:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(plan.seed)
         self.network = FastConformer(self.config, plan.dropout).to(self.device)
+        self.network.encoder.pre_encode.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.phones = pronunciations(words) if words else {}
         self.numbers = {phone: n for n, phone in enumerate(sorted({p for of in self.phones.values() for p in of}), 1)}
         self.hears_phones = torch.nn.Linear(self.config.width, len(self.numbers) + 1).to(self.device)
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-        self.optimiser = torch.optim.AdamW(
-            [*self.network.parameters(), *self.hears_phones.parameters()],
-            lr=plan.peak,
-            betas=(0.9, 0.98),
-            weight_decay=1e-3,
-        )
+        self.optimiser = Optimiser(self.network, self.hears_phones, plan.peak)
         self.step, self.heard_s, self.worked_s = 0, 0.0, 0.0
         self.bfloat16 = self.device.type != "cpu" or _has_bfloat16()
         self.rank = dist.get_rank() if dist.is_initialized() else 0
@@ -136,16 +133,14 @@ class Trainer:
             labels = labels[:, : encoded.shape[1]].flatten()
             phones = torch.nn.functional.cross_entropy(heard_phones, labels, ignore_index=-1)
             loss = loss.lerp(phones, 1 - self.done / self.plan.aligned)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         mean_gradients(self.network)
         mean_gradients(self.hears_phones)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.step += 1
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.plan.rate(self.done)
         if torch.isfinite(norm):
-            self.optimiser.step()
+            self.optimiser.step(self.plan.rate(self.done))
         self._follow()
         return ctc.item(), transducer.item() if logits is not None else float("nan")
 
@@ -226,11 +221,11 @@ class Trainer:
     @torch.no_grad()
     def _follow(self) -> None:
         keep = min(self.plan.average, (1 + self.step) / (10 + self.step))
-        for name, value in self.network.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - keep)
-            else:
-                self.average[name].copy_(value)
+        now = self.network.state_dict()
+        names = [name for name, value in now.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.average[name] for name in names], [now[name] for name in names], 1 - keep)
+        for name in now.keys() - set(names):
+            self.average[name].copy_(now[name])
 
 
 def run(rank: int, processes: int, folder: Path, plan: Plan, hours: float, words: Path | None) -> None:

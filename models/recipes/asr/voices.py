@@ -3,6 +3,9 @@
 Engines are called as programs: espeak-ng and its variants (GPL-3.0), flite (BSD-like), festival (BSD-like), and Piper
 voices (each with its own licence; those of the model store are CC0). What they speak is ours to use; none of them is
 shipped.
+
+All but espeak-ng have few voices. To train on, each of their sentences is said by somebody larger or smaller: spoken
+slower or faster and played back the other way, which moves pitch and formants together, as between man and child.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ _VARIANTS = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "
 _TEST_VARIANTS = ("m4", "f4", "klatt3")
 _FLITE = ("awb", "kal", "kal16", "rms", "slt")
 _TEST_FLITE = ("rms",)
+_SIZES = (0.87, 1.25)
+"""How many times as fast a voice is played back."""
 _FESTIVAL = Path("/usr/share/festival/voices")
 
 
@@ -50,7 +55,9 @@ def voices(piper: list[Path] | None = None) -> list[Voice]:
             for variant in _VARIANTS
         ]
     if shutil.which("flite"):
-        found += [Voice(f"flite {name}", name in _TEST_FLITE, partial(_flite, name)) for name in _FLITE]
+        for name in _FLITE:
+            test = name in _TEST_FLITE
+            found.append(Voice(f"flite {name}", test, partial(_flite, name, test)))
     if shutil.which("text2wave"):
         installed = sorted(folder.name for folder in _FESTIVAL.glob("*/*") if folder.is_dir())
         found += [Voice(f"festival {name}", False, partial(_festival, name)) for name in installed]
@@ -73,18 +80,20 @@ def _espeak(name: str, text: str, rng: random.Random) -> Floats:
     return _wav(subprocess.run(["espeak-ng", *options, "--stdout", text], capture_output=True, check=True).stdout)
 
 
-def _flite(name: str, text: str, rng: random.Random) -> Floats:
-    stretch = f"duration_stretch={rng.uniform(0.8, 1.3):.2f}"
+def _flite(name: str, test: bool, text: str, rng: random.Random) -> Floats:
+    size = 1.0 if test else rng.uniform(*_SIZES)
+    stretch = f"duration_stretch={size * rng.uniform(0.8, 1.3):.2f}"
     with tempfile.NamedTemporaryFile(suffix=".wav") as out:
         subprocess.run(["flite", "-voice", name, "--setf", stretch, "-t", text, "-o", out.name], check=True)
-        return _wav(Path(out.name).read_bytes())
+        return _wav(Path(out.name).read_bytes(), size)
 
 
 def _festival(name: str, text: str, rng: random.Random) -> Floats:
-    setting = f"(begin (voice_{name}) (Parameter.set 'Duration_Stretch {rng.uniform(0.8, 1.3):.2f}))"
+    size = rng.uniform(*_SIZES)
+    setting = f"(begin (voice_{name}) (Parameter.set 'Duration_Stretch {size * rng.uniform(0.8, 1.3):.2f}))"
     with tempfile.NamedTemporaryFile(suffix=".wav") as out:
         subprocess.run(["text2wave", "-eval", setting, "-o", out.name], input=text.encode(), check=True)
-        return _wav(Path(out.name).read_bytes())
+        return _wav(Path(out.name).read_bytes(), size)
 
 
 class _Piper:
@@ -98,14 +107,21 @@ class _Piper:
         if self._voice is None:
             self._voice = PiperVoice(self._model, Path(f"{self._model}.json"))
         assert isinstance(self._voice, PiperVoice)
-        return resampled(np.concatenate(list(self._voice.speak(text))), self._voice.rate)
+        size = rng.uniform(*_SIZES)
+        spoken = self._voice.speak(
+            text,
+            length_scale=size * rng.uniform(0.8, 1.25),
+            noise_scale=rng.uniform(0.4, 0.9),
+            noise_w_scale=rng.uniform(0.5, 1.0),
+        )
+        return resampled(np.concatenate(list(spoken)), self._voice.rate * size)
 
 
-def _wav(content: bytes) -> Floats:
+def _wav(content: bytes, size: float = 1.0) -> Floats:
     with wave.open(io.BytesIO(content)) as file:
         frames = file.readframes(file.getnframes())  # espeak-ng states no length when it writes to a pipe
         samples = np.frombuffer(frames[: len(frames) // 2 * 2], "<i2").astype(np.float32)
-        return resampled(samples / np.float32(32768), file.getframerate())
+        return resampled(samples / np.float32(32768), file.getframerate() * size)
 
 
 def resampled(samples: Floats, rate: float) -> Floats:
