@@ -44,10 +44,10 @@ bench-peers: $(foreach peer,pipecat dora grpc ray zmq,.peers/$(peer)/bin/$(peer)
 
 # Files made from the code; a test checks that they are current
 reference: $(DEV)
-	$(BIN)/python -m thalweg.deploy.generate
+	$(BIN)/python -m thalweg.deploy.commands.generate
 
 proto: $(DEV)
-	$(BIN)/python -m thalweg.deploy.protobuf
+	$(BIN)/python -m thalweg.deploy.commands.protobuf
 
 $(DEMO): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; say where: make PYTHON=/path/to/python"; exit 1; }

@@ -12,10 +12,11 @@ from typing import Any
 import click
 
 from thalweg import __version__
-from thalweg.deploy import benchcommand, operating, recordings
-from thalweg.deploy.operating import FILE as _FILE
-from thalweg.deploy.operating import SET as _SET
-from thalweg.deploy.operating import settings_of
+from thalweg.deploy.commands import benchcommand, recordings
+from thalweg.deploy.keeping import operating
+from thalweg.deploy.keeping.operating import FILE as _FILE
+from thalweg.deploy.keeping.operating import SET as _SET
+from thalweg.deploy.keeping.operating import settings_of
 from thalweg.models.errors import ModelError
 from thalweg.pipeline.errors import ThalwegError
 
@@ -59,7 +60,7 @@ def run(
 
     Ends with 0, with 1 if anything went wrong on the way, 2 if it could not start, 130 after Ctrl-C.
     """
-    from thalweg.deploy.run import Outputs, run_file
+    from thalweg.deploy.commands.run import Outputs, run_file
 
     outputs = Outputs(report=report, trace=trace, timeline=timeline)
     sys.exit(run_file(file, settings_of(pairs), outputs, live=live, quiet=quiet, metrics=metrics))
@@ -105,7 +106,7 @@ def talk(url: str, question: Path | None, answer: Path | None, token: str, wait:
 
     Ends with 0, with 1 if no answer was heard, 2 if no conversation came about.
     """
-    from thalweg.deploy.talk import talk_to
+    from thalweg.deploy.commands.talk import talk_to
 
     sys.exit(talk_to(url, question, answer, token, wait, as_json))
 
@@ -115,7 +116,7 @@ def talk(url: str, question: Path | None, answer: Path | None, token: str, wait:
 @_SET
 def validate(file: Path, pairs: tuple[str, ...]) -> None:
     """Check a pipeline file without running anything."""
-    from thalweg.deploy.run import read_spec
+    from thalweg.deploy.commands.run import read_spec
 
     spec = read_spec(file, settings_of(pairs))
     click.echo(f"{file}: {len(spec.graph.stages)} stages, {len(spec.graph.connections)} connections, all well")
@@ -128,9 +129,9 @@ def validate(file: Path, pairs: tuple[str, ...]) -> None:
 @click.option("-o", "--output", type=_FILE, help="Write to a file instead of printing.")
 def graph(file: Path, pairs: tuple[str, ...], form: str, output: Path | None) -> None:
     """Draw a pipeline file as Mermaid text or an SVG picture."""
-    from thalweg.deploy.picture import mermaid, svg
-    from thalweg.deploy.report import write_whole
-    from thalweg.deploy.run import read_spec
+    from thalweg.deploy.commands.run import read_spec
+    from thalweg.deploy.observing.report import write_whole
+    from thalweg.deploy.pictures.picture import mermaid, svg
 
     drawn = (mermaid if form == "mermaid" else svg)(read_spec(file, settings_of(pairs)).graph)
     if output is None:
@@ -142,7 +143,7 @@ def graph(file: Path, pairs: tuple[str, ...], form: str, output: Path | None) ->
 @cli.command()
 def schema() -> None:
     """Print the JSON Schema of pipeline files, for editors that complete and check YAML."""
-    from thalweg.deploy.schema import pipeline_schema
+    from thalweg.deploy.commands.schema import pipeline_schema
 
     click.echo(json.dumps(pipeline_schema(), indent=2))
 
@@ -152,7 +153,7 @@ def schema() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def stages(name: str | None, as_json: bool) -> None:
     """List every stage, or show the ports and parameters of one."""
-    from thalweg.deploy.reference import print_stages
+    from thalweg.deploy.commands.reference import print_stages
 
     print_stages(name, as_json)
 
@@ -166,7 +167,7 @@ def stages(name: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per transcript.")
 def transcribe(files: tuple[Path, ...], engine: str, pairs: tuple[str, ...], as_json: bool) -> None:
     """Write down what is said in audio files: partial and final transcripts with their times."""
-    from thalweg.deploy.transcribe import transcribe_files
+    from thalweg.deploy.commands.transcribe import transcribe_files
 
     sys.exit(transcribe_files(files, engine, as_json, settings_of(pairs)))
 
@@ -179,7 +180,7 @@ def models() -> None:
 @models.command("list")
 def models_list() -> None:
     """List every model with its licence, size and whether it is here."""
-    from thalweg.deploy.modelcommands import list_models
+    from thalweg.deploy.commands.modelcommands import list_models
 
     list_models()
 
@@ -188,7 +189,7 @@ def models_list() -> None:
 @click.argument("names", nargs=-1)
 def models_pull(names: tuple[str, ...]) -> None:
     """Fetch models, all of them by default, and check them."""
-    from thalweg.deploy.modelcommands import pull_models
+    from thalweg.deploy.commands.modelcommands import pull_models
 
     pull_models(names)
 
@@ -206,7 +207,7 @@ def models_convert(checkpoint: str, folder: Path, lookahead: str | None, int8: b
 
     Neither NeMo nor torch is needed, and nothing in the archive is executed.
     """
-    from thalweg.deploy.modelcommands import convert_model
+    from thalweg.deploy.commands.modelcommands import convert_model
     from thalweg.pipeline.duration import parse_duration
 
     convert_model(checkpoint, folder, parse_duration(lookahead) if lookahead else None, int8)
@@ -226,7 +227,7 @@ def models_path(name: str) -> None:
 @click.argument("names", nargs=-1)
 def models_verify(names: tuple[str, ...]) -> None:
     """Hash the files that are here again and compare."""
-    from thalweg.deploy.modelcommands import verify_models
+    from thalweg.deploy.commands.modelcommands import verify_models
 
     sys.exit(verify_models(names))
 
@@ -235,7 +236,7 @@ def models_verify(names: tuple[str, ...]) -> None:
 @click.pass_context
 def doctor(context: click.Context) -> None:
     """Show what is installed, what is missing and the command that adds it."""
-    from thalweg.deploy.doctor import examine
+    from thalweg.deploy.commands.doctor import examine
 
     if context.invoked_subcommand is None:
         sys.exit(examine())
@@ -252,7 +253,7 @@ def doctor_webrtc(url: str, token: str, ice: tuple[str, ...]) -> None:
     """
     from aiortc import RTCIceServer
 
-    from thalweg.deploy.doctorwebrtc import examine_webrtc
+    from thalweg.deploy.commands.doctorwebrtc import examine_webrtc
     from thalweg.deploy.server.settings import parse_ice
 
     servers = [parse_ice(text) for text in ice]
@@ -269,7 +270,7 @@ def new() -> None:
 @click.argument("name")
 def new_stage(name: str) -> None:
     """Write NAME.py with a stage and test_NAME.py with its test."""
-    from thalweg.deploy.scaffold import write_stage
+    from thalweg.deploy.commands.scaffold import write_stage
 
     write_stage(name, Path.cwd())
 
@@ -278,7 +279,7 @@ def new_stage(name: str) -> None:
 @click.argument("name")
 def new_pipeline(name: str) -> None:
     """Write NAME.yaml, a pipeline that runs, and test_NAME.py."""
-    from thalweg.deploy.scaffold import write_pipeline
+    from thalweg.deploy.commands.scaffold import write_pipeline
 
     write_pipeline(name, Path.cwd())
 
@@ -299,10 +300,10 @@ def profile(
 
     The table is for the `profile` parameter of `fusion.decide`, which chooses from it for every sample.
     """
-    from thalweg.deploy.paretopicture import draw_pareto
-    from thalweg.deploy.profiling import profile as measure
-    from thalweg.deploy.profiling import write_profile
-    from thalweg.deploy.run import read_spec
+    from thalweg.deploy.commands.profiling import profile as measure
+    from thalweg.deploy.commands.profiling import write_profile
+    from thalweg.deploy.commands.run import read_spec
+    from thalweg.deploy.pictures.paretopicture import draw_pareto
 
     made, measured = measure(read_spec(file, settings_of(pairs)), loads=loads, samples=samples, say=click.echo)
     write_profile(output, made, measured)

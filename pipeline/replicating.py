@@ -31,14 +31,14 @@ given to it, however long it takes, and grows old. From it: what is ahead of its
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Stands where the splitter of a stage is; see `deploy.replicas.Splitter`. `key`: of a packet, if that decides."""
+    """Stands where the splitter of a stage is; see `Splitter` in `deploy/hosting/replicas.py`. `key`: of a packet."""
 
     key: Callable[[Packet], object] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Stands where a merger is; see `deploy.replicas.Merger`. `stage`, `port`: whose packets come out of it."""
+    """Stands where a merger is; see `deploy.hosting.replicas.Merger`. `stage`, `port`: whose packets come out of it."""
 
     stage: str
     port: str

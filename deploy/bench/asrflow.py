@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.deploy.bench.result import Result, quantile
-from thalweg.deploy.worker import Worker
+from thalweg.deploy.hosting.worker import Worker
 from thalweg.models.deployed import Deployed
 from thalweg.models.loading import shared_recogniser
 from thalweg.models.recogniser import Recogniser

@@ -21,8 +21,8 @@ import numpy as np
 
 from thalweg.deploy.bench.multimodal import MS, SHARES, Setup, Task, costs, graph_of, run, usual_cost_ms
 from thalweg.deploy.bench.result import OURS, Result, quantile
-from thalweg.deploy.profiling import SLOW_DOWNS, SLOWED_SAMPLES, hold
-from thalweg.deploy.rehearsal import Memory, Rehearsal, rehearse
+from thalweg.deploy.commands.profiling import SLOW_DOWNS, SLOWED_SAMPLES, hold
+from thalweg.deploy.commands.rehearsal import Memory, Rehearsal, rehearse
 from thalweg.models.fingerprint import fingerprint
 from thalweg.models.samples import open_samples
 from thalweg.pipeline.configuring import Kind, Knob, Optimizer, Profile, Request, Row, unit_key

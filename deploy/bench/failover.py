@@ -29,11 +29,11 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.deploy.bench.result import OURS, Result, quantile
-from thalweg.deploy.deployment import Deployment
-from thalweg.deploy.host import Bundle
-from thalweg.deploy.outcome import Outcome
-from thalweg.deploy.run import bundle_of, read_spec
-from thalweg.deploy.worker import Worker
+from thalweg.deploy.commands.run import bundle_of, read_spec
+from thalweg.deploy.hosting.deployment import Deployment
+from thalweg.deploy.hosting.host import Bundle
+from thalweg.deploy.hosting.worker import Worker
+from thalweg.deploy.observing.outcome import Outcome
 from thalweg.pipeline.channel import Push
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.spec import load_spec

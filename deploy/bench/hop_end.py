@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from thalweg.deploy.host import window_of
-from thalweg.deploy.worker import Worker
+from thalweg.deploy.hosting.host import window_of
+from thalweg.deploy.hosting.worker import Worker
 from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import VideoFrame

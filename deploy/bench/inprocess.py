@@ -16,7 +16,7 @@ import numpy as np
 
 from thalweg.deploy.bench.peers import run_peer
 from thalweg.deploy.bench.result import OURS, Result, quantile
-from thalweg.deploy.worker import Worker
+from thalweg.deploy.hosting.worker import Worker
 from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import AudioChunk

@@ -24,8 +24,8 @@ import numpy as np
 
 from thalweg.deploy.bench import BenchError
 from thalweg.deploy.bench.result import OURS, Result, quantile
-from thalweg.deploy.rehearsal import Cost, Keep, Memory, Rehearsal, rehearse
-from thalweg.deploy.worker import Worker
+from thalweg.deploy.commands.rehearsal import Cost, Keep, Memory, Rehearsal, rehearse
+from thalweg.deploy.hosting.worker import Worker
 from thalweg.models.errors import ModelError
 from thalweg.pipeline.graph import Graph, Vertex
 from thalweg.pipeline.payload import Unit

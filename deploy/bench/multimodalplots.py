@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 
 from thalweg.deploy.bench.multimodal import MS, Setup, graph_of
 from thalweg.deploy.bench.multimodaltasks import TASKS
-from thalweg.deploy.rehearsal import rehearse, restrict
+from thalweg.deploy.commands.rehearsal import rehearse, restrict
 from thalweg.pipeline.payload import Unit
 from thalweg.pipeline.trace import Span, Trace
 

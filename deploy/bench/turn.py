@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from thalweg.deploy.bench.result import OURS, Result, quantile
-from thalweg.deploy.worker import Worker
+from thalweg.deploy.hosting.worker import Worker
 from thalweg.models import ModelStore
 from thalweg.models.piper import PiperVoice
 from thalweg.pipeline.spec import load_spec

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.bench.turn import QUESTIONS, SILENCE_MS
-from thalweg.deploy.talk import Ear
+from thalweg.deploy.commands.talk import Ear
 from thalweg.models import ModelStore
 from thalweg.models.piper import PiperVoice
 from thalweg.transports.webrtc.client import AUDIBLE, Talker, TalkError

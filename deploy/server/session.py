@@ -21,8 +21,8 @@ from enum import Enum
 from aiortc import RTCIceServer
 
 from thalweg.deploy.errors import StartError
+from thalweg.deploy.hosting.worker import Worker
 from thalweg.deploy.server.stats import StageWatch
-from thalweg.deploy.worker import Worker
 from thalweg.pipeline.events import Hello, Latency
 from thalweg.pipeline.line import using
 from thalweg.pipeline.spec import Spec

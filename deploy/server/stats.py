@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thalweg.deploy.worker import Worker
+from thalweg.deploy.hosting.worker import Worker
 from thalweg.pipeline.events import StageStats, Stats
 
 

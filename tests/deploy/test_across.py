@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.deploy.test_restart import FAILING, run
-from thalweg.deploy.deployment import Deployment
+from thalweg.deploy.hosting.deployment import Deployment
 
 JOINED = FAILING / "joined.yaml"
 

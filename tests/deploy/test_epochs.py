@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thalweg.deploy.hosting.worker import Worker
 from thalweg.deploy.testing import run_virtual
-from thalweg.deploy.worker import Worker
 from thalweg.pipeline.channel import Policy
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.graph import Graph

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from thalweg.deploy.links import Links
+from thalweg.deploy.hosting.links import Links
 from thalweg.pipeline.plan import GRPC, make_plan
 
 EDGE = "a.out -> b.in"

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require_package
-from thalweg.deploy.deployment import Deployment
-from thalweg.deploy.metrics import MetricsError, parse_address, serving_metrics
-from thalweg.deploy.readings import Stats
-from thalweg.deploy.run import bundle_of, read_spec
-from thalweg.deploy.stats import TurnStats, WorkerStats
-from thalweg.deploy.turnledger import TurnLedger
+from thalweg.deploy.commands.run import bundle_of, read_spec
+from thalweg.deploy.hosting.deployment import Deployment
+from thalweg.deploy.observing.metrics import MetricsError, parse_address, serving_metrics
+from thalweg.deploy.observing.readings import Stats
+from thalweg.deploy.observing.stats import TurnStats, WorkerStats
+from thalweg.deploy.observing.turnledger import TurnLedger
 
 ROOT = Path(__file__).parent.parent.parent
 TICKING = Path(__file__).parent / "ticking" / "ticking.yaml"

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import EXAMPLES, require_package
+from thalweg.deploy.hosting.worker import Worker
 from thalweg.deploy.testing import run_virtual
-from thalweg.deploy.worker import Worker
 from thalweg.models.samples import Pack
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.graph import Graph

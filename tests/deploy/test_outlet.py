@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from thalweg.deploy.worker import Worker
+from thalweg.deploy.hosting.worker import Worker
 from thalweg.pipeline.channel import Policy
 from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.packet import Packet

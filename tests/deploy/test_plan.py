@@ -11,9 +11,9 @@ from click.testing import CliRunner
 
 from tests.conftest import EXAMPLES
 from thalweg.deploy.__main__ import cli
-from thalweg.deploy.plantext import plan_entry
-from thalweg.deploy.rayhost import ray_options
-from thalweg.deploy.run import read_spec
+from thalweg.deploy.commands.run import read_spec
+from thalweg.deploy.hosting.rayhost import ray_options
+from thalweg.deploy.pictures.plantext import plan_entry
 
 SET = {"input": "x"}
 

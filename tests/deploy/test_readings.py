@@ -6,10 +6,10 @@ import io
 
 from rich.console import Console
 
-from thalweg.deploy.live import line_of, table_of
-from thalweg.deploy.readings import Reading, Readings
-from thalweg.deploy.stats import ChannelStats, WorkerStats
-from thalweg.deploy.topview import screen
+from thalweg.deploy.keeping.topview import screen
+from thalweg.deploy.observing.live import line_of, table_of
+from thalweg.deploy.observing.readings import Reading, Readings
+from thalweg.deploy.observing.stats import ChannelStats, WorkerStats
 from thalweg.pipeline.metrics import Histogram
 
 MS = 1_000_000

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from thalweg.deploy.record import Recorder
-from thalweg.deploy.replay import FULL_SPEED, QuickLoop, prepare_replay
-from thalweg.deploy.worker import Worker
+from thalweg.deploy.commands.record import Recorder
+from thalweg.deploy.commands.replay import FULL_SPEED, QuickLoop, prepare_replay
+from thalweg.deploy.hosting.worker import Worker
 from thalweg.pipeline.channel import Policy
 from thalweg.pipeline.graph import Graph, GraphError
 from thalweg.pipeline.join import Exact

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from tests.conftest import require_package
 from tests.deploy.test_restart import FAILING, kill, run
-from thalweg.deploy.deployment import Deployment
-from thalweg.deploy.outcome import Outcome
-from thalweg.deploy.run import bundle_of, read_spec
+from thalweg.deploy.commands.run import bundle_of, read_spec
+from thalweg.deploy.hosting.deployment import Deployment
+from thalweg.deploy.observing.outcome import Outcome
 from thalweg.pipeline.plan import LOCAL, Plan
 from thalweg.pipeline.source import SpecError
 from thalweg.pipeline.spec import load_spec

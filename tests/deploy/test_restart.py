@@ -16,11 +16,11 @@ from click.testing import CliRunner
 
 from tests.conftest import require_package
 from thalweg.deploy.__main__ import cli
-from thalweg.deploy.deployment import Deployment
+from thalweg.deploy.commands.run import bundle_of, read_spec
 from thalweg.deploy.errors import StartError
-from thalweg.deploy.host import Bundle
-from thalweg.deploy.outcome import Outcome
-from thalweg.deploy.run import bundle_of, read_spec
+from thalweg.deploy.hosting.deployment import Deployment
+from thalweg.deploy.hosting.host import Bundle
+from thalweg.deploy.observing.outcome import Outcome
 from thalweg.pipeline.plan import Plan
 
 FAILING = Path(__file__).parent / "failing"

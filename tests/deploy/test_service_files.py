@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from thalweg.deploy.operating import up
+from thalweg.deploy.keeping.operating import up
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 

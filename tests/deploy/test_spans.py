@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import QUESTION, require, require_package
-from thalweg.deploy.deployment import Deployment
-from thalweg.deploy.run import bundle_of, read_spec
-from thalweg.deploy.spans import QUIET_NS, ROOT_QUIET_NS, TurnSpans, start_spans
+from thalweg.deploy.commands.run import bundle_of, read_spec
+from thalweg.deploy.hosting.deployment import Deployment
+from thalweg.deploy.hosting.worker import Worker
+from thalweg.deploy.observing.spans import QUIET_NS, ROOT_QUIET_NS, TurnSpans, start_spans
 from thalweg.deploy.testing import packet
-from thalweg.deploy.worker import Worker
 from thalweg.models import ModelStore
 from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.node import Node
@@ -75,7 +75,7 @@ def run_here(path: Path, settings: Mapping[str, str]) -> None:
 def test_a_spoken_turn_over_three_workers_is_one_trace_with_each_stage_below_the_one_it_heard_from(
     exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thalweg.deploy.spans.QUIET_NS", 3600 * SECOND)  # however slow the machine is
+    monkeypatch.setattr("thalweg.deploy.observing.spans.QUIET_NS", 3600 * SECOND)  # however slow the machine is
     for module in ("av", "onnxruntime", "pocketsphinx"):
         require_package(module, "demo")
     store = {held.model.name: held for held in ModelStore().list()}
@@ -112,8 +112,8 @@ class ToFile(SpanExporter):
                 file.write(span.to_json(indent=None) + "\\n")
         return SpanExportResult.SUCCESS
 
-import thalweg.deploy.spans
-thalweg.deploy.spans.QUIET_NS = 3600 * 10**9  # however slow the machine is
+import thalweg.deploy.observing.spans
+thalweg.deploy.observing.spans.QUIET_NS = 3600 * 10**9  # however slow the machine is
 
 provider = TracerProvider()
 provider.add_span_processor(BatchSpanProcessor(ToFile()))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from thalweg.deploy.deployment import Deployment
-from thalweg.deploy.run import bundle_of, read_spec
-from thalweg.deploy.stats import WorkerStats
+from thalweg.deploy.commands.run import bundle_of, read_spec
+from thalweg.deploy.hosting.deployment import Deployment
+from thalweg.deploy.observing.stats import WorkerStats
 from thalweg.pipeline.metrics import Histogram
 
 TICKING = Path(__file__).parent / "ticking" / "ticking.yaml"

@@ -15,10 +15,10 @@ import pytest
 from tests.conftest import require_lab, require_package
 from tests.deploy.test_restart import FAILING, plan_and_bundle
 from tests.netlab import Lab, Link, lab
-from thalweg.deploy import deployment as deploying
-from thalweg.deploy.deployment import Deployment
-from thalweg.deploy.outcome import Outcome
-from thalweg.deploy.subprocesses import SubprocessHost, start_child
+from thalweg.deploy.hosting import deployment as deploying
+from thalweg.deploy.hosting.deployment import Deployment
+from thalweg.deploy.hosting.subprocesses import SubprocessHost, start_child
+from thalweg.deploy.observing.outcome import Outcome
 
 TWO_HOSTS = FAILING / "two_hosts.yaml"
 Meddle = Callable[[Deployment, Lab, Callable[[int], Awaitable[None]]], Awaitable[None]]

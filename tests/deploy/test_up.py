@@ -21,8 +21,8 @@ import pytest
 
 from tests.conftest import require_package
 from thalweg.deploy.__main__ import main
-from thalweg.deploy.logs import log_lines, trim
-from thalweg.deploy.standing import Standing, StandingError, every
+from thalweg.deploy.keeping.logs import log_lines, trim
+from thalweg.deploy.keeping.standing import Standing, StandingError, every
 
 ROOT = Path(__file__).parent.parent.parent
 TICKING = str(Path(__file__).parent / "ticking" / "ticking.yaml")
@@ -254,7 +254,7 @@ def test_systemd_is_told_when_it_is_ready_and_when_it_stops(
 def test_a_log_that_has_grown_is_begun_anew_and_followed_across_the_cut(
     state: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thalweg.deploy.logs.MOST_BYTES", 100)
+    monkeypatch.setattr("thalweg.deploy.keeping.logs.MOST_BYTES", 100)
     standing = Standing("long")
     held = standing.take()
     assert held is not None

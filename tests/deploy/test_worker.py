@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from pydantic import Field
 
+from thalweg.deploy.hosting.worker import Worker
 from thalweg.deploy.testing import packet, run_stage, run_virtual
-from thalweg.deploy.worker import Worker
 from thalweg.pipeline.channel import Drop, Policy
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.graph import Graph

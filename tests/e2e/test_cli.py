@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from tests.conftest import EXAMPLES, QUESTION, require_package, write_wav
-from thalweg.deploy.generate import generated
-from thalweg.deploy.schema import pipeline_schema
+from thalweg.deploy.commands.generate import generated
+from thalweg.deploy.commands.schema import pipeline_schema
 
 ROOT = Path(__file__).parent.parent.parent
 THALWEG = [sys.executable, "-m", "thalweg.deploy"]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import EXAMPLES, require_package
-from thalweg.deploy.rehearsal import rehearse
-from thalweg.deploy.run import Outputs, read_spec, run_file
+from thalweg.deploy.commands.rehearsal import rehearse
+from thalweg.deploy.commands.run import Outputs, read_spec, run_file
 from thalweg.models.fingerprint import fingerprint
 from thalweg.models.lrw import LrwClips
 from thalweg.models.samples import SampleError, Track, write_pack
@@ -168,7 +168,7 @@ def test_a_profile_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_profiling_covers_every_combination_and_says_what_units_cost(tmp_path: Path) -> None:
-    from thalweg.deploy.profiling import profile as measure
+    from thalweg.deploy.commands.profiling import profile as measure
 
     settings = {"samples": PACK, "limit": "1", "skip": "false", "camera_lag": "0ms", "cost_l": "48ms"}
     made, measured = measure(read_spec(EXAMPLES / "avwords.yaml", settings), samples=1, repeats=3)

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import require_package
 from tests.deploy.test_restart import FAILING, run, summed
 from tests.e2e.test_placement import run_example, said, turns_in_one_process
-from thalweg.deploy.deployment import Deployment
+from thalweg.deploy.hosting.deployment import Deployment
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of sockets and processes it leaves to the collector
 

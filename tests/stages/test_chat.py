@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import require_package
+from thalweg.deploy.hosting.worker import Worker
 from thalweg.deploy.testing import Collect, packet, run_stage
-from thalweg.deploy.worker import Worker
 from thalweg.pipeline.duration import MS
 from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.payload import Token, Transcript

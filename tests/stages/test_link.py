@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from thalweg.deploy.hosting.worker import Worker
 from thalweg.deploy.testing import Collect, Feed, packet, run_stage, run_virtual
-from thalweg.deploy.worker import Worker
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.graph import Graph

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import require_package
+from thalweg.deploy.hosting.worker import Worker
 from thalweg.deploy.testing import run_virtual
-from thalweg.deploy.worker import Worker
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.duration import MS
 from thalweg.pipeline.events import Control, Event, Heard, Interrupted, Say, State, Stop

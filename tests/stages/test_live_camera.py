@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from thalweg.deploy.hosting.worker import Worker
 from thalweg.deploy.testing import run_virtual
-from thalweg.deploy.worker import Worker
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.events import Event, Limits, Look
 from thalweg.pipeline.graph import Graph

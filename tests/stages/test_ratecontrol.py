@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from thalweg.deploy.hosting.worker import Worker
 from thalweg.deploy.testing import run_virtual
-from thalweg.deploy.worker import Worker
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.payload import Detections

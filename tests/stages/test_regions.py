@@ -11,8 +11,8 @@ import pytest
 
 from tests.conftest import EXAMPLES, require, require_package
 from thalweg.deploy.errors import StartError
+from thalweg.deploy.hosting.worker import Worker
 from thalweg.deploy.testing import packet, run_stage, run_virtual
-from thalweg.deploy.worker import Worker
 from thalweg.models import ModelError, ModelStore
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.errors import ThalwegError

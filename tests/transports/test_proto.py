@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from google.protobuf import descriptor_pb2
 
-from thalweg.deploy.protobuf import COMPILED, TRANSPORTS, breaks, compile_proto
+from thalweg.deploy.commands.protobuf import COMPILED, TRANSPORTS, breaks, compile_proto
 
 FIRST = (Path(__file__).parent / "edge_v1.binpb").read_bytes()
 

@@ -1,0 +1,1 @@
+"""The commands of `thalweg`, one module each; those for deployments that stay are in `keeping`."""

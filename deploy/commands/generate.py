@@ -1,0 +1,23 @@
+"""Writes the files that are made from the code: `docs/stages.md` and `docs/pipeline.schema.json`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from thalweg.deploy.commands.reference import reference_markdown
+from thalweg.deploy.commands.schema import pipeline_schema
+
+
+def generated() -> dict[str, str]:
+    """Path from the repository's root → text."""
+    return {
+        "docs/stages.md": reference_markdown(),
+        "docs/pipeline.schema.json": json.dumps(pipeline_schema(), indent=2, ensure_ascii=False) + "\n",
+    }
+
+
+if __name__ == "__main__":
+    for name, text in generated().items():
+        Path(name).write_text(text)
+        print(f"wrote {name}")

@@ -1,0 +1,144 @@
+"""The commands `record` and `replay`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from thalweg.deploy.keeping.operating import FILE, SET, settings_of
+
+_REPORT = click.option("--report", type=FILE, help="Write turns, stages, channels and errors as JSON.")
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="Only what the pipeline itself prints, and errors.")
+
+
+class _Speed(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has none
+    """`max`, or a positive number."""
+
+    name = "speed"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """As `prepare_replay` takes it."""
+        from thalweg.deploy.commands.replay import FULL_SPEED
+
+        if value == "max":
+            return FULL_SPEED
+        try:
+            speed = float(value)
+        except (TypeError, ValueError):
+            speed = -1.0
+        if not 0.01 <= speed <= 1000:
+            self.fail(f"{value!r}, expected max or a number of 0.01…1000", param, ctx)
+        return speed
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option(
+    "--channel", "channels", multiple=True, required=True, metavar="'A -> B'", help="What to record; several."
+)
+@click.option("--out", type=FILE, required=True, help="The recording, a new file.")
+@SET
+@_REPORT
+@_QUIET
+def record(file: Path, channels: tuple[str, ...], out: Path, pairs: tuple[str, ...], report: Any, quiet: bool) -> None:
+    """Run a pipeline file and record the packets that leave chosen channels (docs/recording.md).
+
+    The pipeline runs in this process, whatever its placement says.
+    """
+    from thalweg.deploy.commands.record import Recorder
+    from thalweg.deploy.commands.run import Outputs, read_spec, run_worker
+    from thalweg.deploy.hosting.worker import Worker
+
+    spec = read_spec(file, settings_of(pairs))
+    worker = Worker(spec.graph)
+    recorder = Recorder(worker, spec.graph.connections, channels, out, spec.graph.name)
+    try:
+        code = run_worker(worker, spec, Outputs(report=report), quiet=quiet)
+    finally:
+        recorder.close()
+    if not quiet:
+        click.echo(f"{recorder.writer.packets} packets are in {out}", err=True)
+    sys.exit(code)
+
+
+@click.command()
+@click.argument("recording", type=FILE)
+@click.argument("file", type=FILE, required=False)
+@click.option(
+    "--into", multiple=True, metavar="[CHANNEL=]STAGE.PORT", help="Where to play it; else where it was taken."
+)
+@click.option("--speed", type=_Speed(), default="1", show_default=True, help="How fast: a number, or max.")
+@click.option("--list", "listing", is_flag=True, help="Only show what is in the recording.")
+@SET
+@_REPORT
+@_QUIET
+def replay(
+    recording: Path,
+    file: Path | None,
+    into: tuple[str, ...],
+    speed: float,
+    listing: bool,
+    pairs: tuple[str, ...],
+    report: Any,
+    quiet: bool,
+) -> None:
+    """Play a recording into a pipeline file, in place of everything before that point.
+
+    \b
+    thalweg replay turn.twr voice.yaml --into recogniser.speech --speed max
+    thalweg replay turn.twr --list
+    """
+    from thalweg.transports.recording import Recording
+
+    if listing:
+        _print_recording(Recording(recording))
+        return
+    if file is None:
+        raise click.UsageError("say which pipeline file to play it into, or use --list")
+    from thalweg.deploy.commands.replay import prepare_replay
+    from thalweg.deploy.commands.run import Outputs, read_spec, run_worker
+
+    spec = read_spec(file, settings_of(pairs))
+    prepared = prepare_replay(Recording(recording), spec.graph, into, speed, traced=False)
+    if not quiet:
+        for note in prepared.notes:
+            click.echo(note, err=True)
+    code = run_worker(
+        prepared.worker, spec, Outputs(report=report), live=False, quiet=quiet, make_loop=prepared.make_loop
+    )
+    sys.exit(code)
+
+
+def _print_recording(recording: Any) -> None:  # Any: imported when it is needed
+    from rich.console import Console
+    from rich.table import Table
+
+    from thalweg.transports.codec import payload_name
+
+    counts: dict[str, list[Any]] = {name: [] for name in recording.channels}
+    first_ns = last_ns = None
+    for recorded in recording:
+        first_ns = recorded.time_ns if first_ns is None else first_ns
+        last_ns = recorded.time_ns
+        counts[recorded.channel].append((len(recorded.record), payload_name(recorded.record)))
+    table = Table(box=None, pad_edge=False)
+    for name in ("channel", "packets", "bytes", "payload"):
+        table.add_column(name, justify="right" if name in ("packets", "bytes") else "left")
+    for channel, packets in counts.items():
+        names = ", ".join(dict.fromkeys(name for _, name in packets))
+        table.add_row(channel, f"{len(packets):,}", f"{sum(size for size, _ in packets):,}", names)
+    length_s = 0.0 if first_ns is None else (last_ns - first_ns) / 1e9
+    ended = "closed" if recording.complete else "cut short by a crash; what is listed is whole"
+    console = Console(highlight=False)
+    console.print(
+        f"{recording.path}: pipeline {recording.about.get('pipeline', '?')}, "
+        f"made {recording.about.get('made', '?')}, {length_s:.2f} s, {ended}",
+        soft_wrap=True,
+    )
+    console.print(table)
+
+
+COMMANDS = (record, replay)

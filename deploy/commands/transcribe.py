@@ -1,0 +1,93 @@
+"""`thalweg transcribe`: files in, transcripts out, as fast as they can be read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from thalweg.deploy.hosting.worker import Worker
+from thalweg.pipeline.catalog import find_stage
+from thalweg.pipeline.graph import Graph, GraphError, Vertex
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.payload import Speech, Transcript
+from thalweg.pipeline.stage import Context
+from thalweg.stages.audio import AudioFile
+from thalweg.stages.vad import VoiceActivity
+
+
+class Print:
+    """Prints transcripts of one file with times from its start."""
+
+    inputs = {"transcript": Transcript}
+
+    def __init__(self, path: Path, as_json: bool) -> None:
+        self._path = path
+        self._json = as_json
+        self.worker: Worker | None = None
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Print one."""
+        transcript = packet.payload
+        assert isinstance(transcript, Transcript)
+        assert self.worker is not None
+        zero_ns = self.worker.started_ns
+        seconds = (packet.time - zero_ns) / 1e9
+        if not self._json:
+            kind = "final  " if transcript.final else "partial"
+            print(f"{seconds:9.2f} s  {kind}  {transcript.text}", flush=True)
+            return
+        words = [
+            {"text": w.text, "start_s": (w.start_ns - zero_ns) / 1e9, "end_s": (w.end_ns - zero_ns) / 1e9}
+            for w in transcript.words
+        ]
+        record = {"file": str(self._path), "time_s": seconds, "final": transcript.final, "text": transcript.text}
+        print(json.dumps(record | {"words": words}, ensure_ascii=False), flush=True)
+
+
+def transcribe_files(files: Sequence[Path], engine: str, as_json: bool, settings: Mapping[str, str]) -> int:
+    """Transcribe each file; returns 1 where one could not be.
+
+    Raises StageError on an unknown engine, GraphError on settings that it does not take.
+    """
+    info = find_stage(f"speech.{engine}")
+    if [port.type for port in info.inputs.values()] != [Speech]:
+        raise GraphError(f"{info.use} is not a recogniser: it does not take speech")
+    try:
+        parameters = info.check({name: yaml.safe_load(value) for name, value in settings.items()})
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise GraphError(f"{info.use}: {wrong}") from None
+    failed = False
+    for path in files:
+        if len(files) > 1 and not as_json:
+            print(f"{path}:")
+        graph = Graph(name=str(path))
+        sink = Print(path, as_json)
+        graph.add("file", AudioFile(path, pace="full"))
+        graph.add("vad", VoiceActivity(barge_in=False))
+        graph.add_vertex(Vertex(name="recogniser", info=info, make=lambda: info.cls(**parameters)))
+        graph.add("print", sink)
+        for source, target in (("file", "vad"), ("vad", "recogniser"), ("recogniser", "print")):
+            graph.connect(source, target, capacity=64)
+        try:
+            worker = sink.worker = Worker(graph)
+            asyncio.run(worker.run())
+            problems = [problem.message for problem in worker.problems]
+            if not worker.turns.turns and not problems and not as_json:
+                print("no speech found")
+        except KeyboardInterrupt:
+            return 130
+        except Exception as error:
+            if not type(error).__module__.startswith("thalweg."):
+                raise
+            problems = [str(error)]
+        for problem in problems:
+            print(f"error: {problem}", file=sys.stderr)
+        failed = failed or bool(problems)
+    return int(failed)

@@ -1,0 +1,1 @@
+"""Workers, wherever they are: what runs stages, launchers, links, restarts."""

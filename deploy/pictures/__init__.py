@@ -1,0 +1,1 @@
+"""Pipelines, plans and runs as pictures, and plans as text."""
