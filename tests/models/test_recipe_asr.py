@@ -175,6 +175,16 @@ def test_batches_hold_what_fits_and_begin_with_short_ones(tmp_path: Path, tones:
         batches.Features(tmp_path / "nothing", MelConfig()).read()
 
 
+def test_processes_get_batches_of_their_own_and_equal_length(tmp_path: Path, tones: None) -> None:
+    data.make_shard(tmp_path, 0, data.Source(test=False), per_shard=40)
+    features = batches.Features(tmp_path, MelConfig())
+    of_each = [batches.batches(features, 6.0, lambda: 20.0, random.Random(0), rank, 2) for rank in range(2)]
+    for left, right in itertools.islice(zip(*of_each, strict=True), 20):
+        assert not {id(heard) for heard in left} & {id(heard) for heard in right}
+        longest = [max(heard.seconds for heard in batch) for batch in (left, right)]
+        assert max(longest) < 1.5 * min(longest)
+
+
 def test_another_seed_makes_other_shards_of_the_same_split(tmp_path: Path, tones: None) -> None:
     said = []
     for name, seed in (("first", 0), ("again", 0), ("other", 1)):
@@ -261,8 +271,9 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, tones: None
     assert (second.step, second.worked_s, second.heard_s) == (2, first.worked_s, first.heard_s)
     assert second.worked_s > 0
     assert all(torch.equal(a, b) for a, b in zip(first.average.values(), second.average.values(), strict=True))
-    before = second.optimiser.state_dict()["state"]
-    assert before and all(torch.isfinite(s["exp_avg"]).all() for s in before.values())
+    muon, adamw = ([*of["state"].values()] for of in second.optimiser.state_dict())
+    assert muon and all(torch.isfinite(s["momentum_buffer"]).all() for s in muon)
+    assert adamw and all(torch.isfinite(s["exp_avg"]).all() for s in adamw)
     second.train(tmp_path / "train", steps=1)
     assert second.step == 3
     assert second.rng.getstate() != first.rng.getstate()

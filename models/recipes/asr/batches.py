@@ -51,9 +51,18 @@ class Features:
 
 
 def batches(
-    features: Features, batch_s: float, longest_s: Callable[[], float], rng: random.Random
+    features: Features,
+    batch_s: float,
+    longest_s: Callable[[], float],
+    rng: random.Random,
+    rank: int = 0,
+    processes: int = 1,
 ) -> Iterator[list[Heard]]:
-    """Without end: utterances of about the same length, `batch_s` seconds together, none longer than `longest_s`."""
+    """Without end: utterances of about the same length, `batch_s` seconds together, none longer than `longest_s`.
+
+    Of several processes with equal `rng` each gets batches of its own, at any time about as long as those of the
+    others: they wait for each other at every step.
+    """
     while True:
         everything = features.read()
         some = [heard for heard in everything if heard.seconds <= longest_s()] or everything
@@ -68,5 +77,8 @@ def batches(
             batch.append(heard)
             seconds += heard.seconds
         found.append(batch)
-        rng.shuffle(found)
-        yield from found[: max(1, len(found) // 4)]  # then the limit may have grown, or shards have come
+        found += found[: -len(found) % processes]
+        alike = [found[i : i + processes] for i in range(0, len(found), processes)]
+        rng.shuffle(alike)
+        for group in alike[: max(1, len(alike) // 4)]:  # then the limit may have grown, or shards have come
+            yield group[rank]

@@ -70,7 +70,6 @@ class Trainer:
         if (folder / CHECKPOINT).exists():
             self._restore()
         if self.rank:
-            self.rng = random.Random(f"{self.rank} {self.step}")
             self.noise = np.random.default_rng((self.rank, self.step))
 
     @property
@@ -87,7 +86,12 @@ class Trainer:
         features = Features(data, self.config.mel)
         if self.step == 0:
             self._begin(features.read())
-        for batch in batches(features, self.plan.batch_s, lambda: self.plan.longest_s(self.done), self.rng):
+        processes = dist.get_world_size() if dist.is_initialized() else 1
+
+        def longest_s() -> float:
+            return self.plan.longest_s(self.done)
+
+        for batch in batches(features, self.plan.batch_s, longest_s, self.rng, self.rank, processes):
             if self.done >= 1 or self.step == last:
                 break
             losses.append(self.learn(batch))
