@@ -9,6 +9,7 @@ weights.npz       where `keep_weights` put them: the weights themselves, float16
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ class Deployed:
                 weights = {name: kept[name].astype(np.float32) for name in kept.files}
         except FileNotFoundError:
             raise ModelError(f"{self.folder} holds graphs only: there is no {WEIGHTS} to convert anew") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ModelError(f"{path} is damaged: {error}") from None
         return Checkpoint(self.config, self.tokens, weights | {"mel_filters": self.filters})
 

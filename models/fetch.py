@@ -12,6 +12,8 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from thalweg.models.errors import ModelError
 from thalweg.models.registry import ModelFile, Source
@@ -81,6 +83,16 @@ def _installed(requirement: str, member: str) -> Path | None:
     return path if distribution.version == version and path.is_file() else None
 
 
+class _KeepSecrets(urllib.request.HTTPRedirectHandler):
+    """Whom a hub sends us to for the bytes is another than who may know the token."""
+
+    def redirect_request(self, req: urllib.request.Request, *args: Any) -> urllib.request.Request | None:
+        further = super().redirect_request(req, *args)
+        if further is not None and urlsplit(further.full_url)[:2] != urlsplit(req.full_url)[:2]:
+            further.remove_header("Authorization")
+        return further
+
+
 def download(
     address: str, target: Path, size: int, progress: Progress, headers: Mapping[str, str] | None = None
 ) -> None:
@@ -93,7 +105,7 @@ def download(
         address, headers=dict(headers or {}) | ({"Range": f"bytes={have}-"} if have else {})
     )
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.build_opener(_KeepSecrets).open(request, timeout=30) as answer:
             resumed = answer.status == 206
             have = have if resumed else 0
             with target.open("ab" if resumed else "wb") as out:

@@ -18,7 +18,7 @@ import yaml
 
 from thalweg.models.errors import ModelError
 from thalweg.models.fetch import Progress, download
-from thalweg.models.store import default_root, sha256
+from thalweg.models.store import default_root, locked, sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +54,22 @@ def pull_checkpoint(name: str, progress: Progress, root: Path | None = None) -> 
     if target.exists():
         return target
     hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    if not hub.startswith(("https://", "http://")):
+        raise ModelError(f"HF_ENDPOINT is {hub!r}, expected an address such as https://huggingface.co")
     address = f"{hub}/{name}/resolve/{checkpoint.revision}/{checkpoint.file}"
     headers = {"Authorization": f"Bearer {os.environ['HF_TOKEN']}"} if os.environ.get("HF_TOKEN") else {}
     size, expected = _stated(address, headers)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    download(address, part, size, progress, headers)
-    found = sha256(part)
-    if found != expected:
-        part.unlink()
-        raise ModelError(f"{address} gave another file than the hub states: sha256 {found[:12]}…")
-    part.rename(target)
+    with locked(target.with_name(target.name + ".lock")):
+        if target.exists():
+            return target
+        download(address, part, size, progress, headers)
+        found = sha256(part)
+        if found != expected:
+            part.unlink()
+            raise ModelError(f"{address} gave another file than the hub states: sha256 {found[:12]}…")
+        part.rename(target)
     return target
 
 

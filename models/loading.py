@@ -12,7 +12,7 @@ from thalweg.models.errors import ModelError
 from thalweg.models.hub import checkpoints, local_checkpoint
 from thalweg.models.nemo_archive import read_nemo
 from thalweg.models.recogniser import Recogniser
-from thalweg.models.store import ModelStore, default_root
+from thalweg.models.store import ModelStore, default_root, locked
 
 _engines: WeakValueDictionary[tuple[str, int], Recogniser] = WeakValueDictionary()
 _lock = threading.Lock()
@@ -43,8 +43,10 @@ def load_deployed(model: str, store: ModelStore | None = None) -> Deployed:
     state = path.stat()
     key = hashlib.sha256(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:16]
     folder = default_root() / "converted" / f"{path.stem}-{key}"
-    if not (folder / DESCRIPTION).exists():
-        convert(read_nemo(path), folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.with_name(folder.name + ".lock")):
+        if not (folder / DESCRIPTION).exists():
+            convert(read_nemo(path), folder)
     return Deployed.load(folder)
 
 

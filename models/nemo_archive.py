@@ -8,8 +8,11 @@ What the network here cannot represent is refused by the name of the first setti
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import tarfile
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +26,7 @@ from thalweg.models.tokens import Tokens, sentencepiece_tokens
 from thalweg.models.torchfile import Weights, read_weights
 
 _MAX_CONFIG = 8 << 20
+_MAX_VALUES = 1_000_000
 _MAX_TOKENIZER = 64 << 20
 _MAX_WEIGHTS = 16 << 30
 _CTC, _RNNT, _HYBRID = "CTC", "RNN-T", "hybrid"
@@ -48,7 +52,7 @@ def read_nemo(path: Path) -> Checkpoint:
             weights = read_weights(io.BytesIO(_read(archive, members, "model_weights.ckpt", _MAX_WEIGHTS)))
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist") from None
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         reason = str(error).partition("\n")[0].rstrip(":")
         raise ModelError(f"{path} is truncated or no .nemo archive: {reason}") from None
     except ModelError as error:
@@ -90,25 +94,27 @@ def _settings(text: bytes) -> dict[str, Any]:
         raise ModelError(f"model_config.yaml is not YAML: {error}") from None
     if not isinstance(settings, dict):
         raise ModelError("model_config.yaml is not a table")
-    resolved: dict[str, Any] = _resolve(settings, settings, 0)
+    resolved: dict[str, Any] = _resolve(settings, settings, 0, itertools.count())
     return resolved
 
 
-def _resolve(value: Any, root: dict[str, Any], depth: int) -> Any:
-    """Put values in place of OmegaConf's `${a.b}`."""
+def _resolve(value: Any, root: dict[str, Any], depth: int, values: Iterator[int]) -> Any:
+    """Put values in place of OmegaConf's `${a.b}`; `values` counts them."""
     if depth > 32:
         raise ModelError("model_config.yaml refers to itself")
+    if next(values) > _MAX_VALUES:
+        raise ModelError(f"model_config.yaml stands for more than {_MAX_VALUES} values")
     if isinstance(value, dict):
-        return {k: _resolve(v, root, depth + 1) for k, v in value.items()}
+        return {k: _resolve(v, root, depth + 1, values) for k, v in value.items()}
     if isinstance(value, list):
-        return [_resolve(v, root, depth + 1) for v in value]
+        return [_resolve(v, root, depth + 1, values) for v in value]
     reference = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
     if not reference:
         return value
     found: Any = root
     for part in reference[1].split("."):
         found = found.get(part) if isinstance(found, dict) else None
-    return _resolve(found, root, depth + 1)
+    return _resolve(found, root, depth + 1, values)
 
 
 def _kind(settings: dict[str, Any]) -> str:
@@ -210,13 +216,20 @@ def _config(settings: dict[str, Any], kind: str, vocabulary: int) -> FastConform
 
 def _contexts(encoder: _Section) -> tuple[int, tuple[int, ...]]:
     contexts = encoder.get("att_context_size") or [-1, -1]
-    contexts = [contexts] if isinstance(contexts[0], int) else contexts
+    if isinstance(contexts, list) and all(isinstance(each, int) for each in contexts):
+        contexts = [contexts]
+    if not isinstance(contexts, list) or not all(_is_pair(each) for each in contexts):
+        raise ModelError(f"{encoder.name}.att_context_size is {contexts!r}, expected [left, right] or a list of such")
     lefts = sorted({left for left, _ in contexts})
     if lefts[0] < 1 or any(right < 0 for _, right in contexts):
         raise ModelError(f"{encoder.name}.att_context_size is {contexts}: unlimited context cannot be streamed")
     if len(lefts) > 1:
         raise ModelError(f"{encoder.name}.att_context_size is {contexts}: one left context for all is expected")
     return lefts[0], tuple(right for _, right in contexts)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(each, int) for each in value)
 
 
 def _mel(section: _Section) -> MelConfig:

@@ -109,7 +109,11 @@ class Recogniser:
             decoder = ctc() if ctc else CtcGreedy(config.vocabulary)
         with self._turn:
             slot = self._encoder.take_slot()
-            stream = Stream(self, slot, chosen, decoder, adaptive)
+            try:
+                stream = Stream(self, slot, chosen, decoder, adaptive)
+            except BaseException:
+                self._encoder.give_back(slot)
+                raise
             with self._inbox:
                 self._streams.append(stream)
         return stream
@@ -127,8 +131,9 @@ class Recogniser:
                 self._streams.remove(stream)
                 self._encoder.give_back(stream.slot)
 
-    def _advance(self, stream: Stream) -> None:
-        if not stream.due:
+    def _advance(self, stream: Stream, to_the_end: bool = False) -> None:
+        """Decode what is due of a stream; `to_the_end`: what another thread has taken in hand of it, too."""
+        if not (stream.due or to_the_end):
             return
         with self._turn:
             while True:
@@ -176,7 +181,7 @@ class Stream:
         self._mel = MelStream(engine.model.config.mel, engine.model.filters)
         self._pending: list[Floats] = []
         self._held = 0
-        self._started = self._ending = False
+        self._started = self._ending = self._closed = False
         self._adaptive = adaptive
         self.slot = slot
         self.lookahead = adaptive.lookahead if adaptive else lookahead
@@ -199,7 +204,7 @@ class Stream:
     def feed(self, samples: Floats) -> None:
         """Take [time] float32 at the model's rate, and decode what that completes.
 
-        Raises ModelError, and takes nothing, where a sample is not a finite number.
+        Raises ModelError, and takes nothing, where a sample is not a finite number or the stream is closed.
         """
         self.hold(samples)
         self._engine._advance(self)
@@ -211,13 +216,14 @@ class Stream:
     def finish(self) -> Guess:
         """The utterance has ended: decode all that is left of it, and close the stream."""
         self._take(self._mel.finish(), ending=True)
-        self._engine._advance(self)
+        self._engine._advance(self, to_the_end=True)
         guess = self.guess(final=True)
         self.close()
         return guess
 
     def close(self) -> None:
-        """Give the caches back. Idempotent."""
+        """Give the caches back. Idempotent; nothing can be fed from then on."""
+        self._closed = True
         self._engine._close(self)
 
     def guess(self, final: bool = False) -> Guess:
@@ -245,6 +251,8 @@ class Stream:
         return SUBSAMPLING * (self.lookahead + 1) - (0 if self._started else LEAD)
 
     def _take(self, mel: Floats, ending: bool = False) -> None:
+        if self._closed:
+            raise ModelError("this stream is closed: open another one")
         with self._engine._inbox:
             if len(mel):
                 self._pending.append(mel)

@@ -108,7 +108,7 @@ class ModelStore:
         failures = []
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(target.with_name(target.name + ".lock")):
+            with locked(target.with_name(target.name + ".lock")):
                 if target.exists():
                     return
                 log.info("fetching %s of model %s, %.0f MB", file.name, model.name, file.size / 1e6)
@@ -161,7 +161,7 @@ def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Only one process at a time; the kernel lets go of the lock when a process dies."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -8,6 +8,7 @@ and gets our own harmless versions of them.
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -97,12 +98,21 @@ def _read(archive: zipfile.ZipFile) -> Weights:
             raise ModelError(f"storage {key} of the weights holds {len(loaded[key])} numbers, not {count}")
         return loaded[key]
 
+    def tensors(table: dict[Any, Any]) -> Weights:
+        found, size = {}, 0
+        for name, tensor in table.items():
+            size += 4 * tensor.size if isinstance(tensor, np.ndarray) else 0
+            if size > _MAX_BYTES:
+                raise ModelError(f"the weights hold more than {_MAX_BYTES >> 30} GiB of numbers")
+            found[str(name)] = _float32(name, tensor)
+        return found
+
     table = _Reader(archive.read(descriptions[0]), load).load()
     if not isinstance(table, dict):
         raise ModelError(f"the weights are a {type(table).__name__}, not a table of tensors")
     if isinstance(table.get("state_dict"), dict):
         table = table["state_dict"]
-    return {str(name): _float32(name, tensor) for name, tensor in table.items()}
+    return tensors(table)
 
 
 def _float32(name: str, tensor: Any) -> NDArray[np.float32]:
@@ -115,6 +125,8 @@ def _tensor(storage: Any, offset: int, shape: tuple[int, ...], stride: tuple[int
     last = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True)) if all(shape) else offset
     if not isinstance(storage, np.ndarray) or offset < 0 or min(stride, default=0) < 0 or last >= max(1, len(storage)):
         raise ModelError("a tensor of the weights reaches beyond its storage")
+    if math.prod(shape) > max(1, len(storage)):
+        raise ModelError("a tensor of the weights is larger than its storage")
     steps = tuple(s * storage.itemsize for s in stride)
     return np.lib.stride_tricks.as_strided(storage[offset:], shape, steps, writeable=False)
 

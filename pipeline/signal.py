@@ -81,8 +81,11 @@ class Decodes(Signal):
 class Flush(Signal):
     """Give out at once what is held back for more to come, as at the end of a stream, and go on.
 
-    A push-to-talk button that is let go ends the turn so, without the silence that would otherwise end it.
+    A push-to-talk button that is let go ends the turn so, without the silence that would otherwise end it. `epoch`: the
+    turn that it ends; one that has begun since goes on. 0: whichever is under way.
     """
+
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

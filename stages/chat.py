@@ -295,7 +295,7 @@ class Chat:
         except (openai.APIError, ValueError) as error:
             raise LanguageModelError(f"{self._where} sent something that is not an answer: {error}") from None
         except Exception as error:
-            if type(error).__module__.partition(".")[0] not in ("httpx", "httpcore"):
+            if not _is_of_the_connection(error):
                 raise
             raise LanguageModelError(f"{self._where} broke off: {error}") from None
         if not finished:
@@ -310,8 +310,11 @@ class Chat:
                 async with await self._request(self._messages(text), 1, retries=0) as stream:
                     async for _ in stream:
                         pass
-        except (openai.APIError, TimeoutError):
+        except (openai.APIError, TimeoutError, ValueError):
             return
+        except Exception as error:
+            if not _is_of_the_connection(error):
+                raise
 
     def _messages(self, question: str) -> list[dict[str, str]]:
         past = (message for exchange in self._past for message in exchange.messages())
@@ -338,3 +341,8 @@ class Chat:
     @property
     def _where(self) -> str:
         return f"the language model at {self._url or 'api.openai.com'}"
+
+
+def _is_of_the_connection(error: Exception) -> bool:
+    """Whether it comes from below the client, which passes some errors of the connection on as they are."""
+    return type(error).__module__.partition(".")[0] in ("httpx", "httpcore")

@@ -130,7 +130,7 @@ class FastConformer:
         if stream.decoder.emitted and self._engine is not None:
             since_ms = (stream.frames - stream.decoder.emitted[-1].frame) * self._engine.model.config.frame_ms
         if self._endpoint.update(samples, rate, since_ms) and self._wants_endpoint:
-            ctx.signal(Flush(origin=ctx.name), Direction.UP)
+            ctx.signal(Flush(origin=ctx.name, epoch=self._epoch), Direction.UP)
 
     def snapshot(self) -> dict[str, Any]:
         """Everything between two packets, in the middle of an utterance too."""

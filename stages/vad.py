@@ -101,13 +101,13 @@ class VoiceActivity:
 
     def on_signal(self, signal: Signal, ctx: Context) -> None:
         """A Flush ends the turn under way."""
-        if isinstance(signal, Flush) and self._epoch != AMBIENT:
-            self._end(ctx)
+        if isinstance(signal, Flush) and self._epoch != AMBIENT and signal.epoch in (0, self._epoch):
+            self._end_here(ctx)
 
     def finish(self, ctx: Context) -> None:
         """The audio has ended, and with it the turn."""
         if self._epoch != AMBIENT:
-            self._end(ctx)
+            self._end_here(ctx)
 
     def snapshot(self) -> dict[str, Any]:
         """Everything between two packets."""
@@ -139,7 +139,8 @@ class VoiceActivity:
         self._silent_frames = self._silent_frames + 1 if silent else 0
         self._emit([samples], SpeechEvent.CONTINUE, self._frame_ns, ctx)
         if self._silent_frames * _FRAME_NS >= self.silence or self._turn_frames >= self._max_frames:
-            self._end(ctx)
+            voice_ns = self._frame_ns + (1 - self._silent_frames) * _FRAME_NS
+            self._end([], voice_ns, ctx)
 
     def _begin(self, ctx: Context) -> None:
         self._epoch = ctx.new_epoch()
@@ -150,9 +151,15 @@ class VoiceActivity:
         self._emit(list(self._recent), SpeechEvent.START, start_ns, ctx)
         self._recent.clear()
 
-    def _end(self, ctx: Context) -> None:
-        end_ns = self._frame_ns + (1 - self._silent_frames) * _FRAME_NS
-        self._emit([], SpeechEvent.END, self._frame_ns, ctx, speech_end_ns=end_ns)
+    def _end_here(self, ctx: Context) -> None:
+        """Between two frames: what has come of the next one belongs to the turn as well."""
+        rest, self._held = self._held, np.zeros(0, np.float32)
+        rest_ns = len(rest) * 1_000_000_000 // RATE
+        voice_ns = self._frame_ns - self._silent_frames * _FRAME_NS if self._silent_frames else self._frame_ns + rest_ns
+        self._end([rest], voice_ns, ctx)
+
+    def _end(self, frames: Sequence[NDArray[np.float32]], voice_ns: int, ctx: Context) -> None:
+        self._emit(frames, SpeechEvent.END, self._frame_ns, ctx, speech_end_ns=voice_ns)
         self._epoch = AMBIENT
         self._speech_frames = 0
 

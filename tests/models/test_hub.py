@@ -24,6 +24,8 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.stated: str | None = hashlib.sha256(CONTENT).hexdigest()
         self.tokens: list[str | None] = []
+        self.store = "/store"
+        self.stored: list[str | None] = []
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -31,6 +33,7 @@ class Handler(BaseHTTPRequestHandler):
         hub = self.server
         assert isinstance(hub, Hub)
         if self.path == "/store":
+            hub.stored.append(self.headers["Authorization"])
             self.send_response(200)
             self.send_header("Content-Length", str(len(CONTENT)))
             self.end_headers()
@@ -40,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
         hub.tokens.append(self.headers["Authorization"])
         expected = f"/{NAME}/resolve/main/{NAME.partition('/')[2]}.nemo"
         self.send_response(302 if self.path == expected else 404)
-        self.send_header("Location", "/store")
+        self.send_header("Location", hub.store)
         if hub.stated:
             self.send_header("X-Linked-Etag", f'"{hub.stated}"')
             self.send_header("X-Linked-Size", str(len(CONTENT)))
@@ -83,11 +86,26 @@ def test_a_checkpoint_comes_whole_and_once(hub: Hub, tmp_path: Path, monkeypatch
     assert len(hub.tokens) == asked
 
 
+def test_where_the_hub_sends_us_does_not_learn_the_token(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    hub.store = f"http://localhost:{hub.server_address[1]}/store"
+    assert pull_checkpoint(NAME, ignore, tmp_path).read_bytes() == CONTENT
+    assert hub.stored == [None]
+
+
+def test_an_address_without_a_scheme_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "hub.example")
+    with pytest.raises(ModelError, match=r"HF_ENDPOINT is .*, expected an address"):
+        pull_checkpoint(NAME, ignore, tmp_path)
+
+
 def test_another_file_than_the_hub_states_is_not_kept(hub: Hub, tmp_path: Path) -> None:
     hub.stated = "0" * 64
     with pytest.raises(ModelError, match="gave another file than the hub states"):
         pull_checkpoint(NAME, ignore, tmp_path)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
 def test_a_hub_that_states_no_hash_is_refused(hub: Hub, tmp_path: Path) -> None:

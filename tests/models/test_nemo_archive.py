@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,6 @@ def test_an_archive_gives_configuration_tokens_and_weights(tmp_path: Path, weigh
 
 def test_half_precision_and_bfloat_weights_are_read(tmp_path: Path) -> None:
     require_package("torch", "train")
-    import io
-
     import torch
 
     out = io.BytesIO()
@@ -101,6 +100,8 @@ def test_links_in_the_archive_are_refused(tmp_path: Path, weights_file: bytes) -
             r"encoder\._target_ is .*Squeeze",
         ),
         ("encoder", {"att_context_size": [-1, -1]}, "unlimited context cannot be streamed"),
+        ("encoder", {"att_context_size": 5}, r"att_context_size is 5, expected \[left, right\]"),
+        ("encoder", {"att_context_size": [[70]]}, r"att_context_size is \[\[70\]\], expected \[left, right\]"),
         ("encoder", {"att_context_style": "regular"}, r"encoder\.att_context_style is 'regular'"),
         ("encoder", {"causal_downsampling": False}, r"encoder\.causal_downsampling is False"),
         ("encoder", {"conv_context_size": None}, r"encoder\.conv_context_size is None"),
@@ -140,6 +141,22 @@ def test_a_configuration_that_refers_to_itself_is_refused(tmp_path: Path, weight
     config = settings() | {"a": "${b}", "b": "${a}"}
     with pytest.raises(ModelError, match="refers to itself"):
         read_nemo(write_nemo(tmp_path / "a.nemo", config, weights_file))
+
+
+def test_a_short_configuration_that_stands_for_a_huge_one_is_refused(tmp_path: Path, weights_file: bytes) -> None:
+    config = settings() | {"a0": [1] * 10} | {f"a{n}": [f"${{a{n - 1}}}"] * 10 for n in range(1, 9)}
+    with pytest.raises(ModelError, match="stands for more than"):
+        read_nemo(write_nemo(tmp_path / "a.nemo", config, weights_file))
+
+
+def test_a_tensor_that_repeats_its_storage_for_ever_is_refused(tmp_path: Path) -> None:
+    require_package("torch", "train")
+    import torch
+
+    out = io.BytesIO()
+    torch.save({"encoder.huge": torch.zeros(1).expand(1 << 18, 1 << 18)}, out)
+    with pytest.raises(ModelError, match="larger than its storage"):
+        read_nemo(write_nemo(tmp_path / "a.nemo", settings(), out.getvalue()))
 
 
 def test_a_sentencepiece_model_is_read_without_the_library(tmp_path: Path) -> None:

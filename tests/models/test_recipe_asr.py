@@ -175,6 +175,27 @@ def test_batches_hold_what_fits_and_begin_with_short_ones(tmp_path: Path, tones:
         batches.Features(tmp_path / "nothing", MelConfig()).read()
 
 
+def test_a_run_goes_on_with_another_dictionary_and_from_an_older_checkpoint(tmp_path: Path, tones: None) -> None:
+    require_package("torch", "train")
+    require_package("sentencepiece", "train")
+    import torch
+
+    from thalweg.models.recipes.asr import start, train
+
+    (tmp_path / "train").mkdir()
+    data.make_shard(tmp_path / "train", 0, data.Source(test=False), per_shard=30)
+    start.make_tokenizer(tmp_path, None, None, 64)
+    train.Trainer(tmp_path, tiny(ctc_only=0.0), hours=1).train(tmp_path / "train", steps=2)
+    (tmp_path / "words").write_text("the DH AH0\n\ncat K AE1 T\n")
+    with_words = train.Trainer(tmp_path, tiny(ctc_only=0.0), hours=1, words=tmp_path / "words")
+    with_words.train(tmp_path / "train", steps=1)
+    state = torch.load(tmp_path / train.CHECKPOINT, weights_only=True)
+    torch.save(state | {"optimiser": state["optimiser"][1]}, tmp_path / train.CHECKPOINT)
+    older = train.Trainer(tmp_path, tiny(ctc_only=0.0), hours=1)
+    assert older.step == 3
+    older.train(tmp_path / "train", steps=1)
+
+
 def test_processes_get_batches_of_their_own_and_equal_length(tmp_path: Path, tones: None) -> None:
     data.make_shard(tmp_path, 0, data.Source(test=False), per_shard=40)
     features = batches.Features(tmp_path, MelConfig())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -256,6 +258,52 @@ def test_more_streams_than_fit_are_refused_and_room_is_used_again(model: Deploye
     first.close()
     engine.open().close()
     second.close()
+
+
+def test_a_stream_that_could_not_be_made_takes_no_room(model: Deployed) -> None:
+    engine = Recogniser(model, max_streams=1)
+    with pytest.raises(AttributeError):
+        engine.open(adaptive=object())  # type: ignore[arg-type]
+    engine.open().close()
+
+
+def test_a_closed_stream_takes_nothing_and_touches_nobody(model: Deployed) -> None:
+    audio = speechlike(1.25)
+    engine = Recogniser(model)
+    closed = engine.open()
+    closed.close()
+    other = engine.open()
+    other.feed(audio[:10_000])
+    with pytest.raises(ModelError, match="this stream is closed"):
+        closed.feed(audio)
+    other.feed(audio[10_000:])
+    assert other.finish() == whole(model, audio)
+
+
+def test_the_end_waits_for_a_chunk_that_another_thread_has_taken_in_hand(
+    model: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, audio = Recogniser(model), speechlike(0.15)
+    ending, other = engine.open(), engine.open()
+    step, take, begun = engine._step, ending._take, threading.Event()
+
+    def slow(*args: Any) -> None:
+        begun.set()
+        time.sleep(0.2)
+        step(*args)
+
+    def taken(mel: Floats, ending: bool = False) -> None:
+        take(mel, ending)
+        if ending:
+            monkeypatch.setattr(engine, "_step", slow)
+            thread.start()
+            assert begun.wait(5)
+
+    thread = threading.Thread(target=other.feed, args=(speechlike(0.25),))
+    monkeypatch.setattr(ending, "_take", taken)
+    ending.hold(audio)
+    assert ending.finish() == whole(model, audio)
+    thread.join()
 
 
 def test_an_hour_of_silence_in_one_piece_and_sample_by_sample_holds_nothing(model: Deployed) -> None:

@@ -89,6 +89,7 @@ def converse(
     questions: tuple[str, ...] = ("Hi?",),
     interrupt: bool = False,
     timeout_ns: int = 8_000 * MS,
+    prefill: bool = False,
 ) -> tuple[list[str], list[str], list[dict[str, Any]]]:
     """Replies by turn, problems, and what the server was asked; each question meets the next handler."""
     require_package("openai", "language")
@@ -112,7 +113,7 @@ def converse(
         graph = Graph(name="chat")
         sink = Tokens()
         graph.add("ask", Ask(questions, interrupt))
-        graph.add("chat", Chat(model="m", url=f"http://127.0.0.1:{port}/v1", timeout=timeout_ns))
+        graph.add("chat", Chat(model="m", url=f"http://127.0.0.1:{port}/v1", timeout=timeout_ns, prefill=prefill))
         graph.add("sink", sink)
         graph.connect("ask", "chat")
         graph.connect("chat", "sink")
@@ -132,6 +133,13 @@ def converse(
 
 def test_an_answer_comes_token_by_token_and_ends() -> None:
     assert converse([answers])[:2] == (["Hello."], [])
+
+
+@pytest.mark.parametrize("handler", [garbles, dies, refuses])
+def test_reading_along_that_fails_costs_nothing(handler: Handler) -> None:
+    replies, problems, asked = converse([handler, answers, handler], prefill=True)
+    assert (replies, problems) == (["Hello."], [])
+    assert len(asked) == 3
 
 
 def test_the_next_question_comes_with_the_conversation_so_far() -> None:

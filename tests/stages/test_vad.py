@@ -74,6 +74,26 @@ def test_a_flush_ends_the_turn_at_once_and_only_where_there_is_one(question: lis
     assert spoken <= end.at_ns < spoken + MS
 
 
+def test_a_flush_ends_with_all_that_was_heard_and_says_until_when(question: list[Packet]) -> None:
+    spoken = next(e.at_ns for e in run_stage(VoiceActivity(), question).emitted) + 220 * MS
+    before = [p for p in question if p.time <= spoken]
+    turn = [e.payload for e in run_stage(VoiceActivity(), [*before, (spoken, Flush())]).emitted]
+    heard = sum(len(speech.audio.samples) for speech in turn)
+    first = run_stage(VoiceActivity(), before).emitted[0].packet.time
+    until = before[-1].time + before[-1].payload.duration_ns
+    assert heard == (until - first) * RATE // 1_000_000_000
+    assert turn[-1].speech_end_ns == until
+
+
+def test_a_flush_for_an_older_turn_does_not_end_this_one(question: list[Packet]) -> None:
+    begun = next(e.at_ns for e in run_stage(VoiceActivity(), question).emitted)
+    items = [p for p in question if p.time <= begun + 200 * MS]
+    for epoch, ends in ((1, 2), (7, 1)):
+        outcome = run_stage(VoiceActivity(), [*items, (begun + 200 * MS, Flush(epoch=epoch)), *question[len(items) :]])
+        at = next(e.at_ns for e in outcome.emitted if e.payload.event is SpeechEvent.END)
+        assert (at <= begun + 220 * MS) == (ends == 2)
+
+
 @pytest.mark.parametrize("level", [0.0, 0.03])
 def test_silence_and_noise_are_no_turn(question: list[Packet], level: float) -> None:
     assert run_stage(VoiceActivity(), quiet(3, level)).emitted == []

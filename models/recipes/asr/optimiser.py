@@ -50,9 +50,12 @@ class Optimiser:
         return [one.state_dict() for one in self._both]
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        """Go on where another left off."""
+        """Go on where another left off; weights that have another shape since begin anew."""
         for one, state in zip(self._both, states, strict=True):
             one.load_state_dict(state)
+            for weight, moments in list(one.state.items()):
+                if any(value.shape not in ((), weight.shape) for value in moments.values()):
+                    del one.state[weight]
 
 
 def _is_matrix(name: str, weight: Tensor) -> bool:

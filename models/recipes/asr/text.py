@@ -135,8 +135,9 @@ def pronunciations(path: Path) -> dict[str, list[str]]:
     """The phones of every word of a pronouncing dictionary, without stress; of several ways to say it the first."""
     found: dict[str, list[str]] = {}
     for line in path.read_text(errors="ignore").splitlines():
-        word, *phones = line.lower().split()
-        found.setdefault(word, [phone.rstrip("012") for phone in phones])
+        if line.strip():
+            word, *phones = line.lower().split()
+            found.setdefault(word, [phone.rstrip("012") for phone in phones])
     return found
 
 

@@ -166,6 +166,7 @@ class Trainer:
             "rng": self.rng.getstate(),
             "noise": self.noise.bit_generator.state,
             "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
         }
         part = self.folder / f"{CHECKPOINT}.part"
         torch.save(state, part)
@@ -177,11 +178,14 @@ class Trainer:
         if state["hears_phones"]["bias"].shape == self.hears_phones.bias.shape:
             self.hears_phones.load_state_dict(state["hears_phones"])
         self.average = state["average"]
-        self.optimiser.load_state_dict(state["optimiser"])
+        if isinstance(state["optimiser"], list):  # else AdamW's alone, of a run begun before there was Muon
+            self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.heard_s, self.worked_s = state["step"], state["heard_s"], state["worked_s"]
         self.rng.setstate(state["rng"])
         self.noise.bit_generator.state = state["noise"]
         torch.set_rng_state(state["torch"].cpu())
+        if self.device.type == "cuda" and state.get("cuda") is not None:
+            torch.cuda.set_rng_state(state["cuda"].cpu())
 
     def _begin(self, heard: list[Heard]) -> None:
         long = sorted(heard, key=lambda one: one.seconds)[-32:]
@@ -208,9 +212,10 @@ class Trainer:
         for i, (one, (m, moved), t) in enumerate(zip(batch, heard, tokens, strict=True)):
             mel[i, : len(m)] = torch.from_numpy(masked(m, self.noise))
             targets[i, : len(t)] = torch.tensor(t)
-            if one.spans and self.phones and self.done < self.plan.aligned:
+            words = one.text.split()
+            if one.spans and self.done < self.plan.aligned and all(word in self.phones for word in words):
                 spans = [(moved(begin) // SUBSAMPLING + 1, moved(end) // SUBSAMPLING + 1) for begin, end in one.spans]
-                phones = [[self.numbers[p] for p in self.phones[word]] for word in one.text.split()]
+                phones = [[self.numbers[p] for p in self.phones[word]] for word in words]
                 row = aligned_labels(phones, spans, len(m) // SUBSAMPLING + 1, 0)
                 labels[i, : len(row)] = torch.tensor(row)
         mel, frames, targets, lengths, labels = (x.to(self.device) for x in (mel, frames, targets, lengths, labels))

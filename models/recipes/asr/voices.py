@@ -69,6 +69,9 @@ def voices(piper: list[Path] | None = None) -> list[Voice]:
 def choose(all_voices: list[Voice], rng: random.Random, test: bool) -> Voice:
     """A voice of the split: first the engine, then the voice, so that espeak's many do not drown the others."""
     split = [voice for voice in all_voices if voice.test == test]
+    if not split:
+        kind = "for testing (espeak-ng and flite have some)" if test else "to train on"
+        raise RuntimeError(f"no voice {kind} is installed: apt-get install espeak-ng flite festival")
     engines = sorted({voice.name.split()[0] for voice in split})
     engine = rng.choice(engines)
     return rng.choice([voice for voice in split if voice.name.split()[0] == engine])
@@ -89,7 +92,7 @@ def _flite(name: str, test: bool, text: str, rng: random.Random) -> Floats:
 
 
 def _festival(name: str, text: str, rng: random.Random) -> Floats:
-    size = rng.uniform(*_SIZES)
+    size = 1.0 if name.endswith("_hts") else rng.uniform(*_SIZES)  # those know one pace only
     setting = f"(begin (voice_{name}) (Parameter.set 'Duration_Stretch {size * rng.uniform(0.8, 1.3):.2f}))"
     with tempfile.NamedTemporaryFile(suffix=".wav") as out:
         subprocess.run(["text2wave", "-eval", setting, "-o", out.name], input=text.encode(), check=True)
