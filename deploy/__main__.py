@@ -15,8 +15,8 @@ from thalweg import __version__
 from thalweg.deploy.commands import benchcommand, recordings
 from thalweg.deploy.keeping import operating
 from thalweg.deploy.keeping.operating import FILE as _FILE
+from thalweg.deploy.keeping.operating import PIPELINE, settings_of
 from thalweg.deploy.keeping.operating import SET as _SET
-from thalweg.deploy.keeping.operating import settings_of
 from thalweg.models.errors import ModelError
 from thalweg.pipeline.errors import ThalwegError
 
@@ -29,6 +29,7 @@ def cli(debug: bool) -> None:
 
     \b
     A first run:      thalweg run voice_turn.yaml --set input=question.wav --set output=answer.wav
+                      (a file of yours, or by its bare name one of the examples that come with Thalweg)
     What may be used: thalweg stages, thalweg models list, thalweg doctor
     Your own:         thalweg new pipeline NAME, thalweg new stage NAME
     To stay:          thalweg up FILE, then ps, top, logs, restart, down
@@ -38,7 +39,7 @@ def cli(debug: bool) -> None:
 
 
 @cli.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=PIPELINE)
 @_SET
 @click.option("--report", type=_FILE, help="Write turns, stages, channels and errors as JSON.")
 @click.option("--trace", type=_FILE, help="Write a trace for ui.perfetto.dev.")
@@ -67,10 +68,10 @@ def run(
 
 
 @cli.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=PIPELINE)
 @_SET
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
-@click.option("--port", default=8080, show_default=True, help="Port to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port to listen on.")
 @click.option("--token", default="", envvar="THALWEG_TOKEN", help="Who connects must know it.  [$THALWEG_TOKEN]")
 @click.option(
     "--admin-token", default="", envvar="THALWEG_ADMIN_TOKEN", help="Opens /sessions.  [$THALWEG_ADMIN_TOKEN]"
@@ -112,7 +113,7 @@ def talk(url: str, question: Path | None, answer: Path | None, token: str, wait:
 
 
 @cli.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=PIPELINE)
 @_SET
 def validate(file: Path, pairs: tuple[str, ...]) -> None:
     """Check a pipeline file without running anything."""
@@ -123,7 +124,7 @@ def validate(file: Path, pairs: tuple[str, ...]) -> None:
 
 
 @cli.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=PIPELINE)
 @_SET
 @click.option("--format", "form", type=click.Choice(["mermaid", "svg"]), default="mermaid", show_default=True)
 @click.option("-o", "--output", type=_FILE, help="Write to a file instead of printing.")
@@ -166,7 +167,10 @@ def stages(name: str | None, as_json: bool) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per transcript.")
 def transcribe(files: tuple[Path, ...], engine: str, pairs: tuple[str, ...], as_json: bool) -> None:
-    """Write down what is said in audio files: partial and final transcripts with their times."""
+    """Write down what is said in audio files: partial and final transcripts with their times.
+
+    Ends with 0, with 1 if a file could not be transcribed, 2 if none could be begun with.
+    """
     from thalweg.deploy.commands.transcribe import transcribe_files
 
     sys.exit(transcribe_files(files, engine, as_json, settings_of(pairs)))
@@ -210,16 +214,20 @@ def models_convert(checkpoint: str, folder: Path, lookahead: str | None, int8: b
     from thalweg.deploy.commands.modelcommands import convert_model
     from thalweg.pipeline.duration import parse_duration
 
-    convert_model(checkpoint, folder, parse_duration(lookahead) if lookahead else None, int8)
+    try:
+        wanted_ns = parse_duration(lookahead) if lookahead else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--lookahead") from None
+    convert_model(checkpoint, folder, wanted_ns, int8)
 
 
 @models.command("path")
 @click.argument("name")
 def models_path(name: str) -> None:
     """Print where the files of a model lie, fetching them if need be."""
-    from thalweg.models import ModelStore
+    from thalweg.deploy.commands.modelcommands import model_files
 
-    for path in ModelStore().pull(name):
+    for path in model_files(name):
         click.echo(path)
 
 
@@ -285,7 +293,7 @@ def new_pipeline(name: str) -> None:
 
 
 @cli.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=PIPELINE)
 @_SET
 @click.option("-o", "--output", type=_FILE, default=Path("profile.json"), show_default=True, help="Where it goes.")
 @click.option("--picture", type=_FILE, help="Draw accuracy against latency with the Pareto front.")

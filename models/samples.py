@@ -53,6 +53,8 @@ class Pack:
                 self.labels: tuple[str, ...] = tuple(str(label) for label in held["labels"])
                 self._ticks = {m: held[m] for m in self.tracks}
                 self.window_ns = max(self._ticks[m].shape[1] * track.tick_ns for m, track in self.tracks.items())
+        except FileNotFoundError:
+            raise SampleError(f"{path} does not exist, from {Path.cwd()}") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SampleError(f"{path} is no pack of samples: {error}") from None
 

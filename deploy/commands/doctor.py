@@ -27,7 +27,16 @@ CAPABILITIES = (
     ("timeline pictures", "matplotlib", "plot"),
     ("Prometheus metrics", "prometheus-client", "metrics"),
     ("OpenTelemetry spans", "opentelemetry-api", "otel"),
+    ("edges between hosts", "grpcio", "grpc"),
+    ("workers on a Ray cluster", "ray", "ray"),
+    ("video", "opencv-python", "video"),
+    ("reading in pictures", "rapidocr-onnxruntime", "video"),
+    ("converting recognisers", "onnx", "convert"),
+    ("training", "torch", "train"),
+    ("NeMo's own recognisers", "nemo-toolkit", "nemo"),
 )
+_DEMO = {"asr", "audio", "vad", "sphinx", "language", "llama", "piper"}
+"""Extras without which `make demo` does not run."""
 
 
 def examine() -> int:
@@ -51,7 +60,7 @@ def examine() -> int:
         remedy = "install thalweg again" if held.model.bundled else f"thalweg models pull {held.model.name}"
         state = "here" if held.complete else f"not here: {remedy}"
         console.print(f"model {held.model.name}: {state}")
-    return int(bool(set(missing) - {"microphone", "plot", "metrics", "otel"}))
+    return int(bool(set(missing) & _DEMO))
 
 
 def _version(package: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def list_models() -> None:
     store = ModelStore()
     table = Table(box=None, pad_edge=False)
     for column in ("model", "licence", "size", "here", ""):
-        table.add_column(column, justify="right" if column == "size" else "left")
+        table.add_column(column, justify="right" if column == "size" else "left", no_wrap=column == "model")
     for held in store.list():
         model = held.model
         here = "bundled" if model.bundled and held.complete else "yes" if held.complete else "no"
@@ -28,7 +29,7 @@ def list_models() -> None:
     for name, checkpoint in checkpoints().items():
         here = "yes" if local_checkpoint(name).exists() else "no"
         table.add_row(name, checkpoint.licence, "", here, f"{checkpoint.summary}; then `thalweg models convert`")
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     console.print(table)
     console.print(f"[dim]kept in {store.root}[/]", soft_wrap=True)
 
@@ -55,12 +56,30 @@ def verify_models(names: Sequence[str]) -> int:
     wanted = names or [held.model.name for held in store.list() if held.present]
     wrong = 0
     for name in wanted:
+        if name in checkpoints():
+            here = local_checkpoint(name).exists()
+            print(f"{name}: {'here; its hash was checked when it was pulled' if here else f'not here: {_pull(name)}'}")
+            wrong += not here
+            continue
         problems = store.verify(name)
         print(f"{name}: {'as it should be' if not problems else '; '.join(problems)}")
         wrong += bool(problems)
     if not wanted:
         print("no model is here yet: `thalweg models pull` fetches them")
     return int(wrong > 0)
+
+
+def model_files(name: str) -> list[Path]:
+    """Where the files of a model lie, fetched if need be; a checkpoint is not. Raises ModelError."""
+    if name not in checkpoints():
+        return ModelStore().pull(name)
+    if not local_checkpoint(name).exists():
+        raise ModelError(f"{name} is not here yet: {_pull(name)}")
+    return [local_checkpoint(name)]
+
+
+def _pull(name: str) -> str:
+    return f"`thalweg models pull {name}`"
 
 
 def convert_model(checkpoint: str, folder: Path, lookahead_ns: int | None, int8: bool) -> None:
@@ -73,7 +92,7 @@ def convert_model(checkpoint: str, folder: Path, lookahead_ns: int | None, int8:
 
     path = local_checkpoint(checkpoint) if checkpoint in checkpoints() else Path(checkpoint)
     if path.parent.name == checkpoint.replace("/", "--") and not path.exists():
-        raise ModelError(f"{checkpoint} is not here yet: `thalweg models pull {checkpoint}`")
+        raise ModelError(f"{checkpoint} is not here yet: {_pull(checkpoint)}")
     lookahead_ms = None if lookahead_ns is None else lookahead_ns / MS
     read = load_deployed(checkpoint).checkpoint() if checkpoint in recognisers() else read_nemo(path)
     deployed = convert(read, folder, lookahead_ms=lookahead_ms, int8=int8)

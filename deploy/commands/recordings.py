@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from thalweg.deploy.keeping.operating import FILE, SET, settings_of
+from thalweg.deploy.keeping.operating import FILE, PIPELINE, SET, settings_of
 
 _REPORT = click.option("--report", type=FILE, help="Write turns, stages, channels and errors as JSON.")
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="Only what the pipeline itself prints, and errors.")
@@ -35,7 +35,7 @@ class _Speed(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has none
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=PIPELINE)
 @click.option(
     "--channel", "channels", multiple=True, required=True, metavar="'A -> B'", help="What to record; several."
 )
@@ -66,7 +66,7 @@ def record(file: Path, channels: tuple[str, ...], out: Path, pairs: tuple[str, .
 
 @click.command()
 @click.argument("recording", type=FILE)
-@click.argument("file", type=FILE, required=False)
+@click.argument("file", type=PIPELINE, required=False)
 @click.option(
     "--into", multiple=True, metavar="[CHANNEL=]STAGE.PORT", help="Where to play it; else where it was taken."
 )

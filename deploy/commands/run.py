@@ -31,10 +31,15 @@ from thalweg.pipeline.trace import Trace
 
 DRAIN_S = 1.2
 INTERRUPTED = 130
+_PICTURES = (".png", ".svg", ".pdf")
 
 
 class FileError(ThalwegError):
     """A pipeline file that cannot be read."""
+
+
+class OutputError(ThalwegError):
+    """A file that was asked for and cannot be written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,14 @@ class Outputs:
     report: Path | None = None
     trace: Path | None = None
     timeline: Path | None = None
+
+    def check(self) -> None:
+        """Raises OutputError where one could not be written at the end of what may be a long run."""
+        for path in (self.report, self.trace, self.timeline):
+            if path is not None and not path.absolute().parent.is_dir():
+                raise OutputError(f"cannot write {path}: there is no folder {path.absolute().parent}")
+        if self.timeline is not None and self.timeline.suffix.lower() not in _PICTURES:
+            raise OutputError(f"cannot draw {self.timeline}: expected a name that ends in {', '.join(_PICTURES)}")
 
 
 def read_spec(path: Path, settings: Mapping[str, str]) -> Spec:
@@ -101,6 +114,7 @@ def run_file(
 
     `metrics`: `[HOST:]PORT` to serve Prometheus metrics at. Raises ThalwegError where nothing was run.
     """
+    outputs.check()
     spec = read_spec(path, settings)
     traced = bool(outputs.trace or outputs.timeline)
     console = Console(stderr=True, highlight=False)

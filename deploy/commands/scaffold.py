@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from pathlib import Path
 
 from thalweg.pipeline.errors import ThalwegError
@@ -95,8 +96,10 @@ def write_pipeline(name: str, folder: Path) -> None:
 
 
 def _check(name: str) -> None:
-    if not name.isidentifier():
-        raise ScaffoldError(f"{name!r} cannot name a Python module: use letters, digits and _")
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise ScaffoldError(
+            f"{name!r} cannot name a Python module: use letters, digits and _, and no word of the language"
+        )
 
 
 def _write(folder: Path, texts: dict[str, str]) -> None:

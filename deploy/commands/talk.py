@@ -46,7 +46,9 @@ class Ear:
 
 
 def talk_to(url: str, question: Path | None, answer: Path | None, token: str, wait_s: float, as_json: bool) -> int:
-    """Hold a conversation; returns the exit code: 0, 1 where no answer came."""
+    """Hold a conversation; returns the exit code: 0, 1 where no answer came. Raises TalkError."""
+    if not url.startswith(("http://", "https://")):
+        raise TalkError("no-address", f"{url} is no address: did you mean http://{url}?")
     return asyncio.run(_talk(url, question, answer, token, wait_s, as_json))
 
 
@@ -57,7 +59,11 @@ async def _talk(url: str, question: Path | None, answer: Path | None, token: str
         talker.on_event = lambda event: _print(event, as_json)
         talker.on_audio = ear.hear
         if samples is None:
-            return await _with_sound_card(talker)
+            try:
+                return await _with_sound_card(talker, ear)
+            finally:
+                if answer is not None:
+                    ear.write(answer)
         await asyncio.sleep(0.5)
         await talker.voice.say(samples)
         try:
@@ -74,7 +80,7 @@ async def _talk(url: str, question: Path | None, answer: Path | None, token: str
     return 0 if heard else 1
 
 
-async def _with_sound_card(talker: Talker) -> int:
+async def _with_sound_card(talker: Talker, ear: Ear) -> int:
     """The microphone and speaker of this machine, until Ctrl-C or the end of the conversation."""
     try:
         import sounddevice
@@ -90,7 +96,12 @@ async def _with_sound_card(talker: Talker) -> int:
             sounddevice.InputStream(samplerate=RATE, blocksize=960, channels=1, dtype="float32", callback=recorded),
             sounddevice.OutputStream(samplerate=RATE, channels=1, dtype="float32") as speaker,
         ):
-            talker.on_audio = lambda _, samples: speaker.write(samples[:, None]) and None
+
+            def play(time_ns: int, samples: NDArray[np.float32]) -> None:
+                ear.hear(time_ns, samples)
+                speaker.write(samples[:, None])
+
+            talker.on_audio = play
             await talker.ended.wait()
     except sounddevice.PortAudioError as error:
         raise TalkError("no-microphone", f"no sound card: {error}. Say what to play with --in FILE") from None

@@ -7,16 +7,18 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 from thalweg.deploy.hosting.worker import Worker
+from thalweg.models.loading import recognisers
 from thalweg.pipeline.catalog import find_stage
-from thalweg.pipeline.graph import Graph, GraphError, Vertex
+from thalweg.pipeline.graph import Graph, GraphError, Vertex, nearest
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Speech, Transcript
-from thalweg.pipeline.stage import Context
+from thalweg.pipeline.stage import Context, StageInfo
 from thalweg.stages.audio import AudioFile
 from thalweg.stages.vad import VoiceActivity
 
@@ -53,16 +55,15 @@ class Print:
 def transcribe_files(files: Sequence[Path], engine: str, as_json: bool, settings: Mapping[str, str]) -> int:
     """Transcribe each file; returns 1 where one could not be.
 
-    Raises StageError on an unknown engine, GraphError on settings that it does not take.
+    Raises StageError on an unknown engine, GraphError on settings that it does not take and files that are not there.
     """
     info = find_stage(f"speech.{engine}")
     if [port.type for port in info.inputs.values()] != [Speech]:
         raise GraphError(f"{info.use} is not a recogniser: it does not take speech")
-    try:
-        parameters = info.check({name: yaml.safe_load(value) for name, value in settings.items()})
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise GraphError(f"{info.use}: {wrong}") from None
+    parameters = _parameters(info, settings)
+    for path in files:
+        if not path.is_file():
+            raise GraphError(f"{path} does not exist")
     failed = False
     for path in files:
         if len(files) > 1 and not as_json:
@@ -91,3 +92,22 @@ def transcribe_files(files: Sequence[Path], engine: str, as_json: bool, settings
             print(f"error: {problem}", file=sys.stderr)
         failed = failed or bool(problems)
     return int(failed)
+
+
+def _parameters(info: StageInfo, settings: Mapping[str, str]) -> dict[str, Any]:
+    known = list(info.parameters.model_fields)
+    for name in settings:
+        if name not in known:
+            raise GraphError(f"{info.use} has no parameter {name!r}{nearest(name, known)}, it takes {', '.join(known)}")
+    try:
+        return info.check({name: yaml.safe_load(value) for name, value in settings.items()})
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise GraphError(f"a --set is no YAML value: {reason}") from None
+    except ValidationError as error:
+        missing = [str(wrong["loc"][0]) for wrong in error.errors() if wrong["type"] == "missing"]
+        if missing:
+            example = f"{missing[0]}={recognisers()[0] if missing[0] == 'model' and recognisers() else '…'}"
+            raise GraphError(f"{info.use} needs {' and '.join(missing)}, as in --set {example}") from None
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise GraphError(f"{info.use}: {wrong}") from None

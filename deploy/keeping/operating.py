@@ -5,10 +5,28 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+_EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+class PipelineFile(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.3 on
+    """A pipeline file; a bare name that is no file here may be one of the examples that come with Thalweg."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """From what was typed."""
+        path = Path(value)
+        example = _EXAMPLES / path.name
+        bundled = path.name == str(value) and not path.exists() and example.suffix == ".yaml" and example.exists()
+        return example if bundled else path
+
+
+PIPELINE = PipelineFile()
 SET = click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Value of a variable of the file.")
 
 
@@ -30,7 +48,7 @@ def settings_of(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=PIPELINE)
 @SET
 @click.option("--svg", type=FILE, help="Draw it, one lane per worker.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
@@ -58,7 +76,7 @@ def plan(file: Path, pairs: tuple[str, ...], svg: Path | None, as_json: bool) ->
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=PIPELINE)
 @SET
 @click.option("--name", help="What to call the deployment; by default as the pipeline.")
 @click.option("--ray", metavar="ADDRESS", help="The Ray cluster for workers with launcher ray, HOST:PORT.")

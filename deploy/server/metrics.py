@@ -7,7 +7,7 @@ from collections import Counter
 
 from thalweg.deploy.server.hall import Hall
 
-_HELP = {
+HELP = {  # every metric, without `thalweg_` before it
     "sessions": "Conversations now, by state",
     "events_total": "What happened since the start: sessions begun, ended and refused, by kind",
     "loop_late_seconds": "How late the event loop is, p95 over four seconds",
@@ -15,7 +15,7 @@ _HELP = {
     "cpu_share": "Share of all processors that this process and its children used over four seconds",
     "sessions_limit": "Most conversations at once, set or learned from the time to first sound; 0: none is known",
     "counts_total": "What the stages of all conversations have counted, by kind",
-    "turns_total": "Turns of the conversations that are under way",
+    "conversation_turns": "Turns so far of the conversations that are under way",
 }
 
 
@@ -32,10 +32,10 @@ def exposition(hall: Hall) -> str:
         ("loop_tasks", "gauge", [("", len(asyncio.all_tasks()))]),
         ("cpu_share", "gauge", [("", hall.load.used)]),
         ("sessions_limit", "gauge", [("", hall.limit or 0)]),
-        ("turns_total", "counter", [("", turns)]),
+        ("conversation_turns", "gauge", [("", turns)]),
     ]
     lines = []
     for name, kind, values in rows:
-        lines += [f"# HELP thalweg_{name} {_HELP[name]}", f"# TYPE thalweg_{name} {kind}"]
+        lines += [f"# HELP thalweg_{name} {HELP[name]}", f"# TYPE thalweg_{name} {kind}"]
         lines += [f"thalweg_{name}{labels} {value:g}" for labels, value in values]
     return "\n".join(lines) + "\n"

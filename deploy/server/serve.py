@@ -71,6 +71,8 @@ async def _serve(hall: Hall, settings: ServerSettings) -> int:
 def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
     """What the settings ask for; None without a certificate. Raises ServeError where that cannot be used."""
     if settings.certificate is None:
+        if settings.key is not None:
+            raise ServeError(f"the key {settings.key} is of no use without its certificate: give --certificate, too")
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:

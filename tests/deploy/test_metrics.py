@@ -136,7 +136,10 @@ def expressions_of(dashboard: dict[str, object]) -> list[str]:
 
 
 def test_the_page_on_metrics_names_exactly_what_is_exported(scraped: str) -> None:
-    exported = set(re.findall(r"^# TYPE (\w+)", scraped, re.MULTILINE))
+    require_package("aiortc", "webrtc")
+    from thalweg.deploy.server.metrics import HELP
+
+    exported = set(re.findall(r"^# TYPE (\w+)", scraped, re.MULTILINE)) | {f"thalweg_{name}" for name in HELP}
     documented = set(re.findall(r"`(thalweg_\w+)`", (ROOT / "docs" / "metrics.md").read_text()))
     assert documented == exported
 

@@ -123,6 +123,16 @@ def test_transcribe_prints_partials_and_finals_with_times() -> None:
         (["run", VOICE, "--set", "input=nowhere.wav"], "nowhere.wav does not exist"),
         (["run", VOICE, "--set", "input"], "expected name=value"),
         (["transcribe", "x.wav", "--engine", "whisper"], "there is no stage 'speech.whisper'"),
+        (["transcribe", "x.wav"], "x.wav does not exist"),
+        (["transcribe", "x.wav", "--set", "intervall=1"], "has no parameter 'intervall' (did you mean 'interval'?)"),
+        (["transcribe", "x.wav", "--set", "interval=[1"], "a --set is no YAML value"),
+        (["run", VOICE, "--set", "input=x.wav", "--report", "no/folder/x.json"], "there is no folder"),
+        (["run", VOICE, "--set", "input=x.wav", "--timeline", "x.xyz"], "expected a name that ends in .png"),
+        (["models", "convert", "x.nemo", "--out", "y", "--lookahead", "90"], "'90' is not a length of time"),
+        (["models", "path", "nvidia/stt_en_fastconformer_hybrid_large_streaming_80ms"], "is not here yet"),
+        (["serve", VOICE, "--port", "70000"], "70000 is not in the range"),
+        (["talk", "nohost"], "did you mean http://nohost?"),
+        (["new", "stage", "class"], "'class' cannot name a Python module"),
         (["models", "pull", "gpt"], "there is no model 'gpt'"),
         (["stages", "speech.vat"], "did you mean 'speech.vad'?"),
     ],
@@ -135,6 +145,14 @@ def test_what_cannot_be_run_ends_with_one_message_and_a_code(
     assert "Traceback" not in done.stderr
     assert done.returncode == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_example_is_found_by_its_bare_name_but_not_in_place_of_a_file_here(tmp_path: Path) -> None:
+    done = thalweg("validate", "voice_turn.yaml", "--set", "input=x.wav", cwd=tmp_path)
+    assert "all well" in done.stdout
+    (tmp_path / "voice_turn.yaml").write_text("name: mine")
+    done = thalweg("validate", "voice_turn.yaml", cwd=tmp_path)
+    assert done.returncode == 2
 
 
 def test_validate_and_graph_need_no_model(tmp_path: Path) -> None:

@@ -44,4 +44,4 @@ def test_what_cannot_be_converted_is_one_line(archive: Path, tmp_path: Path) -> 
     done = thalweg("models", "convert", str(archive), "--lookahead", "100ms", "--out", str(tmp_path / "x"))
     assert "look-ahead 100 ms, this model was trained for 0, 80, 480, 1040 ms" in done.stderr
     done = thalweg("transcribe", str(QUESTION), "--engine", "fastconformer")
-    assert "speech.fastconformer: model: Field required" in done.stderr
+    assert "speech.fastconformer needs model, as in --set model=fastconformer-en-4m" in done.stderr

@@ -176,6 +176,8 @@ def test_a_conversation_that_lasts_too_long_is_ended_with_a_word() -> None:
 def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:
     wrong = tmp_path / "c.pem"
     wrong.write_text("nothing")
+    with pytest.raises(ServeError, match=r"of no use without its certificate: give --certificate"):
+        tls_context(replace(SETTINGS, key=wrong))
     with pytest.raises(ServeError, match="cannot use the certificate"):
         tls_context(replace(SETTINGS, certificate=wrong))
 
