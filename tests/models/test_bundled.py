@@ -23,7 +23,7 @@ from thalweg.models.recipes.asr.measure import word_errors
 from thalweg.models.recipes.asr.text import normalise
 from thalweg.models.recogniser import Recogniser
 
-PROMISED: dict[str, dict[str, float]] = {"fastconformer-en-4m": {"question": 0.31, "people": 0.826}}
+PROMISED: dict[str, dict[str, float]] = {"fastconformer-en-4m": {"question": 0.385, "people": 0.75}}
 """By name: the word error rates, 0…1, that `evaluate` found and the model card tells; `question` is `SAID`."""
 
 
