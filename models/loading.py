@@ -43,10 +43,11 @@ def load_deployed(model: str, store: ModelStore | None = None) -> Deployed:
     state = path.stat()
     key = hashlib.sha256(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:16]
     folder = default_root() / "converted" / f"{path.stem}-{key}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(folder.with_name(folder.name + ".lock")):
-        if not (folder / DESCRIPTION).exists():
-            convert(read_nemo(path), folder)
+    if not (folder / DESCRIPTION).exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with locked(folder.with_name(folder.name + ".lock")):
+            if not (folder / DESCRIPTION).exists():
+                convert(read_nemo(path), folder)
     return Deployed.load(folder)
 
 
