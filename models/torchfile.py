@@ -98,21 +98,14 @@ def _read(archive: zipfile.ZipFile) -> Weights:
             raise ModelError(f"storage {key} of the weights holds {len(loaded[key])} numbers, not {count}")
         return loaded[key]
 
-    def tensors(table: dict[Any, Any]) -> Weights:
-        found, size = {}, 0
-        for name, tensor in table.items():
-            size += 4 * tensor.size if isinstance(tensor, np.ndarray) else 0
-            if size > _MAX_BYTES:
-                raise ModelError(f"the weights hold more than {_MAX_BYTES >> 30} GiB of numbers")
-            found[str(name)] = _float32(name, tensor)
-        return found
-
     table = _Reader(archive.read(descriptions[0]), load).load()
     if not isinstance(table, dict):
         raise ModelError(f"the weights are a {type(table).__name__}, not a table of tensors")
     if isinstance(table.get("state_dict"), dict):
         table = table["state_dict"]
-    return tensors(table)
+    if sum(4 * tensor.size for tensor in table.values() if isinstance(tensor, np.ndarray)) > _MAX_BYTES:
+        raise ModelError(f"the weights hold more than {_MAX_BYTES >> 30} GiB of numbers")
+    return {str(name): _float32(name, tensor) for name, tensor in table.items()}
 
 
 def _float32(name: str, tensor: Any) -> NDArray[np.float32]:

@@ -59,11 +59,12 @@ async def _talk(url: str, question: Path | None, answer: Path | None, token: str
         talker.on_event = lambda event: _print(event, as_json)
         talker.on_audio = ear.hear
         if samples is None:
+            if answer is None:
+                return await _with_sound_card(talker, None)
             try:
                 return await _with_sound_card(talker, ear)
             finally:
-                if answer is not None:
-                    ear.write(answer)
+                ear.write(answer)
         await asyncio.sleep(0.5)
         await talker.voice.say(samples)
         try:
@@ -80,8 +81,8 @@ async def _talk(url: str, question: Path | None, answer: Path | None, token: str
     return 0 if heard else 1
 
 
-async def _with_sound_card(talker: Talker, ear: Ear) -> int:
-    """The microphone and speaker of this machine, until Ctrl-C or the end of the conversation."""
+async def _with_sound_card(talker: Talker, ear: Ear | None) -> int:
+    """The microphone and speaker of this machine, until Ctrl-C or the end of the conversation; `ear` hears it, too."""
     try:
         import sounddevice
     except (ImportError, OSError) as error:
@@ -98,7 +99,8 @@ async def _with_sound_card(talker: Talker, ear: Ear) -> int:
         ):
 
             def play(time_ns: int, samples: NDArray[np.float32]) -> None:
-                ear.hear(time_ns, samples)
+                if ear is not None:
+                    ear.hear(time_ns, samples)
                 speaker.write(samples[:, None])
 
             talker.on_audio = play
