@@ -12,11 +12,12 @@ from typing import Any
 import click
 
 from thalweg import __version__
-from thalweg.deploy.commands import benchcommand, recordings
-from thalweg.deploy.keeping import operating
-from thalweg.deploy.keeping.operating import FILE as _FILE
-from thalweg.deploy.keeping.operating import PIPELINE, settings_of
-from thalweg.deploy.keeping.operating import SET as _SET
+from thalweg.deploy.commands import bench as bench_command
+from thalweg.deploy.commands import recordings
+from thalweg.deploy.ops.keeping import operating
+from thalweg.deploy.ops.keeping.operating import FILE as _FILE
+from thalweg.deploy.ops.keeping.operating import PIPELINE, settings_of
+from thalweg.deploy.ops.keeping.operating import SET as _SET
 from thalweg.models.errors import ModelError
 from thalweg.pipeline.errors import ThalwegError
 
@@ -131,8 +132,8 @@ def validate(file: Path, pairs: tuple[str, ...]) -> None:
 def graph(file: Path, pairs: tuple[str, ...], form: str, output: Path | None) -> None:
     """Draw a pipeline file as Mermaid text or an SVG picture."""
     from thalweg.deploy.commands.run import read_spec
-    from thalweg.deploy.observing.report import write_whole
-    from thalweg.deploy.pictures.picture import mermaid, svg
+    from thalweg.deploy.ops.observing.report import write_whole
+    from thalweg.deploy.ops.pictures.graph import mermaid, svg
 
     drawn = (mermaid if form == "mermaid" else svg)(read_spec(file, settings_of(pairs)).graph)
     if output is None:
@@ -184,7 +185,7 @@ def models() -> None:
 @models.command("list")
 def models_list() -> None:
     """List every model with its licence, size and whether it is here."""
-    from thalweg.deploy.commands.modelcommands import list_models
+    from thalweg.deploy.commands.models import list_models
 
     list_models()
 
@@ -193,7 +194,7 @@ def models_list() -> None:
 @click.argument("names", nargs=-1)
 def models_pull(names: tuple[str, ...]) -> None:
     """Fetch models, all of them by default, and check them."""
-    from thalweg.deploy.commands.modelcommands import pull_models
+    from thalweg.deploy.commands.models import pull_models
 
     pull_models(names)
 
@@ -211,7 +212,7 @@ def models_convert(checkpoint: str, folder: Path, lookahead: str | None, int8: b
 
     Neither NeMo nor torch is needed, and nothing in the archive is executed.
     """
-    from thalweg.deploy.commands.modelcommands import convert_model
+    from thalweg.deploy.commands.models import convert_model
     from thalweg.pipeline.duration import parse_duration
 
     try:
@@ -225,7 +226,7 @@ def models_convert(checkpoint: str, folder: Path, lookahead: str | None, int8: b
 @click.argument("name")
 def models_path(name: str) -> None:
     """Print where the files of a model lie, fetching them if need be."""
-    from thalweg.deploy.commands.modelcommands import model_files
+    from thalweg.deploy.commands.models import model_files
 
     for path in model_files(name):
         click.echo(path)
@@ -235,7 +236,7 @@ def models_path(name: str) -> None:
 @click.argument("names", nargs=-1)
 def models_verify(names: tuple[str, ...]) -> None:
     """Hash the files that are here again and compare."""
-    from thalweg.deploy.commands.modelcommands import verify_models
+    from thalweg.deploy.commands.models import verify_models
 
     sys.exit(verify_models(names))
 
@@ -261,7 +262,7 @@ def doctor_webrtc(url: str, token: str, ice: tuple[str, ...]) -> None:
     """
     from aiortc import RTCIceServer
 
-    from thalweg.deploy.commands.doctorwebrtc import examine_webrtc
+    from thalweg.deploy.commands.doctor_webrtc import examine_webrtc
     from thalweg.deploy.server.settings import parse_ice
 
     servers = [parse_ice(text) for text in ice]
@@ -311,7 +312,7 @@ def profile(
     from thalweg.deploy.commands.profiling import profile as measure
     from thalweg.deploy.commands.profiling import write_profile
     from thalweg.deploy.commands.run import read_spec
-    from thalweg.deploy.pictures.paretopicture import draw_pareto
+    from thalweg.deploy.ops.pictures.pareto import draw_pareto
 
     made, measured = measure(read_spec(file, settings_of(pairs)), loads=loads, samples=samples, say=click.echo)
     write_profile(output, made, measured)
@@ -320,7 +321,7 @@ def profile(
         draw_pareto(picture, made)
 
 
-for command in (benchcommand.bench, *operating.COMMANDS, *recordings.COMMANDS):
+for command in (bench_command.bench, *operating.COMMANDS, *recordings.COMMANDS):
     cli.add_command(command)
 
 

@@ -19,7 +19,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from thalweg.deploy.hosting.worker import Worker
+from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.graph import Graph

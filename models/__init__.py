@@ -5,7 +5,7 @@ needs no more than PyYAML.
 """
 
 from thalweg.models.errors import ModelError
-from thalweg.models.registry import Model, ModelFile, Registry, Source
-from thalweg.models.store import Held, ModelStore
+from thalweg.models.store.registry import Model, ModelFile, Registry, Source
+from thalweg.models.store.store import Held, ModelStore
 
 __all__ = ["Held", "Model", "ModelError", "ModelFile", "ModelStore", "Registry", "Source"]

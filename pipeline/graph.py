@@ -9,11 +9,11 @@ from enum import Enum
 from typing import Any
 
 from thalweg.pipeline.channel import Policy
+from thalweg.pipeline.cluster.supervision import Delivery
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.node import Priority
 from thalweg.pipeline.payload import AudioChunk, EncodedVideo, Payload, VideoFrame
 from thalweg.pipeline.stage import Port, StageInfo, describe, only_port
-from thalweg.pipeline.supervision import Delivery
 
 
 class GraphError(ThalwegError):

@@ -32,8 +32,8 @@ from enum import Enum, IntEnum
 from typing import Any
 
 from thalweg.pipeline.channel import Channel, Push
-from thalweg.pipeline.join import Join, Joined, JoinSpec
-from thalweg.pipeline.metrics import Histogram
+from thalweg.pipeline.histogram import Histogram
+from thalweg.pipeline.joins.join import Join, Joined, JoinSpec
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Payload
 from thalweg.pipeline.signal import Interrupt, Signal

@@ -46,10 +46,10 @@ from typing import Any, ClassVar, Protocol, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from thalweg.pipeline.configuring import Kind
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Payload
+from thalweg.pipeline.senses.configuring import Kind
 from thalweg.pipeline.signal import Direction, Signal
 
 STATELESS, KEYED = "stateless", "keyed"

@@ -32,41 +32,45 @@ class Bench:
 
 
 BENCHES: Mapping[str, Bench] = {
-    "inprocess": Bench("cost per stage hop in one process, and how much a flood gets through", "inprocess:measure"),
+    "inprocess": Bench(
+        "cost per stage hop in one process, and how much a flood gets through", "core.inprocess:measure"
+    ),
     "failover": Bench(
-        "standstill after kill -9 of a worker, what is lost, how soon interrupts act", "failover:measure"
+        "standstill after kill -9 of a worker, what is lost, how soon interrupts act", "core.failover:measure"
     ),
     "freshness": Bench(
         "age of camera frames at a consumer that is three times too slow",
-        "freshness:measure",
-        {("across", "processes"): "across:measure_processes", ("across", "hosts"): "across:measure_hosts"},
+        "core.freshness:measure",
+        {("across", "processes"): "core.across:measure_processes", ("across", "hosts"): "core.across:measure_hosts"},
     ),
     "hop": Bench(
         "one-way latency between two processes, 8 B to 4 MB; PART: some of the systems, with commas between",
-        "hop:measure",
+        "core.hop:measure",
         takes=("part", "csv"),
     ),
-    "glass": Bench("age of a picture decoded at the other end of WebRTC, next to plain aiortc", "glass:measure"),
-    "replicas": Bench("what a second replica of a stage brings, what splitting and merging cost", "replicas:measure"),
+    "glass": Bench("age of a picture decoded at the other end of WebRTC, next to plain aiortc", "video.glass:measure"),
+    "replicas": Bench(
+        "what a second replica of a stage brings, what splitting and merging cost", "core.replicas:measure"
+    ),
     "sessions": Bench(
         "conversations at once over WebRTC, until the server refuses; what visits leave; PART: crowds or visits",
-        "sessions:measure",
+        "dialogue.sessions:measure",
         takes=("part",),
     ),
-    "soak": Bench("memory, files and shared memory of workers at full speed", "soak:measure", takes=("minutes",)),
+    "soak": Bench("memory, files and shared memory of workers at full speed", "core.soak:measure", takes=("minutes",)),
     "turn": Bench(
         "end of speech to first partial, final, first token and first audio",
-        "turn:measure",
-        {("webrtc", True): "webrtc:measure_turns"},
+        "dialogue.turn:measure",
+        {("webrtc", True): "dialogue.webrtc:measure_turns"},
     ),
     "multimodal": Bench(
         "blocking, pipelined, tuned and cut-short decisions from two modalities; PART: systems or budgets",
-        "multimodal:measure",
+        "senses.multimodal:measure",
         takes=("part",),
     ),
     "asr": Bench(
         "streaming recognition next to NeMo, same weights; PART: steps, streams, flow or pipeline",
-        "asr:measure",
+        "speech.asr:measure",
         takes=("part", "model"),
     ),
     "video": Bench(

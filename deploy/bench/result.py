@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from thalweg import __version__
-from thalweg.deploy.observing.report import write_whole
+from thalweg.deploy.ops.observing.report import write_whole
 
 OURS = "thalweg"
 MANY = 4

@@ -26,15 +26,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.deploy.commands.rehearsal import Memory, Rehearsal, RehearsalError, rehearse, restrict
-from thalweg.deploy.observing.report import write_whole
-from thalweg.models.fingerprint import fingerprint
-from thalweg.pipeline.configuring import Kind, Knob, Profile, Row, unit_key
+from thalweg.deploy.ops.observing.report import write_whole
+from thalweg.models.store.fingerprint import fingerprint
+from thalweg.pipeline.file.spec import Spec
 from thalweg.pipeline.payload import Unit
-from thalweg.pipeline.spec import Spec
+from thalweg.pipeline.senses.configuring import Kind, Knob, Profile, Row, unit_key
 from thalweg.pipeline.stage import describe
-from thalweg.stages.encode_units import EncodeUnits
-from thalweg.stages.replay import Replay
-from thalweg.stages.tune import by_stage
+from thalweg.stages.senses.replay import Replay
+from thalweg.stages.senses.tune import by_stage
+from thalweg.stages.senses.units import EncodeUnits
 
 QUANTILE = 0.95
 SLOW_DOWNS = (1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0, 4.0)

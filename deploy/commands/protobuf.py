@@ -1,4 +1,4 @@
-"""`make proto`: compiles `transports/edge.proto` to its descriptor, unless a reader of the one before would misread it.
+"""`make proto`: compiles `edge.proto` to its descriptor, unless a reader of the one before would misread it.
 
 Every file that is compiled must be readable by workers of the version before and the other way round: nothing is
 removed, nothing that was given a number is given another one, another name or another type. What is added is new
@@ -14,7 +14,7 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2
 
-TRANSPORTS = Path(__file__).resolve().parents[2] / "transports"
+TRANSPORTS = Path(__file__).resolve().parents[2] / "transports" / "grpc"
 COMPILED = TRANSPORTS / "edge.binpb"
 
 Descriptor = Any  # protobuf makes its classes at run time
@@ -109,7 +109,7 @@ def main() -> None:
     if found:
         raise SystemExit("edge.proto is not compatible with what is committed:\n  " + "\n  ".join(found))
     COMPILED.write_bytes(compiled)
-    print("wrote transports/edge.binpb")
+    print("wrote transports/grpc/edge.binpb")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from thalweg.deploy.hosting.worker import Worker
+from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.channel import Channel
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.graph import Connection, GraphError, nearest

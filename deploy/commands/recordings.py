@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from thalweg.deploy.keeping.operating import FILE, PIPELINE, SET, settings_of
+from thalweg.deploy.ops.keeping.operating import FILE, PIPELINE, SET, settings_of
 
 _REPORT = click.option("--report", type=FILE, help="Write turns, stages, channels and errors as JSON.")
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="Only what the pipeline itself prints, and errors.")
@@ -50,7 +50,7 @@ def record(file: Path, channels: tuple[str, ...], out: Path, pairs: tuple[str, .
     """
     from thalweg.deploy.commands.record import Recorder
     from thalweg.deploy.commands.run import Outputs, read_spec, run_worker
-    from thalweg.deploy.hosting.worker import Worker
+    from thalweg.deploy.runtime.worker import Worker
 
     spec = read_spec(file, settings_of(pairs))
     worker = Worker(spec.graph)

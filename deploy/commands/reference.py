@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from thalweg.pipeline.catalog import find_stage, stage_names
 from thalweg.pipeline.duration import format_duration
+from thalweg.pipeline.file.catalog import find_stage, stage_names
 from thalweg.pipeline.stage import Port, StageInfo
 
 

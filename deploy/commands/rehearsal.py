@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.deploy.hosting.worker import Worker
+from thalweg.deploy.runtime.worker import Worker
 from thalweg.deploy.testing import run_virtual
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.errors import ThalwegError
@@ -24,9 +24,9 @@ from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Decision, Unit
 from thalweg.pipeline.stage import Context
 from thalweg.pipeline.trace import Trace
-from thalweg.stages.decide import DecideSamples
-from thalweg.stages.encode_units import EncodeUnits
-from thalweg.stages.replay import Replay
+from thalweg.stages.senses.decide import DecideSamples
+from thalweg.stages.senses.replay import Replay
+from thalweg.stages.senses.units import EncodeUnits
 
 Cost = Callable[[str, str, Unit], int]
 """Modality, size and unit → how long the encoder takes, ns."""

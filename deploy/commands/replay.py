@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from thalweg.deploy.commands.record import find_connection
-from thalweg.deploy.hosting.worker import Worker
+from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.channel import Channel
 from thalweg.pipeline.graph import Connection, Graph, GraphError, nearest
 from thalweg.pipeline.packet import Packet

@@ -14,19 +14,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from thalweg.deploy.hosting.deployment import Deployment
-from thalweg.deploy.hosting.host import Bundle
-from thalweg.deploy.hosting.worker import Worker
-from thalweg.deploy.observing.live import live_view
-from thalweg.deploy.observing.metrics import serving_metrics
-from thalweg.deploy.observing.outcome import Outcome, Problem, outcome_of
-from thalweg.deploy.observing.readings import Stats
-from thalweg.deploy.observing.report import build_report, print_report, write_report
-from thalweg.deploy.observing.stats import WorkerStats, stats_of
-from thalweg.deploy.pictures.tracefile import write_trace
+from thalweg.deploy.cluster.deployment import Deployment
+from thalweg.deploy.cluster.host import Bundle
+from thalweg.deploy.ops.observing.live import live_view
+from thalweg.deploy.ops.observing.metrics import serving_metrics
+from thalweg.deploy.ops.observing.outcome import Outcome, Problem, outcome_of
+from thalweg.deploy.ops.observing.readings import Stats
+from thalweg.deploy.ops.observing.report import build_report, print_report, write_report
+from thalweg.deploy.ops.observing.stats import WorkerStats, stats_of
+from thalweg.deploy.ops.pictures.trace_file import write_trace
+from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.plan import LOCAL
-from thalweg.pipeline.spec import Spec, load_spec
+from thalweg.pipeline.file.plan import LOCAL
+from thalweg.pipeline.file.spec import Spec, load_spec
 from thalweg.pipeline.trace import Trace
 
 DRAIN_S = 1.2
@@ -219,7 +219,7 @@ async def _run(
     if outputs.trace is not None:
         write_trace(outputs.trace, outcome)
     if outputs.timeline is not None:
-        from thalweg.deploy.pictures.timeline import draw_timeline
+        from thalweg.deploy.ops.pictures.timeline import draw_timeline
 
         draw_timeline(outputs.timeline, outcome, spec.graph.name)
     if not quiet:

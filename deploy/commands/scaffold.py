@@ -63,7 +63,7 @@ connections:
 
 _PIPELINE_TEST = """from pathlib import Path
 
-from thalweg.pipeline.spec import load_spec
+from thalweg.pipeline.file.spec import load_spec
 
 
 def test_the_pipeline_file_is_valid() -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from thalweg.pipeline.catalog import find_stage, stage_names
 from thalweg.pipeline.channel import Policy
+from thalweg.pipeline.cluster.supervision import Delivery, RestartWhen
 from thalweg.pipeline.duration import format_duration
+from thalweg.pipeline.file.catalog import find_stage, stage_names
+from thalweg.pipeline.file.plan import LAUNCHERS, TRANSPORTS
+from thalweg.pipeline.file.worker_options import REPLICAS_AT_MOST
 from thalweg.pipeline.node import Priority
-from thalweg.pipeline.plan import LAUNCHERS, TRANSPORTS
 from thalweg.pipeline.stage import StageInfo
-from thalweg.pipeline.supervision import Delivery, RestartWhen
-from thalweg.pipeline.workeroptions import REPLICAS_AT_MOST
 
 _DURATION: dict[str, Any] = {"type": "string", "pattern": r"^\s*(\$\{[^}]+\}|\d+(\.\d+)?\s*(ns|us|ms|s|min|h))\s*$"}
 _VARIABLE: dict[str, Any] = {"type": "string", "pattern": r"\$\{[^}]+\}"}

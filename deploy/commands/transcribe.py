@@ -12,15 +12,15 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from thalweg.deploy.hosting.worker import Worker
-from thalweg.models.loading import recognisers
-from thalweg.pipeline.catalog import find_stage
+from thalweg.deploy.runtime.worker import Worker
+from thalweg.models.speech.loading import recognisers
+from thalweg.pipeline.file.catalog import find_stage
 from thalweg.pipeline.graph import Graph, GraphError, Vertex, nearest
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Speech, Transcript
 from thalweg.pipeline.stage import Context, StageInfo
-from thalweg.stages.audio import AudioFile
-from thalweg.stages.vad import VoiceActivity
+from thalweg.stages.io.audio import AudioFile
+from thalweg.stages.speech.vad import VoiceActivity
 
 
 class Print:

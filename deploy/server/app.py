@@ -16,8 +16,8 @@ from aiohttp import web
 from aiortc import RTCIceServer
 
 from thalweg import __version__
-from thalweg.deploy.server.hall import Hall, Refused
-from thalweg.deploy.server.metrics import exposition
+from thalweg.deploy.server.conversations import Hall, Refused
+from thalweg.deploy.server.exporter import exposition
 from thalweg.deploy.server.session import Session
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.deploy.server.whip import play, publish, trickle

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from thalweg.deploy.commands.run import read_spec
 from thalweg.deploy.server.app import WebServer
-from thalweg.deploy.server.hall import Hall
+from thalweg.deploy.server.conversations import Hall
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.pipeline.errors import ThalwegError
 

@@ -21,11 +21,11 @@ from enum import Enum
 from aiortc import RTCIceServer
 
 from thalweg.deploy.errors import StartError
-from thalweg.deploy.hosting.worker import Worker
-from thalweg.deploy.server.stats import StageWatch
-from thalweg.pipeline.events import Hello, Latency
-from thalweg.pipeline.line import using
-from thalweg.pipeline.spec import Spec
+from thalweg.deploy.runtime.worker import Worker
+from thalweg.deploy.server.conversation_stats import StageWatch
+from thalweg.pipeline.dialogue.call import using
+from thalweg.pipeline.dialogue.events import Hello, Latency
+from thalweg.pipeline.file.spec import Spec
 from thalweg.transports.webrtc import Call, Peer
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from thalweg.deploy.server.hall import Refused
+from thalweg.deploy.server.conversations import Refused
 from thalweg.deploy.server.session import Session
 from thalweg.deploy.server.settings import IceServer
 from thalweg.transports.webrtc import OfferError

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from thalweg.models.aggregation import AggregationConfig
-from thalweg.models.calibration import Calibration, Trial, calibrate
 from thalweg.models.recipes.export import export_encoder, state_arrays, write_bundle
 from thalweg.models.recipes.heads import CHECKPOINTS, gate_data, gate_scores, mlp_arrays, train_gate, train_predictor
 from thalweg.models.recipes.networks import CHANNELS, SIZES
 from thalweg.models.recipes.training import Configuration, Network, Pool, draw, evaluate, losses
+from thalweg.models.senses.aggregation import AggregationConfig
+from thalweg.models.senses.calibration import Calibration, Trial, calibrate
 
 PLAIN = AggregationConfig(CHANNELS, False, False, False, False, False)
 """Mean pooling in place of aggregation."""

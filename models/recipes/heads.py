@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from thalweg.models.bundle import gate_input
-from thalweg.models.incremental import Mlp
-from thalweg.models.predictor import Choice, choice_input, first_input
 from thalweg.models.recipes.networks import SIZES
 from thalweg.models.recipes.training import Configuration, Network, Pool, draw
+from thalweg.models.senses.bundle import gate_input
+from thalweg.models.senses.incremental import Mlp
+from thalweg.models.senses.predictor import Choice, choice_input, first_input
 
 CHECKPOINTS = (0.5, 0.6, 0.7, 0.8, 0.9)
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from thalweg.models.aggregation import AggregationConfig, Fusion, TemporalAggregation
 from thalweg.models.recipes.networks import CHANNELS, SIZES
+from thalweg.models.senses.aggregation import AggregationConfig, Fusion, TemporalAggregation
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ PACKETS, STAGES, RUNS = 4000, 8, 6
 
 def measure() -> float:
     """µs of CPU time per hop, the least of `RUNS`."""
-    from thalweg.deploy.hosting.worker import Worker
+    from thalweg.deploy.runtime.worker import Worker
     from thalweg.pipeline.graph import Graph
     from thalweg.pipeline.packet import Packet
     from thalweg.pipeline.payload import Token

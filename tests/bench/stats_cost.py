@@ -7,8 +7,8 @@ import json
 import statistics
 import time
 
-from thalweg.deploy.hosting.worker import Worker
-from thalweg.deploy.observing.stats import stats_of
+from thalweg.deploy.ops.observing.stats import stats_of
+from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Token

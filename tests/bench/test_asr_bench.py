@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from tests.conftest import require, require_package
-from tests.models.archives import TINY
-from tests.models.deployments import deploy
-from thalweg.deploy.bench import BenchError, asr, asrflow, asrstreams
+from tests.models.speech.archives import TINY
+from tests.models.speech.deployments import deploy
+from thalweg.deploy.bench import BenchError
 from thalweg.deploy.bench.result import Result
+from thalweg.deploy.bench.speech import asr, asr_flow, asr_streams
 from thalweg.models import ModelError, ModelStore
-from thalweg.models.deployed import keep_weights
-from thalweg.models.recogniser import Recogniser
+from thalweg.models.speech.fastconformer.deployed import keep_weights
+from thalweg.models.speech.recogniser import Recogniser
 
 
 @pytest.fixture(autouse=True)
@@ -29,14 +30,14 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No peer, and few streams."""
     nothing = SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None))
     monkeypatch.setattr(asr, "importlib", nothing)  # for this module alone
-    monkeypatch.setattr(asrstreams, "MOST", 4)
+    monkeypatch.setattr(asr_streams, "MOST", 4)
 
 
 @pytest.mark.parametrize(
     ("each", "limit", "low", "high"), [(0.01, 0.16, 14, 15), (0.2, 0.16, 0, 0), (0.0, 1.0, 512, 512)]
 )
 def test_the_search_finds_how_many_fit(each: float, limit: float, low: int, high: int) -> None:
-    assert low <= asrstreams.largest(lambda n: n * each, limit) <= high
+    assert low <= asr_streams.largest(lambda n: n * each, limit) <= high
 
 
 def test_without_peers_it_measures_ours(tmp_path: Path, alone: None) -> None:
@@ -83,13 +84,13 @@ def test_who_needs_longer_than_a_piece_lasts_lags_more_and_more(
 ) -> None:
     ticks = iter(np.arange(0.0, 1e4, 0.05))  # 50 ms for every piece of 32
     engine = Recogniser(deploy(tmp_path))
-    monkeypatch.setattr(asrflow.time, "perf_counter", lambda: next(ticks))
-    lags, _ = asrflow.lags_ms(engine, np.zeros(10 * asrflow.PIECE, np.float32), 1)
+    monkeypatch.setattr(asr_flow.time, "perf_counter", lambda: next(ticks))
+    lags, _ = asr_flow.lags_ms(engine, np.zeros(10 * asr_flow.PIECE, np.float32), 1)
     assert lags == pytest.approx([50 + 18 * n for n in range(10)])
 
 
 def test_speech_without_pauses_has_none() -> None:
-    audio = asrflow.speech(20.0, 16_000)
+    audio = asr_flow.speech(20.0, 16_000)
     assert len(audio) == 320_000
     assert np.abs(audio[: len(audio) // 160 * 160].reshape(-1, 160)).max(axis=1).min() > 0.005
 
@@ -99,7 +100,7 @@ def test_speech_through_a_pipeline_takes_a_share_of_a_core(tmp_path: Path) -> No
     require(not ModelStore().verify("silero-vad"), "thalweg models pull silero-vad")
     result = Result(bench="asr")
     model = deploy(tmp_path)
-    asrflow.measure_pipeline(result, "tiny 80ms", "thalweg", model, 1, quick=True)
+    asr_flow.measure_pipeline(result, "tiny 80ms", "thalweg", model, 1, quick=True)
     (share,) = [row for row in result.rows if row.metric == "pipeline_core"]
     assert 0 < share.value < 4 and share.n >= 1
     assert not result.notes

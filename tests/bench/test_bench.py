@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import require_package
 from thalweg.deploy.bench import BenchError, run_bench
-from thalweg.deploy.bench.hop import SIZES
+from thalweg.deploy.bench.core.hop import SIZES
 from thalweg.deploy.bench.result import Result, quantile
 
 

@@ -60,7 +60,7 @@ def decoded(path: Path, seconds: float | None = None) -> NDArray[np.float32]:
 
 
 def transcribed(samples: NDArray[np.float32]) -> str:
-    from thalweg.models.sphinx import SphinxRecogniser
+    from thalweg.models.speech.sphinx import SphinxRecogniser
 
     recogniser = SphinxRecogniser()
     recogniser.start()

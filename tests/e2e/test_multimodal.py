@@ -12,11 +12,11 @@ import pytest
 from tests.conftest import EXAMPLES, require_package
 from thalweg.deploy.commands.rehearsal import rehearse
 from thalweg.deploy.commands.run import Outputs, read_spec, run_file
-from thalweg.models.fingerprint import fingerprint
-from thalweg.models.lrw import LrwClips
-from thalweg.models.samples import SampleError, Track, write_pack
-from thalweg.pipeline.configuring import ConfigureError, Kind, Knob, Profile, Row, unit_key
-from thalweg.pipeline.spec import load_spec
+from thalweg.models.senses.lrw import LrwClips
+from thalweg.models.senses.samples import SampleError, Track, write_pack
+from thalweg.models.store.fingerprint import fingerprint
+from thalweg.pipeline.file.spec import load_spec
+from thalweg.pipeline.senses.configuring import ConfigureError, Kind, Knob, Profile, Row, unit_key
 
 MS = 1_000_000
 PACK = str(EXAMPLES / "avwords.npz")

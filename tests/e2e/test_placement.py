@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import EXAMPLES, QUESTION
+from thalweg.deploy.cluster.deployment import Deployment
 from thalweg.deploy.commands.run import bundle_of, read_spec
-from thalweg.deploy.hosting.deployment import Deployment
-from thalweg.deploy.hosting.worker import Worker
-from thalweg.deploy.observing.outcome import Outcome
+from thalweg.deploy.ops.observing.outcome import Outcome
+from thalweg.deploy.runtime.worker import Worker
 
 pytestmark = pytest.mark.usefixtures("voice_demo")
 

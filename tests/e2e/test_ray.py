@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import require_package
-from tests.deploy.test_restart import FAILING, run, summed
+from tests.deploy.cluster.test_restart import FAILING, run, summed
 from tests.e2e.test_placement import run_example, said, turns_in_one_process
-from thalweg.deploy.hosting.deployment import Deployment
+from thalweg.deploy.cluster.deployment import Deployment
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of sockets and processes it leaves to the collector
 
@@ -74,7 +74,7 @@ def test_a_killed_actor_and_then_its_killed_node_cost_no_packet(cluster: Any, tm
 
 
 def test_replicas_are_actors_on_two_nodes_and_a_killed_one_costs_no_packet(cluster: Any) -> None:
-    from tests.deploy.test_replicas import REPLICAS, several
+    from tests.deploy.cluster.test_replicas import REPLICAS, several
 
     cluster.add_node(num_cpus=1)
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.conftest import QUESTION, require, require_package
 from tests.e2e.test_cli import thalweg
-from tests.models.archives import TINY, settings, torch_file, write_nemo
-from tests.models.deployments import lively_weights
+from tests.models.speech.archives import TINY, settings, torch_file, write_nemo
+from tests.models.speech.deployments import lively_weights
 
 
 @pytest.fixture(scope="module")

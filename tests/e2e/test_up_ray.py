@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require_package
-from thalweg.deploy.keeping.standing import Standing
+from thalweg.deploy.ops.keeping.deployments import Standing
 
 ROOT = Path(__file__).parent.parent.parent
 STAGES = ROOT / "tests" / "deploy" / "ticking" / "ticking_stages.py"

@@ -6,10 +6,10 @@
         net.change(Link(delay_ms=200), "a", "b")     # from a to b, from now on
 
 A host is a network namespace with one interface, a TUN device whose other end is held by the relay: a process that
-takes each packet, asks `thalweg.pipeline.impairment` when it arrives, and passes it on then.
+takes each packet, asks `thalweg.pipeline.video.impairment` when it arrives, and passes it on then.
 """
 
 from tests.netlab.lab import Host, Lab, LabError, lab, why_not
-from thalweg.pipeline.impairment import Burst, Link
+from thalweg.pipeline.video.impairment import Burst, Link
 
 __all__ = ["Burst", "Host", "Lab", "LabError", "Link", "lab", "why_not"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.netlab.relay import link_as_plain, remove_namespace
-from thalweg.pipeline.impairment import Link
+from thalweg.pipeline.video.impairment import Link
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _PREFIX = "twlab"

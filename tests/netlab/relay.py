@@ -30,7 +30,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from thalweg.pipeline.impairment import Burst, Impairment, Link
+from thalweg.pipeline.video.impairment import Burst, Impairment, Link
 
 MTU = 1500
 _TUNSETIFF = 0x400454CA

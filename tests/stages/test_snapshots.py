@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as arrays
 from thalweg.deploy.testing import packet, run_stage
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.payload import Token, Transcript
-from thalweg.stages.chat import Chat
-from thalweg.stages.sentences import Sentences
+from thalweg.stages.language.chat import Chat
+from thalweg.stages.speech.sentences import Sentences
 from thalweg.transports.state import pack_state, unpack_state
 
 PLAIN = st.recursive(

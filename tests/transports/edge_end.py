@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from tests.transports.edges import EDGE, TOKEN, Taker, number
-from thalweg.transports.grpc_edge import GrpcListener, GrpcSender
-from thalweg.transports.tls import Certificates
+from thalweg.transports.grpc import GrpcListener, GrpcSender
+from thalweg.transports.grpc.tls import Certificates
 
 
 def certificates(folder: Path) -> Certificates:

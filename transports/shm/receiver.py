@@ -12,8 +12,8 @@ from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.signal import Signal
 from thalweg.transports.codec import decode, decode_signal, encode_signal
 from thalweg.transports.link import TransportError, ignore
-from thalweg.transports.ring import RingReader
 from thalweg.transports.shm.messages import COUNT, Wire
+from thalweg.transports.shm.ring import RingReader
 
 
 class ShmReceiver:

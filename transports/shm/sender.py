@@ -14,8 +14,8 @@ from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.signal import Signal
 from thalweg.transports.codec import VERSION, decode_signal, encode, encode_signal, size_of
 from thalweg.transports.link import TransportError, ignore
-from thalweg.transports.ring import SMALL, RingWriter, capacity_for
 from thalweg.transports.shm.messages import COUNT, LARGEST_MESSAGE, WELCOME, Wire
+from thalweg.transports.shm.ring import SMALL, RingWriter, capacity_for
 
 
 class ShmSender:

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.pipeline.clock import Clock, SystemClock
-from thalweg.pipeline.events import Bye, Control, Event, Ping, Pong, Watch
+from thalweg.pipeline.dialogue.events import Bye, Control, Event, Ping, Pong, Watch
+from thalweg.pipeline.dialogue.playout import PlayEvent, Playout, Started
 from thalweg.pipeline.payload import AudioChunk, EncodedVideo, VideoFrame
-from thalweg.pipeline.playout import PlayEvent, Playout, Started
 
 RATE = 16_000
 UNIT = 320

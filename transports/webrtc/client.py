@@ -18,8 +18,8 @@ from aiortc.mediastreams import MediaStreamError
 from numpy.typing import NDArray
 
 from thalweg.pipeline.clock import Clock, SystemClock
+from thalweg.pipeline.dialogue.events import VERSION
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.events import VERSION
 from thalweg.transports.webrtc.receive import OpusIn, Tap
 from thalweg.transports.webrtc.send import BLOCK, BLOCK_NS, RATE, OpusPackets
 

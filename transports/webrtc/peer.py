@@ -16,8 +16,14 @@ from aiortc import (
 )
 from aiortc.sdp import candidate_from_sdp
 
+from thalweg.pipeline.dialogue.events import (
+    MAX_CONTROL_BYTES,
+    ControlError,
+    Event,
+    Trouble,
+    decode_control,
+)
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.events import MAX_CONTROL_BYTES, ControlError, Event, Trouble, decode_control
 from thalweg.pipeline.payload import EncodedVideo
 from thalweg.transports.webrtc.call import Call
 from thalweg.transports.webrtc.receive import AudioIn, only_opus, prefer_h264

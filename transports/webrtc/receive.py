@@ -17,9 +17,9 @@ from aiortc.rtp import RtcpSrPacket
 from numpy.typing import NDArray
 
 from thalweg.pipeline.clock import Clock
-from thalweg.pipeline.reorder import Reorder, Unit
-from thalweg.pipeline.rtptime import CaptureClock
 from thalweg.transports.webrtc.call import RATE, UNIT, Call
+from thalweg.transports.webrtc.reorder import Reorder, Unit
+from thalweg.transports.webrtc.rtp_time import CaptureClock
 
 _JITTER_BUFFER = "_RTCRtpReceiver__jitter_buffer"
 OPUS_RATE = 48_000

@@ -24,9 +24,9 @@ from aiortc.mediastreams import MediaStreamError
 
 from thalweg.pipeline.clock import Clock
 from thalweg.pipeline.payload import EncodedVideo, VideoFrame
-from thalweg.pipeline.reorder import Reorder
-from thalweg.pipeline.rtptime import CaptureClock
 from thalweg.transports.webrtc.receive import Tap, hear_reports, near
+from thalweg.transports.webrtc.reorder import Reorder
+from thalweg.transports.webrtc.rtp_time import CaptureClock
 
 RATE = 90_000
 PATIENCE_NS = 120_000_000

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from thalweg.deploy.bench import BenchError
-from thalweg.deploy.bench.across import open_netlab
+from thalweg.deploy.bench.core.across import open_netlab
 from thalweg.deploy.bench.journal import Journal
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.bench.video import allocation, chat, costs, loss, network

@@ -18,9 +18,9 @@ import numpy as np
 from thalweg.deploy.bench.video.footage import OPENING, Coded, Footage, Looks, Told, matched, places
 from thalweg.deploy.bench.video.scenes import Clip, Question
 from thalweg.deploy.bench.video.viewer import answers, moments, needed
-from thalweg.pipeline.quantiser import Shape
-from thalweg.pipeline.regions import Box, RegionTrack, usable
-from thalweg.stages.relevance import Intent
+from thalweg.pipeline.video.quantiser import Shape
+from thalweg.pipeline.video.regions import Box, RegionTrack, usable
+from thalweg.stages.vision.relevance import Intent
 
 HALF_LIFE_NS = 2_000_000_000
 SYSTEMS = ("uniform", "oracle", "intent", "intent, told", "wrong", "wrong, told", "stale 1 s", "stale 3 s", "lowpass")

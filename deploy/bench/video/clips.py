@@ -15,10 +15,10 @@ from pathlib import Path
 
 from thalweg.deploy.bench.video.scenes import RATE, SECONDS, Clip, Pixels, Question
 from thalweg.deploy.bench.video.viewer import plain, reader
-from thalweg.models.ocr import Line
-from thalweg.pipeline.regions import Box
-from thalweg.stages.camera import read_frames, thinned
-from thalweg.stages.coder import VideoError
+from thalweg.models.vision.ocr import Line
+from thalweg.pipeline.video.regions import Box
+from thalweg.stages.video.coder import VideoError
+from thalweg.stages.video.file import read_frames, thinned
 
 _SURE = 0.97
 _SHORTEST = 3

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from thalweg.deploy.bench.result import quantile
 from thalweg.deploy.bench.video.scenes import compose
-from thalweg.pipeline.intent import by_rules
-from thalweg.pipeline.quantiser import Patch, Shape, patches, penalties
-from thalweg.pipeline.regions import Box
-from thalweg.stages.coder import Coder
-from thalweg.stages.lowpass import soften
-from thalweg.stages.relevance import Intent
+from thalweg.pipeline.video.intent import by_rules
+from thalweg.pipeline.video.quantiser import Patch, Shape, patches, penalties
+from thalweg.pipeline.video.regions import Box
+from thalweg.stages.video.coder import Coder
+from thalweg.stages.video.lowpass import soften
+from thalweg.stages.vision.relevance import Intent
 
 SIZES = ((640, 480), (1280, 720))
 
@@ -85,7 +85,7 @@ def deciding(frames: int) -> dict[str, list[float]]:
 def sentence(frames: int) -> list[float]:
     """Milliseconds to understand a question by the sentence model; empty where its weights are not here."""
     from thalweg.models import ModelStore
-    from thalweg.models.minilm import SentenceModel
+    from thalweg.models.language.minilm import SentenceModel
 
     store = ModelStore()
     if not {one.model.name: one.complete for one in store.list()}["all-minilm-l6-v2"]:

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from thalweg.deploy.bench.video.scenes import Clip, Question
 from thalweg.deploy.bench.video.viewer import answers
-from thalweg.pipeline.quantiser import Shape, levels, patches, penalties
-from thalweg.pipeline.regions import Box
-from thalweg.pipeline.trust import Trust
-from thalweg.stages.coder import CODECS, Coder, Decoder, prepared
-from thalweg.stages.drift import Drift
-from thalweg.stages.lowpass import soften
+from thalweg.pipeline.video.quantiser import Shape, levels, patches, penalties
+from thalweg.pipeline.video.region_benefit import Trust
+from thalweg.pipeline.video.regions import Box
+from thalweg.stages.video.coder import CODECS, Coder, Decoder, prepared
+from thalweg.stages.video.lowpass import soften
+from thalweg.stages.vision.drift import Drift
 
 Pixels = NDArray[np.uint8]
 Looks = Callable[[int], tuple[tuple[Box, ...], float]]

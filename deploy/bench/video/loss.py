@@ -4,7 +4,7 @@ The viewer consumes one frame per slot of 500 ms. A slot is served if a frame ca
 of its capture. Round trip 80 ms or 160 ms, 2 Mbit/s, packets of 1200 bytes; simulated to the packet, decoded and read
 for real.
 
-    thalweg     k frames per slot (pipeline/framerate.py), bits on the region; each by itself where losses are
+    thalweg     k frames per slot (pipeline/video/frame_rate.py), bits on the region; each by itself where losses are
                 measured, else with intra refresh every second; whatever arrives is shown; nothing is repaired
     rtx         10 frames a second in one chain; what is missing is asked for again, as often as it takes, and what
                 follows waits for it
@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from thalweg.deploy.bench.video.network import FRAME_NS, MS, PACKET, SLOT_NS, Film
-from thalweg.pipeline.framerate import SlotFrames
-from thalweg.pipeline.impairment import Burst, Impairment, Link
-from thalweg.pipeline.quantiser import Shape, patches, penalties
-from thalweg.stages.coder import Coder, Decoder, VideoError
+from thalweg.pipeline.video.frame_rate import SlotFrames
+from thalweg.pipeline.video.impairment import Burst, Impairment, Link
+from thalweg.pipeline.video.quantiser import Shape, patches, penalties
+from thalweg.stages.video.coder import Coder, Decoder, VideoError
 
 SYSTEMS = ("thalweg", "rtx", "fec", "fixed-rate")
 DELAY_MS = 40.0

@@ -1,7 +1,7 @@
 """Video over bad links, simulated to the packet under a virtual clock: real encoder, real decoder, real reader.
 
 A film of several scenes, each with its own question, is sent frame by frame in packets of at most 1200 bytes through
-`pipeline/impairment.py`. The viewer looks twice a second at the newest frame it could decode and says how sure it
+`pipeline/video/impairment.py`. The viewer looks twice a second at the newest frame it could decode and says how sure it
 is; that reaches the sender 180 ms later. A frame of which a packet is lost cannot be decoded, nor those after it,
 until the key frame that the receiver asks for arrives.
 """
@@ -19,14 +19,14 @@ from thalweg.deploy.bench.video.footage import SURE
 from thalweg.deploy.bench.video.scenes import Clip, Question, compose
 from thalweg.deploy.bench.video.traces import Trace
 from thalweg.deploy.bench.video.viewer import around, asked_for, reader, reads
-from thalweg.pipeline.congestion import CongestionEstimate, Report
-from thalweg.pipeline.impairment import Impairment, Link
-from thalweg.pipeline.quantiser import Shape, patches, penalties
-from thalweg.pipeline.ratecontrol import PUBLISHED_CONFIDENCE, TIERS_BPS, RateController
-from thalweg.pipeline.regions import Box
-from thalweg.pipeline.trust import Trust
-from thalweg.stages.coder import Coder, Decoder, prepared
-from thalweg.stages.read import readability
+from thalweg.pipeline.video.congestion import CongestionEstimate, Report
+from thalweg.pipeline.video.impairment import Impairment, Link
+from thalweg.pipeline.video.quantiser import Shape, patches, penalties
+from thalweg.pipeline.video.rate_control import PUBLISHED_CONFIDENCE, TIERS_BPS, RateController
+from thalweg.pipeline.video.region_benefit import Trust
+from thalweg.pipeline.video.regions import Box
+from thalweg.stages.video.coder import Coder, Decoder, prepared
+from thalweg.stages.vision.read import readability
 
 Pixels = NDArray[np.uint8]
 MS = 1_000_000

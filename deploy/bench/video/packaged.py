@@ -24,9 +24,9 @@ import numpy as np
 
 from thalweg.deploy.bench.video.scenes import HEIGHT, RATE, SECONDS, Clip, Pixels, Question, Spot, filmed
 from thalweg.deploy.bench.video.viewer import detector, plain, reader
-from thalweg.models.detectors import Found
-from thalweg.pipeline.regions import Box
-from thalweg.stages.camera import read_frames, thinned
+from thalweg.models.vision.detectors import Found
+from thalweg.pipeline.video.regions import Box
+from thalweg.stages.video.file import read_frames, thinned
 
 SAMPLES = "THALWEG_BENCH_SAMPLES"
 """Environment variable: folders to look for them in first, for example those of unpacked packages."""

@@ -19,8 +19,8 @@ from thalweg.deploy.bench.video.allocation import Intended
 from thalweg.deploy.bench.video.footage import OPENING, Coded, Footage, Looks, matched
 from thalweg.deploy.bench.video.scenes import Clip, compose
 from thalweg.deploy.bench.video.viewer import around, plain, reader
-from thalweg.pipeline.quantiser import Shape, penalties
-from thalweg.pipeline.regions import Box
+from thalweg.pipeline.video.quantiser import Shape, penalties
+from thalweg.pipeline.video.regions import Box
 
 Rows = list[dict[str, Any]]
 _COLOURS = {

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.pipeline.regions import Box
+from thalweg.pipeline.video.regions import Box
 
 Pixels = NDArray[np.uint8]
 Spot = tuple[int, int, int, int]

@@ -36,12 +36,12 @@ from thalweg.deploy.bench.video.network import (
     target_of,
 )
 from thalweg.deploy.bench.video.traces import Trace, traces
-from thalweg.pipeline.congestion import CongestionEstimate, Report
-from thalweg.pipeline.impairment import Link
-from thalweg.pipeline.quantiser import Shape, patches, penalties
-from thalweg.pipeline.ratecontrol import RateController
-from thalweg.pipeline.trust import Trust
-from thalweg.stages.coder import Coder, VideoError
+from thalweg.pipeline.video.congestion import CongestionEstimate, Report
+from thalweg.pipeline.video.impairment import Link
+from thalweg.pipeline.video.quantiser import Shape, patches, penalties
+from thalweg.pipeline.video.rate_control import RateController
+from thalweg.pipeline.video.region_benefit import Trust
+from thalweg.stages.video.coder import Coder, VideoError
 
 SYSTEMS = ("thalweg", "congestion", "fixed-rate")
 TRACES = ("steady 250 kbit/s", "step down", "saw", "LTE-like, train", "5G-like, street", "outages, short")

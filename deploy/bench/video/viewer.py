@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from thalweg.deploy.bench.video.scenes import DOT, Clip, Question
 from thalweg.deploy.bench.video.visionmodel import VisionModel
-from thalweg.models.detectors import Faces, Motion, People, colour_share
-from thalweg.models.ocr import Line, TextReader
-from thalweg.pipeline.intent import named_colour
-from thalweg.pipeline.regions import Box
-from thalweg.stages.read import readability
+from thalweg.models.vision.detectors import Faces, Motion, People, colour_share
+from thalweg.models.vision.ocr import Line, TextReader
+from thalweg.pipeline.video.intent import named_colour
+from thalweg.pipeline.video.regions import Box
+from thalweg.stages.vision.read import readability
 
 Pixels = NDArray[np.uint8]
 VISION, VISION_MODEL, VISION_KEY = (f"THALWEG_BENCH_VISION{part}" for part in ("", "_MODEL", "_KEY"))

@@ -92,8 +92,8 @@ def _export(given: argparse.Namespace) -> None:
 def _evaluate(given: argparse.Namespace) -> None:
     import os
 
-    from thalweg.models.loading import load_deployed
     from thalweg.models.recipes.asr.evaluate import cases, measure, table
+    from thalweg.models.speech.loading import load_deployed
 
     into = given.json or Path(os.devnull)
     print(table(measure(load_deployed(given.model), cases(given.folder / "test", given.human, given.most), into)))

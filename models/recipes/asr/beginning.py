@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from thalweg.models.fastconformer import FastConformer
+from thalweg.models.speech.fastconformer.network import FastConformer
 
 
 @torch.no_grad()

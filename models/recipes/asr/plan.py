@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from thalweg.models.fastconformer_config import SMALL, FastConformerConfig
+from thalweg.models.speech.fastconformer.config import SMALL, FastConformerConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

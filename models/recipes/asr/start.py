@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from thalweg.models.deployed import convert, keep_weights
-from thalweg.models.loading import load_deployed
 from thalweg.models.recipes.asr.plan import Plan
 from thalweg.models.recipes.asr.text import Sentences
 from thalweg.models.recipes.asr.train import CHECKPOINT, TOKENIZER, Trainer
+from thalweg.models.speech.fastconformer.deployed import convert, keep_weights
+from thalweg.models.speech.loading import load_deployed
 
 
 def make_tokenizer(folder: Path, words: Path | None, extra: Path | None, vocabulary: int) -> None:

@@ -8,13 +8,13 @@ from functools import partial
 
 import numpy as np
 
-from thalweg.models.buffered import BufferedEncoder, BufferedStream
-from thalweg.models.deployed import Deployed
-from thalweg.models.lookahead import AdaptiveLookahead
 from thalweg.models.recipes.asr.data import Floats
 from thalweg.models.recipes.asr.measure import Listener
-from thalweg.models.recogniser import Recogniser, Stream
-from thalweg.models.transducer import RnntDecoder
+from thalweg.models.speech.decoding.transducer import RnntDecoder
+from thalweg.models.speech.fastconformer.buffered import BufferedEncoder, BufferedStream
+from thalweg.models.speech.fastconformer.deployed import Deployed
+from thalweg.models.speech.fastconformer.lookahead import AdaptiveLookahead
+from thalweg.models.speech.recogniser import Recogniser, Stream
 
 _ADAPTIVE_MS = 480
 
@@ -78,7 +78,7 @@ class _Offline:
 
 class _Sphinx:
     def __init__(self) -> None:
-        from thalweg.models.sphinx import SphinxRecogniser
+        from thalweg.models.speech.sphinx import SphinxRecogniser
 
         self._recogniser = SphinxRecogniser()
         self._recogniser.start()

@@ -22,9 +22,6 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thalweg.models.fastconformer import FastConformer
-from thalweg.models.fastconformer_config import SUBSAMPLING
-from thalweg.models.nemo_archive import Checkpoint
 from thalweg.models.recipes.asr.augment import augmented, masked
 from thalweg.models.recipes.asr.batches import Features, Heard, batches
 from thalweg.models.recipes.asr.beginning import even_out
@@ -33,7 +30,10 @@ from thalweg.models.recipes.asr.optimiser import Optimiser
 from thalweg.models.recipes.asr.plan import Plan
 from thalweg.models.recipes.asr.text import pronunciations
 from thalweg.models.recipes.asr.together import mean_gradients, summed
-from thalweg.models.tokens import sentencepiece_tokens
+from thalweg.models.speech.decoding.tokens import sentencepiece_tokens
+from thalweg.models.speech.fastconformer.config import SUBSAMPLING
+from thalweg.models.speech.fastconformer.nemo_archive import Checkpoint
+from thalweg.models.speech.fastconformer.network import FastConformer
 
 CHECKPOINT = "state.pt"
 TOKENIZER = "tokenizer.model"

@@ -105,7 +105,7 @@ class _Piper:
         self._voice: object = None
 
     def __call__(self, text: str, rng: random.Random) -> Floats:
-        from thalweg.models.piper import PiperVoice
+        from thalweg.models.speech.piper import PiperVoice
 
         if self._voice is None:
             self._voice = PiperVoice(self._model, Path(f"{self._model}.json"))

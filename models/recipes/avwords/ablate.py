@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from thalweg.models.aggregation import AggregationConfig
 from thalweg.models.recipes.avwords.degrade import CONDITIONS, Difficulty
 from thalweg.models.recipes.avwords.task import SENSES, make_pool
 from thalweg.models.recipes.avwords.words import WORDS
@@ -18,6 +17,7 @@ from thalweg.models.recipes.finish import PLAIN, accuracy, best, retrain
 from thalweg.models.recipes.heads import fit_predictor, keep, predictor_data
 from thalweg.models.recipes.networks import CHANNELS
 from thalweg.models.recipes.training import Network
+from thalweg.models.senses.aggregation import AggregationConfig
 
 PARTS = ("shift", "convolutions", "squeeze", "attention", "difference")
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from thalweg.models.aggregation import AggregationConfig
 from thalweg.models.recipes.avwords.degrade import CONDITIONS, Difficulty
 from thalweg.models.recipes.avwords.task import CHUNKS_MS, SENSES, STRIDES, make_pool
 from thalweg.models.recipes.avwords.words import WORDS
 from thalweg.models.recipes.finish import finish
 from thalweg.models.recipes.networks import CHANNELS, RATE, SIZES, AudioUnit, Heard
 from thalweg.models.recipes.training import Network, train_in_two_rounds
+from thalweg.models.senses.aggregation import AggregationConfig
 
 WINDOW_MS = 960
 FRAME_MS = 40

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from thalweg.models.aggregation import AggregationConfig
 from thalweg.models.recipes.finish import finish
 from thalweg.models.recipes.networks import CHANNELS, SIZES
 from thalweg.models.recipes.training import Network, train_in_two_rounds
 from thalweg.models.recipes.vehicle.scene import BEAMS, CLASSES, CONDITIONS, EASY, FRAMES, LINES, TICK_MS
 from thalweg.models.recipes.vehicle.task import SENSES, STRIDES, make_pool
+from thalweg.models.senses.aggregation import AggregationConfig
 
 
 def make_bundle(folder: Path, count: int, epochs: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.join import Joined, Nearest
+from thalweg.pipeline.joins.join import Joined, Nearest
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import AudioChunk, Token
 from thalweg.pipeline.stage import Context, Port

@@ -13,10 +13,10 @@ from aiohttp import web
 from aiortc import RTCPeerConnection
 
 from thalweg.deploy.server.app import WebServer
-from thalweg.deploy.server.hall import Hall
+from thalweg.deploy.server.conversations import Hall
 from thalweg.deploy.server.serve import tls_context
 from thalweg.deploy.server.settings import ServerSettings
-from thalweg.pipeline.spec import load_spec
+from thalweg.pipeline.file.spec import load_spec
 
 PARROT = """
 name: parrot

@@ -1,0 +1,1 @@
+"""Benchmarks of the core: hops, freshness, failover, replicas, endurance."""

@@ -1,0 +1,1 @@
+"""Benchmarks of conversations: turns, sessions, WebRTC."""

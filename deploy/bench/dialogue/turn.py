@@ -1,0 +1,116 @@
+"""From the end of a question to the first audible answer, at real-time pace, with the embedded models.
+
+Twenty questions are spoken by the demo's own voice (synthetic speech), one after the other, six seconds apart (nobody
+asks the next one before the answer has been made), into the pipeline of `deploy/examples/voice_turn.yaml`. Where the
+time goes: the silence that must pass before a turn counts as over, then recognition, the language model and speech
+synthesis, each from the milestone before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import wave
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from thalweg.deploy.bench.result import OURS, Result, quantile
+from thalweg.deploy.runtime.worker import Worker
+from thalweg.models import ModelStore
+from thalweg.models.speech.piper import PiperVoice
+from thalweg.pipeline.file.spec import load_spec
+from thalweg.pipeline.turn import Turn
+
+PAUSE_S = 6.0
+SILENCE_MS = 300
+QUESTIONS = (
+    "What is the capital of France?",
+    "Why is the sky blue?",
+    "How many days are in a week?",
+    "What is the largest planet?",
+    "Who wrote the book?",
+    "How far away is the moon?",
+    "What color is the grass?",
+    "How do plants make food?",
+    "What is the boiling point of water?",
+    "How many people live in China?",
+    "What is a good name for a cat?",
+    "Where do penguins live?",
+    "What do cows eat?",
+    "How old is the earth?",
+    "What is the fastest animal?",
+    "Tell me a story about a dog.",
+    "What is the meaning of life?",
+    "How can I learn to cook?",
+    "What time do people eat lunch?",
+    "Why do birds fly south?",
+)
+
+
+def speak_questions(path: Path, questions: tuple[str, ...]) -> None:
+    """Write the questions, each followed by silence, to a WAV file."""
+    store = ModelStore()
+    model, config = store.pull("piper-en-us-joe")
+    voice = PiperVoice(model, config)
+    pause = np.zeros(round(PAUSE_S * voice.rate), np.float32)
+    spoken = [part for question in questions for part in (*voice.speak(question), pause)]
+    samples = np.concatenate([pause[: voice.rate // 2], *spoken])
+    with wave.open(str(path), "wb") as out:
+        out.setparams((1, 2, voice.rate, 0, "NONE", ""))
+        out.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+
+
+def measure(result: Result, quick: bool) -> None:
+    """Fill in the rows of the case `file`."""
+    questions = QUESTIONS[:3] if quick else QUESTIONS
+    example = files("thalweg.deploy").joinpath("examples/voice_turn.yaml").read_text()
+    with tempfile.TemporaryDirectory() as folder:
+        recording = Path(folder) / "questions.wav"
+        speak_questions(recording, questions)
+        answer = str(Path(folder) / "answer.wav")
+        settings = {"input": str(recording), "output": answer, "silence": f"{SILENCE_MS}ms"}
+        spec = load_spec(example, "voice_turn.yaml", settings=settings)
+        worker = Worker(spec.graph)
+        asyncio.run(worker.run())
+    turns = [turn for turn in worker.turns.turns.values() if turn.latency_ns("first_audio") is not None]
+    if len(turns) != len(questions) or worker.problem_count:
+        result.notes.append(
+            f"{len(questions)} questions, {len(turns)} answered, {worker.problem_count} errors: "
+            + "; ".join(problem.message for problem in worker.problems)
+        )
+    names = {"first_partial": "first_partial", "final_transcript": "final"}
+    for milestone in ("first_partial", "final_transcript", "first_token", "first_audio"):
+        values = [value / 1e6 for turn in turns if (value := turn.latency_ns(milestone)) is not None]
+        name = names.get(milestone, milestone)
+        result.add(
+            "file",
+            OURS,
+            len(values),
+            "ms",
+            **{f"{name}_p50": quantile(values, 0.5), f"{name}_p95": quantile(values, 0.95)},
+        )
+    _shares(result, turns)
+
+
+def _shares(result: Result, turns: list[Turn]) -> None:
+    names = ("recognition", "language_model", "speech_synthesis")
+    parts: dict[str, list[float]] = {"end_of_turn_silence": [SILENCE_MS] * len(turns)}
+    for name, (before, after) in zip(
+        names, pairwise(("speech_end", "final_transcript", "first_token", "first_audio")), strict=True
+    ):
+        parts[name] = [
+            (
+                (turn.latency_ns(after) or 0)
+                - (SILENCE_MS * 1e6 if before == "speech_end" else turn.latency_ns(before) or 0)
+            )
+            / 1e6
+            for turn in turns
+        ]
+    whole = quantile([(turn.latency_ns("first_audio") or 0) / 1e6 for turn in turns], 0.5)
+    for name, values in parts.items():
+        middle = quantile(values, 0.5)
+        result.add("file", OURS, len(values), "ms", **{f"{name}_p50": middle})
+        result.add("file", OURS, len(values), "share", **{f"{name}_share": middle / whole})

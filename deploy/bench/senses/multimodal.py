@@ -1,0 +1,311 @@
+"""How soon and how well a sample of two modalities is decided: blocking, pipelined, tuned, cut short.
+
+Whole pipelines under the virtual clock: real encoders, aggregation, gate, optimizer and decisions on the synthetic test
+sets; only the time a unit takes in an encoder is declared. The largest encoder takes r times the interval of
+units, the middle one 0.6 and the smallest 0.3 of that, longer units a little more, all with 10 % jitter. So
+queues and overload are exact and repeatable on any machine; the case `realtime` runs the same on the real clock.
+
+Latency is t(decision) − min(end of sensing over modalities): it starts when the faster modality has been sensed to its
+end, and includes waiting for the slower one (MMEdge's definition). Warm-up is not needed under the virtual clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from thalweg.deploy.bench import BenchError
+from thalweg.deploy.bench.result import OURS, Result, quantile
+from thalweg.deploy.commands.rehearsal import Cost, Keep, Memory, Rehearsal, rehearse
+from thalweg.deploy.runtime.worker import Worker
+from thalweg.models.errors import ModelError
+from thalweg.pipeline.graph import Graph, Vertex
+from thalweg.pipeline.payload import Unit
+from thalweg.pipeline.stage import describe
+from thalweg.stages.senses.decide import DecideSamples, Seen
+from thalweg.stages.senses.replay import Replay
+from thalweg.stages.senses.units import EncodeUnits
+
+MS = 1_000_000
+SHARES = {"s": 0.3, "m": 0.6, "l": 1.0}
+RATIOS = (0.2, 0.5, 0.9, 1.2)
+LAG_MS = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What is decided. `slow`: the modality whose sensor takes longest or lags; `kinds`: class → `easy` or `hard`.
+
+    `budgets_ms`: for the optimizer; none where the slow sensor alone takes longer than any of them.
+    """
+
+    name: str
+    model: str
+    modalities: tuple[str, ...]
+    slow: str
+    lag_ms: int
+    unit_ms: Mapping[str, int]
+    choices_ms: Mapping[str, tuple[int, ...]]
+    kinds: Mapping[str, str]
+    budgets_ms: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Setup:
+    """One system on one case. `gate`: in place of the model's; `sizes`, `units_ms`: of a fixed configuration;
+    `predict`: choose after the first units, which go through the smallest encoders.
+    """
+
+    blocking: bool = False
+    aggregate: bool = True
+    skip: bool = False
+    checkpoints: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
+    gate: Callable[[Seen], float] | None = None
+    sizes: Mapping[str, str] = field(default_factory=dict)
+    units_ms: Mapping[str, int] = field(default_factory=dict)
+    choices_ms: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    profile: Path | None = None
+    budget_ms: float = 150
+    predict: bool = False
+    lag_ms: int | None = None
+
+
+def costs(ratio: float, task: Task, seed: int = 0, factor: Callable[[], float] = lambda: 1.0) -> Cost:
+    """What a unit takes on the declared device. `factor`: the load of the moment."""
+    rng = np.random.default_rng(seed)
+
+    def cost(modality: str, size: str, unit: Unit) -> int:
+        jitter = float(np.exp(rng.normal(0, 0.1)))
+        return int(usual_cost_ms(ratio, task, modality, size, unit.values.size) * jitter * factor() * MS)
+
+    return cost
+
+
+def usual_cost_ms(ratio: float, task: Task, modality: str, size: str, values: int) -> float:
+    """What a unit of so many values takes on the declared device, without load and jitter."""
+    base_ms = task.unit_ms[modality]
+    length = values / (RATE_PER_MS * base_ms) if modality == "audio" else 1.0
+    return ratio * base_ms * SHARES[size] * (0.7 + 0.3 * length)
+
+
+RATE_PER_MS = 16
+
+
+def graph_of(task: Task, pack: Path, setup: Setup) -> Graph:
+    """Sensors, encoders and decision."""
+    graph = Graph(name=task.name)
+
+    def add(name: str, cls: type, **arguments: Any) -> None:
+        graph.add_vertex(Vertex(name=name, info=describe(cls), make=partial(cls, **arguments)))
+
+    add(
+        "decide", DecideSamples, model=task.model, skip=setup.skip, checkpoints=setup.checkpoints,
+        threshold=0.5 if setup.gate is not None else None, aggregate=setup.aggregate, patience=20_000 * MS,
+        limit=60_000 * MS, profile=setup.profile, budget=int(setup.budget_ms * MS), foreign="warn",
+        predict=setup.predict,
+    )  # fmt: skip
+    for m in task.modalities:
+        lag_ms = (task.lag_ms if setup.lag_ms is None else setup.lag_ms) if m == task.slow else 0
+        unit_ms = setup.units_ms.get(m, task.unit_ms[m])
+        add(
+            f"{m}_sensor", Replay, path=pack, modality=m, unit=unit_ms * MS, lag=lag_ms * MS, gap=8000 * MS,
+            units=tuple(c * MS for c in setup.choices_ms.get(m, ())),
+        )  # fmt: skip
+        first = "s" if setup.predict else None
+        add(
+            f"{m}_encoder", EncodeUnits, model=task.model, modality=m, size=setup.sizes.get(m, "l"),
+            first=first, blocking=setup.blocking,
+        )  # fmt: skip
+        graph.connect(f"{m}_sensor", f"{m}_encoder", capacity=256)
+        graph.connect(f"{m}_encoder", "decide", capacity=256)
+    return graph
+
+
+class Watching(Protocol):
+    """Something that wants to know how far a run has come."""
+
+    done: Rehearsal | None
+
+
+def run(
+    task: Task, pack: Path, setup: Setup, cost: Cost, memory: Memory, watching: Watching | None = None
+) -> Rehearsal:
+    """One system over the whole pack."""
+
+    def prepare(done: Rehearsal) -> None:
+        if watching is not None:
+            watching.done = done
+        if setup.gate is not None and done.decide is not None:
+            done.decide.gate = setup.gate
+
+    return rehearse(graph_of(task, pack, setup), cost, memory=memory, prepare=prepare)
+
+
+def oracle(whole: Rehearsal, classes: tuple[str, ...]) -> Callable[[Seen], float]:
+    """Knows the truth: yes where the decision from what was seen is right, or the whole sample would be wrong too."""
+
+    def gate(seen: Seen) -> float:
+        right = classes[int(seen.logits.argmax())] == whole.labels[seen.epoch - 1]
+        return float(right or not whole.right(seen.epoch))
+
+    return gate
+
+
+def at_random(skipping: Rehearsal, task: Task, seed: int = 0) -> Callable[[Seen], float]:
+    """Says yes as often at each checkpoint as the gate did, to whomever."""
+    assert skipping.decide is not None
+    rng = np.random.default_rng(seed)
+    asked: dict[float, list[bool]] = {}
+    for epoch, checkpoint, _ in skipping.decide.gate_calls:
+        later = any(e == epoch and c > checkpoint for e, c, _ in skipping.decide.gate_calls)
+        taken = not later and skipping.decisions[epoch][1].reason == "skipped"
+        asked.setdefault(checkpoint, []).append(taken)
+    shares = {checkpoint: float(np.mean(taken)) for checkpoint, taken in asked.items()}
+    return lambda seen: float(rng.random() < shares.get(seen.checkpoint, 0.0))
+
+
+def record(result: Result, case: str, system: str, done: Rehearsal, task: Task) -> None:
+    """Rows of one system."""
+    n = len(done.labels)
+    latencies = done.latencies_ms
+    skipped = [d.reason == "skipped" for _, d in done.decisions.values()]
+    slow = done.sensors[f"{task.slow}_sensor"]
+    planned = slow.sensed + slow.unsensed
+    busy_s = sum(encoder.busy_ns for encoder in done.encoders.values()) / 1e9
+    result.add(case, system, n, "ms", latency_p50=quantile(latencies, 0.5), latency_p95=quantile(latencies, 0.95))
+    result.add(case, system, n, "share", accuracy=done.accuracy, skip_ratio=sum(skipped) / n)
+    result.add(case, system, n, "s", encoder_s=busy_s / n)
+    result.add(case, system, n, "share", unsensed=slow.unsensed / max(1, planned))
+    if any(skipped):
+        stops = [d.used.get(task.slow, 0) / (planned / n) for _, d in done.decisions.values() if d.reason == "skipped"]
+        result.add(case, system, len(stops), "share", stop_position=float(np.mean(stops)))
+    for kind in dict.fromkeys(task.kinds.values()):
+        epochs = [e for e in range(1, n + 1) if task.kinds[done.labels[e - 1]] == kind]
+        used = [done.decisions[e][1].used.get(task.slow, 0) for e in epochs if e in done.decisions]
+        saved = 1 - sum(used) / (planned / n * len(epochs))
+        right = sum(done.right(e) for e in epochs) / len(epochs)
+        result.add(case, system, len(epochs), "share", **{f"accuracy_{kind}": right, f"saved_{kind}": saved})
+
+
+def systems(result: Result, task: Task, pack: Path, condition: str, ratios: tuple[float, ...], memory: Memory) -> None:
+    """Every system at every ratio."""
+    from thalweg.models.senses.bundle import load_bundle
+
+    classes = load_bundle(task.model).classes
+    for ratio in ratios:
+        case = f"{task.name} r={ratio} {condition}"
+        cost = partial(costs, ratio, task)
+        whole = run(task, pack, Setup(), cost(), memory)
+        skipping = run(task, pack, Setup(skip=True), cost(), memory)
+        found = {
+            OURS: skipping,
+            "blocking": run(task, pack, Setup(blocking=True), cost(), memory),
+            "pipelined": whole,
+            "pooling": run(task, pack, Setup(aggregate=False), cost(), memory),
+            "cutoff": run(task, pack, Setup(skip=True, checkpoints=(0.001,), gate=lambda _: 1.0), cost(), memory),
+            "random-skip": run(task, pack, Setup(skip=True, gate=at_random(skipping, task)), cost(), memory),
+            "oracle": run(task, pack, Setup(skip=True, gate=oracle(whole, classes)), cost(), memory),
+        }
+        for system, done in found.items():
+            record(result, case, system, done, task)
+
+
+def gate_cost(result: Result, task: Task) -> None:
+    """What asking the gate costs on this machine: answers of every modality, fusion, gate."""
+    decide = DecideSamples(model=task.model, skip=True)
+    rng = np.random.default_rng(0)
+    sample = decide._begin(1)
+    for m in task.modalities:
+        for _ in range(24):
+            sample.aggregators[m].push(rng.standard_normal(64).astype(np.float32))
+        sample.shares[m] = 0.5
+    took = []
+    for _ in range(300):
+        began = time.perf_counter()
+        pooled = decide._pooled(sample)
+        decide.gate(Seen(1, 0.5, pooled, sample.shares, decide._fusion(pooled)))
+        took.append((time.perf_counter() - began) * 1e3)
+    result.add(task.name, OURS, len(took), "ms", gate_p50=quantile(took, 0.5), gate_p95=quantile(took, 0.95))
+
+
+def realtime(result: Result, task: Task, pack: Path, condition: str, ratio: float, samples: int) -> None:
+    """The same on the real clock, beside what the virtual one says of the same samples; with the CPU time it took.
+
+    `cpu_s`: of this process per sample, everything in it: real encoders, the declared rest of their time is slept.
+    """
+    declared = {
+        (m, size): int(ratio * task.unit_ms[m] * share * MS) for m in task.modalities for size, share in SHARES.items()
+    }
+    for system, setup in (
+        ("blocking", Setup(blocking=True)),
+        ("pipelined", Setup()),
+        (OURS, Setup(skip=True)),
+    ):
+        graph = graph_of(task, pack, setup)
+        live = Graph(name=task.name)
+        keep = Keep()
+        for vertex in graph.stages.values():
+            stage = vertex.make()
+            if isinstance(stage, EncodeUnits):
+                stage.pretend = lambda size, unit: declared[unit.modality, size]
+            elif isinstance(stage, Replay):
+                stage.restrict(samples)
+                stage.gap_ns = 700 * MS
+            live.add(vertex.name, stage)
+        live.add("kept", keep)
+        for c in graph.connections:
+            live.connect(f"{c.source}.{c.source_port}", f"{c.target}.{c.target_port}", capacity=c.capacity)
+        live.connect("decide", "kept")
+        began_s = time.process_time()
+        asyncio.run(Worker(live).run())
+        took_s = time.process_time() - began_s
+        latencies = [d.latency_ns / 1e6 for _, _, d in keep.taken if d.latency_ns is not None]
+        case = f"{task.name} r={ratio} {condition} realtime"
+        result.add(
+            case, system, len(latencies), "ms",
+            latency_p50=quantile(latencies, 0.5), latency_p95=quantile(latencies, 0.95),
+        )  # fmt: skip
+        result.add(case, system, len(latencies), "s", cpu_s=took_s / len(latencies))
+
+
+PARTS = ("systems", "budgets")
+
+
+def measure(result: Result, quick: bool, part: str | None = None) -> None:
+    """Both tasks, clean and noisy; a few samples where it is only to be seen that it works.
+
+    `part`: only `systems`, what skipping brings, or `budgets`, the optimizer. Raises BenchError on another.
+    """
+    if part is not None and part not in PARTS:
+        raise BenchError(f"bench multimodal has no part {part!r}; it has {', '.join(PARTS)}")
+    from thalweg.deploy.bench.senses.budgets import budgets
+    from thalweg.deploy.bench.senses.multimodal_tasks import TASKS, make_packs
+
+    count = 34 if quick else 544
+    result.notes.append("latency: t(decision) − min(end of sensing over modalities); encoder costs are declared as r")
+    with tempfile.TemporaryDirectory() as folder:
+        for task in TASKS:
+            try:
+                packs = make_packs(task, Path(folder), count, quick)
+            except ModelError as error:
+                result.notes.append(f"{task.name} is left out: {error}")
+                continue
+            memory: Memory = {}
+            for condition, made in packs.items():
+                if part != "budgets":
+                    systems(result, task, made.test, condition, (0.5,) if quick else RATIOS, memory)
+                if task.budgets_ms and part != "systems":
+                    budgets(result, task, made.many, made.profiled, condition, memory, quick)
+            if part == "budgets":
+                continue
+            gate_cost(result, task)
+            if not quick:
+                realtime(result, task, packs["clean"].test, "clean", 0.5, 20)

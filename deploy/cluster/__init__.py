@@ -1,0 +1,1 @@
+"""Many workers: launchers, hosts, links between them, heartbeats, restarts."""

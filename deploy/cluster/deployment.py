@@ -1,0 +1,347 @@
+"""Running a plan: hosts are started together, step by step, watched while they run, and end together.
+
+What happens when one is lost is decided by `pipeline.supervision` and done here: kill what is left of it, start
+another, give it the last checkpoint, link it with its neighbours, or tell them that it will not come back. One
+restart at a time touches links; starting and loading are done side by side. Where subprocesses may be started again
+one is kept ready that has loaded everything but the stages: half of what a restart takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from thalweg.deploy.cluster.host import Bundle
+from thalweg.deploy.cluster.launch import AnyHost, launch
+from thalweg.deploy.cluster.links import Links
+from thalweg.deploy.cluster.subprocess_host import Child, start_child
+from thalweg.deploy.errors import StartError
+from thalweg.deploy.ops.observing.outcome import Outcome, Problem, merge
+from thalweg.deploy.ops.observing.stats import WorkerStats
+from thalweg.pipeline.cluster.supervision import GiveUp, InHand, Restart, SupervisionState, Supervisor
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.file.plan import LOCAL, MEMORY, SUBPROCESS, Plan
+from thalweg.pipeline.graph import nearest
+
+T = TypeVar("T")
+
+STATS_S = 2.0
+
+
+class DeploymentError(ThalwegError):
+    """Something asked of a deployment that it cannot do."""
+
+
+class Deployment:
+    """The hosts of one plan. `run` may be awaited once.
+
+    `ready` is set and `on_ready` called once every stage is open, before anything runs. `logs`: an existing folder in
+    which each subprocess writes what it prints, to `WORKER.log`, after what is there; without one they print where we
+    do.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        bundle: Bundle,
+        on_problem: Callable[[Problem], None],
+        *,
+        on_ready: Callable[[], None] | None = None,
+        logs: Path | None = None,
+    ) -> None:
+        self.stopped = False
+        self.hurried = False
+        self.ready = asyncio.Event()
+        self._plan = plan
+        self._bundle = bundle
+        self._on_problem = on_problem
+        self._on_ready = on_ready
+        self._logs = logs
+        self.hosts = {worker.name: launch(worker, bundle, on_problem, logs) for worker in plan.workers.values()}
+        self.supervisors = {worker.name: Supervisor(worker.restart) for worker in plan.workers.values()}
+        self.links = Links(plan, self.hosts, lambda worker: self.supervisors[worker].ended)
+        self._states: dict[str, bytes] = {}
+        self._in_hand: dict[str, InHand] = {}
+        self._given_up: dict[str, str] = {}
+        self._problems: list[Problem] = []
+        self._changed = asyncio.Condition()
+        self._hurry = asyncio.Event()
+        self._spare: Child | None = None
+
+    async def run(self) -> Outcome:
+        """Start every host, run to the end, close them. Raises StartError where one could not start."""
+        try:
+            self.links.places = await self._all(lambda host: host.prepare())
+            self.links.kinds = self.links.transports()
+            await self._all(self.links.listen)
+            await self._all(lambda host: host.connect(self.links.routes(host.name), self.links.certificates))
+            await self._all(lambda host: host.open())
+            self.links.linked = set(self.hosts)
+            if any(
+                worker.launcher == SUBPROCESS and worker.restart.may_return for worker in self._plan.workers.values()
+            ):
+                self._spare = await start_child()
+            self.ready.set()
+            if self._on_ready is not None:
+                self._on_ready()
+            async with asyncio.TaskGroup() as group:
+                mending = group.create_task(self.links.mend())
+                runs = [group.create_task(self._keep(name)) for name in self.hosts]
+                await asyncio.wait(runs)
+                mending.cancel()
+            outcome = merge([run.result() for run in runs])
+            outcome.problems = sorted([*outcome.problems, *self._problems], key=lambda problem: problem.time_ns)
+            outcome.problem_count += len(self._problems)
+            return outcome
+        finally:
+            await asyncio.gather(*(host.close() for host in self.hosts.values()))
+            if self._spare is not None:
+                await self._spare.dismiss()
+
+    async def stats(self) -> dict[str, WorkerStats | None]:
+        """Worker → what is going on there; None for one that is gone or does not answer within `STATS_S`."""
+        found = await asyncio.gather(*(_stats(host) for host in self.hosts.values()))
+        return dict(zip(self.hosts, found, strict=True))
+
+    @property
+    def restarts(self) -> dict[str, int]:
+        """Worker → how often it was started again."""
+        return {name: supervisor.restarts for name, supervisor in self.supervisors.items()}
+
+    @property
+    def given_up(self) -> Mapping[str, str]:
+        """Worker that stays dead → why."""
+        return self._given_up
+
+    async def restart(self, worker: str) -> None:
+        """Kill a worker and start it again, whatever its policy; returns once it runs again.
+
+        What was under way is treated as after any loss. Raises DeploymentError where there is no such worker, it is
+        this process, it has ended, or it could not be started again.
+        """
+        if worker not in self.hosts:
+            raise DeploymentError(f"there is no worker {worker!r}{nearest(worker, self.hosts)}")
+        supervisor = self.supervisors[worker]
+        if self._plan.workers[worker].launcher == LOCAL:
+            raise DeploymentError(f"worker {worker} is this process, which cannot restart itself")
+        if supervisor.ended:
+            raise DeploymentError(f"worker {worker} has ended")
+        wanted = supervisor.restarts + 1
+        supervisor.ask_restart()
+        self.hosts[worker].kill("it is restarted")
+        await self.returned(worker, wanted)
+        if worker in self._given_up:
+            raise DeploymentError(f"worker {worker} was not started again: {self._given_up[worker]}")
+
+    async def returned(self, worker: str, restarts: int) -> None:
+        """Wait until a worker runs that has been started again so often, or has ended."""
+        supervisor = self.supervisors[worker]
+        async with self._changed:
+            await self._changed.wait_for(
+                lambda: (
+                    supervisor.ended or (supervisor.restarts >= restarts and supervisor.state is SupervisionState.UP)
+                )
+            )
+
+    def stop(self) -> None:
+        """End every source. Idempotent."""
+        self.stopped = True
+        for host in self.hosts.values():
+            host.stop()
+
+    def abandon(self) -> None:
+        """Give up what is under way everywhere. Idempotent."""
+        self.stop()
+        self.hurried = True
+        self._hurry.set()
+        for name, host in self.hosts.items():
+            host.abandon()
+            if self.supervisors[name].state is SupervisionState.STARTING and self.links.linked:
+                host.kill("the run was abandoned")
+
+    async def _keep(self, name: str) -> Outcome:
+        """Run a worker to its end, through all its incarnations."""
+        supervisor = self.supervisors[name]
+        while True:
+            supervisor.started(time.monotonic_ns())
+            await self._tell_changed()
+            ended = await self._run_once(name)
+            if isinstance(ended, Outcome):
+                supervisor.finished()
+                await self._tell_changed()
+                worker = self._plan.workers[name]
+                return ended.of_replica(worker.stages, name) if worker.pool else ended
+            self.links.linked.discard(name)
+            if not await self._bring_back(name, ended):
+                await self._tell_changed()
+                return Outcome(time.monotonic_ns(), time.monotonic_ns())
+
+    async def _run_once(self, name: str) -> Outcome | ThalwegError:
+        """Run an incarnation of a worker to its end or its death."""
+        host = self.hosts[name]
+        ended: Outcome | ThalwegError
+        async with asyncio.TaskGroup() as group:
+            beating = group.create_task(self._listen_to(name, host))
+            try:
+                ended = await host.run()
+            except ThalwegError as error:
+                ended = error
+            finally:
+                beating.cancel()
+        return ended
+
+    async def _bring_back(self, name: str, error: ThalwegError) -> bool:
+        """Do what the supervisor says about a death, until the worker is there again, or stays dead: then False."""
+        supervisor = self.supervisors[name]
+        lost_ns = time.monotonic_ns()
+        while not self.hurried:
+            now_ns = time.monotonic_ns()
+            in_hand = self._in_hand.pop(name, None)
+            decision = supervisor.died(now_ns, cleanly=getattr(error, "cleanly", False), in_hand=in_hand)
+            if isinstance(decision, GiveUp):
+                self._problem(name, f"{error}; it is not started again: {decision.reason}")
+                await self._leave_dead(name, decision.reason)
+                return False
+            if not await self._pause(decision.at_ns - now_ns):
+                return False
+            try:
+                await self._start_again(name, decision)
+            except ThalwegError as again:
+                error = again
+                continue
+            if decision.attempt:
+                took_s = (time.monotonic_ns() - lost_ns) / 1e9
+                recovered = self._plan.workers[name].resumes
+                self._problem(name, f"{error}; it was started again within {took_s:.1f} s", recovered=recovered)
+            return True
+        return False
+
+    async def _listen_to(self, name: str, host: AnyHost) -> None:
+        """Take the beats of a host; kill it when they stay away."""
+        supervisor = self.supervisors[name]
+        patience_s = min(1.0, supervisor.policy.heartbeat_ns / 4e9)
+        stored = 0
+        while True:
+            asked_s = asyncio.get_running_loop().time()
+            asked = asyncio.ensure_future(host.beat(stored))
+            try:
+                while not asked.done():
+                    await asyncio.wait({asked}, timeout=patience_s)
+                    if not asked.done() and supervisor.overdue(time.monotonic_ns()):
+                        await asyncio.sleep(0.05)  # if it was us who were stopped, its answer is here by now
+                        if not asked.done():
+                            host.kill(f"it did not answer for {supervisor.policy.heartbeat_ns / 1e9:g} s")
+                            return
+                beat = asked.result()
+            except ThalwegError:
+                return
+            finally:
+                asked.cancel()
+            supervisor.answered(time.monotonic_ns(), progress=beat["progress"])
+            if beat["state"] is not None:
+                self._states[name], stored = beat["state"], beat["number"]
+            if beat["in_hand"] is not None:
+                self._in_hand.pop(name, None)
+                for hand in beat["in_hand"]:
+                    self._in_hand[name] = InHand(**hand)
+            self.links.lost(beat["lost"], asked_s)
+
+    async def _start_again(self, name: str, decision: Restart) -> None:
+        """Put a new incarnation in the place of a dead one. Raises ThalwegError where that fails."""
+        await self.hosts[name].close()
+        self.supervisors[name].starting()
+        worker, spare = self._plan.workers[name], None
+        if worker.launcher == SUBPROCESS:
+            spare, self._spare = self._spare, None
+            if spare is not None and spare.process.returncode is not None:
+                spare = None
+        host = self.hosts[name] = launch(worker, self._bundle, self._on_problem, self._logs, spare)
+        place = await host.prepare()
+        await host.open()
+        set_aside = [packet.key for packet in decision.set_aside]
+        await host.restore(self._states.get(name), decision.watched, set_aside)
+        async with self.links.lock:
+            self.links.places[name] = place
+            before, self.links.kinds = self.links.kinds, self.links.transports()
+            moved = {self._plan.edges[edge].target for edge, kind in self.links.kinds.items() if before[edge] != kind}
+            for target in moved & self.links.linked:
+                await self.links.listen(self.hosts[target])
+            await self.links.listen(host)
+            self.links.linked.add(name)
+            for edge in self._plan.edges.values():
+                if edge.transport == MEMORY or name not in (edge.source, edge.target):
+                    continue
+                other = edge.target if edge.source == name else edge.source
+                if other in self._given_up:
+                    await host.give_up([edge.name], self._given_up[other])
+                elif other in self.links.linked:
+                    await self.links.relink(edge.name)
+        if self.stopped:
+            host.stop()
+        await self._keep_spare()
+
+    async def _keep_spare(self) -> None:
+        """Have a process ready, where one may be wanted."""
+        workers = self._plan.workers.values()
+        if self._spare is None and any(w.launcher == SUBPROCESS and w.restart.may_return for w in workers):
+            child = await start_child()
+            if self._spare is None:
+                self._spare = child
+            else:
+                await child.dismiss()
+
+    async def _leave_dead(self, name: str, reason: str) -> None:
+        """Tell the neighbours of a worker that it will not come back."""
+        await self.hosts[name].close()
+        async with self.links.lock:
+            self._given_up[name] = f"worker {name} is gone ({reason})"
+            for edge in self._plan.edges.values():
+                other = edge.target if edge.source == name else edge.source
+                if edge.transport != MEMORY and name in (edge.source, edge.target) and other in self.links.linked:
+                    await self.links.give_up(other, edge.name, self._given_up[name])
+
+    async def _pause(self, duration_ns: int) -> bool:
+        """Wait; False where the run was abandoned meanwhile."""
+        try:
+            async with asyncio.timeout(max(0, duration_ns) / 1e9):
+                await self._hurry.wait()
+        except TimeoutError:
+            return True
+        return False
+
+    def _problem(self, worker: str, message: str, *, recovered: bool = False) -> None:
+        now_ns = time.monotonic_ns()
+        problem = Problem(stage=worker, message=message, epoch=0, time_ns=now_ns, recovered=recovered)
+        self._problems.append(problem)
+        self._on_problem(problem)
+
+    async def _tell_changed(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _all(self, step: Callable[[AnyHost], Awaitable[T]]) -> dict[str, T]:
+        """Take a step on every host at once. Raises StartError with what each one said that could not."""
+        found = await asyncio.gather(*(step(host) for host in self.hosts.values()), return_exceptions=True)
+        wrong = []
+        done: dict[str, T] = {}
+        for name, outcome in zip(self.hosts, found, strict=True):
+            if isinstance(outcome, ThalwegError):
+                wrong.append(str(outcome))
+            elif isinstance(outcome, BaseException):
+                raise outcome
+            else:
+                done[name] = outcome
+        if wrong:
+            raise StartError("\n".join(dict.fromkeys(wrong)))
+        return done
+
+
+async def _stats(host: AnyHost) -> WorkerStats | None:
+    try:
+        async with asyncio.timeout(STATS_S):
+            return await host.stats()
+    except (ThalwegError, TimeoutError):
+        return None

@@ -1,0 +1,107 @@
+"""The links between the workers of a deployment: made at the start, after a restart, and when one was lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+
+from thalweg.deploy.cluster.host import Routes, choose_transport
+from thalweg.deploy.cluster.launch import AnyHost
+from thalweg.deploy.cluster.subprocess_host import WorkerLost
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.file.plan import GRPC, MEMORY, Plan
+from thalweg.transports.grpc.tls import make_certificates
+
+CONTROL_S = 10.0
+MEND_S = 0.5
+
+
+class Links:
+    """Which worker is where and reached how. `hosts`: the deployment's, as they are at any moment; `ended`: whether a
+    worker has done its part, and cannot do it again.
+
+    `places`: worker → host; `kinds`: edge between workers → transport; `linked`: the workers that live and have links;
+    `unlinked`: edges that have lost theirs. `lock` is held by whoever makes links.
+    """
+
+    def __init__(self, plan: Plan, hosts: Mapping[str, AnyHost], ended: Callable[[str], bool]) -> None:
+        self._plan = plan
+        self._hosts = hosts
+        self._ended = ended
+        self.places: dict[str, str] = {}
+        self.kinds: dict[str, str] = {}
+        self.linked: set[str] = set()
+        self.unlinked: set[str] = set()
+        self.lock = asyncio.Lock()
+        self.certificates: list[bytes] | None = None
+        self._addresses: dict[str, dict[str, str]] = {name: {} for name in plan.workers}
+        self._generations = dict.fromkeys(plan.edges, 0)
+        self._made_s: dict[str, float] = {}
+
+    def lost(self, edges: Iterable[str], asked_s: float) -> None:
+        """A worker that was asked at `asked_s` (of the loop's clock) says that these have no link.
+
+        What has been linked since is left alone: a link that holds must not be replaced, since what is on its way by it
+        and in no checkpoint any more would be gone.
+        """
+        self.unlinked.update(edge for edge in edges if self._made_s.get(edge, -1.0) < asked_s)
+
+    async def relink(self, edge: str) -> None:
+        """Give an edge a new link; where that fails it is tried again later, while both its ends live."""
+        self.unlinked.add(edge)
+        source, target = self._plan.edges[edge].source, self._plan.edges[edge].target
+        try:
+            async with asyncio.timeout(CONTROL_S):
+                await self._hosts[source].relink({edge: self._route(edge)}, self.certificates)
+            self._made_s[edge] = asyncio.get_running_loop().time()
+            self.unlinked.discard(edge)
+        except WorkerLost:
+            if self._ended(source):  # it had done its part, and cannot do it again
+                self.unlinked.discard(edge)
+                await self.give_up(target, edge, f"worker {source} had ended, and is gone")
+        except (ThalwegError, TimeoutError):
+            return
+
+    async def give_up(self, name: str, edge: str, reason: str) -> None:
+        """Tell a worker that the one at the other end of an edge will not come back."""
+        try:
+            async with asyncio.timeout(CONTROL_S):
+                await self._hosts[name].give_up([edge], reason)
+        except (ThalwegError, TimeoutError):
+            return  # it is dead too, or will be told when it is started again
+
+    async def mend(self) -> None:
+        """Link again what was lost between two workers that live."""
+        while True:
+            await asyncio.sleep(MEND_S)
+            for edge in list(self.unlinked):
+                async with self.lock:  # whoever had it may have linked this edge, or lost one of its ends
+                    ends = {self._plan.edges[edge].source, self._plan.edges[edge].target}
+                    if edge in self.unlinked and ends <= self.linked:
+                        await self.relink(edge)
+
+    async def listen(self, host: AnyHost) -> None:
+        """Have a host listen for the producers of its edges, where its neighbours can reach it."""
+        edges = {edge: kind for edge, kind in self.kinds.items() if self._plan.edges[edge].target == host.name}
+        if GRPC in self.kinds.values() and self.certificates is None:
+            made = make_certificates()
+            self.certificates = [made.authority, made.certificate, made.key]
+        bind = "127.0.0.1" if len(set(self.places.values())) == 1 else ""
+        self._addresses[host.name] = await host.listen(edges, bind, self.certificates)
+
+    def transports(self) -> dict[str, str]:
+        """Edge → transport, of all edges between two workers."""
+        return {
+            edge.name: choose_transport(edge.transport, self.places[edge.source], self.places[edge.target])
+            for edge in self._plan.edges.values()
+            if edge.transport != MEMORY
+        }
+
+    def routes(self, source: str) -> Routes:
+        """What a worker must know to connect its outgoing edges."""
+        return {edge: self._route(edge) for edge in self.kinds if self._plan.edges[edge].source == source}
+
+    def _route(self, edge: str) -> tuple[str, str, int]:
+        self._generations[edge] += 1
+        kind = self.kinds[edge]
+        return kind, self._addresses[self._plan.edges[edge].target][kind], self._generations[edge]

@@ -1,0 +1,32 @@
+"""`thalweg bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from thalweg.deploy.bench import BENCHES, run_bench
+from thalweg.deploy.ops.keeping.operating import FILE
+
+_LIST = "\n".join(f"{name:<10} {bench.about}" for name, bench in BENCHES.items())
+
+
+@click.command(help=f"Measure, next to other systems where they are installed (`make bench-peers`).\n\n\b\n{_LIST}")
+@click.argument("name", type=click.Choice(list(BENCHES)), metavar="NAME")
+@click.argument("part", required=False)
+@click.option("--json", "json_path", type=FILE, help="Write the rows as JSON.")
+@click.option("--quick", is_flag=True, help="Fewer repetitions: to see that it works, not to quote.")
+@click.option("--webrtc", is_flag=True, help="turn: through a server, measured at a WebRTC client.")
+@click.option("--minutes", type=float, help="soak: how long. video: stop after that; run it again to go on.")
+@click.option("--model", help="asr: a recogniser, by name or folder, in place of random weights.")
+@click.option("--csv", is_flag=True, help="hop: print rows in the columns of dora's own benchmark, too.")
+@click.option(
+    "--across",
+    type=click.Choice(["processes", "hosts"]),
+    help="freshness: across two processes, or between two network namespaces; inside one process if left out.",
+)
+def bench(name: str, json_path: Path | None, quick: bool, **options: Any) -> None:
+    """Run it with the options that were given."""
+    run_bench(name, json_path, quick, **{option: value for option, value in options.items() if value})

@@ -1,0 +1,104 @@
+"""`thalweg models …` in a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from thalweg.models import ModelStore
+from thalweg.models.errors import ModelError
+from thalweg.models.store.hub import checkpoints, local_checkpoint, pull_checkpoint
+from thalweg.pipeline.duration import MS
+
+
+def list_models() -> None:
+    """A table of all models."""
+    store = ModelStore()
+    table = Table(box=None, pad_edge=False)
+    for column in ("model", "licence", "size", "here", ""):
+        table.add_column(column, justify="right" if column == "size" else "left", no_wrap=column == "model")
+    for held in store.list():
+        model = held.model
+        here = "bundled" if model.bundled and held.complete else "yes" if held.complete else "no"
+        table.add_row(model.name, model.licence, f"{model.size / 1e6:.1f} MB", here, model.summary)
+    for name, checkpoint in checkpoints().items():
+        here = "yes" if local_checkpoint(name).exists() else "no"
+        table.add_row(name, checkpoint.licence, "", here, f"{checkpoint.summary}; then `thalweg models convert`")
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console.print(table)
+    console.print(f"[dim]kept in {store.root}[/]", soft_wrap=True)
+
+
+def pull_models(names: Sequence[str]) -> None:
+    """Fetch with a progress bar. Raises ModelError."""
+    store = ModelStore()
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        for name in names or store.registry.models:
+            if "/" in name:
+                task = progress.add_task(name, total=None)
+                pull_checkpoint(name, lambda done, total, task=task: progress.update(task, completed=done, total=total))  # type: ignore[misc]
+                continue
+            for file in store.registry[name].files:
+                task = progress.add_task(file.name, total=file.size)
+                store.path(name, file.name, lambda done, _, task=task: progress.update(task, completed=done))  # type: ignore[misc]
+                progress.update(task, completed=file.size)
+
+
+def verify_models(names: Sequence[str]) -> int:
+    """Check what is here, or the named models; returns 1 where something is missing or wrong."""
+    store = ModelStore()
+    wanted = names or [held.model.name for held in store.list() if held.present]
+    wrong = 0
+    for name in wanted:
+        if name in checkpoints():
+            here = local_checkpoint(name).exists()
+            print(f"{name}: {'here; its hash was checked when it was pulled' if here else f'not here: {_pull(name)}'}")
+            wrong += not here
+            continue
+        problems = store.verify(name)
+        print(f"{name}: {'as it should be' if not problems else '; '.join(problems)}")
+        wrong += bool(problems)
+    if not wanted:
+        print("no model is here yet: `thalweg models pull` fetches them")
+    return int(wrong > 0)
+
+
+def model_files(name: str) -> list[Path]:
+    """Where the files of a model lie, fetched if need be; a checkpoint is not. Raises ModelError."""
+    if name not in checkpoints():
+        return ModelStore().pull(name)
+    if not local_checkpoint(name).exists():
+        raise ModelError(f"{name} is not here yet: {_pull(name)}")
+    return [local_checkpoint(name)]
+
+
+def _pull(name: str) -> str:
+    return f"`thalweg models pull {name}`"
+
+
+def convert_model(checkpoint: str, folder: Path, lookahead_ns: int | None, int8: bool) -> None:
+    """From a `.nemo` archive, the name of a checkpoint that was pulled or of a recogniser that is ready to use, to a
+    folder. Raises ModelError.
+    """
+    from thalweg.models.speech.fastconformer.deployed import convert
+    from thalweg.models.speech.fastconformer.nemo_archive import read_nemo
+    from thalweg.models.speech.loading import load_deployed, recognisers
+
+    path = local_checkpoint(checkpoint) if checkpoint in checkpoints() else Path(checkpoint)
+    if path.parent.name == checkpoint.replace("/", "--") and not path.exists():
+        raise ModelError(f"{checkpoint} is not here yet: {_pull(checkpoint)}")
+    lookahead_ms = None if lookahead_ns is None else lookahead_ns / MS
+    read = load_deployed(checkpoint).checkpoint() if checkpoint in recognisers() else read_nemo(path)
+    deployed = convert(read, folder, lookahead_ms=lookahead_ms, int8=int8)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    config = deployed.config
+    heads = " and ".join(["RNN-T"] * config.rnnt + ["CTC"] * config.ctc)
+    print(f"{folder}: {heads}, {config.layers} layers, {len(deployed.tokens)} tokens, {size / 1e6:.1f} MB")
+    print(f"look-ahead {deployed.lookahead * config.frame_ms:.0f} ms")
+    print(f"in a pipeline: {{use: speech.fastconformer, model: {folder}}}")

@@ -1,0 +1,1 @@
+"""For operators: deployments that stay, what is known of runs, pictures."""

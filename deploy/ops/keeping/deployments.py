@@ -1,0 +1,175 @@
+"""Where deployments that stay keep what is known of them: a folder each, under the user's state folder.
+
+    $XDG_STATE_HOME/thalweg/deployments/NAME/      (~/.local/state where it is not set); the owner's alone
+        lock             held by the supervising process for as long as it lives
+        request.json     the pipeline file as it was when it was brought up, and how to run it
+        state.json       what became of it so far
+        control.sock     where the supervising process is asked and told
+        supervisor.log, logs/WORKER.log
+        report.json      once it has ended
+
+Whether a deployment is up is asked of the lock, and of nothing else: the kernel lets go of it when its holder dies,
+however that happens, so no crash, reboot or reused process number can pass for a deployment that runs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from thalweg.deploy.ops.observing.report import write_whole
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.graph import nearest
+
+MARK = "THALWEG_DEPLOYMENT"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+
+class StandingError(ThalwegError):
+    """A deployment that is not there, is there already, or does not answer."""
+
+
+class Standing:
+    """The folder of one deployment, whether it is up or not. Raises StandingError on a name that cannot be one."""
+
+    def __init__(self, name: str) -> None:
+        if not _NAME.fullmatch(name):
+            raise StandingError(
+                f"{name!r} cannot name a deployment: use letters, digits, _ and -; give one with --name"
+            )
+        self.name = name
+        self.folder = root() / name
+
+    @property
+    def logs(self) -> Path:
+        """Where workers write what they print."""
+        return self.folder / "logs"
+
+    @property
+    def supervisor_log(self) -> Path:
+        """What the supervising process has to say."""
+        return self.folder / "supervisor.log"
+
+    @property
+    def report(self) -> Path:
+        """What came of it, once it has ended."""
+        return self.folder / "report.json"
+
+    def take(self) -> int | None:
+        """Hold the lock, making the folder where need be: its descriptor, or None where somebody else holds it."""
+        while True:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            held = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(held)
+                return None
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(held), (self.folder / "lock").stat()):
+                    return held
+            os.close(held)  # it was taken down just now: the lock we hold is of a file that is gone
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its supervising process lives."""
+        try:
+            file = os.open(self.folder / "lock", os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(file)
+        return False
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What was last written; `state` is `lost` where the supervising process is gone without having said so."""
+        try:
+            known: dict[str, Any] = json.loads((self.folder / "state.json").read_text())
+        except (OSError, ValueError):
+            known = {"state": "starting"}
+        if known["state"] not in ("ended", "failed") and not self.is_up:
+            known["state"] = "lost"
+        return known
+
+    def write_state(self, known: dict[str, Any]) -> None:
+        """Remember what became of it so far."""
+        write_whole(self.folder / "state.json", json.dumps(known))
+
+    def clear(self) -> None:
+        """Empty the folder, the lock excepted. Whoever calls holds the lock."""
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "lock":
+                path.unlink()
+
+    def remove(self) -> None:
+        """The whole folder, gone. Whoever calls holds the lock."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def processes(self) -> list[int]:
+        """Those of this deployment that are alive: what its supervising process started, and that one itself."""
+        mark = f"{MARK}={self.folder}".encode()
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+        return found
+
+    def kill_processes(self) -> None:
+        """End those that are left, at once: for when nobody is there who could end them kindly."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def root() -> Path:
+    """The folder of all deployments of this user."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "thalweg" / "deployments"
+
+
+def every() -> list[Standing]:
+    """All deployments there is something left of, by name."""
+    try:
+        return [Standing(path.name) for path in sorted(root().iterdir()) if _NAME.fullmatch(path.name)]
+    except FileNotFoundError:
+        return []
+
+
+def find(name: str) -> Standing:
+    """The deployment of that name, up or not. Raises StandingError where there is none."""
+    found = Standing(name)
+    if not found.folder.is_dir():
+        names = [standing.name for standing in every()]
+        have = f"; there are: {', '.join(names)}" if names else "; `thalweg up FILE` makes one"
+        raise StandingError(f"there is no deployment {name!r}{nearest(name, names) or have}")
+    return found
+
+
+def the_one(name: str | None, *, up: bool = True) -> Standing:
+    """The deployment of that name, or the only one there is; of those that are up, unless `up` is false.
+
+    Raises StandingError where there is none, or several and no name.
+    """
+    if name is not None:
+        return find(name)
+    found = [standing for standing in every() if standing.is_up or not up]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise StandingError("nothing is up; `thalweg up FILE` begins a deployment that stays")
+    raise StandingError(f"there are several deployments, say which: {', '.join(standing.name for standing in found)}")

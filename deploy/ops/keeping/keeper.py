@@ -1,0 +1,217 @@
+"""The supervising process of a deployment that stays: `python -m thalweg.deploy.ops.keeping.keeper NAME LOCK READY`.
+
+It was started by `thalweg up`, holds the lock of the deployment (descriptor LOCK) for as long as it lives, writes one
+line to READY when the pipeline is ready or has failed, and answers over the control socket from then on. What a
+pipeline file leaves `local` gets a worker process of its own here, so that this one computes nothing and answers
+always.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from thalweg.deploy.cluster.deployment import Deployment
+from thalweg.deploy.cluster.host import Bundle, load_bundle
+from thalweg.deploy.errors import describe_error
+from thalweg.deploy.ops.keeping.control import ControlServer
+from thalweg.deploy.ops.keeping.deployments import Standing, StandingError
+from thalweg.deploy.ops.keeping.logs import trim
+from thalweg.deploy.ops.observing.metrics import serving_metrics
+from thalweg.deploy.ops.observing.outcome import Problem
+from thalweg.deploy.ops.observing.report import build_report, write_report
+from thalweg.deploy.ops.observing.stats import WorkerStats
+from thalweg.pipeline.cluster.supervision import SupervisionState
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.file.plan import Plan
+from thalweg.pipeline.graph import nearest
+
+log = logging.getLogger("thalweg.deploy.ops.keeping.keeper")
+
+DRAIN_S = 10.0
+TRIM_S = 5.0
+
+
+class Keeper:
+    """Runs one deployment to its end and says how it is."""
+
+    def __init__(self, standing: Standing, ready: int | None) -> None:
+        request = json.loads((standing.folder / "request.json").read_text())
+        self._standing = standing
+        self._ready = ready
+        self._metrics: str | None = request["metrics"]
+        self._logs = None if request["foreground"] else standing.logs
+        self._bundle = Bundle(**request["bundle"])
+        self._known: dict[str, Any] = {
+            "name": standing.name,
+            "file": self._bundle.main,
+            "pid": os.getpid(),
+            "since": time.time(),
+            "state": "starting",
+            "reason": "",
+            "metrics": "",
+            "foreground": request["foreground"],
+        }
+        self._plan = Plan({}, {})
+        self._deployment: Deployment | None = None
+        self._drain: asyncio.TimerHandle | None = None
+
+    async def keep(self) -> int:
+        """Bring it up, keep it up, end it; returns the exit code."""
+        self._tell(state="starting")
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._down, DRAIN_S)
+        control = ControlServer(
+            {"status": self._status, "stats": self._stats, "restart": self._restart, "down": self._asked_down}
+        )
+        trimming = loop.create_task(self._trim())
+        try:
+            spec = load_bundle(self._bundle)
+            self._plan = spec.plan
+            self._tell(workers=list(self._plan.workers))
+            self._deployment = Deployment(
+                self._plan, self._bundle, self._problem, on_ready=self._is_ready, logs=self._logs
+            )
+            await control.start(self._standing.folder)
+            with serving_metrics(self._metrics, self._look) as url:
+                self._tell(metrics=url)
+                outcome = await self._deployment.run()
+        except Exception as error:
+            reason = str(error) if isinstance(error, ThalwegError) else describe_error(error)
+            log.error("failed: %s", reason, exc_info=None if isinstance(error, ThalwegError) else error)
+            self._tell(state="failed", reason=reason)
+            self._answer({"failed": reason})
+            return 1
+        finally:
+            trimming.cancel()
+            await control.close()
+        self._answer({"failed": "it was told to end before it was ready"})
+        write_report(self._standing.report, build_report(outcome, spec.graph.name, spec.latency_budget_ns))
+        self._tell(state="ended", ended=time.time())
+        log.info("ended, with %d error(s)", outcome.problem_count)
+        return int(not outcome.unharmed)
+
+    def _is_ready(self) -> None:
+        self._tell(state="ready")
+        log.info("ready")
+        self._answer({"ready": True})
+        _notify_systemd("READY=1")
+
+    def _answer(self, line: dict[str, Any]) -> None:
+        """To `thalweg up`, which waits; only the first answer counts."""
+        if self._ready is not None:
+            with os.fdopen(self._ready, "w") as answer:
+                self._ready = None
+                answer.write(json.dumps(line) + "\n")
+
+    def _tell(self, **news: Any) -> None:
+        self._known |= news
+        self._standing.write_state(self._known)
+
+    def _problem(self, problem: Problem) -> None:
+        turn = f" (turn {problem.epoch})" if problem.epoch else ""
+        say = log.warning if problem.recovered else log.error
+        say("%s%s: %s", problem.stage, turn, problem.message)
+
+    async def _status(self) -> Any:
+        return (await self._stats())["status"]
+
+    async def _stats(self) -> dict[str, Any]:
+        assert self._deployment is not None
+        stats = await self._deployment.stats()
+        workers = {
+            worker.name: {
+                "launcher": worker.launcher,
+                "stages": list(worker.stages),
+                "state": self._state(worker.name, stats[worker.name]),
+                "pid": None if (told := stats[worker.name]) is None else told["pid"],
+                "restarts": self._deployment.restarts[worker.name],
+            }
+            for worker in self._plan.workers.values()
+        }
+        return {"status": {**self._known, "workers": workers}, "stats": stats}
+
+    def _state(self, worker: str, stats: WorkerStats | None) -> str:
+        assert self._deployment is not None
+        if self._known["state"] == "starting":
+            return "starting"
+        if worker in self._deployment.given_up:
+            return "dead"
+        state = self._deployment.supervisors[worker].state
+        if state is SupervisionState.UP:
+            return "no answer" if stats is None else "running"
+        return "ended" if state is SupervisionState.ENDED else "restarting"
+
+    async def _look(self) -> tuple[dict[str, WorkerStats | None], dict[str, int]]:
+        assert self._deployment is not None
+        return await self._deployment.stats(), self._deployment.restarts
+
+    async def _restart(self, what: str) -> dict[str, Any]:
+        """Restart a worker, all replicas of one, or those that host a stage."""
+        if self._deployment is None or self._known["state"] != "ready":
+            raise StandingError(f"{self._standing.name} is {self._known['state']}: only what is ready can be restarted")
+        workers = self._plan.hosts_of(what)
+        if not workers:
+            pools = [worker.pool for worker in self._plan.workers.values() if worker.pool]
+            stages = [stage for worker in self._plan.workers.values() for stage in worker.stages]
+            known = list(dict.fromkeys([*self._plan.workers, *pools, *stages]))
+            raise StandingError(
+                f"there is no stage or worker {what!r}{nearest(what, known)}; there are: {', '.join(known)}"
+            )
+        for worker in workers:  # of replicas one after the other, so that the rest can work on
+            log.info("restarting %s, as asked", worker)
+            await self._deployment.restart(worker)
+        return {"worker": ", ".join(workers), "stages": list(self._plan.workers[workers[0]].stages)}
+
+    async def _asked_down(self, drain_s: float = DRAIN_S) -> None:
+        self._down(drain_s)
+
+    def _down(self, within_s: float) -> None:
+        """Drain; what has not ended by then is given up. The first limit holds, a second call ends it at once."""
+        if self._deployment is None:
+            raise SystemExit(1)
+        if self._drain is not None:
+            self._deployment.abandon()
+            return
+        if self._known["state"] == "starting":  # nothing is under way that could be drained
+            within_s = 0
+        log.info("draining, for at most %g s", within_s)
+        _notify_systemd("STOPPING=1")
+        self._tell(state="draining")
+        self._deployment.stop()
+        self._drain = asyncio.get_running_loop().call_later(within_s, self._deployment.abandon)
+
+    async def _trim(self) -> None:
+        while True:
+            await asyncio.sleep(TRIM_S)
+            for path in (self._standing.supervisor_log, *self._standing.logs.glob("*.log")):
+                trim(path)
+
+
+def _notify_systemd(message: str) -> None:
+    """Where systemd has asked to be told (sd_notify(3)), tell it."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as telling:
+            telling.sendto(message.encode(), address.replace("@", "\0", 1))
+
+
+def main(name: str, ready: int | None) -> int:
+    """Keep the deployment `name`, whose lock this process holds."""
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, force=True
+    )
+    logging.getLogger("thalweg").setLevel(logging.INFO)
+    return asyncio.run(Keeper(Standing(name), ready).keep())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[3])))

@@ -1,0 +1,201 @@
+"""The commands of those who operate pipelines: `plan`, and those for deployments that stay."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+_EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+class PipelineFile(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.3 on
+    """A pipeline file; a bare name that is no file here may be one of the examples that come with Thalweg."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """From what was typed."""
+        path = Path(value)
+        example = _EXAMPLES / path.name
+        bundled = path.name == str(value) and not path.exists() and example.suffix == ".yaml" and example.exists()
+        return example if bundled else path
+
+
+PIPELINE = PipelineFile()
+SET = click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Value of a variable of the file.")
+
+
+METRICS = click.option(
+    "--metrics", metavar="[HOST:]PORT", help="Serve Prometheus metrics of all workers here (docs/metrics.md)."
+)
+NAME = click.argument("name", required=False)
+
+
+def settings_of(pairs: tuple[str, ...]) -> dict[str, str]:
+    """`("a=1", "b=x")` → `{"a": "1", "b": "x"}`."""
+    settings = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{pair!r}, expected name=value", param_hint="--set")
+        settings[name] = value
+    return settings
+
+
+@click.command()
+@click.argument("file", type=PIPELINE)
+@SET
+@click.option("--svg", type=FILE, help="Draw it, one lane per worker.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def plan(file: Path, pairs: tuple[str, ...], svg: Path | None, as_json: bool) -> None:
+    """Show where a pipeline file's stages would run and what would carry each edge; nothing is started.
+
+    \b
+    An edge inside a worker is memory, between workers on one host shared memory, between hosts gRPC.
+    Move a stage with one line under `placement:`; choose a transport under `transports:`.
+    """
+    from rich.console import Console
+
+    from thalweg.deploy.commands.run import read_spec
+    from thalweg.deploy.ops.observing.report import write_whole
+    from thalweg.deploy.ops.pictures.plan import plan_svg
+    from thalweg.deploy.ops.pictures.plan_text import plan_entry, print_plan
+
+    spec = read_spec(file, settings_of(pairs))
+    if svg is not None:
+        write_whole(svg, plan_svg(spec))
+    if as_json:
+        click.echo(json.dumps(plan_entry(spec), indent=2))
+    else:
+        print_plan(spec, Console(highlight=False, width=None if sys.stdout.isatty() else 160))
+
+
+@click.command()
+@click.argument("file", type=PIPELINE)
+@SET
+@click.option("--name", help="What to call the deployment; by default as the pipeline.")
+@click.option("--ray", metavar="ADDRESS", help="The Ray cluster for workers with launcher ray, HOST:PORT.")
+@METRICS
+@click.option("--within", default=120.0, show_default=True, metavar="SECONDS", help="How long it may take to be ready.")
+@click.option("--foreground", is_flag=True, help="Do not detach: for systemd and containers.")
+def up(
+    file: Path,
+    pairs: tuple[str, ...],
+    name: str | None,
+    ray: str | None,
+    metrics: str | None,
+    within: float,
+    foreground: bool,
+) -> None:
+    """Bring a pipeline up to stay: it runs on when you log out, under a supervising process of its own.
+
+    Returns once every stage is open, or says why one is not; then nothing is left running. With --foreground it is
+    the supervising process itself: workers print here, SIGTERM drains, and it ends with the pipeline.
+
+    \b
+    thalweg up voice.yaml --name kiosk     begin
+    thalweg ps                             what is up, and how its workers are
+    thalweg top kiosk                      rates, queues and drops as they happen
+    thalweg logs kiosk --follow            what its workers print
+    thalweg restart kiosk ears             one worker, or the worker of a stage, anew
+    thalweg down kiosk                     drain and end
+    """
+    from thalweg.deploy.ops.keeping.up import bring_up
+
+    standing, code = bring_up(
+        file, settings_of(pairs), name=name, ray=ray, metrics=metrics, within_s=within, foreground=foreground
+    )
+    if foreground:
+        sys.exit(code)
+    click.echo(f"{standing.name} is up; `thalweg top {standing.name}` watches it, `down` ends it")
+    if standing.state["metrics"]:
+        click.echo(f"metrics at {standing.state['metrics']}")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def ps(as_json: bool) -> None:
+    """List deployments and the state of their workers.
+
+    \b
+    starting   stages are being opened          ended   it came to the end of its streams
+    ready      it runs                          failed  it could not start; says why
+    draining   it was told to end               lost    its supervising process was killed, or the machine restarted
+    """
+    from thalweg.deploy.ops.keeping.top import list_deployments
+
+    list_deployments(as_json)
+
+
+@click.command()
+@NAME
+@click.option("--json", "as_json", is_flag=True, help="One snapshot as JSON.")
+@click.option("--once", "seconds", type=float, metavar="SECONDS", help="One snapshot of so many seconds, as text.")
+def top(name: str | None, as_json: bool, seconds: float | None) -> None:
+    """Watch a deployment: per stage and channel the rate, times, queues, drops; per worker its state and restarts.
+
+    NAME may be left out where only one is up. Rates and quantiles are those of the last five seconds. In a terminal
+    it goes on until Ctrl-C; elsewhere it prints one snapshot of a second.
+    """
+    from thalweg.deploy.ops.keeping.deployments import the_one
+    from thalweg.deploy.ops.keeping.top import show
+
+    show(the_one(name), as_json, seconds)
+
+
+@click.command()
+@NAME
+@click.option("--worker", help="Only this worker; `supervisor` is the supervising process.")
+@click.option("-n", "--lines", default=100, show_default=True, help="How many lines of each to begin with.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is added, until it ends.")
+def logs(name: str | None, worker: str | None, lines: int, follow: bool) -> None:
+    """Show what the workers of a deployment print, and what its supervising process says of them.
+
+    A log that grows beyond 10 MB is begun anew; the one before is kept as NAME.log.1.
+    """
+    from thalweg.deploy.ops.keeping.deployments import the_one
+    from thalweg.deploy.ops.keeping.logs import log_lines
+
+    for line in log_lines(the_one(name, up=False), worker, lines, follow):
+        click.echo(line)
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="[NAME] STAGE|WORKER")
+@click.option("--within", default=60.0, show_default=True, metavar="SECONDS", help="How long it may take.")
+def restart(names: tuple[str, ...], within: float) -> None:
+    """Kill a worker and start it again; of a stage, the worker that hosts it.
+
+    It goes on from its last checkpoint, and its neighbours wait: what becomes of packets under way is said in
+    docs/deployment.md. NAME may be left out where only one deployment is up.
+    """
+    from thalweg.deploy.ops.keeping.control import Control
+    from thalweg.deploy.ops.keeping.deployments import the_one
+
+    if len(names) > 2:
+        raise click.UsageError("one stage or worker at a time")
+    with Control(the_one(names[0] if len(names) == 2 else None)) as control:
+        done = control.ask("restart", within_s=within, what=names[-1])
+    click.echo(f"worker {done['worker']} runs again, with {', '.join(done['stages'])}")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--within", default=10.0, show_default=True, metavar="SECONDS", help="How long draining may take.")
+def down(name: str, within: float) -> None:
+    """End a deployment: its sources stop, what is under way is finished, and nothing is left behind.
+
+    What is not finished in time is given up. Also clears away a deployment that failed, ended or was lost.
+    """
+    from thalweg.deploy.ops.keeping.deployments import find
+    from thalweg.deploy.ops.keeping.up import take_down
+
+    click.echo(f"{name} is down: {take_down(find(name), within)}")
+
+
+COMMANDS = (plan, up, ps, top, logs, restart, down)

@@ -1,0 +1,196 @@
+"""`thalweg up` and `down`: beginning and ending a deployment that stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from thalweg.deploy.commands.run import bundle_of, read_spec
+from thalweg.deploy.ops.keeping.control import Control
+from thalweg.deploy.ops.keeping.deployments import MARK, Standing, StandingError
+from thalweg.pipeline.errors import ThalwegError
+
+LAST_LINES = 8
+KILL_AFTER_S = 8.0
+LOOK_S = 0.05
+
+
+class UpError(ThalwegError):
+    """A pipeline that did not come up; nothing of it runs."""
+
+
+def bring_up(
+    file: Path,
+    settings: Mapping[str, str],
+    *,
+    name: str | None,
+    ray: str | None,
+    metrics: str | None,
+    within_s: float,
+    foreground: bool,
+) -> tuple[Standing, int]:
+    """Start the supervising process and wait until the pipeline is ready; the deployment, and 0.
+
+    With `foreground` this process is the supervising one, workers print where it does, and what comes back is a
+    deployment that has ended and the exit code of its run: 1 where anything went wrong on the way.
+    Raises SpecError, StandingError where one of that name is up, UpError where it does not come up `within_s`.
+    """
+    spec = read_spec(file, settings)
+    standing = Standing(name or _name_of(spec.graph.name))
+    bundle = replace(bundle_of(file, settings, traced=False), stays=True)
+    lock = standing.take()
+    if lock is None:
+        raise StandingError(
+            f"{standing.name} is up already: end it with `thalweg down {standing.name}`, or give this one a --name"
+        )
+    try:
+        standing.kill_processes()
+        standing.clear()
+        standing.logs.mkdir()
+        request = standing.folder / "request.json"
+        request.touch(mode=0o600)
+        request.write_text(json.dumps({"bundle": bundle.plain(), "metrics": metrics, "foreground": foreground}))
+        environment = {MARK: str(standing.folder), "PYTHONUNBUFFERED": "1", "RAY_DEDUP_LOGS": "0"}
+        environment |= {"RAY_ADDRESS": ray} if ray is not None else {}
+        if foreground:
+            from thalweg.deploy.ops.keeping.keeper import main
+
+            os.environ.update(environment)
+            code = main(standing.name, None)
+            if code and standing.state["state"] == "failed":
+                raise UpError(f"{standing.name} did not come up: {standing.state['reason']}")
+            return standing, code
+        _start(standing, lock, environment, within_s)
+    finally:
+        os.close(lock)
+    return standing, 0
+
+
+def _start(standing: Standing, lock: int, environment: dict[str, str], within_s: float) -> None:
+    """Start the supervising process and wait for its word."""
+    ready, answer = os.pipe()
+    with standing.supervisor_log.open("ab") as log, os.fdopen(ready, "rb") as hearing:
+        keeper = subprocess.Popen(
+            [sys.executable, "-m", "thalweg.deploy.ops.keeping.keeper", standing.name, str(lock), str(answer)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[lock, answer],
+            start_new_session=True,
+            env=os.environ | environment | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+        os.close(answer)
+        try:
+            said = _hear(hearing.fileno(), within_s)
+        except BaseException:  # Ctrl-C while it comes up: then it shall not
+            _end(standing, keeper)
+            raise
+    if said is None:
+        _end(standing, keeper)
+        raise UpError(
+            f"{standing.name} was not ready within {within_s:g} s and was ended; "
+            f"`thalweg logs {standing.name}` shows how far it came, --within gives it longer"
+        )
+    if not said:
+        keeper.wait()
+        standing.kill_processes()
+        raise UpError(f"the supervising process of {standing.name} died:\n{_last_lines(standing)}")
+    told = json.loads(said)
+    if "failed" in told:
+        keeper.wait()
+        raise UpError(f"{standing.name} did not come up: {told['failed']}")
+    keeper.returncode = 0  # it is nobody's child from here on: Popen need not warn that it lives
+
+
+def _hear(ready: int, within_s: float) -> bytes | None:
+    """The line of the supervising process; nothing where it died without one, None where it took too long."""
+    heard = b""
+    until_s = time.monotonic() + within_s
+    while not heard.endswith(b"\n"):
+        if not select.select([ready], [], [], max(0.0, until_s - time.monotonic()))[0]:
+            return None
+        part = os.read(ready, 65536)
+        if not part:
+            return b""
+        heard += part
+    return heard
+
+
+def _end(standing: Standing, keeper: subprocess.Popen[bytes]) -> None:
+    keeper.send_signal(signal.SIGTERM)
+    try:
+        keeper.wait(KILL_AFTER_S)
+    except subprocess.TimeoutExpired:
+        keeper.kill()
+        keeper.wait()
+    standing.kill_processes()
+
+
+def _last_lines(standing: Standing) -> str:
+    with suppress(OSError):
+        return "\n".join(standing.supervisor_log.read_text(errors="replace").splitlines()[-LAST_LINES:])
+    return ""
+
+
+def _name_of(pipeline: str) -> str:
+    """A pipeline's name as one of a deployment: what cannot stand in it becomes a dash."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "-" for c in pipeline).strip("-_")[:63]
+
+
+def take_down(standing: Standing, within_s: float) -> str:
+    """End a deployment and remove what is left of it; says what came of it.
+
+    Its sources end and what is under way is worked off, `within_s` at most; what is not done by then is given up,
+    and a supervising process that does not end even so is killed with its workers. In the end nothing of it is left.
+    """
+    was = standing.state["state"]
+    if standing.is_up:
+        try:
+            with Control(standing) as control:
+                control.ask("down", drain_s=within_s)
+        except StandingError:  # it is not listening yet, or no longer
+            _terminate(standing)
+        until_s = time.monotonic() + within_s + KILL_AFTER_S
+        while standing.is_up and time.monotonic() < until_s:
+            time.sleep(LOOK_S)
+    killed = standing.is_up
+    standing.kill_processes()
+    until_s = time.monotonic() + KILL_AFTER_S
+    while (lock := standing.take()) is None:
+        if time.monotonic() > until_s:
+            pids = ", ".join(map(str, standing.processes()))
+            raise StandingError(f"{standing.name} cannot be ended: process {pids} does not even heed SIGKILL")
+        time.sleep(LOOK_S)
+    try:
+        told = _came_of(standing, was, killed)
+        standing.remove()
+    finally:
+        os.close(lock)
+    return told
+
+
+def _terminate(standing: Standing) -> None:
+    with suppress(ProcessLookupError, KeyError, TypeError):
+        os.kill(standing.state["pid"], signal.SIGTERM)
+
+
+def _came_of(standing: Standing, was: str, killed: bool) -> str:
+    if killed:
+        return "it did not answer and was killed"
+    if was in ("lost", "failed"):
+        return f"it was {was} before; cleared away"
+    try:
+        report = json.loads(standing.report.read_text())
+    except (OSError, ValueError):
+        return "it ended without a report"
+    turns = f", {len(report['turns'])} turns" if report["turns"] else ""
+    return f"ran {report['duration_ms'] / 1e3:.1f} s{turns}, {report['error_count']} error(s)"

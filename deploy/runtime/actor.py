@@ -1,0 +1,198 @@
+"""A node with the stage that runs in it, and what the stage sees of it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from thalweg.pipeline.node import Node, NodeState
+from thalweg.pipeline.packet import AMBIENT, Packet
+from thalweg.pipeline.payload import Payload
+from thalweg.pipeline.signal import Direction, Signal
+
+if TYPE_CHECKING:
+    from thalweg.deploy.runtime.worker import Worker
+
+PACED_NS = 200_000
+
+
+class Actor(Node):
+    """A node with the stage that runs in it."""
+
+    def __init__(self, worker: Worker, name: str, stage: Any, info: Any, deadline_ns: int | None) -> None:
+        super().__init__(name, info, deadline_ns=deadline_ns)
+        self.worker = worker
+        self.stage = stage
+        self.queued = False
+        self.failures = 0
+        self.opened = False
+        self.finished = False
+        self.gives_snapshots = hasattr(stage, "snapshot") and hasattr(stage, "restore")
+        self.held: Packet | None = None
+        self.on_ready: Callable[[], None] | None = None
+        joins = hasattr(info.cls, "join")
+        self.process: Callable[..., Any] | None = getattr(stage, "process_joined" if joins else "process", None)
+        self.is_async = inspect.iscoroutinefunction(self.process)
+        self.inline = not self.is_async and not info.blocking
+        self.ctx = StageContext(self)
+        self.task: asyncio.Task[None] | None = None
+        self.room: asyncio.Future[None] | None = None
+        self.due = False
+        self.arrival: asyncio.Future[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._executor: ThreadPoolExecutor | None = None
+        if not self.inline or info.is_source or inspect.iscoroutinefunction(getattr(stage, "finish", None)):
+            self.on_emit = self._emitted
+
+    @property
+    def held_as_queued(self) -> Packet | None:
+        """The packet that is held back, as it lay in the channel."""
+        return self.held
+
+    @property
+    def accepts(self) -> bool:
+        """Whether another packet would be taken as soon as there is nothing before it. `on_ready` is called when that
+        becomes true of a node that is no stage of its own.
+        """
+        return True
+
+    @property
+    def gone(self) -> bool:
+        """Whether what comes here is thrown away, now and for ever."""
+        return False
+
+    def admits(self, signal: Signal, via: Node) -> bool:
+        """Whether a signal that comes along the edge to or from `via` is heard, and goes on from here."""
+        return True
+
+    @property
+    def executor(self) -> ThreadPoolExecutor:
+        """The stage's own thread, made when it is first needed."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix=self.name)
+        return self._executor
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What the stage has counted, if it counts anything."""
+        return dict(getattr(self.stage, "counts", {}))
+
+    def set_alarm(self, time_ns: int | None) -> None:
+        """Let the stage's `wake` be called at `time_ns`; in place of what was asked before."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if time_ns is not None and self.state is not NodeState.DONE:
+            delay_ns = max(0, time_ns - self.worker.clock.now_ns())
+            self._alarm = asyncio.get_running_loop().call_later(delay_ns / 1e9, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.due = True
+        self.worker.wake(self)
+
+    def shut(self) -> None:
+        """Let go of the thread; what it does now it does to its end."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _emitted(self) -> None:
+        self.worker.on_loop(self.worker.wake, self)
+
+
+class Mover(Actor, ABC):
+    """A node that moves packets itself instead of having a stage work on them."""
+
+    @abstractmethod
+    def step(self, now_ns: int) -> None:
+        """Do what can be done now."""
+
+
+class StageContext:
+    """What a stage sees of its actor; see `pipeline.stage.Context`."""
+
+    __slots__ = ("_actor", "_sent", "_sent_ns", "now_ns")
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+        self._sent = 0
+        self._sent_ns = 0
+        self.now_ns = actor.worker.clock.now_ns
+
+    @property
+    def name(self) -> str:
+        return self._actor.name
+
+    @property
+    def port(self) -> str:
+        return self._actor.port
+
+    @property
+    def stale(self) -> bool:
+        return self._actor.stale or self._actor.worker.hurried
+
+    def emit(
+        self,
+        payload: Payload,
+        *,
+        port: str | None = None,
+        time: int | None = None,
+        epoch: int | None = None,
+        deadline: int | None = None,
+    ) -> None:
+        actor = self._actor
+        actor.put(payload, port, time, epoch, deadline, self.now_ns())
+        if actor.on_emit is not None:
+            actor.on_emit()
+
+    async def send(self, payload: Payload, *, port: str | None = None, time: int, epoch: int = AMBIENT) -> None:
+        actor = self._actor
+        now_ns = self.now_ns()
+        actor.put(payload, port, time, epoch, None, now_ns)
+        actor.worker.send(actor, now_ns, at_once=now_ns - self._sent_ns > PACED_NS)
+        if actor.outbox:
+            actor.room = asyncio.get_running_loop().create_future()
+            await actor.room
+        self._sent_ns = self.now_ns()
+        self._sent += 1
+        if self._sent & 15 == 0:  # a source that never waits must still let the others work
+            await asyncio.sleep(0)
+
+    def peek(self, port: str | None = None) -> Packet | None:
+        return self._actor.peek(port)
+
+    async def waiting(self) -> Packet:
+        actor = self._actor
+        while (packet := actor.peek()) is None:
+            actor.arrival = asyncio.get_running_loop().create_future()
+            try:
+                await actor.arrival
+            finally:
+                actor.arrival = None
+        return packet
+
+    async def compute(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._actor.executor, function, *args)
+
+    async def sleep_until(self, time_ns: int) -> None:
+        delay_ns = time_ns - self.now_ns()
+        await asyncio.sleep(max(0.0, delay_ns / 1e9))
+
+    def wake_at(self, time_ns: int | None) -> None:
+        self._actor.worker.on_loop(self._actor.set_alarm, time_ns)
+
+    def signal(self, signal: Signal, direction: Direction = Direction.DOWN) -> None:
+        self._actor.worker.on_loop(self._actor.worker.spread, self._actor, signal, direction)
+
+    def new_epoch(self) -> int:
+        return self._actor.new_epoch()
+
+    def report(self, problem: str) -> None:
+        actor = self._actor
+        actor.worker.on_loop(actor.worker.failed, actor, problem, actor.current, None)

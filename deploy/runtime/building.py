@@ -1,0 +1,85 @@
+"""From a graph to nodes and channels: those of one worker, with a bridge where an edge leaves or enters it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from thalweg.deploy.errors import StartError, describe_error
+from thalweg.deploy.runtime.actor import Actor
+from thalweg.deploy.runtime.bridge import Inlet, Outlet
+from thalweg.deploy.runtime.replica_nodes import node_of
+from thalweg.pipeline.channel import Channel
+from thalweg.pipeline.graph import Connection, Graph
+from thalweg.pipeline.node import Edge, Node
+
+if TYPE_CHECKING:
+    from thalweg.deploy.runtime.worker import Worker
+
+
+def build(worker: Worker, graph: Graph, hosted: Collection[str], edges: Collection[str] | None, replica: int) -> None:
+    """Make the nodes, channels and bridges of `worker`; see its parameters. Raises StartError."""
+    for vertex in graph.stages.values():
+        if vertex.name not in hosted:
+            continue
+        try:
+            stage = vertex.make()
+        except Exception as error:
+            raise StartError(f"stage {vertex.name}: {describe_error(error)}") from error
+        actor = node_of(worker, vertex, stage, replica)
+        actor.observe = worker.observe
+        worker.actors[vertex.name] = actor
+    for connection in graph.connections:
+        producer: Actor | None = worker.actors.get(connection.source)
+        consumer: Actor | None = worker.actors.get(connection.target)
+        port, out_port = connection.target_port, connection.source_port
+        if producer is None and consumer is None:
+            continue
+        if (producer is None or consumer is None) and edges is not None and connection.name not in edges:
+            continue
+        if consumer is None:
+            consumer = worker.outlets[connection.name] = Outlet(worker, connection, connection.name in worker.returning)
+            port = "in"
+        elif producer is None:
+            carried = graph.stages[connection.source].info.outputs[connection.source_port].type
+            producer = worker.inlets[connection.name] = Inlet(
+                worker, connection, carried, connection.name in worker.returning
+            )
+            out_port = "out"
+        assert producer is not None
+        _connect(worker, connection, producer, out_port, consumer, port)
+    for actor in worker.actors.values():
+        if hasattr(actor.stage, "join"):
+            actor.join(actor.stage.join)
+    _find_exact(worker)
+
+
+def _find_exact(worker: Worker) -> None:
+    """Which stages are given nothing but what would be sent again after a restart: they would do all again."""
+    unsure: set[Node] = {inlet for inlet in worker.inlets.values() if not inlet.marks}
+    unsure |= {actor for actor in worker.actors.values() if actor.info.is_source and not actor.gives_snapshots}
+    frontier = deque(unsure)
+    while frontier:
+        node = frontier.popleft()
+        after = {edge.consumer for port in node.outputs.values() for edge in port} - unsure
+        unsure |= after
+        frontier.extend(after)
+    for actor in worker.actors.values():
+        actor.exact = worker.returns and actor not in unsure
+
+
+def _connect(
+    worker: Worker, connection: Connection, producer: Actor, out_port: str, consumer: Actor, port: str
+) -> None:
+    edge = Edge(
+        name=connection.name,
+        channel=Channel(policy=connection.policy, capacity=connection.capacity, max_age_ns=connection.max_age_ns),
+        producer=producer,
+        consumer=consumer,
+        port=port,
+        priority=connection.priority,
+    )
+    producer.outputs[out_port].append(edge)
+    consumer.inputs.append(edge)
+    worker.edges.append(edge)

@@ -1,0 +1,76 @@
+"""Saying what is taken in hand before it is: how to find the packet that kills a worker.
+
+Theory of operation. A watched worker holds each packet that would be sent again after its death, tells whoever
+supervises it, and works on it only when that was heard. What was told last when it dies was in hand. This costs a
+round trip per packet, and is done only where a worker dies again and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from thalweg.pipeline.cluster.supervision import InHand
+from thalweg.pipeline.packet import Packet
+
+if TYPE_CHECKING:
+    from thalweg.deploy.runtime.actor import Actor
+
+
+class Watch:
+    """The packets that are about to be worked on, or are. `news` is called when there is something to tell."""
+
+    def __init__(self, news: Callable[[], None]) -> None:
+        self._news = news
+        self._hands: dict[str, tuple[Actor, InHand]] = {}
+        self._told: set[str] = set()
+        self._heard: set[str] = set()
+
+    def hold(self, actor: Actor, packet: Packet) -> Packet | None:
+        """Hold a packet back until it was told. None: nothing may be worked on yet."""
+        assert packet.replay is not None
+        actor.held = packet
+        hand = InHand(
+            stage=actor.name,
+            stream=packet.stream,
+            number=packet.replay,
+            seq=packet.seq,
+            epoch=packet.epoch,
+            time_ns=packet.time,
+            payload=type(packet.payload).__name__,
+        )
+        self._hands.pop(actor.name, None)
+        self._hands[actor.name] = (actor, hand)
+        self._news()
+        return None
+
+    def release(self, actor: Actor) -> Packet | None:
+        """The packet that was held, once it was heard of."""
+        if actor.name not in self._heard:
+            return None
+        self._heard.discard(actor.name)
+        packet, actor.held = actor.held, None
+        return packet
+
+    def done(self, actor: Actor) -> None:
+        """`actor` has nothing in hand."""
+        self._hands.pop(actor.name, None)
+
+    @property
+    def untold(self) -> bool:
+        """Whether a packet is held that nobody was told of."""
+        return any(actor.held is not None and name not in self._told for name, (actor, _) in self._hands.items())
+
+    def tell(self) -> list[dict[str, Any]]:
+        """What is in hand, oldest first, for whoever asks."""
+        self._told = {name for name, (actor, _) in self._hands.items() if actor.held is not None}
+        return [asdict(hand) for _, hand in self._hands.values()]
+
+    def heard(self) -> None:
+        """What was told last has arrived: it may be worked on."""
+        for name in self._told:
+            actor, _ = self._hands[name]
+            self._heard.add(name)
+            actor.worker.wake(actor)
+        self._told = set()

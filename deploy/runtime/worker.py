@@ -1,0 +1,317 @@
+"""Runs stages: the thin shell of event loop, threads and tasks around the decisions of `pipeline.node`.
+
+One loop owns every node and channel; nothing of them is touched from another thread. The parts of a worker:
+
+    deploy.building     its nodes, channels and bridges, from a graph
+    deploy.pump         which node works next, and how its stage is called
+    deploy.runtime.signalling   signals, from stage to stage
+    here                beginning and end: opening, running, draining, giving up, closing; and what went wrong
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from thalweg.deploy.errors import StartError, describe_error
+from thalweg.deploy.ops.observing.outcome import Problem
+from thalweg.deploy.ops.observing.spans import TurnSpans, flush_spans, start_spans
+from thalweg.deploy.runtime.actor import Actor, Mover
+from thalweg.deploy.runtime.bridge import Inlet, Outlet
+from thalweg.deploy.runtime.building import build
+from thalweg.deploy.runtime.pump import Pump, call
+from thalweg.deploy.runtime.signalling import spread
+from thalweg.deploy.runtime.watch import Watch
+from thalweg.pipeline.clock import Clock, SystemClock
+from thalweg.pipeline.file.plan import LOCAL
+from thalweg.pipeline.graph import Graph, GraphError, nearest
+from thalweg.pipeline.joins.join import Joined
+from thalweg.pipeline.node import Edge, NodeState
+from thalweg.pipeline.packet import AMBIENT, Packet
+from thalweg.pipeline.signal import Direction, Failure, Signal
+from thalweg.pipeline.stage import StageError
+from thalweg.pipeline.trace import Trace
+from thalweg.pipeline.turn import TurnRecorder
+
+log = logging.getLogger(__name__)
+
+SETTLE_S = 0.5
+KEPT_PROBLEMS = 100
+
+
+class Worker:
+    """Hosts the stages of a graph and the channels between them, and runs them to the end of their streams.
+
+    `hosted`, `edges`: those of the graph that are here, all where it is not said; edges between two stages that are
+    here are always. `replica`: which one of several that host the same stages, from 1; see `pipeline.replicas`.
+    `returning`: the edges whose consumer may be started again if its worker is lost; see `deploy.hosting.bridge`.
+    `returns`: whether this worker may be.
+    `run` may be awaited once. It raises GraphError or StartError where nothing could be started; what goes
+    wrong later is in `problems`, the first hundred of them, and `problem_count` says how many there were.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        hosted: Collection[str] | None = None,
+        edges: Collection[str] | None = None,
+        clock: Clock | None = None,
+        trace: Trace | None = None,
+        returning: Collection[str] = (),
+        returns: bool = False,
+        name: str = LOCAL,
+        replica: int = 0,
+    ) -> None:
+        wrong = graph.problems()
+        if wrong:
+            raise GraphError("; ".join(wrong))
+        self.clock = clock or SystemClock()
+        self.trace = trace
+        self.turns = TurnRecorder()
+        self.name = name
+        self.spans: TurnSpans | None = None
+        self._pipeline = graph.name
+        self.problems: list[Problem] = []
+        self.problem_count = 0
+        self.on_problem: Callable[[Problem], None] | None = None
+        self.on_link_lost: Callable[[str, str], None] = lambda _edge, _reason: None
+        self.on_link_found: Callable[[str], object] = lambda _edge: None
+        self.on_idle: Callable[[], None] | None = None
+        self.watch: Watch | None = None
+        self.set_aside: set[tuple[str, str, int]] = set()
+        self.hurried = False
+        self.stopped = False
+        self.started_ns = 0
+        self.ended_ns = 0
+        self.actors: dict[str, Actor] = {}
+        self.edges: list[Edge] = []
+        self.outlets: dict[str, Outlet] = {}
+        self.inlets: dict[str, Inlet] = {}
+        self._thread = 0
+        self._running = 0
+        self._opening: asyncio.Future[list[object]] | None = None
+        self._opened = False
+        self._closed = False
+        self._all_done: asyncio.Event | None = None
+        self.returning = returning
+        self.returns = returns
+        self._pump = pump = Pump(self)
+        self.wake, self.wake_at_once, self.send, self.take = pump.wake, pump.wake_at_once, pump.send, pump.take
+        build(self, graph, graph.stages if hosted is None else hosted, edges, replica)
+
+    async def run(self) -> None:
+        """Open every stage, run until every stream has ended, close them."""
+        self._enter()
+        self._all_done = asyncio.Event()
+        self._running = len(self.actors) + len(self.outlets) + len(self.inlets)
+        try:
+            if not self._opened:
+                await self.open()
+            self.started_ns = self.clock.now_ns()
+            async with asyncio.TaskGroup() as group:
+                self._pump.group = group
+                for bridge in (*self.outlets.values(), *self.inlets.values()):
+                    bridge.state = NodeState.RUNNING
+                    self.wake(bridge)
+                for actor in self.actors.values():
+                    actor.state = NodeState.RUNNING
+                    if actor.info.is_source and (self.stopped or actor.finished):
+                        actor.state = NodeState.FINISHING
+                    elif actor.info.is_source:
+                        actor.task = group.create_task(self._run_source(actor))
+                    self.wake(actor)
+                if self.hurried:
+                    self._all_done.set()
+                await self._all_done.wait()
+        finally:
+            self._pump.group = None
+            self.ended_ns = self.clock.now_ns()
+            await self._close()
+            await self._end_spans()
+
+    def stop(self) -> None:
+        """End every source; what is under way is finished, and `run` returns. Idempotent."""
+        if self.stopped:
+            return
+        self.stopped = True
+        for actor in self.actors.values():
+            if actor.info.is_source and actor.task is not None and self._pump.loop is not None:
+                self._pump.loop.call_soon(
+                    actor.task.cancel
+                )  # not before its first step, or it never gets to say it ended
+
+    def abandon(self) -> None:
+        """Give up what is under way: `run` returns at once. Idempotent."""
+        self.stop()
+        self.hurried = True
+        if self._opening is not None:
+            self._opening.cancel()
+        for actor in self.actors.values():
+            if actor.task is not None:
+                actor.task.cancel()
+        if self._all_done is not None:
+            self._all_done.set()
+
+    def configure(self, stage: str, settings: Mapping[str, object], *, lasting: bool = False) -> None:
+        """Change settings of a running stage, of those it declares `configurable`; durations as text.
+
+        `lasting`: for samples to come, where the stage tells them from the one under way (`declare`). Raises
+        StageError, and changes nothing, where a setting is unknown, fixed or out of range.
+        """
+        if stage not in self.actors:
+            raise StageError(f"there is no stage {stage!r}{nearest(stage, self.actors)}")
+        actor = self.actors[stage]
+        fixed = sorted(set(settings) - actor.info.configurable)
+        if fixed:
+            may = ", ".join(sorted(actor.info.configurable)) or "nothing"
+            raise StageError(f"stage {stage}: {', '.join(fixed)} cannot change while it runs; what can: {may}")
+        take = getattr(actor.stage, "declare", actor.stage.configure) if lasting else actor.stage.configure
+        take(actor.info.check_some(settings))
+
+    def on_loop(self, function: Callable[..., None], *args: Any) -> None:
+        """Call `function` on the loop: now, where this is the loop's thread, else as soon as it comes round."""
+        if threading.get_ident() == self._thread:
+            function(*args)
+        elif self._pump.loop is not None:
+            self._pump.loop.call_soon_threadsafe(function, *args)
+
+    def link_lost(self, edge: str, reason: str) -> None:
+        """A bridge has lost its link; whoever runs this worker may know whether there will be another."""
+        self.on_link_lost(edge, reason)
+
+    def link_found(self, edge: str) -> None:
+        """A bridge has a link again."""
+        self.on_link_found(edge)
+
+    def done(self, actor: Actor) -> None:
+        """`actor` has nothing more to do or to give: its output streams end."""
+        actor.set_alarm(None)
+        for consumer in actor.close_outputs():
+            self.wake(consumer)
+        self._running -= 1
+        if self._running == 0 and self._all_done is not None:
+            self._all_done.set()
+
+    def spread(self, origin: Actor, signal: Signal, direction: Direction) -> None:
+        """Take a signal along the edges, past every stage it reaches, once each."""
+        spread(self, origin, signal, direction)
+
+    def failed(self, actor: Actor, message: str, packet: Packet | Joined | None, cause: BaseException | None) -> None:
+        """Count a problem and tell everybody downstream that its turn will not end."""
+        epoch = AMBIENT if packet is None else packet.epoch
+        self.problem_count += 1
+        actor.failures += 1
+        problem = Problem(stage=actor.name, message=message, epoch=epoch, time_ns=self.clock.now_ns())
+        if cause is not None:
+            log.debug("stage %s failed", actor.name, exc_info=cause)
+        if len(self.problems) < KEPT_PROBLEMS:
+            self.problems.append(problem)
+            if self.on_problem is not None:
+                self.on_problem(problem)
+        if epoch != AMBIENT:
+            if self.spans is not None:
+                self.spans.fail(actor.name, epoch, message)
+            self.turns.fail(epoch, f"{actor.name}: {message}")
+            self.spread(actor, Failure(origin=actor.name, epoch=epoch, message=message), Direction.DOWN)
+
+    def observe(self, packet: Packet) -> None:
+        """A stage has emitted a packet."""
+        if packet.epoch != AMBIENT:
+            self.turns.observe(packet, self.clock.now_ns())
+
+    async def open(self) -> None:
+        """Open every stage; `run` then starts at once. Raises StartError, with everything closed again."""
+        self._enter()
+        self._opened = True
+        try:
+            await self._open()
+        except BaseException:
+            await self._close()
+            raise
+
+    def _enter(self) -> None:
+        self._pump.loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        if self.spans is None:
+            self._start_spans()
+
+    def _start_spans(self) -> None:
+        def tell(stage: str, signal: Signal) -> None:
+            self.spread(self.actors[stage], signal, Direction.UP)
+
+        self.spans = start_spans(self.name, self._pipeline, self.clock.now_ns, tell)
+        if self.spans is not None:
+            for actor in self.actors.values():
+                actor.stamp = None if isinstance(actor, Mover) else self.spans.stamp
+            self._settle_spans()
+
+    def _settle_spans(self) -> None:
+        if self.spans is not None and self._pump.loop is not None and not self._closed:
+            self.spans.settle(self.clock.now_ns())
+            self._pump.loop.call_later(SETTLE_S, self._settle_spans)
+
+    async def _end_spans(self) -> None:
+        if self.spans is not None:
+            self.spans.close()
+            await flush_spans()
+
+    async def _open(self) -> None:
+        actors = [actor for actor in self.actors.values() if hasattr(actor.stage, "open")]
+        self._opening = asyncio.gather(
+            *(call(actor, actor.stage.open, actor.ctx) for actor in actors), return_exceptions=True
+        )
+        try:
+            outcomes = await self._opening
+        except asyncio.CancelledError:
+            if not self.hurried:
+                raise
+            return
+        wrong: list[str] = []
+        first: BaseException | None = None
+        for actor, outcome in zip(actors, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                wrong.append(f"stage {actor.name}: {describe_error(outcome)}")
+                first = first or outcome
+            elif isinstance(outcome, BaseException):
+                raise outcome
+            else:
+                actor.opened = True
+        if wrong:
+            raise StartError("\n".join(wrong)) from first
+
+    async def _close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for actor in self.actors.values():
+            if hasattr(actor.stage, "close") and (actor.opened or not hasattr(actor.stage, "open")):
+                try:
+                    async with asyncio.timeout(None if not self.hurried else 1.0):
+                        await call(actor, actor.stage.close, thread=None)
+                except TimeoutError:
+                    self.failed(actor, "did not close within 1 s", None, None)
+                except Exception as error:
+                    self.failed(actor, describe_error(error), None, error)
+            actor.shut()
+
+    def hang_up(self) -> None:
+        """Close the links. Idempotent. Not part of `run`: other workers may still want what the outlets keep."""
+        for bridge in (*self.outlets.values(), *self.inlets.values()):
+            bridge.shut()
+
+    async def _run_source(self, actor: Actor) -> None:
+        try:
+            await actor.stage.run(actor.ctx)
+        except asyncio.CancelledError:
+            if not self.stopped:
+                raise
+        except Exception as error:
+            self.failed(actor, describe_error(error), None, error)
+        actor.task = None
+        actor.state = NodeState.FINISHING
+        actor.busy = False
+        self.wake(actor)

@@ -1,0 +1,1 @@
+"""Unit encoders, temporal aggregation, fusion and predictors of several modalities."""

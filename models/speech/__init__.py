@@ -1,0 +1,1 @@
+"""Speech models: voice activity, recognisers, synthesis, log-mel features."""

@@ -1,0 +1,1 @@
+"""Decoders of frame probabilities: CTC, RNN-T, n-grams, tokens, hypotheses."""

@@ -1,0 +1,1 @@
+"""The cache-aware FastConformer: network, ONNX graphs, streaming encoder, conversion from NeMo."""

@@ -1,0 +1,1 @@
+"""The model store: registry, downloads, hub checkpoints, models shared within a process."""

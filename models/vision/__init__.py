@@ -1,0 +1,1 @@
+"""Vision models: text recognition, detectors, patch relevance."""

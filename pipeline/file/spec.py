@@ -1,0 +1,365 @@
+"""The pipeline file: what it may say, and the graph it stands for.
+
+    name: louder
+    variables:
+      input: null                     # must be given: --set input=speech.wav
+    stages:
+      file: {use: audio.file, path: "${input}"}
+      sink: {use: sink.jsonl}
+    connections:
+      - file -> sink
+
+Everything is checked before anything starts, and everything that is wrong is said at once, each with its line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from thalweg.pipeline.channel import Policy
+from thalweg.pipeline.cluster.replica_plan import replicate, replication_problems
+from thalweg.pipeline.cluster.supervision import Delivery
+from thalweg.pipeline.duration import parse_duration
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.file.catalog import find_stage
+from thalweg.pipeline.file.plan import LAUNCHERS, LOCAL, TRANSPORTS, Plan, make_plan
+from thalweg.pipeline.file.source import Place, Source, SpecError, read_source
+from thalweg.pipeline.file.worker_options import read_worker
+from thalweg.pipeline.graph import Graph, Vertex, nearest
+from thalweg.pipeline.node import Priority
+from thalweg.pipeline.stage import StageError, StageInfo
+
+TOP_KEYS = (
+    "name",
+    "description",
+    "include",
+    "variables",
+    "latency_budget",
+    "stages",
+    "connections",
+    "workers",
+    "placement",
+    "transports",
+)
+STAGE_KEYS = ("use", "deadline")
+CONNECTION_KEYS = ("from", "to", "policy", "capacity", "max_age", "priority", "delivery")
+_VARIABLE = re.compile(r"\$\{([^}]*)\}")
+
+ReadFile = Callable[[str, str], tuple[str, str]]
+"""`(name, file that names it) -> (path, text)`: how an included file is read. Raises OSError."""
+
+
+@dataclass(slots=True)
+class Spec:
+    """A checked pipeline file. `deployed`: the graph as the workers of `plan` run it, with splitters and mergers where
+    stages are replicated; without those it is `graph`.
+    """
+
+    graph: Graph
+    description: str = ""
+    latency_budget_ns: int | None = None
+    variables: dict[str, Any] = field(default_factory=dict)
+    plan: Plan = field(default_factory=lambda: Plan({}, {}))
+    deployed: Graph = field(default_factory=Graph)
+
+
+def load_spec(
+    text: str,
+    file: str = "pipeline.yaml",
+    *,
+    settings: Mapping[str, str] | None = None,
+    read_file: ReadFile | None = None,
+    find: Callable[[str], StageInfo] = find_stage,
+) -> Spec:
+    """Check a pipeline file and build its graph; no stage is made yet.
+
+    `settings`: values of variables, read as YAML scalars. Raises SpecError with everything that is wrong.
+    """
+    loader = _Loader(dict(settings or {}), read_file, find)
+    loader.read(text, file)
+    return loader.spec()
+
+
+class _Loader:
+    """Collects problems while it builds; the first complaint about a thing is the only one."""
+
+    def __init__(self, settings: dict[str, str], read_file: ReadFile | None, find: Callable[[str], StageInfo]) -> None:
+        self._settings = settings
+        self._read_file = read_file
+        self._find = find
+        self._sources: list[Source] = []
+        self._problems: list[tuple[Place, str]] = []
+        self._variables: dict[str, Any] = {}
+        self._broken: set[str] = set()
+        self._reading: list[str] = []
+
+    def read(self, text: str, file: str) -> None:
+        """Parse a file and, before it, what it includes."""
+        source = read_source(text, file)
+        if not isinstance(source.value, dict):
+            found = "is empty" if source.value is None else f"is a {_kind(source.value)}"
+            raise SpecError([(Place(file, 1, 1), f"the file {found}, expected `name`, `stages` and `connections`")])
+        self._reading.append(file)
+        for i, name in enumerate(self._list(source, "include")):
+            self._include(source, i, name)
+        self._reading.pop()
+        self._sources.append(source)
+
+    def spec(self) -> Spec:
+        """The graph, or SpecError."""
+        main = self._sources[-1]
+        for source in self._sources:
+            for key in source.value:
+                if key not in TOP_KEYS:
+                    self._wrong(
+                        source, (key,), f"unknown key {key!r}{nearest(key, TOP_KEYS)}, expected one of {_or(TOP_KEYS)}"
+                    )
+            self._declare(source)
+        for name in self._settings:
+            if name not in self._variables:
+                self._wrong(main, (), f"--set {name}=…: there is no variable {name!r}{nearest(name, self._variables)}")
+        graph = Graph(name=str(main.value.get("name") or main.file))
+        for source in self._sources:
+            self._stages(source, graph)
+        for source in self._sources:
+            self._connections(source, graph)
+        budget = self._duration(main, ("latency_budget",), main.value.get("latency_budget"))
+        plan = self._plan(main, graph)
+        if not self._problems:
+            self._problems += [(main.place("stages"), problem) for problem in graph.problems()]
+            for worker, problem in replication_problems(graph, plan):
+                self._wrong(main, ("workers", worker, "replicas"), problem)
+        if self._problems:
+            raise SpecError(self._problems)
+        deployed, plan = replicate(graph, plan)
+        return Spec(graph, str(main.value.get("description") or ""), budget, self._variables, plan, deployed)
+
+    def _include(self, source: Source, i: int, name: Any) -> None:
+        try:
+            if self._read_file is None:
+                raise OSError("files cannot be included here")
+            file, text = self._read_file(str(name), source.file)
+            if file in self._reading:
+                self._wrong(source, ("include", i), f"{name!r} is included in a circle")
+            elif all(file != other.file for other in self._sources):
+                self.read(text, file)
+        except OSError as error:
+            self._wrong(source, ("include", i), f"cannot include {name!r}: {error.strerror or error}")
+        except SpecError as error:
+            self._problems += error.problems
+
+    def _declare(self, source: Source) -> None:
+        for name, declared in self._mapping(source, "variables").items():
+            value = declared.get("default") if isinstance(declared, dict) else declared
+            if name in self._settings:
+                value = _scalar(self._settings[name])
+            elif value is None:
+                self._wrong(source, ("variables", name), f"variable {name!r} has no value: give it with --set {name}=…")
+            self._variables[name] = value
+
+    def _stages(self, source: Source, graph: Graph) -> None:
+        for name, body in self._mapping(source, "stages").items():
+            path = ("stages", name)
+            if isinstance(body, str):
+                body = {"use": body}
+            if not isinstance(body, dict) or not isinstance(body.get("use"), str):
+                self._wrong(source, path, f"stage {name!r} needs `use: NAME`, the kind of stage it is")
+                self._broken.add(name)
+                continue
+            try:
+                info = self._find(body["use"])
+                settings = {k: self._fill(source, (*path, k), v) for k, v in body.items() if k not in STAGE_KEYS}
+                arguments = self._arguments(source, path, name, info, settings)
+                deadline = self._duration(source, (*path, "deadline"), body.get("deadline"))
+                if arguments is not None:
+                    make = partial(info.cls, **arguments)
+                    graph.add_vertex(Vertex(name=name, info=info, make=make, deadline_ns=deadline))
+                    continue
+            except StageError as error:
+                self._wrong(source, (*path, "use"), str(error))
+            except ThalwegError as error:
+                self._wrong(source, path, str(error))
+            self._broken.add(name)
+
+    def _arguments(
+        self, source: Source, path: tuple[str, ...], name: str, info: StageInfo, settings: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        try:
+            return info.check(settings)
+        except ValidationError as error:
+            known = list(info.parameters.model_fields)
+            for wrong in error.errors():
+                key = str(wrong["loc"][0]) if wrong["loc"] else ""
+                if wrong["type"] == "extra_forbidden":
+                    have = f"it takes {_or(known)}" if known else "it takes none"
+                    message = f"stage {info.use} has no parameter {key!r}{nearest(key, known)}, {have}"
+                elif wrong["type"] == "missing":
+                    message = f"stage {name!r} needs `{key}`"
+                else:
+                    found = wrong["input"]
+                    message = f"{key}: {wrong['msg'].removeprefix('Value error, ')}, found {found!r}"
+                self._wrong(source, (*path, key), message)
+            return None
+
+    def _connections(self, source: Source, graph: Graph) -> None:
+        for i, given in enumerate(self._list(source, "connections")):
+            path = ("connections", i)
+            if isinstance(given, str):
+                ends = [end.strip() for end in given.split("->")]
+                if len(ends) < 2:
+                    self._wrong(source, path, f"{given!r} connects nothing, expected `stage.port -> stage.port`")
+                for a, b in pairwise(ends):
+                    self._connect(source, path, graph, a, b, {})
+            elif isinstance(given, dict) and isinstance(given.get("from"), str) and isinstance(given.get("to"), str):
+                for key in given:
+                    if key not in CONNECTION_KEYS:
+                        hint = nearest(key, CONNECTION_KEYS)
+                        self._wrong(source, (*path, key), f"unknown key {key!r}{hint}, expected {_or(CONNECTION_KEYS)}")
+                options = self._options(source, path, given)
+                self._connect(source, path, graph, given["from"], given["to"], options)
+            else:
+                self._wrong(source, path, "a connection is `a.port -> b.port`, or a mapping with `from` and `to`")
+
+    def _options(self, source: Source, path: tuple[str | int, ...], given: dict[str, Any]) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        names: tuple[tuple[str, Mapping[str, Any]], ...] = (
+            ("policy", {policy.value: policy for policy in Policy}),
+            ("priority", {priority.name.lower(): priority for priority in Priority}),
+            ("delivery", {delivery.value: delivery for delivery in Delivery}),
+        )
+        for key, valid in names:
+            if key in given:
+                value = str(self._fill(source, (*path, key), given[key]))
+                if value in valid:
+                    options[key] = valid[value]
+                else:
+                    self._wrong(
+                        source, (*path, key), f"{key}: {value!r} is not one of {_or(valid)}{nearest(value, valid)}"
+                    )
+        if "capacity" in given:
+            capacity = self._fill(source, (*path, "capacity"), given["capacity"])
+            if isinstance(capacity, int) and 1 <= capacity <= 1_000_000:
+                options["capacity"] = capacity
+            else:
+                self._wrong(
+                    source,
+                    (*path, "capacity"),
+                    f"capacity: expected a number of packets, 1…1000000, found {capacity!r}",
+                )
+        if "max_age" in given:
+            options["max_age_ns"] = self._duration(source, (*path, "max_age"), given["max_age"])
+        return options
+
+    def _connect(
+        self, source: Source, path: tuple[str | int, ...], graph: Graph, a: str, b: str, options: dict[str, Any]
+    ) -> None:
+        if {a.partition(".")[0], b.partition(".")[0]} & self._broken:
+            return
+        try:
+            graph.connect(a, b, **options)
+        except ThalwegError as error:
+            self._wrong(source, path, str(error))
+
+    def _plan(self, source: Source, graph: Graph) -> Plan:
+        workers = {name: self._worker(source, name, body) for name, body in self._mapping(source, "workers").items()}
+        places = dict.fromkeys(graph.stages, LOCAL)
+        valid = [*workers, *LAUNCHERS]
+        for name, place in self._mapping(source, "placement").items():
+            place = self._fill(source, ("placement", name), place)
+            if place not in valid:
+                hint = nearest(str(place), valid)
+                message = f"there is no worker {place!r}{hint}; name it under `workers`, or use {_or(LAUNCHERS)}"
+                self._wrong(source, ("placement", name), message)
+            elif name == "default":
+                places = {stage: place if host == LOCAL else host for stage, host in places.items()}
+            elif name in graph.stages:
+                places[name] = place
+            elif name not in self._broken:
+                self._wrong(source, ("placement", name), f"there is no stage {name!r}{nearest(name, graph.stages)}")
+        edges = {c.name: (c.source, c.target) for c in graph.connections}
+        transports: dict[str, str] = {}
+        for name, transport in self._mapping(source, "transports").items():
+            transport = self._fill(source, ("transports", name), transport)
+            if name not in edges:
+                self._wrong(source, ("transports", name), f"there is no edge {name!r}{nearest(name, edges)}")
+            if transport not in TRANSPORTS:
+                self._wrong(source, ("transports", name), f"{transport!r} is not one of {_or(TRANSPORTS)}")
+            transports[name] = transport
+        return make_plan(places, edges, workers, transports).noting(lambda stage: graph.stages[stage].info.resumes)
+
+    def _worker(self, source: Source, name: str, body: Any) -> dict[str, Any]:
+        path = ("workers", name)
+        options, wrong = read_worker(name, self._fill(source, path, body))
+        for key, message in wrong:
+            self._wrong(source, (*path, key) if key else path, message)
+        return options
+
+    def _fill(self, source: Source, path: tuple[str | int, ...], value: Any) -> Any:
+        """Put variables in. A text that is nothing but `${name}` takes the variable's type."""
+        if isinstance(value, dict):
+            return {k: self._fill(source, (*path, k), v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [self._fill(source, (*path, i), v) for i, v in enumerate(value)]
+        if not isinstance(value, str):
+            return value
+
+        def replace(match: re.Match[str]) -> str:
+            return str(self._variable(source, path, match[1]))
+
+        whole = _VARIABLE.fullmatch(value)
+        return self._variable(source, path, whole[1]) if whole else _VARIABLE.sub(replace, value)
+
+    def _variable(self, source: Source, path: tuple[str | int, ...], name: str) -> Any:
+        if name not in self._variables:
+            self._wrong(source, path, f"there is no variable {name!r}{nearest(name, self._variables)}")
+            return ""
+        return "" if self._variables[name] is None else self._variables[name]
+
+    def _duration(self, source: Source, path: tuple[str | int, ...], value: Any) -> int | None:
+        if value is None:
+            return None
+        try:
+            return parse_duration(self._fill(source, path, value))
+        except ValueError as error:
+            self._wrong(source, path, f"{path[-1]}: {error}")
+            return None
+
+    def _mapping(self, source: Source, key: str) -> dict[str, Any]:
+        value = source.value.get(key)
+        if value is not None and not isinstance(value, dict):
+            self._wrong(source, (key,), f"`{key}` is a {_kind(value)}, expected a mapping of names")
+        return value if isinstance(value, dict) else {}
+
+    def _list(self, source: Source, key: str) -> list[Any]:
+        value = source.value.get(key)
+        if value is not None and not isinstance(value, list):
+            self._wrong(source, (key,), f"`{key}` is a {_kind(value)}, expected a list")
+        return value if isinstance(value, list) else []
+
+    def _wrong(self, source: Source, path: tuple[str | int, ...], message: str) -> None:
+        self._problems.append((source.place(*path), message))
+
+
+def _scalar(text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return value if isinstance(value, bool | int | float | str) else text
+
+
+def _kind(value: Any) -> str:
+    names: dict[type, str] = {dict: "mapping", list: "list", str: "text"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _or(names: Any) -> str:
+    return ", ".join(names)

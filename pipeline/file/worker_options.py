@@ -1,0 +1,71 @@
+"""What a worker of a pipeline file may say about itself, checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from thalweg.pipeline.file.plan import LAUNCHERS, LOCAL, RESTART_KEYS, read_restart
+from thalweg.pipeline.graph import nearest
+
+RAY_KEYS = ("cpus", "gpus", "resources", "labels", "host")
+WORKER_KEYS = ("launcher", "replicas", *RAY_KEYS, *RESTART_KEYS)
+REPLICAS_AT_MOST = 64
+
+
+def read_worker(name: str, body: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """The options of a worker, and what is wrong with them: key, empty for the worker itself, and message.
+
+    `body`: as in the file, with variables filled in: a launcher, or a mapping.
+    """
+    options = {"launcher": body} if isinstance(body, str) else dict(body) if isinstance(body, dict) else {}
+    wrong: list[tuple[str, str]] = []
+    if name in LAUNCHERS:
+        wrong.append(("", f"a worker cannot be called {name!r}, which is a launcher"))
+    for key in options:
+        if key not in WORKER_KEYS:
+            wrong.append((key, f"unknown key {key!r}{nearest(key, WORKER_KEYS)}, expected {', '.join(WORKER_KEYS)}"))
+    launcher = options.setdefault("launcher", "subprocess")
+    if launcher not in LAUNCHERS:
+        hint = nearest(str(launcher), LAUNCHERS)
+        wrong.append(("launcher", f"launcher {launcher!r} is not one of {', '.join(LAUNCHERS)}{hint}"))
+    restart = {key: options[key] for key in RESTART_KEYS if key in options}
+    wrong += read_restart(restart)[1].items()
+    if restart and launcher == LOCAL:
+        wrong.append((next(iter(restart)), "a local worker is this process: nobody restarts it"))
+    replicas = options.setdefault("replicas", 1)
+    if not isinstance(replicas, int) or isinstance(replicas, bool) or not 1 <= replicas <= REPLICAS_AT_MOST:
+        found = f"expected a whole number from 1 to {REPLICAS_AT_MOST}, found {replicas!r}"
+        wrong.append(("replicas", f"replicas: {found}"))
+        options["replicas"] = 1
+    elif replicas > 1 and launcher == LOCAL:
+        wrong.append(("replicas", "a local worker is this process, of which there is only one"))
+    for key in RAY_KEYS:
+        if key in options and launcher != "ray":
+            wrong.append((key, f"{key} is for the launcher ray, this one is {launcher}"))
+        elif key in options and not _fits(key, options[key]):
+            wrong.append((key, f"{key}: expected {_RAY_VALUES[key]}, found {options[key]!r}"))
+    return options, wrong
+
+
+_RAY_VALUES = {
+    "cpus": "a number from 0",
+    "gpus": "a number from 0",
+    "resources": "a mapping of names to numbers above 0",
+    "labels": "a mapping of names to texts",
+    "host": "an address of a node",
+}
+
+
+def _fits(key: str, value: Any) -> bool:
+    """Whether a worker's option has the form that `_RAY_VALUES` says."""
+    if key in ("cpus", "gpus"):
+        return _is_number(value) and value >= 0
+    if key == "resources":
+        return isinstance(value, dict) and all(_is_number(n) and n > 0 for n in value.values())
+    if key == "labels":
+        return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+    return isinstance(value, str) and bool(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

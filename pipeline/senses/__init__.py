@@ -1,0 +1,1 @@
+"""Decisions about several modalities: order of units, skipping, configuration per sample."""

@@ -1,0 +1,1 @@
+"""Conversations with a person: microphone, speaker, captions and turns of a call."""

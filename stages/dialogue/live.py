@@ -1,0 +1,219 @@
+"""Where a pipeline meets a person: microphone, speaker and captions of whoever is on the line (`thalweg serve`)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from thalweg.pipeline.dialogue.call import current_line
+from thalweg.pipeline.dialogue.events import Answer, Caption, Heard, Limits, Look, Trouble
+from thalweg.pipeline.dialogue.playout import Finished, PlayEvent, Started
+from thalweg.pipeline.duration import MS, Duration
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.payload import AudioChunk, EncodedVideo, SpokenText, Token, Transcript, VideoFrame
+from thalweg.pipeline.signal import (
+    Bitrate,
+    Decodes,
+    Direction,
+    Failure,
+    Hold,
+    Interrupt,
+    KeyFrame,
+    Played,
+    Playing,
+    Region,
+    Resume,
+    Signal,
+)
+from thalweg.pipeline.stage import Context, Port
+from thalweg.pipeline.video.regions import usable
+
+
+class LiveMicrophone:
+    """What the person says: mono audio at 16 kHz in units of 20 ms, silence where nothing came through."""
+
+    outputs = {"audio": AudioChunk}
+
+    def __init__(self) -> None:
+        self._line = current_line("live.microphone")
+
+    async def run(self, ctx: Context) -> None:
+        """Until the conversation ends."""
+        async for time_ns, chunk in self._line.audio():
+            await ctx.send(chunk, time=time_ns)
+
+
+class LiveCamera:
+    """What the person shows: camera frames, only ever the newest. A slow pipeline sees fewer, never older ones.
+
+    Regions and limits that are signalled up to here go on to the person's side, which sends no more than that.
+    """
+
+    outputs = {"video": VideoFrame}
+    configurable = ("rate", "scale", "follow")
+
+    def __init__(
+        self,
+        rate: Annotated[float | None, Field(gt=0, description="frames a second asked for at most")] = None,
+        scale: Annotated[float | None, Field(gt=0, le=1, description="size asked for, share of the camera's")] = None,
+        follow: Annotated[bool, Field(description="whether regions are told to the person's side")] = True,
+        soften: Annotated[
+            bool, Field(description="ask the person's side to blur what is outside the regions; pays at low rates only")
+        ] = False,
+    ) -> None:
+        self._line = current_line("live.camera")
+        self._rate, self._scale, self._follow, self._soften = rate, scale, follow, soften
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Ask for another rate or size. Regions that are no longer followed are taken back."""
+        if self._follow and not settings.get("follow", True):
+            self._line.tell(Look(boxes=()))
+        self._follow = settings.get("follow", self._follow)
+        rate, scale = settings.get("rate"), settings.get("scale")
+        if rate is not None or scale is not None:
+            self._line.tell(Limits(rate=rate, scale=scale))
+
+    def on_signal(self, signal: Signal, ctx: Context) -> None:
+        """Pass on where the machine looks, and how many bits it needs."""
+        if isinstance(signal, Region) and self._follow:
+            self._line.tell(Look(boxes=usable(signal.boxes), soften=self._soften))
+        elif isinstance(signal, Bitrate):
+            self._line.tell(Limits(bitrate_bps=max(0, signal.bitrate_bps)))
+
+    async def run(self, ctx: Context) -> None:
+        """Until the conversation ends."""
+        if self._rate is not None or self._scale is not None:
+            self._line.tell(Limits(rate=self._rate, scale=self._scale))
+        async for time_ns, frame in self._line.video():
+            await ctx.send(frame, time=time_ns)
+
+
+class LiveScreen:
+    """What the person sees: encoded pictures as they come. Follows the person's side: rate, key frames, codec."""
+
+    inputs = {"video": EncodedVideo}
+
+    def __init__(self) -> None:
+        self._line = current_line("live.screen")
+
+    def open(self, ctx: Context) -> None:
+        """Listen to the person's side."""
+        self._line.on_bitrate = lambda bps: ctx.signal(Bitrate(origin=ctx.name, bitrate_bps=bps), Direction.UP)
+        self._line.on_key_wanted = lambda: ctx.signal(KeyFrame(origin=ctx.name), Direction.UP)
+        self._line.on_codecs = lambda codecs: ctx.signal(Decodes(origin=ctx.name, codecs=codecs), Direction.UP)
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Show one picture."""
+        assert isinstance(packet.payload, EncodedVideo)
+        self._line.show(packet.time, packet.payload)
+
+
+class LiveSpeaker:
+    """What the person hears: speech at the pace of the clock, piece behind piece, each sample at most once.
+
+    Says upstream when a reply begins to be heard and how much of it was (`Playing`, `Played`), so that the conversation
+    remembers no word more than that. `Hold` and `Resume` make it pause.
+    """
+
+    inputs = {"audio": AudioChunk}
+
+    def __init__(
+        self,
+        ahead: Annotated[Duration, Field(description="speech made ahead of what is played, at most")] = 20_000 * MS,
+    ) -> None:
+        self._line = current_line("live.speaker")
+        self._ahead_ns = ahead
+        self._ctx: Context | None = None
+        self._resampler: Any = None  # Any: PyAV, which may be absent
+        self._resampled = 0
+
+    def open(self, ctx: Context) -> None:
+        """Listen to the play-out."""
+        self._ctx = ctx
+        self._line.on_play = self._played
+
+    async def process(self, packet: Packet, ctx: Context) -> None:
+        """Hand a piece over to the play-out, once that has room."""
+        audio = packet.payload
+        assert isinstance(audio, AudioChunk)
+        playout = self._line.playout
+        while playout.waiting_ns > self._ahead_ns:
+            await ctx.sleep_until(ctx.now_ns() + 50 * MS)
+        text, last = (audio.text, audio.last) if isinstance(audio, SpokenText) else ("", False)
+        samples = self._resample(audio)
+        playout.push(epoch=packet.epoch, samples=samples, text=text, last=last)
+
+    def on_signal(self, signal: Signal, ctx: Context) -> None:
+        """Stop at an interrupt, pause and go on, end a reply that failed."""
+        playout = self._line.playout
+        if isinstance(signal, Interrupt):
+            for event in playout.interrupt(signal.epoch):
+                self._played(event)
+        elif isinstance(signal, Failure):
+            for event in playout.fail(signal.epoch):
+                self._played(event)
+        elif isinstance(signal, Hold):
+            playout.hold()
+        elif isinstance(signal, Resume):
+            playout.resume()
+
+    def _played(self, event: PlayEvent) -> None:
+        ctx = self._ctx
+        assert ctx is not None
+        if isinstance(event, Started):
+            ctx.signal(Playing(origin=ctx.name, epoch=event.epoch, time=event.time_ns), Direction.UP)
+        else:
+            assert isinstance(event, Finished)
+            self._line.tell(Heard(turn=event.epoch, text=event.text, complete=event.complete))
+            ctx.signal(
+                Played(origin=ctx.name, epoch=event.epoch, text=event.text, complete=event.complete), Direction.UP
+            )
+
+    def _resample(self, audio: AudioChunk) -> NDArray[np.float32]:
+        """To the rate of the play-out; each piece is flushed whole, so joins lose nothing."""
+        mono = audio.samples if audio.samples.ndim == 1 else audio.samples.mean(axis=1)
+        rate = self._line.playout.rate
+        if audio.rate == rate or not len(mono):
+            return np.ascontiguousarray(mono, np.float32)
+        import av
+
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono[None], np.float32), format="flt", layout="mono")
+        frame.sample_rate = audio.rate
+        parts = [part.to_ndarray()[0] for part in (*resampler.resample(frame), *resampler.resample(None))]
+        wanted = round(len(mono) * rate / audio.rate)
+        made = np.concatenate(parts).astype(np.float32, copy=False)
+        return np.pad(made, (0, max(0, wanted - len(made))))[:wanted]
+
+
+class LiveCaptions:
+    """What the person reads: captions as they form, the answer token by token, and what went wrong."""
+
+    inputs = {"transcript": Port(Transcript, required=False), "token": Port(Token, required=False)}
+
+    def __init__(self) -> None:
+        self._line = current_line("live.captions")
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Tell one transcript or token."""
+        payload = packet.payload
+        if isinstance(payload, Token):
+            self._line.tell(Answer(turn=packet.epoch, text=payload.text, last=payload.last))
+        elif isinstance(payload, Transcript):
+            self._line.tell(
+                Caption(turn=packet.epoch, text=payload.text, stable=payload.stable_chars, final=payload.final)
+            )
+
+    def on_signal(self, signal: Signal, ctx: Context) -> None:
+        """Tell a failure."""
+        if isinstance(signal, Failure):
+            self._line.tell(
+                Trouble(
+                    code="turn-failed",
+                    turn=signal.epoch,
+                    message=f"This question could not be answered ({signal.origin}: {signal.message}). Ask again.",
+                )
+            )

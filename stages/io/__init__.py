@@ -1,0 +1,1 @@
+"""Sources and sinks of this machine: audio files, microphones, terminal, files."""

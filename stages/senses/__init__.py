@@ -1,0 +1,1 @@
+"""Several modalities: replayed samples, unit encoders, decisions, per-sample configuration."""

@@ -1,0 +1,1 @@
+"""Speech: voice activity, recognisers, sentence pieces, synthesis."""

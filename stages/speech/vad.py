@@ -1,0 +1,178 @@
+"""Cutting audio into turns.
+
+Theory of operation. Each 32 ms frame gets a speech probability. Two thresholds keep it from flickering, and
+two durations decide:
+
+    state     event                                   next      emits
+    SILENCE   speech for `min_speech`                 SPEECH    START, with the audio since `pre_roll` before it
+    SPEECH    any frame                               SPEECH    CONTINUE
+    SPEECH    silence for `silence`                   SILENCE   END
+    SPEECH    `max_turn` since START                  SILENCE   END: a turn must end somewhere
+    SPEECH    a Flush signal                          SILENCE   END: somebody knows that it is over
+
+A turn gets an epoch of its own. With `barge_in` its START also interrupts: whatever is under way for an older
+turn becomes stale.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from thalweg.models.speech.silero import RATE, STEP, SileroVad
+from thalweg.models.store.store import ModelStore
+from thalweg.pipeline.duration import MS, Duration
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.packet import AMBIENT, Packet
+from thalweg.pipeline.payload import AudioChunk, Speech, SpeechEvent
+from thalweg.pipeline.signal import Flush, Interrupt, Signal
+from thalweg.pipeline.stage import Context
+
+_FRAME_NS = STEP * 1_000_000_000 // RATE
+
+
+class VoiceActivity:
+    """Finds speech in audio and cuts it into turns (Silero VAD)."""
+
+    inputs = {"audio": AudioChunk}
+    outputs = {"speech": Speech}
+    configurable = ("threshold", "silence", "barge_in")
+
+    def __init__(
+        self,
+        silence: Annotated[Duration, Field(description="silence that ends a turn")] = 500 * MS,
+        threshold: Annotated[float, Field(gt=0, lt=1, description="probability from which on it is speech")] = 0.5,
+        min_speech: Annotated[Duration, Field(description="speech that begins a turn")] = 96 * MS,
+        pre_roll: Annotated[Duration, Field(description="audio kept from before a turn begins")] = 256 * MS,
+        max_turn: Annotated[Duration, Field(description="a turn is ended after this long")] = 30_000 * MS,
+        barge_in: Annotated[bool, Field(description="speech interrupts the answer under way")] = True,
+    ) -> None:
+        self.threshold = threshold
+        self.silence = silence
+        self.barge_in = barge_in
+        self._min_frames = max(1, -(-min_speech // _FRAME_NS))
+        self._max_frames = max(1, max_turn // _FRAME_NS)
+        self._recent: deque[NDArray[np.float32]] = deque(maxlen=max(1, pre_roll // _FRAME_NS) + self._min_frames)
+        self._vad: SileroVad | None = None
+        self._held = np.zeros(0, np.float32)
+        self._frame_ns = 0
+        self._speech_frames = 0
+        self._silent_frames = 0
+        self._turn_frames = 0
+        self._epoch = AMBIENT
+
+    def open(self, ctx: Context) -> None:
+        """Load the model, fetching it where needed."""
+        self._vad = SileroVad(ModelStore().path("silero-vad"))
+
+    def close(self) -> None:
+        """Free the model where nobody else uses it."""
+        if self._vad is not None:
+            self._vad.close()
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Take new settings at once, in the middle of a turn too."""
+        for name, value in settings.items():
+            setattr(self, name, value)
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Look at every whole frame so far."""
+        audio = packet.payload
+        assert isinstance(audio, AudioChunk)
+        if audio.rate != RATE or audio.samples.ndim != 1:
+            raise ThalwegError(
+                f"voice activity detection takes mono audio at {RATE} Hz, got {audio.rate} Hz, "
+                f"shape {audio.samples.shape}: set `rate: {RATE}` at the source"
+            )
+        if not len(self._held):
+            self._frame_ns = packet.time
+        self._held = np.concatenate([self._held, audio.samples])
+        start = 0
+        while len(self._held) - start >= STEP:
+            self._frame(self._held[start : start + STEP], ctx)
+            self._frame_ns += _FRAME_NS
+            start += STEP
+        self._held = self._held[start:]
+
+    def on_signal(self, signal: Signal, ctx: Context) -> None:
+        """A Flush ends the turn under way."""
+        if isinstance(signal, Flush) and self._epoch != AMBIENT and signal.epoch in (0, self._epoch):
+            self._end_here(ctx)
+
+    def finish(self, ctx: Context) -> None:
+        """The audio has ended, and with it the turn."""
+        if self._epoch != AMBIENT:
+            self._end_here(ctx)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything between two packets."""
+        assert self._vad is not None
+        kept = ("_held", "_frame_ns", "_speech_frames", "_silent_frames", "_turn_frames", "_epoch")
+        return {"vad": self._vad.snapshot(), "recent": list(self._recent)} | {k: getattr(self, k) for k in kept}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a snapshot."""
+        assert self._vad is not None
+        rest = dict(state)
+        self._vad.restore(rest.pop("vad"))
+        self._recent.clear()
+        self._recent.extend(rest.pop("recent"))
+        for name, value in rest.items():
+            setattr(self, name, value)
+
+    def _frame(self, samples: NDArray[np.float32], ctx: Context) -> None:
+        assert self._vad is not None
+        probability = self._vad.step(samples)
+        if self._epoch == AMBIENT:
+            self._recent.append(samples)
+            self._speech_frames = self._speech_frames + 1 if probability >= self.threshold else 0
+            if self._speech_frames >= self._min_frames:
+                self._begin(ctx)
+            return
+        self._turn_frames += 1
+        silent = probability < self.threshold - 0.15
+        self._silent_frames = self._silent_frames + 1 if silent else 0
+        self._emit([samples], SpeechEvent.CONTINUE, self._frame_ns, ctx)
+        if self._silent_frames * _FRAME_NS >= self.silence or self._turn_frames >= self._max_frames:
+            voice_ns = self._frame_ns + (1 - self._silent_frames) * _FRAME_NS
+            self._end([], voice_ns, ctx)
+
+    def _begin(self, ctx: Context) -> None:
+        self._epoch = ctx.new_epoch()
+        if self.barge_in:
+            ctx.signal(Interrupt(origin=ctx.name, epoch=self._epoch))
+        start_ns = self._frame_ns - (len(self._recent) - 1) * _FRAME_NS
+        self._turn_frames = self._silent_frames = 0
+        self._emit(list(self._recent), SpeechEvent.START, start_ns, ctx)
+        self._recent.clear()
+
+    def _end_here(self, ctx: Context) -> None:
+        """Between two frames: what has come of the next one belongs to the turn as well."""
+        rest, self._held = self._held, np.zeros(0, np.float32)
+        rest_ns = len(rest) * 1_000_000_000 // RATE
+        voice_ns = self._frame_ns - self._silent_frames * _FRAME_NS if self._silent_frames else self._frame_ns + rest_ns
+        self._end([rest], voice_ns, ctx)
+
+    def _end(self, frames: Sequence[NDArray[np.float32]], voice_ns: int, ctx: Context) -> None:
+        self._emit(frames, SpeechEvent.END, self._frame_ns, ctx, speech_end_ns=voice_ns)
+        self._epoch = AMBIENT
+        self._speech_frames = 0
+
+    def _emit(
+        self,
+        frames: Sequence[NDArray[np.float32]],
+        event: SpeechEvent,
+        time_ns: int,
+        ctx: Context,
+        speech_end_ns: int | None = None,
+    ) -> None:
+        samples = np.concatenate(frames) if frames else np.zeros(0, np.float32)
+        audio = AudioChunk(samples=samples, rate=RATE)
+        silence_ns = self._silent_frames * _FRAME_NS
+        speech = Speech(audio=audio, event=event, speech_end_ns=speech_end_ns, silence_ns=silence_ns)
+        ctx.emit(speech, time=time_ns, epoch=self._epoch)

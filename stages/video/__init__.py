@@ -1,0 +1,1 @@
+"""Video: files, encoding, decoding, emulated links, rate control."""

@@ -1,0 +1,1 @@
+"""Vision: regions that matter, relevance models, text in frames."""

@@ -1,0 +1,96 @@
+"""Where an edge leaves its worker: what waits there is decided by the channel's policy, not by the link."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from thalweg.deploy.runtime.worker import Worker
+from thalweg.pipeline.channel import Policy
+from thalweg.pipeline.graph import Graph
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.payload import Token
+from thalweg.transports.link import ignore
+
+
+class NarrowLink:
+    """A link with room for as many packets as it was given."""
+
+    next_seq = settled = 0
+
+    def __init__(self) -> None:
+        self.on_room = self.on_signal = self.on_ended = self.on_acknowledged = self.on_lost = ignore
+        self.room = 0
+        self.sent: list[str] = []
+
+    @property
+    def has_room(self) -> bool:
+        return self.room > 0
+
+    def offer(self, packet: Packet) -> bool:
+        if self.room == 0:
+            return False
+        self.room -= 1
+        self.sent.append(packet.payload.text)
+        return True
+
+    def give(self, room: int) -> None:
+        self.room += room
+        self.on_room()
+
+    def signal(self, signal: object) -> None:
+        """Nobody listens."""
+
+    def end(self) -> None:
+        self.on_ended()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Words:
+    """`count` words, then waits to be let go."""
+
+    outputs = {"token": Token}
+
+    def __init__(self, go: asyncio.Event, count: int) -> None:
+        self._go = go
+        self._count = count
+
+    async def run(self, ctx: Any) -> None:
+        for number in range(self._count):
+            await ctx.send(Token(text=str(number)), time=number)
+        self._go.set()
+
+
+class Sink:
+    """Somewhere else."""
+
+    inputs = {"token": Token}
+
+    def process(self, packet: Packet, ctx: Any) -> None:
+        """Never called here."""
+
+
+async def sent_by(policy: Policy, room: int) -> list[str]:
+    """What goes out when there is room only after ten words were sent."""
+    emitted, link, graph = asyncio.Event(), NarrowLink(), Graph()
+    graph.add("words", Words(emitted, 10))
+    graph.add("sink", Sink())
+    graph.connect("words", "sink", policy=policy, capacity=20)
+    worker = Worker(graph, hosted=["words"])
+    worker.outlets[graph.connections[0].name].attach(link)
+    running = asyncio.ensure_future(worker.run())
+    await emitted.wait()
+    await asyncio.sleep(0.01)
+    link.give(room)
+    await asyncio.wait_for(running, 5)
+    return link.sent
+
+
+def test_a_latest_edge_sends_what_is_newest_when_there_is_room() -> None:
+    assert asyncio.run(sent_by(Policy.LATEST, 5)) == ["9"]
+
+
+def test_a_block_edge_sends_everything_in_order() -> None:
+    assert asyncio.run(sent_by(Policy.BLOCK, 10)) == [str(n) for n in range(10)]

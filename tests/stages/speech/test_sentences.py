@@ -1,0 +1,64 @@
+"""Cutting replies into pieces: early, at places where a reader would breathe, losing nothing."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thalweg.deploy.testing import packet, run_stage
+from thalweg.pipeline.payload import Token
+from thalweg.pipeline.signal import Failure
+from thalweg.stages.speech.sentences import Sentences
+
+
+def pieces(text: str, **settings: int) -> list[str]:
+    tokens = [packet(Token(text=part), epoch=1) for part in re.findall(r"\s*\S+|\s+$", text)]
+    tokens.append(packet(Token(text="", last=True), epoch=1))
+    return [sentence.text for sentence in run_stage(Sentences(**settings), tokens).payloads() if sentence.text]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Paris is the capital. It is old.", ["Paris is the capital.", "It is old."]),
+        ("It weighs 3.5 kg. Heavy!", ["It weighs 3.5 kg.", "Heavy!"]),
+        ("Dr. Who came, e.g. today.", ["Dr. Who came,", "e.g. today."]),
+        ("The sky is blue because of air, and so on.", ["The sky is blue", "because of air, and so on."]),
+        ("No, never.", ["No, never."]),
+        ("The largest planet of our own system is far away.", ["The largest planet of our own system", "is far away."]),
+        ("a b c d e f g h i j k l m n", ["a b c d e f g h i", "j k l m n"]),
+        ('He said "Stop!" Then he left.', ['He said "Stop!"', "Then he left."]),
+        ("1. First do this. 2. Then that.", ["1. First do this.", "2. Then that."]),
+        ("no full stop at all", ["no full stop at all"]),
+    ],
+)
+def test_pieces_end_where_a_reader_would_breathe(text: str, expected: list[str]) -> None:
+    assert pieces(text) == expected
+
+
+def test_text_without_an_end_is_cut_at_a_space() -> None:
+    assert max(map(len, pieces("word " * 200, longest=50))) <= 50
+
+
+def test_a_piece_comes_out_while_the_reply_still_forms() -> None:
+    tokens = [packet(Token(text=t), time=i) for i, t in enumerate(["One two three.", " Four"])]
+    assert [s.text for s in run_stage(Sentences(), tokens).payloads()] == ["One two three."]
+
+
+def test_a_reply_that_failed_is_not_spoken_to_its_end() -> None:
+    failure = Failure(origin="chat", epoch=1, message="gone")
+    items = [
+        packet(Token(text="This will"), time=0, epoch=1),
+        (1, failure),
+        packet(Token(text="Next."), time=2, epoch=2),
+        packet(Token(text="", last=True), time=3, epoch=2),
+    ]
+    assert [s.text for s in run_stage(Sentences(), items).payloads()] == ["Next."]
+
+
+@given(st.text(alphabet="ab .,;!?\n", max_size=120), st.integers(min_value=20, max_value=60))
+def test_nothing_but_space_is_lost(text: str, longest: int) -> None:
+    assert "".join("".join(pieces(text, longest=longest)).split()) == "".join(text.split())
