@@ -76,11 +76,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_done)
         return future
 
-    async def shutdown_default_executor(self) -> None:
-        """As asyncio's: wait, for real, until every thread has ended."""
+    async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
+        """As asyncio's, whatever that takes (a `timeout` from Python 3.12 on): wait, for real, for every thread."""
         self._jumping.threads += 1
         try:
-            await super().shutdown_default_executor()
+            await super().shutdown_default_executor(*args, **kwargs)
         finally:
             self._jumping.threads -= 1
 

@@ -21,7 +21,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import cache
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgpack
 import numpy as np
@@ -265,6 +265,7 @@ def _make_plan(cls: type) -> _Form:
 
 
 def _form(hint: Any, owner: type) -> _Form:
+    hint = _without_names(hint)
     origin = get_origin(hint)
     if hint in (int, float, str, bool, bytes, type(None)):
         return _scalar(hint)
@@ -291,6 +292,29 @@ def _form(hint: Any, owner: type) -> _Form:
         if all(option in (int, float, str, bool, bytes) for option in options):
             return _AS_IS
     raise CodecError(f"{owner.__name__} has a field of type {hint}, which has no form on the wire")
+
+
+def _without_names(hint: Any) -> Any:
+    """What an annotation stands for, where it is a `type` alias (numpy's NDArray is one from 2.5 on) or Annotated."""
+    while True:
+        origin, given = get_origin(hint), get_args(hint)
+        if origin is Annotated:
+            hint = given[0]
+            continue
+        alias = origin if hasattr(origin, "__value__") else hint
+        if not hasattr(
+            alias, "__value__"
+        ):  # Python 3.12's TypeAliasType, and that of typing_extensions, by what it has
+            return hint
+        hint = _filled_in(alias.__value__, dict(zip(alias.__type_params__, given, strict=False)))
+
+
+def _filled_in(value: Any, given: Mapping[Any, Any]) -> Any:
+    """The value of a `type` alias with its parameters replaced by what is `given` for them."""
+    if value in given:
+        return given[value]
+    open_ = getattr(value, "__parameters__", ())
+    return value[tuple(given.get(parameter, Any) for parameter in open_)] if open_ else value
 
 
 def _scalar(kind: type) -> _Form:

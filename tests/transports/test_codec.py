@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from typing import Annotated, TypeVar
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from typing_extensions import TypeAliasType
 
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
@@ -162,6 +165,33 @@ class Array(Payload):
     """Any array."""
 
     values: np.ndarray
+
+
+Number = TypeVar("Number", bound=np.generic)
+Other = TypeVar("Other")
+Samples = TypeAliasType("Samples", NDArray[Number], type_params=(Number,))
+Pair = TypeAliasType("Pair", tuple[Other, Number], type_params=(Number, Other))
+Name = TypeAliasType("Name", Annotated[str | None, "of a place"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named(Payload):
+    """A payload whose annotations are names for others, as numpy's own NDArray is from 2.5 on."""
+
+    samples: Samples[np.float32]
+    counted: Annotated[NDArray[np.uint8], "one for each sample"]
+    pair: Pair[int, str]
+    place: Name = None
+
+
+def test_fields_whose_types_are_aliases_cross_as_what_they_stand_for() -> None:
+    sent = Named(samples=np.ones(3, np.float32), counted=np.arange(3, dtype=np.uint8), pair=("a", 1), place="here")
+
+    received = decode(b"".join(encode(make(sent)))).payload
+
+    assert isinstance(received, Named)
+    assert received.samples.tolist() == [1, 1, 1] and received.counted.tolist() == [0, 1, 2]
+    assert (received.pair, received.place) == (("a", 1), "here")
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "?"])
