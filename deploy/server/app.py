@@ -16,9 +16,9 @@ from aiohttp import web
 from aiortc import RTCIceServer
 
 from thalweg import __version__
-from thalweg.deploy.server.conversations import Hall, Refused
+from thalweg.deploy.server.conversations import Hall, Refused, no_pipeline
 from thalweg.deploy.server.exporter import exposition
-from thalweg.deploy.server.session import Session
+from thalweg.deploy.server.session import Session, SessionOver
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.deploy.server.whip import play, publish, trickle
 from thalweg.transports.webrtc import OfferError
@@ -148,13 +148,18 @@ class WebServer:
     ) -> tuple[Session, str]:
         if session_id:
             session = self.hall.find(str(session_id), str(key))
-            _, answer = await session.connect(sdp, self._ice, listening=listening)
+            try:
+                _, answer = await session.connect(sdp, self._ice, listening=listening)
+            except SessionOver as over:
+                raise Refused(404, "gone", str(over)) from None
             return session, answer
         if "m=audio" not in sdp:
             raise OfferError("the offer has no audio: send a description with an audio section, and Opus in it")
         session = await self.hall.enter(request.remote or "")
         try:
             _, answer = await session.connect(sdp, self._ice)
+        except SessionOver:
+            raise no_pipeline() from None
         except BaseException:
             self.hall.release(session)
             raise
@@ -173,7 +178,7 @@ class WebServer:
         hall = self.hall
         if hall.ready:
             return web.json_response({"status": "ready"})
-        reason = "draining" if hall.draining else hall.problem or "loading"
+        reason = "draining" if hall.draining else "the pipeline cannot be started" if hall.problem else "loading"
         return web.json_response({"status": "not ready", "reason": reason}, status=503)
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:

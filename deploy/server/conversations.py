@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from thalweg.deploy.errors import StartError
 from thalweg.deploy.server.capacity import Capacity
 from thalweg.deploy.server.load import LoadMeter
 from thalweg.deploy.server.session import Session, SessionState
@@ -24,6 +23,7 @@ from thalweg.pipeline.file.spec import Spec
 log = logging.getLogger(__name__)
 
 TICK_S = 0.5
+RETRY_S = 5.0
 
 
 class Refused(ThalwegError):
@@ -33,6 +33,11 @@ class Refused(ThalwegError):
         super().__init__(message)
         self.status = status
         self.code = code
+
+
+def no_pipeline() -> Refused:
+    """What a newcomer is told where nothing can be started. The reason may name what is inside: it is for the log."""
+    return Refused(503, "no-pipeline", "No conversation can be started here now; the log says why. Try again later.")
 
 
 class Hall:
@@ -157,7 +162,7 @@ class Hall:
                 async with asyncio.timeout(self.settings.connect_s):
                     while self._ready is None:
                         if self.problem:
-                            raise Refused(503, "no-pipeline", f"The pipeline cannot be started: {self.problem}")
+                            raise no_pipeline()
                         self._opened.clear()
                         await self._opened.wait()
             except TimeoutError:
@@ -167,24 +172,29 @@ class Hall:
         return session
 
     async def _fill(self) -> None:
+        """Keep one pipeline ready. One that cannot be made, or ends before anybody came, is tried again later."""
         while True:
-            session = Session(self.spec)
-            session.on_heard = self._heard
             try:
+                session = Session(self.spec)
+                session.on_heard = self._heard
                 await session.open()
-                self.problem = ""
-            except StartError as error:
-                self.problem = " ".join(str(error).split())
-                log.error("the pipeline cannot be started: %s", error)
+            except Exception as error:  # the constructors of stages raise what they like
+                self.problem = " ".join(str(error).split()) or type(error).__name__
+                log.error("the pipeline cannot be started: %s", self.problem)
+                log.debug("it raised", exc_info=error)
                 self._opened.set()
-                await asyncio.sleep(5.0)
+                await asyncio.sleep(RETRY_S)
                 continue
+            self.problem = ""
             assert self._group is not None
             self._tasks[session.id] = self._group.create_task(self._run(session))
             self._ready = session
             self._opened.set()
             self._refill.clear()
             await self._refill.wait()
+            if self.problem:
+                self._opened.set()
+                await asyncio.sleep(RETRY_S)
 
     async def _run(self, session: Session) -> None:
         try:
@@ -198,6 +208,8 @@ class Hall:
             self._tasks.pop(session.id, None)
             if session is self._ready:
                 self._ready = None
+                self.problem = "it ended by itself, before anybody came"
+                log.error("the pipeline is of no use: %s", self.problem)
                 self._refill.set()
             self.counts[f"ended_{session.why or 'crash'}"] += 1
             self._changed.set()

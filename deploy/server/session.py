@@ -3,10 +3,14 @@
 state      event                              next
 OPENING    the stages are open                READY      an instance that waits for somebody
 READY      a connection opened its channel    TALKING
+READY      the pipeline ended                 ENDED      before anybody came
 TALKING    the connection failed or closed    AWAY       the pipeline runs on; what would be played waits
 AWAY       a new connection opened            TALKING    the conversation goes on
 AWAY       `resume_s` passed                  ENDED
+TALKING    the pipeline ended by itself       ENDED      the person is told
 any        end                                ENDED      the pipeline is given a moment, then abandoned
+
+A connection that is still being made when the conversation ends is closed, and whoever wanted it is told.
 """
 
 from __future__ import annotations
@@ -21,10 +25,12 @@ from enum import Enum
 from aiortc import RTCIceServer
 
 from thalweg.deploy.errors import StartError
+from thalweg.deploy.ops.observing.outcome import Problem
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.deploy.server.conversation_stats import StageWatch
 from thalweg.pipeline.dialogue.call import using
 from thalweg.pipeline.dialogue.events import Hello, Latency
+from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.spec import Spec
 from thalweg.transports.webrtc import Call, Peer
 
@@ -32,6 +38,11 @@ log = logging.getLogger(__name__)
 
 CLOSING_S = 2.0
 REPORT_S = 0.25
+PROBLEM_S = 10.0
+
+
+class SessionOver(ThalwegError):
+    """The conversation ended while somebody connected to it."""
 
 
 class SessionState(Enum):
@@ -68,6 +79,8 @@ class Session:
         self._video = any(vertex.info.use == "live.camera" for vertex in spec.graph.stages.values())
         with using(self.call):
             self.worker = Worker(spec.graph)
+        self.worker.on_problem = self._problem
+        self._told_ns = -round(PROBLEM_S * 1e9)
         self._watch = StageWatch(self.worker)
         self._over = asyncio.Event()
 
@@ -77,12 +90,16 @@ class Session:
         self._change(SessionState.READY)
 
     async def run(self) -> None:
-        """Serve until `end`; everything is closed when this returns."""
+        """Serve until `end`, or until the pipeline ends by itself; everything is closed when this returns."""
         try:
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(self.worker.run())
                 reporting = group.create_task(self._report())
-                await self._over.wait()
+                over = group.create_task(self._over.wait())
+                await asyncio.wait([running, over], return_when=asyncio.FIRST_COMPLETED)
+                if running.done():
+                    self._ended_by_itself()
+                over.cancel()
                 reporting.cancel()
                 done, _ = await asyncio.wait([running], timeout=CLOSING_S)
                 if not done:
@@ -90,6 +107,7 @@ class Session:
         except* StartError as errors:
             log.error("session %s did not start: %s", self.id, errors.exceptions[0])
         finally:
+            self._ended_by_itself()
             self._change(SessionState.ENDED)
             for peer in (self.peer, self.listener):
                 if peer is not None:
@@ -97,10 +115,15 @@ class Session:
             self.peer = self.listener = None
 
     async def connect(self, sdp: str, ice: Sequence[RTCIceServer], *, listening: bool = False) -> tuple[Peer, str]:
-        """Answer an offer; a connection that is there already is replaced, `listening` beside it. Raises OfferError."""
+        """Answer an offer; a connection that is there already is replaced, `listening` beside it.
+
+        Raises OfferError, and SessionOver where the conversation has ended meanwhile.
+        """
         peer = Peer(self.call, ice)
         try:
             answer = await peer.answer(sdp)
+            if self.over:
+                raise SessionOver("That conversation has ended. Start a new one.")
         except BaseException:
             await peer.close()
             raise
@@ -140,6 +163,29 @@ class Session:
         """How long since somebody was given it."""
         return (self.call.clock.now_ns() - self.began_ns) / 1e9
 
+    def _ended_by_itself(self) -> None:
+        """The pipeline is over, whatever the reason; the person is told, unless they know already."""
+        broke = self.worker.problem_count > 0 or self.worker.started_ns == 0
+        if broke:
+            self.end("broke", "Something broke on this side, and the conversation has ended. Start a new one.")
+        else:
+            self.end("finished", "The conversation has come to its end.")
+
+    def _deaf(self) -> bool:
+        """Whether a stage that listens to the person has ended, though the person is still there."""
+        if self.worker.started_ns == 0 or self.over:
+            return False
+        sources = [actor for actor in self.worker.actors.values() if actor.info.is_source]
+        return any(actor.task is None and actor.info.use.startswith("live.") for actor in sources)
+
+    def _problem(self, problem: Problem) -> None:
+        """What goes wrong in a stage, for the log; not more often than every ten seconds, with what was left out."""
+        now_ns = self.call.clock.now_ns()
+        if now_ns - self._told_ns >= PROBLEM_S * 1e9:
+            self._told_ns = now_ns
+            count = self.worker.problem_count
+            log.warning("session %s: problem %d: stage %s: %s", self.id, count, problem.stage, problem.message)
+
     def _peer_changed(self, peer: Peer, state: str) -> None:
         if peer is not self.peer or self.state is SessionState.ENDED:
             return
@@ -163,6 +209,8 @@ class Session:
         """Milestones of each turn, once it has been heard; what the stages do, for those who watch."""
         while True:
             await asyncio.sleep(REPORT_S)
+            if self._deaf():
+                self._ended_by_itself()
             for epoch, played_ns in list(self.call.started.items()):
                 self._report_turn(epoch, played_ns)
             if self.call.watched:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import Callable, Sequence
@@ -38,6 +40,8 @@ MESSAGES_PER_S = 50
 MAX_BUFFERED = 1_000_000
 MAX_STRIKES = 20
 MEDIA_BYTES_PER_S = 1_250_000
+CLOSE_S = 3.0
+FLUSH_S = 0.3
 
 
 class OfferError(ThalwegError):
@@ -71,6 +75,7 @@ class Peer:
         self.remote_ufrag = ""
         self.candidates = 0
         self._opened = False
+        self._closed = False
         self._bytes = 0
         self._pc.on("connectionstatechange", self._state_changed)
         self._pc.on("datachannel", self._channel_opened)
@@ -134,13 +139,34 @@ class Peer:
             raise OfferError(f"the candidate cannot be read: {error}") from None
 
     async def close(self) -> None:
-        """Hang up. Idempotent."""
+        """Hang up, after what was said last has left; within seconds, whatever hangs. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._flush()
         self.call.detach(self)
         if self.video is not None:
             self.video.close()
-        await self._pc.close()
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._pc.close()
+        except TimeoutError:
+            log.warning("a connection did not close within %g s", CLOSE_S)
+        except Exception as error:  # of aiortc; nothing may keep the rest from being closed
+            log.warning("a connection did not close: %s", type(error).__name__)
         if self.audio is not None:
             self.audio.close()
+
+    async def _flush(self) -> None:
+        """Wait until what was sent has been handed to the network, for a moment."""
+        channel = self._channel
+        if channel is None or channel.readyState != "open" or not channel.bufferedAmount:
+            return
+        drained = asyncio.Event()
+        channel.on("bufferedamountlow", drained.set)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_S):
+                await drained.wait()
 
     def send(self, message: str) -> None:
         """Send a message. A person's side that does not read loses events rather than costing memory without end."""
