@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
 from thalweg.models import ModelStore
@@ -20,34 +21,46 @@ def list_models() -> None:
     """A table of all models."""
     store = ModelStore()
     table = Table(box=None, pad_edge=False)
-    for column in ("model", "licence", "size", "here", ""):
-        table.add_column(column, justify="right" if column == "size" else "left", no_wrap=column == "model")
+    for column in ("model", "licence", "size", "memory", "here", "", "needs", "costs"):
+        right = column in ("size", "memory")
+        table.add_column(column, justify="right" if right else "left", no_wrap=right or column == "model")
     for held in store.list():
         model = held.model
         here = "bundled" if model.bundled and held.complete else "yes" if held.complete else "no"
-        table.add_row(model.name, model.licence, f"{model.size / 1e6:.1f} MB", here, model.summary)
+        memory = f"{model.memory / 1e6:.0f} MB" if model.memory else ""
+        extra = f"thalweg[{model.extra}]" if model.extra else ""
+        size = f"{model.size / 1e6:.1f} MB"
+        table.add_row(model.name, model.licence, size, memory, here, model.summary, escape(extra), model.costs)
     for name, checkpoint in checkpoints().items():
         here = "yes" if local_checkpoint(name).exists() else "no"
-        table.add_row(name, checkpoint.licence, "", here, f"{checkpoint.summary}; then `thalweg models convert`")
+        table.add_row(name, checkpoint.licence, "", "", here, f"{checkpoint.summary}; then `thalweg models convert`")
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     console.print(table)
     console.print(f"[dim]kept in {store.root}[/]", soft_wrap=True)
 
 
 def pull_models(names: Sequence[str]) -> None:
-    """Fetch with a progress bar. Raises ModelError."""
+    """Fetch, with one progress bar per model over all its files and their parts. Raises ModelError."""
     store = ModelStore()
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         for name in names or store.registry.models:
             if "/" in name:
                 task = progress.add_task(name, total=None)
                 pull_checkpoint(name, lambda done, total, task=task: progress.update(task, completed=done, total=total))  # type: ignore[misc]
                 continue
-            for file in store.registry[name].files:
-                task = progress.add_task(file.name, total=file.size)
-                store.path(name, file.name, lambda done, _, task=task: progress.update(task, completed=done))  # type: ignore[misc]
-                progress.update(task, completed=file.size)
+            files, before = store.registry[name].files, 0
+            task = progress.add_task(name, total=store.registry[name].size)
+            for file in files:
+                store.path(name, file.name, lambda done, _, b=before, t=task: progress.update(t, completed=b + done))  # type: ignore[misc]
+                before += file.size
+                progress.update(task, completed=before)
 
 
 def verify_models(names: Sequence[str]) -> int:

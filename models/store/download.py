@@ -1,0 +1,100 @@
+"""One address into one file, going on where an earlier attempt stopped.
+
+A connection that breaks is made again for as long as each attempt brings something. A host that let us wait in vain is
+not asked again by this process: with a second source at hand, the first one should not cost that time for every file.
+"""
+
+from __future__ import annotations
+
+import http.client
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from thalweg.models.errors import ModelError
+
+Progress = Callable[[int, int], None]
+"""Told `(bytes so far, bytes in all)` now and then."""
+
+BLOCK = 1 << 20
+_silent: set[str] = set()
+
+
+class _KeepSecrets(urllib.request.HTTPRedirectHandler):
+    """Whom a hub sends us to for the bytes is another than who may know the token."""
+
+    def redirect_request(self, req: urllib.request.Request, *args: Any) -> urllib.request.Request | None:
+        further = super().redirect_request(req, *args)
+        if further is not None and urlsplit(further.full_url)[:2] != urlsplit(req.full_url)[:2]:
+            further.remove_header("Authorization")
+        return further
+
+
+def download(
+    address: str,
+    target: Path,
+    size: int | None,
+    progress: Progress,
+    headers: Mapping[str, str] | None = None,
+    *,
+    timeout_s: float = 30.0,
+) -> None:
+    """Get `address` into `target`, going on from what an earlier attempt left there. Raises ModelError.
+
+    `size`: bytes that must come, None where only the server knows. `timeout_s`: how long the server may be silent.
+    """
+    have = target.stat().st_size if target.exists() else 0
+    if size is not None and have >= size:
+        target.unlink()
+        have = 0
+    while True:
+        before = have
+        have, total = _attempt(address, target, have, size, progress, dict(headers or {}), timeout_s)
+        if have >= total:
+            return
+        if have <= before:
+            raise ModelError(f"{address} broke off after {have} of {total} bytes; the next attempt goes on from there")
+
+
+def _attempt(
+    address: str,
+    target: Path,
+    have: int,
+    size: int | None,
+    progress: Progress,
+    headers: dict[str, str],
+    timeout_s: float,
+) -> tuple[int, int]:
+    """One connection. Returns how many bytes are here then, and how many there are in all."""
+    host = urlsplit(address).netloc
+    if host in _silent:
+        raise ModelError(f"{address} was not tried: {host} did not answer before")
+    request = urllib.request.Request(address, headers=headers | ({"Range": f"bytes={have}-"} if have else {}))
+    try:
+        answer = urllib.request.build_opener(_KeepSecrets).open(request, timeout=timeout_s)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and error.headers.get("Content-Range", "").endswith(f"*/{have}"):
+            return have, have  # nothing was missing
+        raise ModelError(f"{address} answered {error.code} {error.reason}") from None
+    except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, TimeoutError):
+            _silent.add(host)
+        raise ModelError(f"{address} cannot be reached: {reason}") from None
+    with answer:
+        resumed = answer.status == 206
+        have = have if resumed else 0
+        stated = answer.headers.get("Content-Length") or ""
+        total = size if size is not None else have + int(stated) if stated.isdigit() else None
+        try:
+            with target.open("ab" if resumed else "wb") as out:
+                while block := answer.read(BLOCK):
+                    out.write(block)
+                    have += len(block)
+                    progress(have, total or have)
+        except (TimeoutError, ConnectionError, http.client.HTTPException):
+            total = total or have + 1
+    return have, have if total is None else total
