@@ -12,16 +12,23 @@ something to take. Neither waits, neither has a task: callbacks are called on th
 A link that breaks says so once, by `on_lost`, at both ends. It is not mended: the ends get a new one, of a higher
 generation, or none. A listener refuses generations below the one it has, so that a worker that was taken for dead and
 replaced can do no harm when it turns out alive.
+
+What came and cannot be read is told, once each, by `on_bad`: a packet of a type that this process does not know, a
+signal of a later version. It costs itself and nothing else: it counts as taken, and is acknowledged with the packets
+around it.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.signal import Signal
+
+_PLACES = 4096  # a producer keeps no more packets than that for sending again
 
 
 class TransportError(ThalwegError):
@@ -41,6 +48,7 @@ class Sender(Protocol):
     on_signal: Callable[[Signal], None]
     on_ended: Callable[[], None]
     on_acknowledged: Callable[[int], None]
+    on_bad: Callable[[str], None]
     on_lost: Callable[[str], None]
 
     @property
@@ -50,6 +58,12 @@ class Sender(Protocol):
 
     def offer(self, packet: Packet) -> bool:
         """Take a packet, or say False: then offer it again after `on_room`."""
+        ...
+
+    def unreceived(self) -> list[Packet]:
+        """The packets taken by `offer` that the consumer's end is not known to have received: of a link that was lost
+        while the consumer lives, these are to be offered to the next one.
+        """
         ...
 
     def signal(self, signal: Signal) -> None:
@@ -71,6 +85,7 @@ class Receiver(Protocol):
     on_packet: Callable[[], None]
     on_signal: Callable[[Signal], None]
     on_end: Callable[[], None]
+    on_bad: Callable[[str], None]
     on_lost: Callable[[str], None]
 
     def take(self) -> Packet | None:
@@ -88,6 +103,33 @@ class Receiver(Protocol):
     def close(self) -> None:
         """Hang up. Idempotent."""
         ...
+
+
+class Unreadable:
+    """Counts packets that came and could not be read, and has them acknowledged with those around them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._taken = 0
+        self._acknowledged = 0
+        self._places: deque[int] = deque(maxlen=_PLACES)
+
+    def took(self) -> None:
+        """A packet was taken that could be read."""
+        self._taken += 1
+
+    def left_out(self) -> None:
+        """One was not."""
+        self.count += 1
+        self._places.append(self._taken)
+
+    def acknowledged(self, count: int) -> int:
+        """For how many packets an acknowledgement of the next `count` that were given to the consumer stands."""
+        self._acknowledged += count
+        while self._places and self._places[0] <= self._acknowledged:
+            self._places.popleft()
+            count += 1
+        return count
 
 
 def ignore(*_: object) -> None:

@@ -123,6 +123,7 @@ class PlaybackLink:
         self.on_packet: Callable[[], None] = ignore
         self.on_signal: Callable[[Signal], None] = ignore
         self.on_end: Callable[[], None] = ignore
+        self.on_bad: Callable[[str], None] = ignore
         self.on_lost: Callable[[str], None] = ignore
         self._playback = playback
         self._ended = False

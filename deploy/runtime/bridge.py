@@ -12,6 +12,8 @@ it does not, and then they are told to give up. Until then an outlet's channel f
     at_least_once                     keeps packets until they are acknowledged  sends them again, in order
     newest                            keeps the times of those packets           reports the gap
 
+Where the consumer never returns only the link can be lost, and what it had taken and not delivered goes by the new one.
+
 An inlet whose worker may return marks what comes by an at_least_once edge (`Packet.replay`), so that everything made
 of it is numbered; an inlet drops what it has had, told by `seq` and by that number. A bridge outlives the run of its
 worker: what it keeps may still be wanted.
@@ -82,20 +84,24 @@ class Outlet(Mover):
 
     def attach(self, link: Sender) -> None:
         """Use this link from now on, and send again by it what was not acknowledged on the one before."""
+        left: list[Packet] = []
         if self._link is not None:
+            if not self._keeps and self._times is None:
+                left = [packet for packet in self._link.unreceived() if packet.seq >= link.next_seq]
             self._link.close()
             self._note_gap()
         self._link = self._forward.link = link
         self.linked = True
         self.worker.link_found(self.name)
         self._told_end = False
-        self._again = deque(packet for packet in (*self._kept, *self._again) if packet.seq >= link.settled)
+        self._again = deque(packet for packet in (*self._kept, *left, *self._again) if packet.seq >= link.settled)
         self._kept = deque()
         self.inputs[0].producer.skip_seq(self._port, link.next_seq - 1)
         link.on_room = lambda: self.worker.wake(self)
         link.on_signal = lambda signal: self.worker.spread(self, signal, Direction.UP)
         link.on_ended = self._all_taken
         link.on_acknowledged = self._acknowledged
+        link.on_bad = lambda reason: self.worker.failed(self, reason, None, None)
         link.on_lost = lambda reason: self._lost(link, reason)
         if self.floor > AMBIENT:
             link.signal(Interrupt(origin=self.name, epoch=self.floor))
@@ -283,6 +289,7 @@ class Inlet(Mover):
         link.on_packet = lambda: self.worker.wake_at_once(self)
         link.on_signal = lambda signal: self.worker.spread(self, signal, Direction.DOWN)
         link.on_end = self._end
+        link.on_bad = lambda reason: self.worker.failed(self, reason, None, None)
         link.on_lost = lambda reason: self._lost(link, reason)
         if self.floor > AMBIENT:
             link.signal(Interrupt(origin=self.name, epoch=self.floor))

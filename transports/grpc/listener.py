@@ -68,35 +68,35 @@ class GrpcListener:
         if self._server is not None:
             await self._server.stop(0.2)
 
-    async def _serve(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+    async def _serve(self, requests: AsyncIterator[Any], context: Any) -> None:
         import grpc
 
         try:
             async with asyncio.timeout(limits.GREETING_S):
                 first = await anext(requests)
             receiver = self._greet(first)
-        except (TransportError, TimeoutError, StopAsyncIteration) as error:
+        except (ThalwegError, TimeoutError, StopAsyncIteration) as error:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error) or "no greeting came")
             return
+        connection = receiver.connected()
         next_seq, settled = self._position(first.hello.edge)
-        yield Frame(
-            welcome={
-                "window": receiver.window,
-                "received": receiver.received,
-                "next_seq": next_seq,
-                "settled": settled,
-            }
-        )
-        reading = asyncio.get_running_loop().create_task(self._read(receiver, requests, context))
-        try:
-            async for frame in receiver.outgoing():
-                yield frame
-        finally:
+        welcome = {
+            "window": receiver.window,
+            "received": receiver.received,
+            "next_seq": next_seq,
+            "settled": settled,
+        }
+        await context.write(Frame(welcome=welcome))
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(self._read(receiver, connection, requests))
+            await receiver.tell(connection, context.write)
             reading.cancel()
 
-    async def _read(self, receiver: GrpcReceiver, requests: AsyncIterator[Any], context: Any) -> None:
+    async def _read(self, receiver: GrpcReceiver, connection: int, requests: AsyncIterator[Any]) -> None:
         try:
             async for frame in requests:
+                if connection != receiver.connection:
+                    return
                 receiver.accept(frame)
         except ThalwegError as error:
             receiver.on_lost(str(error))
@@ -112,6 +112,8 @@ class GrpcListener:
             raise TransportError("the token is wrong")
         receiver = self._receivers.get(hello.edge)
         if receiver is not None and receiver.session == hello.session:
+            if receiver.over:
+                raise TransportError(f"the consumer of edge {hello.edge!r} has hung up")
             return receiver
         if hello.edge not in self._windows:
             raise TransportError(f"no edge {hello.edge!r} is expected here")

@@ -11,8 +11,10 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
 
 from thalweg.transports.codec import Buffer
+from thalweg.transports.link import TransportError
 
 _ALIGN = 16
 METHOD = "/thalweg.edge.v1.Edge/Connect"
@@ -34,6 +36,10 @@ def _message(name: str) -> Any:  # Any: protobuf makes classes at run time
 
 
 Frame = _message("Frame")
+
+
+class FrameError(TransportError, DecodeError):  # type: ignore[misc]  # protobuf says nothing of its types
+    """Bytes that are no frame."""
 
 
 class Record(NamedTuple):
@@ -67,9 +73,9 @@ def to_bytes(frame: Any) -> bytes:
 
 
 def from_bytes(message: bytes) -> Any:
-    """A Record or another Frame. Raises what protobuf raises on bytes that are none."""
+    """A Record or another Frame. Raises FrameError on bytes that are none."""
     if message[:1] != b"\x1a":
-        return Frame.FromString(message)
+        return _parse(message)
     at, inside = _read_varint(message, 1)
     number = 0
     while at < len(message) == at + inside:
@@ -85,8 +91,15 @@ def from_bytes(message: bytes) -> Any:
         else:
             break
         inside -= at - before
-    record = Frame.FromString(message).record  # some other order of fields, or fields of a later version
+    record = _parse(message).record  # some other order of fields, or fields of a later version
     return Record(record.number, memoryview(record.data))
+
+
+def _parse(message: bytes) -> Any:
+    try:
+        return Frame.FromString(message)
+    except Exception as error:  # its DecodeError, and whatever else a release of protobuf raises
+        raise FrameError(f"{len(message)} bytes are no frame of Thalweg's: {str(error)[:100]}") from None
 
 
 def _varint(value: int) -> bytes:

@@ -23,7 +23,10 @@ _ROOM_FOR_A_DESCRIPTOR = socket.CMSG_LEN(_DESCRIPTOR.size)
 
 
 class Wire:
-    """A seqpacket socket on the loop: sends without waiting, keeping order, and hands over what comes."""
+    """A seqpacket socket on the loop: sends without waiting, keeping order, and hands over what comes.
+
+    `handle` is given a message and the descriptors that came with it, and takes those that it keeps out of the list.
+    """
 
     def __init__(
         self,
@@ -100,11 +103,18 @@ class Wire:
             if flags & socket.MSG_TRUNC:
                 self.broken(f"a message of more than {LARGEST_MESSAGE} bytes")
                 return
-            fds = [_DESCRIPTOR.unpack(data)[0] for _, _, data in ancillary]
+            fds = [
+                _DESCRIPTOR.unpack(data)[0]
+                for level, kind, data in ancillary
+                if (level, kind, len(data)) == (socket.SOL_SOCKET, socket.SCM_RIGHTS, _DESCRIPTOR.size)
+            ]
             try:
                 self._handle(bytes(self._buffer[:size]), fds)
             except (ThalwegError, struct.error) as error:
                 self.broken(str(error))
+            finally:
+                for fd in fds:  # one that came along with a message that takes none
+                    os.close(fd)
             if not self.open:
                 return
         self._handled()

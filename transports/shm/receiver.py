@@ -10,8 +10,8 @@ from collections.abc import Callable
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.signal import Signal
-from thalweg.transports.codec import decode, decode_signal, encode_signal
-from thalweg.transports.link import TransportError, ignore
+from thalweg.transports.codec import CodecError, decode, decode_signal, encode_signal
+from thalweg.transports.link import TransportError, Unreadable, ignore
 from thalweg.transports.shm.messages import COUNT, Wire
 from thalweg.transports.shm.ring import RingReader
 
@@ -23,7 +23,9 @@ class ShmReceiver:
         self.on_packet: Callable[[], None] = ignore
         self.on_signal: Callable[[Signal], None] = ignore
         self.on_end: Callable[[], None] = ignore
+        self.on_bad: Callable[[str], None] = ignore
         self.on_lost: Callable[[str], None] = ignore
+        self.unreadable = Unreadable()
         self._window = window
         self._rings: deque[tuple[RingReader, list[int]]] = deque()
         self._taken = 0
@@ -35,32 +37,30 @@ class ShmReceiver:
         self._wire = Wire(sock, self._handle, self._hung_up, self._announced)
 
     def take(self) -> Packet | None:
-        """The next packet, decoded; its large arrays are views of the ring until they are let go."""
-        while self._rings and not self._rings[0][1][0] and len(self._rings) > 1:
-            self._rings.popleft()
-        if not self._rings or not self._rings[0][1][0]:
-            return None
-        reader, announced = self._rings[0]
-        announced[0] -= 1
-        try:
-            packet = decode(reader.read())
-        except ThalwegError as error:
-            self._wire.broken(str(error))
-            return None
-        self._taken += 1
-        if 2 * self._taken >= self._window and not self._crediting:
-            self._crediting = True
-            self._loop.call_soon(self._credit)
-        if self._wanted:
-            self._wanted = False
-            self._wire.send(b"f")
-        if self._ending and not self._waiting:
-            self._finish()
+        """The next packet, decoded; its large arrays are views of the ring until they are let go.
+
+        What cannot be decoded is told by `on_bad`, and the next one is given; a ring that is damaged ends the link.
+        """
+        packet = None
+        while packet is None and (reader := self._announcing()) is not None:
+            try:
+                record = reader.read()
+            except ThalwegError as error:
+                self._wire.broken(str(error))
+                return None
+            self._taken += 1
+            try:
+                packet = decode(record)
+                self.unreadable.took()
+            except ThalwegError as error:
+                self.unreadable.left_out()
+                self.on_bad(f"a packet that came cannot be read, and is left out: {error}")
+            self._has_taken()
         return packet
 
     def acknowledge(self, count: int) -> None:
         """Let the producer forget packets."""
-        self._wire.send(b"k" + COUNT.pack(count))
+        self._wire.send(b"k" + COUNT.pack(self.unreadable.acknowledged(count)))
 
     def signal(self, signal: Signal) -> None:
         """Send a signal up."""
@@ -69,6 +69,27 @@ class ShmReceiver:
     def close(self) -> None:
         """Hang up."""
         self._wire.close()
+
+    def _announcing(self) -> RingReader | None:
+        """The ring that the next record is in, of which one less is announced now."""
+        while self._rings and not self._rings[0][1][0] and len(self._rings) > 1:
+            self._rings.popleft()
+        if not self._rings or not self._rings[0][1][0]:
+            return None
+        reader, announced = self._rings[0]
+        announced[0] -= 1
+        return reader
+
+    def _has_taken(self) -> None:
+        """Let the producer know, where it is worth it or waits for it."""
+        if 2 * self._taken >= self._window and not self._crediting:
+            self._crediting = True
+            self._loop.call_soon(self._credit)
+        if self._wanted:
+            self._wanted = False
+            self._wire.send(b"f")
+        if self._ending and not self._waiting:
+            self._finish()
 
     @property
     def _waiting(self) -> bool:
@@ -98,9 +119,9 @@ class ShmReceiver:
             self._rings[-1][1][0] += 1
             self._fresh = True
         elif kind == b"g" and fds:
-            self._rings.append((RingReader(fds[0]), [0]))
+            self._rings.append((RingReader(fds.pop()), [0]))
         elif kind == b"s":
-            self.on_signal(decode_signal(rest))
+            self._hear(rest)
         elif kind == b"m":
             if self._waiting:
                 self._wanted = True
@@ -112,6 +133,14 @@ class ShmReceiver:
                 self._finish()
         else:
             raise TransportError(f"the producer sent a message of unknown kind {kind!r}")
+
+    def _hear(self, written: bytes) -> None:
+        try:
+            signal = decode_signal(written)
+        except CodecError as error:
+            self.on_bad(f"a signal that came cannot be read, and is left out: {error}")
+        else:
+            self.on_signal(signal)
 
     def _hung_up(self, reason: str) -> None:
         self.on_lost(reason)

@@ -12,7 +12,7 @@ import msgpack
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.signal import Signal
-from thalweg.transports.codec import VERSION, decode_signal, encode, encode_signal, size_of
+from thalweg.transports.codec import VERSION, CodecError, decode_signal, encode, encode_signal, size_of
 from thalweg.transports.link import TransportError, ignore
 from thalweg.transports.shm.messages import COUNT, LARGEST_MESSAGE, WELCOME, Wire
 from thalweg.transports.shm.ring import SMALL, RingWriter, capacity_for
@@ -28,6 +28,7 @@ class ShmSender:
         self.on_signal: Callable[[Signal], None] = ignore
         self.on_ended: Callable[[], None] = ignore
         self.on_acknowledged: Callable[[int], None] = ignore
+        self.on_bad: Callable[[str], None] = ignore
         self.on_lost: Callable[[str], None] = ignore
         self._credits = window
         self._ring = RingWriter(SMALL)
@@ -53,6 +54,10 @@ class ShmSender:
         self._credits -= 1
         self._wire.send(b"r")
         return True
+
+    def unreceived(self) -> list[Packet]:
+        """See `link.Sender`: what was written into the ring is there for the consumer, whatever becomes of the link."""
+        return []
 
     def signal(self, signal: Signal) -> None:
         """Send a signal down."""
@@ -86,13 +91,21 @@ class ShmSender:
             self._replace(self._ring.capacity)
             self.on_room()
         elif kind == b"u":
-            self.on_signal(decode_signal(rest))
+            self._hear(rest)
         elif kind == b"k":
             self.on_acknowledged(COUNT.unpack(rest)[0])
         elif kind == b"e":
             self.on_ended()
         else:
             raise TransportError(f"the consumer sent a message of unknown kind {kind!r}")
+
+    def _hear(self, written: bytes) -> None:
+        try:
+            signal = decode_signal(written)
+        except CodecError as error:
+            self.on_bad(f"a signal cannot be read, and is left out: {error}")
+        else:
+            self.on_signal(signal)
 
     def _hung_up(self, reason: str) -> None:
         self._ring.close()
@@ -101,8 +114,18 @@ class ShmSender:
 
 async def connect(address: str, edge: str, token: str, *, generation: int = 0, timeout_s: float = 5.0) -> ShmSender:
     """The producer's end of an edge. Raises TransportError where nobody listens or the greeting is refused."""
-    loop = asyncio.get_running_loop()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        return await _greet(sock, address, edge, token, generation, timeout_s)
+    except BaseException:  # a connection given up on is closed, too
+        sock.close()
+        raise
+
+
+async def _greet(
+    sock: socket.socket, address: str, edge: str, token: str, generation: int, timeout_s: float
+) -> ShmSender:
+    loop = asyncio.get_running_loop()
     sock.setblocking(False)
     try:
         async with asyncio.timeout(timeout_s):
@@ -111,14 +134,11 @@ async def connect(address: str, edge: str, token: str, *, generation: int = 0, t
             await loop.sock_sendall(sock, b"h" + msgpack.packb(hello))
             answer = await loop.sock_recv(sock, LARGEST_MESSAGE)
     except (OSError, TimeoutError) as error:
-        sock.close()
         reason = getattr(error, "strerror", None) or "no answer"
         raise TransportError(f"cannot connect {edge} to {address}: {reason}") from None
     if answer[:1] != b"w":
-        sock.close()
         raise TransportError(f"{address} refused {edge}: {answer[1:].decode(errors='replace') or 'it hung up'}")
     try:
         return ShmSender(sock, *WELCOME.unpack(answer[1:]))
     except (ThalwegError, struct.error) as error:
-        sock.close()
         raise TransportError(f"cannot connect {edge} to {address}: {error}") from None

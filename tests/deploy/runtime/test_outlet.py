@@ -16,9 +16,11 @@ from thalweg.transports.link import ignore
 class NarrowLink:
     """A link with room for as many packets as it was given."""
 
-    next_seq = settled = 0
+    settled = 0
 
-    def __init__(self) -> None:
+    def __init__(self, next_seq: int = 0) -> None:
+        self.next_seq = next_seq
+        self.left: list[Packet] = []
         self.on_room = self.on_signal = self.on_ended = self.on_acknowledged = self.on_lost = ignore
         self.room = 0
         self.sent: list[str] = []
@@ -32,11 +34,15 @@ class NarrowLink:
             return False
         self.room -= 1
         self.sent.append(packet.payload.text)
+        self.left.append(packet)
         return True
 
     def give(self, room: int) -> None:
         self.room += room
         self.on_room()
+
+    def unreceived(self) -> list[Packet]:
+        return self.left
 
     def signal(self, signal: object) -> None:
         """Nobody listens."""
@@ -94,3 +100,26 @@ def test_a_latest_edge_sends_what_is_newest_when_there_is_room() -> None:
 
 def test_a_block_edge_sends_everything_in_order() -> None:
     assert asyncio.run(sent_by(Policy.BLOCK, 10)) == [str(n) for n in range(10)]
+
+
+def test_what_a_lost_link_had_not_delivered_goes_by_the_next_one() -> None:
+    async def main() -> list[str]:
+        emitted, link, graph = asyncio.Event(), NarrowLink(), Graph()
+        graph.add("words", Words(emitted, 10))
+        graph.add("sink", Sink())
+        graph.connect("words", "sink", capacity=20)
+        worker = Worker(graph, hosted=["words"])
+        outlet = worker.outlets[graph.connections[0].name]
+        outlet.attach(link)
+        running = asyncio.ensure_future(worker.run())
+        await emitted.wait()
+        await asyncio.sleep(0.01)
+        link.give(5)
+        await asyncio.sleep(0.01)
+        link.on_lost("the network was gone for too long")
+        outlet.attach(again := NarrowLink(next_seq=2))
+        again.give(10)
+        await asyncio.wait_for(running, 5)
+        return again.sent
+
+    assert asyncio.run(main()) == [str(n) for n in range(2, 10)]

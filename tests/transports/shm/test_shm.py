@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 
 import numpy as np
+import pytest
 
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import VideoFrame
+from thalweg.pipeline.signal import KeyFrame, Signal
+from thalweg.transports.codec import encode_signal
 from thalweg.transports.shm import ShmListener, ShmReceiver, ShmSender, connect
+from thalweg.transports.shm import sender as sender_module
 
 
 def frame(number: int, size: int) -> Packet:
@@ -73,3 +79,70 @@ def test_a_consumer_that_keeps_packets_for_ever_holds_up_nobody_and_they_stay_wh
 
 def test_a_window_of_one_lets_one_packet_be_under_way() -> None:
     asyncio.run(carry([100] * 30, window=1, keep=0))
+
+
+def test_a_packet_that_cannot_be_read_costs_only_itself_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> tuple[list[int], list[str], list[str], int]:
+        sender, receiver = await ends(window=3)
+        bad, lost, seen = [], [], []
+        room, acknowledged = asyncio.Event(), asyncio.get_running_loop().create_future()
+        sender.on_room, sender.on_acknowledged, receiver.on_bad = room.set, acknowledged.set_result, bad.append
+        sender.on_lost = receiver.on_lost = lost.append
+        arrived = asyncio.Event()
+        receiver.on_packet = arrived.set
+        for number in range(3):
+            if number == 1:
+                monkeypatch.setattr(sender_module, "encode", lambda _: [b"no packet"])
+            assert sender.offer(frame(number, 10))
+            monkeypatch.undo()
+        async with asyncio.timeout(5):
+            while len(seen) < 2:
+                await arrived.wait()
+                arrived.clear()
+                while (packet := receiver.take()) is not None:
+                    seen.append(packet.seq)
+            await room.wait()
+            receiver.acknowledge(2)
+            await acknowledged
+        sender.close()
+        receiver.close()
+        return seen, [message.partition(":")[0] for message in bad], lost, acknowledged.result()
+
+    expected = ([0, 2], ["a packet that came cannot be read, and is left out"], [], 3)
+    assert asyncio.run(main()) == expected
+
+
+def test_connecting_that_is_given_up_leaves_no_socket_open() -> None:
+    async def main() -> int:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as silent:
+            silent.bind(f"\0thalweg-silent-{os.getpid()}")
+            silent.listen(1)
+            before = len(os.listdir("/proc/self/fd"))
+            connecting = asyncio.ensure_future(connect(f"thalweg-silent-{os.getpid()}", "a -> b", "token"))
+            await asyncio.sleep(0.01)
+            connecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await connecting
+            return len(os.listdir("/proc/self/fd")) - before
+
+    assert asyncio.run(main()) == 0
+
+
+def test_a_descriptor_that_comes_with_a_message_that_takes_none_is_closed() -> None:
+    async def main() -> int:
+        sender, receiver = await ends(window=3)
+        heard: asyncio.Queue[Signal] = asyncio.Queue()
+        receiver.on_signal = heard.put_nowait
+        sender.signal(KeyFrame())
+        async with asyncio.timeout(5):
+            await heard.get()
+            before = len(os.listdir("/proc/self/fd"))
+            with os.fdopen(os.memfd_create("spare")) as spare:
+                sender._wire.send(b"s" + encode_signal(KeyFrame()), [spare.fileno()])
+            await heard.get()
+        left = len(os.listdir("/proc/self/fd")) - before
+        sender.close()
+        receiver.close()
+        return left
+
+    assert asyncio.run(main()) == 0
