@@ -118,7 +118,7 @@ def talk(url: str, question: Path | None, answer: Path | None, token: str, wait:
 @_SET
 def validate(file: Path, pairs: tuple[str, ...]) -> None:
     """Check a pipeline file without running anything."""
-    from thalweg.deploy.commands.run import read_spec
+    from thalweg.deploy.reading import read_spec
 
     spec = read_spec(file, settings_of(pairs))
     click.echo(f"{file}: {len(spec.graph.stages)} stages, {len(spec.graph.connections)} connections, all well")
@@ -131,9 +131,9 @@ def validate(file: Path, pairs: tuple[str, ...]) -> None:
 @click.option("-o", "--output", type=_FILE, help="Write to a file instead of printing.")
 def graph(file: Path, pairs: tuple[str, ...], form: str, output: Path | None) -> None:
     """Draw a pipeline file as Mermaid text or an SVG picture."""
-    from thalweg.deploy.commands.run import read_spec
     from thalweg.deploy.ops.observing.report import write_whole
     from thalweg.deploy.ops.pictures.graph import mermaid, svg
+    from thalweg.deploy.reading import read_spec
 
     drawn = (mermaid if form == "mermaid" else svg)(read_spec(file, settings_of(pairs)).graph)
     if output is None:
@@ -311,8 +311,8 @@ def profile(
     """
     from thalweg.deploy.commands.profiling import profile as measure
     from thalweg.deploy.commands.profiling import write_profile
-    from thalweg.deploy.commands.run import read_spec
     from thalweg.deploy.ops.pictures.pareto import draw_pareto
+    from thalweg.deploy.reading import read_spec
 
     made, measured = measure(read_spec(file, settings_of(pairs)), loads=loads, samples=samples, say=click.echo)
     write_profile(output, made, measured)

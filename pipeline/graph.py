@@ -103,6 +103,8 @@ class Graph:
         in_name, in_port = self._end(target, "inputs")
         out_type = self.stages[out_name].info.outputs[out_port].type
         port = self.stages[in_name].info.inputs[in_port]
+        if out_type is Payload:  # of a program's own, which is checked when it is sent
+            out_type = port.type
         if not issubclass(out_type, port.type):
             raise GraphError(
                 f"{out_name}.{out_port} carries {out_type.__name__}, but {in_name}.{in_port} takes {port.type.__name__}"

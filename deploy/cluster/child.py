@@ -75,7 +75,7 @@ class _Service:
             worker, bundle, log = args
             if log is not None:
                 _print_to(log)
-            self._host = Host(worker, Bundle(**bundle), self._tell)
+            self._host = Host.of_bundle(worker, Bundle(**bundle), self._tell)
             return None
         assert self._host is not None
         if name == "run":

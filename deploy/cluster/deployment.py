@@ -14,16 +14,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from thalweg.deploy.cluster.host import Bundle
+from thalweg.deploy.cluster.host import Bundle, Host
 from thalweg.deploy.cluster.launch import AnyHost, launch
 from thalweg.deploy.cluster.links import Links
+from thalweg.deploy.cluster.remote import RemoteHost
 from thalweg.deploy.cluster.subprocess_host import Child, start_child
 from thalweg.deploy.errors import StartError
 from thalweg.deploy.ops.observing.outcome import Outcome, Problem, merge
 from thalweg.deploy.ops.observing.stats import WorkerStats
+from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.cluster.supervision import GiveUp, InHand, Restart, SupervisionState, Supervisor
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.file.plan import LOCAL, MEMORY, SUBPROCESS, Plan
+from thalweg.pipeline.file.plan import LOCAL, MEMORY, SUBPROCESS, WorkerPlan
+from thalweg.pipeline.file.spec import Spec
 from thalweg.pipeline.graph import nearest
 
 T = TypeVar("T")
@@ -36,7 +39,10 @@ class DeploymentError(ThalwegError):
 
 
 class Deployment:
-    """The hosts of one plan. `run` may be awaited once.
+    """The hosts of one pipeline's plan. `run` may be awaited once.
+
+    `bundle`: what workers in other processes read the pipeline from; not needed where the plan has none. `worker`: one
+    that is ready to run, of a plan that has only this process.
 
     `ready` is set and `on_ready` called once every stage is open, before anything runs. `logs`: an existing folder in
     which each subprocess writes what it prints, to `WORKER.log`, after what is there; without one they print where we
@@ -45,22 +51,30 @@ class Deployment:
 
     def __init__(
         self,
-        plan: Plan,
-        bundle: Bundle,
+        spec: Spec,
+        bundle: Bundle | None,
         on_problem: Callable[[Problem], None],
         *,
+        worker: Worker | None = None,
+        traced: bool = False,
         on_ready: Callable[[], None] | None = None,
         logs: Path | None = None,
     ) -> None:
         self.stopped = False
         self.hurried = False
         self.ready = asyncio.Event()
-        self._plan = plan
+        self._plan = plan = spec.plan
         self._bundle = bundle
         self._on_problem = on_problem
         self._on_ready = on_ready
         self._logs = logs
-        self.hosts = {worker.name: launch(worker, bundle, on_problem, logs) for worker in plan.workers.values()}
+        self._token = bundle.token if bundle is not None else ""
+        self.hosts: dict[str, AnyHost] = {
+            name: Host(name, spec, on_problem, token=self._token, traced=traced, worker=worker)
+            if planned.launcher == LOCAL
+            else self._launch(planned)
+            for name, planned in plan.workers.items()
+        }
         self.supervisors = {worker.name: Supervisor(worker.restart) for worker in plan.workers.values()}
         self.links = Links(plan, self.hosts, lambda worker: self.supervisors[worker].ended)
         self._states: dict[str, bytes] = {}
@@ -88,10 +102,11 @@ class Deployment:
             if self._on_ready is not None:
                 self._on_ready()
             async with asyncio.TaskGroup() as group:
-                mending = group.create_task(self.links.mend())
+                mending = group.create_task(self.links.mend()) if self.links.kinds else None
                 runs = [group.create_task(self._keep(name)) for name in self.hosts]
                 await asyncio.wait(runs)
-                mending.cancel()
+                if mending is not None:
+                    mending.cancel()
             outcome = merge([run.result() for run in runs])
             outcome.problems = sorted([*outcome.problems, *self._problems], key=lambda problem: problem.time_ns)
             outcome.problem_count += len(self._problems)
@@ -100,6 +115,22 @@ class Deployment:
             await asyncio.gather(*(host.close() for host in self.hosts.values()))
             if self._spare is not None:
                 await self._spare.dismiss()
+
+    def _launch(self, worker: WorkerPlan, child: Child | None = None) -> RemoteHost:
+        if self._bundle is None:
+            raise DeploymentError(
+                f"worker {worker.name} is another process, which has nothing to read the pipeline from"
+            )
+        return launch(worker, self._bundle, self._on_problem, self._logs, child)
+
+    async def set_parameters(self, stage: str, settings: Mapping[str, object]) -> None:
+        """Change settings of a running stage, on each worker that hosts it. Raises StageError, RemoteError."""
+        hosts = self._plan.hosts_of(stage) if any(stage in w.stages for w in self._plan.workers.values()) else []
+        if not hosts:
+            stages = [name for worker in self._plan.workers.values() for name in worker.stages]
+            raise DeploymentError(f"there is no stage {stage!r}{nearest(stage, stages)}")
+        for name in hosts:
+            await self.hosts[name].configure(stage, settings)
 
     async def stats(self) -> dict[str, WorkerStats | None]:
         """Worker → what is going on there; None for one that is gone or does not answer within `STATS_S`."""
@@ -183,6 +214,8 @@ class Deployment:
         """Run an incarnation of a worker to its end or its death."""
         host = self.hosts[name]
         ended: Outcome | ThalwegError
+        if len(self.hosts) == 1 and isinstance(host, Host):  # alone in this process: nobody to acknowledge anything to
+            return await host.run()
         async with asyncio.TaskGroup() as group:
             beating = group.create_task(self._listen_to(name, host))
             try:
@@ -258,7 +291,7 @@ class Deployment:
             spare, self._spare = self._spare, None
             if spare is not None and spare.process.returncode is not None:
                 spare = None
-        host = self.hosts[name] = launch(worker, self._bundle, self._on_problem, self._logs, spare)
+        host = self.hosts[name] = self._launch(worker, spare)
         place = await host.prepare()
         await host.open()
         set_aside = [packet.key for packet in decision.set_aside]

@@ -81,24 +81,26 @@ def host_identity() -> str:
 
 
 class Host:
-    """Hosts the stages that the plan gives to `name`."""
+    """Hosts the stages that the plan of `spec` gives to `name`.
 
-    def __init__(self, name: str, bundle: Bundle, on_problem: Callable[[Problem], None] | None = None) -> None:
+    `token`: who connects here must know it. `worker`: one that is ready to run, in place of one made from `spec`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spec: Spec,
+        on_problem: Callable[[Problem], None] | None = None,
+        *,
+        token: str = "",
+        traced: bool = False,
+        worker: Worker | None = None,
+    ) -> None:
         self.name = name
-        self._bundle = bundle
-        spec = load_bundle(bundle)
         self.plan: Plan = spec.plan
-        self.worker = Worker(
-            spec.deployed,
-            hosted=spec.plan.workers[name].stages,
-            edges=[edge.name for edge in spec.plan.edges.values() if name in (edge.source, edge.target)],
-            trace=Trace() if bundle.traced else None,
-            returning=[e.name for e in spec.plan.edges.values() if spec.plan.workers[e.target].restart.may_return],
-            returns=spec.plan.workers[name].restart.may_return,
-            name=name,
-            replica=spec.plan.workers[name].replica,
-        )
+        self.worker = worker or make_worker(name, spec, Trace() if traced else None)
         self.worker.on_problem = on_problem
+        self._token = token
         self._pulse = Pulse(self.worker, checkpoints=spec.plan.workers[name].restart.may_return)
         self._windows = {c.name: window_of(c) for c in spec.deployed.connections}
         self._shm: shm.ShmListener | None = None
@@ -106,6 +108,11 @@ class Host:
         self._addresses: dict[str, str] = {}
         self._missing = set(self.worker.inlets)
         self._complete = asyncio.Event()
+
+    @classmethod
+    def of_bundle(cls, name: str, bundle: Bundle, on_problem: Callable[[Problem], None] | None = None) -> Host:
+        """The host in another process than the one that read the file. Raises as `load_bundle`."""
+        return cls(name, load_bundle(bundle), on_problem, token=bundle.token, traced=bundle.traced)
 
     async def prepare(self) -> str:
         """Where this is: see `host_identity`."""
@@ -120,12 +127,12 @@ class Host:
         addresses = self._addresses
         if SHARED_MEMORY in edges.values() and self._shm is None:
             name = f"thalweg-{os.getpid()}-{self.name}-{secrets.token_hex(4)}"
-            self._shm = shm.ShmListener(name, self._bundle.token, self._accepted, self._position)
+            self._shm = shm.ShmListener(name, self._token, self._accepted, self._position)
             addresses[SHARED_MEMORY] = name
         if GRPC in edges.values() and self._grpc is None:
             from thalweg.transports.grpc import GrpcListener
 
-            self._grpc = GrpcListener(self._bundle.token, self._accepted, _certificates(certificates), self._position)
+            self._grpc = GrpcListener(self._token, self._accepted, _certificates(certificates), self._position)
             host = address or _own_address()
             addresses[GRPC] = f"{host}:{await self._grpc.start(f'{host}:0')}"
         for edge, transport in edges.items():
@@ -149,12 +156,12 @@ class Host:
         for edge, (transport, address, generation) in routes.items():
             outlet = self.worker.outlets[edge]
             if transport == SHARED_MEMORY:
-                outlet.attach(await shm.connect(address, edge, self._bundle.token, generation=generation))
+                outlet.attach(await shm.connect(address, edge, self._token, generation=generation))
             else:
                 from thalweg.transports.grpc import GrpcSender
 
                 certs = _certificates(certificates)
-                sender = GrpcSender(address, edge, self._bundle.token, certs, generation=generation)
+                sender = GrpcSender(address, edge, self._token, certs, generation=generation)
                 try:
                     await sender.connected()
                 except BaseException:
@@ -192,6 +199,13 @@ class Host:
         await self.worker.run()
         return outcome_of(self.worker)
 
+    async def configure(self, stage: str, settings: Mapping[str, object]) -> None:
+        """See `Worker.configure`. Raises StageError."""
+        self.worker.configure(stage, settings)
+
+    def kill(self, reason: str) -> None:
+        """It lives and dies with this process: nothing happens."""
+
     async def close(self) -> None:
         """Hang up everywhere. Idempotent."""
         self.worker.hang_up()
@@ -221,6 +235,21 @@ class Host:
         self._missing.discard(edge)
         if not self._missing:
             self._complete.set()
+
+
+def make_worker(name: str, spec: Spec, trace: Trace | None = None) -> Worker:
+    """The worker that hosts what the plan of `spec` gives to `name`. Raises StartError."""
+    plan = spec.plan.workers[name]
+    return Worker(
+        spec.deployed,
+        hosted=plan.stages,
+        edges=[edge.name for edge in spec.plan.edges.values() if name in (edge.source, edge.target)],
+        trace=trace,
+        returning=[e.name for e in spec.plan.edges.values() if spec.plan.workers[e.target].restart.may_return],
+        returns=plan.restart.may_return,
+        name=name,
+        replica=plan.replica,
+    )
 
 
 def load_bundle(bundle: Bundle) -> Spec:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from thalweg.deploy.cluster.host import Routes, choose_transport
 from thalweg.deploy.cluster.launch import AnyHost
-from thalweg.deploy.cluster.subprocess_host import WorkerLost
+from thalweg.deploy.cluster.remote import WorkerLost
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.plan import GRPC, MEMORY, Plan
 from thalweg.transports.grpc.tls import make_certificates

@@ -10,16 +10,14 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from thalweg.deploy.cluster.heartbeat import Beat
-from thalweg.deploy.cluster.host import Bundle, Host, Routes
-from thalweg.deploy.cluster.subprocess_host import RemoteError, WorkerLost
+from thalweg.deploy.cluster.host import Bundle, Host
+from thalweg.deploy.cluster.remote import RemoteError, WorkerLost
 from thalweg.deploy.errors import describe_error
 from thalweg.deploy.ops.observing.outcome import Outcome, Problem
-from thalweg.deploy.ops.observing.stats import WorkerStats
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.plan import WorkerPlan
 
@@ -29,7 +27,9 @@ _CONNECTING = threading.Lock()
 
 
 class _Actor:
-    """What runs in the cluster. Its answers are `(result, error text)`: Ray wraps exceptions beyond recognition."""
+    """What runs in the cluster. Its answers are `(result, error text, problems)`, the problems since the last answer:
+    Ray wraps exceptions beyond recognition, and calls nobody back.
+    """
 
     def __init__(self, name: str, bundle: dict[str, Any]) -> None:
         self._name = name
@@ -40,100 +40,86 @@ class _Actor:
     def __repr__(self) -> str:
         return self._name  # how Ray begins the lines that come from here
 
-    async def call(self, name: str, *args: Any) -> tuple[Any, str | None]:
+    async def call(self, name: str, *args: Any) -> tuple[Any, str | None, list[dict[str, Any]]]:
         try:
-            if name == "prepare":
-                self._host = Host(self._name, Bundle(**self._bundle), lambda p: self._problems.append(asdict(p)))
-            assert self._host is not None
-            result = getattr(self._host, name)(*args)
-            result = await result if asyncio.iscoroutine(result) else result
-            return (result.plain() if isinstance(result, Outcome) else result), None
-        except Exception as error:
-            ours = isinstance(error, ThalwegError) or type(error).__module__.startswith("thalweg.")
-            return None, str(error) if ours else describe_error(error)
+            result, error = await self._call(name, args), None
+        except Exception as failure:
+            ours = isinstance(failure, ThalwegError) or type(failure).__module__.startswith("thalweg.")
+            result, error = None, str(failure) if ours else describe_error(failure)
+        problems, self._problems = self._problems, []
+        return result, error, problems
+
+    async def _call(self, name: str, args: tuple[Any, ...]) -> Any:
+        if name == "make":
+            self._host = Host.of_bundle(self._name, Bundle(**self._bundle), self._note)
+            return None
+        assert self._host is not None
+        result = getattr(self._host, name)(*args)
+        result = await result if asyncio.iscoroutine(result) else result
+        return result.plain() if isinstance(result, Outcome) else result
+
+    def _note(self, problem: Problem) -> None:
+        self._problems.append(asdict(problem))
 
 
-class RayHost:
-    """The same calls as `Host`, done by a Ray actor. `close` must be awaited in the end."""
+class RayCarrier:
+    """See `Carrier`; the host is a Ray actor."""
 
     def __init__(self, plan: WorkerPlan, bundle: Bundle, on_problem: Callable[[Problem], None]) -> None:
-        self.name = plan.name
+        self._name = plan.name
         self._plan = plan
         self._bundle = bundle
         self._on_problem = on_problem
         self._actor: Any = None
         self._gone: asyncio.Future[str] | None = None
 
-    async def prepare(self) -> str:
+    async def start(self) -> None:
         """Make the actor. Raises RemoteError where there is no Ray, or no node that has what it asks for."""
         ray = await asyncio.to_thread(_connected_ray)
         self._gone = asyncio.get_running_loop().create_future()
         options = self._plan.options
         remote = ray.remote(_Actor).options(max_concurrency=16, **ray_options(options))
-        self._actor = remote.remote(self.name, self._bundle.plain())
+        self._actor = remote.remote(self._name, self._bundle.plain())
         try:
             async with asyncio.timeout(60):
-                return str(await self._call("prepare"))
+                await self.call("make")
         except TimeoutError:
             wants = {key: value for key, value in options.items() if value}
             raise RemoteError(
-                f"Ray did not place worker {self.name} within 60 s; it asks for {wants or 'nothing'}"
+                f"Ray did not place worker {self._name} within 60 s; it asks for {wants or 'nothing'}"
             ) from None
 
-    async def listen(self, edges: Mapping[str, str], address: str, certificates: list[bytes] | None) -> dict[str, str]:
-        """See `Host.listen`."""
-        addresses: dict[str, str] = await self._call("listen", dict(edges), address, certificates)
-        return addresses
+    async def call(self, name: str, *args: Any) -> Any:
+        """See `Carrier.call`. Problems come with the answers, and so with the next beat at the latest."""
+        import ray
 
-    async def connect(self, routes: Routes, certificates: list[bytes] | None) -> None:
-        """See `Host.connect`."""
-        await self._call("connect", dict(routes), certificates)
+        gone = self._gone
+        if self._actor is None or gone is None or gone.done():
+            reason = gone.result() if gone is not None and gone.done() else "it has ended"
+            raise WorkerLost(f"worker {self._name} is gone: {reason}")
+        answer = asyncio.ensure_future(self._actor.call.remote(name, *args))
+        try:
+            await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise WorkerLost(f"worker {self._name} is gone: {gone.result()}")
+            result, error, problems = answer.result()
+        except ray.exceptions.RayError as lost:
+            raise WorkerLost(f"worker {self._name} is gone: {str(lost).splitlines()[0]}") from None
+        finally:
+            answer.cancel()
+        for problem in problems:
+            self._on_problem(Problem(**problem))
+        if error is not None:
+            raise RemoteError(error)
+        return result
 
-    async def relink(self, routes: Routes, certificates: list[bytes] | None) -> None:
-        """See `Host.relink`."""
-        await self._call("relink", dict(routes), certificates)
-
-    async def give_up(self, edges: Sequence[str], reason: str) -> None:
-        """See `Host.give_up`."""
-        await self._call("give_up", list(edges), reason)
-
-    async def restore(self, state: bytes | None, watched: bool, set_aside: Sequence[Sequence[Any]]) -> None:
-        """See `Host.restore`."""
-        await self._call("restore", state, watched, [list(key) for key in set_aside])
-
-    async def beat(self, stored: int) -> Beat:
-        """See `Host.beat`. Raises WorkerLost where there is nobody to ask."""
-        beat: Beat = await self._call("beat", stored)
-        return beat
-
-    async def open(self) -> None:
-        """See `Host.open`."""
-        await self._call("open")
-
-    async def run(self) -> Outcome:
-        """See `Host.run`. Raises WorkerLost where the actor ends first."""
-        outcome = Outcome.from_plain(await self._call("run"))
-        for problem in outcome.problems:
-            self._on_problem(problem)
-        return outcome
-
-    async def stats(self) -> WorkerStats:
-        """See `Host.stats`. Raises WorkerLost where there is nobody to ask."""
-        stats: WorkerStats = await self._call("stats")
-        return stats
-
-    def stop(self) -> None:
-        """See `Host.stop`."""
+    def post(self, name: str) -> None:
+        """See `Carrier.post`."""
         if self._actor is not None:
-            self._actor.call.remote("stop")
-
-    def abandon(self) -> None:
-        """See `Host.abandon`."""
-        if self._actor is not None:
-            self._actor.call.remote("abandon")
+            self._actor.call.remote(name)
 
     def kill(self, reason: str) -> None:
-        """End it at once: whoever waits for it is told that it is gone, and `reason`. Idempotent."""
+        """See `Carrier.kill`."""
         if self._actor is not None and self._gone is not None and not self._gone.done():
             import ray
 
@@ -147,26 +133,6 @@ class RayHost:
 
             actor, self._actor = self._actor, None
             await asyncio.to_thread(ray.kill, actor)
-
-    async def _call(self, name: str, *args: Any) -> Any:
-        import ray
-
-        gone = self._gone
-        if self._actor is None or gone is None or gone.done():
-            raise WorkerLost(f"worker {self.name} is gone: {gone.result() if gone and gone.done() else 'it has ended'}")
-        answer = asyncio.ensure_future(self._actor.call.remote(name, *args))
-        try:
-            await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
-                raise WorkerLost(f"worker {self.name} is gone: {gone.result()}")
-            result, error = answer.result()
-        except ray.exceptions.RayError as lost:
-            raise WorkerLost(f"worker {self.name} is gone: {str(lost).splitlines()[0]}") from None
-        finally:
-            answer.cancel()
-        if error is not None:
-            raise RemoteError(error)
-        return result
 
 
 def ray_options(options: Mapping[str, Any]) -> dict[str, Any]:

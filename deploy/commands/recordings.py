@@ -49,14 +49,15 @@ def record(file: Path, channels: tuple[str, ...], out: Path, pairs: tuple[str, .
     The pipeline runs in this process, whatever its placement says.
     """
     from thalweg.deploy.commands.record import Recorder
-    from thalweg.deploy.commands.run import Outputs, read_spec, run_worker
+    from thalweg.deploy.commands.run import Outputs, run_spec
+    from thalweg.deploy.reading import read_spec
     from thalweg.deploy.runtime.worker import Worker
 
     spec = read_spec(file, settings_of(pairs))
     worker = Worker(spec.graph)
     recorder = Recorder(worker, spec.graph.connections, channels, out, spec.graph.name)
     try:
-        code = run_worker(worker, spec, Outputs(report=report), quiet=quiet)
+        code = run_spec(spec, Outputs(report=report), worker=worker, quiet=quiet)
     finally:
         recorder.close()
     if not quiet:
@@ -99,15 +100,16 @@ def replay(
     if file is None:
         raise click.UsageError("say which pipeline file to play it into, or use --list")
     from thalweg.deploy.commands.replay import prepare_replay
-    from thalweg.deploy.commands.run import Outputs, read_spec, run_worker
+    from thalweg.deploy.commands.run import Outputs, run_spec
+    from thalweg.deploy.reading import read_spec
 
     spec = read_spec(file, settings_of(pairs))
     prepared = prepare_replay(Recording(recording), spec.graph, into, speed, traced=False)
     if not quiet:
         for note in prepared.notes:
             click.echo(note, err=True)
-    code = run_worker(
-        prepared.worker, spec, Outputs(report=report), live=False, quiet=quiet, make_loop=prepared.make_loop
+    code = run_spec(
+        spec, Outputs(report=report), worker=prepared.worker, live=False, quiet=quiet, make_loop=prepared.make_loop
     )
     sys.exit(code)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -15,27 +14,20 @@ from pathlib import Path
 from rich.console import Console
 
 from thalweg.deploy.cluster.deployment import Deployment
-from thalweg.deploy.cluster.host import Bundle
 from thalweg.deploy.ops.observing.live import live_view
 from thalweg.deploy.ops.observing.metrics import serving_metrics
-from thalweg.deploy.ops.observing.outcome import Outcome, Problem, outcome_of
+from thalweg.deploy.ops.observing.outcome import Problem
 from thalweg.deploy.ops.observing.readings import Stats
 from thalweg.deploy.ops.observing.report import build_report, print_report, write_report
-from thalweg.deploy.ops.observing.stats import WorkerStats, stats_of
 from thalweg.deploy.ops.pictures.trace_file import write_trace
+from thalweg.deploy.reading import module_folders, pack, read_spec
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.file.plan import LOCAL
-from thalweg.pipeline.file.spec import Spec, load_spec
-from thalweg.pipeline.trace import Trace
+from thalweg.pipeline.file.spec import Spec
 
 DRAIN_S = 1.2
 INTERRUPTED = 130
 _PICTURES = (".png", ".svg", ".pdf")
-
-
-class FileError(ThalwegError):
-    """A pipeline file that cannot be read."""
 
 
 class OutputError(ThalwegError):
@@ -59,47 +51,6 @@ class Outputs:
             raise OutputError(f"cannot draw {self.timeline}: expected a name that ends in {', '.join(_PICTURES)}")
 
 
-def read_spec(path: Path, settings: Mapping[str, str]) -> Spec:
-    """Read and check a pipeline file; classes beside it can be named in it. Raises FileError, SpecError."""
-    for folder in (str(Path.cwd()), str(path.parent.resolve())):
-        if folder not in sys.path:
-            sys.path.append(folder)
-    return load_spec(_read(path), str(path), settings=settings, read_file=_read_included)
-
-
-def bundle_of(path: Path, settings: Mapping[str, str], *, traced: bool) -> Bundle:
-    """Everything another process needs to read the same pipeline file. Raises as `read_spec`."""
-    files = {str(path): _read(path)}
-
-    def remember(name: str, including: str) -> tuple[str, str]:
-        included, text = _read_included(name, including)
-        files[included] = text
-        return included, text
-
-    load_spec(files[str(path)], str(path), settings=settings, read_file=remember)
-    return Bundle(
-        main=str(path),
-        files=files,
-        settings=settings,
-        token=secrets.token_hex(16),
-        traced=traced,
-        paths=(str(Path.cwd()), str(path.parent.resolve())),
-    )
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "it is not text" if isinstance(error, UnicodeDecodeError) else error.strerror
-        raise FileError(f"cannot read {path}: {reason}") from None
-
-
-def _read_included(name: str, including: str) -> tuple[str, str]:
-    path = Path(including).parent / name
-    return str(path), path.read_text()
-
-
 def run_file(
     path: Path,
     settings: Mapping[str, str],
@@ -116,30 +67,37 @@ def run_file(
     """
     outputs.check()
     spec = read_spec(path, settings)
-    traced = bool(outputs.trace or outputs.timeline)
-    console = Console(stderr=True, highlight=False)
-    if spec.plan.only_local:
-        return run_worker(Worker(spec.graph, trace=Trace() if traced else None), spec, outputs, live, quiet, metrics)
-    bundle = bundle_of(path, settings, traced=traced)
-    runner = Deployment(spec.plan, bundle, lambda problem: _print_problem(problem, console))
-    return asyncio.run(_run(runner, spec, outputs, _show(live, spec), quiet, metrics, console))
+    return run_spec(spec, outputs, path=path, live=live, quiet=quiet, metrics=metrics)
 
 
-def run_worker(
-    worker: Worker,
+def run_spec(
     spec: Spec,
     outputs: Outputs,
+    *,
+    path: Path | None = None,
+    worker: Worker | None = None,
     live: bool | None = None,
     quiet: bool = False,
     metrics: str | None = None,
-    *,
     make_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> int:
-    """As `run_file`, of a worker in this process."""
+    """As `run_file`, of a pipeline that is read already. `path`: the file, for workers in other processes.
+
+    `worker`: one that is ready to run, in this process, whatever the placement says; `make_loop`: its event loop.
+    """
     console = Console(stderr=True, highlight=False)
-    worker.on_problem = lambda problem: _print_problem(problem, console)
+    traced = bool(outputs.trace or outputs.timeline)
+    if worker is not None:
+        spec = spec.in_this_process()
+    bundle = None
+    if not spec.plan.only_local:
+        assert path is not None
+        bundle = pack(spec, str(path), module_folders(path), traced=traced)
     with asyncio.Runner(loop_factory=make_loop) as runner:
-        return runner.run(_run(_Local(worker), spec, outputs, _show(live, spec), quiet, metrics, console))
+        deployment = Deployment(
+            spec, bundle, lambda problem: _print_problem(problem, console), worker=worker, traced=traced
+        )
+        return runner.run(_run(deployment, spec, outputs, _show(live, spec), quiet, metrics, console))
 
 
 def _show(live: bool | None, spec: Spec) -> bool:
@@ -150,40 +108,8 @@ def _show(live: bool | None, spec: Spec) -> bool:
     return sys.stdout.isatty() and not has_console
 
 
-class _Local:
-    """Everything in this process."""
-
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-
-    @property
-    def stopped(self) -> bool:
-        return self.worker.stopped
-
-    @property
-    def hurried(self) -> bool:
-        return self.worker.hurried
-
-    async def run(self) -> Outcome:
-        await self.worker.run()
-        return outcome_of(self.worker)
-
-    @property
-    def restarts(self) -> dict[str, int]:
-        return {LOCAL: 0}
-
-    async def stats(self) -> dict[str, WorkerStats | None]:
-        return {LOCAL: stats_of(self.worker)}
-
-    def stop(self) -> None:
-        self.worker.stop()
-
-    def abandon(self) -> None:
-        self.worker.abandon()
-
-
 async def _run(
-    runner: _Local | Deployment,
+    runner: Deployment,
     spec: Spec,
     outputs: Outputs,
     live: bool,
@@ -231,7 +157,7 @@ async def _run(
     return code
 
 
-async def _look(runner: _Local | Deployment) -> tuple[Stats, Mapping[str, int]]:
+async def _look(runner: Deployment) -> tuple[Stats, Mapping[str, int]]:
     return await runner.stats(), runner.restarts
 
 

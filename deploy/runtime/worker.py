@@ -2,9 +2,9 @@
 
 One loop owns every node and channel; nothing of them is touched from another thread. The parts of a worker:
 
-    deploy.building     its nodes, channels and bridges, from a graph
-    deploy.pump         which node works next, and how its stage is called
-    deploy.runtime.signalling   signals, from stage to stage
+    building            its nodes, channels and bridges, from a graph
+    pump                which node works next, and how its stage is called
+    signalling          signals, from stage to stage
     here                beginning and end: opening, running, draining, giving up, closing; and what went wrong
 """
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from aiohttp import web
 
-from thalweg.deploy.commands.run import read_spec
+from thalweg.deploy.reading import read_spec
 from thalweg.deploy.server.app import WebServer
 from thalweg.deploy.server.conversations import Hall
 from thalweg.deploy.server.settings import ServerSettings

@@ -26,6 +26,12 @@ def stage_names() -> list[str]:
     return sorted(_registered())
 
 
+def registered_name(cls: type) -> str | None:
+    """The name that a class is registered by, if it is."""
+    value = f"{cls.__module__}:{cls.__qualname__}"
+    return next((name for name, point in _registered().items() if point.value == value), None)
+
+
 def find_stage(use: str) -> StageInfo:
     """The stage that goes by `use`. Raises StageError where there is none, or it cannot be imported."""
     points = _registered()

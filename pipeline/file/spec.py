@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -51,7 +51,7 @@ TOP_KEYS = (
 )
 STAGE_KEYS = ("use", "deadline")
 CONNECTION_KEYS = ("from", "to", "policy", "capacity", "max_age", "priority", "delivery")
-_VARIABLE = re.compile(r"\$\{([^}]*)\}")
+_VARIABLE = re.compile(r"(?<!\$)\$\{([^}]*)\}")  # `$${` stands for `${`
 
 ReadFile = Callable[[str, str], tuple[str, str]]
 """`(name, file that names it) -> (path, text)`: how an included file is read. Raises OSError."""
@@ -60,7 +60,8 @@ ReadFile = Callable[[str, str], tuple[str, str]]
 @dataclass(slots=True)
 class Spec:
     """A checked pipeline file. `deployed`: the graph as the workers of `plan` run it, with splitters and mergers where
-    stages are replicated; without those it is `graph`.
+    stages are replicated; without those it is `graph`. `document`: what the file says, with what it includes and the
+    values of its variables put in.
     """
 
     graph: Graph
@@ -69,6 +70,13 @@ class Spec:
     variables: dict[str, Any] = field(default_factory=dict)
     plan: Plan = field(default_factory=lambda: Plan({}, {}))
     deployed: Graph = field(default_factory=Graph)
+    document: dict[str, Any] = field(default_factory=dict)
+
+    def in_this_process(self) -> Spec:
+        """The same with every stage in this process, and none of them replicated."""
+        edges = {c.name: (c.source, c.target) for c in self.graph.connections}
+        plan = make_plan(dict.fromkeys(self.graph.stages, LOCAL), edges, {}, {})
+        return replace(self, plan=plan, deployed=self.graph)
 
 
 def load_spec(
@@ -88,10 +96,25 @@ def load_spec(
     return loader.spec()
 
 
+def load_document(source: Source, find: Callable[[str], StageInfo] = find_stage) -> Spec:
+    """As `load_spec`, of a file's content that was made by a program: `${…}` has no meaning in it."""
+    loader = _Loader({}, None, find, literal=True)
+    loader.take(source)
+    return loader.spec()
+
+
 class _Loader:
     """Collects problems while it builds; the first complaint about a thing is the only one."""
 
-    def __init__(self, settings: dict[str, str], read_file: ReadFile | None, find: Callable[[str], StageInfo]) -> None:
+    def __init__(
+        self,
+        settings: dict[str, str],
+        read_file: ReadFile | None,
+        find: Callable[[str], StageInfo],
+        *,
+        literal: bool = False,
+    ) -> None:
+        self._literal = literal
         self._settings = settings
         self._read_file = read_file
         self._find = find
@@ -103,7 +126,11 @@ class _Loader:
 
     def read(self, text: str, file: str) -> None:
         """Parse a file and, before it, what it includes."""
-        source = read_source(text, file)
+        self.take(read_source(text, file))
+
+    def take(self, source: Source) -> None:
+        """As `read`, of a file that is parsed already."""
+        file = source.file
         if not isinstance(source.value, dict):
             found = "is empty" if source.value is None else f"is a {_kind(source.value)}"
             raise SpecError([(Place(file, 1, 1), f"the file {found}, expected `name`, `stages` and `connections`")])
@@ -140,7 +167,25 @@ class _Loader:
         if self._problems:
             raise SpecError(self._problems)
         deployed, plan = replicate(graph, plan)
-        return Spec(graph, str(main.value.get("description") or ""), budget, self._variables, plan, deployed)
+        description = str(main.value.get("description") or "")
+        return Spec(graph, description, budget, self._variables, plan, deployed, self._document(graph.name))
+
+    def _document(self, name: str) -> dict[str, Any]:
+        """What all the files say, as one without variables."""
+        main = self._sources[-1]
+        document: dict[str, Any] = {"name": name}
+        for key in ("description", "latency_budget"):
+            if main.value.get(key) is not None:
+                document[key] = self._fill(main, (key,), main.value[key])
+        document["stages"] = {}
+        document["connections"] = []
+        for source in self._sources:
+            document["stages"] |= self._fill(source, ("stages",), self._mapping(source, "stages"))
+            document["connections"] += self._fill(source, ("connections",), self._list(source, "connections"))
+        for key in ("workers", "placement", "transports"):
+            if main.value.get(key):
+                document[key] = self._fill(main, (key,), main.value[key])
+        return document
 
     def _include(self, source: Source, i: int, name: Any) -> None:
         try:
@@ -308,14 +353,14 @@ class _Loader:
             return {k: self._fill(source, (*path, k), v) for k, v in value.items()}
         if isinstance(value, list):
             return [self._fill(source, (*path, i), v) for i, v in enumerate(value)]
-        if not isinstance(value, str):
+        if not isinstance(value, str) or self._literal:
             return value
 
         def replace(match: re.Match[str]) -> str:
             return str(self._variable(source, path, match[1]))
 
         whole = _VARIABLE.fullmatch(value)
-        return self._variable(source, path, whole[1]) if whole else _VARIABLE.sub(replace, value)
+        return self._variable(source, path, whole[1]) if whole else _VARIABLE.sub(replace, value).replace("$${", "${")
 
     def _variable(self, source: Source, path: tuple[str | int, ...], name: str) -> Any:
         if name not in self._variables:

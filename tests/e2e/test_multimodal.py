@@ -11,7 +11,8 @@ import pytest
 
 from tests.conftest import EXAMPLES, require_package
 from thalweg.deploy.commands.rehearsal import rehearse
-from thalweg.deploy.commands.run import Outputs, read_spec, run_file
+from thalweg.deploy.commands.run import Outputs, run_file
+from thalweg.deploy.reading import read_spec
 from thalweg.models.senses.lrw import LrwClips
 from thalweg.models.senses.samples import SampleError, Track, write_pack
 from thalweg.models.store.fingerprint import fingerprint

@@ -12,8 +12,8 @@ import pytest
 
 from tests.conftest import EXAMPLES, QUESTION
 from thalweg.deploy.cluster.deployment import Deployment
-from thalweg.deploy.commands.run import bundle_of, read_spec
 from thalweg.deploy.ops.observing.outcome import Outcome
+from thalweg.deploy.reading import bundle_of, read_spec
 from thalweg.deploy.runtime.worker import Worker
 
 pytestmark = pytest.mark.usefixtures("voice_demo")
@@ -50,15 +50,15 @@ async def run_example(tmp_path: Path, example: str, pace: str, kills: dict[str, 
     settings = {"input": str(QUESTION), "output": str(tmp_path / "a.wav"), "pace": pace}
     ready = asyncio.Event()
     file = patient(example, tmp_path)
-    plan = read_spec(file, settings).plan
+    spec = read_spec(file, settings)
     bundle = bundle_of(file, settings, traced=False)
-    deployment = Deployment(plan, bundle, lambda _: None, on_ready=ready.set)
+    deployment = Deployment(spec, bundle, lambda _: None, on_ready=ready.set)
     async with asyncio.timeout(150), asyncio.TaskGroup() as group:
         running = group.create_task(deployment.run())
         await ready.wait()
         for worker, at_s in kills.items():
             await asyncio.sleep(at_s)
-            os.kill(deployment.hosts[worker].pid, signal.SIGKILL)  # type: ignore[attr-defined]
+            os.kill(deployment.hosts[worker].pid, signal.SIGKILL)  # type: ignore[union-attr]
     return running.result()
 
 

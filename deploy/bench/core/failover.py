@@ -31,8 +31,8 @@ from typing import Any
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.cluster.deployment import Deployment
 from thalweg.deploy.cluster.host import Bundle
-from thalweg.deploy.commands.run import bundle_of, read_spec
 from thalweg.deploy.ops.observing.outcome import Outcome
+from thalweg.deploy.reading import bundle_of, read_spec
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.channel import Push
 from thalweg.pipeline.file.spec import load_spec
@@ -83,12 +83,12 @@ def measure(result: Result, quick: bool) -> None:
 def deploy(text: str) -> Deployment:
     """A deployment of a pipeline that is given as a text."""
     bundle = Bundle(main="bench.yaml", files={"bench.yaml": text}, settings={}, token=secrets.token_hex(16))
-    return Deployment(load_spec(text, "bench.yaml").plan, bundle, lambda _: None)
+    return Deployment(load_spec(text, "bench.yaml"), bundle, lambda _: None)
 
 
 def local_stage(deployment: Deployment, name: str) -> Any:  # Any: the benchmark knows its stages
     """A stage that runs in this process."""
-    worker: Worker = deployment.hosts["local"].worker  # type: ignore[attr-defined]
+    worker: Worker = deployment.hosts["local"].worker  # type: ignore[union-attr]
     return worker.actors[name].stage
 
 
@@ -147,7 +147,7 @@ async def _voice(result: Result, rounds: int) -> None:
 
 async def _voice_round(file: Path, settings: dict[str, str], kills: dict[str, float], into: list[float]) -> Outcome:
     bundle = bundle_of(file, settings, traced=False)
-    deployment = Deployment(read_spec(file, settings).plan, bundle, lambda _: None)
+    deployment = Deployment(read_spec(file, settings), bundle, lambda _: None)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(deployment.run())
         await deployment.ready.wait()
@@ -165,7 +165,7 @@ async def _voice_round(file: Path, settings: dict[str, str], kills: dict[str, fl
 async def _interrupt(result: Result, times: int) -> None:
     deployment = deploy(_TALK)
     sink = local_stage(deployment, "sink")
-    worker: Worker = deployment.hosts["local"].worker  # type: ignore[attr-defined]
+    worker: Worker = deployment.hosts["local"].worker  # type: ignore[union-attr]
     channel = next(edge.channel for edge in worker.edges if edge.consumer.name == "sink")
     stale_ns = 0
     push = channel.push

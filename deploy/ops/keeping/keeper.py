@@ -77,9 +77,7 @@ class Keeper:
             spec = load_bundle(self._bundle)
             self._plan = spec.plan
             self._tell(workers=list(self._plan.workers))
-            self._deployment = Deployment(
-                self._plan, self._bundle, self._problem, on_ready=self._is_ready, logs=self._logs
-            )
+            self._deployment = Deployment(spec, self._bundle, self._problem, on_ready=self._is_ready, logs=self._logs)
             await control.start(self._standing.folder)
             with serving_metrics(self._metrics, self._look) as url:
                 self._tell(metrics=url)

@@ -61,10 +61,10 @@ def plan(file: Path, pairs: tuple[str, ...], svg: Path | None, as_json: bool) ->
     """
     from rich.console import Console
 
-    from thalweg.deploy.commands.run import read_spec
     from thalweg.deploy.ops.observing.report import write_whole
     from thalweg.deploy.ops.pictures.plan import plan_svg
     from thalweg.deploy.ops.pictures.plan_text import plan_entry, print_plan
+    from thalweg.deploy.reading import read_spec
 
     spec = read_spec(file, settings_of(pairs))
     if svg is not None:

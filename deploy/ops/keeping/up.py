@@ -14,9 +14,9 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from thalweg.deploy.commands.run import bundle_of, read_spec
 from thalweg.deploy.ops.keeping.control import Control
 from thalweg.deploy.ops.keeping.deployments import MARK, Standing, StandingError
+from thalweg.deploy.reading import bundle_of, read_spec
 from thalweg.pipeline.errors import ThalwegError
 
 LAST_LINES = 8

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from tests.conftest import require_package
 from tests.deploy.cluster.test_restart import FAILING, kill, run
 from thalweg.deploy.cluster.deployment import Deployment
-from thalweg.deploy.commands.run import bundle_of, read_spec
 from thalweg.deploy.ops.observing.outcome import Outcome
+from thalweg.deploy.reading import bundle_of, read_spec
 from thalweg.pipeline.file.plan import LOCAL, Plan
 from thalweg.pipeline.file.source import SpecError
 from thalweg.pipeline.file.spec import load_spec
@@ -48,10 +48,11 @@ def counted(n: int) -> list[str]:
 async def run_here(path: Path, values: dict[str, Any]) -> tuple[list[str], Outcome]:
     """As `run`, with every worker in this process, which starts faster: the links between them are the same."""
     texts = {name: str(value) for name, value in values.items()}
-    plan = read_spec(path, texts).plan
-    here = Plan({name: replace(worker, launcher=LOCAL) for name, worker in plan.workers.items()}, plan.edges)
+    spec = read_spec(path, texts)
+    workers = {name: replace(worker, launcher=LOCAL) for name, worker in spec.plan.workers.items()}
+    here = replace(spec, plan=Plan(workers, spec.plan.edges))
     deployment = Deployment(here, bundle_of(path, texts, traced=False), lambda _: None)
-    sink: Any = deployment.hosts["local"].worker.actors["keep"].stage  # type: ignore[attr-defined]
+    sink: Any = deployment.hosts["local"].worker.actors["keep"].stage  # type: ignore[union-attr]
     async with asyncio.timeout(60):
         outcome = await deployment.run()
     return sink.texts, outcome

@@ -18,10 +18,10 @@ from tests.conftest import require_package
 from thalweg.deploy.__main__ import cli
 from thalweg.deploy.cluster.deployment import Deployment
 from thalweg.deploy.cluster.host import Bundle
-from thalweg.deploy.commands.run import bundle_of, read_spec
 from thalweg.deploy.errors import StartError
 from thalweg.deploy.ops.observing.outcome import Outcome
-from thalweg.pipeline.file.plan import Plan
+from thalweg.deploy.reading import bundle_of, read_spec
+from thalweg.pipeline.file.spec import Spec
 
 FAILING = Path(__file__).parents[1] / "failing"
 CHAIN = FAILING / "chain.yaml"
@@ -29,16 +29,16 @@ CHAIN = FAILING / "chain.yaml"
 Meddle = Callable[[Deployment, Any], Awaitable[None]]
 
 
-def plan_and_bundle(path: Path, settings: dict[str, str]) -> tuple[Plan, Bundle]:
+def spec_and_bundle(path: Path, settings: dict[str, str]) -> tuple[Spec, Bundle]:
     """What a deployment of a pipeline file is made of."""
-    return read_spec(path, settings).plan, bundle_of(path, settings, traced=False)
+    return read_spec(path, settings), bundle_of(path, settings, traced=False)
 
 
 async def run(path: Path, settings: dict[str, Any], meddle: Meddle, within_s: float = 60) -> tuple[list[str], Outcome]:
     """Run a pipeline, meddling with it while it runs. What its sink `keep` was given, and the outcome."""
     texts = {name: str(value) for name, value in settings.items()}
-    deployment = Deployment(*plan_and_bundle(path, texts), lambda _: None)
-    sink: Any = deployment.hosts["local"].worker.actors["keep"].stage  # type: ignore[attr-defined]
+    deployment = Deployment(*spec_and_bundle(path, texts), lambda _: None)
+    sink: Any = deployment.hosts["local"].worker.actors["keep"].stage  # type: ignore[union-attr]
     async with asyncio.timeout(within_s), asyncio.TaskGroup() as group:
         running = group.create_task(deployment.run())
         await deployment.ready.wait()
@@ -48,7 +48,7 @@ async def run(path: Path, settings: dict[str, Any], meddle: Meddle, within_s: fl
 
 def kill(deployment: Deployment, worker: str, number: int = signal.SIGKILL) -> None:
     """Send a signal to the process of a worker."""
-    os.kill(deployment.hosts[worker].pid, number)  # type: ignore[attr-defined]
+    os.kill(deployment.hosts[worker].pid, number)  # type: ignore[union-attr]
 
 
 def summed(n: int) -> list[str]:
@@ -233,7 +233,7 @@ def test_a_worker_that_dies_at_start_is_one_message_and_nothing_is_left(
 def test_without_a_cluster_at_the_address_a_ray_worker_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     require_package("ray", "ray")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    deployment = Deployment(*plan_and_bundle(FAILING / "chain_ray.yaml", {}), lambda _: None)
+    deployment = Deployment(*spec_and_bundle(FAILING / "chain_ray.yaml", {}), lambda _: None)
     with pytest.raises(StartError, match=r"no Ray cluster at 127.0.0.1:9: Connection refused"):
         asyncio.run(deployment.run())
 

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from tests.conftest import require_lab, require_package
-from tests.deploy.cluster.test_restart import FAILING, plan_and_bundle
+from tests.deploy.cluster.test_restart import FAILING, spec_and_bundle
 from tests.netlab import Lab, Link, lab
 from thalweg.deploy.cluster import deployment as deploying
 from thalweg.deploy.cluster.deployment import Deployment
-from thalweg.deploy.cluster.subprocess_host import SubprocessHost, start_child
+from thalweg.deploy.cluster.remote import RemoteHost
+from thalweg.deploy.cluster.subprocess_host import SubprocessCarrier, start_child
 from thalweg.deploy.ops.observing.outcome import Outcome
 
 TWO_HOSTS = FAILING / "two_hosts.yaml"
@@ -49,21 +50,21 @@ def run_between_hosts(
 
     with lab("near", "far", link=Link(delay_ms=5)) as net:
 
-        class HostThere(SubprocessHost):
-            async def prepare(self) -> str:
+        class CarrierThere(SubprocessCarrier):
+            async def start(self) -> None:
                 if self._child is not None:  # the one that is kept ready is on neither host
                     await self._child.dismiss()
-                self._child = await start_child(net.hosts[self.name].command([]))
-                return await super().prepare()
+                self._child = await start_child(net.hosts[self._name].command([]))
+                await super().start()
 
-        def there(plan: Any, bundle: Any, say: Any, logs: Any, child: Any = None) -> HostThere:
-            return HostThere(plan.name, bundle, say, logs, child)
+        def there(plan: Any, bundle: Any, say: Any, logs: Any, child: Any = None) -> RemoteHost:
+            return RemoteHost(plan.name, CarrierThere(plan.name, bundle, say, logs, child))
 
         monkeypatch.setattr(deploying, "launch", there)
 
         async def main() -> tuple[Outcome, Deployment]:
             texts = {"path": str(path), "n": str(n), **settings}
-            deployment = Deployment(*plan_and_bundle(TWO_HOSTS, texts), lambda _: None)
+            deployment = Deployment(*spec_and_bundle(TWO_HOSTS, texts), lambda _: None)
             async with asyncio.timeout(120), asyncio.TaskGroup() as group:
                 running = group.create_task(deployment.run())
                 await deployment.ready.wait()
@@ -93,9 +94,9 @@ def test_a_worker_that_stands_still_for_five_seconds_goes_on_as_if_nothing_had_b
 ) -> None:
     async def meddle(deployment: Deployment, net: Lab, has: Callable[[int], Awaitable[None]]) -> None:
         await has(100)
-        os.kill(deployment.hosts["far"].pid, signal.SIGSTOP)  # type: ignore[attr-defined]
+        os.kill(deployment.hosts["far"].pid, signal.SIGSTOP)  # type: ignore[union-attr]
         await asyncio.sleep(5)
-        os.kill(deployment.hosts["far"].pid, signal.SIGCONT)  # type: ignore[attr-defined]
+        os.kill(deployment.hosts["far"].pid, signal.SIGCONT)  # type: ignore[union-attr]
 
     texts, outcome, deployment = run_between_hosts(monkeypatch, tmp_path / "out", meddle, 600)
     assert texts == summed(600)
@@ -110,7 +111,7 @@ def test_a_worker_that_dies_while_the_link_is_cut_comes_back_to_where_it_was(
         await has(100)
         net.change(Link(delay_ms=5, outages=((0, 5),)))
         await asyncio.sleep(1)
-        os.kill(deployment.hosts["far"].pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        os.kill(deployment.hosts["far"].pid, signal.SIGKILL)  # type: ignore[union-attr]
 
     texts, outcome, deployment = run_between_hosts(monkeypatch, tmp_path / "out", meddle, 600)
     assert texts == summed(600)

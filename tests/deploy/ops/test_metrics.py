@@ -13,11 +13,11 @@ import pytest
 
 from tests.conftest import require_package
 from thalweg.deploy.cluster.deployment import Deployment
-from thalweg.deploy.commands.run import bundle_of, read_spec
 from thalweg.deploy.ops.observing.metrics import MetricsError, parse_address, serving_metrics
 from thalweg.deploy.ops.observing.readings import Stats
 from thalweg.deploy.ops.observing.stats import TurnStats, WorkerStats
 from thalweg.deploy.ops.observing.turn_ledger import TurnLedger
+from thalweg.deploy.reading import bundle_of, read_spec
 
 ROOT = Path(__file__).parents[3]
 TICKING = Path(__file__).parents[1] / "ticking" / "ticking.yaml"
@@ -28,8 +28,8 @@ MS = 1_000_000
 async def scrape(settings: dict[str, str]) -> str:
     """What Prometheus gets from the ticking pipeline on two workers after a while."""
     ready = asyncio.Event()
-    plan = read_spec(TICKING, settings).plan
-    deployment = Deployment(plan, bundle_of(TICKING, settings, traced=False), lambda _: None, on_ready=ready.set)
+    spec = read_spec(TICKING, settings)
+    deployment = Deployment(spec, bundle_of(TICKING, settings, traced=False), lambda _: None, on_ready=ready.set)
 
     async def look() -> tuple[Stats, dict[str, int]]:
         return await deployment.stats(), {"middle": 2}

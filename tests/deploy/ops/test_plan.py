@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from tests.conftest import EXAMPLES
 from thalweg.deploy.__main__ import cli
 from thalweg.deploy.cluster.ray_host import ray_options
-from thalweg.deploy.commands.run import read_spec
 from thalweg.deploy.ops.pictures.plan_text import plan_entry
+from thalweg.deploy.reading import read_spec
 
 SET = {"input": "x"}
 

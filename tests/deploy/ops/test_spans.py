@@ -16,8 +16,8 @@ import pytest
 
 from tests.conftest import QUESTION, require, require_package
 from thalweg.deploy.cluster.deployment import Deployment
-from thalweg.deploy.commands.run import bundle_of, read_spec
 from thalweg.deploy.ops.observing.spans import QUIET_NS, ROOT_QUIET_NS, TurnSpans, start_spans
+from thalweg.deploy.reading import bundle_of, read_spec
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.deploy.testing import packet
 from thalweg.models import ModelStore
@@ -66,9 +66,10 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def run_here(path: Path, settings: Mapping[str, str]) -> None:
     """Run every worker of a pipeline in this process, with the links between them that there would be elsewhere."""
-    plan = read_spec(path, settings).plan
-    workers = {name: dataclasses.replace(worker, launcher=LOCAL) for name, worker in plan.workers.items()}
-    deployment = Deployment(Plan(workers, plan.edges), bundle_of(path, settings, traced=False), lambda _: None)
+    spec = read_spec(path, settings)
+    workers = {name: dataclasses.replace(worker, launcher=LOCAL) for name, worker in spec.plan.workers.items()}
+    here = dataclasses.replace(spec, plan=Plan(workers, spec.plan.edges))
+    deployment = Deployment(here, bundle_of(path, settings, traced=False), lambda _: None)
     asyncio.run(deployment.run())
 
 

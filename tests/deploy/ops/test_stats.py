@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from thalweg.deploy.cluster.deployment import Deployment
-from thalweg.deploy.commands.run import bundle_of, read_spec
 from thalweg.deploy.ops.observing.stats import WorkerStats
+from thalweg.deploy.reading import bundle_of, read_spec
 from thalweg.pipeline.histogram import Histogram
 
 TICKING = Path(__file__).parents[1] / "ticking" / "ticking.yaml"
@@ -18,8 +18,8 @@ TICKING = Path(__file__).parents[1] / "ticking" / "ticking.yaml"
 async def look(settings: dict[str, str], seconds: float) -> tuple[dict[str, WorkerStats | None], bool]:
     """Run the ticking pipeline and look at it once it has run for a while. Whether it was ready by then, too."""
     ready = asyncio.Event()
-    plan = read_spec(TICKING, settings).plan
-    deployment = Deployment(plan, bundle_of(TICKING, settings, traced=False), lambda _: None, on_ready=ready.set)
+    spec = read_spec(TICKING, settings)
+    deployment = Deployment(spec, bundle_of(TICKING, settings, traced=False), lambda _: None, on_ready=ready.set)
     async with asyncio.TaskGroup() as group:
         group.create_task(deployment.run())
         await ready.wait()

@@ -1,0 +1,63 @@
+"""Reading pipeline files from the disk, and packing what was read for other processes."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from thalweg.deploy.cluster.host import Bundle
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.file.dump import dump_document
+from thalweg.pipeline.file.spec import Spec, load_spec
+
+
+class FileError(ThalwegError):
+    """A pipeline file that cannot be read."""
+
+
+def read_spec(path: Path, settings: Mapping[str, str]) -> Spec:
+    """Read and check a pipeline file; classes beside it can be named in it. Raises FileError, SpecError."""
+    for folder in module_folders(path):
+        if folder not in sys.path:
+            sys.path.append(folder)
+    return load_spec(_read(path), str(path), settings=settings, read_file=_read_included)
+
+
+def bundle_of(path: Path, settings: Mapping[str, str], *, traced: bool) -> Bundle:
+    """Everything another process needs to read the same pipeline file. Raises as `read_spec`."""
+    return pack(read_spec(path, settings), str(path), module_folders(path), traced=traced)
+
+
+def pack(spec: Spec, name: str, folders: Sequence[str], *, traced: bool = False) -> Bundle:
+    """Everything another process needs to have the same pipeline, called `name`. Raises DumpError.
+
+    `folders`: where its modules lie, as `Bundle.paths`.
+    """
+    return Bundle(
+        main=name,
+        files={name: dump_document(spec.document)},
+        settings={},
+        token=secrets.token_hex(16),
+        traced=traced,
+        paths=tuple(folders),
+    )
+
+
+def module_folders(path: Path) -> list[str]:
+    """Where classes that a pipeline file names `module:Class` are looked for, behind what is installed."""
+    return [str(Path.cwd()), str(path.parent.resolve())]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "it is not text" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise FileError(f"cannot read {path}: {reason}") from None
+
+
+def _read_included(name: str, including: str) -> tuple[str, str]:
+    path = Path(including).parent / name
+    return str(path), path.read_text(encoding="utf-8")
