@@ -1,7 +1,9 @@
-"""The one exception of this room. It stands outside the `ThalwegError` tree: this room imports nothing of ours."""
+"""The one exception of this room."""
 
 from __future__ import annotations
 
+from thalweg.errors import ThalwegError
 
-class ModelError(Exception):
+
+class ModelError(ThalwegError):
     """A model that is unknown, cannot be fetched, or is not what it should be. Its text is meant for people."""

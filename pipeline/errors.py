@@ -1,10 +1,10 @@
-"""The exceptions of Thalweg: one small tree, each message says what was found, what was expected, what to do."""
+"""Errors of packets and channels; the tree of all is in `thalweg.errors`."""
 
 from __future__ import annotations
 
+from thalweg.errors import ThalwegError
 
-class ThalwegError(Exception):
-    """Root of every error this package raises on purpose. Its text is meant for people."""
+__all__ = ["ChannelClosed", "PayloadError", "ThalwegError"]
 
 
 class PayloadError(ThalwegError, ValueError):

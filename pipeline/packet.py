@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Generic
+
+from typing_extensions import TypeVar
 
 from thalweg.pipeline.payload import Payload
+
+P = TypeVar("P", bound=Payload, covariant=True, default=Payload)
 
 AMBIENT = 0
 """Epoch of what belongs to no turn (a microphone, a camera): never stale, whatever was interrupted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, init=False)
-class Packet:
-    """A payload with its place in a stream.
+class Packet(Generic[P]):
+    """A payload with its place in a stream; `Packet[AudioChunk]` is one that carries audio.
 
     `stream`: `stage.port` that emitted it. `seq`: counts up by one per stream, from 0. `time`: capture time,
     ns of the pipeline's clock; for audio, of the first sample. `epoch`: the turn or sample it belongs to, or
@@ -24,7 +29,7 @@ class Packet:
     stream: str
     seq: int
     time: int
-    payload: Payload
+    payload: P
     epoch: int = AMBIENT
     deadline: int | None = None
     trace: str | None = None
@@ -36,7 +41,7 @@ class Packet:
         stream: str,
         seq: int,
         time: int,
-        payload: Payload,
+        payload: P,
         epoch: int = AMBIENT,
         deadline: int | None = None,
         trace: str | None = None,

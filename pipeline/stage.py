@@ -60,6 +60,16 @@ class StageError(ThalwegError):
     """A class that cannot be a stage, or a stage given parameters it cannot take."""
 
 
+class Stage:
+    """An optional base for stages: the declarations with their types, and nothing that runs.
+
+    What hooks there are stands at the head of this module; `describe` refuses a name that is nearly one of them.
+    """
+
+    inputs: ClassVar[Mapping[str, Port | type[Payload]]] = {}
+    outputs: ClassVar[Mapping[str, Port | type[Payload]]] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Port:
     """One way in or out. `many`: several edges may end here (inputs only; an output may always feed several).
@@ -279,11 +289,3 @@ def _ports(cls: type, use: str, side: str) -> dict[str, Port]:
         if not (isinstance(ports[name].type, type) and issubclass(ports[name].type, Payload)):
             raise StageError(f"stage {use}: port {name} carries {port!r}, expected a subclass of Payload")
     return ports
-
-
-class Processor(Protocol):
-    """The part of a stage that every one with inputs has."""
-
-    def process(self, packet: Packet, ctx: Context) -> Any:
-        """Handle one packet."""
-        ...

@@ -1,10 +1,18 @@
 """Thalweg: streaming multimodal pipelines from sensor to language model.
 
-The public surface is this page; the modules behind it may move.
+What an author needs stands here; the modules behind it may move. A pipeline is built with `Pipeline` or read with
+`load`, and run with `async with pipeline.run() as run`. A stage is any class that `thalweg.pipeline.stage` describes;
+its test is written with `thalweg.testing`. The errors hang from `ThalwegError` (drawn in `thalweg.errors`).
 """
 
-from thalweg.pipeline.channel import Channel, ChannelStats, Drop, Policy, Push
-from thalweg.pipeline.errors import ThalwegError
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from thalweg.errors import ThalwegError
+from thalweg.pipeline.channel import Channel, Drop, Policy
+from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import (
     AudioChunk,
@@ -17,45 +25,53 @@ from thalweg.pipeline.payload import (
     Transcript,
     VideoFrame,
 )
-from thalweg.pipeline.signal import (
-    Bitrate,
-    Configure,
-    Direction,
-    Failure,
-    Flush,
-    Interrupt,
-    Region,
-    Signal,
-    Skip,
-)
+from thalweg.pipeline.signal import Bitrate, Configure, Direction, Failure, Flush, Interrupt, Region, Signal, Skip
+from thalweg.pipeline.stage import Context, Port, Stage
+
+if TYPE_CHECKING:
+    from thalweg.deploy.pipeline import Pipeline, load
+    from thalweg.deploy.run import Run
 
 __all__ = [
     "AMBIENT",
     "AudioChunk",
     "Bitrate",
     "Channel",
-    "ChannelStats",
     "Configure",
+    "Context",
     "Direction",
     "Drop",
     "EncodedVideo",
     "Failure",
     "Flush",
+    "Graph",
     "Interrupt",
     "Packet",
     "Payload",
+    "Pipeline",
     "Policy",
-    "Push",
+    "Port",
     "Region",
+    "Run",
     "Sentence",
     "Signal",
     "Skip",
     "Speech",
     "SpeechEvent",
+    "Stage",
     "ThalwegError",
     "Token",
     "Transcript",
     "VideoFrame",
+    "load",
 ]
 
 __version__ = "0.1.0"
+
+_RUNNING = {"Pipeline": "thalweg.deploy.pipeline", "load": "thalweg.deploy.pipeline", "Run": "thalweg.deploy.run"}
+
+
+def __getattr__(name: str) -> Any:  # Any: whichever of these it is; loaded when asked for, since stages need none of it
+    if name not in _RUNNING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_RUNNING[name]), name)

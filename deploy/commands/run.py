@@ -18,20 +18,15 @@ from thalweg.deploy.ops.observing.live import live_view
 from thalweg.deploy.ops.observing.metrics import serving_metrics
 from thalweg.deploy.ops.observing.outcome import Problem
 from thalweg.deploy.ops.observing.readings import Stats
-from thalweg.deploy.ops.observing.report import build_report, print_report, write_report
+from thalweg.deploy.ops.observing.report import OutputError, build_report, print_report, write_report
 from thalweg.deploy.ops.pictures.trace_file import write_trace
 from thalweg.deploy.reading import module_folders, pack, read_spec
 from thalweg.deploy.runtime.worker import Worker
-from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.spec import Spec
 
 DRAIN_S = 1.2
 INTERRUPTED = 130
 _PICTURES = (".png", ".svg", ".pdf")
-
-
-class OutputError(ThalwegError):
-    """A file that was asked for and cannot be written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg import AMBIENT, Channel, Drop, Packet, Policy, Push, ThalwegError, Token
+from thalweg import AMBIENT, Channel, Drop, Packet, Policy, ThalwegError, Token
+from thalweg.pipeline.channel import Push
 from thalweg.pipeline.errors import ChannelClosed
 
 

@@ -1,0 +1,84 @@
+"""Every error that Thalweg raises on purpose: one tree, below `ThalwegError`.
+
+`FAMILIES` is the tree: what happened → the errors that say so, and where each is defined. Import any of them from here;
+a test holds the table against the code. Each message says what was found, what was expected, where, and what to do.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+
+class ThalwegError(Exception):
+    """Root of every error this package raises on purpose. Its text is meant for people."""
+
+
+FAMILIES: dict[str, dict[str, str]] = {
+    "a pipeline that cannot be": {
+        "ConfigureError": "thalweg.pipeline.senses.configuring",
+        "DumpError": "thalweg.pipeline.file.dump",
+        "FileError": "thalweg.deploy.reading",
+        "GraphError": "thalweg.pipeline.graph",
+        "JoinError": "thalweg.pipeline.joins.joined",
+        "SpecError": "thalweg.pipeline.file.source",
+        "StageError": "thalweg.pipeline.stage",
+    },
+    "a run that did not start, or has ended": {
+        "DeploymentError": "thalweg.deploy.cluster.deployment",
+        "EndError": "thalweg.stages.io.program",
+        "RemoteError": "thalweg.deploy.cluster.remote",
+        "RunError": "thalweg.deploy.run",
+        "StartError": "thalweg.deploy.errors",
+        "WorkerLost": "thalweg.deploy.cluster.remote",
+    },
+    "a value that is not valid": {
+        "ChannelClosed": "thalweg.pipeline.errors",
+        "ControlError": "thalweg.pipeline.dialogue.events",
+        "PayloadError": "thalweg.pipeline.errors",
+        "SkipError": "thalweg.pipeline.senses.skipping",
+    },
+    "a boundary that was not crossed": {
+        "CodecError": "thalweg.transports.codec",
+        "NoLineError": "thalweg.pipeline.dialogue.call",
+        "OfferError": "thalweg.transports.webrtc.peer",
+        "RecordingError": "thalweg.transports.recording",
+        "RingError": "thalweg.transports.shm.ring",
+        "TalkError": "thalweg.transports.webrtc.client",
+        "TransportError": "thalweg.transports.link",
+    },
+    "a stage that could not do its work": {
+        "AudioError": "thalweg.stages.io.audio",
+        "LanguageModelError": "thalweg.stages.language.chat",
+        "SinkError": "thalweg.stages.io.sink",
+        "SpeechSynthesisError": "thalweg.stages.speech.piper",
+        "VideoError": "thalweg.stages.video.coder",
+    },
+    "a model": {
+        "ModelError": "thalweg.models.errors",
+        "SampleError": "thalweg.models.senses.samples",
+    },
+    "a command": {
+        "BenchError": "thalweg.deploy.bench",
+        "MetricsError": "thalweg.deploy.ops.observing.metrics",
+        "OutputError": "thalweg.deploy.ops.observing.report",
+        "RehearsalError": "thalweg.deploy.commands.rehearsal",
+        "ScaffoldError": "thalweg.deploy.commands.scaffold",
+        "StandingError": "thalweg.deploy.ops.keeping.deployments",
+        "UpError": "thalweg.deploy.ops.keeping.up",
+    },
+    "the server": {
+        "Refused": "thalweg.deploy.server.conversations",
+        "ServeError": "thalweg.deploy.server.serve",
+        "SessionOver": "thalweg.deploy.server.session",
+        "SettingsError": "thalweg.deploy.server.settings",
+    },
+    "a test": {"DeadlockError": "thalweg.deploy.testing"},
+}
+_MODULES = {name: module for family in FAMILIES.values() for name, module in family.items()}
+
+
+def __getattr__(name: str) -> Any:  # Any: an exception class
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
