@@ -263,7 +263,9 @@ def load(path: str | Path, **settings: object) -> Pipeline:
     spec = read_spec(file, {name: str(value) for name, value in settings.items()})
     pipeline = Pipeline(spec.graph.name)
     pipeline.graph = spec.graph
-    pipeline._document |= spec.document
+    pipeline._document = spec.document | {
+        key: spec.document.get(key, {}) for key in ("workers", "placement", "transports")
+    }
     pipeline._folders = module_folders(file)
     return pipeline
 
