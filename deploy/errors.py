@@ -1,8 +1,24 @@
-"""What keeps a pipeline from starting, and errors in words for people."""
+"""What keeps a pipeline from starting, what goes wrong while it runs, and errors in words for people."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from thalweg.pipeline.errors import ThalwegError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Something that went wrong while the pipeline ran. `epoch`: the turn it belongs to, 0 for none.
+
+    `recovered`: nothing was lost by it.
+    """
+
+    stage: str
+    message: str
+    epoch: int
+    time_ns: int
+    recovered: bool = False
 
 
 class StartError(ThalwegError):

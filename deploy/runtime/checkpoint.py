@@ -12,8 +12,7 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from thalweg.deploy.errors import describe_error
-from thalweg.deploy.ops.observing.outcome import Problem
+from thalweg.deploy.errors import Problem, describe_error
 from thalweg.deploy.runtime.actor import Actor
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.errors import ThalwegError

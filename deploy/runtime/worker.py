@@ -16,8 +16,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from thalweg.deploy.errors import StartError, describe_error
-from thalweg.deploy.ops.observing.outcome import Problem
+from thalweg.deploy.errors import Problem, StartError, describe_error
 from thalweg.deploy.ops.observing.spans import TurnSpans, flush_spans, start_spans
 from thalweg.deploy.runtime.actor import Actor, Mover
 from thalweg.deploy.runtime.bridge import Inlet, Outlet

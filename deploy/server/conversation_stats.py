@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+
+from thalweg.deploy.ops.observing.stats import ChannelStats, stats_of
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.dialogue.events import StageStats, Stats
 
@@ -20,20 +23,25 @@ class StageWatch:
         span_ms = (now_ns - self._seen_ns) / 1e6
         self._seen_ns = now_ns
         stages = []
-        for actor in self._worker.actors.values():
-            units, work_ns = self._seen.get(actor.name, (0, 0))
-            total_ns = actor.work.total_ns
-            given = max((e.channel.stats.pushed for port in actor.outputs.values() for e in port), default=0)
-            done = given if actor.info.is_source else actor.units
-            self._seen[actor.name] = (done, total_ns)
-            channels = [edge.channel.stats for edge in actor.inputs]
+        told = stats_of(self._worker)
+        into: dict[str, list[ChannelStats]] = defaultdict(list)
+        given: Counter[str] = Counter()
+        for edge, channel in told["channels"].items():
+            source, target = (end.partition(".")[0] for end in edge.split(" -> "))
+            into[target].append(channel)
+            given[source] = max(given[source], channel["pushed"])
+        for name, stage in told["stages"].items():
+            units, work_ns = self._seen.get(name, (0, 0))
+            total_ns = stage["work"]["total_ns"]
+            done = stage["units"] if name in into else given[name]
+            self._seen[name] = (done, total_ns)
             stages.append(
                 StageStats(
-                    name=actor.name,
+                    name=name,
                     units=done - units,
                     work_us=max(0, total_ns - work_ns) // 1000,
-                    queue=sum(stats.depth for stats in channels),
-                    dropped=sum(sum(stats.drops.values()) for stats in channels),
+                    queue=sum(channel["depth"] for channel in into[name]),
+                    dropped=sum(sum(channel["drops"].values()) for channel in into[name]),
                 )
             )
         return Stats(span_ms=span_ms, stages=stages)

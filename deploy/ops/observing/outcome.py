@@ -10,25 +10,16 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from thalweg.deploy.errors import Problem
+from thalweg.deploy.ops.observing.stats import ChannelStats, StageStats, stats_of
+from thalweg.pipeline.histogram import Histogram
 from thalweg.pipeline.trace import Mark, Span
 from thalweg.pipeline.turn import Turn
 
 if TYPE_CHECKING:
     from thalweg.deploy.runtime.worker import Worker
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """Something that went wrong while the pipeline ran. `epoch`: the turn it belongs to, 0 for none.
-
-    `recovered`: nothing was lost by it.
-    """
-
-    stage: str
-    message: str
-    epoch: int
-    time_ns: int
-    recovered: bool = False
+__all__ = ["Outcome", "Problem", "merge", "outcome_of"]
 
 
 @dataclass(slots=True)
@@ -86,45 +77,44 @@ class Outcome:
 
 def outcome_of(worker: Worker) -> Outcome:
     """What `worker` did."""
+    told = stats_of(worker)
     ran_ns = max(1, worker.ended_ns - worker.started_ns)
-    stages = {
-        actor.name: {
-            "use": actor.info.use,
-            "units": actor.units,
-            "p50_ns": actor.work.quantile(0.5),
-            "p95_ns": actor.work.quantile(0.95),
-            "p99_ns": actor.work.quantile(0.99),
-            "busy": round(actor.work.total_ns / ran_ns, 4),
-            "counts": actor.counts,
-        }
-        for actor in worker.actors.values()
-    }
-    channels = {}
-    for edge in worker.edges:
-        stats = edge.channel.stats
-        leaving = " (sending)" if edge.consumer.name in worker.outlets else ""
-        channels[edge.name + leaving] = {
-            "capacity": edge.channel.capacity,
-            "policy": edge.channel.policy.value,
-            "pushed": stats.pushed,
-            "popped": stats.popped,
-            "max_depth": stats.max_depth,
-            "age_p50_ns": edge.age.quantile(0.5),
-            "age_p99_ns": edge.age.quantile(0.99),
-            "drops": {drop.value: n for drop, n in stats.drops.items() if n},
-        }
     return Outcome(
         started_ns=worker.started_ns,
         ended_ns=worker.ended_ns,
         stopped=worker.stopped,
         turns=worker.turns.turns,
         turns_forgotten=worker.turns.forgotten,
-        stages=stages,
-        channels=channels,
+        stages={name: _stage(stage, ran_ns) for name, stage in told["stages"].items()},
+        channels={
+            f"{name} (sending)" if channel["side"] == "sending" else name: _channel(channel)
+            for name, channel in told["channels"].items()
+        },
         problems=list(worker.problems),
         problem_count=worker.problem_count,
         events=list(worker.trace.events) if worker.trace is not None else [],
     )
+
+
+def _stage(told: StageStats, ran_ns: int) -> dict[str, Any]:
+    work = Histogram.from_plain(told["work"])
+    return {
+        "use": told["use"],
+        "units": told["units"],
+        **{f"p{percent}_ns": work.quantile(percent / 100) for percent in (50, 95, 99)},
+        "busy": round(work.total_ns / ran_ns, 4),
+        "counts": told["counts"],
+    }
+
+
+def _channel(told: ChannelStats) -> dict[str, Any]:
+    age = Histogram.from_plain(told["age"])
+    return {
+        **{key: told[key] for key in ("capacity", "policy", "pushed", "popped", "max_depth")},
+        "age_p50_ns": age.quantile(0.5),
+        "age_p99_ns": age.quantile(0.99),
+        "drops": told["drops"],
+    }
 
 
 def merge(outcomes: Iterable[Outcome]) -> Outcome:

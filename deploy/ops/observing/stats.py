@@ -41,6 +41,7 @@ class ChannelStats(TypedDict):
     policy: str
     capacity: int
     depth: int
+    max_depth: int
     pushed: int
     popped: int
     drops: dict[str, int]
@@ -117,6 +118,7 @@ def _channel(worker: Worker, edge: Edge) -> ChannelStats:
         "policy": edge.channel.policy.value,
         "capacity": edge.channel.capacity,
         "depth": stats.depth,
+        "max_depth": stats.max_depth,
         "pushed": stats.pushed,
         "popped": stats.popped,
         "drops": {drop.value: count for drop, count in stats.drops.items() if count},

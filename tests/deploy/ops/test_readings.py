@@ -20,7 +20,8 @@ def channel(pushed: int, popped: int, side: str = "whole", ages_ms: tuple[int, .
     for age_ms in ages_ms:
         age.record(age_ms * MS)
     return {
-        "side": side, "policy": "block", "capacity": 8, "depth": pushed - popped, "pushed": pushed, "popped": popped,
+        "side": side, "policy": "block", "capacity": 8, "depth": pushed - popped, "max_depth": 8,
+        "pushed": pushed, "popped": popped,
         "drops": {"stale": 2} if pushed > 100 else {}, "age": age.plain(),
     }  # fmt: skip
 
