@@ -14,6 +14,7 @@ from hypothesis import settings
 from numpy.typing import NDArray
 
 from tests.netlab import why_not
+from thalweg.models.vision.ocr import PACKAGE
 
 settings.register_profile("thalweg", deadline=None)  # a loaded machine is slow, not wrong
 settings.load_profile("thalweg")
@@ -22,6 +23,7 @@ REAL_PARTS = {"deploy", "e2e", "transports"}
 
 EXAMPLES = Path(__file__).parent.parent / "deploy" / "examples"
 QUESTION = EXAMPLES / "question.flac"
+TEXT_READER = PACKAGE.replace("-", "_")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -301,10 +301,8 @@ def _without_names(hint: Any) -> Any:
         if origin is Annotated:
             hint = given[0]
             continue
-        alias = origin if hasattr(origin, "__value__") else hint
-        if not hasattr(
-            alias, "__value__"
-        ):  # Python 3.12's TypeAliasType, and that of typing_extensions, by what it has
+        alias = origin if hasattr(origin, "__value__") else hint  # known by that: there are two types of such aliases
+        if not hasattr(alias, "__value__"):
             return hint
         hint = _filled_in(alias.__value__, dict(zip(alias.__type_params__, given, strict=False)))
 

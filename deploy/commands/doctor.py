@@ -12,6 +12,7 @@ from rich.table import Table
 
 from thalweg import __version__
 from thalweg.models import ModelStore
+from thalweg.models.vision.ocr import PACKAGE as TEXT_READER
 
 CAPABILITIES = (
     ("audio files", "av", "audio"),
@@ -30,7 +31,7 @@ CAPABILITIES = (
     ("edges between hosts", "grpcio", "grpc"),
     ("workers on a Ray cluster", "ray", "ray"),
     ("video", "opencv-python", "video"),
-    ("reading in pictures", "rapidocr-onnxruntime", "video"),
+    ("reading in pictures", TEXT_READER, "video"),
     ("converting recognisers", "onnx", "convert"),
     ("training", "torch", "train"),
     ("NeMo's own recognisers", "nemo-toolkit", "nemo"),

@@ -1,10 +1,12 @@
-"""Finding and reading text with PP-OCRv4 through ONNX Runtime; weights come in the package rapidocr-onnxruntime.
+"""Finding and reading text with PP-OCRv4 through ONNX Runtime; weights come in the package `PACKAGE`.
 
 Both networks are Apache-2.0 (PaddlePaddle/PaddleOCR).
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.models.errors import ModelError
+
+PACKAGE = "rapidocr-onnxruntime" if sys.version_info < (3, 13) else "rapidocr"
+"""The first is at home up to Python 3.12; its successor has the same weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +36,13 @@ class TextReader:
 
     def __init__(self) -> None:
         try:
-            from rapidocr_onnxruntime import RapidOCR
+            self._read, self._find = _engine() if PACKAGE == "rapidocr-onnxruntime" else _successor()
         except ImportError:
             raise ModelError("reading text needs PP-OCR: pip install 'thalweg[video]'") from None
-        self._ocr: Any = RapidOCR(  # Any: untyped
-            intra_op_num_threads=1, inter_op_num_threads=1, use_cls=False, text_score=0.0, det_limit_type="max"
-        )
 
     def read(self, pixels: NDArray[np.uint8]) -> list[Line]:
         """Every line of `pixels` [height, width, 3] RGB, from the top; scores may be low, texts wrong."""
-        found, _ = self._ocr(_bgr(pixels), use_cls=False, box_thresh=0.5, text_score=0.0)
-        return [Line(str(text), float(score), *_box(corners)) for corners, text, score in found or []]
+        return [Line(str(text), float(score), *_box(corners)) for corners, text, score in self._read(_bgr(pixels))]
 
     def find(self, pixels: NDArray[np.uint8], width: int | None = None) -> list[Line]:
         """Where there is text; looked for at `width` pixels across, which costs with its square."""
@@ -54,9 +55,40 @@ class TextReader:
             pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
         if min(pixels.shape[:2]) < 8:
             return []
-        corners, *_ = self._ocr.text_det(_bgr(pixels))
+        corners = self._find(_bgr(pixels))
         boxes = [] if corners is None else [_box(corner) for corner in corners]
         return [Line("", 1.0, *(value * factor for value in box)) for box in boxes]
+
+
+Read = Callable[[NDArray[np.uint8]], Iterable[tuple[Any, str, float]]]
+Find = Callable[[NDArray[np.uint8]], Any]  # corners [box, 4, 2], or None
+
+
+def _engine() -> tuple[Read, Find]:
+    from rapidocr_onnxruntime import RapidOCR
+
+    ocr: Any = RapidOCR(  # Any: untyped
+        intra_op_num_threads=1, inter_op_num_threads=1, use_cls=False, text_score=0.0, det_limit_type="max"
+    )
+    return (
+        lambda picture: ocr(picture, use_cls=False, box_thresh=0.5, text_score=0.0)[0] or [],
+        lambda picture: ocr.text_det(picture)[0],
+    )
+
+
+def _successor() -> tuple[Read, Find]:
+    from rapidocr import RapidOCR
+
+    threads = {f"EngineConfig.onnxruntime.{kind}_op_num_threads": 1 for kind in ("intra", "inter")}
+    plain = {"Global.use_cls": False, "Global.text_score": 0.0, "Global.log_level": "error"}
+    ocr: Any = RapidOCR(params=threads | plain | {"Det.limit_type": "max"})
+
+    def read(picture: NDArray[np.uint8]) -> Iterable[tuple[Any, str, float]]:
+        found = ocr(picture, use_cls=False, box_thresh=0.5, text_score=0.0)
+        boxes = getattr(found, "boxes", None)
+        return [] if boxes is None else zip(boxes, found.txts or (), found.scores or (), strict=False)
+
+    return read, lambda picture: ocr.text_det(picture).boxes
 
 
 def _bgr(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -6,9 +6,9 @@ import os
 import subprocess
 import sys
 
-from tests.conftest import require_package
+from tests.conftest import TEXT_READER, require_package
 
-for module in ("av", "cv2", "rapidocr_onnxruntime", "skimage"):
+for module in ("av", "cv2", TEXT_READER, "skimage"):
     require_package(module, "bench")
 
 from thalweg.deploy.bench.video.chat import _processor_s  # noqa: E402

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import EXAMPLES, require_package
+from tests.conftest import EXAMPLES, TEXT_READER, require_package
 
-for module in ("av", "cv2", "rapidocr_onnxruntime", "skimage"):
+for module in ("av", "cv2", TEXT_READER, "skimage"):
     require_package(module, "bench")
 
 from thalweg.deploy.bench.video import viewer  # noqa: E402

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import require_lab, require_package
+from tests.conftest import TEXT_READER, require_lab, require_package
 from thalweg.deploy.bench import run_bench
 
-for module in ("av", "cv2", "rapidocr_onnxruntime", "skimage"):
+for module in ("av", "cv2", TEXT_READER, "skimage"):
     require_package(module, "bench")
 
 

@@ -30,6 +30,7 @@ from thalweg.deploy.bench.video.packaged import COUNTS, SAMPLES, WHERE, packaged
 from thalweg.deploy.bench.video.scenes import SECONDS, compose
 from thalweg.deploy.bench.video.traces import traces
 from thalweg.deploy.bench.video.viewer import vision
+from thalweg.models.vision.ocr import PACKAGE as TEXT_READER
 
 LEVEL = 0.9
 """The accuracy at which bit rates are compared."""
@@ -88,7 +89,7 @@ def measure(
     result: Result, quick: bool, *, part: str | None = None, minutes: float | None = None, json_path: Path | None = None
 ) -> None:
     """Fill in the rows, of one part or of all; as many as can be found in `minutes`, and all that were found before."""
-    for package in ("av", "opencv-python", "rapidocr-onnxruntime", "scikit-image"):
+    for package in ("av", "opencv-python", TEXT_READER, "scikit-image"):
         result.versions[package] = importlib.metadata.version(package)
     result.notes.append("scenes are synthetic: composed from photographs, with a moving camera; bandwidth is generated")
     if (model := vision()) is not None:

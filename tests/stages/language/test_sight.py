@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import require_package
+from tests.conftest import TEXT_READER, require_package
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.deploy.testing import Collect, packet, run_stage
 from thalweg.pipeline.channel import Policy
@@ -100,7 +100,7 @@ class Asker:
 
 @pytest.mark.usefixtures("voice_demo")
 def test_a_small_model_answers_about_what_a_camera_shows() -> None:
-    require_package("rapidocr_onnxruntime", "video")
+    require_package(TEXT_READER, "video")
     graph = Graph(name="test")
     graph.add("camera", VideoFile(LABELS))
     graph.add("reader", TextInFrames())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import EXAMPLES, require, require_package
+from tests.conftest import EXAMPLES, TEXT_READER, require, require_package
 from thalweg.deploy.errors import StartError
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.deploy.testing import packet, run_stage, run_virtual
@@ -25,7 +25,7 @@ from thalweg.stages.video.file import VideoFile
 from thalweg.stages.vision.read import TextInFrames
 from thalweg.stages.vision.regions import RegionsThatMatter
 
-for module in ("av", "cv2", "rapidocr_onnxruntime"):
+for module in ("av", "cv2", TEXT_READER):
     require_package(module, "video")
 CLIP = EXAMPLES / "labels.mp4"
 STEP = 100_000_000
