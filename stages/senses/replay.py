@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from thalweg.models.senses.samples import SampleError, Samples, open_samples
+from thalweg.models.senses.packs import open_samples
+from thalweg.models.senses.samples import SampleError, Samples
 from thalweg.pipeline.duration import MS, Duration, format_duration
 from thalweg.pipeline.payload import Unit
 from thalweg.pipeline.senses.configuring import Kind

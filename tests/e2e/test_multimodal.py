@@ -14,7 +14,8 @@ from thalweg.deploy.commands.rehearsal import rehearse
 from thalweg.deploy.commands.run import Outputs, run_file
 from thalweg.deploy.reading import read_spec
 from thalweg.models.senses.lrw import LrwClips
-from thalweg.models.senses.samples import SampleError, Track, write_pack
+from thalweg.models.senses.packs import write_pack
+from thalweg.models.senses.samples import SampleError, Track
 from thalweg.models.store.fingerprint import fingerprint
 from thalweg.pipeline.file.spec import load_spec
 from thalweg.pipeline.senses.configuring import ConfigureError, Kind, Knob, Profile, Row, unit_key

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from thalweg.deploy.bench.result import OURS, Result, quantile
-from thalweg.deploy.bench.senses.multimodal import MS, SHARES, Setup, Task, costs, graph_of, run, usual_cost_ms
+from thalweg.deploy.bench.senses.runs import MS, SHARES, Setup, Task, costs, graph_of, run, usual_cost_ms
 from thalweg.deploy.commands.profiling import SLOW_DOWNS, SLOWED_SAMPLES, hold
 from thalweg.deploy.commands.rehearsal import Memory, Rehearsal, rehearse
-from thalweg.models.senses.samples import open_samples
+from thalweg.models.senses.packs import open_samples
 from thalweg.models.store.fingerprint import fingerprint
 from thalweg.pipeline.senses.configuring import Kind, Knob, Optimizer, Profile, Request, Row, unit_key
 
@@ -130,7 +130,7 @@ def _fixed(task: Task, row: Row) -> Setup:
 
 
 def _loaded(task: Task, pack: Path, setup: Setup, memory: Memory) -> Rehearsal:
-    from thalweg.models.senses.samples import Pack
+    from thalweg.models.senses.packs import Pack
 
     load = Load(len(Pack(pack).labels) // 2)
     return run(task, pack, setup, costs(RATIO, task, factor=load), memory, load)

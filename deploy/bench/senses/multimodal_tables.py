@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from thalweg.deploy.bench.result import OURS
-from thalweg.deploy.bench.senses.multimodal import RATIOS
 from thalweg.deploy.bench.senses.multimodal_tasks import TASKS
+from thalweg.deploy.bench.senses.runs import RATIOS
 
 Rows = dict[tuple[str, str, str], float]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from thalweg.deploy.bench.senses.multimodal import Task
+from thalweg.deploy.bench.senses.runs import Task
 from thalweg.models.recipes.avwords.words import WORDS
 from thalweg.models.recipes.vehicle.scene import CLASSES, EASY
 

@@ -9,7 +9,8 @@ import numpy as np
 from thalweg.models.recipes.avwords.clips import FRAMES, SAMPLES, Clip, make_clips, spoil
 from thalweg.models.recipes.avwords.degrade import CONDITIONS, Difficulty
 from thalweg.models.recipes.avwords.words import WORDS
-from thalweg.models.senses.samples import Track, write_pack
+from thalweg.models.senses.packs import write_pack
+from thalweg.models.senses.samples import Track
 
 TICK_MS = 20
 TRACKS = {"audio": Track(TICK_MS * 1_000_000, "concatenate"), "video": Track(40_000_000, "pick")}

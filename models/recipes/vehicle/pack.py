@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.models.recipes.vehicle.scene import CLASSES, CONDITIONS, TICK_MS, Scene, draw_scene
-from thalweg.models.senses.samples import Track, write_pack
+from thalweg.models.senses.packs import write_pack
+from thalweg.models.senses.samples import Track
 
 TRACKS = {"camera": Track(TICK_MS * 1_000_000, "pick"), "range": Track(TICK_MS * 1_000_000, "pick")}
 _SEEDS = {"train": 11, "val": 12, "test": 13}

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import EXAMPLES, require_package
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.deploy.testing import run_virtual
-from thalweg.models.senses.samples import Pack
+from thalweg.models.senses.packs import Pack
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.packet import Packet
