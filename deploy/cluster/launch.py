@@ -1,17 +1,38 @@
-"""How a host is made: in this process, in a subprocess, as a Ray actor."""
+"""How a host elsewhere is made: by a launcher, found by the name that a pipeline file uses.
+
+A launcher is a function in the entry point group `thalweg.launchers`, ours and everybody else's alike:
+
+    def launch(order: Order) -> Carrier
+
+It starts nothing; the carrier does. What a worker of the file says beside the keys that all workers have is in
+`order.worker.options`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from thalweg.deploy.cluster.host import Bundle, Host
-from thalweg.deploy.cluster.remote import RemoteHost
+from thalweg.deploy.cluster.remote import Carrier, RemoteHost
 from thalweg.deploy.cluster.subprocess_host import Child, SubprocessCarrier
-from thalweg.deploy.ops.observing.outcome import Problem
-from thalweg.pipeline.file.plan import WorkerPlan
+from thalweg.deploy.errors import Problem
+from thalweg.pipeline.file.plan import LAUNCHER_GROUP, SUBPROCESS, WorkerPlan
 
 AnyHost = Host | RemoteHost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a launcher is told. `log`: the file that the worker's output is added to, where there is one."""
+
+    worker: WorkerPlan
+    bundle: Bundle
+    on_problem: Callable[[Problem], None]
+    log: Path | None = None
 
 
 def launch(
@@ -22,9 +43,15 @@ def launch(
     child: Child | None = None,
 ) -> RemoteHost:
     """Make a host elsewhere; nothing is started yet. `logs`: see `Deployment`. `child`: a process for a subprocess."""
-    if worker.launcher == "ray":
-        from thalweg.deploy.cluster.ray_host import RayCarrier
-
-        return RemoteHost(worker.name, RayCarrier(worker, bundle, on_problem))
     log = None if logs is None else logs / f"{worker.name}.log"
-    return RemoteHost(worker.name, SubprocessCarrier(worker.name, bundle, on_problem, log, child))
+    if worker.launcher == SUBPROCESS:
+        return RemoteHost(worker.name, SubprocessCarrier(worker.name, bundle, on_problem, log, child))
+    order = Order(worker=worker, bundle=bundle, on_problem=on_problem, log=log)
+    return RemoteHost(worker.name, _launcher(worker.launcher)(order))
+
+
+@cache
+def _launcher(name: str) -> Callable[[Order], Carrier]:
+    (point,) = entry_points(group=LAUNCHER_GROUP, name=name)
+    found: Callable[[Order], Carrier] = point.load()
+    return found

@@ -10,16 +10,16 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from thalweg.deploy.cluster.host import Bundle, Host
+from thalweg.deploy.cluster.launch import Order
 from thalweg.deploy.cluster.remote import RemoteError, WorkerLost
 from thalweg.deploy.errors import describe_error
 from thalweg.deploy.ops.observing.outcome import Outcome, Problem
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.file.plan import WorkerPlan
 
 ADDRESS_HINT = "start one with `ray start --head`, or name one in RAY_ADDRESS"
 PROBE_S = 5.0
@@ -65,11 +65,11 @@ class _Actor:
 class RayCarrier:
     """See `Carrier`; the host is a Ray actor."""
 
-    def __init__(self, plan: WorkerPlan, bundle: Bundle, on_problem: Callable[[Problem], None]) -> None:
-        self._name = plan.name
-        self._plan = plan
-        self._bundle = bundle
-        self._on_problem = on_problem
+    def __init__(self, order: Order) -> None:
+        self._name = order.worker.name
+        self._plan = order.worker
+        self._bundle = order.bundle
+        self._on_problem = order.on_problem
         self._actor: Any = None
         self._gone: asyncio.Future[str] | None = None
 

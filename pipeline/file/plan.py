@@ -15,13 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
 from typing import Any
 
 from thalweg.pipeline.cluster.supervision import RestartPolicy, RestartWhen
 from thalweg.pipeline.duration import parse_duration
 
 LOCAL, SUBPROCESS = "local", "subprocess"
-LAUNCHERS = (LOCAL, SUBPROCESS, "ray")
+LAUNCHER_GROUP = "thalweg.launchers"
+LAUNCHERS = (LOCAL, *sorted({point.name for point in entry_points(group=LAUNCHER_GROUP)} | {SUBPROCESS, "ray"}))
+"""Ours, and those that installed packages register; see `deploy/cluster/launch.py`."""
 MEMORY, SHARED_MEMORY, GRPC, AUTO = "memory", "shm", "grpc", "auto"
 TRANSPORTS = (AUTO, SHARED_MEMORY, GRPC)
 

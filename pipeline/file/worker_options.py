@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from thalweg.pipeline.file.plan import LAUNCHERS, LOCAL, RESTART_KEYS, read_restart
+from thalweg.pipeline.file.plan import LAUNCHERS, LOCAL, RESTART_KEYS, SUBPROCESS, read_restart
 from thalweg.pipeline.graph import nearest
 
 RAY_KEYS = ("cpus", "gpus", "resources", "labels", "host")
@@ -21,8 +21,9 @@ def read_worker(name: str, body: Any) -> tuple[dict[str, Any], list[tuple[str, s
     wrong: list[tuple[str, str]] = []
     if name in LAUNCHERS:
         wrong.append(("", f"a worker cannot be called {name!r}, which is a launcher"))
+    known = options.get("launcher", SUBPROCESS) in (LOCAL, SUBPROCESS, "ray")  # others check their own options
     for key in options:
-        if key not in WORKER_KEYS:
+        if key not in WORKER_KEYS and known:
             wrong.append((key, f"unknown key {key!r}{nearest(key, WORKER_KEYS)}, expected {', '.join(WORKER_KEYS)}"))
     launcher = options.setdefault("launcher", "subprocess")
     if launcher not in LAUNCHERS:
@@ -40,9 +41,9 @@ def read_worker(name: str, body: Any) -> tuple[dict[str, Any], list[tuple[str, s
     elif replicas > 1 and launcher == LOCAL:
         wrong.append(("replicas", "a local worker is this process, of which there is only one"))
     for key in RAY_KEYS:
-        if key in options and launcher != "ray":
+        if key in options and launcher != "ray" and known:
             wrong.append((key, f"{key} is for the launcher ray, this one is {launcher}"))
-        elif key in options and not _fits(key, options[key]):
+        elif key in options and known and not _fits(key, options[key]):
             wrong.append((key, f"{key}: expected {_RAY_VALUES[key]}, found {options[key]!r}"))
     return options, wrong
 
