@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 import logging
 import sys
 import traceback
@@ -19,7 +19,8 @@ from thalweg.deploy.ops.keeping.operating import FILE as _FILE
 from thalweg.deploy.ops.keeping.operating import PIPELINE, settings_of
 from thalweg.deploy.ops.keeping.operating import SET as _SET
 from thalweg.models.errors import ModelError
-from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.errors import ReaderGone, ThalwegError
+from thalweg.stages.io.terminal import READER_GONE, begin, log_to_stderr, say, say_json
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -35,8 +36,7 @@ def cli(debug: bool) -> None:
     Your own:         thalweg new pipeline NAME, thalweg new stage NAME
     To stay:          thalweg up FILE, then ps, top, logs, restart, down
     """
-    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("thalweg").setLevel(logging.DEBUG if debug else logging.INFO)
+    log_to_stderr(logging.DEBUG if debug else logging.WARNING, ours=logging.DEBUG if debug else logging.INFO)
 
 
 @cli.command()
@@ -121,7 +121,7 @@ def validate(file: Path, pairs: tuple[str, ...]) -> None:
     from thalweg.deploy.reading import read_spec
 
     spec = read_spec(file, settings_of(pairs))
-    click.echo(f"{file}: {len(spec.graph.stages)} stages, {len(spec.graph.connections)} connections, all well")
+    say(f"{file}: {len(spec.graph.stages)} stages, {len(spec.graph.connections)} connections, all well")
 
 
 @cli.command()
@@ -137,7 +137,7 @@ def graph(file: Path, pairs: tuple[str, ...], form: str, output: Path | None) ->
 
     drawn = (mermaid if form == "mermaid" else svg)(read_spec(file, settings_of(pairs)).graph)
     if output is None:
-        click.echo(drawn, nl=False)
+        say(drawn, end="")
     else:
         write_whole(output, drawn)
 
@@ -147,7 +147,7 @@ def schema() -> None:
     """Print the JSON Schema of pipeline files, for editors that complete and check YAML."""
     from thalweg.deploy.commands.schema import pipeline_schema
 
-    click.echo(json.dumps(pipeline_schema(), indent=2))
+    say_json(pipeline_schema(), indent=2)
 
 
 @cli.command()
@@ -229,7 +229,7 @@ def models_path(name: str) -> None:
     from thalweg.deploy.commands.models import model_files
 
     for path in model_files(name):
-        click.echo(path)
+        say(path)
 
 
 @models.command("verify")
@@ -314,9 +314,9 @@ def profile(
     from thalweg.deploy.ops.pictures.pareto import draw_pareto
     from thalweg.deploy.reading import read_spec
 
-    made, measured = measure(read_spec(file, settings_of(pairs)), loads=loads, samples=samples, say=click.echo)
+    made, measured = measure(read_spec(file, settings_of(pairs)), loads=loads, samples=samples, say=say)
     write_profile(output, made, measured)
-    click.echo(f"{len(made.rows)} combinations in {output}")
+    say(f"{len(made.rows)} combinations in {output}")
     if picture is not None:
         draw_pareto(picture, made)
 
@@ -327,17 +327,22 @@ for command in (bench_command.bench, *operating.COMMANDS, *recordings.COMMANDS):
 
 def main() -> None:
     """Entry point: errors meant for people are printed as such, without a traceback unless `--debug`."""
+    begin()
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        say(shown.getvalue(), err=True, end="")
         sys.exit(error.exit_code)
+    except ReaderGone:
+        sys.exit(READER_GONE)
     except (ThalwegError, ModelError) as error:
         if "--debug" in sys.argv:
-            traceback.print_exc()
-        click.echo(f"thalweg: {error}", err=True)
+            say(traceback.format_exc(), err=True)
+        say(f"thalweg: {error}", err=True)
         sys.exit(2)
 
 

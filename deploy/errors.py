@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.text import printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """Something that went wrong while the pipeline ran. `epoch`: the turn it belongs to, 0 for none.
 
-    `recovered`: nothing was lost by it.
+    `recovered`: nothing was lost by it. `ends`: no problem at all, but the end of the run: nobody reads it any more.
     """
 
     stage: str
@@ -19,6 +20,7 @@ class Problem:
     epoch: int
     time_ns: int
     recovered: bool = False
+    ends: bool = False
 
 
 class StartError(ThalwegError):
@@ -27,7 +29,7 @@ class StartError(ThalwegError):
 
 def describe_error(error: BaseException) -> str:
     """An exception in one line for people: our own speak for themselves, others are named."""
-    text = " ".join(str(error).split())
+    text = printable(" ".join(str(error).split()))
     if isinstance(error, OSError) or type(error).__module__.startswith("thalweg."):
         return text or type(error).__name__
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -13,3 +13,7 @@ class PayloadError(ThalwegError, ValueError):
 
 class ChannelClosed(ThalwegError):
     """A packet was pushed into a channel after its producer had closed it."""
+
+
+class ReaderGone(ThalwegError):
+    """Nobody reads standard output any more, as with `| head -1`: what was wanted has been seen, and the run ends."""

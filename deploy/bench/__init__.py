@@ -96,6 +96,7 @@ def run_bench(name: str, json_path: Path | None, quick: bool, **options: Any) ->
         else:
             raise BenchError(f"bench {name} has no {'parts' if option == 'part' else f'--{option}'}")
     from thalweg.deploy.bench.result import Result
+    from thalweg.stages.io.terminal import say
 
     module, _, function = where.partition(":")
     result = Result(bench=name)
@@ -103,7 +104,7 @@ def run_bench(name: str, json_path: Path | None, quick: bool, **options: Any) ->
     lines = measure(result, quick, **taken)
     result.finish(json_path)
     for line in lines or ():
-        print(line)
+        say(line)
     return result
 
 

@@ -6,17 +6,16 @@ import importlib.metadata
 import json
 import os
 import platform
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from thalweg import __version__
+from thalweg.deploy.console import Console
 from thalweg.deploy.ops.observing.report import write_whole
 
 OURS = "thalweg"
@@ -51,11 +50,11 @@ class Result:
 
     def finish(self, json_path: Path | None) -> None:
         """Print the table and the notes; write the JSON. Raises OutputError."""
-        console = Console(highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
+        console = Console(width=FILE_WIDTH)
         for table in self._tables():
             console.print(table)
         for note in self.notes:
-            console.print(f"[dim]{note}[/]", soft_wrap=True)
+            console.say((note, "dim"))
         if json_path is not None:
             write_whole(json_path, json.dumps(self.as_json(), indent=2) + "\n")
 

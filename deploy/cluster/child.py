@@ -22,6 +22,7 @@ import msgpack
 from thalweg.deploy.cluster.host import Bundle, Host
 from thalweg.deploy.errors import describe_error
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.stages.io.terminal import begin, log_to_stderr
 
 LENGTH = struct.Struct("<I")
 
@@ -105,6 +106,6 @@ async def main(fd: int) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("thalweg").setLevel(logging.INFO)
+    begin()
+    log_to_stderr()
     asyncio.run(main(int(sys.argv[1])))

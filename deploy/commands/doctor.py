@@ -7,10 +7,10 @@ import os
 import platform
 import shutil
 
-from rich.console import Console
 from rich.table import Table
 
 from thalweg import __version__
+from thalweg.deploy.console import Console
 from thalweg.models import ModelStore
 from thalweg.models.vision.ocr import PACKAGE as TEXT_READER
 
@@ -42,9 +42,9 @@ _DEMO = {"asr", "audio", "vad", "sphinx", "language", "llama", "piper"}
 
 def examine() -> int:
     """Print the findings; returns 1 where the demo could not run."""
-    console = Console(highlight=False)
-    console.print(f"thalweg {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    console.print(f"{os.cpu_count()} CPUs, {_memory_gib():.0f} GiB memory, {_free_gib():.0f} GiB free for models")
+    console = Console()
+    console.say(f"thalweg {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    console.say(f"{os.cpu_count()} CPUs, {_memory_gib():.0f} GiB memory, {_free_gib():.0f} GiB free for models")
     table = Table(box=None, pad_edge=False)
     for column in ("can do", "with", "version", "missing? then"):
         table.add_column(column)
@@ -53,14 +53,14 @@ def examine() -> int:
         version = _version(package)
         if not version:
             missing.append(extra)
-        table.add_row(capability, package, version or "–", "" if version else f"pip install 'thalweg\\[{extra}]'")
+        table.add_row(capability, package, version or "–", "" if version else f"pip install 'thalweg[{extra}]'")
     console.print(table)
     for name in ["microphone"] if "microphone" not in missing else []:
-        console.print(f"{name}: {_microphones()}")
+        console.say(f"{name}: {_microphones()}")
     for held in ModelStore().list():
         remedy = "install thalweg again" if held.model.bundled else f"thalweg models pull {held.model.name}"
         state = "here" if held.complete else f"not here: {remedy}"
-        console.print(f"model {held.model.name}: {state}")
+        console.say(f"model {held.model.name}: {state}")
     return int(bool(set(missing) & _DEMO))
 
 

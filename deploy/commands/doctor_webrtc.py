@@ -11,8 +11,8 @@ from typing import Any
 import aiohttp
 from aiortc import RTCIceServer
 from aiortc.rtcicetransport import RTCIceGatherer
-from rich.console import Console
 
+from thalweg.deploy.console import Console
 from thalweg.transports.webrtc.client import Talker, TalkError
 
 STEP_S = 8.0
@@ -42,12 +42,12 @@ class Examination:
 def examine_webrtc(url: str, token: str, ice: list[RTCIceServer]) -> int:
     """Print the findings; returns 0 where a conversation is possible, 1 where not."""
     found = asyncio.run(examination(url, token, ice))
-    console = Console(highlight=False)
+    console = Console()
     for finding in found.findings:
-        mark = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[yellow]–[/]"}[finding.good]
-        console.print(f"{mark} {finding.what}: {finding.detail}", soft_wrap=True)
+        mark = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "yellow")}[finding.good]
+        console.say(mark, f" {finding.what}: {finding.detail}")
         if finding.advice:
-            console.print(f"    {finding.advice}", style="dim", soft_wrap=True)
+            console.say((f"    {finding.advice}", "dim"))
     return int(any(finding.good is False for finding in found.findings))
 
 

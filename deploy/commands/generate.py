@@ -7,6 +7,7 @@ from pathlib import Path
 
 from thalweg.deploy.commands.reference import reference_markdown
 from thalweg.deploy.commands.schema import pipeline_schema
+from thalweg.stages.io.terminal import say
 
 
 def generated() -> dict[str, str]:
@@ -20,4 +21,4 @@ def generated() -> dict[str, str]:
 if __name__ == "__main__":
     for name, text in generated().items():
         Path(name).write_text(text)
-        print(f"wrote {name}")
+        say(f"wrote {name}")

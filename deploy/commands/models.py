@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
+from thalweg.deploy.console import Console
 from thalweg.models import ModelStore
 from thalweg.models.errors import ModelError
 from thalweg.models.store.hub import checkpoints, local_checkpoint, pull_checkpoint
 from thalweg.pipeline.duration import MS
+from thalweg.stages.io.terminal import say
 
 
 def list_models() -> None:
@@ -30,26 +29,26 @@ def list_models() -> None:
         memory = f"{model.memory / 1e6:.0f} MB" if model.memory else ""
         extra = f"thalweg[{model.extra}]" if model.extra else ""
         size = f"{model.size / 1e6:.1f} MB"
-        table.add_row(model.name, model.licence, size, memory, here, model.summary, escape(extra), model.costs)
+        table.add_row(model.name, model.licence, size, memory, here, model.summary, extra, model.costs)
     for name, checkpoint in checkpoints().items():
         here = "yes" if local_checkpoint(name).exists() else "no"
         table.add_row(name, checkpoint.licence, "", "", here, f"{checkpoint.summary}; then `thalweg models convert`")
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console = Console(width=200)
     console.print(table)
-    console.print(f"[dim]kept in {store.root}[/]", soft_wrap=True)
+    console.say((f"kept in {store.root}", "dim"))
 
 
 def pull_models(names: Sequence[str]) -> None:
     """Fetch, with one progress bar per model over all its files and their parts. Raises ModelError."""
     store = ModelStore()
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=Console(err=True)) as progress:
         for name in names or store.registry.models:
             if "/" in name:
                 task = progress.add_task(name, total=None)
@@ -71,14 +70,14 @@ def verify_models(names: Sequence[str]) -> int:
     for name in wanted:
         if name in checkpoints():
             here = local_checkpoint(name).exists()
-            print(f"{name}: {'here; its hash was checked when it was pulled' if here else f'not here: {_pull(name)}'}")
+            say(f"{name}: {'here; its hash was checked when it was pulled' if here else f'not here: {_pull(name)}'}")
             wrong += not here
             continue
         problems = store.verify(name)
-        print(f"{name}: {'as it should be' if not problems else '; '.join(problems)}")
+        say(f"{name}: {'as it should be' if not problems else '; '.join(problems)}")
         wrong += bool(problems)
     if not wanted:
-        print("no model is here yet: `thalweg models pull` fetches them")
+        say("no model is here yet: `thalweg models pull` fetches them")
     return int(wrong > 0)
 
 
@@ -112,6 +111,6 @@ def convert_model(checkpoint: str, folder: Path, lookahead_ns: int | None, int8:
     size = sum(file.stat().st_size for file in folder.iterdir())
     config = deployed.config
     heads = " and ".join(["RNN-T"] * config.rnnt + ["CTC"] * config.ctc)
-    print(f"{folder}: {heads}, {config.layers} layers, {len(deployed.tokens)} tokens, {size / 1e6:.1f} MB")
-    print(f"look-ahead {deployed.lookahead * config.frame_ms:.0f} ms")
-    print(f"in a pipeline: {{use: speech.fastconformer, model: {folder}}}")
+    say(f"{folder}: {heads}, {config.layers} layers, {len(deployed.tokens)} tokens, {size / 1e6:.1f} MB")
+    say(f"look-ahead {deployed.lookahead * config.frame_ms:.0f} ms")
+    say(f"in a pipeline: {{use: speech.fastconformer, model: {folder}}}")

@@ -14,6 +14,8 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2
 
+from thalweg.stages.io.terminal import say
+
 TRANSPORTS = Path(__file__).resolve().parents[2] / "transports" / "grpc"
 COMPILED = TRANSPORTS / "edge.binpb"
 
@@ -109,7 +111,7 @@ def main() -> None:
     if found:
         raise SystemExit("edge.proto is not compatible with what is committed:\n  " + "\n  ".join(found))
     COMPILED.write_bytes(compiled)
-    print("wrote transports/grpc/edge.binpb")
+    say("wrote transports/grpc/edge.binpb")
 
 
 if __name__ == "__main__":

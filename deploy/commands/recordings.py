@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from thalweg.deploy.ops.keeping.operating import FILE, PIPELINE, SET, settings_of
+from thalweg.stages.io.terminal import say
 
 _REPORT = click.option("--report", type=FILE, help="Write turns, stages, channels and errors as JSON.")
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="Only what the pipeline itself prints, and errors.")
@@ -61,7 +62,7 @@ def record(file: Path, channels: tuple[str, ...], out: Path, pairs: tuple[str, .
     finally:
         recorder.close()
     if not quiet:
-        click.echo(f"{recorder.writer.packets} packets are in {out}", err=True)
+        say(f"{recorder.writer.packets} packets are in {out}", err=True)
     sys.exit(code)
 
 
@@ -107,7 +108,7 @@ def replay(
     prepared = prepare_replay(Recording(recording), spec.graph, into, speed, traced=False)
     if not quiet:
         for note in prepared.notes:
-            click.echo(note, err=True)
+            say(note, err=True)
     code = run_spec(
         spec, Outputs(report=report), worker=prepared.worker, live=False, quiet=quiet, make_loop=prepared.make_loop
     )
@@ -115,9 +116,9 @@ def replay(
 
 
 def _print_recording(recording: Any) -> None:  # Any: imported when it is needed
-    from rich.console import Console
     from rich.table import Table
 
+    from thalweg.deploy.console import Console
     from thalweg.transports.codec import payload_name
 
     counts: dict[str, list[Any]] = {name: [] for name in recording.channels}
@@ -134,11 +135,10 @@ def _print_recording(recording: Any) -> None:  # Any: imported when it is needed
         table.add_row(channel, f"{len(packets):,}", f"{sum(size for size, _ in packets):,}", names)
     length_s = 0.0 if first_ns is None else (last_ns - first_ns) / 1e9
     ended = "closed" if recording.complete else "cut short by a crash; what is listed is whole"
-    console = Console(highlight=False)
-    console.print(
+    console = Console()
+    console.say(
         f"{recording.path}: pipeline {recording.about.get('pipeline', '?')}, "
-        f"made {recording.about.get('made', '?')}, {length_s:.2f} s, {ended}",
-        soft_wrap=True,
+        f"made {recording.about.get('made', '?')}, {length_s:.2f} s, {ended}"
     )
     console.print(table)
 

@@ -5,29 +5,29 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rich.console import Console
-
+from thalweg.deploy.console import Console
 from thalweg.pipeline.duration import format_duration
 from thalweg.pipeline.file.catalog import find_stage, stage_names
 from thalweg.pipeline.stage import Port, StageInfo
+from thalweg.stages.io.terminal import say, say_json
 
 
 def print_stages(name: str | None, as_json: bool) -> None:
     """One stage in full, or all in a line each. Raises StageError on an unknown name."""
     infos = [find_stage(name)] if name else [find_stage(use) for use in stage_names()]
     if as_json:
-        print(json.dumps([stage_entry(info) for info in infos], indent=2))
+        say_json([stage_entry(info) for info in infos], indent=2)
     elif name:
-        print(stage_markdown(infos[0]), end="")
+        say(stage_markdown(infos[0]), end="")
     else:
-        console = Console(highlight=False)
+        console = Console()
         width = max(len(info.use) for info in infos)
         for info in infos:
             sides = (
                 ", ".join(f"{n}: {p.type.__name__}" for n, p in side.items()) for side in (info.inputs, info.outputs)
             )
-            console.print(f"{info.use:{width}}  {info.doc.partition(chr(10))[0]}", soft_wrap=True)
-            console.print(f"{'':{width}}  [dim]{' → '.join(side or '·' for side in sides)}[/]", soft_wrap=True)
+            console.say(f"{info.use:{width}}  {info.doc.partition(chr(10))[0]}")
+            console.say(" " * (width + 2), (" → ".join(side or "·" for side in sides), "dim"))
 
 
 def stage_entry(info: StageInfo) -> dict[str, Any]:

@@ -11,9 +11,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from thalweg.deploy.cluster.deployment import Deployment
+from thalweg.deploy.console import Console
 from thalweg.deploy.ops.observing.live import live_view
 from thalweg.deploy.ops.observing.metrics import serving_metrics
 from thalweg.deploy.ops.observing.outcome import Problem
@@ -23,6 +22,7 @@ from thalweg.deploy.ops.pictures.trace_file import write_trace
 from thalweg.deploy.reading import module_folders, pack, read_spec
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.file.spec import Spec
+from thalweg.stages.io.terminal import READER_GONE, is_terminal
 
 DRAIN_S = 1.2
 INTERRUPTED = 130
@@ -80,7 +80,7 @@ def run_spec(
 
     `worker`: one that is ready to run, in this process, whatever the placement says; `make_loop`: its event loop.
     """
-    console = Console(stderr=True, highlight=False)
+    told = _Told(Console(err=True))
     traced = bool(outputs.trace or outputs.timeline)
     if worker is not None:
         spec = spec.in_this_process()
@@ -89,10 +89,8 @@ def run_spec(
         assert path is not None
         bundle = pack(spec, str(path), module_folders(path), traced=traced)
     with asyncio.Runner(loop_factory=make_loop) as runner:
-        deployment = Deployment(
-            spec, bundle, lambda problem: _print_problem(problem, console), worker=worker, traced=traced
-        )
-        return runner.run(_run(deployment, spec, outputs, _show(live, spec), quiet, metrics, console))
+        deployment = Deployment(spec, bundle, told, worker=worker, traced=traced)
+        return runner.run(_run(deployment, spec, outputs, _show(live, spec), quiet, metrics, told))
 
 
 def _show(live: bool | None, spec: Spec) -> bool:
@@ -100,7 +98,7 @@ def _show(live: bool | None, spec: Spec) -> bool:
     if live is not None:
         return live
     has_console = any(vertex.info.use == "sink.console" for vertex in spec.graph.stages.values())
-    return sys.stdout.isatty() and not has_console
+    return is_terminal() and not has_console
 
 
 async def _run(
@@ -110,25 +108,27 @@ async def _run(
     live: bool,
     quiet: bool,
     metrics: str | None,
-    console: Console,
+    told: _Told,
 ) -> int:
     loop = asyncio.get_running_loop()
+    console = told.console
 
     def stop() -> None:
         if runner.stopped:
             runner.abandon()
         else:
-            if not quiet:
-                console.print("[dim]stopping; once more to stop at once[/]")
+            if not quiet and not told.reader_gone:
+                console.say(("stopping; once more to stop at once", "dim"))
             runner.stop()
             loop.call_later(DRAIN_S, runner.abandon)
 
+    told.stop = stop
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     try:
         async with AsyncExitStack() as stack:
             stack.enter_context(serving_metrics(metrics, lambda: _look(runner)))
-            if live or (not quiet and not sys.stdout.isatty()):
+            if live or (not quiet and not is_terminal()):
                 await stack.enter_async_context(live_view(runner.stats, console, live))
             outcome = await runner.run()
     finally:
@@ -145,7 +145,7 @@ async def _run(
         draw_timeline(outputs.timeline, outcome, spec.graph.name)
     if not quiet:
         print_report(report, console)
-    code = INTERRUPTED if runner.stopped else 0 if outcome.unharmed else 1
+    code = READER_GONE if told.reader_gone else INTERRUPTED if runner.stopped else 0 if outcome.unharmed else 1
     if runner.hurried:  # a thread in the middle of a computation cannot be stopped; nothing of it is wanted
         sys.stdout.flush()
         os._exit(code)
@@ -156,7 +156,20 @@ async def _look(runner: Deployment) -> tuple[Stats, Mapping[str, int]]:
     return await runner.stats(), runner.restarts
 
 
-def _print_problem(problem: Problem, console: Console) -> None:
-    turn = f" (turn {problem.epoch})" if problem.epoch else ""
-    kind = "[yellow]recovered[/]" if problem.recovered else "[red]error[/]"
-    console.print(f"{kind} {problem.stage}{turn}: {problem.message}", soft_wrap=True)
+class _Told:
+    """What workers tell while they run: problems are printed; that nobody reads any more ends the run."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.reader_gone = False
+        self.stop: Callable[[], None] = lambda: None
+
+    def __call__(self, problem: Problem) -> None:
+        if problem.ends:
+            if not self.reader_gone:
+                self.reader_gone = True
+                self.stop()
+            return
+        turn = f" (turn {problem.epoch})" if problem.epoch else ""
+        kind = ("recovered", "yellow") if problem.recovered else ("error", "red")
+        self.console.say(kind, f" {problem.stage}{turn}: {problem.message}")

@@ -6,6 +6,7 @@ import keyword
 from pathlib import Path
 
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.stages.io.terminal import say
 
 _STAGE = '''"""{title}: say here what it does, one packet at a time."""
 
@@ -85,14 +86,14 @@ def write_stage(name: str, folder: Path) -> None:
         folder,
         {f"{name}.py": _STAGE.format(title=title), f"test_{name}.py": _STAGE_TEST.format(name=name, title=title)},
     )
-    print(f"test it:  python -m pytest test_{name}.py\nuse it:   {{use: {name}:{title}}} in a pipeline file beside it")
+    say(f"test it:  python -m pytest test_{name}.py\nuse it:   {{use: {name}:{title}}} in a pipeline file beside it")
 
 
 def write_pipeline(name: str, folder: Path) -> None:
     """Write NAME.yaml and test_NAME.py. Raises ScaffoldError and writes nothing where one exists."""
     _check(name)
     _write(folder, {f"{name}.yaml": _PIPELINE.format(name=name), f"test_{name}.py": _PIPELINE_TEST.format(name=name)})
-    print(f"run it:   thalweg run {name}.yaml --set input=speech.wav")
+    say(f"run it:   thalweg run {name}.yaml --set input=speech.wav")
 
 
 def _check(name: str) -> None:
@@ -108,4 +109,4 @@ def _write(folder: Path, texts: dict[str, str]) -> None:
         raise ScaffoldError(f"{', '.join(taken)} already exists; nothing was written")
     for name, text in texts.items():
         (folder / name).write_text(text)
-        print(f"wrote {name}")
+        say(f"wrote {name}")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import wave
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.stages.io.terminal import say, say_json
 from thalweg.transports.webrtc.client import AUDIBLE, Talker, TalkError, load_speech
 from thalweg.transports.webrtc.send import RATE
 
@@ -112,12 +111,12 @@ async def _with_sound_card(talker: Talker, ear: Ear | None) -> int:
 
 def _print(event: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(event, ensure_ascii=False))
+        say_json(event)
     elif event["type"] == "caption" and event["final"]:
-        click.echo(f"you       {event['text']}")
+        say(f"you       {event['text']}")
     elif event["type"] == "heard":
-        click.echo(f"thalweg   {event['text']}{'' if event['complete'] else ' …'}")
+        say(f"thalweg   {event['text']}{'' if event['complete'] else ' …'}")
     elif event["type"] == "latency":
-        click.echo(f"          first word after {event['played_ms']:.0f} ms")
+        say(f"          first word after {event['played_ms']:.0f} ms")
     elif event["type"] in ("trouble", "bye"):
-        click.echo(f"          {event['message']}")
+        say(f"          {event['message']}")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from thalweg.deploy.ops.observing.outcome import Problem
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.models.speech.loading import recognisers
 from thalweg.pipeline.file.catalog import find_stage
@@ -20,6 +20,7 @@ from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Speech, Transcript
 from thalweg.pipeline.stage import Context, StageInfo
 from thalweg.stages.io.audio import AudioFile
+from thalweg.stages.io.terminal import READER_GONE, say, say_json
 from thalweg.stages.speech.vad import VoiceActivity
 
 
@@ -42,14 +43,14 @@ class Print:
         seconds = (packet.time - zero_ns) / 1e9
         if not self._json:
             kind = "final  " if transcript.final else "partial"
-            print(f"{seconds:9.2f} s  {kind}  {transcript.text}", flush=True)
+            say(f"{seconds:9.2f} s  {kind}  {transcript.text}")
             return
         words = [
             {"text": w.text, "start_s": (w.start_ns - zero_ns) / 1e9, "end_s": (w.end_ns - zero_ns) / 1e9}
             for w in transcript.words
         ]
         record = {"file": str(self._path), "time_s": seconds, "final": transcript.final, "text": transcript.text}
-        print(json.dumps(record | {"words": words}, ensure_ascii=False), flush=True)
+        say_json(record | {"words": words})
 
 
 def transcribe_files(files: Sequence[Path], engine: str, as_json: bool, settings: Mapping[str, str]) -> int:
@@ -67,7 +68,7 @@ def transcribe_files(files: Sequence[Path], engine: str, as_json: bool, settings
     failed = False
     for path in files:
         if len(files) > 1 and not as_json:
-            print(f"{path}:")
+            say(f"{path}:")
         graph = Graph(name=str(path))
         sink = Print(path, as_json)
         graph.add("file", AudioFile(path, pace="full"))
@@ -78,10 +79,14 @@ def transcribe_files(files: Sequence[Path], engine: str, as_json: bool, settings
             graph.connect(source, target, capacity=64)
         try:
             worker = sink.worker = Worker(graph)
+            ends: list[Problem] = []
+            worker.on_problem = partial(_end, worker, ends)
             asyncio.run(worker.run())
+            if ends:
+                return READER_GONE
             problems = [problem.message for problem in worker.problems]
             if not worker.turns.turns and not problems and not as_json:
-                print("no speech found")
+                say("no speech found")
         except KeyboardInterrupt:
             return 130
         except Exception as error:
@@ -89,9 +94,15 @@ def transcribe_files(files: Sequence[Path], engine: str, as_json: bool, settings
                 raise
             problems = [str(error)]
         for problem in problems:
-            print(f"error: {problem}", file=sys.stderr)
+            say(f"error: {problem}", err=True)
         failed = failed or bool(problems)
     return int(failed)
+
+
+def _end(worker: Worker, ends: list[Problem], problem: Problem) -> None:
+    if problem.ends:
+        ends.append(problem)
+        worker.abandon()
 
 
 def _parameters(info: StageInfo, settings: Mapping[str, str]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from thalweg.deploy.runtime.pump import Pump, call
 from thalweg.deploy.runtime.signalling import spread
 from thalweg.deploy.runtime.watch import Watch
 from thalweg.pipeline.clock import Clock, SystemClock
+from thalweg.pipeline.errors import ReaderGone
 from thalweg.pipeline.file.plan import LOCAL
 from thalweg.pipeline.graph import Graph, GraphError, nearest
 from thalweg.pipeline.joins.join import Joined
@@ -32,6 +33,7 @@ from thalweg.pipeline.node import Edge, NodeState
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.signal import Direction, Failure, Signal
 from thalweg.pipeline.stage import StageError
+from thalweg.pipeline.text import printable
 from thalweg.pipeline.trace import Trace
 from thalweg.pipeline.turn import TurnRecorder
 
@@ -201,6 +203,14 @@ class Worker:
 
     def failed(self, actor: Actor, message: str, packet: Packet | Joined | None, cause: BaseException | None) -> None:
         """Count a problem and tell everybody downstream that its turn will not end."""
+        if isinstance(cause, ReaderGone):  # it has seen what it wanted: no problem, and the end
+            if self.on_problem is None:
+                self.stop()
+            else:
+                now_ns = self.clock.now_ns()
+                self.on_problem(Problem(stage=actor.name, message=message, epoch=0, time_ns=now_ns, ends=True))
+            return
+        message = printable(message)
         epoch = AMBIENT if packet is None else packet.epoch
         self.problem_count += 1
         actor.failures += 1

@@ -9,7 +9,6 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-import click
 from aiohttp import web
 
 from thalweg.deploy.reading import read_spec
@@ -17,6 +16,7 @@ from thalweg.deploy.server.app import WebServer
 from thalweg.deploy.server.conversations import Hall
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.stages.io.terminal import say
 
 
 class ServeError(ThalwegError):
@@ -46,7 +46,7 @@ async def _serve(hall: Hall, settings: ServerSettings) -> int:
         site = web.TCPSite(runner, settings.host, settings.port, ssl_context=tls_context(settings))
         await site.start()
         scheme = "https" if settings.certificate else "http"
-        click.echo(f"serving {hall.spec.graph.name} at {scheme}://{settings.host}:{settings.port}/", err=True)
+        say(f"serving {hall.spec.graph.name} at {scheme}://{settings.host}:{settings.port}/", err=True)
         async with asyncio.TaskGroup() as group:
             running = group.create_task(hall.run())
             await stopping.wait()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
-import sys
 import wave
 from collections.abc import Callable
 from enum import Enum
@@ -20,6 +18,8 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import AudioChunk, Detections, Payload, Token, Transcript
 from thalweg.pipeline.stage import Context, Port
+from thalweg.pipeline.text import as_json, printable
+from thalweg.stages.io.terminal import is_terminal, say, say_json
 
 
 class SinkError(ThalwegError):
@@ -139,7 +139,7 @@ class Console:
 
     def __init__(self, partials: Annotated[bool, Field(description="print partial transcripts too")] = True) -> None:
         self._partials = partials
-        self._tty = sys.stdout.isatty()
+        self._tty = is_terminal()
         self._answering = False
 
     def process(self, packet: Packet, ctx: Context) -> None:
@@ -158,17 +158,17 @@ class Console:
     def _token(self, token: Token) -> None:
         if token.text and not self._answering:
             self._answering = True
-            print("thalweg   ", end="")
-        print(token.text, end="", flush=True)
+            say("thalweg   ", end="")
+        say(token.text, end="")
         if token.last and self._answering:
-            print(flush=True)
+            say()
             self._answering = False
 
     def _line(self, text: str, overwrite: bool, end: str = "\n") -> None:
         if self._answering:
             self._answering = False
-            print()
-        print(f"\r\x1b[K{text}" if self._tty and overwrite else text, end=end, flush=True)
+            say()
+        say(printable(text), end=end, over=self._tty and overwrite)
 
 
 class JsonLines:
@@ -202,10 +202,10 @@ class JsonLines:
             "type": type(packet.payload).__name__,
             **_plain(packet.payload),
         }
-        line = json.dumps(record, ensure_ascii=False)
         if self._whole is None:
-            print(line, flush=True)
+            say_json(record)
             return
+        line = as_json(record)
         file = self._whole.file
         self._whole.attempt(lambda: file.write(line.encode() + b"\n"))
 

@@ -32,6 +32,7 @@ from thalweg.pipeline.cluster.supervision import SupervisionState
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.plan import Plan
 from thalweg.pipeline.graph import nearest
+from thalweg.stages.io.terminal import begin, log_to_stderr
 
 log = logging.getLogger("thalweg.deploy.ops.keeping.keeper")
 
@@ -204,10 +205,8 @@ def _notify_systemd(message: str) -> None:
 
 def main(name: str, ready: int | None) -> int:
     """Keep the deployment `name`, whose lock this process holds."""
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, force=True
-    )
-    logging.getLogger("thalweg").setLevel(logging.INFO)
+    begin()
+    log_to_stderr(form="%(asctime)s %(levelname)s %(message)s")
     return asyncio.run(Keeper(Standing(name), ready).keep())
 
 

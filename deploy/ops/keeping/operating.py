@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
+
+from thalweg.stages.io.terminal import say, say_json
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 _EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -59,8 +60,7 @@ def plan(file: Path, pairs: tuple[str, ...], svg: Path | None, as_json: bool) ->
     An edge inside a worker is memory, between workers on one host shared memory, between hosts gRPC.
     Move a stage with one line under `placement:`; choose a transport under `transports:`.
     """
-    from rich.console import Console
-
+    from thalweg.deploy.console import Console
     from thalweg.deploy.ops.observing.report import write_whole
     from thalweg.deploy.ops.pictures.plan import plan_svg
     from thalweg.deploy.ops.pictures.plan_text import plan_entry, print_plan
@@ -70,9 +70,9 @@ def plan(file: Path, pairs: tuple[str, ...], svg: Path | None, as_json: bool) ->
     if svg is not None:
         write_whole(svg, plan_svg(spec))
     if as_json:
-        click.echo(json.dumps(plan_entry(spec), indent=2))
+        say_json(plan_entry(spec), indent=2)
     else:
-        print_plan(spec, Console(highlight=False, width=None if sys.stdout.isatty() else 160))
+        print_plan(spec, Console())
 
 
 @click.command()
@@ -112,9 +112,9 @@ def up(
     )
     if foreground:
         sys.exit(code)
-    click.echo(f"{standing.name} is up; `thalweg top {standing.name}` watches it, `down` ends it")
+    say(f"{standing.name} is up; `thalweg top {standing.name}` watches it, `down` ends it")
     if standing.state["metrics"]:
-        click.echo(f"metrics at {standing.state['metrics']}")
+        say(f"metrics at {standing.state['metrics']}")
 
 
 @click.command()
@@ -162,7 +162,7 @@ def logs(name: str | None, worker: str | None, lines: int, follow: bool) -> None
     from thalweg.deploy.ops.keeping.logs import log_lines
 
     for line in log_lines(the_one(name, up=False), worker, lines, follow):
-        click.echo(line)
+        say(line)
 
 
 @click.command()
@@ -181,7 +181,7 @@ def restart(names: tuple[str, ...], within: float) -> None:
         raise click.UsageError("one stage or worker at a time")
     with Control(the_one(names[0] if len(names) == 2 else None)) as control:
         done = control.ask("restart", within_s=within, what=names[-1])
-    click.echo(f"worker {done['worker']} runs again, with {', '.join(done['stages'])}")
+    say(f"worker {done['worker']} runs again, with {', '.join(done['stages'])}")
 
 
 @click.command()
@@ -195,7 +195,7 @@ def down(name: str, within: float) -> None:
     from thalweg.deploy.ops.keeping.deployments import find
     from thalweg.deploy.ops.keeping.up import take_down
 
-    click.echo(f"{name} is down: {take_down(find(name), within)}")
+    say(f"{name} is down: {take_down(find(name), within)}")
 
 
 COMMANDS = (plan, up, ps, top, logs, restart, down)

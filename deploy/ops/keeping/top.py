@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from thalweg.deploy.console import Console
 from thalweg.deploy.ops.keeping.control import Control
 from thalweg.deploy.ops.keeping.deployments import Standing, StandingError, every
 from thalweg.deploy.ops.observing.readings import Reading, Readings
+from thalweg.stages.io.terminal import is_terminal, say, say_json
 
 REFRESH_S = 0.5
 SNAPSHOT_S = 1.0
-PLAIN_WIDTH = 160
 BESIDE_CHANNEL = 48  # what the other columns of its table take
 _STYLES = {
     "ready": "green",
@@ -30,19 +29,14 @@ _STYLES = {
 }
 
 
-def console() -> Console:
-    """Standard output; what is not a terminal has room for long lines."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-
-
 def list_deployments(as_json: bool) -> None:
     """Every deployment of this user, one row per worker."""
     found = [_status(standing) for standing in every()]
     if as_json:
-        print(json.dumps(found, indent=2))
+        say_json(found, indent=2)
         return
     if not found:
-        print("nothing is up; `thalweg up FILE` begins a deployment that stays")
+        say("nothing is up; `thalweg up FILE` begins a deployment that stays")
         return
     table = Table(box=None, pad_edge=False)
     for column in ("name", "state", "pid", "up since", "worker", "state ", "pid ", "restarts", "runs"):
@@ -58,7 +52,7 @@ def list_deployments(as_json: bool) -> None:
             row = [name, _colored(worker["state"]), str(worker["pid"] or "–"), str(worker["restarts"])]
             stages = Text(", ".join(worker["stages"]), style="dim")
             table.add_row(*(head if i == 0 else [""] * 4), *row, stages)
-    console().print(table)
+    Console().print(table)
 
 
 def show(standing: Standing, as_json: bool, seconds: float | None) -> None:
@@ -67,16 +61,16 @@ def show(standing: Standing, as_json: bool, seconds: float | None) -> None:
     with Control(standing) as control:
         seen = control.ask("stats")
         readings.read(seen["stats"])
-        if as_json or seconds is not None or not sys.stdout.isatty():
+        if as_json or seconds is not None or not is_terminal():
             time.sleep(SNAPSHOT_S if seconds is None else seconds)
             seen = control.ask("stats")
             reading = readings.read(seen["stats"])
             if as_json:
-                print(json.dumps({**seen["status"], **reading.plain(), "workers": _workers(seen["status"], reading)}))
+                say_json({**seen["status"], **reading.plain(), "workers": _workers(seen["status"], reading)})
             else:
-                console().print(screen(seen["status"], reading))
+                Console().print(screen(seen["status"], reading))
             return
-        view = console()
+        view = Console()
         try:
             with Live(console=view, screen=True, auto_refresh=False) as live:
                 while True:
@@ -102,10 +96,10 @@ def screen(status: dict[str, Any], reading: Reading, size: tuple[int, int] | Non
     )  # fmt: skip
     channels = reading.channels
     room = height - 9 - len(status["workers"]) - len(reading.stages)
-    note = ""
+    note = Text()
     if height and len(channels) > max(room, 1):
         shown = sorted(channels, key=lambda c: (c.depth, c.rate), reverse=True)[: max(room - 1, 1)]
-        note = f"[dim]… and {len(channels) - len(shown)} quieter channels; --json shows all[/]"
+        note = Text(f"… and {len(channels) - len(shown)} quieter channels; --json shows all", style="dim")
         channels = [channel for channel in channels if channel in shown]
     return Group(
         head, "", _worker_table(status, reading), "", _stage_table(reading), "", _channel_table(channels, width), note

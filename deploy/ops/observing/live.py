@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from thalweg.deploy.console import Console
 from thalweg.deploy.ops.observing.readings import Reading, Readings, Stats
 
 REFRESH_S = 0.25
@@ -35,7 +35,7 @@ async def _watch(read: Callable[[], Awaitable[Stats]], console: Console, table: 
         while True:
             await asyncio.sleep(LINE_S)
             ran_s = asyncio.get_running_loop().time() - started_s
-            console.print(f"[dim]{line_of(readings.read(await read()), ran_s)}[/]", soft_wrap=True)
+            console.say((line_of(readings.read(await read()), ran_s), "dim"))
     with Live(Table.grid(), console=console, auto_refresh=False, transient=True) as live:
         while True:
             await asyncio.sleep(REFRESH_S)

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from thalweg.deploy.console import Console, line
 from thalweg.deploy.ops.observing.outcome import Outcome
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.turn import MILESTONES, Turn
@@ -110,9 +110,10 @@ def _turn_table(turns: list[dict[str, Any]]) -> Table:
         table.add_column("after" if sensed else milestone.replace("_", " "), justify="right")
     for turn in turns:
         numbers = (turn[f"{m}_ms"] for m in milestones)
-        note = " [dim](interrupted)[/]" if turn["interrupted"] else " [red](failed)[/]" if turn["problem"] else ""
+        note = (" (interrupted)", "dim") if turn["interrupted"] else (" (failed)", "red") if turn["problem"] else ""
         cells = ["–" if n is None else f"{n:.0f}" for n in numbers]
-        table.add_row(str(turn["turn"]), (turn["decision"] or turn["transcript"] or "[dim]nothing[/]") + note, *cells)
+        heard = turn["decision"] or turn["transcript"] or ("nothing", "dim")
+        table.add_row(str(turn["turn"]), line(heard, note), *cells)
     return table
 
 
@@ -121,9 +122,9 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     if report["turns"]:
         console.print(_turn_table(report["turns"]))
         if report["turns_over_budget"]:
-            console.print(f"{report['turns_over_budget']} over the budget of {report['latency_budget_ms']:.0f} ms")
+            console.say(f"{report['turns_over_budget']} over the budget of {report['latency_budget_ms']:.0f} ms")
     elif report["listens"]:
-        console.print("no speech was found")
+        console.say("no speech was found")
     table = Table(title="stages", title_justify="left", box=None, pad_edge=False)
     for column in ("stage", "units", "p50 ms", "p95 ms", "p99 ms", "busy"):
         table.add_column(column, justify="left" if column == "stage" else "right")
@@ -135,14 +136,14 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     for name, stage in report["stages"].items():
         if stage["counts"]:
             counted = ", ".join(f"{what.replace('_', ' ')} {n}" for what, n in stage["counts"].items())
-            console.print(f"{name} counted: {counted}")
+            console.say(f"{name} counted: {counted}")
     for name, channel in report["channels"].items():
         if channel["drops"]:
             drops = ", ".join(f"{n} {reason}" for reason, n in channel["drops"].items())
-            console.print(f"dropped on {name}: {drops} of {channel['pushed']}")
+            console.say(f"dropped on {name}: {drops} of {channel['pushed']}")
     if report["error_count"]:
         recovered = sum(error["recovered"] for error in report["errors"])
         if report["error_count"] > recovered:
-            console.print(f"[red]{report['error_count'] - recovered} error(s)[/]: see above")
+            console.say((f"{report['error_count'] - recovered} error(s)", "red"), ": see above")
         if recovered:
-            console.print(f"[yellow]recovered from {recovered} loss(es) of a worker[/], with nothing lost")
+            console.say((f"recovered from {recovered} loss(es) of a worker", "yellow"), ", with nothing lost")

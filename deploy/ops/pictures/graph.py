@@ -6,11 +6,10 @@ and orders a column by where its inputs come from.
 
 from __future__ import annotations
 
-from html import escape
-
 from thalweg.pipeline.channel import Policy
 from thalweg.pipeline.duration import format_duration
 from thalweg.pipeline.graph import Connection, Graph
+from thalweg.pipeline.text import as_xml
 
 _BOX_W, _BOX_H, _GAP_X, _GAP_Y, _MARGIN = 150, 46, 92, 26, 24
 
@@ -33,7 +32,7 @@ def svg(graph: Graph) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="system-ui, sans-serif">',
-        f"<title>{escape(graph.name)}</title>",
+        f"<title>{as_xml(graph.name)}</title>",
         f'<rect width="{width}" height="{height}" rx="8" fill="#fbfaf8"/>',
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0 0L8 4L0 8z" fill="#6b7785"/></marker></defs>',
@@ -47,9 +46,9 @@ def svg(graph: Graph) -> str:
         parts.append(
             f'<rect x="{x}" y="{y}" width="{_BOX_W}" height="{_BOX_H}" rx="7" fill="{fill}" stroke="#42536a"/>'
             f'<text x="{middle}" y="{y + 20}" text-anchor="middle" font-size="14" fill="#1d2733">'
-            f"{escape(vertex.name)}</text>"
+            f"{as_xml(vertex.name)}</text>"
             f'<text x="{middle}" y="{y + 36}" text-anchor="middle" font-size="11" fill="#5c6b7c">'
-            f"{escape(vertex.info.use)}</text>"
+            f"{as_xml(vertex.info.use)}</text>"
         )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
@@ -113,5 +112,5 @@ def _edge(graph: Graph, connection: Connection, places: dict[str, tuple[int, int
         f'<path d="M{x1} {y1}C{x1 + bend} {y1} {x2 - bend} {y2} {x2} {y2}" fill="none" stroke="#6b7785" '
         f'stroke-width="1.4" marker-end="url(#tip)"/>'
         f'<text x="{x2 - 10}" y="{middle_y - 5}" text-anchor="end" font-size="10" fill="#5c6b7c">'
-        f"{escape(_label(graph, connection))}</text>"
+        f"{as_xml(_label(graph, connection))}</text>"
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from thalweg.deploy.ops.observing.report import OutputError
 from thalweg.pipeline.senses.configuring import Profile, pareto
+from thalweg.pipeline.text import printable
 
 _SHOWN = 10
 
@@ -36,7 +37,12 @@ def draw_pareto(path: Path, profile: Profile) -> None:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("p95 latency, ms after the first modality was sensed to its end")
     axes.set_ylabel("accuracy on the profiled samples, %")
-    axes.set_title(f"{profile.pipeline}: {len(profile.rows)} combinations ({profile.made})", loc="left", fontsize=11)
+    axes.set_title(
+        printable(f"{profile.pipeline}: {len(profile.rows)} combinations ({profile.made})", 200),
+        loc="left",
+        fontsize=11,
+        parse_math=False,
+    )
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)

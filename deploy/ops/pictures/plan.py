@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from thalweg.deploy.ops.pictures.graph import columns_of
 from thalweg.deploy.ops.pictures.plan_text import EITHER, carried, foreseen, launched
 from thalweg.pipeline.file.plan import GRPC, MEMORY, SHARED_MEMORY
 from thalweg.pipeline.file.spec import Spec
 from thalweg.pipeline.graph import Connection
+from thalweg.pipeline.text import as_xml
 
 _BOX_W, _BOX_H, _GAP_X, _GAP_Y, _MARGIN, _HEAD, _LANE_GAP, _FOOT = 140, 44, 108, 22, 20, 30, 14, 40
 _LANES = ("#e8f0f8", "#f6eee1", "#e9f4ea", "#f4e9f2", "#eeeef8", "#f1f1ea")
@@ -31,7 +30,7 @@ def plan_svg(spec: Spec) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="system-ui, sans-serif">',
-        f"<title>{escape(spec.graph.name)}</title>",
+        f"<title>{as_xml(spec.graph.name)}</title>",
         f'<rect width="{width}" height="{height}" rx="8" fill="#fbfaf8"/>',
         "<defs>",
         *(
@@ -46,7 +45,7 @@ def plan_svg(spec: Spec) -> str:
             f'<rect x="{_MARGIN // 2}" y="{top}" width="{width - _MARGIN}" height="{tall}" rx="8" '
             f'fill="{_LANES[i % len(_LANES)]}" stroke="#c9d0d8"/>'
             f'<text x="{_MARGIN}" y="{top + 20}" font-size="13" font-weight="600" fill="#1d2733">'
-            f'{escape(worker.name)}<tspan font-weight="400" fill="#5c6b7c">  {escape(launched(worker))}</tspan></text>'
+            f'{as_xml(worker.name)}<tspan font-weight="400" fill="#5c6b7c">  {as_xml(launched(worker))}</tspan></text>'
         )
     parts += _edges(spec, places)
     for (_, name), (x, y) in places.items():
@@ -54,8 +53,8 @@ def plan_svg(spec: Spec) -> str:
         use = spec.deployed.stages[name].info.use
         parts.append(
             f'<rect x="{x}" y="{y}" width="{_BOX_W}" height="{_BOX_H}" rx="7" fill="#ffffff" stroke="#42536a"/>'
-            f'<text x="{middle}" y="{y + 19}" text-anchor="middle" font-size="14" fill="#1d2733">{escape(name)}</text>'
-            f'<text x="{middle}" y="{y + 35}" text-anchor="middle" font-size="11" fill="#5c6b7c">{escape(use)}</text>'
+            f'<text x="{middle}" y="{y + 19}" text-anchor="middle" font-size="14" fill="#1d2733">{as_xml(name)}</text>'
+            f'<text x="{middle}" y="{y + 35}" text-anchor="middle" font-size="11" fill="#5c6b7c">{as_xml(use)}</text>'
         )
     used = dict.fromkeys(foreseen(spec.plan, edge) for edge in spec.plan.edges.values())
     return "\n".join([*parts, *_legend(list(used), height), "</svg>"]) + "\n"
@@ -102,7 +101,7 @@ def _edges(spec: Spec, places: dict[Box, Place]) -> list[str]:
             f'<path d="M{x1} {y1}C{x1 + bend} {y1} {x2 - bend} {y2} {x2} {y2}" fill="none" stroke="{color}" '
             f'stroke-width="{stroke}"{dashes} marker-end="url(#tip-{list(_STROKES).index(transport)})"/>'
             f'<text x="{x2 - 11}" y="{y2 + beside}" text-anchor="end" font-size="10" fill="#4c5a69" '
-            f'paint-order="stroke" stroke="#ffffff" stroke-opacity=".7" stroke-width="3">{escape(label)}</text>'
+            f'paint-order="stroke" stroke="#ffffff" stroke-opacity=".7" stroke-width="3">{as_xml(label)}</text>'
         )
     return parts
 

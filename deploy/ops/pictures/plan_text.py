@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from thalweg.deploy.console import Console, line
 from thalweg.pipeline.file.plan import AUTO, GRPC, LOCAL, MEMORY, SHARED_MEMORY, EdgePlan, Plan, WorkerPlan
 from thalweg.pipeline.file.spec import Spec
 from thalweg.pipeline.graph import Connection
@@ -57,8 +58,8 @@ def print_plan(spec: Spec, console: Console) -> None:
     for column in ("worker", "runs as", "stages"):
         workers.add_column(column, overflow="fold")
     for worker in plan.workers.values():
-        stages = (f"{name} [dim]{spec.deployed.stages[name].info.use}[/]" for name in worker.stages)
-        workers.add_row(worker.name, launched(worker), ", ".join(stages))
+        stages = (line(name, " ", (spec.deployed.stages[name].info.use, "dim")) for name in worker.stages)
+        workers.add_row(worker.name, launched(worker), Text(", ").join(stages))
     console.print(workers)
     edges = Table(title="edges", title_justify="left", box=None, pad_edge=False, title_style="bold")
     for column in ("edge", "carries", "policy", "workers", "over"):
@@ -73,7 +74,7 @@ def print_plan(spec: Spec, console: Console) -> None:
         seen.add(transport)
     console.print(edges)
     if EITHER in seen:
-        console.print("[dim]Where Ray places both ends on one host it is shared memory, else gRPC.[/]")
+        console.say(("Where Ray places both ends on one host it is shared memory, else gRPC.", "dim"))
 
 
 def launched(worker: WorkerPlan) -> str:

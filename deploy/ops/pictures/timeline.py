@@ -8,6 +8,7 @@ from pathlib import Path
 
 from thalweg.deploy.ops.observing.outcome import Outcome
 from thalweg.deploy.ops.observing.report import OutputError
+from thalweg.pipeline.text import printable
 from thalweg.pipeline.trace import Span
 from thalweg.pipeline.turn import Turn
 
@@ -54,7 +55,7 @@ def draw_timeline(path: Path, outcome: Outcome, title: str) -> None:
     axes.set_ylim(-0.6, len(names) + 2.4)
     axes.set_xlim(0, length_s)
     axes.set_xlabel("seconds since the start")
-    axes.set_title(f"{title}: who worked when", loc="left", fontsize=11)
+    axes.set_title(f"{printable(title, 200)}: who worked when", loc="left", fontsize=11, parse_math=False)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)

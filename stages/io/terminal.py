@@ -1,0 +1,102 @@
+"""What this program says: on its standard output and error, and in its log. The only place that writes to them.
+
+Every line goes through `printable`, wherever its text came from, and is in UTF-8 unless a terminal wants something
+else: no locale changes what is said, or whether it can be. A reader that is gone, as with `| head -1`, is told to the
+caller once, and what is written after that goes nowhere. A stream that was closed from the beginning (`>&-`) is not
+missed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from contextlib import suppress
+from types import TracebackType
+from typing import TextIO
+
+from thalweg.pipeline.errors import ReaderGone, ThalwegError
+from thalweg.pipeline.text import as_json, printable
+
+READER_GONE = 141
+"""The exit code of a program whose reader is gone: 128 + SIGPIPE, as a shell shows it."""
+LONGEST = 1_000_000
+
+
+class OutputLost(ThalwegError):
+    """Standard output that cannot be written to, such as a file on a full disk."""
+
+
+def begin() -> None:
+    """Make the standard streams fit to be written to. For entry points, before anything is opened. Idempotent."""
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:  # a number of 0…2 that is free would go to the next file
+        os.set_inheritable(spare, True)
+    os.close(spare)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+        elif mode == "w" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding=stream.encoding if stream.isatty() else "utf-8", errors="backslashreplace")
+    sys.excepthook = _say_traceback
+
+
+def log_to_stderr(level: int = logging.WARNING, form: str = "%(message)s", ours: int = logging.INFO) -> None:
+    """Log to standard error: our own lines from `ours` on, everybody else's from `level` on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter(form))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("thalweg").setLevel(ours)
+
+
+def _say_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    say("".join(traceback.format_exception(kind, error, trace)), err=True, end="")
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), LONGEST, lines=True)
+
+
+def is_terminal() -> bool:
+    """Whether standard output is a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def say(text: object = "", *, err: bool = False, end: str = "\n", over: bool = False) -> None:
+    """Print a text, on standard error with `err`, `over` what the line has held so far.
+
+    Raises ReaderGone, OutputLost; an error that nobody reads is let go.
+    """
+    write(("\r\x1b[K" if over else "") + printable(text, LONGEST, lines=True) + end, err=err)
+
+
+def say_json(value: object, *, indent: int | None = None) -> None:
+    """Print JSON that reads back as it was. Raises as `say`."""
+    write(as_json(value, indent=indent) + "\n")
+
+
+def write(text: str, *, err: bool = False, stream: TextIO | None = None) -> None:
+    """Write, at once, what is fit to be printed already. Raises as `say`. `stream`: what stands for it just now."""
+    stream = stream or (sys.stderr if err else sys.stdout)
+    if stream is None:
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        _hush(stream)
+        if err:
+            return
+        if isinstance(error, BrokenPipeError):
+            raise ReaderGone("nobody reads standard output any more") from None
+        raise OutputLost(f"cannot write to standard output: {error.strerror}") from None
+
+
+def _hush(stream: TextIO) -> None:
+    """From now on what is written to a stream goes nowhere: else each line fails, and Python's last flush at exit."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
