@@ -157,7 +157,10 @@ class Run(Deployment):
                 output.end()
 
     def _note(self, problem: Problem) -> None:
-        self.problems = [*self.problems[-99:], problem]
+        if problem.ends:
+            self.stop()
+        else:
+            self.problems = [*self.problems[-99:], problem]
         if self._tell is not None:
             self._tell(problem)
 

@@ -27,6 +27,8 @@ FAMILIES: dict[str, dict[str, str]] = {
     "a run that did not start, or has ended": {
         "DeploymentError": "thalweg.deploy.cluster.deployment",
         "EndError": "thalweg.stages.io.program",
+        "OutputLost": "thalweg.stages.io.terminal",
+        "ReaderGone": "thalweg.pipeline.errors",
         "RemoteError": "thalweg.deploy.cluster.remote",
         "RunError": "thalweg.deploy.run",
         "StartError": "thalweg.deploy.errors",
