@@ -21,11 +21,11 @@ def voices(talk: TurnTaking, epochs: range) -> dict[int, Voice]:
 def step(talk: TurnTaking, rng: random.Random, newest: int, now_ns: int) -> tuple[str, int]:
     """Do something that may happen; its name, and the newest epoch."""
     epoch = max(1, newest - rng.randrange(3))
-    name = rng.choice([*VOICE, "voice", "voice", "transcript"])
+    name = rng.choice([*VOICE, *["voice"] * 6, *["transcript"] * 3, *["playing"] * 2])
     text = rng.choice(TEXTS)
     if name == "voice":
         newest += rng.random() < 0.1
-        talk.voice(rng.choice([epoch, newest]), rng.choice([0.0, 0.1]), 120 * MS, now_ns)
+        talk.voice(rng.choice([epoch, newest]), rng.choice([0.0, 0.1]), 200 * MS, now_ns)
     elif name == "transcript":
         final = rng.random() < 0.4
         stable = len(text) if final else 0
