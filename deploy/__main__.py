@@ -75,8 +75,20 @@ def run(
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port to listen on.")
 @click.option("--token", default="", envvar="THALWEG_TOKEN", help="Who connects must know it.  [$THALWEG_TOKEN]")
 @click.option(
-    "--admin-token", default="", envvar="THALWEG_ADMIN_TOKEN", help="Opens /sessions.  [$THALWEG_ADMIN_TOKEN]"
+    "--admin-token",
+    default="",
+    envvar="THALWEG_ADMIN_TOKEN",
+    help="Opens /sessions and /metrics.  [$THALWEG_ADMIN_TOKEN]",
 )
+@click.option("--metrics", default="", metavar="[HOST:]PORT", help="Serve /metrics there, too, without a token.")
+@click.option(
+    "--host-name",
+    "host_names",
+    multiple=True,
+    envvar="THALWEG_HOST_NAME",
+    help="A name people reach this server by. Repeatable.  [$THALWEG_HOST_NAME]",
+)
+@click.option("--trusted-proxy", "proxies", multiple=True, metavar="NETWORK", help="Believe its X-Forwarded-For.")
 @click.option("--origin", "origins", multiple=True, help="A page of another origin that may connect. Repeatable.")
 @click.option("--ice", multiple=True, metavar="URL", help="stun:HOST or turn:USER:PASSWORD@HOST[:PORT]. Repeatable.")
 @click.option("--sessions", default=0, show_default=True, help="Most conversations at once; 0: as many as keep up.")
@@ -87,11 +99,13 @@ def run(
 @click.option("--key", type=_FILE, help="Private key of the certificate (PEM).")
 def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], **given: Any) -> None:
     """Serve a pipeline to browsers: a page to talk on, over WebRTC."""
+    from thalweg.deploy.door.addresses import network_of
     from thalweg.deploy.server.serve import serve_file
     from thalweg.deploy.server.settings import ServerSettings, parse_ice
 
     given["session_s"] = given.pop("session_seconds")
     given["resume_s"] = given.pop("resume_seconds")
+    given["proxies"] = tuple(network_of(text) for text in given["proxies"])
     settings = ServerSettings(ice=tuple(parse_ice(url) for url in ice), **given)
     sys.exit(serve_file(file, settings_of(pairs), settings))
 

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import hmac
-import json
-import logging
-import time
-from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiortc import RTCIceServer
 
 from thalweg import __version__
-from thalweg.deploy.server.conversations import Hall, Refused, no_pipeline
-from thalweg.deploy.server.exporter import exposition
+from thalweg.deploy.door.front_door import FrontDoor, Handler, bearer, from_here, same_secret
+from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.server.conversations import Hall, no_pipeline
+from thalweg.deploy.server.exporter import told
 from thalweg.deploy.server.session import Session, SessionOver
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.deploy.server.whip import play, publish, trickle
 from thalweg.transports.webrtc import OfferError
 
-log = logging.getLogger(__name__)
-
 _PAGE_FILES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-_SECURITY = {
-    "Content-Security-Policy": "default-src 'self'; media-src 'self' blob:; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
-ADDRESSES = 10_000
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class WebServer:
@@ -43,14 +28,12 @@ class WebServer:
     def __init__(self, hall: Hall, settings: ServerSettings) -> None:
         self.hall = hall
         self.settings = settings
-        self._asked: dict[str, tuple[float, float]] = {}
+        self.door = FrontDoor(settings.door(), hall.counts)
         self._ice = [
             RTCIceServer(urls=server.url, username=server.username or None, credential=server.credential or None)
             for server in settings.ice
         ]
-        self.application = web.Application(
-            middlewares=[self._guard], client_max_size=settings.offer_bytes, logger=logging.getLogger("thalweg.http")
-        )
+        self.application = self.door.application(refuse_offers)
         self.application.add_routes(
             [
                 web.get("/", self._page),
@@ -67,29 +50,6 @@ class WebServer:
                 web.get("/sessions", self._sessions),
             ]
         )
-
-    @web.middleware
-    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refusals as JSON, security headers on everything, a limit on how often an address may ask."""
-        try:
-            self._limit(request)
-            response = await handler(request)
-        except Refused as refused:
-            self.hall.counts[f"refused_{refused.code}"] += 1
-            response = _refusal(refused.status, refused.code, str(refused))
-            if refused.status in (429, 503):
-                response.headers["Retry-After"] = "5"
-        except OfferError as error:
-            self.hall.counts["refused_offer"] += 1
-            response = _refusal(422, "bad-offer", str(error))
-        except web.HTTPRequestEntityTooLarge:
-            self.hall.counts["refused_size"] += 1
-            response = _refusal(413, "too-large", f"An offer has at most {self.settings.offer_bytes} bytes.")
-        except web.HTTPException as error:
-            response = _refusal(error.status, "http", error.reason)
-        for name, value in _SECURITY.items():
-            response.headers.setdefault(name, value)
-        return response
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         return _asset("index.html")
@@ -124,10 +84,12 @@ class WebServer:
         self._check(request)
         try:
             body = await request.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Refused(400, "bad-request", "The offer is not JSON.") from None
         if not isinstance(body, dict) or not isinstance(body.get("sdp"), str) or not body["sdp"].strip():
             raise Refused(400, "bad-request", "Expected a JSON object with the offer in `sdp`.")
+        if not all(isinstance(body.get(name, ""), str) for name in ("session", "key")):
+            raise Refused(400, "bad-request", "Expected texts in `session` and `key`.")
         session, answer = await self._connect(request, body["sdp"], body.get("session"), body.get("key"))
         return web.json_response({"sdp": answer, "type": "answer", "session": session.id, "key": session.key})
 
@@ -144,18 +106,31 @@ class WebServer:
         return await trickle(request, self.hall.find(request.match_info["id"], request.query.get("key", "")))
 
     async def _connect(
-        self, request: web.Request, sdp: str, session_id: Any = None, key: Any = None, *, listening: bool = False
+        self,
+        request: web.Request,
+        sdp: str,
+        session_id: str | None = None,
+        key: str | None = None,
+        *,
+        listening: bool = False,
     ) -> tuple[Session, str]:
+        """Whoever has a session goes on with it, anybody else gets one. Raises Refused and OfferError."""
         if session_id:
-            session = self.hall.find(str(session_id), str(key))
-            try:
-                _, answer = await session.connect(sdp, self._ice, listening=listening)
-            except SessionOver as over:
-                raise Refused(404, "gone", str(over)) from None
-            return session, answer
+            return await self._resume(sdp, session_id, key or "", listening=listening)
+        return await self._enter(request, sdp)
+
+    async def _resume(self, sdp: str, session_id: str, key: str, *, listening: bool) -> tuple[Session, str]:
+        session = self.hall.find(session_id, key)
+        try:
+            _, answer = await session.connect(sdp, self._ice, listening=listening)
+        except SessionOver as over:
+            raise Refused(404, "gone", str(over)) from None
+        return session, answer
+
+    async def _enter(self, request: web.Request, sdp: str) -> tuple[Session, str]:
         if "m=audio" not in sdp:
             raise OfferError("the offer has no audio: send a description with an audio section, and Opus in it")
-        session = await self.hall.enter(request.remote or "")
+        session = await self.hall.enter(self.door.address(request))
         try:
             _, answer = await session.connect(sdp, self._ice)
         except SessionOver:
@@ -182,57 +157,46 @@ class WebServer:
         return web.json_response({"status": "not ready", "reason": reason}, status=503)
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        return web.Response(text=exposition(self.hall), content_type="text/plain", charset="utf-8")
+        """For the operator: with the admin token where there is one, else from this machine only."""
+        if self.settings.admin_token or not from_here(request):
+            self._check_admin(request)
+        return told(self.hall)
 
     async def _sessions(self, request: web.Request) -> web.StreamResponse:
         """Who talks: for the operator, with the admin token."""
-        given = _bearer(request)
-        if not self.settings.admin_token or not hmac.compare_digest(given, self.settings.admin_token):
-            raise Refused(403, "forbidden", "Only with the admin token.")
+        self._check_admin(request)
         return web.json_response({"sessions": [_describe(session) for session in self.hall.sessions.values()]})
 
+    def _check_admin(self, request: web.Request) -> None:
+        """Raises Refused."""
+        if not self.settings.admin_token or not same_secret(bearer(request), self.settings.admin_token):
+            raise Refused(403, "forbidden", "Only with the admin token.")
+
     def _check(self, request: web.Request) -> None:
-        """Token and origin of somebody who wants to connect. Raises Refused."""
-        origin = request.headers.get("Origin")
-        if origin and urlsplit(origin).netloc != request.host and origin not in self.settings.origins:
-            raise Refused(403, "origin", f"Pages from {origin[:100]} may not connect here.")
+        """The token of somebody who wants to connect. Raises Refused."""
         if not self._authorized(request):
             raise Refused(401, "token", "This server wants a token, and this is not it.")
 
     def _authorized(self, request: web.Request) -> bool:
-        return not self.settings.token or hmac.compare_digest(_bearer(request), self.settings.token)
+        return not self.settings.token or same_secret(bearer(request), self.settings.token)
 
-    def _limit(self, request: web.Request) -> None:
-        """A token bucket per address. Raises Refused."""
-        if request.method == "GET" and request.path in ("/healthz", "/readyz", "/metrics"):
-            return
-        rate, now, address = self.settings.requests_per_s, time.monotonic(), request.remote or ""
-        if len(self._asked) > ADDRESSES:
-            self._asked.clear()
-        left, then = self._asked.get(address, (5 * rate, now))
-        left = min(5 * rate, left + (now - then) * rate) - 1.0
-        self._asked[address] = (max(left, 0.0), now)
-        if left < 0.0:
-            raise Refused(429, "too-often", "Too many requests from your address. Wait a moment.")
+
+@web.middleware
+async def refuse_offers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What an offer lacks, as a refusal."""
+    try:
+        return await handler(request)
+    except OfferError as error:
+        raise Refused(422, "bad-offer", str(error), kind="offer") from None
 
 
 def _asset(name: str) -> web.Response:
     suffix = Path(name).suffix
-    asset = files("thalweg.deploy").joinpath("web", name)
-    if suffix not in _PAGE_FILES or "/" in name or not asset.is_file():
+    found = {asset.name: asset for asset in files("thalweg.deploy").joinpath("web").iterdir()}
+    asset = found.get(name)
+    if asset is None or suffix not in _PAGE_FILES:
         raise web.HTTPNotFound
     return web.Response(body=asset.read_bytes(), content_type=_PAGE_FILES[suffix], charset="utf-8")
-
-
-def _bearer(request: web.Request) -> str:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
-
-
-def _refusal(status: int, code: str, message: str) -> web.Response:
-    return web.Response(
-        status=status, text=json.dumps({"error": code, "message": message}), content_type="application/json"
-    )
 
 
 def _describe(session: Session) -> dict[str, Any]:

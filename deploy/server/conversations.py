@@ -13,26 +13,18 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from thalweg.deploy.door.front_door import same_secret
+from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server.capacity import Capacity
 from thalweg.deploy.server.load import LoadMeter
 from thalweg.deploy.server.session import Session, SessionState
 from thalweg.deploy.server.settings import ServerSettings
-from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.spec import Spec
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.5
 RETRY_S = 5.0
-
-
-class Refused(ThalwegError):
-    """Nobody was let in. `status`: of HTTP; `code`: for programs; the message is for people."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
 
 
 def no_pipeline() -> Refused:
@@ -129,7 +121,7 @@ class Hall:
     def find(self, session_id: str, key: str) -> Session:
         """The conversation that is to be resumed. Raises Refused."""
         session = self.sessions.get(session_id)
-        if session is None or session.key != key or session.state is SessionState.ENDED:
+        if session is None or not same_secret(key, session.key) or session.state is SessionState.ENDED:
             raise Refused(404, "gone", "That conversation has ended. Start a new one.")
         return session
 
@@ -206,7 +198,7 @@ class Hall:
             self.sessions.pop(session.id, None)
             self.counted += session.counts
             self._tasks.pop(session.id, None)
-            if session is self._ready:
+            if session is self._ready and session.why != "stopping":
                 self._ready = None
                 self.problem = "it ended by itself, before anybody came"
                 log.error("the pipeline is of no use: %s", self.problem)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+from aiohttp import web
+
+from thalweg.deploy.door.front_door import FrontDoor
 from thalweg.deploy.server.conversations import Hall
+from thalweg.deploy.server.settings import ServerSettings
 
 HELP = {  # every metric, without `thalweg_` before it
     "sessions": "Conversations now, by state",
@@ -17,6 +21,23 @@ HELP = {  # every metric, without `thalweg_` before it
     "counts_total": "What the stages of all conversations have counted, by kind",
     "conversation_turns": "Turns so far of the conversations that are under way",
 }
+
+
+def told(hall: Hall) -> web.Response:
+    """The exposition as a response."""
+    return web.Response(text=exposition(hall), content_type="text/plain", charset="utf-8")
+
+
+def metrics_only(hall: Hall, settings: ServerSettings) -> tuple[FrontDoor, web.Application]:
+    """A server of its own for `/metrics` and health, for a port that the public does not reach."""
+
+    async def metrics(request: web.Request) -> web.StreamResponse:
+        return told(hall)
+
+    door = FrontDoor(settings.door())
+    application = door.application()
+    application.add_routes([web.get("/metrics", metrics)])
+    return door, application
 
 
 def exposition(hall: Hall) -> str:

@@ -6,16 +6,19 @@ import asyncio
 import contextlib
 import signal
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from aiohttp import web
-
+from thalweg.deploy.door.listening import listening
+from thalweg.deploy.ops.observing.metrics import parse_address
 from thalweg.deploy.reading import read_spec
 from thalweg.deploy.server.app import WebServer
 from thalweg.deploy.server.conversations import Hall
+from thalweg.deploy.server.exporter import metrics_only
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.file.plan import LOCAL
 from thalweg.stages.io.terminal import say
 
 
@@ -28,6 +31,13 @@ def serve_file(path: Path, variables: Mapping[str, str], settings: ServerSetting
     spec = read_spec(path, variables)
     if not any(vertex.info.use.startswith("live.") for vertex in spec.graph.stages.values()):
         raise ServeError(f"{path} talks to nobody: it needs live.microphone and live.speaker instead of files")
+    elsewhere = [stage for worker in spec.plan.workers.values() if worker.name != LOCAL for stage in worker.stages]
+    if elsewhere:
+        placed = ", ".join(sorted(set(elsewhere)))
+        raise ServeError(
+            f"{path} places {placed} on other workers, and `serve` runs every conversation in its own process: "
+            "leave out `placement` and replicas. Stages with `apart: true` get a process of their own"
+        )
     return asyncio.run(_serve(Hall(spec, settings), settings))
 
 
@@ -40,32 +50,59 @@ async def _serve(hall: Hall, settings: ServerSettings) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
-    runner = web.AppRunner(WebServer(hall, settings).application, access_log=None)
-    await runner.setup()
+    server = WebServer(hall, settings)
     try:
-        site = web.TCPSite(runner, settings.host, settings.port, ssl_context=tls_context(settings))
-        await site.start()
-        scheme = "https" if settings.certificate else "http"
-        say(f"serving {hall.spec.graph.name} at {scheme}://{settings.host}:{settings.port}/", err=True)
-        async with asyncio.TaskGroup() as group:
-            running = group.create_task(hall.run())
-            await stopping.wait()
-            draining = group.create_task(hall.drain())
-            hurrying = group.create_task(hurry.wait())
-            await asyncio.wait([draining, hurrying], return_when=asyncio.FIRST_COMPLETED)
-            draining.cancel()
-            hurrying.cancel()
-            for session in list(hall.sessions.values()):
-                session.end("stopping", "This server was stopped.")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(5.0):
-                    await hall.empty()
-            running.cancel()
+        async with AsyncExitStack() as stack:
+            context = tls_context(settings)
+            port = await stack.enter_async_context(
+                listening(server.door, server.application, settings.host, settings.port, context)
+            )
+            if settings.metrics:
+                url = await stack.enter_async_context(_metrics(hall, settings))
+                say(f"metrics at {url}", err=True)
+            say(f"serving {hall.spec.graph.name} at {_shown(settings, port)}", err=True)
+            await _until(hall, stopping, hurry)
     except OSError as error:
-        raise ServeError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from None
-    finally:
-        await runner.cleanup()
+        where = f"{settings.host}:{settings.port}"
+        raise ServeError(f"cannot listen on {where}: {error.strerror or error}") from None
     return 0
+
+
+async def _until(hall: Hall, stopping: asyncio.Event, hurry: asyncio.Event) -> None:
+    """Hold conversations until `stopping`; then let those who talk finish, until `hurry`."""
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(hall.run())
+        await stopping.wait()
+        draining = group.create_task(hall.drain())
+        hurrying = group.create_task(hurry.wait())
+        await asyncio.wait([draining, hurrying], return_when=asyncio.FIRST_COMPLETED)
+        draining.cancel()
+        hurrying.cancel()
+        for session in list(hall.sessions.values()):
+            session.end("stopping", "This server was stopped.")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5.0):
+                await hall.empty()
+        running.cancel()
+
+
+@asynccontextmanager
+async def _metrics(hall: Hall, settings: ServerSettings) -> AsyncIterator[str]:
+    """Serve metrics at an address of their own while the block runs; gives their URL. Raises ServeError."""
+    host, port = parse_address(settings.metrics)
+    door, application = metrics_only(hall, settings)
+    try:
+        async with listening(door, application, host, port) as found:
+            yield f"http://{host}:{found}/metrics"
+    except OSError as error:
+        raise ServeError(f"cannot serve metrics at {host}:{port}: {error.strerror or error}") from None
+
+
+def _shown(settings: ServerSettings, port: int) -> str:
+    """The address to open in a browser."""
+    host = "localhost" if settings.host in ("", "0.0.0.0", "::") else settings.host
+    host = f"[{host}]" if ":" in host else host
+    return f"{'https' if settings.certificate else 'http'}://{host}:{port}/"
 
 
 def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:

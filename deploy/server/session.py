@@ -92,6 +92,20 @@ class Session:
     async def run(self) -> None:
         """Serve until `end`, or until the pipeline ends by itself; everything is closed when this returns."""
         try:
+            await self._run_pipeline()
+        except asyncio.CancelledError:
+            self.end("stopping", "This server was stopped.")
+            raise
+        finally:
+            self._ended_by_itself()
+            self._change(SessionState.ENDED)
+            for peer in (self.peer, self.listener):
+                if peer is not None:
+                    await peer.close()
+            self.peer = self.listener = None
+
+    async def _run_pipeline(self) -> None:
+        try:
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(self.worker.run())
                 reporting = group.create_task(self._report())
@@ -106,13 +120,6 @@ class Session:
                     self.worker.abandon()
         except* StartError as errors:
             log.error("session %s did not start: %s", self.id, errors.exceptions[0])
-        finally:
-            self._ended_by_itself()
-            self._change(SessionState.ENDED)
-            for peer in (self.peer, self.listener):
-                if peer is not None:
-                    await peer.close()
-            self.peer = self.listener = None
 
     async def connect(self, sdp: str, ice: Sequence[RTCIceServer], *, listening: bool = False) -> tuple[Peer, str]:
         """Answer an offer; a connection that is there already is replaced, `listening` beside it.

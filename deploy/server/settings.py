@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from thalweg.deploy.door.addresses import Network
+from thalweg.deploy.door.doorkeeper import Limits
+from thalweg.deploy.door.front_door import DoorSettings
+from thalweg.deploy.door.listening import most_connections
 from thalweg.pipeline.errors import ThalwegError
 
 
@@ -37,8 +41,10 @@ def parse_ice(text: str) -> IceServer:
 class ServerSettings:
     """Limits guard against harm, not against use: each is far above what one conversation needs.
 
-    `token`: who connects must know it; empty: anybody may. `admin_token`: opens `/sessions`; empty: that is closed.
-    `origins`: pages of other origins that may connect, besides our own. `sessions`: most conversations at once; 0: as
+    `token`: who connects must know it; empty: anybody may. `admin_token`: opens `/sessions` and `/metrics`; empty: the
+    former is closed, the latter for this machine only. `metrics`: where else to serve those, `[HOST:]PORT`.
+    `host_names`, `origins`, `proxies`: see `deploy/door`. `connections`: of HTTP, at most; 0: half of what this process
+    may open. `sessions`: most conversations at once; 0: as
     many as keep up, that is as long as the loop is less late than `late_s`, less of the processors than `used` (0…1) is
     taken, and answers come as soon as in smaller crowds (`capacity.py`). `resume_s`: how long a conversation waits for
     somebody whose connection is gone.
@@ -48,7 +54,11 @@ class ServerSettings:
     port: int = 8080
     token: str = ""
     admin_token: str = ""
+    metrics: str = ""
+    host_names: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    proxies: tuple[Network, ...] = ()
+    connections: int = 0
     ice: tuple[IceServer, ...] = field(default_factory=tuple)
     sessions: int = 0
     late_s: float = 0.06
@@ -62,3 +72,21 @@ class ServerSettings:
     requests_per_s: float = 20.0
     certificate: Path | None = None
     key: Path | None = None
+
+    def door(self) -> DoorSettings:
+        """What of it the front door holds."""
+        connections = self.connections or most_connections()
+        limits = Limits(
+            connections=connections,
+            per_address=min(128, connections // 2),
+            request_s=self.connect_s + 20.0,
+            requests_per_s=self.requests_per_s,
+            total_per_s=20 * self.requests_per_s,
+        )
+        return DoorSettings(
+            limits=limits,
+            host_names=self.host_names,
+            origins=self.origins,
+            proxies=self.proxies,
+            body_bytes=self.offer_bytes,
+        )

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from thalweg.deploy.server.conversations import Refused
+from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server.session import Session
 from thalweg.deploy.server.settings import IceServer
 from thalweg.transports.webrtc import OfferError
@@ -92,10 +92,7 @@ def candidates_of(fragment: str) -> list[Candidate]:
 async def _offer(request: web.Request) -> str:
     if request.content_type != SDP:
         raise Refused(415, "type", f"Expected a body of type {SDP}.")
-    try:
-        sdp = await request.text()
-    except UnicodeDecodeError:
-        raise OfferError("the offer is not text") from None
+    sdp = await request.text()
     if not sdp.strip():
         raise OfferError("the offer is empty")
     return sdp

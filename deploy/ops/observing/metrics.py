@@ -7,8 +7,9 @@ scrape, however many workers there are and wherever Ray has put them, and no ope
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+import os
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from thalweg.deploy.ops.observing.turn_ledger import TurnLedger
@@ -33,27 +34,42 @@ class MetricsError(ThalwegError):
     """Metrics that cannot be served."""
 
 
-class Collector:
-    """What prometheus_client asks at every scrape, from a thread of its own."""
+class Exporter:
+    """What is told at every scrape."""
 
     def __init__(self, read: Read, loop: asyncio.AbstractEventLoop) -> None:
         self._read = read
         self._loop = loop
         self._ledger = TurnLedger()
 
-    def collect(self) -> Iterator[Metric]:
-        """Every family there is, also those without a sample yet."""
-        stats, restarts = asyncio.run_coroutine_threadsafe(self._now(), self._loop).result(READ_S + 1)
-        self._ledger.update(stats)
-        yield from families(stats, restarts, self._ledger)
+    async def told(self, accepted: str) -> tuple[bytes, str]:
+        """Every family there is, also those without a sample yet, in the format that is asked for. Raises Refused."""
+        from prometheus_client.exposition import choose_encoder
 
-    def describe(self) -> Iterator[Metric]:
-        """The same without a sample: asked once, on the loop itself, where no worker could answer."""
-        return families({}, {}, TurnLedger())
+        from thalweg.deploy.door.refused import Refused
+
+        try:
+            async with asyncio.timeout(READ_S + 1):
+                stats, restarts = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._now(), self._loop))
+        except Exception:
+            raise Refused(503, "workers", "The workers do not answer.") from None
+        self._ledger.update(stats)
+        encode, kind = choose_encoder(accepted)
+        return encode(_Families(families(stats, restarts, self._ledger))), kind
 
     async def _now(self) -> tuple[Stats, Mapping[str, int]]:
         async with asyncio.timeout(READ_S):
             return await self._read()
+
+
+class _Families:
+    """What prometheus_client asks for what it is to encode."""
+
+    def __init__(self, found: Iterable[Metric]) -> None:
+        self._found = list(found)
+
+    def collect(self) -> list[Metric]:
+        return self._found
 
 
 def families(stats: Stats, restarts: Mapping[str, int], ledger: TurnLedger) -> Iterator[Metric]:
@@ -171,23 +187,31 @@ def serving_metrics(address: str | None, read: Read) -> Iterator[str]:
         return
     host, port = parse_address(address)
     try:
-        from prometheus_client import CollectorRegistry, start_http_server
+        import prometheus_client  # noqa: F401
+        from aiohttp import web
+
+        from thalweg.deploy.door.front_door import DoorSettings, FrontDoor
+        from thalweg.deploy.door.listening import listening_apart
     except ImportError:
-        raise MetricsError("metrics need prometheus-client, which is missing: pip install 'thalweg[metrics]'") from None
-    registry = CollectorRegistry()
-    registry.register(Collector(read, asyncio.get_running_loop()))
-    try:
-        server, thread = start_http_server(port, host, registry)
-    except OSError as error:
-        raise MetricsError(
-            f"cannot serve metrics at {host}:{port}: {error.strerror or error}; give another address with --metrics"
-        ) from None
-    try:
-        yield f"http://{host}:{server.server_port}/metrics"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        raise MetricsError("metrics need a package that is missing: pip install 'thalweg[metrics]'") from None
+    exporter = Exporter(read, asyncio.get_running_loop())
+
+    async def metrics(request: web.Request) -> web.StreamResponse:
+        body, kind = await exporter.told(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": kind})
+
+    door = FrontDoor(DoorSettings(host_names=tuple(os.environ.get("THALWEG_HOST_NAME", "").split())))
+    application = door.application()
+    application.add_routes([web.get("/metrics", metrics), web.get("/", metrics)])
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(listening_apart(door, application, host, port))
+        except OSError as error:
+            reason = error.strerror or error
+            raise MetricsError(
+                f"cannot serve metrics at {host}:{port}: {reason}; give another address with --metrics"
+            ) from None
+        yield f"http://{f'[{host}]' if ':' in host else host}:{found}/metrics"
 
 
 def parse_address(text: str) -> tuple[str, int]:

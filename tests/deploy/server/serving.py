@@ -9,9 +9,9 @@ from typing import Any
 
 import aiohttp
 import numpy as np
-from aiohttp import web
 from aiortc import RTCPeerConnection
 
+from thalweg.deploy.door.listening import listening
 from thalweg.deploy.server.app import WebServer
 from thalweg.deploy.server.conversations import Hall
 from thalweg.deploy.server.serve import tls_context
@@ -57,25 +57,24 @@ class Server:
 @asynccontextmanager
 async def running(settings: ServerSettings, pipeline: str = PARROT) -> AsyncIterator[Server]:
     hall = Hall(load_spec(pipeline, "pipeline.yaml"), settings)
-    runner = web.AppRunner(WebServer(hall, settings).application)
-    await runner.setup()
-    await web.TCPSite(runner, settings.host, 0, ssl_context=tls_context(settings)).start()
-    scheme = "https" if settings.certificate else "http"
-    port = runner.addresses[0][1]
-    try:
-        async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as http:
-            serving = group.create_task(hall.run())
-            server = Server(hall, f"{scheme}://127.0.0.1:{port}", http)
-            await server.until(lambda: hall.ready)
-            try:
-                yield server
-            finally:
-                for session in list(hall.sessions.values()):
-                    session.end("test", "over")
-                await server.until(lambda: not hall.sessions)
-                serving.cancel()
-    finally:
-        await runner.cleanup()
+    server = WebServer(hall, settings)
+    context = tls_context(settings)
+    async with (
+        listening(server.door, server.application, settings.host, 0, context) as port,
+        asyncio.TaskGroup() as group,
+        aiohttp.ClientSession() as http,
+    ):
+        serving = group.create_task(hall.run())
+        scheme = "https" if settings.certificate else "http"
+        asked = Server(hall, f"{scheme}://127.0.0.1:{port}", http)
+        await asked.until(lambda: hall.ready)
+        try:
+            yield asked
+        finally:
+            for session in list(hall.sessions.values()):
+                session.end("test", "over")
+            await asked.until(lambda: not hall.sessions)
+            serving.cancel()
 
 
 def run(case: Case, settings: ServerSettings = SETTINGS, pipeline: str = PARROT) -> None:

@@ -128,7 +128,10 @@ def test_a_crowd_that_made_answers_slow_is_not_let_in_again() -> None:
                 async with Talker(server.url):
                     pass
             assert refused.value.code == "busy"
-            assert "thalweg_sessions_limit 2\n" in (await server.ask("GET", "/metrics"))[1]
+            assert (
+                "thalweg_sessions_limit 2\n"
+                in (await server.ask("GET", "/metrics", headers={"Authorization": "Bearer admin"}))[1]
+            )
 
     run(case)
 

@@ -1,0 +1,228 @@
+"""What every request passes, in this order: address, rate, host, origin, body; then the server's own handler.
+
+Whatever is raised on the way becomes a JSON refusal with the headers of every response: `Refused` as it says, what
+aiohttp raises by its status, bytes that are no text 400, anything else 500 without a word of what it was; that is for
+the log. A handler finds the whole body already read: nobody keeps one waiting for the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from hmac import compare_digest
+from typing import Any
+
+from aiohttp import web
+
+from thalweg.deploy.door.addresses import Network, forwarded, trusted, who
+from thalweg.deploy.door.doorkeeper import BARRED_S, Doorkeeper, Limits
+from thalweg.deploy.door.names import Names
+from thalweg.deploy.door.refused import Refused, dressed, of_http, refusal
+
+log = logging.getLogger(__name__)
+
+BODY_S = 10.0
+SAY_S = 10.0
+_CHARSETS = (None, "utf-8", "utf8", "us-ascii")
+_READ = "Location, Link, ETag, Accept-Patch, Accept-Post, Retry-After"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorSettings:
+    """`host_names`, `origins`: see `names.py`; `proxies`: see `addresses.py`; `body_s`: longest wait for a body.
+
+    `unmetered`: paths that health checks ask, which have a bucket of their own, so that a limit never looks like death.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    host_names: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    proxies: tuple[Network, ...] = ()
+    body_s: float = BODY_S
+    body_bytes: int = 64_000
+    unmetered: tuple[str, ...] = ("/healthz", "/readyz")
+
+
+class FrontDoor:
+    """One server's. `application` makes what aiohttp runs; `listening.py` opens it to the network.
+
+    `counts`: takes what is refused, by kind. Raises WrongName where a host name or an origin of the settings is none.
+    """
+
+    def __init__(
+        self,
+        settings: DoorSettings,
+        counts: Counter[str] | None = None,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self.keeper = Doorkeeper(settings.limits, counts)
+        self.names = Names(settings.host_names, settings.origins)
+        self.now_s = now_s
+        self._said_s: dict[str, float] = {}
+
+    def application(self, *behind: Any) -> web.Application:  # Any: aiohttp's middlewares have changing types
+        """An application behind this door, for routes to be added to; middlewares of its own come after it."""
+        return web.Application(
+            middlewares=[self.middleware, *behind],
+            client_max_size=self.settings.body_bytes,
+            logger=logging.getLogger("thalweg.http"),
+        )
+
+    def address(self, request: web.Request) -> str:
+        """Whom a request is from, as limits count them."""
+        said = ",".join(request.headers.getall("X-Forwarded-For", ()))
+        return forwarded(request.remote or "", said, self.settings.proxies)
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """See the head of this file."""
+        response = await self._answer(request, handler)
+        if not response.prepared:
+            dressed(response)
+            self._share(request, response)
+            address = self.address(request)
+            if self.keeper.barred(address, self.now_s()):
+                response.force_close()
+                self.say(
+                    "barred",
+                    f"{address} asks too often and is not listened to for {BARRED_S:g} s; "
+                    "if it is a proxy of yours, name it with --trusted-proxy",
+                )
+        return response
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            self._check(request)
+            if request.method == "OPTIONS":
+                return self._options(request)
+            await self._read(request)
+            return await handler(request)
+        except Refused as refused:
+            self.keeper.counts[f"refused_{refused.kind}"] += 1
+            return refusal(refused.status, refused.code, str(refused))
+        except web.HTTPRequestEntityTooLarge:
+            self.keeper.counts["refused_size"] += 1
+            return refusal(413, "too-large", f"A request has at most {self.settings.body_bytes} bytes here.")
+        except web.HTTPException as error:
+            return of_http(error)
+        except UnicodeDecodeError:
+            return refusal(400, "bad-request", "The body is not text in UTF-8.")
+        except (ConnectionError, web.RequestPayloadError):
+            return refusal(400, "bad-request", "The body is not what its headers say.")
+        except Exception as error:
+            self.keeper.counts["failures"] += 1
+            self.say(f"{type(error).__name__}", f"{request.method} of a route failed: {_where(error)}", error)
+            return refusal(500, "internal", "Something went wrong on this side. The server's log says what.")
+
+    def say(self, kind: str, message: str, error: BaseException | None = None) -> None:
+        """Write to the log, of each kind once in ten seconds: nobody fills a disk by asking."""
+        now_s = self.now_s()
+        if now_s - self._said_s.get(kind, -float("inf")) >= SAY_S:
+            if len(self._said_s) > 100:
+                self._said_s.clear()
+            self._said_s[kind] = now_s
+            log.error("%s", message)
+            log.debug("it raised", exc_info=error)
+
+    def _check(self, request: web.Request) -> None:
+        """Rate, host and origin. Raises Refused."""
+        address = self.address(request)
+        if request.path in self.settings.unmetered:
+            address += " health"
+        self.keeper.admit(address, self.now_s())
+        if not self.names.knows(request.headers.get("Host", ""), self.reached(request)):
+            raise Refused(
+                421, "host", "This server does not answer to that name. Whoever runs it can add it with --host-name."
+            )
+        origin = request.headers.get("Origin")
+        if origin is not None and not self._may(request, origin):
+            raise Refused(403, "origin", "Pages of that origin may not ask here. Whoever runs this can add --origin.")
+
+    def _may(self, request: web.Request, origin: str) -> bool:
+        return self.names.listed(origin) or self.names.same(
+            origin, self._scheme(request), request.headers.get("Host", "")
+        )
+
+    def _scheme(self, request: web.Request) -> str:
+        said = request.headers.get("X-Forwarded-Proto", "").strip().lower()
+        if said in ("http", "https") and trusted(request.remote or "", self.settings.proxies):
+            return said
+        return request.scheme
+
+    @staticmethod
+    def reached(request: web.Request) -> str:
+        """The address of ours that a request came to."""
+        transport = request.transport
+        name = transport.get_extra_info("sockname") if transport is not None else None
+        return str(name[0]) if isinstance(name, tuple) else ""
+
+    async def _read(self, request: web.Request) -> None:
+        """Have the whole body here, in time and within its size. Raises Refused, HTTPRequestEntityTooLarge."""
+        if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+            raise Refused(415, "encoding", "Bodies are taken as they are, not compressed.")
+        if (request.charset or "utf-8").lower() not in _CHARSETS:
+            raise Refused(415, "charset", "Text is taken in UTF-8 only.")
+        try:
+            async with asyncio.timeout(self.settings.body_s):
+                await request.read()
+        except TimeoutError:
+            raise Refused(408, "slow", f"The body did not come within {self.settings.body_s:g} s.") from None
+
+    def _options(self, request: web.Request) -> web.StreamResponse:
+        """What a browser asks before it lets a page of another origin ask (CORS), and what WHIP clients may ask."""
+        response = web.Response(status=204)
+        response.headers["Allow"] = "GET, HEAD, POST, PATCH, DELETE, OPTIONS"
+        if request.path in ("/whip", "/whep"):
+            response.headers["Accept-Post"] = "application/sdp"
+        return response
+
+    def _share(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Let pages of the origins that were named read it."""
+        if not self.names.origins:
+            return
+        response.headers.add("Vary", "Origin")
+        origin = request.headers.get("Origin", "")
+        if not self.names.listed(origin):
+            return
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Expose-Headers"] = _READ
+        if request.method == "OPTIONS":
+            response.headers["Access-Control-Allow-Methods"] = "GET, POST, PATCH, DELETE"
+            response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, If-Match"
+            response.headers["Access-Control-Max-Age"] = "600"
+            if "Access-Control-Request-Private-Network" in request.headers:
+                response.headers["Access-Control-Allow-Private-Network"] = "true"
+
+
+def from_here(request: web.Request) -> bool:
+    """Whether a request comes from this machine, and no proxy says that it is somebody else's."""
+    if any(name in request.headers for name in ("X-Forwarded-For", "Forwarded", "Via")):
+        return False
+    peer, reached = who(request.remote or ""), who(FrontDoor.reached(request))
+    return bool(peer) and (peer == reached or peer in ("127.0.0.1", who("::1")))
+
+
+def bearer(request: web.Request) -> str:
+    """The token that a request carries; empty where there is none."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def same_secret(given: str, secret: str) -> bool:
+    """Whether two secrets are the same; how long that takes tells nothing of where they differ."""
+    return compare_digest(given.encode("utf-8", "surrogateescape"), secret.encode("utf-8", "surrogateescape"))
+
+
+def _where(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+    return f"{type(error).__name__}{place}"

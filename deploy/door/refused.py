@@ -1,0 +1,57 @@
+"""Refusals: raised anywhere behind the door, sent as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import TypeVar
+
+from aiohttp import web
+
+from thalweg.pipeline.errors import ThalwegError
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; media-src 'self' blob:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+    "Server": "thalweg",
+}
+"""Of every response, whatever made it."""
+WAIT_S = 5
+
+R = TypeVar("R", bound=web.StreamResponse)
+
+
+class Refused(ThalwegError):
+    """Nobody was let in. `status`: of HTTP; `code`: for programs; `kind`: for counts; the message is for people."""
+
+    def __init__(self, status: int, code: str, message: str, *, kind: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.kind = kind or code
+
+
+def refusal(status: int, code: str, message: str) -> web.Response:
+    """A refusal as JSON, with the headers that every response has."""
+    body = json.dumps({"error": code, "message": message})
+    response = web.Response(status=status, text=body, content_type="application/json")
+    if status in (429, 503):
+        response.headers["Retry-After"] = str(WAIT_S)
+    return dressed(response)
+
+
+def dressed(response: R) -> R:
+    """The response with the headers that every one has; those it set itself stay."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def of_http(error: web.HTTPException) -> web.Response:
+    """What aiohttp raises (no such route, a method that is not allowed, …) as a refusal."""
+    response = refusal(error.status, "http", error.reason)
+    for name in ("Allow", "Location"):
+        if name in error.headers:
+            response.headers[name] = error.headers[name]
+    return response
