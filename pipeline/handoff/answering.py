@@ -1,0 +1,254 @@
+"""One reply over several backends: who is asked when, whose words go out, and who goes on where one breaks off.
+
+Theory of operation. Backends are asked in the order of the route. Streams of the asked ones come in as events with
+their backend's name; what goes out is the text of one of them, the *speaker*, cut at whole words (`seam.WordGate`). A
+backend that takes over is given what was said and passes through a `seam.Seam`, so that no word comes twice.
+
+    state      event                                              next       action
+    ASKING     text of any                                        SPEAKING   that one is the speaker; Cancel the others
+    ASKING     no text for `hedge_ms`, another may be asked       ASKING     Ask the next, beside the first
+    ASKING     no text for `first_ms`, or failed                  ASKING     Cancel, Ask the next
+    SPEAKING   text of the speaker                                SPEAKING   Say
+    SPEAKING   the speaker failed                                 RESCUING   Ask the next with what was said
+    SPEAKING   silent for `stall_ms`, and what is still to be
+               heard lasts no longer than the next one needs      RESCUING   Ask the next, beside the silent one
+    RESCUING   text of the silent one                             SPEAKING   Cancel the other: it was only slow
+    RESCUING   text of the other                                  SPEAKING   that one is the speaker; Cancel the silent
+    RESCUING   the other failed, or gave no text in `first_ms`    RESCUING   Ask the next
+    any        the speaker's reply is whole                       DONE       Say what was held back, End
+    any        nobody is left to ask, nobody is under way         FAILED     GiveUp
+    any        stop                                               DONE       Cancel all
+
+A hand-over happens as late as it cannot be heard: as long as there is sound to play the silent backend may go on by
+itself. Events of a backend that was cancelled, or was never asked, are ignored: a loser's late token goes nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from thalweg.pipeline.handoff.seam import Seam, WordGate
+
+
+class ReplyState(Enum):
+    """See the table above."""
+
+    ASKING = "asking"
+    SPEAKING = "speaking"
+    RESCUING = "rescuing"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyLimits:
+    """`first_ms`: longest wait for the first text of a backend, thinking and pings or not. `stall_ms`: silence in
+    mid-reply that counts as one. `hedge_ms`: after which another is asked beside the first; None for never.
+    """
+
+    first_ms: float = 4_000.0
+    stall_ms: float = 1_500.0
+    hedge_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask a backend; `said`: what the reply has begun with, to go on from there."""
+
+    backend: str
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Nothing of it is wanted any more. `reason`: for the record; empty where it did nothing wrong."""
+
+    backend: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Words of the reply, whole ones."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The reply is whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """It will not be. `reason`: of each backend that was asked."""
+
+    reason: str
+
+
+Action = Ask | Cancel | Say | End | GiveUp
+
+
+@dataclass(slots=True)
+class _Stream:
+    asked_ms: float
+    seam: Seam
+    heard_ms: float = 0.0
+    hedged: bool = False
+
+
+@dataclass(slots=True)
+class Answering:
+    """A reply under way. `order`: the route. `needs_ms`: how long a backend needs from being asked until its words can
+    be heard (its first token, and speech made of it). `speaker`: whose words go out.
+    """
+
+    order: Sequence[str]
+    limits: ReplyLimits = field(default_factory=ReplyLimits)
+    needs_ms: Callable[[str], float] = lambda backend: 1_000.0
+    state: ReplyState = ReplyState.ASKING
+    speaker: str = ""
+    switches: int = 0
+    hedges: int = 0
+    _left: list[str] = field(default_factory=list)
+    _streams: dict[str, _Stream] = field(default_factory=dict)
+    _gate: WordGate = field(default_factory=WordGate)
+    _why: dict[str, str] = field(default_factory=dict)
+    _buffered_ms: float = 0.0
+    _buffered_at_ms: float = 0.0
+
+    @property
+    def said(self) -> str:
+        """What has gone out."""
+        return self._gate.said
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.state in (ReplyState.DONE, ReplyState.FAILED)
+
+    def begin(self, now_ms: float) -> list[Action]:
+        """Ask the first."""
+        self._left = list(self.order)
+        return self._next(now_ms)
+
+    def text(self, backend: str, text: str, now_ms: float) -> list[Action]:
+        """A piece of a backend's reply."""
+        stream = self._streams.get(backend)
+        if stream is None or self.over:
+            return []
+        stream.heard_ms = now_ms
+        actions: list[Action] = []
+        if backend != self.speaker or self.state is ReplyState.RESCUING:
+            passed = stream.seam.put(text)
+            if backend != self.speaker and not passed.strip():
+                return []  # it repeats what was said, or says nothing yet
+            actions += self._win(backend)
+        else:
+            passed = stream.seam.put(text)
+        out = self._gate.put(passed)
+        return actions + ([Say(out)] if out else [])
+
+    def alive(self, backend: str, now_ms: float, *, thinking: bool = False) -> list[Action]:
+        """A sign of life without text. Thinking keeps a backend from being silent; pings and empty deltas do not."""
+        stream = self._streams.get(backend)
+        if stream is not None and thinking and not self.over:
+            stream.heard_ms = now_ms
+        return []
+
+    def finished(self, backend: str, now_ms: float) -> list[Action]:
+        """A backend's reply is whole."""
+        stream = self._streams.get(backend)
+        if stream is None or self.over:
+            return []
+        rest = stream.seam.finish()
+        if backend != self.speaker and not rest.strip() and not self.said:
+            return self.failed(backend, "it gave an empty answer", now_ms)
+        actions = self._win(backend) if backend != self.speaker or len(self._streams) > 1 else []
+        text = self._gate.put(rest) + self._gate.finish()
+        self.state = ReplyState.DONE
+        self._streams.clear()
+        return [*actions, *([Say(text)] if text else []), End()]
+
+    def failed(self, backend: str, reason: str, now_ms: float) -> list[Action]:
+        """A backend cannot go on, or could not be asked."""
+        if self._streams.pop(backend, None) is None or self.over:
+            return []
+        self._why[backend] = reason
+        if backend == self.speaker:
+            self.speaker = ""
+            self._gate.drop()
+            self.state = ReplyState.RESCUING
+        return self._next(now_ms) if not self._streams else []
+
+    def buffered(self, ms: float, now_ms: float) -> list[Action]:
+        """How much sound there is still to play, as play-out tells while it plays."""
+        self._buffered_ms, self._buffered_at_ms = ms, now_ms
+        return self.passed(now_ms)
+
+    def passed(self, now_ms: float) -> list[Action]:
+        """Time has passed: to be called several times a second, and at `due_ms`."""
+        if self.over:
+            return []
+        actions: list[Action] = []
+        for name, stream in list(self._streams.items()):
+            if name != self.speaker and now_ms - max(stream.asked_ms, stream.heard_ms) >= self.limits.first_ms:
+                reason = f"it gave no word within {self.limits.first_ms:.0f} ms"
+                actions += [Cancel(name, reason), *self.failed(name, reason, now_ms)]
+        if self.state is ReplyState.ASKING and self.limits.hedge_ms is not None:
+            actions += self._hedge(now_ms, self.limits.hedge_ms)
+        if self.state is ReplyState.SPEAKING and self._must_rescue(now_ms):
+            self.state = ReplyState.RESCUING
+            actions += self._next(now_ms)
+        return actions
+
+    def stop(self) -> list[Action]:
+        """Nobody wants the rest: an interruption."""
+        if self.over:
+            return []
+        actions: list[Action] = [Cancel(name) for name in self._streams]
+        self._streams.clear()
+        self.state = ReplyState.DONE
+        return actions
+
+    def _hedge(self, now_ms: float, hedge_ms: float) -> list[Action]:
+        for stream in self._streams.values():
+            if not stream.hedged and self._left and now_ms - stream.asked_ms >= hedge_ms:
+                stream.hedged = True
+                self.hedges += 1
+                return self._ask(self._left.pop(0), now_ms)
+        return []
+
+    def _must_rescue(self, now_ms: float) -> bool:
+        """Whether the speaker is silent, and another must be asked now if nobody is to hear a gap."""
+        stream = self._streams.get(self.speaker)
+        if stream is None or not self._left or now_ms - stream.heard_ms < self.limits.stall_ms:
+            return False
+        left_ms = self._buffered_ms - (now_ms - self._buffered_at_ms)
+        return left_ms <= self.needs_ms(self._left[0])
+
+    def _win(self, backend: str) -> list[Action]:
+        """This one speaks from now on."""
+        if self.speaker and backend != self.speaker:
+            self._gate.drop()
+        if self.said and backend != self.speaker:
+            self.switches += 1
+        self.speaker, self.state = backend, ReplyState.SPEAKING
+        losers = [name for name in self._streams if name != backend]
+        for name in losers:
+            del self._streams[name]
+        return [Cancel(name) for name in losers]
+
+    def _next(self, now_ms: float) -> list[Action]:
+        if self._left:
+            return self._ask(self._left.pop(0), now_ms)
+        if self._streams:
+            return []
+        self.state = ReplyState.FAILED
+        return [GiveUp("; ".join(f"{name}: {why}" for name, why in self._why.items()) or "there is no backend")]
+
+    def _ask(self, backend: str, now_ms: float) -> list[Action]:
+        self._streams[backend] = _Stream(asked_ms=now_ms, seam=Seam(self.said))
+        return [Ask(backend, self.said)]

@@ -1,0 +1,76 @@
+"""How far words may go: `edge` (this machine), `fog` (machines of one's own), `cloud` (anybody's).
+
+It fails closed. A conversation that has once held something private stays within its zone, since its history goes
+along with every question: `Privacy.zone` only ever narrows within a conversation. Everything that carries words asks
+here first: routing, hedges, drafts, reading along, audits, caches.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+_CARD = re.compile(r"(?<!\d)(?:\d[ -]?){12,18}\d(?!\d)")
+_PHRASES = re.compile(
+    r"\b(?:don'?t|do not) tell any(?:one|body)|\bkeep (?:this|that|it) (?:private|secret|to yourself)"
+    r"|\b(?:between|just) (?:us|you and me)\b|\boff the record\b",
+    re.IGNORECASE,
+)
+
+
+class Zone(IntEnum):
+    """Where a backend is, and how far words may go; a wider zone contains the narrower ones."""
+
+    EDGE = 0
+    FOG = 1
+    CLOUD = 2
+
+
+@dataclass(slots=True)
+class Privacy:
+    """Of one conversation. `limit`: the widest zone by the pipeline's settings. `names`: words that must not leave."""
+
+    limit: Zone = Zone.CLOUD
+    names: Sequence[str] = ()
+    reason: str = ""
+    zone: Zone = field(init=False)
+    _names: re.Pattern[str] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.zone = self.limit
+        if self.names:
+            words = "|".join(re.escape(name) for name in sorted(self.names, key=len, reverse=True))
+            self._names = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)
+
+    def hear(self, text: str) -> None:
+        """Words that were said, also those not final yet: what is private in them narrows the zone to the edge."""
+        if self.zone is Zone.EDGE:
+            return
+        if _PHRASES.search(text):
+            self.narrow(Zone.EDGE, "the person asked for it")
+        elif any(luhn(match[0]) for match in _CARD.finditer(text)):
+            self.narrow(Zone.EDGE, "a card number was said")
+        elif self._names is not None and self._names.search(text):
+            self.narrow(Zone.EDGE, "a name from the list was said")
+
+    def narrow(self, zone: Zone, reason: str) -> None:
+        """From now on words go no further than `zone`. Widening is not possible: what was said stays in the history."""
+        if zone < self.zone:
+            self.zone, self.reason = zone, reason
+
+    def forget(self) -> None:
+        """The history is gone, and with it what was private in it."""
+        self.zone, self.reason = self.limit, ""
+
+    def allows(self, where: Zone) -> bool:
+        """Whether words may go to a backend that is there."""
+        return where <= self.zone
+
+
+def luhn(text: str) -> bool:
+    """Whether the digits of a text are a card number by its check digit (ISO/IEC 7812-1)."""
+    digits = [int(c) for c in text if c.isdigit()]
+    doubled = [d * 2 - 9 if d > 4 else d * 2 for d in digits[-2::-2]]
+    return len(digits) >= 13 and (sum(doubled) + sum(digits[-1::-2])) % 10 == 0

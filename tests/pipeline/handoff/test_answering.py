@@ -1,0 +1,152 @@
+"""A reply over several backends: each race by its name, and what holds whatever comes when."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thalweg.pipeline.handoff.answering import (
+    Action,
+    Answering,
+    Ask,
+    Cancel,
+    End,
+    GiveUp,
+    ReplyLimits,
+    ReplyState,
+    Say,
+)
+
+
+def begun(order: tuple[str, ...] = ("edge", "cloud"), **limits: float) -> Answering:
+    reply = Answering(order, ReplyLimits(**limits), needs_ms=lambda backend: 800.0)
+    assert reply.begin(0) == [Ask(order[0])]
+    return reply
+
+
+def spoken(actions: list[Action]) -> str:
+    return "".join(action.text for action in actions if isinstance(action, Say))
+
+
+def test_words_go_out_whole_as_they_come() -> None:
+    reply = begun()
+    assert spoken(reply.text("edge", "It is Par", 100)) == "It is "
+    assert spoken(reply.text("edge", "is. ", 200)) == "Paris. "
+    assert reply.finished("edge", 300) == [End()]
+
+
+def test_a_backend_that_dies_in_mid_word_is_followed_by_another_that_is_told_what_was_said() -> None:
+    reply = begun()
+    reply.text("edge", "It is in Par", 100)
+    assert reply.failed("edge", "connection reset", 200) == [Ask("cloud", "It is in ")]
+    assert spoken(reply.text("cloud", "Paris, ", 900)) == "Paris, "
+    assert spoken(reply.finished("cloud", 1000)) == ""
+    assert reply.said == "It is in Paris, "
+    assert reply.switches == 1
+
+
+def test_a_late_token_of_the_loser_goes_nowhere() -> None:
+    reply = begun()
+    reply.text("edge", "It is in ", 100)
+    reply.failed("edge", "reset", 200)
+    reply.text("cloud", "Paris. ", 900)
+    assert reply.text("edge", "Lyon. ", 901) == []
+    assert reply.finished("edge", 902) == []
+
+
+def test_a_silent_backend_is_left_alone_as_long_as_there_is_sound_to_play() -> None:
+    reply = begun(stall_ms=500)
+    reply.text("edge", "It is in ", 100)
+    assert reply.buffered(3000, 700) == []
+    assert reply.passed(2500) == []  # 1,200 ms are left, the other needs 800
+    assert reply.passed(2950) == [Ask("cloud", "It is in ")]
+
+
+def test_one_that_was_only_slow_goes_on_and_the_other_is_cancelled() -> None:
+    reply = begun(stall_ms=500)
+    reply.text("edge", "It is in Par", 100)
+    assert reply.passed(700) == [Ask("cloud", "It is in ")]
+    assert reply.text("edge", "is. ", 800) == [Cancel("cloud"), Say("Paris. ")]
+    assert reply.text("cloud", "Paris. ", 900) == []
+    assert reply.switches == 0
+
+
+def test_pings_do_not_keep_a_backend_alive_that_gives_no_word() -> None:
+    reply = begun(first_ms=1000)
+    for now in range(0, 1000, 100):
+        reply.alive("edge", now)
+        assert reply.passed(now) == []
+    reason = "it gave no word within 1000 ms"
+    assert reply.passed(1000) == [Cancel("edge", reason), Ask("cloud")]
+
+
+def test_thinking_keeps_a_backend_from_being_silent() -> None:
+    reply = begun(first_ms=1000)
+    reply.alive("edge", 900, thinking=True)
+    assert reply.passed(1500) == []
+
+
+def test_a_hedge_asks_a_second_and_the_first_word_wins() -> None:
+    reply = begun(hedge_ms=300.0)
+    assert reply.passed(299) == []
+    assert reply.passed(300) == [Ask("cloud")]
+    assert reply.text("cloud", "Paris. ", 400) == [Cancel("edge"), Say("Paris. ")]
+    assert reply.hedges == 1
+
+
+def test_both_of_a_hedge_failing_gives_up_with_the_reasons_of_both() -> None:
+    reply = begun(hedge_ms=300.0)
+    reply.passed(300)
+    assert reply.failed("edge", "reset", 400) == []
+    assert reply.failed("cloud", "503", 500) == [GiveUp("edge: reset; cloud: 503")]
+
+
+def test_an_interruption_during_a_switch_cancels_who_is_under_way() -> None:
+    reply = begun()
+    reply.text("edge", "It is ", 100)
+    reply.failed("edge", "reset", 200)
+    assert reply.stop() == [Cancel("cloud")]
+    assert reply.text("cloud", "Paris. ", 300) == []
+
+
+def test_an_empty_answer_is_no_answer() -> None:
+    reply = begun()
+    assert reply.finished("edge", 100) == [Ask("cloud")]
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["text", "failed", "finished", "alive", "passed", "buffered"]),
+            st.sampled_from(["a", "b", "c", "d"]),
+            st.integers(0, 3000),
+        ),
+        max_size=40,
+    )
+)
+def test_whatever_comes_when_a_reply_ends_once_and_only_backends_that_were_asked_are_cancelled(
+    events: list[tuple[str, str, int]],
+) -> None:
+    reply = Answering(("a", "b", "c"), ReplyLimits(first_ms=2000, stall_ms=500, hedge_ms=1000))
+    actions = reply.begin(0)
+    now = 0
+    for name, backend, wait in events:
+        now += wait
+        if name == "text":
+            actions += reply.text(backend, f"word{now} ", now)
+        elif name == "failed":
+            actions += reply.failed(backend, "why", now)
+        elif name == "buffered":
+            actions += reply.buffered(wait, now)
+        elif name == "passed":
+            actions += reply.passed(now)
+        else:
+            actions += getattr(reply, name)(backend, now)
+    asked = [action.backend for action in actions if isinstance(action, Ask)]
+    assert len(asked) == len(set(asked)), "nobody is asked twice"
+    assert {action.backend for action in actions if isinstance(action, Cancel)} <= set(asked)
+    ends = [action for action in actions if isinstance(action, End | GiveUp)]
+    assert len(ends) == (reply.state in (ReplyState.DONE, ReplyState.FAILED))
+    assert not ends or actions[-1] is ends[0]
+    assert spoken(actions) == reply.said
