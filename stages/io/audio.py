@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import wave
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,63 +17,80 @@ from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.payload import AudioChunk
 from thalweg.pipeline.stage import Context
+from thalweg.stages.io.reading import MediaError, comes_by_pipe
+from thalweg.stages.io.sound import decoded
 
+_BATCH = 50
+_AT_ONCE_S = 0.02
 Rate = Annotated[int, Field(ge=8000, le=48000, description="samples per second of what is emitted, Hz")]
 
 
 class AudioError(ThalwegError):
-    """Audio that cannot be read, recorded or written."""
+    """Audio that cannot be recorded."""
 
 
 class AudioFile:
     """Reads an audio file, in any format FFmpeg knows, as mono audio.
 
     At `pace: realtime` units come when a microphone would have given them; at `full` as fast as they are
-    taken. Either way they carry the times they would have been captured at. Memory does not grow with the
-    length of the file.
+    taken. Either way they carry the times they would have been captured at: pauses in the time stamps of the file are
+    silence. A pipe (`/dev/stdin`, `-`) is read once, as it comes. Memory does not grow with the length of the file.
     """
 
     outputs = {"audio": AudioChunk}
 
     def __init__(
         self,
-        path: Annotated[Path, Field(description="the file to read")],
+        path: Annotated[Path, Field(description="the file or pipe to read; `-` for standard input")],
         rate: Rate = 16_000,
         unit: Annotated[Duration, Field(description="length of one packet")] = 20 * MS,
         pace: Annotated[
             Literal["realtime", "full"], Field(description="as a microphone would, or as fast as possible")
         ] = "realtime",
+        track: Annotated[
+            int | None, Field(ge=1, description="which sound track, of several; the one that is played if left out")
+        ] = None,
     ) -> None:
         self._path = path
         self._rate = rate
         self._samples = max(1, rate * unit // 1_000_000_000)
         self._realtime = pace == "realtime"
+        self._track = track
         self._start_ns: int | None = None
         self._done = 0
+        self._stop = threading.Event()
+        self._live = False
+        self._first: list[NDArray[np.float32]] = []
+        self._units: Iterator[NDArray[np.float32]] = iter(())
 
     def open(self, ctx: Context) -> None:
-        """Raises AudioError unless the file is there and begins like audio."""
-        self._units = decoded(self._path, self._rate, self._samples)
-        self._first = next(self._units, None)
-        if self._first is None:
-            raise AudioError(f"{self._path} holds no audio samples")
+        """Raises MediaError unless the file is there and begins like audio. A pipe is not waited for."""
+        self._live = comes_by_pipe(self._path)
+        self._units = decoded(self._path, self._rate, self._samples, track=self._track, stop=self._stop)
+        self._first = [] if self._live else [next(self._units)]
+
+    def close(self) -> None:
+        """Wait for a pipe no more."""
+        self._stop.set()
 
     def snapshot(self) -> dict[str, Any]:
         """How far it was read."""
         return {"start_ns": self._start_ns, "done": self._done}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from there when it runs."""
+        """Go on from there when it runs; of a pipe with what comes next, since what came is gone."""
         self._start_ns, self._done = state["start_ns"], state["done"]
 
     async def run(self, ctx: Context) -> None:
         """Emit the file, unit by unit; what could be decoded of a damaged file is emitted before the error."""
+        units, damage = self._first, None
+        if self._live:
+            units, damage = await ctx.compute(_some, self._units)
         start_ns = self._start_ns = ctx.now_ns() if self._start_ns is None else self._start_ns
-        done, had = 0, self._done
-        units, damage = [self._first], None
+        had = self._done
+        done = had if self._live else 0
         while units:
             for samples in units:
-                assert samples is not None
                 time_ns = start_ns + done * 1_000_000_000 // self._rate
                 done += len(samples)
                 if done <= had:
@@ -83,90 +101,23 @@ class AudioFile:
                 await ctx.send(AudioChunk(samples=samples, rate=self._rate), time=time_ns)
             if damage is not None:
                 raise damage
-            units, damage = await ctx.compute(_some, self._units, 50)
+            units, damage = await ctx.compute(_some, self._units)
         if damage is not None:
             raise damage
 
 
-def _some(units: Iterator[NDArray[np.float32]], n: int) -> tuple[list[NDArray[np.float32]], AudioError | None]:
-    """The next units, at most `n`, and what ended them if they ended in damage."""
+def _some(units: Iterator[NDArray[np.float32]]) -> tuple[list[NDArray[np.float32]], MediaError | None]:
+    """The next units, no more than can be had at once, and what ended them if they ended in damage."""
     found: list[NDArray[np.float32]] = []
+    until_s = time.monotonic() + _AT_ONCE_S
     try:
         for unit in units:
             found.append(unit)
-            if len(found) == n:
+            if len(found) == _BATCH or time.monotonic() > until_s:
                 break
-    except AudioError as error:
+    except MediaError as error:
         return found, error
     return found, None
-
-
-def decoded(path: Path, rate: int, size: int) -> Iterator[NDArray[np.float32]]:
-    """Units of `size` samples, mono float32 at `rate`; the last one may be shorter."""
-    import av
-
-    try:
-        container = av.open(str(path))
-    except FileNotFoundError:
-        raise AudioError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise AudioError(f"{path} is not an audio file: {getattr(error, 'strerror', None) or error}") from None
-    with container:
-        if not container.streams.audio:
-            raise AudioError(f"{path} has no audio stream")
-        stream = container.streams.audio[0]
-        stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer"}
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
-        held = np.zeros(0, np.float32)
-        pieces = damaged = 0
-        promised_s = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-        promised_s = max(promised_s, _wav_length_s(path))
-        heard_s = 0.0
-        for packet in _packets(container, stream):
-            frames: list[Any] = []
-            pieces += 1
-            try:
-                frames = packet.decode() if packet is not None else [None]
-            except (OSError, ValueError):
-                damaged += 1
-            for frame in frames:
-                if frame is not None:
-                    heard_s += frame.samples / frame.sample_rate
-                held = np.concatenate([held, *(f.to_ndarray()[0] for f in resampler.resample(frame))])
-            for start in range(0, len(held) - size + 1, size):
-                yield held[start : start + size]
-            held = held[len(held) // size * size :]
-        if len(held):
-            yield held
-        if damaged:
-            raise AudioError(
-                f"{path} is damaged: {damaged} of its {pieces} pieces could not be decoded and are missing"
-            )
-        if heard_s < 0.98 * promised_s - 0.1:
-            raise AudioError(f"{path} is cut short: it says {promised_s:.1f} s and holds {heard_s:.1f} s")
-
-
-def _wav_length_s(path: Path) -> float:
-    """What the header of a PCM WAV file says; FFmpeg believes the size of the file instead. 0 for all others."""
-    try:
-        with wave.open(str(path)) as header:
-            return float(header.getnframes() / header.getframerate())
-    except (wave.Error, EOFError, OSError, ZeroDivisionError):
-        return 0.0
-
-
-def _packets(container: Any, stream: Any) -> Iterator[Any]:  # Any: PyAV, which may be absent
-    """What the container holds; a container that breaks off ends like one piece that cannot be decoded. Then None."""
-    try:
-        yield from container.demux(stream)
-    except (OSError, ValueError):
-        yield _Broken()
-    yield None
-
-
-class _Broken:
-    def decode(self) -> list[Any]:
-        raise ValueError("the container breaks off")
 
 
 class Microphone:

@@ -30,7 +30,8 @@ from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Transcript
 from thalweg.pipeline.stage import Context
-from thalweg.stages.io.audio import AudioFile, decoded
+from thalweg.stages.io.audio import AudioFile
+from thalweg.stages.io.sound import decoded
 from thalweg.stages.speech.fastconformer import FastConformer
 from thalweg.stages.speech.vad import VoiceActivity
 

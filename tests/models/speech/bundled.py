@@ -32,7 +32,7 @@ def bundled_or_none() -> list[Any]:
 def spoken_question() -> NDArray[np.float32]:
     """The synthetic question of the examples, [time] float32 at 16 kHz."""
     require_package("av", "audio")
-    from thalweg.stages.io.audio import decoded
+    from thalweg.stages.io.sound import decoded
 
     return np.concatenate(list(decoded(QUESTION, 16_000, 16_000)))
 
