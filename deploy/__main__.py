@@ -20,7 +20,7 @@ from thalweg.deploy.ops.keeping.operating import PIPELINE, settings_of
 from thalweg.deploy.ops.keeping.operating import SET as _SET
 from thalweg.models.errors import ModelError
 from thalweg.pipeline.errors import ReaderGone, ThalwegError
-from thalweg.stages.io.terminal import READER_GONE, begin, log_to_stderr, say, say_json
+from thalweg.stages.io.terminal import READER_GONE, be_in_utf8, begin, log_to_stderr, say, say_json
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -341,6 +341,7 @@ for command in (bench_command.bench, *operating.COMMANDS, *recordings.COMMANDS):
 
 def main() -> None:
     """Entry point: errors meant for people are printed as such, without a traceback unless `--debug`."""
+    be_in_utf8()
     begin()
     try:
         cli.main(standalone_mode=False)

@@ -19,7 +19,7 @@ MAY_IMPORT = {
 def imported_rooms(source: Path) -> set[str]:
     names = [
         name
-        for node in ast.walk(ast.parse(source.read_text()))
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
         for name in (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)

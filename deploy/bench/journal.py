@@ -27,7 +27,7 @@ class Journal:
         self._known: dict[str, Any] = {}
         self._torn = False
         if path is not None and path.exists():
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8")
             self._torn = not text.endswith("\n")
             for line in text.splitlines():
                 entry = _parsed(line)
@@ -46,7 +46,7 @@ class Journal:
         self._known[key] = found
         self.done += 1
         if self._path is not None:
-            with self._path.open("a") as file:
+            with self._path.open("a", encoding="utf-8") as file:
                 file.write("\n" * self._torn + json.dumps({"method": self._method, "key": key, "found": found}) + "\n")
             self._torn = False
             click.echo(f"{key}: {time.monotonic() - began:.0f} s", err=True)

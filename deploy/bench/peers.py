@@ -29,6 +29,7 @@ def run_peer(name: str, script: str, arguments: list[str], result: Result, timeo
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            encoding="utf-8",
         )
         try:
             output, errors = process.communicate(timeout=timeout_s)

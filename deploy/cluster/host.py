@@ -77,7 +77,8 @@ def host_identity() -> str:
     """The same for two processes exactly where they can share memory by an abstract socket."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     namespace = Path("/proc/self/ns/net")
-    return f"{boot.read_text().strip() if boot.exists() else socket.gethostname()}/{os.readlink(namespace)}"
+    machine = boot.read_text(encoding="utf-8").strip() if boot.exists() else socket.gethostname()
+    return f"{machine}/{os.readlink(namespace)}"
 
 
 class Host:

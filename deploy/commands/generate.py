@@ -20,5 +20,5 @@ def generated() -> dict[str, str]:
 
 if __name__ == "__main__":
     for name, text in generated().items():
-        Path(name).write_text(text)
+        Path(name).write_text(text, encoding="utf-8")
         say(f"wrote {name}")

@@ -108,5 +108,5 @@ def _write(folder: Path, texts: dict[str, str]) -> None:
     if taken:
         raise ScaffoldError(f"{', '.join(taken)} already exists; nothing was written")
     for name, text in texts.items():
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
         say(f"wrote {name}")

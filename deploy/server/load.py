@@ -68,7 +68,7 @@ def children_s(process: int | str = "self") -> float:
     ticks = 0
     for child in descendants(process):
         with contextlib.suppress(OSError):  # it may end meanwhile
-            after_name = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+            after_name = Path(f"/proc/{child}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
             ticks += int(after_name[11]) + int(after_name[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 
@@ -77,6 +77,6 @@ def descendants(process: int | str = "self") -> Iterator[int]:
     """All processes that a process has started, and those that they have; none where there is no /proc."""
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{process}/task").iterdir():
-            for child in (task / "children").read_text().split():
+            for child in (task / "children").read_text(encoding="utf-8").split():
                 yield int(child)
                 yield from descendants(int(child))

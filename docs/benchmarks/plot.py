@@ -77,7 +77,7 @@ def draw_freshness(rows: list[dict[str, Any]], picture: Path) -> None:
 def main() -> None:
     """Entry point."""
     kind, *files, picture = sys.argv[1:]
-    rows = [row for file in files for row in json.loads(Path(file).read_text())["rows"]]
+    rows = [row for file in files for row in json.loads(Path(file).read_text(encoding="utf-8"))["rows"]]
     (draw_hop if kind == "hop" else draw_freshness)(rows, Path(picture))
 
 

@@ -34,4 +34,4 @@ def write_bundle(folder: Path, about: dict[str, Any], weights: dict[str, NDArray
     """Write `bundle.json` and `weights.npz`; encoders and the card are written beside them by others."""
     folder.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(folder / "weights.npz", allow_pickle=False, **weights)
-    (folder / "bundle.json").write_text(json.dumps(about, indent=2) + "\n")
+    (folder / "bundle.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

@@ -46,7 +46,7 @@ class Bundle:
     def __init__(self, name: str) -> None:
         self.folder = Path(str(files("thalweg.models").joinpath("weights", name))) if name in BUNDLED else Path(name)
         try:
-            self._about: dict[str, Any] = json.loads((self.folder / "bundle.json").read_text())
+            self._about: dict[str, Any] = json.loads((self.folder / "bundle.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ModelError(f"{name} is no multimodal model ({error}); bundled are: {', '.join(BUNDLED)}") from None
         self.classes: tuple[str, ...] = tuple(self._about["classes"])

@@ -32,7 +32,9 @@ class PiperVoice:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         self._turn = threading.Lock()
-        self._voice = Voice(config=PiperConfig.from_dict(json.loads(config.read_text())), session=session)
+        self._voice = Voice(
+            config=PiperConfig.from_dict(json.loads(config.read_text(encoding="utf-8"))), session=session
+        )
         self.rate: int = self._voice.config.sample_rate
 
     def speak(

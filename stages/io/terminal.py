@@ -8,6 +8,7 @@ missed.
 
 from __future__ import annotations
 
+import codecs
 import logging
 import os
 import sys
@@ -26,6 +27,19 @@ LONGEST = 1_000_000
 
 class OutputLost(ThalwegError):
     """Standard output that cannot be written to, such as a file on a full disk."""
+
+
+def be_in_utf8() -> None:
+    """Begin this program anew in Python's UTF-8 mode where the locale is of another encoding. For `main` alone.
+
+    With it names of files, arguments, pipes and what other packages read by the locale are the same text anywhere, in
+    the processes that we start, too. A locale of UTF-8, and C, for which Python does so by itself, cost nothing.
+    """
+    if sys.flags.utf8_mode or codecs.lookup(sys.getfilesystemencoding()).name == "utf-8":
+        return
+    if "PYTHONUTF8" not in os.environ:  # who has set it to 0 wants it so
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def begin() -> None:

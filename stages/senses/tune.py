@@ -64,7 +64,7 @@ class Tuner:
     def from_file(cls, path: Path, bundle: Bundle, budget_ms: float, foreign: str, *, predict: bool) -> Tuner:
         """Read a profile. Raises ConfigureError on one that is damaged, or of other hardware and to be refused."""
         try:
-            profile = profile_from(json.loads(path.read_text()))
+            profile = profile_from(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise ConfigureError(f"the profile {path} cannot be read: {error}") from None
         differences = profile.foreign(fingerprint())

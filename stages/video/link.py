@@ -203,7 +203,7 @@ def read_mahimahi(path: Path) -> tuple[tuple[float, float], ...]:
     Raises ThalwegError on anything else.
     """
     try:
-        times = [int(line) for line in path.read_text().splitlines() if line.strip()]
+        times = [int(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         raise ThalwegError(f"{path} is no trace of Mahimahi's, one time in ms a line: {error}") from None
     if not times or times[0] < 0 or times != sorted(times):

@@ -70,7 +70,7 @@ class Oracle(Nothing):
 
     def __init__(self, path: Path) -> None:
         try:
-            lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
             self._known = [(round(line["time_ms"] * 1e6), usable(line["boxes"])) for line in lines]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ThalwegError(f"{path} does not hold regions, one JSON object a line: {error!r}") from None

@@ -83,13 +83,13 @@ class Server:
 def serve(net: Lab, file: Path, log: Path, *options: str) -> Iterator[Server]:
     """Start it, wait until it is ready, stop it."""
     command = ["-m", "thalweg.deploy", "serve", file, "--host", net.server.address, "--port", str(PORT)]
-    with log.open("w") as out:
+    with log.open("w", encoding="utf-8") as out:
         process = net.server.python(*command, "--admin-token", "admin", *options, stderr=out)
     server = Server(net, process)
     try:
         deadline = time.monotonic() + PATIENCE_S
         while server.get("/readyz")[0] != 200:
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text(encoding="utf-8")
             time.sleep(0.2)
         yield server
     finally:

@@ -188,7 +188,7 @@ def test_generated_files_are_current(name: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
 def test_the_examples_fit_the_schema(path: Path) -> None:
-    jsonschema.validate(yaml.safe_load(path.read_text()), pipeline_schema())
+    jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), pipeline_schema())
 
 
 def test_the_schema_refuses_a_misspelt_parameter() -> None:

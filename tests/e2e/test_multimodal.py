@@ -87,7 +87,7 @@ def profile(path: Path, latency_ms: dict[str, float], **other_hardware: str) -> 
         pipeline="avwords", made="2026-01-01", fingerprint=fingerprint() | other_hardware, knobs=knobs,
         slow_downs=(1.0, 2.0), unit_ms={}, rows=rows,
     )  # fmt: skip
-    path.write_text(json.dumps(made.plain()))
+    path.write_text(json.dumps(made.plain()), encoding="utf-8")
     return str(path)
 
 

@@ -32,7 +32,7 @@ def thalweg(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def transcripts(path: Path) -> list[tuple[str, bool]]:
-    return [(line["text"], line["final"]) for line in map(json.loads, path.read_text().splitlines())]
+    return [(line["text"], line["final"]) for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())]
 
 
 @pytest.fixture

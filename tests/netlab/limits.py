@@ -31,7 +31,7 @@ def stream_bps(server: Host, client: Host) -> float:
 
 def relay_cpu_s(net: Lab) -> float:
     """Processor time the relay has used."""
-    fields = Path(f"/proc/{net.relay_pid}/stat").read_text().split()
+    fields = Path(f"/proc/{net.relay_pid}/stat").read_text(encoding="utf-8").split()
     return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
 

@@ -137,7 +137,7 @@ class Relay:
             elif "link" in order:
                 self._link(order["link"][0], order["link"][1], link_from_plain(order["is"]), order["seed"])
             elif "log" in order:
-                self._log = csv.writer(Path(order["log"]).open("w", buffering=1))
+                self._log = csv.writer(Path(order["log"]).open("w", encoding="utf-8", buffering=1))
                 self._log.writerow(["time_ns", "from", "to", "bytes", "fate"])
             else:
                 return {"counts": self._counts()}

@@ -105,7 +105,7 @@ def test_processes_are_killed_and_hosts_removed_when_a_test_fails() -> None:
 
 
 def _dead(pid: int) -> bool:
-    return re.search(r"^State:\s+Z", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE) is not None
+    return re.search(r"^State:\s+Z", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"), re.MULTILINE) is not None
 
 
 def test_a_killed_test_leaves_no_host() -> None:

@@ -56,7 +56,7 @@ def measure_hosts(result: Result, quick: bool) -> None:
     hop_ms = DELAY_MS + 8 * FRAME_BYTES / RATE_BPS * 1e3
     result.notes.append(f"one hop of a frame over this link takes {hop_ms:.0f} ms at least")
     with tempfile.TemporaryDirectory() as folder:
-        certificates = [Path(name).read_text() for name in write_certificates(Path(folder))]
+        certificates = [Path(name).read_text(encoding="utf-8") for name in write_certificates(Path(folder))]
         with netlab.lab("far", "near", link=link) as net:
             orders = {"transport": "thalweg-tls", "certificates": certificates, "address": net.near.address}
             _latest(result, "hosts", orders, FPS * (4 if quick else 30), _on(net.near), _on(net.far))

@@ -48,7 +48,7 @@ def consume(seconds):
         if event["type"] == "INPUT":
             ages_ns.append(time.monotonic_ns() - event["metadata"]["stamp"])
             time.sleep(seconds)
-    Path(os.environ["THALWEG_BENCH_RESULT"]).write_text(json.dumps(ages_ns))
+    Path(os.environ["THALWEG_BENCH_RESULT"]).write_text(json.dumps(ages_ns), encoding="utf-8")
 
 
 def main():
@@ -63,7 +63,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, "ages.json")
         dataflow = Path(folder, "dataflow.yml")
-        dataflow.write_text(DATAFLOW.format(script=Path(__file__).resolve(), orders=orders, result=result, queue=queue))
+        dataflow.write_text(
+            DATAFLOW.format(script=Path(__file__).resolve(), orders=orders, result=result, queue=queue),
+            encoding="utf-8",
+        )
         done = subprocess.run(
             [f"{programs}/dora", "run", str(dataflow)],
             cwd=folder,
@@ -72,10 +75,11 @@ def main():
             text=True,
             check=False,
             timeout=240,
+            encoding="utf-8",
         )
         if not result.exists():
             sys.exit(f"dora run ended with code {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}")
-        ages_ns = json.loads(result.read_text())
+        ages_ns = json.loads(result.read_text(encoding="utf-8"))
     print(json.dumps({"version": importlib.metadata.version("dora-rs"), "ages_ns": ages_ns}))
 
 

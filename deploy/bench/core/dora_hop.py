@@ -50,7 +50,7 @@ def consume(sizes, n):
         if event["type"] == "INPUT":
             now_ns = time.monotonic_ns()
             hops_ns[len(event["value"])].append(now_ns - event["metadata"]["stamp"])
-    Path(os.environ["THALWEG_BENCH_RESULT"]).write_text(json.dumps(hops_ns))
+    Path(os.environ["THALWEG_BENCH_RESULT"]).write_text(json.dumps(hops_ns), encoding="utf-8")
 
 
 def main():
@@ -64,7 +64,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, "hops.json")
         dataflow = Path(folder, "dataflow.yml")
-        dataflow.write_text(DATAFLOW.format(script=Path(__file__).resolve(), orders=orders, result=result))
+        dataflow.write_text(
+            DATAFLOW.format(script=Path(__file__).resolve(), orders=orders, result=result), encoding="utf-8"
+        )
         done = subprocess.run(
             [f"{programs}/dora", "run", str(dataflow)],
             cwd=folder,
@@ -73,10 +75,11 @@ def main():
             text=True,
             check=False,
             timeout=240,
+            encoding="utf-8",
         )
         if not result.exists():
             sys.exit(f"dora run ended with code {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}")
-        hops_ns = json.loads(result.read_text())
+        hops_ns = json.loads(result.read_text(encoding="utf-8"))
     print(json.dumps({"version": importlib.metadata.version("dora-rs"), "hops_ns": hops_ns}))
 
 

@@ -130,9 +130,11 @@ async def _voice(result: Result, rounds: int) -> None:
     changed = turns = 0
     with as_file(files("thalweg.deploy").joinpath("examples")) as folder, tempfile.TemporaryDirectory() as out:
         settings = {"input": str(folder / "question.flac"), "output": str(Path(out) / "a.wav")}
-        example = (folder / "voice_turn_processes.yaml").read_text()
+        example = (folder / "voice_turn_processes.yaml").read_text(encoding="utf-8")
         patient = Path(out) / "voice.yaml"  # a machine that is busy with other things must not fail a turn
-        patient.write_text(example.replace("{use: language.chat,", "{use: language.chat, timeout: 60s,"))
+        patient.write_text(
+            example.replace("{use: language.chat,", "{use: language.chat, timeout: 60s,"), encoding="utf-8"
+        )
         plain = await _voice_round(patient, settings, {}, resumed_ms)
         for _ in range(rounds):
             kills = {"ears": 1.0, "mouth": 0.5, "brain": 1.0}

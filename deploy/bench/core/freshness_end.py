@@ -72,7 +72,7 @@ class Memory:
 
     def _watch(self) -> None:
         while True:
-            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
             self._seen_mb.append(pages * 4096 / 1e6)
             time.sleep(0.05)
 

@@ -99,7 +99,7 @@ def _peer(name: str, script: str, arguments: list[str], result: Result) -> Hops 
 
 
 def _ours(transport: str, address: str, names: list[str], n: int) -> Hops:
-    certificates = [Path(name).read_text() for name in names] if transport.endswith("tls") else []
+    certificates = [Path(name).read_text(encoding="utf-8") for name in names] if transport.endswith("tls") else []
     orders = {"transport": transport, "certificates": certificates, "sizes": SIZES, "n": n, "gap_s": GAP_S}
     sink = _start(orders | {"end": "sink", "address": address})
     assert sink.stdout is not None
@@ -126,6 +126,7 @@ def _start(orders: dict[str, Any]) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        encoding="utf-8",
     )
     assert process.stdin is not None
     process.stdin.write(json.dumps(orders) + "\n")

@@ -80,6 +80,6 @@ async def _measure(result: Result, seconds: float) -> None:
 
 def _segments(pid: int) -> int:
     try:
-        return len(_SEGMENT.findall(Path(f"/proc/{pid}/maps").read_text()))
+        return len(_SEGMENT.findall(Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")))
     except OSError:
         return 0

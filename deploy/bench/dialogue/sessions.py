@@ -141,7 +141,7 @@ def resources(pid: int) -> dict[str, float]:
     found = {"rss_mb": 0.0, "descriptors": 0.0, "threads": 0.0}
     for process in (pid, *descendants(pid)):
         with contextlib.suppress(OSError, StopIteration, ValueError):
-            status = Path(f"/proc/{process}/status").read_text().splitlines()
+            status = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
             found["rss_mb"] += int(next(line for line in status if line.startswith("VmRSS")).split()[1]) / 1024
             found["threads"] += int(next(line for line in status if line.startswith("Threads")).split()[1])
             found["descriptors"] += len(os.listdir(f"/proc/{process}/fd"))

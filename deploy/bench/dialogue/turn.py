@@ -66,7 +66,7 @@ def speak_questions(path: Path, questions: tuple[str, ...]) -> None:
 def measure(result: Result, quick: bool) -> None:
     """Fill in the rows of the case `file`."""
     questions = QUESTIONS[:3] if quick else QUESTIONS
-    example = files("thalweg.deploy").joinpath("examples/voice_turn.yaml").read_text()
+    example = files("thalweg.deploy").joinpath("examples/voice_turn.yaml").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
         recording = Path(folder) / "questions.wav"
         speak_questions(recording, questions)

@@ -49,7 +49,7 @@ def budgets(
     """Rows of the cases `NAME budget=B CONDITION`."""
     table = declared_profile(task, profiled, memory, quick)
     path = pack.with_suffix(".profile.json")
-    path.write_text(json.dumps(table.plain()))
+    path.write_text(json.dumps(table.plain()), encoding="utf-8")
     fixed = {}
     at_double = table.slow_downs.index(2.0)
     hopeful = [row for row in table.rows if row.latency_ms[at_double] <= 1.25 * task.budgets_ms[-1]]

@@ -32,7 +32,7 @@ Rows = dict[tuple[str, str, str], float]
 
 def main(path: Path, folder: Path) -> None:
     """Draw everything that the file has rows for."""
-    found = json.loads(path.read_text())
+    found = json.loads(path.read_text(encoding="utf-8"))
     rows: Rows = {(r["case"], r["system"], r["metric"]): r["value"] for r in found["rows"]}
     timelines(folder / "multimodal-timeline.png")
     for task in TASKS:

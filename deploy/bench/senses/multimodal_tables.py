@@ -23,7 +23,9 @@ _NAMES = {OURS: "**pipelined + skipping**", "pooling": "pipelined, plain pooling
 
 def main(path: Path) -> None:
     """Print every table that the file has rows for."""
-    rows: Rows = {(r["case"], r["system"], r["metric"]): r["value"] for r in json.loads(path.read_text())["rows"]}
+    rows: Rows = {
+        (r["case"], r["system"], r["metric"]): r["value"] for r in json.loads(path.read_text(encoding="utf-8"))["rows"]
+    }
     for task in TASKS:
         print(f"\n## {task.name}\n")
         table(("r, data", "system", "p50 ms", "p95 ms", "accuracy %", "skipped %", "slow units not sensed %",

@@ -35,7 +35,7 @@ def tokenizer(folder: Path, vocabulary: int) -> Path:
         minloglevel=2,
     )
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
-    (folder / "vocab.txt").write_text("\n".join(pieces.id_to_piece(i) for i in range(vocabulary)))
+    (folder / "vocab.txt").write_text("\n".join(pieces.id_to_piece(i) for i in range(vocabulary)), encoding="utf-8")
     return folder
 
 

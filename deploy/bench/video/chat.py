@@ -84,7 +84,7 @@ def shares(seconds: float) -> dict[str, dict[str, float]]:
         _silence(folder / "silence.wav")
         found = {}
         for which, text in PIPELINES.items():
-            (folder / "chat.yaml").write_text(text)
+            (folder / "chat.yaml").write_text(text, encoding="utf-8")
             with _served(folder / "chat.yaml") as (server, url), _browser(folder) as chromium:
                 found[which] = _watch(chromium, server.pid, url, seconds)
         return found
@@ -180,7 +180,7 @@ def _processor_s(root: int, besides: int | None = None) -> float:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                fields = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
             except OSError:
                 continue
             parents[int(entry.name)] = int(fields[1]), (int(fields[11]) + int(fields[12])) / tick

@@ -199,7 +199,7 @@ def _common(a: str, b: str) -> int:
 
 def main(json_path: Path, folder: Path) -> None:
     """Draw everything that the rows have."""
-    rows: Rows = json.loads(json_path.read_text())["rows"]
+    rows: Rows = json.loads(json_path.read_text(encoding="utf-8"))["rows"]
     curve(rows, "text x264", folder / "video_text_x264.png")
     curve(rows, "text vp9", folder / "video_text_vp9.png")
     bars(

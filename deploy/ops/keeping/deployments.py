@@ -96,7 +96,7 @@ class Standing:
     def state(self) -> dict[str, Any]:
         """What was last written; `state` is `lost` where the supervising process is gone without having said so."""
         try:
-            known: dict[str, Any] = json.loads((self.folder / "state.json").read_text())
+            known: dict[str, Any] = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             known = {"state": "starting"}
         if known["state"] not in ("ended", "failed") and not self.is_up:

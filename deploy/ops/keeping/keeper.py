@@ -44,7 +44,7 @@ class Keeper:
     """Runs one deployment to its end and says how it is."""
 
     def __init__(self, standing: Standing, ready: int | None) -> None:
-        request = json.loads((standing.folder / "request.json").read_text())
+        request = json.loads((standing.folder / "request.json").read_text(encoding="utf-8"))
         self._standing = standing
         self._ready = ready
         self._metrics: str | None = request["metrics"]
@@ -107,7 +107,7 @@ class Keeper:
     def _answer(self, line: dict[str, Any]) -> None:
         """To `thalweg up`, which waits; only the first answer counts."""
         if self._ready is not None:
-            with os.fdopen(self._ready, "w") as answer:
+            with os.fdopen(self._ready, "w", encoding="utf-8") as answer:
                 self._ready = None
                 answer.write(json.dumps(line) + "\n")
 

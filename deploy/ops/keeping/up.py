@@ -58,7 +58,9 @@ def bring_up(
         standing.logs.mkdir()
         request = standing.folder / "request.json"
         request.touch(mode=0o600)
-        request.write_text(json.dumps({"bundle": bundle.plain(), "metrics": metrics, "foreground": foreground}))
+        request.write_text(
+            json.dumps({"bundle": bundle.plain(), "metrics": metrics, "foreground": foreground}), encoding="utf-8"
+        )
         environment = {MARK: str(standing.folder), "PYTHONUNBUFFERED": "1", "RAY_DEDUP_LOGS": "0"}
         environment |= {"RAY_ADDRESS": ray} if ray is not None else {}
         if foreground:
@@ -137,7 +139,9 @@ def _end(standing: Standing, keeper: subprocess.Popen[bytes]) -> None:
 
 def _last_lines(standing: Standing) -> str:
     with suppress(OSError):
-        return "\n".join(standing.supervisor_log.read_text(errors="replace").splitlines()[-LAST_LINES:])
+        return "\n".join(
+            standing.supervisor_log.read_text(errors="replace", encoding="utf-8").splitlines()[-LAST_LINES:]
+        )
     return ""
 
 
@@ -189,7 +193,7 @@ def _came_of(standing: Standing, was: str, killed: bool) -> str:
     if was in ("lost", "failed"):
         return f"it was {was} before; cleared away"
     try:
-        report = json.loads(standing.report.read_text())
+        report = json.loads(standing.report.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return "it ended without a report"
     turns = f", {len(report['turns'])} turns" if report["turns"] else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from rich.table import Table
 from thalweg.deploy.console import Console, line
 from thalweg.deploy.ops.observing.outcome import Outcome
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.text import as_json
 from thalweg.pipeline.turn import MILESTONES, Turn
 
 
@@ -84,9 +84,9 @@ def write_whole(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         if path.exists() and not path.is_file():
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
             return
-        part.write_text(text)
+        part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
@@ -95,7 +95,7 @@ def write_whole(path: Path, text: str) -> None:
 
 def write_report(path: Path, report: dict[str, Any]) -> None:
     """`report.json`. Raises OutputError."""
-    write_whole(path, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    write_whole(path, as_json(report, indent=2) + "\n")
 
 
 def _turn_table(turns: list[dict[str, Any]]) -> Table:

@@ -128,7 +128,7 @@ def _channel(worker: Worker, edge: Edge) -> ChannelStats:
 
 def _resident_bytes(most_kib: int) -> int:
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:  # no /proc: the most it ever was
         return most_kib * 1024
 

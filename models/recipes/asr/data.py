@@ -123,7 +123,7 @@ def human_recordings(folder: Path) -> list[Utterance]:
     found = []
     for part in ("cards", "librivox"):
         for transcription in sorted((folder / part).glob("*transcription")):
-            for line in transcription.read_text().splitlines():
+            for line in transcription.read_text(encoding="utf-8").splitlines():
                 match = re.fullmatch(r"<s>(.*)</s>\s*\((\S+)\)", line.strip())
                 if match:
                     with wave.open(str(folder / part / f"{match[2]}.wav")) as file:

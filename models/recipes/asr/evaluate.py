@@ -74,7 +74,7 @@ def measure(model: Deployed, sets: dict[str, list[Case]], into: Path) -> list[Ro
     kept = _read(into, head)
     rows = [row for row in kept if (row.group, row.number) in asked]
     done = {(row.system, row.group, row.number) for row in rows}
-    with into.open("a") as out:
+    with into.open("a", encoding="utf-8") as out:
         if not kept and not out.tell():
             print(json.dumps(head), file=out, flush=True)
         for system, start in systems(model):
@@ -155,10 +155,10 @@ def _read(path: Path, head: dict[str, str]) -> list[Row]:
     """What an earlier run has left; a last line that a kill has cut off is taken out."""
     if not path.exists():
         return []
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
-        path.write_text(whole)
+        path.write_text(whole, encoding="utf-8")
     first, *lines = whole.splitlines() or [""]
     if first and json.loads(first) != head:
         raise ModelError(f"{path} holds the rows of another model: name another file")

@@ -122,7 +122,7 @@ def wordnet_examples(folder: Path) -> list[str]:
     """What stands in quotation marks in the glosses of WordNet's files, normalised, two to fourteen words each."""
     found = set()
     for path in sorted(folder.glob("data.*")):
-        for line in path.read_text(errors="ignore").splitlines():
+        for line in path.read_text(errors="ignore", encoding="utf-8").splitlines():
             for example in re.findall(r'"([^"]+)"', line.partition("|")[2]):
                 if not re.search(r"\d", example) and 2 <= len((said := normalise(example)).split()) <= 14:
                     found.add(said)
@@ -134,7 +134,7 @@ def wordnet_examples(folder: Path) -> list[str]:
 def pronunciations(path: Path) -> dict[str, list[str]]:
     """The phones of every word of a pronouncing dictionary, without stress; of several ways to say it the first."""
     found: dict[str, list[str]] = {}
-    for line in path.read_text(errors="ignore").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="ignore").splitlines():
         if line.strip():
             word, *phones = line.lower().split()
             found.setdefault(word, [phone.rstrip("012") for phone in phones])
@@ -144,9 +144,13 @@ def pronunciations(path: Path) -> dict[str, list[str]]:
 def _read_sentences(path: Path) -> list[str]:
     if path.is_dir():
         return wordnet_examples(path)
-    return [line for line in map(normalise, path.read_text().splitlines()) if line]
+    return [line for line in map(normalise, path.read_text(encoding="utf-8").splitlines()) if line]
 
 
 def _read_words(path: Path) -> list[str]:
-    words = {line.split()[0].lower() for line in path.read_text(errors="ignore").splitlines() if line.split()}
+    words = {
+        line.split()[0].lower()
+        for line in path.read_text(encoding="utf-8", errors="ignore").splitlines()
+        if line.split()
+    }
     return sorted((w for w in words if re.fullmatch(r"[a-z]+('[a-z]+)?", w) and len(w) < 15), key=lambda w: (len(w), w))

@@ -254,6 +254,6 @@ def run(rank: int, processes: int, folder: Path, plan: Plan, hours: float, words
 def _has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 itself; one that does not is faster with float32."""
     try:
-        return "bf16" in Path("/proc/cpuinfo").read_text()
+        return "bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return False

@@ -43,7 +43,7 @@ def ablate(weights: Path, path: Path, clips: int = 2040) -> None:
         found[name] = {condition: accuracy(trained, test, best(trained)) for condition, test in tests.items()}
         print(name, found[name], flush=True)
     predictor = ablate_predictor(weights)
-    path.write_text(json.dumps({"aggregation": found, "predictor": predictor}, indent=2) + "\n")
+    path.write_text(json.dumps({"aggregation": found, "predictor": predictor}, indent=2) + "\n", encoding="utf-8")
 
 
 def ablate_predictor(weights: Path, clips: int = 1020) -> dict[str, dict[str, float]]:

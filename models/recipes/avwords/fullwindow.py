@@ -92,5 +92,5 @@ def measure(path: Path, clips: int, epochs: int) -> None:
             for i in range(0, len(test.labels), 128)
         ])  # fmt: skip
         found[name] = float((logits.argmax(1) == test.labels).float().mean())
-    path.write_text(json.dumps(found, indent=2) + "\n")
+    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(found, flush=True)

@@ -153,6 +153,7 @@ def _flite(text: str, name: str) -> Spoken:
             done = subprocess.run(
                 ["flite", "-voice", name, "-t", text, "-psdur", "-o", str(path)],
                 check=True, capture_output=True, text=True,
+                encoding="utf-8",
             )  # fmt: skip
         except (OSError, subprocess.CalledProcessError) as error:
             raise VoiceError(f"flite cannot speak ({error}): apt-get install flite") from None

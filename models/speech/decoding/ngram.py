@@ -21,7 +21,7 @@ class NGram:
         grams: dict[tuple[str, ...], tuple[float, float]] = {}
         order = 0
         try:
-            for number, line in enumerate(path.read_text().splitlines(), 1):
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
                 text = line.strip()
                 if text.startswith("\\") and text.endswith("-grams:"):
                     order = int(text[1:].removesuffix("-grams:"))

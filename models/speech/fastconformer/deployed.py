@@ -42,7 +42,7 @@ class Deployed:
     def load(cls, folder: Path) -> Deployed:
         """Read a folder. Raises ModelError where it is not what `convert` writes."""
         try:
-            said: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())
+            said: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
             if said.get("format") != FORMAT:
                 raise ModelError(f"{folder}: format {said.get('format')!r}, this version reads {FORMAT}: convert again")
             tokens = Tokens(tuple(said["tokens"]["pieces"]), said["tokens"]["characters"])
@@ -115,7 +115,7 @@ def convert(checkpoint: Checkpoint, folder: Path, *, lookahead_ms: float | None 
         "config": config.as_dict(),
         "tokens": {"pieces": checkpoint.tokens.pieces, "characters": checkpoint.tokens.characters},
     }
-    (folder / DESCRIPTION).write_text(json.dumps(said, ensure_ascii=False, indent=1) + "\n")
+    (folder / DESCRIPTION).write_text(json.dumps(said, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return Deployed(folder, config, checkpoint.tokens, lookahead, int8, filters)
 
 

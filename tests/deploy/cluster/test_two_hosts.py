@@ -32,7 +32,7 @@ def summed(n: int) -> list[str]:
 
 def wait_for_lines(path: Path, lines: int) -> None:
     """Until a file has so many."""
-    while len(path.read_text().splitlines()) < lines:
+    while len(path.read_text(encoding="utf-8").splitlines()) < lines:
         time.sleep(0.05)
 
 
@@ -72,7 +72,7 @@ def run_between_hosts(
             return running.result(), deployment
 
         outcome, deployment = asyncio.run(main())
-    return path.read_text().splitlines(), outcome, deployment
+    return path.read_text(encoding="utf-8").splitlines(), outcome, deployment
 
 
 @pytest.mark.parametrize("restart", ["never", "on_failure"])

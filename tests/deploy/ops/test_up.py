@@ -83,7 +83,7 @@ def thalweg_apart(state: None) -> Thalweg:
 def lives(pid: int) -> bool:
     """Whether a process is there, and not only a dead one that nobody has asked after."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 
@@ -344,7 +344,7 @@ def test_a_stage_that_never_gives_back_is_given_up_when_the_time_is_over(thalweg
     stuck = tmp_path / "stuck.yaml"
     text = (
         Path(TICKING)
-        .read_text()
+        .read_text(encoding="utf-8")
         .replace("ticking_stages:Relay", "ticking_stages:Stuck")
         .replace(', fail: "${fail}"', "")
     )

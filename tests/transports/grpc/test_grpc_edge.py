@@ -241,7 +241,7 @@ def test_a_certificate_that_is_not_the_deployments_own_connects_to_nobody(
 
 
 def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * resource.getpagesize()
 
 
 def open_files() -> int:
