@@ -99,14 +99,14 @@ def convert_model(checkpoint: str, folder: Path, lookahead_ns: int | None, int8:
     folder. Raises ModelError.
     """
     from thalweg.models.speech.fastconformer.deployed import convert
-    from thalweg.models.speech.fastconformer.nemo_archive import read_nemo
+    from thalweg.models.speech.fastconformer.nemo_archive import open_nemo
     from thalweg.models.speech.loading import load_deployed, recognisers
 
     path = local_checkpoint(checkpoint) if checkpoint in checkpoints() else Path(checkpoint)
     if path.parent.name == checkpoint.replace("/", "--") and not path.exists():
         raise ModelError(f"{checkpoint} is not here yet: {_pull(checkpoint)}")
     lookahead_ms = None if lookahead_ns is None else lookahead_ns / MS
-    read = load_deployed(checkpoint).checkpoint() if checkpoint in recognisers() else read_nemo(path)
+    read = load_deployed(checkpoint).checkpoint() if checkpoint in recognisers() else open_nemo(path)
     deployed = convert(read, folder, lookahead_ms=lookahead_ms, int8=int8)
     size = sum(file.stat().st_size for file in folder.iterdir())
     config = deployed.config

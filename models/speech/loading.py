@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 from thalweg.models.errors import ModelError
 from thalweg.models.speech.fastconformer.deployed import DESCRIPTION, Deployed, convert
-from thalweg.models.speech.fastconformer.nemo_archive import read_nemo
+from thalweg.models.speech.fastconformer.nemo_archive import open_nemo
 from thalweg.models.speech.recogniser import Recogniser
 from thalweg.models.store.hub import checkpoints, local_checkpoint
 from thalweg.models.store.store import ModelStore, default_root, locked
@@ -47,7 +47,7 @@ def load_deployed(model: str, store: ModelStore | None = None) -> Deployed:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with locked(folder.with_name(folder.name + ".lock")):
             if not (folder / DESCRIPTION).exists():
-                convert(read_nemo(path), folder)
+                convert(open_nemo(path), folder)
     return Deployed.load(folder)
 
 

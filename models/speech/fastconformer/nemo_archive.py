@@ -1,7 +1,8 @@
 """Reads `.nemo` archives without NeMo: configuration, tokenizer and weights of a streaming FastConformer.
 
 An archive is a tar file with `model_config.yaml`, `model_weights.ckpt` and the tokenizer's files. It comes from
-strangers: nothing is unpacked to disk, sizes are bounded, and the weights are read by `torchfile`, which runs nothing.
+strangers: nothing is unpacked to where its names say, sizes are bounded, the weights are read by `torch_file`, which
+runs nothing, and `open_nemo` has it all done by a child with limits.
 What the network here cannot represent is refused by the name of the first setting that does not fit.
 """
 
@@ -9,14 +10,18 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
+import lzma
 import re
 import tarfile
+import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import yaml
 
 from thalweg.models.errors import ModelError
@@ -24,10 +29,14 @@ from thalweg.models.speech.decoding.tokens import Tokens, sentencepiece_tokens
 from thalweg.models.speech.fastconformer.config import SUBSAMPLING, FastConformerConfig
 from thalweg.models.speech.fastconformer.torch_file import Weights, read_weights
 from thalweg.models.speech.mel import MelConfig
+from thalweg.models.store.confined import confined, limits_for
 
-_MAX_CONFIG = 8 << 20
+_MAX_CONFIG = 1 << 20
 _MAX_VALUES = 1_000_000
 _MAX_TOKENIZER = 64 << 20
+_MAX_MEMBERS = 1_000
+_MAX_COUNT = 1_000_000
+_MAX_LAYERS = 1_000
 _MAX_WEIGHTS = 16 << 30
 _CTC, _RNNT, _HYBRID = "CTC", "RNN-T", "hybrid"
 
@@ -52,7 +61,9 @@ def read_nemo(path: Path) -> Checkpoint:
             weights = read_weights(io.BytesIO(_read(archive, members, "model_weights.ckpt", _MAX_WEIGHTS)))
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist") from None
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except (AttributeError, TypeError, RecursionError) as error:
+        raise ModelError(f"{path}: a setting in model_config.yaml is of the wrong kind: {str(error)[:200]}") from None
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError) as error:
         reason = str(error).partition("\n")[0].rstrip(":")
         raise ModelError(f"{path} is truncated or no .nemo archive: {reason}") from None
     except ModelError as error:
@@ -62,13 +73,43 @@ def read_nemo(path: Path) -> Checkpoint:
         return Checkpoint(config, tokens, _renamed(weights, config, kind))
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
+    except (AttributeError, IndexError, TypeError, ValueError, OverflowError) as error:
+        raise ModelError(f"{path}: a setting in model_config.yaml is of the wrong kind: {str(error)[:200]}") from None
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """As `read_nemo`, into a folder: what `open_nemo` reads in the parent. Raises ModelError."""
+    read = read_nemo(path)
+    np.savez(folder / "weights.npz", **read.weights)  # type: ignore[arg-type]  # its stub takes no arrays by name
+    said = {"config": read.config.as_dict(), "pieces": read.tokens.pieces, "characters": read.tokens.characters}
+    (folder / "read.json").write_text(json.dumps(said), encoding="utf-8")
+
+
+def open_nemo(path: Path) -> Checkpoint:
+    """As `read_nemo`, in a process with limits in proportion to the archive's size: for archives of strangers."""
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist" if not path.exists() else f"{path} is no file")
+    memory, seconds = limits_for(path)
+    with tempfile.TemporaryDirectory(prefix="thalweg-nemo-") as name:
+        folder = Path(name)
+        confined(
+            "thalweg.models.speech.fastconformer.nemo_archive:unpack", path, folder, memory=memory, seconds=seconds
+        )
+        said = json.loads((folder / "read.json").read_text(encoding="utf-8"))
+        with np.load(folder / "weights.npz", allow_pickle=False) as kept:
+            weights = {key: kept[key] for key in kept.files}
+    config = FastConformerConfig.from_dict(said["config"])
+    return Checkpoint(config, Tokens(tuple(said["pieces"]), said["characters"]), weights)
 
 
 def _members(path: Path, archive: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
-    members = {}
-    for member in archive.getmembers():
+    members: dict[str, tarfile.TarInfo] = {}
+    for member in archive:
         name = PurePosixPath(member.name)
-        if name.is_absolute() or ".." in name.parts or not (member.isreg() or member.isdir()):
+        if len(members) >= _MAX_MEMBERS:
+            raise ModelError(f"there are more than {_MAX_MEMBERS} members in it: not a .nemo archive")
+        sparse = member.issparse()  # says to be larger than what lies on the disk
+        if name.is_absolute() or ".." in name.parts or sparse or not (member.isreg() or member.isdir()):
             raise ModelError(f"member {member.name!r} points outside the archive or is no plain file: refused")
         members[name.name] = member
     return members
@@ -90,8 +131,9 @@ def _read(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: s
 def _settings(text: bytes) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ModelError(f"model_config.yaml is not YAML: {error}") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+        raise ModelError(f"model_config.yaml is not YAML: {reason}") from None
     if not isinstance(settings, dict):
         raise ModelError("model_config.yaml is not a table")
     resolved: dict[str, Any] = _resolve(settings, settings, 0, itertools.count())
@@ -166,10 +208,12 @@ class _Section:
             raise ModelError(f"{self.name}.{key} is {value!r}, this network can only be {wanted}")
         return value
 
-    def count(self, key: str, default: int | None = None) -> int:
+    def count(self, key: str, default: int | None = None, most: int = _MAX_COUNT) -> int:
         value = self.get(key, default)
-        if not isinstance(value, int) or value < 1:
-            raise ModelError(f"{self.name}.{key} is {value!r}, expected a positive number")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ModelError(f"{self.name}.{key} is {str(repr(value))[:80]}, expected a positive number")
+        if value > most:
+            raise ModelError(f"{self.name}.{key} is {str(value)[:80]}, expected at most {most}")
         return value
 
 
@@ -194,7 +238,7 @@ def _config(settings: dict[str, Any], kind: str, vocabulary: int) -> FastConform
     encoder.must_be("feat_in", mel.n_mels)
     common: dict[str, Any] = {
         "mel": mel,
-        "layers": encoder.count("n_layers"),
+        "layers": encoder.count("n_layers", most=_MAX_LAYERS),
         "width": width,
         "heads": encoder.count("n_heads", 4),
         "ff_factor": encoder.count("ff_expansion_factor", 4),
@@ -270,7 +314,7 @@ def _transducer(settings: dict[str, Any]) -> dict[str, Any]:
     prednet.must_be("rnn_hidden_size", -1, prednet.get("pred_hidden"), default=-1)
     return {
         "prediction_width": prednet.count("pred_hidden"),
-        "prediction_layers": prednet.count("pred_rnn_layers"),
+        "prediction_layers": prednet.count("pred_rnn_layers", most=_MAX_LAYERS),
         "joint_width": jointnet.count("joint_hidden"),
         "joint_activation": jointnet.must_be("activation", "relu", "tanh", "sigmoid"),
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import operator
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -24,6 +25,9 @@ from thalweg.models.errors import ModelError
 Weights = dict[str, NDArray[np.float32]]
 _MAX_DESCRIPTION = 64 << 20
 _MAX_BYTES = 16 << 30
+_MAX_DIMENSIONS = 32
+_MAX_UNPACKED = 64
+"""How many times larger than the file its content may be: weights hardly pack at all."""
 _DTYPES: dict[str, Any] = {
     "FloatStorage": np.float32,
     "HalfStorage": np.float16,
@@ -70,17 +74,18 @@ def read_weights(file: IO[bytes]) -> Weights:
     """Every tensor of a state dict by name, as float32. Raises ModelError on anything else."""
     try:
         with zipfile.ZipFile(file) as archive:
-            return _read(archive)
+            return _read(archive, file.seek(0, io.SEEK_END))
     except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, KeyError, OSError) as error:
         raise ModelError(f"the weights cannot be read, the file is truncated or not torch's: {error}") from None
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ModelError(f"the weights are not a table of tensors: {error}") from None
 
 
-def _read(archive: zipfile.ZipFile) -> Weights:
+def _read(archive: zipfile.ZipFile, size: int) -> Weights:
     members = {info.filename: info for info in archive.infolist()}
-    if sum(info.file_size for info in members.values()) > _MAX_BYTES:
-        raise ModelError(f"the weights unpack to more than {_MAX_BYTES >> 30} GiB")
+    most = min(_MAX_BYTES, (1 << 20) + size * _MAX_UNPACKED)
+    if sum(info.file_size for info in members.values()) > most:
+        raise ModelError(f"the weights unpack to more than {most >> 20} MiB, from {size} bytes")
     descriptions = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(descriptions) != 1:
         raise ModelError("the weights hold no data.pkl: not written by torch.save of 1.6 or later")
@@ -114,14 +119,26 @@ def _float32(name: str, tensor: Any) -> NDArray[np.float32]:
     return np.array(tensor, np.float32)
 
 
-def _tensor(storage: Any, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> NDArray[Any]:
-    last = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True)) if all(shape) else offset
-    if not isinstance(storage, np.ndarray) or offset < 0 or min(stride, default=0) < 0 or last >= max(1, len(storage)):
+def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> NDArray[Any]:
+    """A view of a storage. Numbers are made Python's own first: what merely acts like one may overflow in the sums."""
+    if not isinstance(storage, np.ndarray) or storage.ndim != 1:
+        raise ModelError("a tensor of the weights has no storage")
+    sizes, steps, start = _numbers(shape), _numbers(stride), operator.index(offset)
+    if len(sizes) != len(steps) or len(sizes) > _MAX_DIMENSIONS or start < 0 or min(sizes + steps, default=0) < 0:
+        raise ModelError("a tensor of the weights has an impossible shape")
+    last = start + sum((n - 1) * s for n, s in zip(sizes, steps, strict=True)) if all(sizes) else start
+    if last >= max(1, len(storage)):
         raise ModelError("a tensor of the weights reaches beyond its storage")
-    if math.prod(shape) > max(1, len(storage)):
+    if math.prod(sizes) > max(1, len(storage)):
         raise ModelError("a tensor of the weights is larger than its storage")
-    steps = tuple(s * storage.itemsize for s in stride)
-    return np.lib.stride_tricks.as_strided(storage[offset:], shape, steps, writeable=False)
+    strides = tuple(s * storage.itemsize for s in steps)
+    return np.lib.stride_tricks.as_strided(storage[start:], sizes, strides, writeable=False)
+
+
+def _numbers(values: Any) -> tuple[int, ...]:
+    if not isinstance(values, tuple) or not all(type(value) is int for value in values):
+        raise ModelError("a tensor of the weights has a shape that is no row of numbers")
+    return values
 
 
 def _parameter(tensor: NDArray[Any], *_: Any) -> NDArray[Any]:
