@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from thalweg.deploy.server.exporter import told
 from thalweg.deploy.server.session import Session, SessionOver
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.deploy.server.whip import play, publish, trickle
-from thalweg.transports.webrtc import OfferError
+from thalweg.transports.webrtc import Offer, OfferError, read_offer
+
+log = logging.getLogger(__name__)
 
 _PAGE_FILES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
@@ -114,25 +117,29 @@ class WebServer:
         *,
         listening: bool = False,
     ) -> tuple[Session, str]:
-        """Whoever has a session goes on with it, anybody else gets one. Raises Refused and OfferError."""
-        if session_id:
-            return await self._resume(sdp, session_id, key or "", listening=listening)
-        return await self._enter(request, sdp)
+        """Whoever has a session goes on with it, anybody else gets one; before that, the offer is looked over.
 
-    async def _resume(self, sdp: str, session_id: str, key: str, *, listening: bool) -> tuple[Session, str]:
+        Raises Refused and OfferError.
+        """
+        offer = read_offer(sdp)
+        for note in offer.notes:
+            log.info("an offer was answered in part: %s", note)
+        if session_id:
+            return await self._resume(offer, session_id, key or "", listening=listening)
+        return await self._enter(request, offer)
+
+    async def _resume(self, offer: Offer, session_id: str, key: str, *, listening: bool) -> tuple[Session, str]:
         session = self.hall.find(session_id, key)
         try:
-            _, answer = await session.connect(sdp, self._ice, listening=listening)
+            _, answer = await session.connect(offer, self._ice, listening=listening)
         except SessionOver as over:
             raise Refused(404, "gone", str(over)) from None
         return session, answer
 
-    async def _enter(self, request: web.Request, sdp: str) -> tuple[Session, str]:
-        if "m=audio" not in sdp:
-            raise OfferError("the offer has no audio: send a description with an audio section, and Opus in it")
+    async def _enter(self, request: web.Request, offer: Offer) -> tuple[Session, str]:
         session = await self.hall.enter(self.door.address(request))
         try:
-            _, answer = await session.connect(sdp, self._ice)
+            _, answer = await session.connect(offer, self._ice)
         except SessionOver:
             raise no_pipeline() from None
         except BaseException:

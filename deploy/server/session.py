@@ -32,7 +32,7 @@ from thalweg.pipeline.dialogue.call import using
 from thalweg.pipeline.dialogue.events import Hello, Latency
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.spec import Spec
-from thalweg.transports.webrtc import Call, Peer
+from thalweg.transports.webrtc import Call, Offer, Peer
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,9 @@ class Session:
         except* StartError as errors:
             log.error("session %s did not start: %s", self.id, errors.exceptions[0])
 
-    async def connect(self, sdp: str, ice: Sequence[RTCIceServer], *, listening: bool = False) -> tuple[Peer, str]:
+    async def connect(
+        self, sdp: str | Offer, ice: Sequence[RTCIceServer], *, listening: bool = False
+    ) -> tuple[Peer, str]:
         """Answer an offer; a connection that is there already is replaced, `listening` beside it.
 
         Raises OfferError, and SessionOver where the conversation has ended meanwhile.

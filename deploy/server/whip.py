@@ -34,9 +34,15 @@ Connect = Callable[..., Awaitable[tuple[Session, str]]]
 
 
 async def publish(request: web.Request, connect: Connect, ice: tuple[IceServer, ...]) -> web.Response:
-    """WHIP: 201 with the answer, where to end it, and the STUN and TURN servers as links."""
+    """WHIP: 201 with the answer, where to end it, and the STUN and TURN servers as links.
+
+    What was left out of the offer is said in `Warning`: a sender may have no data channel to be told by.
+    """
     session, answer = await connect(request, await _offer(request))
-    return _created(session, answer, ice)
+    response = _created(session, answer, ice)
+    for note in session.peer.notes if session.peer is not None else ():
+        response.headers.add("Warning", f'299 thalweg "{note}"'.encode("ascii", "replace").decode())
+    return response
 
 
 async def play(request: web.Request, connect: Connect, ice: tuple[IceServer, ...]) -> web.Response:

@@ -5,6 +5,8 @@ turns and play-out is in `pipeline`. Nothing here knows stages or models.
 """
 
 from thalweg.transports.webrtc.call import Call
-from thalweg.transports.webrtc.peer import OfferError, Peer
+from thalweg.transports.webrtc.offer import Offer, read_offer
+from thalweg.transports.webrtc.peer import Peer
+from thalweg.transports.webrtc.sections import OfferError
 
-__all__ = ["Call", "OfferError", "Peer"]
+__all__ = ["Call", "Offer", "OfferError", "Peer", "read_offer"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,27 +24,24 @@ from thalweg.pipeline.dialogue.events import (
     Trouble,
     decode_control,
 )
-from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.payload import EncodedVideo
+from thalweg.pipeline.text import printable
 from thalweg.transports.webrtc.call import Call
+from thalweg.transports.webrtc.offer import Offer, read_offer, usable_candidate
 from thalweg.transports.webrtc.receive import AudioIn, only_opus, prefer_h264
+from thalweg.transports.webrtc.sections import OfferError
 from thalweg.transports.webrtc.send import SpeechTrack
 from thalweg.transports.webrtc.video import Packer, PictureTrack, VideoIn
 
 log = logging.getLogger(__name__)
 
-_UFRAG = re.compile(r"^a=ice-ufrag:(\S+)", re.MULTILINE)
-
 MESSAGES_PER_S = 50
 MAX_BUFFERED = 1_000_000
 MAX_STRIKES = 20
 MEDIA_BYTES_PER_S = 1_250_000
+ANSWER_S = 15.0
 CLOSE_S = 3.0
 FLUSH_S = 0.3
-
-
-class OfferError(ThalwegError):
-    """An offer that cannot be answered, and why."""
 
 
 class Peer:
@@ -71,6 +67,7 @@ class Peer:
         self._messages = 0
         self._told: set[str] = set()
         self._awaits_channel = False
+        self._offer: Offer | None = None
         self._codec = ""
         self.remote_ufrag = ""
         self.candidates = 0
@@ -80,31 +77,39 @@ class Peer:
         self._pc.on("connectionstatechange", self._state_changed)
         self._pc.on("datachannel", self._channel_opened)
 
-    async def answer(self, sdp: str) -> str:
+    async def answer(self, sdp: str | Offer) -> str:
         """The answer to an offer. Raises OfferError on one that is malformed or has nothing to talk with.
 
-        What the offer does not want (to send, to receive, a data channel) is left out.
+        What the offer does not want (to send, to receive, a data channel) is left out, and so is what is of no use;
+        the person is told of the latter.
         """
+        offer = sdp if isinstance(sdp, Offer) else read_offer(sdp)
         try:
-            await self._pc.setRemoteDescription(RTCSessionDescription(sdp=sdp, type="offer"))
-        except Exception as error:  # aiortc's parser raises whatever its string handling stumbles over
-            raise OfferError(f"the offer cannot be read: {type(error).__name__}: {str(error)[:200]}") from None
+            async with asyncio.timeout(ANSWER_S):
+                return offer.completed(await self._answer(offer))
+        except TimeoutError:
+            raise OfferError(f"the offer could not be answered within {ANSWER_S:g} s") from None
+
+    async def _answer(self, offer: Offer) -> str:
+        try:
+            await self._pc.setRemoteDescription(RTCSessionDescription(sdp=offer.sdp, type="offer"))
+        except Exception as error:  # of aiortc, which raises whatever its string handling stumbles over
+            raise OfferError(f"the offer cannot be read: {type(error).__name__}: {printable(error, 200)}") from None
         audio = next((t for t in self._pc.getTransceivers() if t.kind == "audio"), None)
-        if audio is None:
-            raise OfferError("the offer has no audio: send a description with an audio section, and Opus in it")
-        if not only_opus(audio):
-            raise OfferError("the offer has no Opus at 48 kHz, which every WebRTC client must have (RFC 7874)")
+        if audio is None or not only_opus(audio):
+            raise OfferError("the offer has no audio with Opus in it")
         audio.sender.replaceTrack(self.track)
         audio.direction = "sendrecv"
         self.audio = AudioIn(audio.receiver, self.call, self.call.clock, self._count)
         self._pictures()
-        self._awaits_channel = "m=application" in sdp
-        ufrag = _UFRAG.search(sdp)
-        self.remote_ufrag = ufrag[1] if ufrag else ""
+        self._awaits_channel = offer.has_channel
+        self._offer = offer
+        self.remote_ufrag = offer.ufrag
+        self.candidates = offer.candidates
         try:
             await self._pc.setLocalDescription(await self._pc.createAnswer())
         except Exception as error:
-            raise OfferError(f"the offer cannot be answered: {type(error).__name__}: {str(error)[:200]}") from None
+            raise OfferError(f"the offer cannot be answered: {type(error).__name__}: {printable(error, 200)}") from None
         return self._pc.localDescription.sdp
 
     def _pictures(self) -> None:
@@ -125,18 +130,27 @@ class Peer:
         packer.on_key_wanted = lambda: self.call.on_key_wanted()
 
     async def add_candidate(self, line: str, mid: str | None, index: int | None) -> None:
-        """A candidate that was found after the offer; an empty `line` says that there are no more."""
+        """A candidate that was found after the offer; an empty `line`: there are no more. Raises OfferError.
+
+        The latter changes nothing, see `offer.py`.
+        """
         self.candidates += 1
-        if not line:
-            await self._pc.addIceCandidate(None)
+        line = line.removeprefix("candidate:")
+        if not line or not usable_candidate(line):
             return
         try:
-            candidate: Any = candidate_from_sdp(line.removeprefix("candidate:"))
-            candidate.sdpMid = mid
+            candidate: Any = candidate_from_sdp(line)
+            candidate.sdpMid = self._offer.mid_of(mid) if self._offer is not None else mid
             candidate.sdpMLineIndex = index
-            await self._pc.addIceCandidate(candidate)
-        except (ValueError, IndexError, AssertionError) as error:
-            raise OfferError(f"the candidate cannot be read: {error}") from None
+            async with asyncio.timeout(ANSWER_S):
+                await self._pc.addIceCandidate(candidate)
+        except Exception as error:  # of aiortc
+            raise OfferError(f"the candidate cannot be taken: {type(error).__name__}: {printable(error, 80)}") from None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out of the offer and why, sentences for people."""
+        return self._offer.notes if self._offer is not None else ()
 
     async def close(self) -> None:
         """Hang up, after what was said last has left; within seconds, whatever hangs. Idempotent."""
@@ -202,6 +216,8 @@ class Peer:
         if not self._opened:
             self._opened = True
             self.call.attach(self)
+            for note in self.notes:
+                self.call.tell(Trouble(code="left-out", message=f"Not all that was offered is taken: {note}."))
             if self._codec:
                 self.call.on_codecs((self._codec,))
             self.on_state("open")
