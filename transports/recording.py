@@ -15,7 +15,9 @@ is read up to there. Anything else that does not fit its checksum is damage, and
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import struct
 import threading
 import zlib
@@ -178,7 +180,7 @@ class Recording:
     def _frames(self) -> Iterator[tuple[bytes, bytes, int]]:
         """Kind, body and place of each frame up to the end, or to where the file was cut short."""
         try:
-            with self.path.open("rb") as file:
+            with open(self.path, "rb", opener=_open_regular) as file:
                 if (found := file.read(len(MAGIC))) != MAGIC:
                     if MAGIC.startswith(found):
                         return
@@ -207,6 +209,15 @@ class Recording:
             f"{self.path} is damaged: the frame at byte {at} does not fit its checksum; "
             "record again, or take a copy that was not altered"
         )
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Opens a file, and neither waits for a pipe nor reads a device that has no end."""
+    opened = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise OSError(errno.EINVAL, "it is a folder, a pipe or a device, expected a file", path)
+    return opened
 
 
 def _only_zeros(file: BinaryIO) -> bool:
