@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from thalweg.deploy.ops.observing.outcome import Outcome, Problem
-from thalweg.deploy.reading import FileError, module_folders, pack, read_spec
+from thalweg.deploy.reading import FileError, carried_problem, module_folders, pack, read_spec
 from thalweg.deploy.run import Run
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.catalog import find_stage, registered_name
@@ -223,7 +223,8 @@ class Pipeline:
         document = dict(self._document)
         if program:
             self._add_ends(document)
-        spec = load_document(Source(f"{self.graph.name} (built in Python)", document, self._places), self._find)
+        source = Source(f"{self.graph.name} (built in Python)", document, self._places)
+        spec = load_document(source, self._find, carried_problem)
         for graph in (spec.graph, spec.deployed):
             for name, instance in self._instances.items():
                 if name in graph.stages:

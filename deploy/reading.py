@@ -8,13 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from thalweg.deploy.cluster.host import Bundle
-from thalweg.models.store.bounded import read_text_at_most
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.dump import dump_document
 from thalweg.pipeline.file.spec import Spec, load_spec
-
-MOST_BYTES = 4_000_000
-"""Of a pipeline file; a million characters are read of it."""
+from thalweg.transports.codec import CodecError, check_carried
 
 
 class FileError(ThalwegError):
@@ -26,7 +23,16 @@ def read_spec(path: Path, settings: Mapping[str, str]) -> Spec:
     for folder in module_folders(path):
         if folder not in sys.path:
             sys.path.append(folder)
-    return load_spec(_read(path), str(path), settings=settings, read_file=_read_included)
+    return load_spec(_read(path), str(path), settings=settings, read_file=_read_included, carried=carried_problem)
+
+
+def carried_problem(payload: type) -> str | None:
+    """What keeps payloads of this type in their process, if anything does."""
+    try:
+        check_carried(payload)
+    except CodecError as error:
+        return str(error)
+    return None
 
 
 def bundle_of(path: Path, settings: Mapping[str, str], *, traced: bool) -> Bundle:
@@ -56,12 +62,12 @@ def module_folders(path: Path) -> list[str]:
 
 def _read(path: Path) -> str:
     try:
-        return read_text_at_most(path, MOST_BYTES)
-    except (OSError, ValueError) as error:  # ValueError: a name with a null character
-        reason = error.strerror if isinstance(error, OSError) else error
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "it is not text" if isinstance(error, UnicodeDecodeError) else error.strerror
         raise FileError(f"cannot read {path}: {reason}") from None
 
 
 def _read_included(name: str, including: str) -> tuple[str, str]:
     path = Path(including).parent / name
-    return str(path), read_text_at_most(path, MOST_BYTES)
+    return str(path), path.read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ PAGES = [path for path in sorted(DOCS.glob("*.md")) if "```python" in path.read_
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_python_on_the_page_runs_from_top_to_bottom(page: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    exec(compile("\n".join(blocks), str(page), "exec"), {"__name__": page.stem})
+    exec(compile("\n".join(blocks), str(page), "exec", dont_inherit=True), {"__name__": page.stem})
 
 
 def test_every_link_between_the_pages_leads_somewhere() -> None:

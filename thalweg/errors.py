@@ -41,7 +41,8 @@ FAMILIES: dict[str, dict[str, str]] = {
         "SkipError": "thalweg.pipeline.senses.skipping",
     },
     "a boundary that was not crossed": {
-        "CodecError": "thalweg.transports.codec",
+        "CodecError": "thalweg.transports.values",
+        "FrameError": "thalweg.transports.grpc.wire",
         "NoLineError": "thalweg.pipeline.dialogue.call",
         "OfferError": "thalweg.transports.webrtc.peer",
         "RecordingError": "thalweg.transports.recording",

@@ -15,7 +15,6 @@ is read up to there. Anything else that does not fit its checksum is damage, and
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import struct
@@ -28,10 +27,12 @@ from typing import Any, BinaryIO
 
 import msgpack
 
+from thalweg.pipeline.decoding import decoder, shown
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.transports.codec import VERSION as CODEC_VERSION
 from thalweg.transports.codec import encode, size_of
+from thalweg.transports.packing import unpack
 
 VERSION = 1
 MAGIC = b"\x89TWR\r\n\x1a\n"
@@ -41,7 +42,9 @@ _CHECK = struct.Struct("<I")
 _PACKET = struct.Struct("<H6xQ")
 _COUNT = struct.Struct("<Q")
 _FRAME = _HEAD.size + _CHECK.size
+_PARTS = 1024
 LARGEST_BODY = 1 << 30
+LARGEST_ABOUT = 1 << 20
 
 
 class RecordingError(ThalwegError):
@@ -51,15 +54,15 @@ class RecordingError(ThalwegError):
 class RecordingWriter:
     """A new recording. Close it in the end; a thread of its own forces it to the disk meanwhile.
 
-    Raises RecordingError where the file exists already or cannot be made. After a write that failed the file ends
-    with the last whole packet and takes no more.
+    Nobody else may read it: it holds voices. Raises RecordingError where the file exists already or cannot be made.
+    After a write that failed the file ends with the last whole packet and takes no more.
     """
 
     def __init__(self, path: Path, channels: Sequence[str], about: Mapping[str, Any]) -> None:
         self.path = path
         self.packets = 0
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError:
             raise RecordingError(f"{path} exists already; a recording does not replace a file") from None
         except OSError as error:
@@ -67,10 +70,14 @@ class RecordingWriter:
         self._size = 0
         self._failed = False
         self._closing = threading.Event()
-        header = dict(about) | {"version": VERSION, "codec": CODEC_VERSION, "channels": list(channels)}
-        body = msgpack.packb(header)
-        self._append([MAGIC, _frame_head(b"H", [body]), body])
         self._thread = threading.Thread(target=self._sync, name="recording", daemon=True)
+        header = dict(about) | {"version": VERSION, "codec": CODEC_VERSION, "channels": list(channels)}
+        body = msgpack.packb(header, unicode_errors="surrogatepass")
+        try:
+            self._append([MAGIC, _frame_head(b"H", [body]), body])
+        except RecordingError:
+            self.discard()
+            raise
         self._thread.start()
 
     def write(self, channel: int, time_ns: int, packet: Packet) -> None:
@@ -100,12 +107,22 @@ class RecordingWriter:
             os.close(self._fd)
             self._fd = -1
 
+    def discard(self) -> None:
+        """Leave nothing behind. To be called instead of `close`, or before it."""
+        if self._fd >= 0:
+            self._closing.set()
+            if self._thread.is_alive():
+                self._thread.join()
+            os.close(self._fd)
+            self._fd = -1
+            self.path.unlink(missing_ok=True)
+
     def _append(self, parts: Sequence[Any]) -> None:
         if self._failed:
             raise RecordingError(f"{self.path} takes no more packets since a write failed")
         wanted = sum(memoryview(part).nbytes for part in parts)
         try:
-            written = os.writev(self._fd, parts)
+            written = os.writev(self._fd, parts if len(parts) <= _PARTS else [b"".join(parts)])
             while written < wanted:  # a full disk takes what fits, and says so at the next call
                 written += os.write(self._fd, b"".join(parts)[written:])
         except OSError as error:
@@ -180,7 +197,8 @@ class Recording:
     def _frames(self) -> Iterator[tuple[bytes, bytes, int]]:
         """Kind, body and place of each frame up to the end, or to where the file was cut short."""
         try:
-            with open(self.path, "rb", opener=_open_regular) as file:
+            with _open(self.path) as file:
+                whole = os.fstat(file.fileno()).st_size
                 if (found := file.read(len(MAGIC))) != MAGIC:
                     if MAGIC.startswith(found):
                         return
@@ -195,6 +213,10 @@ class Recording:
                             return
                         raise self._damage(at)
                     kind, length, check = _HEAD.unpack_from(head)
+                    if length > LARGEST_BODY:
+                        raise self._damage(at)
+                    if file.tell() + length > whole:
+                        return
                     body = file.read(length)
                     if len(body) < length:
                         return
@@ -211,13 +233,13 @@ class Recording:
         )
 
 
-def _open_regular(path: str, flags: int) -> int:
-    """Opens a file, and neither waits for a pipe nor reads a device that has no end."""
-    opened = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
-    if not stat.S_ISREG(os.fstat(opened).st_mode):
-        os.close(opened)
-        raise OSError(errno.EINVAL, "it is a folder, a pipe or a device, expected a file", path)
-    return opened
+def _open(path: Path) -> BinaryIO:
+    """A regular file; what else has a name may have no end, or wait for whoever writes to it. Raises OSError."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise RecordingError(f"cannot read {path}: it is no regular file")
+    return file
 
 
 def _only_zeros(file: BinaryIO) -> bool:
@@ -237,17 +259,20 @@ def _frame_head(kind: bytes, body: Sequence[Any]) -> bytes:
     return head + _CHECK.pack(zlib.crc32(head))
 
 
+@decoder(RecordingError, "the description of the recording")
 def _about(path: Path, kind: bytes, body: bytes) -> Mapping[str, Any]:
-    try:
-        about: Any = msgpack.unpackb(body) if kind == b"H" else None
-        version, codec, channels = about["version"], about["codec"], about["channels"]
-        if not all(isinstance(name, str) for name in channels):
-            raise TypeError
-    except (ValueError, TypeError, KeyError, msgpack.UnpackException):
-        raise RecordingError(f"{path} does not begin with the description of a recording") from None
-    if (version, codec) != (VERSION, CODEC_VERSION):
+    """What the first frame says. Raises RecordingError."""
+    if len(body) > LARGEST_ABOUT:
+        raise RecordingError(f"{path} begins with a description of {len(body)} bytes, at most {LARGEST_ABOUT} are read")
+    about: Any = unpack(body) if kind == b"H" else None
+    if type(about) is not dict or not {"version", "codec", "channels"} <= about.keys():
+        raise RecordingError(f"{path} does not begin with the description of a recording")
+    version, codec, channels = about["version"], about["codec"], about["channels"]
+    if type(channels) is not tuple or not all(type(name) is str for name in channels):
+        raise RecordingError(f"{path} does not begin with the description of a recording")
+    if (type(version), type(codec), version, codec) != (int, int, VERSION, CODEC_VERSION):
         raise RecordingError(
-            f"{path} is of recording version {version} with packets of version {codec}; "
+            f"{path} is of recording version {shown(version)} with packets of version {shown(codec)}; "
             f"this is Thalweg with {VERSION} and {CODEC_VERSION}"
         )
-    return dict(about)
+    return about

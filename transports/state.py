@@ -11,28 +11,31 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from thalweg.pipeline.decoding import decoder, reason_of, shown
 from thalweg.pipeline.packet import Packet
 from thalweg.transports.codec import CodecError, decode, encode
+from thalweg.transports.packing import unpack_tree
 
 _ARRAY, _PACKET = 1, 2
 _KINDS = "biuf?"
+_LONGEST_HEAD = 4096
 
 
 def pack_state(tree: Any) -> bytes:
     """Write a tree. Raises CodecError on a value that has no form."""
     try:
-        packed: bytes = msgpack.packb(tree, default=_extend)
-    except (OverflowError, ValueError) as error:
-        raise CodecError(f"the state cannot be written: {error}") from None
+        packed: bytes = msgpack.packb(tree, default=_extend, unicode_errors="surrogatepass")
+    except CodecError:
+        raise
+    except Exception as error:
+        raise CodecError(f"the state cannot be written: {reason_of(error)}") from None
     return packed
 
 
+@decoder(CodecError, "the state")
 def unpack_state(packed: bytes) -> Any:
     """The tree, with arrays of its own. Raises CodecError on anything else."""
-    try:
-        return msgpack.unpackb(packed, ext_hook=_restore, strict_map_key=False)
-    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
-        raise CodecError(f"the state cannot be read: {error!r}") from None
+    return unpack_tree(packed, _restore)
 
 
 def _extend(value: Any) -> Any:
@@ -51,10 +54,12 @@ def _restore(code: int, data: bytes) -> Any:
         return decode(data)
     if code != _ARRAY:
         raise CodecError(f"the state holds an extension of unknown kind {code}")
-    unpacker = msgpack.Unpacker(use_list=True)
-    unpacker.feed(data)
-    dtype, shape = unpacker.unpack()
-    kind = np.dtype(dtype)
-    if kind.kind not in _KINDS:
-        raise CodecError(f"the state holds an array of {kind}")
-    return np.frombuffer(data, kind, offset=unpacker.tell()).reshape(shape).copy()
+    head = msgpack.Unpacker(
+        max_buffer_size=_LONGEST_HEAD, max_array_len=64, max_map_len=0, max_bin_len=0, max_ext_len=0
+    )
+    head.feed(data[:_LONGEST_HEAD])
+    dtype, shape = head.unpack()
+    kind = np.dtype(dtype) if type(dtype) is str else None
+    if kind is None or kind.kind not in _KINDS:
+        raise CodecError(f"the state holds an array of {shown(dtype)}")
+    return np.frombuffer(data, kind, offset=head.tell()).reshape(shape).copy()

@@ -16,7 +16,9 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.graph import Connection, GraphError, nearest
 from thalweg.pipeline.node import Edge
 from thalweg.pipeline.packet import Packet
-from thalweg.transports.recording import RecordingWriter
+from thalweg.transports.codec import CodecError
+from thalweg.transports.forms import form_of
+from thalweg.transports.recording import RecordingError, RecordingWriter
 
 
 class Tapped(Channel):
@@ -43,7 +45,10 @@ class Recorder:
     ):
         self._worker = worker
         self._stopped = False
-        chosen = list(dict.fromkeys(find_connection(connections, name).name for name in names))
+        found = [find_connection(connections, name) for name in names]
+        chosen = list(dict.fromkeys(connection.name for connection in found))
+        for connection in found:
+            _check(worker, connection)
         made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self.writer = RecordingWriter(path, chosen, {"pipeline": pipeline, "made": made})
         for edge in worker.edges:
@@ -53,6 +58,11 @@ class Recorder:
     def close(self) -> None:
         """The end mark, and everything on the disk. Raises RecordingError."""
         self.writer.close()
+
+    def discard(self) -> None:
+        """Leave no file behind where nothing was recorded: what was to be recorded did not run."""
+        if not self.writer.packets:
+            self.writer.discard()
 
     def _tap(self, edge: Edge, channel: int) -> Callable[[int, Packet], None]:
         def tap(now_ns: int, packet: Packet) -> None:
@@ -66,6 +76,14 @@ class Recorder:
                 self._worker.failed(self._worker.actors[edge.consumer.name], message, None, error)
 
         return tap
+
+
+def _check(worker: Worker, connection: Connection) -> None:
+    """Raises RecordingError where the channel carries what cannot be written."""
+    try:
+        form_of(worker.actors[connection.source].info.outputs[connection.source_port].type)
+    except CodecError as error:
+        raise RecordingError(f"{connection.name} cannot be recorded: {error}") from None
 
 
 def find_connection(connections: Sequence[Connection], name: str) -> Connection:

@@ -9,8 +9,11 @@ from typing import Any
 import click
 
 from thalweg.deploy.ops.keeping.operating import FILE, PIPELINE, SET, settings_of
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.text import printable
 from thalweg.stages.io.terminal import say
 
+_NAMES = 8
 _REPORT = click.option("--report", type=FILE, help="Write turns, stages, channels and errors as JSON.")
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="Only what the pipeline itself prints, and errors.")
 
@@ -59,6 +62,9 @@ def record(file: Path, channels: tuple[str, ...], out: Path, pairs: tuple[str, .
     recorder = Recorder(worker, spec.graph.connections, channels, out, spec.graph.name)
     try:
         code = run_spec(spec, Outputs(report=report), worker=worker, quiet=quiet)
+    except ThalwegError:
+        recorder.discard()
+        raise
     finally:
         recorder.close()
     if not quiet:
@@ -115,24 +121,53 @@ def replay(
     sys.exit(code)
 
 
+class _Listed:
+    """What a listing says of a channel."""
+
+    def __init__(self) -> None:
+        self.packets = self.size = self.unreadable = 0
+        self._names: dict[str, None] = {}
+        self._more = False
+
+    def add(self, record: bytes) -> None:
+        """A packet of the channel."""
+        from thalweg.transports.codec import CodecError, payload_name
+
+        self.packets += 1
+        self.size += len(record)
+        try:
+            name = printable(payload_name(record), 80)
+        except CodecError:
+            self.unreadable += 1
+            return
+        if name not in self._names and len(self._names) >= _NAMES:
+            self._more = True
+        else:
+            self._names[name] = None
+
+    @property
+    def payloads(self) -> str:
+        """The types of its payloads, and how many cannot be read."""
+        unread = [f"{self.unreadable:,} that cannot be read"] if self.unreadable else []
+        return ", ".join([*self._names, *(["…"] if self._more else []), *unread])
+
+
 def _print_recording(recording: Any) -> None:  # Any: imported when it is needed
     from rich.table import Table
 
     from thalweg.deploy.console import Console
-    from thalweg.transports.codec import payload_name
 
-    counts: dict[str, list[Any]] = {name: [] for name in recording.channels}
+    found = {name: _Listed() for name in recording.channels}
     first_ns = last_ns = None
     for recorded in recording:
         first_ns = recorded.time_ns if first_ns is None else first_ns
         last_ns = recorded.time_ns
-        counts[recorded.channel].append((len(recorded.record), payload_name(recorded.record)))
+        found[recorded.channel].add(recorded.record)
     table = Table(box=None, pad_edge=False)
     for name in ("channel", "packets", "bytes", "payload"):
         table.add_column(name, justify="right" if name in ("packets", "bytes") else "left")
-    for channel, packets in counts.items():
-        names = ", ".join(dict.fromkeys(name for _, name in packets))
-        table.add_row(channel, f"{len(packets):,}", f"{sum(size for size, _ in packets):,}", names)
+    for channel, listed in found.items():
+        table.add_row(channel, f"{listed.packets:,}", f"{listed.size:,}", listed.payloads)
     length_s = 0.0 if first_ns is None else (last_ns - first_ns) / 1e9
     ended = "closed" if recording.complete else "cut short by a crash; what is listed is whole"
     console = Console()

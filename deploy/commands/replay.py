@@ -99,7 +99,11 @@ class Playback:
             return None
         self._clock.move_to(head.time_ns)
         self._advance()
-        return decode(head.record)
+        try:
+            return decode(head.record)
+        except CodecError as error:  # the file was another one when it was checked
+            link.on_bad(f"a packet of the recording cannot be read, and is left out: {error}")
+            return self.take(link)
 
     def _due(self) -> None:
         self._timer = None
@@ -108,7 +112,11 @@ class Playback:
 
     def _advance(self) -> None:
         before = self._head
-        self._head = next((packet for packet in self._packets if packet.channel in self.links), None)
+        try:
+            self._head = next((packet for packet in self._packets if packet.channel in self.links), None)
+        except RecordingError as error:
+            self._head = None
+            next(iter(self.links.values())).on_bad(f"the recording ends here: {error}")
         if self._head is None:
             for link in self.links.values():
                 link.on_end()

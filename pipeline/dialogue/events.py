@@ -7,18 +7,22 @@ know; `v` goes up when that would not be enough.
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from thalweg.pipeline.decoding import decoder, shown
 from thalweg.pipeline.errors import ThalwegError
 
 VERSION = 1
 MAX_CONTROL_BYTES = 4096
+MAX_EVENT_BYTES = 1 << 18
+_LONGEST_NUMBER = 20
 
 
 class ControlError(ThalwegError):
-    """A message that is no control of this version."""
+    """A message that is no control, or no event, of this version."""
 
 
 class Event(BaseModel):
@@ -224,20 +228,65 @@ _CONTROLS: TypeAdapter[Stop | Say | Watch | Echo | Ping] = TypeAdapter(
 )
 
 
+_EVENTS: dict[str, type[Event]] = {
+    str(kind.model_fields["type"].default): kind for kind in Event.__subclasses__()
+}  # fmt: skip
+
+
+@decoder(ControlError, "the message")
 def decode_control(message: str | bytes) -> Control:
     """The control in a message. Raises ControlError on anything else, saying what is wrong with it."""
-    if len(message) > MAX_CONTROL_BYTES:
-        raise ControlError(f"a message of {len(message)} bytes, expected at most {MAX_CONTROL_BYTES}")
+    found = _object(message, MAX_CONTROL_BYTES)
     try:
-        found: Any = json.loads(message)
+        return _CONTROLS.validate_python(found)
+    except ValidationError as error:
+        raise _invalid(error) from None
+
+
+@decoder(ControlError, "the message")
+def decode_event(message: str | bytes) -> Event | None:
+    """The event in a message, None for one of a type that is not known here. Raises ControlError on anything else."""
+    found = _object(message, MAX_EVENT_BYTES)
+    name = found.get("type")
+    if type(name) is not str:
+        raise ControlError(f"a message of type {shown(name)}, expected a name")
+    kind = _EVENTS.get(name)
+    try:
+        return None if kind is None else kind.model_validate(found)
+    except ValidationError as error:
+        raise _invalid(error) from None
+
+
+def _object(message: str | bytes, at_most: int) -> dict[str, Any]:
+    """The JSON object of a message of this version, its numbers bounded. Raises ControlError."""
+    size = len(message if isinstance(message, bytes) else message.encode(errors="surrogatepass"))
+    if size > at_most:
+        raise ControlError(f"a message of {size} bytes, expected at most {at_most}")
+    try:
+        found: Any = json.loads(message, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         raise ControlError("a message that is not JSON") from None
     if not isinstance(found, dict):
         raise ControlError("a message that is not a JSON object")
-    if found.get("v") != VERSION:
-        raise ControlError(f"a message of version {str(found.get('v'))[:20]!r}, this is version {VERSION}")
-    try:
-        return _CONTROLS.validate_python(found)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ControlError(f"{'.'.join(map(str, first['loc'])) or 'message'}: {first['msg']}") from None
+    version = found.get("v")
+    if type(version) is not int or version != VERSION:
+        said = shown(version if isinstance(version, str) else shown(version))
+        raise ControlError(f"a message of version {said}, this is version {VERSION}")
+    return found
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _LONGEST_NUMBER:
+        raise ControlError(f"a number of {len(digits)} digits, expected at most {_LONGEST_NUMBER}")
+    return int(digits)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ControlError(f"the number {text[:_LONGEST_NUMBER]}, expected a finite one")
+    return number
+
+
+def _invalid(error: ValidationError) -> ControlError:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return ControlError(f"{'.'.join(map(str, first['loc'])) or 'message'}: {first['msg']}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import tracemalloc
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,6 +18,7 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.payload import Token, Transcript
 from thalweg.stages.language.chat import Chat
 from thalweg.stages.speech.sentences import Sentences
+from thalweg.transports.codec import CodecError
 from thalweg.transports.state import pack_state, unpack_state
 
 PLAIN = st.recursive(
@@ -65,3 +68,20 @@ def test_bytes_that_are_no_state_are_refused(data: bytes) -> None:
 def test_what_has_no_form_is_refused_by_its_type() -> None:
     with pytest.raises(ThalwegError, match="a value of type object cannot be part of a state"):
         pack_state({"x": object()})
+
+
+@pytest.mark.parametrize("dtype", ["O", "V5", "(9,9)f4", "f4,f4", 5, None, ["f4"]])
+def test_an_array_of_anything_but_numbers_is_refused(dtype: Any) -> None:
+    array = msgpack.packb([dtype, [1]]) + bytes(400)
+    with pytest.raises(CodecError, match="the state holds an array of"):
+        unpack_state(msgpack.packb(msgpack.ExtType(1, array)))
+
+
+def test_a_state_that_claims_more_than_it_holds_is_refused_before_there_is_room_for_it() -> None:
+    claims = b"".join(b"\xdd" + (900_000).to_bytes(4, "big") for _ in range(400)) + bytes(1_000_000)
+    tracemalloc.start()
+    with pytest.raises(CodecError, match="the state cannot be read"):
+        unpack_state(claims)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50e6

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
+import struct
 import subprocess
 import sys
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgpack
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from thalweg.pipeline.packet import Packet
-from thalweg.pipeline.payload import Token, VideoFrame
+from thalweg.pipeline.payload import Payload, Token, VideoFrame
 from thalweg.transports.codec import decode
 from thalweg.transports.recording import MAGIC, Recording, RecordingError, RecordingWriter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Album(Payload):
+    """Any number of arrays."""
+
+    pictures: tuple[np.ndarray, ...]
 
 
 def packet(number: int) -> Packet:
@@ -150,3 +162,77 @@ def fill(path: Path) -> None:
     except RecordingError as error:
         print(error)
     writer.close()
+
+
+def test_nobody_but_its_owner_may_read_a_recording(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        path = record(tmp_path / "r.twr")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_recording_that_cannot_be_begun_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, "writev", full)
+    with pytest.raises(RecordingError, match="No space left"):
+        RecordingWriter(tmp_path / "r.twr", ["a -> b"], {})
+    assert not (tmp_path / "r.twr").exists()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_packet_of_thousands_of_arrays_is_recorded(tmp_path: Path) -> None:
+    writer = RecordingWriter(tmp_path / "r.twr", ["a -> b"], {})
+    boxes = Album(pictures=tuple(np.full(1, i % 256, np.uint8) for i in range(3000)))
+    writer.write(0, 1, Packet(stream="a.b", seq=0, time=0, payload=boxes))
+    writer.close()
+    (one,) = Recording(tmp_path / "r.twr")
+    assert [int(p[0]) for p in decode(one.record).payload.pictures] == [i % 256 for i in range(3000)]
+
+
+def frame(kind: bytes, body: bytes, length: int | None = None) -> bytes:
+    head = struct.pack("<c3xII", kind, len(body) if length is None else length, zlib.crc32(body))
+    return head + struct.pack("<I", zlib.crc32(head)) + body
+
+
+def about(**changed: object) -> bytes:
+    return frame(b"H", msgpack.packb({"version": 1, "codec": 2, "channels": ["a -> b"]} | changed))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (about(version=True), "recording version True"),
+        (about(codec=2.0), r"version 2\.0"),
+        (about(version=[[1]]), "is of recording version"),
+        (about(channels="a -> b"), "does not begin with the description"),
+        (about(channels=[["a"]]), "does not begin with the description"),
+        (about(channels=None), "does not begin with the description"),
+        (frame(b"H", b"\x91" * 3000), "the description of the recording cannot be read"),
+        (frame(b"H", msgpack.packb("x" * 2_000_000)), "at most 1048576 are read"),
+        (frame(b"P", msgpack.packb({})), "does not begin with the description"),
+    ],
+)
+def test_a_description_that_is_none_is_told(tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "r.twr").write_bytes(MAGIC + content)
+    with pytest.raises(RecordingError, match=says):
+        Recording(tmp_path / "r.twr")
+
+
+def test_a_packet_that_claims_four_gigabytes_is_damage_and_takes_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "r.twr").write_bytes(MAGIC + about() + frame(b"P", b"x", 2**32 - 1) + bytes(5000))
+    with pytest.raises(RecordingError, match="is damaged"):
+        Recording(tmp_path / "r.twr").check()
+
+
+def test_what_is_no_regular_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(RecordingError, match="it is no regular file"):
+            Recording(path)

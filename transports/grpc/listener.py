@@ -7,6 +7,7 @@ import hmac
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from thalweg.pipeline.decoding import shown
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.transports.codec import VERSION
 from thalweg.transports.grpc import limits
@@ -113,12 +114,12 @@ class GrpcListener:
         receiver = self._receivers.get(hello.edge)
         if receiver is not None and receiver.session == hello.session:
             if receiver.over:
-                raise TransportError(f"the consumer of edge {hello.edge!r} has hung up")
+                raise TransportError(f"the consumer of edge {shown(hello.edge)} has hung up")
             return receiver
         if hello.edge not in self._windows:
-            raise TransportError(f"no edge {hello.edge!r} is expected here")
+            raise TransportError(f"no edge {shown(hello.edge)} is expected here")
         if receiver is not None and hello.generation <= receiver.generation:
-            raise TransportError(f"edge {hello.edge!r} is connected already")
+            raise TransportError(f"edge {shown(hello.edge)} is connected already")
         receiver = self._receivers[hello.edge] = GrpcReceiver(self._windows[hello.edge])
         receiver.session = hello.session
         receiver.generation = hello.generation

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
+from thalweg.pipeline.decoding import decoder
 from thalweg.transports.codec import Buffer
 from thalweg.transports.link import TransportError
 
@@ -72,10 +73,11 @@ def to_bytes(frame: Any) -> bytes:
     return frame if type(frame) is bytes else frame.SerializeToString()
 
 
+@decoder(FrameError, "the frame")
 def from_bytes(message: bytes) -> Any:
     """A Record or another Frame. Raises FrameError on bytes that are none."""
     if message[:1] != b"\x1a":
-        return _parse(message)
+        return Frame.FromString(message)
     at, inside = _read_varint(message, 1)
     number = 0
     while at < len(message) == at + inside:
@@ -91,15 +93,8 @@ def from_bytes(message: bytes) -> Any:
         else:
             break
         inside -= at - before
-    record = _parse(message).record  # some other order of fields, or fields of a later version
+    record = Frame.FromString(message).record  # some other order of fields, or fields of a later version
     return Record(record.number, memoryview(record.data))
-
-
-def _parse(message: bytes) -> Any:
-    try:
-        return Frame.FromString(message)
-    except Exception as error:  # its DecodeError, and whatever else a release of protobuf raises
-        raise FrameError(f"{len(message)} bytes are no frame of Thalweg's: {str(error)[:100]}") from None
 
 
 def _varint(value: int) -> bytes:

@@ -8,11 +8,10 @@ import hmac
 import socket
 from collections.abc import Callable
 
-import msgpack
-
-from thalweg.transports.codec import VERSION
+from thalweg.pipeline.decoding import shown
 from thalweg.transports.link import TransportError
-from thalweg.transports.shm.messages import LARGEST_MESSAGE, WELCOME
+from thalweg.transports.shm.greeting import decode_greeting
+from thalweg.transports.shm.messages import LARGEST_MESSAGE, encode_welcome
 from thalweg.transports.shm.receiver import ShmReceiver
 
 _GREETING_AT_MOST = 64
@@ -98,7 +97,7 @@ class ShmListener:
         self._loop.remove_reader(sock)
         window = self._windows[edge]
         try:
-            sock.send(b"w" + WELCOME.pack(window, *self._position(edge)))
+            sock.send(b"w" + encode_welcome(window, *self._position(edge)))
         except OSError:  # it has hung up again; the next one needs a higher generation, as after any loss
             sock.close()
             return
@@ -106,22 +105,15 @@ class ShmListener:
 
     def _admit(self, message: bytes) -> str:
         """The edge whose producer says hello. Raises TransportError where it may not come in."""
-        try:
-            hello = msgpack.unpackb(message[1:]) if message[:1] == b"h" else None
-            version, edge, token = hello["version"], hello["edge"], hello["token"]  # type: ignore[index]
-            generation = int(hello["generation"]) if version == VERSION else 0  # type: ignore[index]
-        except (ValueError, TypeError, KeyError, msgpack.UnpackException):
-            raise TransportError("that was no greeting of Thalweg's") from None
-        if version != VERSION:
-            raise TransportError(f"wire version {version} connects to wire version {VERSION}: install the same Thalweg")
-        if not isinstance(token, str) or not hmac.compare_digest(token.encode(), self._token.encode()):
+        hello = decode_greeting(message)
+        if not hmac.compare_digest(hello.token.encode(errors="surrogatepass"), self._token.encode()):
             raise TransportError("the token is wrong")
-        if edge not in self._windows:
-            raise TransportError(f"no edge {edge!r} is expected here")
-        if generation <= self._generations.get(edge, -1):
-            raise TransportError(f"edge {edge!r} is connected already")
-        self._generations[edge] = generation
-        return str(edge)
+        if hello.edge not in self._windows:
+            raise TransportError(f"no edge {shown(hello.edge)} is expected here")
+        if hello.generation <= self._generations.get(hello.edge, -1):
+            raise TransportError(f"edge {shown(hello.edge)} is connected already")
+        self._generations[hello.edge] = hello.generation
+        return hello.edge
 
     def _drop(self, sock: socket.socket) -> None:
         self._greeting.pop(sock, None)

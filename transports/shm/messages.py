@@ -10,16 +10,41 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
+from thalweg.pipeline.decoding import decoder
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.transports.link import ignore
+from thalweg.transports.link import TransportError, ignore
 
-COUNT = struct.Struct("<I")
-WELCOME = struct.Struct("<IQQ")
+_COUNT = struct.Struct("<I")
+_WELCOME = struct.Struct("<IQQ")
 LARGEST_MESSAGE = 1 << 16
 _PER_WAKE_UP = 256
 _SOON_S = 0.001
 _DESCRIPTOR = struct.Struct("i")
 _ROOM_FOR_A_DESCRIPTOR = socket.CMSG_LEN(_DESCRIPTOR.size)
+
+
+def encode_count(count: int) -> bytes:
+    """How many packets were taken, or need never be sent again."""
+    return _COUNT.pack(count)
+
+
+@decoder(TransportError, "the number of packets")
+def decode_count(written: bytes) -> int:
+    """The number. Raises TransportError."""
+    count: int = _COUNT.unpack(written)[0]
+    return count
+
+
+def encode_welcome(window: int, next_seq: int, settled: int) -> bytes:
+    """What a producer is told that may come in: see `link.Sender`."""
+    return _WELCOME.pack(window, next_seq, settled)
+
+
+@decoder(TransportError, "the welcome")
+def decode_welcome(written: bytes) -> tuple[int, int, int]:
+    """`window`, `next_seq`, `settled`. Raises TransportError."""
+    window, next_seq, settled = _WELCOME.unpack(written)
+    return window, next_seq, settled
 
 
 class Wire:
@@ -110,7 +135,7 @@ class Wire:
             ]
             try:
                 self._handle(bytes(self._buffer[:size]), fds)
-            except (ThalwegError, struct.error) as error:
+            except ThalwegError as error:
                 self.broken(str(error))
             finally:
                 for fd in fds:  # one that came along with a message that takes none

@@ -12,7 +12,7 @@ from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.signal import Signal
 from thalweg.transports.codec import CodecError, decode, decode_signal, encode_signal
 from thalweg.transports.link import TransportError, Unreadable, ignore
-from thalweg.transports.shm.messages import COUNT, Wire
+from thalweg.transports.shm.messages import Wire, encode_count
 from thalweg.transports.shm.ring import RingReader
 
 
@@ -60,7 +60,7 @@ class ShmReceiver:
 
     def acknowledge(self, count: int) -> None:
         """Let the producer forget packets."""
-        self._wire.send(b"k" + COUNT.pack(self.unreadable.acknowledged(count)))
+        self._wire.send(b"k" + encode_count(self.unreadable.acknowledged(count)))
 
     def signal(self, signal: Signal) -> None:
         """Send a signal up."""
@@ -98,7 +98,7 @@ class ShmReceiver:
 
     def _credit(self) -> None:
         self._crediting = False
-        self._wire.send(b"c" + COUNT.pack(self._taken))
+        self._wire.send(b"c" + encode_count(self._taken))
         self._taken = 0
 
     def _announced(self) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from collections.abc import Callable
-
-import msgpack
 
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.signal import Signal
-from thalweg.transports.codec import VERSION, CodecError, decode_signal, encode, encode_signal, size_of
+from thalweg.transports.codec import CodecError, decode_signal, encode, encode_signal, size_of
 from thalweg.transports.link import TransportError, ignore
-from thalweg.transports.shm.messages import COUNT, LARGEST_MESSAGE, WELCOME, Wire
+from thalweg.transports.shm.greeting import Greeting, encode_greeting
+from thalweg.transports.shm.messages import LARGEST_MESSAGE, Wire, decode_count, decode_welcome
 from thalweg.transports.shm.ring import SMALL, RingWriter, capacity_for
 
 
@@ -83,7 +81,7 @@ class ShmSender:
     def _handle(self, message: bytes, fds: list[int]) -> None:
         kind, rest = message[:1], message[1:]
         if kind == b"c":
-            self._credits += COUNT.unpack(rest)[0]
+            self._credits += decode_count(rest)
             self.on_room()
         elif kind == b"f":
             self.on_room()
@@ -93,7 +91,7 @@ class ShmSender:
         elif kind == b"u":
             self._hear(rest)
         elif kind == b"k":
-            self.on_acknowledged(COUNT.unpack(rest)[0])
+            self.on_acknowledged(decode_count(rest))
         elif kind == b"e":
             self.on_ended()
         else:
@@ -130,8 +128,8 @@ async def _greet(
     try:
         async with asyncio.timeout(timeout_s):
             await loop.sock_connect(sock, f"\0{address}")
-            hello = {"version": VERSION, "edge": edge, "token": token, "generation": generation}
-            await loop.sock_sendall(sock, b"h" + msgpack.packb(hello))
+            hello = Greeting(edge=edge, token=token, generation=generation)
+            await loop.sock_sendall(sock, encode_greeting(hello))
             answer = await loop.sock_recv(sock, LARGEST_MESSAGE)
     except (OSError, TimeoutError) as error:
         reason = getattr(error, "strerror", None) or "no answer"
@@ -139,6 +137,6 @@ async def _greet(
     if answer[:1] != b"w":
         raise TransportError(f"{address} refused {edge}: {answer[1:].decode(errors='replace') or 'it hung up'}")
     try:
-        return ShmSender(sock, *WELCOME.unpack(answer[1:]))
-    except (ThalwegError, struct.error) as error:
+        return ShmSender(sock, *decode_welcome(answer[1:]))
+    except ThalwegError as error:
         raise TransportError(f"cannot connect {edge} to {address}: {error}") from None

@@ -24,6 +24,7 @@ from aiortc.rtcpeerconnection import find_common_codecs
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from aiortc.sdp import SessionDescription, candidate_from_sdp
 
+from thalweg.pipeline.decoding import decoder
 from thalweg.pipeline.text import printable
 from thalweg.transports.webrtc.sections import OfferError, Section, taken_apart, values
 
@@ -69,6 +70,7 @@ class Offer:
         return next(section.mid for section, kept in zip(self.sections, self.kept, strict=True) if kept)
 
 
+@decoder(OfferError, "the offer")
 def read_offer(text: str) -> Offer:
     """Look an offer over. Raises OfferError, saying what is wrong with it; aiortc can read what is given back."""
     session, sections = taken_apart(text)

@@ -21,7 +21,6 @@ from thalweg.models.errors import ModelError
 from thalweg.models.speech.decoding.tokens import Tokens
 from thalweg.models.speech.fastconformer.config import FastConformerConfig
 from thalweg.models.speech.fastconformer.nemo_archive import Checkpoint
-from thalweg.models.store.bounded import read_json_at_most
 
 FORMAT = 1
 DESCRIPTION = "model.json"
@@ -43,7 +42,7 @@ class Deployed:
     def load(cls, folder: Path) -> Deployed:
         """Read a folder. Raises ModelError where it is not what `convert` writes."""
         try:
-            said: dict[str, Any] = read_json_at_most(folder / DESCRIPTION)
+            said: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
             if said.get("format") != FORMAT:
                 raise ModelError(f"{folder}: format {said.get('format')!r}, this version reads {FORMAT}: convert again")
             tokens = Tokens(tuple(said["tokens"]["pieces"]), said["tokens"]["characters"])
@@ -52,7 +51,7 @@ class Deployed:
             return cls(folder, config, tokens, int(said["lookahead"]), bool(said["int8"]), filters)
         except FileNotFoundError as error:
             raise ModelError(f"{folder} is no deployed recogniser: {Path(error.filename).name} is missing") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{folder / DESCRIPTION} is damaged: {error!r}") from None
 
     def checkpoint(self) -> Checkpoint:

@@ -7,13 +7,19 @@ import json
 import pytest
 
 from thalweg.pipeline.dialogue.events import (
+    MAX_EVENT_BYTES,
     Caption,
     ControlError,
     Echo,
+    Event,
+    Pong,
     Say,
+    Stats,
     Stop,
     decode_control,
+    decode_event,
 )
+from thalweg.pipeline.text import printable
 
 
 def test_an_event_is_one_json_object_with_version_and_type() -> None:
@@ -46,3 +52,55 @@ def test_controls_are_read_and_what_is_not_known_in_them_is_ignored() -> None:
 def test_what_is_no_control_is_refused_with_what_is_wrong_with_it(message: str, why: str) -> None:
     with pytest.raises(ControlError, match=why):
         decode_control(message)
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        ('{"v": true, "type": "stop"}', "version 'True'"),
+        ('{"v": 1.0, "type": "stop"}', "version '1.0'"),
+        ('{"v": 1, "type": "ping", "t": NaN}', "the number NaN, expected a finite one"),
+        ('{"v": 1, "type": "ping", "t": 1e999}', "the number 1e999, expected a finite one"),
+        ('{"v": 1, "type": "ping", "t": ' + "9" * 400 + "}", "a number of 400 digits, expected at most 20"),
+        ('{"v": 1, "type": ["stop"]}', "type"),
+        ('{"v": [[[1]]], "type": "stop"}', "version"),
+        (b"\xff\xfe{}", "not JSON"),
+        ("é" * 2049, "4098 bytes"),
+        ('{"v": 1, "type": "\x1b[2J"}', "not JSON"),
+        ('{"v": 1, "type": "\\u001b[2J"}', "type"),
+    ],
+)
+def test_numbers_and_names_without_bound_are_refused_with_a_text_that_prints(message: str | bytes, why: str) -> None:
+    with pytest.raises(ControlError) as caught:
+        decode_control(message)
+    assert why in str(caught.value) and printable(str(caught.value), None) == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "event", [Caption(turn=1, text="é", stable=0, final=True), Pong(t=1.5), Stats(span_ms=1, stages=[])]
+)
+def test_an_event_is_read_as_it_was_written(event: Event) -> None:
+    assert decode_event(event.encode()) == event
+    assert decode_event(event.encode().encode()) == event
+
+
+def test_an_event_of_a_later_kind_is_passed_over() -> None:
+    assert decode_event('{"v": 1, "type": "smell", "of": "coffee"}') is None
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        ("[]", "not a JSON object"),
+        ('"caption"', "not a JSON object"),
+        ('{"v": 1}', "type None, expected a name"),
+        ('{"v": 1, "type": {}}', "type {}, expected a name"),
+        ('{"v": 1, "type": "caption", "turn": "x"}', "turn: "),
+        ('{"v": 1, "type": "latency", "turn": 1, "final_ms": Infinity}', "expected a finite one"),
+        (" " * (MAX_EVENT_BYTES + 1), "expected at most"),
+    ],
+)
+def test_what_is_no_event_is_refused_with_what_is_wrong_with_it(message: str, why: str) -> None:
+    with pytest.raises(ControlError) as caught:
+        decode_event(message)
+    assert why in str(caught.value)

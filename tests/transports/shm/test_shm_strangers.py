@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.transports.edges import EDGE, TOKEN, Taker, number
+from thalweg.pipeline.text import printable
 from thalweg.transports.codec import VERSION
 from thalweg.transports.link import TransportError
 from thalweg.transports.shm import ShmListener, connect
@@ -170,3 +171,54 @@ def test_shared_memory_that_cannot_be_had_is_one_message_and_nothing_is_left(
     message = asyncio.run(refusal())
     assert "shared memory" in message
     assert descriptors() == before
+
+
+def hello(**changed: Any) -> bytes:
+    return b"h" + msgpack.packb({"version": VERSION, "edge": EDGE, "token": TOKEN, "generation": 0} | changed)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        hello(generation=float("inf")),
+        hello(generation=float("nan")),
+        hello(generation="9" * 5000),
+        hello(generation=[1]),
+        hello(generation=True),
+        hello(edge=[1]),
+        hello(edge={}),
+        hello(edge=None),
+        hello(token=b"x"),
+        hello(token="\ud800".encode(errors="surrogatepass").decode("latin-1")),
+        hello(version=[[]]),
+        hello(version=True),
+        b"h" + b"\xc7\x01\x01\x01",
+        b"h" + b"\x91" * 60_000,
+        b"h\xdf\xff\xff\xff\xff",
+        b"h\x81\x01\x02",
+        b"h\x93\x01\x02\x03",
+        b"h\x80",
+        b"h",
+        b"\xff" * 60_000,
+    ],
+)
+def test_a_greeting_that_is_none_is_answered_and_hung_up_on(message: bytes) -> None:
+    unhandled: list[str] = []
+
+    async def main() -> tuple[bytes, bytes]:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, said: unhandled.append(said["message"]))
+        async with listening(Taker()) as listener:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
+                stranger.setblocking(False)
+                stranger.connect(f"\0{NAME}")
+                stranger.send(message)
+                async with asyncio.timeout(5):
+                    said = await loop.sock_recv(stranger, 1000)
+                    end = await loop.sock_recv(stranger, 1000)
+            assert not listener._greeting
+        return said, end
+
+    said, end = asyncio.run(main())
+    assert said[:1] == b"n" and printable(said[1:].decode(), None) == said[1:].decode() and len(said) < 600
+    assert (end, unhandled) == (b"", [])

@@ -1,0 +1,37 @@
+"""MessagePack from elsewhere, read within bounds.
+
+Some of msgpack's releases make room for as many elements as an array claims to have, at every level of nesting: a
+megabyte became three gigabytes. Skipping over a message makes no room and fails where a claim is not true, at hundreds
+of megabytes a second; so that is done first where it could matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+
+_HARMLESS = 1024
+
+
+def unpack(packed: bytes | bytearray | memoryview) -> Any:  # Any: MessagePack
+    """What was packed: arrays as tuples, maps with keys that are text or bytes, no extensions.
+
+    Raises a dozen kinds of errors on anything else: call it in a `decoder`.
+    """
+    if len(packed) > _HARMLESS:
+        _check_claims(packed)
+    return msgpack.unpackb(packed, use_list=False, max_ext_len=0, unicode_errors="surrogatepass")
+
+
+def unpack_tree(packed: bytes, extension: Callable[[int, bytes], Any]) -> Any:  # Any: MessagePack
+    """As `unpack`, with arrays as lists and any keys; `extension` reads extensions."""
+    _check_claims(packed)
+    return msgpack.unpackb(packed, strict_map_key=False, ext_hook=extension, unicode_errors="surrogatepass")
+
+
+def _check_claims(packed: bytes | bytearray | memoryview) -> None:
+    skipper = msgpack.Unpacker(max_buffer_size=len(packed), unicode_errors="surrogatepass")
+    skipper.feed(packed)
+    skipper.skip()
