@@ -89,6 +89,14 @@ class Flush(Signal):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Words(Signal):
+    """Up: what has been understood of the turn `epoch` so far, while its speaker pauses."""
+
+    epoch: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failure(Signal):
     """The stage `origin` could not do its part for `epoch`: let go of what is held for it, it will not end."""
 

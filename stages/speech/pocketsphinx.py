@@ -13,6 +13,7 @@ from thalweg.models.speech.sphinx_process import SphinxProcess
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Speech, SpeechEvent, Transcript, Word
+from thalweg.pipeline.signal import Direction, Words
 from thalweg.pipeline.stage import Context
 
 _Final = tuple[str, list[Heard]]
@@ -164,4 +165,5 @@ class PocketSphinx:
             text = self._recogniser.partial()
         if text:
             self._partial = text
+            ctx.signal(Words(origin=ctx.name, epoch=self._epoch, text=text), Direction.UP)
             ctx.emit(Transcript(text=text, final=False, stable_chars=self._stable.update(text), trial=True))

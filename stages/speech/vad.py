@@ -10,6 +10,10 @@ two durations decide:
     SPEECH    `max_turn` since START                  SILENCE   END: a turn must end somewhere
     SPEECH    a Flush signal                          SILENCE   END: somebody knows that it is over
 
+With `end_of_turn: understood` the silence that ends a turn depends on how the last words sounded (Smart Turn) and on
+what they were, as a recogniser behind tells with `Words`; see `pipeline/dialogue/end_of_turn.py`. `silence` is then the
+wait where neither is known. The sound is judged on a thread, once per pause; the audio waits for nothing.
+
 A turn gets an epoch of its own. With `barge_in` its START also interrupts: whatever is under way for an older
 turn becomes stale.
 """
@@ -18,19 +22,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Annotated, Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from thalweg.models.speech.silero import RATE, STEP, SileroVad
+from thalweg.models.speech.smart_turn import SECONDS, SmartTurn
 from thalweg.models.store.store import ModelStore
+from thalweg.pipeline.dialogue.end_of_turn import EndAction, EndOfTurn, EndRules
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import AudioChunk, Speech, SpeechEvent
-from thalweg.pipeline.signal import Flush, Interrupt, Signal
+from thalweg.pipeline.signal import Flush, Interrupt, Signal, Words
 from thalweg.pipeline.stage import Context
 
 _FRAME_NS = STEP * 1_000_000_000 // RATE
@@ -51,6 +59,11 @@ class VoiceActivity:
         pre_roll: Annotated[Duration, Field(description="audio kept from before a turn begins")] = 256 * MS,
         max_turn: Annotated[Duration, Field(description="a turn is ended after this long")] = 30_000 * MS,
         barge_in: Annotated[bool, Field(description="speech interrupts the answer under way")] = True,
+        end_of_turn: Annotated[
+            Literal["silence", "understood"],
+            Field(description="what ends a turn: `silence` alone, or what was said and how it sounded"),
+        ] = "silence",
+        longest: Annotated[Duration, Field(description="silence that ends a turn that sounds unfinished")] = 1_400 * MS,
     ) -> None:
         self.threshold = threshold
         self.silence = silence
@@ -65,20 +78,37 @@ class VoiceActivity:
         self._silent_frames = 0
         self._turn_frames = 0
         self._epoch = AMBIENT
+        self._end_of_turn: EndOfTurn | None = None
+        if end_of_turn == "understood":
+            self._end_of_turn = EndOfTurn(EndRules(unknown_ns=silence, longest_ns=max(silence, longest)))
+        self._heard: deque[NDArray[np.float32]] = deque(maxlen=SECONDS * RATE // STEP + 1)
+        self._sound: SmartTurn | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._judging: tuple[int, Future[float]] | None = None
+        self.counts: dict[str, int] = {}
 
     def open(self, ctx: Context) -> None:
         """Load the model, fetching it where needed."""
         self._vad = SileroVad(ModelStore().path("silero-vad"))
+        if self._end_of_turn is not None:
+            self._sound = SmartTurn(ModelStore().path("smart-turn-v3"))
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="smart-turn")
+            self.counts = {"pauses": 0, "judged_done": 0}
 
     def close(self) -> None:
-        """Free the model where nobody else uses it."""
-        if self._vad is not None:
-            self._vad.close()
+        """Free the models where nobody else uses them."""
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
+        for model in (self._vad, self._sound):
+            if model is not None:
+                model.close()
 
     def configure(self, settings: dict[str, Any]) -> None:
         """Take new settings at once, in the middle of a turn too."""
         for name, value in settings.items():
             setattr(self, name, value)
+        if self._end_of_turn is not None and "silence" in settings:
+            self._end_of_turn.rules = replace(self._end_of_turn.rules, unknown_ns=self.silence)
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Look at every whole frame so far."""
@@ -100,7 +130,9 @@ class VoiceActivity:
         self._held = self._held[start:]
 
     def on_signal(self, signal: Signal, ctx: Context) -> None:
-        """A Flush ends the turn under way."""
+        """A Flush ends the turn under way; words that were understood may."""
+        if isinstance(signal, Words) and signal.epoch == self._epoch and self._end_of_turn is not None:
+            self._end_of_turn.words(signal.text)
         if isinstance(signal, Flush) and self._epoch != AMBIENT and signal.epoch in (0, self._epoch):
             self._end_here(ctx)
 
@@ -138,12 +170,35 @@ class VoiceActivity:
         silent = probability < self.threshold - 0.15
         self._silent_frames = self._silent_frames + 1 if silent else 0
         self._emit([samples], SpeechEvent.CONTINUE, self._frame_ns, ctx)
-        if self._silent_frames * _FRAME_NS >= self.silence or self._turn_frames >= self._max_frames:
+        if self._is_over(samples, silent=silent) or self._turn_frames >= self._max_frames:
             voice_ns = self._frame_ns + (1 - self._silent_frames) * _FRAME_NS
             self._end([], voice_ns, ctx)
 
+    def _is_over(self, samples: NDArray[np.float32], *, silent: bool) -> bool:
+        """Whether the silence so far ends the turn."""
+        end = self._end_of_turn
+        if end is None:
+            return self._silent_frames * _FRAME_NS >= self.silence
+        self._heard.append(samples)
+        if not silent:
+            end.voice()
+            return False
+        if self._judging is not None and self._judging[1].done():
+            (pause, judged), self._judging = self._judging, None
+            end.sounds(pause, judged.result())
+            self.counts["judged_done"] += judged.result() >= 0.5
+        action = end.silence(self._frame_ns + _FRAME_NS, _FRAME_NS)
+        if action is EndAction.ASK and self._thread is not None and self._sound is not None:
+            self.counts["pauses"] += 1
+            self._judging = end.pause, self._thread.submit(self._sound.complete, np.concatenate(self._heard))
+        return action is EndAction.END
+
     def _begin(self, ctx: Context) -> None:
         self._epoch = ctx.new_epoch()
+        self._heard.clear()
+        self._heard.extend(self._recent)
+        if self._end_of_turn is not None:
+            self._end_of_turn.begin()
         if self.barge_in:
             ctx.signal(Interrupt(origin=ctx.name, epoch=self._epoch))
         start_ns = self._frame_ns - (len(self._recent) - 1) * _FRAME_NS

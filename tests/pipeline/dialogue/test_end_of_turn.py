@@ -1,0 +1,88 @@
+"""When somebody who has fallen silent is done."""
+
+from __future__ import annotations
+
+import pytest
+
+from thalweg.pipeline.dialogue.end_of_turn import Completeness, EndAction, EndOfTurn, EndRules, completeness
+from thalweg.pipeline.duration import MS
+
+FRAME = 32 * MS
+
+
+def ends_after_ms(sound: float | None, text: str | None, *, late_ms: int = 0) -> int:
+    """How long a silence ends the turn where its sound and words are known `late_ms` after the question."""
+    end = EndOfTurn(EndRules())
+    asked_ms = None
+    for i in range(1, 100):
+        action = end.silence(i * FRAME, FRAME)
+        now_ms = i * 32
+        if action is EndAction.END:
+            return now_ms
+        if action is EndAction.ASK:
+            asked_ms = now_ms
+        if asked_ms is not None and now_ms >= asked_ms + late_ms:
+            if sound is not None:
+                end.sounds(end.pause, sound)
+            if text is not None:
+                end.words(text)
+    raise AssertionError("it never ends")
+
+
+@pytest.mark.parametrize(
+    ("sound", "text", "least_ms", "most_ms"),
+    [
+        (0.98, "What is the capital of France?", 192, 224),
+        (0.6, "What is the capital of France?", 192, 288),
+        (None, "what is the capital of france", 224, 288),
+        (None, None, 480, 512),
+        (0.6, None, 192, 480),
+        (0.05, None, 1300, 1408),
+        (0.05, "What is the capital of France?", 1300, 1408),
+        (0.98, "I would like to", 990, 1024),
+        (0.98, "my number is five five", 1390, 1408),
+    ],
+)
+def test_the_wait_follows_from_sound_and_words(
+    sound: float | None, text: str | None, least_ms: int, most_ms: int
+) -> None:
+    assert least_ms <= ends_after_ms(sound, text) <= most_ms
+
+
+def test_a_judgement_that_comes_late_still_counts() -> None:
+    assert ends_after_ms(0.98, "What is it?", late_ms=200) == 352  # it is known in the frame that ends at 320 ms
+
+
+def test_voice_makes_what_was_asked_about_a_pause_void() -> None:
+    end = EndOfTurn(EndRules())
+    for i in range(1, 5):
+        end.silence(i * FRAME, FRAME)
+    asked = end.pause
+    end.voice()
+    for i in range(10, 13):
+        end.silence(i * FRAME, FRAME)
+    end.sounds(asked, 0.99)
+    assert end.wait_ns == EndRules().unknown_ns
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", Completeness.OPEN),
+        ("I would like to", Completeness.GOES_ON),
+        ("so um", Completeness.GOES_ON),
+        ("first of all,", Completeness.GOES_ON),
+        ("well...", Completeness.GOES_ON),
+        ("one two three", Completeness.DICTATED),
+        ("my code is 4 7", Completeness.DICTATED),
+        ("How are you?", Completeness.WHOLE),
+        ("what time is it", Completeness.WHOLE),
+        ("Tell me a joke.", Completeness.WHOLE),
+        ("thanks", Completeness.WHOLE),
+        ("the weather in london", Completeness.OPEN),
+        ("who is that", Completeness.WHOLE),
+        ("die Hauptstadt von Frankreich", Completeness.OPEN),
+    ],
+)
+def test_words_say_whether_they_go_on(text: str, expected: Completeness) -> None:
+    assert completeness(text) is expected
