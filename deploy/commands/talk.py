@@ -6,14 +6,19 @@ import asyncio
 import wave
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.stages.io.media import MediaError
+from thalweg.stages.io.sound import decoded
 from thalweg.stages.io.terminal import say, say_json
-from thalweg.transports.webrtc.client import AUDIBLE, Talker, TalkError, load_speech
+from thalweg.stages.io.whole import WholeFile
+from thalweg.transports.webrtc.client import AUDIBLE, Talker, TalkError
 from thalweg.transports.webrtc.send import RATE
+
+SHORTEST_S, LONGEST_S = 0.1, 600
 
 
 @dataclass(slots=True)
@@ -36,34 +41,62 @@ class Ear:
             (at for at, s in reversed(self.parts) if at <= before_ns and np.abs(s).max(initial=0.0) > AUDIBLE), None
         )
 
-    def write(self, path: Path) -> None:
-        """All of it as a 16-bit WAV file."""
-        samples = np.concatenate([s for _, s in self.parts] or [np.zeros(0, np.float32)])
-        with wave.open(str(path), "wb") as out:
+    def write(self, whole: WholeFile) -> None:
+        """All of it as a 16-bit WAV file. Raises SinkError."""
+        whole.attempt(lambda: self._write(whole.file))
+        whole.keep()
+
+    def _write(self, file: IO[bytes]) -> None:
+        with wave.open(file, "wb") as out:
             out.setparams((1, 2, RATE, 0, "NONE", ""))
-            out.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+            for _, samples in self.parts:
+                out.writeframesraw((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
 
 
 def talk_to(url: str, question: Path | None, answer: Path | None, token: str, wait_s: float, as_json: bool) -> int:
-    """Hold a conversation; returns the exit code: 0, 1 where no answer came. Raises TalkError."""
+    """Hold a conversation; returns the exit code: 0, 1 where no answer came.
+
+    Raises TalkError; MediaError on a question that is no speech, SinkError on an answer that could not be written: both
+    before anybody is called.
+    """
     if not url.startswith(("http://", "https://")):
         raise TalkError("no-address", f"{url} is no address: did you mean http://{url}?")
-    return asyncio.run(_talk(url, question, answer, token, wait_s, as_json))
+    samples = question_of(question) if question is not None else None
+    whole = WholeFile(answer) if answer is not None else None
+    try:
+        return asyncio.run(_talk(url, samples, whole, token, wait_s, as_json))
+    finally:
+        if whole is not None:
+            whole.discard()
 
 
-async def _talk(url: str, question: Path | None, answer: Path | None, token: str, wait_s: float, as_json: bool) -> int:
-    samples = load_speech(question) if question is not None else None
+def question_of(path: Path) -> NDArray[np.float32]:
+    """A recording to be said, [time] float32 at 48 kHz. Raises MediaError where it is none, too short or too long."""
+    parts: list[NDArray[np.float32]] = []
+    for part in decoded(path, RATE, RATE):
+        parts.append(part)
+        if len(parts) > LONGEST_S:
+            raise MediaError(f"{path} is longer than {LONGEST_S // 60} minutes, which is no question")
+    samples = np.concatenate(parts)
+    if len(samples) < SHORTEST_S * RATE:
+        raise MediaError(f"{path} holds {1000 * len(samples) / RATE:.0f} ms of sound, in which nothing can be said")
+    return samples
+
+
+async def _talk(
+    url: str, samples: NDArray[np.float32] | None, whole: WholeFile | None, token: str, wait_s: float, as_json: bool
+) -> int:
     ear = Ear()
     async with Talker(url, token=token) as talker:
         talker.on_event = lambda event: _print(event, as_json)
         talker.on_audio = ear.hear
         if samples is None:
-            if answer is None:
+            if whole is None:
                 return await _with_sound_card(talker, None)
             try:
                 return await _with_sound_card(talker, ear)
             finally:
-                ear.write(answer)
+                ear.write(whole)
         await asyncio.sleep(0.5)
         await talker.voice.say(samples)
         try:
@@ -75,8 +108,8 @@ async def _talk(url: str, question: Path | None, answer: Path | None, token: str
             pass
         await asyncio.sleep(0.3)
         heard = [event for _, event in talker.events if event["type"] == "heard"]
-    if answer is not None:
-        ear.write(answer)
+    if whole is not None:
+        ear.write(whole)
     return 0 if heard else 1
 
 

@@ -50,7 +50,7 @@ class LrwClips:
         frames: list[NDArray[np.uint8]] = []
         top, bottom, left, right = self._mouth
         try:
-            with av.open(str(path)) as container:
+            with path.open("rb") as file, av.open(file, "r", metadata_errors="replace") as container:
                 resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
                 for frame in container.decode(*container.streams.audio[:1], *container.streams.video[:1]):
                     if isinstance(frame, av.AudioFrame):
@@ -62,7 +62,7 @@ class LrwClips:
                             shrink(grey[int(top * h) : int(bottom * h), int(left * w) : int(right * w)], SIZE)
                         )
                 sound += [f.to_ndarray()[0] for f in resampler.resample(None)]
-        except (OSError, ValueError, IndexError) as error:
+        except (av.FFmpegError, OSError, ValueError, IndexError) as error:
             raise SampleError(f"{path} cannot be read: {error}") from None
         if not frames or not sound:
             raise SampleError(f"{path} has {len(frames)} frames and {len(sound)} pieces of audio, expected both")

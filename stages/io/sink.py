@@ -4,67 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import wave
-from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
-from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import AudioChunk, Detections, Payload, Token, Transcript
 from thalweg.pipeline.stage import Context, Port
 from thalweg.pipeline.text import as_json, printable
 from thalweg.stages.io.terminal import is_terminal, say, say_json
-
-
-class SinkError(ThalwegError):
-    """An output that cannot be written."""
-
-
-class _WholeFile:
-    """A file that is written beside its place and put there by `keep`. After the first failure nothing is done."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        self._broken = False
-        if path.exists() and not path.is_file():
-            raise SinkError(f"cannot write {path}: it is a folder or a device, and would be replaced by a file")
-        try:
-            self.file: IO[bytes] = self._part.open("wb")
-        except OSError as error:
-            raise SinkError(f"cannot write {path}: {error.strerror}") from None
-
-    def attempt(self, write: Callable[[], object]) -> None:
-        """Call `write`, unless an earlier attempt failed. Raises SinkError where this one fails."""
-        if self._broken:
-            return
-        try:
-            write()
-        except OSError as error:
-            self._broken = True
-            raise SinkError(f"cannot write {self.path}: {error.strerror}; it is left out") from None
-
-    def keep(self) -> None:
-        """Put the file in its place, where nothing failed. Raises SinkError."""
-        self.attempt(self._keep)
-
-    def discard(self) -> None:
-        """Leave nothing behind, if it was not kept. Idempotent."""
-        with contextlib.suppress(OSError):  # what could not be flushed is thrown away anyway
-            self.file.close()
-        self._part.unlink(missing_ok=True)
-
-    def _keep(self) -> None:
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
-        self._part.replace(self.path)
+from thalweg.stages.io.whole import SinkError, WholeFile
 
 
 class AudioSink:
@@ -78,13 +31,13 @@ class AudioSink:
 
     def __init__(self, path: Annotated[Path, Field(description="the WAV file to write")]) -> None:
         self._path = path
-        self._whole: _WholeFile | None = None
+        self._whole: WholeFile | None = None
         self._wave: wave.Wave_write | None = None
         self._rate = 0
 
     def open(self, ctx: Context) -> None:
         """Raises SinkError where the file cannot be written."""
-        self._whole = _WholeFile(self._path)
+        self._whole = WholeFile(self._path)
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Append a chunk."""
@@ -183,14 +136,14 @@ class JsonLines:
         self, path: Annotated[Path | None, Field(description="file to write; standard output if left out")] = None
     ) -> None:
         self._path = path
-        self._whole: _WholeFile | None = None
+        self._whole: WholeFile | None = None
         self._start_ns = 0
 
     def open(self, ctx: Context) -> None:
         """Raises SinkError where the file cannot be written."""
         self._start_ns = ctx.now_ns()
         if self._path is not None:
-            self._whole = _WholeFile(self._path)
+            self._whole = WholeFile(self._path)
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Write one line."""

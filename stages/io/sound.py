@@ -75,7 +75,8 @@ def decoded(
             if ear.given:
                 media.ended()
             else:
-                damage = MediaError(f"{media.name} holds no audio samples")
+                little = f"{1000 * ear.at_s:.0f} ms of sound, too little to be read" if ear.at_s else "no audio samples"
+                damage = MediaError(f"{media.name} holds {little}")
         except MediaError as error:
             damage = error
         if count:

@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-import av
 import numpy as np
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
@@ -21,7 +20,7 @@ from thalweg.pipeline.clock import Clock, SystemClock
 from thalweg.pipeline.dialogue.events import VERSION
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.transports.webrtc.receive import OpusIn, Tap
-from thalweg.transports.webrtc.send import BLOCK, BLOCK_NS, RATE, OpusPackets
+from thalweg.transports.webrtc.send import BLOCK, BLOCK_NS, OpusPackets
 
 CONNECT_S = 30.0
 ATTEMPT_S = 10.0
@@ -218,15 +217,3 @@ class Talker:
         if event["type"] == "bye":
             self.ended.set()
         self._news.set()
-
-
-def load_speech(path: Any) -> NDArray[np.float32]:
-    """An audio file in any format as [time] float32, mono, 48 kHz. Raises TalkError."""
-    try:
-        with av.open(str(path)) as container:
-            resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
-            frames = [part for frame in container.decode(audio=0) for part in resampler.resample(frame)]
-            frames += resampler.resample(None)
-    except (OSError, ValueError, IndexError) as error:
-        raise TalkError("file", f"cannot read {path} as audio: {error}") from None
-    return np.concatenate([frame.to_ndarray()[0] for frame in frames]).astype(np.float32)
