@@ -44,7 +44,7 @@ FAMILIES: dict[str, dict[str, str]] = {
         "CodecError": "thalweg.transports.values",
         "FrameError": "thalweg.transports.grpc.wire",
         "NoLineError": "thalweg.pipeline.dialogue.call",
-        "OfferError": "thalweg.transports.webrtc.peer",
+        "OfferError": "thalweg.transports.webrtc.sections",
         "RecordingError": "thalweg.transports.recording",
         "RingError": "thalweg.transports.shm.ring",
         "TalkError": "thalweg.transports.webrtc.client",
@@ -52,6 +52,7 @@ FAMILIES: dict[str, dict[str, str]] = {
     },
     "a stage that could not do its work": {
         "AudioError": "thalweg.stages.io.audio",
+        "MediaError": "thalweg.stages.io.reading",
         "LanguageModelError": "thalweg.stages.language.chat",
         "SinkError": "thalweg.stages.io.sink",
         "SpeechSynthesisError": "thalweg.stages.speech.piper",
@@ -71,10 +72,12 @@ FAMILIES: dict[str, dict[str, str]] = {
         "UpError": "thalweg.deploy.ops.keeping.up",
     },
     "the server": {
-        "Refused": "thalweg.deploy.server.conversations",
+        "NetworkError": "thalweg.deploy.door.addresses",
+        "Refused": "thalweg.deploy.door.refused",
         "ServeError": "thalweg.deploy.server.serve",
         "SessionOver": "thalweg.deploy.server.session",
         "SettingsError": "thalweg.deploy.server.settings",
+        "WrongName": "thalweg.deploy.door.names",
     },
     "a test": {"DeadlockError": "thalweg.deploy.testing"},
 }

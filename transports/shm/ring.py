@@ -10,6 +10,10 @@ Neither side ever waits here. A writer that finds no room asks again when it is 
 is told how many records there are by a message through the kernel, sent after the record was written, which is
 also what orders the memory of the two processes on every kind of processor.
 
+A view of the memory is let go by whoever held it last, on any thread, in the middle of anything: by a callback that may
+neither wait nor be sure that it is alone. So it says that there may be something to free, and frees it where nobody is
+freeing at that moment; whoever is looks again before it stops. Only one at a time frees, only the reading thread lends.
+
 The memory is an anonymous file (`memfd`): it has no name, it is handed over by its descriptor, and it is gone with
 the last process that has it open, however that process ended.
 """
@@ -18,6 +22,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 import weakref
 from collections import deque
 from collections.abc import Sequence
@@ -129,7 +134,8 @@ class RingReader:
         self._read = 0
         self._freed = 0
         self._lent: deque[_Loan] = deque()
-        self._lent_bytes = 0
+        self._freeing = threading.Lock()
+        self._look = False
 
     def read(self) -> bytes | NDArray[np.uint8]:
         """The next record, which the writer has announced. Raises RingError where there is none, or it is damaged.
@@ -137,30 +143,33 @@ class RingReader:
         A large one is a read-only view of the shared memory, which is freed, in order, when the last array that shows
         it is gone; a small one, or any while more than half of the ring is lent out, is a copy.
         """
-        words, capacity = self._words, self.capacity
-        available = words[_WRITTEN] - self._read
-        offset = self._read % capacity
-        if available < ALIGN or available > capacity:
-            raise RingError("a record was announced and is not there: the writer is broken")
-        size = words[(_HEADER + offset) // 8]
+        capacity = self.capacity
+        offset, available, size = self._next()
         if size == _SKIP:
             self._read += capacity - offset
             self._done(capacity - offset)
-            return self.read()
+            offset, available, size = self._next()
         need = ALIGN + -(-size // ALIGN) * ALIGN
         if need > available or offset + need > capacity:
             raise RingError("a record claims more bytes than were written: the writer is broken")
         self._read += need
         start = _HEADER + offset + ALIGN
-        if size < _COPY_BELOW or self._lent_bytes + need > capacity // 2:
+        if size < _COPY_BELOW or self._read - self._freed > capacity // 2:
             record = bytes(self._bytes[start : start + size])
             self._done(need)
             return record
         view = np.frombuffer(self._memory, np.uint8, size, start)
         view.flags.writeable = False
-        self._lent_bytes += need
         self._lent.append(_Loan(weakref.ref(view, self._give_back), need))
         return view
+
+    def _next(self) -> tuple[int, int, int]:
+        """Where the next record begins, how many bytes were written from there on, and how many it claims."""
+        available = self._words[_WRITTEN] - self._read
+        offset = self._read % self.capacity
+        if available < ALIGN or available > self.capacity:
+            raise RingError("a record was announced and is not there: the writer is broken")
+        return offset, available, self._words[(_HEADER + offset) // 8]
 
     @property
     def lent(self) -> bool:
@@ -170,24 +179,33 @@ class RingReader:
     def _done(self, size: int) -> None:
         """Bytes that nobody looks at any more; they are freed once those before them are."""
         if self._lent:
-            self._lent[-1].size += size
-            self._lent_bytes += size
-        else:
+            self._lent.append(_Loan(None, size))
+            self._give_back(None)
+        else:  # and nobody is freeing: what is freed goes from the queue last
             self._freed += size
             self._words[_READ] = self._freed
 
     def _give_back(self, _: object) -> None:
+        """Free what nobody holds any more, or have it freed by whoever is doing so. Never waits."""
+        self._look = True
+        while self._look and self._freeing.acquire(blocking=False):
+            try:
+                self._look = False
+                self._free()
+            finally:
+                self._freeing.release()
+
+    def _free(self) -> None:
         lent = self._lent
-        while lent and lent[0].view() is None:
-            size = lent.popleft().size
-            self._lent_bytes -= size
-            self._freed += size
-        self._words[_READ] = self._freed
+        while lent and ((view := lent[0].view) is None or view() is None):
+            self._freed += lent[0].size
+            self._words[_READ] = self._freed
+            lent.popleft()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Loan:
-    """A view that was lent, and the bytes that become free when it is gone: its own and those of copies after it."""
+    """A view that was lent, and its bytes, which become free when it is gone; or a copy that was made meanwhile."""
 
-    view: weakref.ref[NDArray[np.uint8]]
+    view: weakref.ref[NDArray[np.uint8]] | None
     size: int

@@ -24,6 +24,8 @@ from thalweg.transports.webrtc.rtp_time import CaptureClock
 _JITTER_BUFFER = "_RTCRtpReceiver__jitter_buffer"
 OPUS_RATE = 48_000
 OPUS_UNIT = 960
+OPUS_UNIT_NS = 20_000_000
+CREDIT_NS = 1_000_000_000
 CONCEALED = 5
 
 
@@ -79,7 +81,8 @@ class OpusIn:
     """Puts the packets of one Opus stream in order and decodes them, mono at 48 kHz.
 
     `give` gets samples, when the packet arrived or, where that was lost (`lost`), when this became clear. A lost packet
-    becomes the last sound fading away, over at most 100 ms, then silence.
+    becomes the last sound fading away, over at most 100 ms, then silence. Lost sound is made up for no faster than time
+    passes, but for a second: numbers that jump ahead, which cost nothing to send, are no hours of silence to listen to.
     """
 
     def __init__(self, give: Callable[[NDArray[np.float32], int, bool], None]) -> None:
@@ -91,6 +94,8 @@ class OpusIn:
         self._mono: Any = av.AudioResampler(format="flt", layout="mono", rate=OPUS_RATE)
         self._last = np.zeros(OPUS_UNIT, np.float32)
         self._concealed = 0
+        self._credit_ns = CREDIT_NS
+        self._last_ns = 0
 
     def close(self) -> None:
         """Free the decoder. Nothing may come after."""
@@ -115,6 +120,12 @@ class OpusIn:
                 samples = np.concatenate(parts).astype(np.float32, copy=False) if parts else np.zeros(0, np.float32)
             except (av.FFmpegError, ValueError):
                 self.broken += 1
+        if unit.arrival_ns > self._last_ns:
+            self._credit_ns = min(self._credit_ns, CREDIT_NS) + unit.arrival_ns - self._last_ns
+            self._last_ns = unit.arrival_ns
+        if samples is None and self._credit_ns < OPUS_UNIT_NS:
+            return
+        self._credit_ns = max(0, self._credit_ns - OPUS_UNIT_NS)
         if samples is None:
             self._concealed += 1
             fade = max(0.0, 1.0 - self._concealed / CONCEALED)

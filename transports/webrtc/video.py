@@ -2,6 +2,8 @@
 
 aiortc releases a picture when the first packet of the next one arrives, 33 ms later at 30 fps. The marker bit says
 which packet is a picture's last (RFC 6184 §5.1, RFC 7741 §4.1): with everything in order nothing has to be waited for.
+Where it is missing, lost or never set, a picture ends where the next time stamp begins, and in any case at
+`LARGEST_PICTURE`: what a stranger sends must not fill the memory.
 
 Going out, aiortc packs what an encoder of ours made. It would rebuild its own encoder at every change of rate over a
 tenth, each time with a key frame, and clamp the rate; here the receiver's estimate (REMB) and its wish for a key frame
@@ -31,6 +33,10 @@ from thalweg.transports.webrtc.rtp_time import CaptureClock
 RATE = 90_000
 PATIENCE_NS = 120_000_000
 WAITING = 8
+LARGEST_PICTURE = 4 << 20
+LARGEST_PIXELS = 4096 * 4096
+_PART = 64  # what a packet costs here beside its data
+PENDING = 120
 KEY_NS = 500_000_000
 _ENCODER = "_RTCRtpSender__encoder"
 _DECODERS = {"video/h264": "h264", "video/vp8": "libvpx"}
@@ -40,7 +46,8 @@ class VideoIn:
     """Puts packets together to pictures and decodes them, in a thread of its own.
 
     `give` gets the capture time and the picture, on the loop. Where the decoder falls behind, pictures are decoded but
-    only the newest is given (`skipped`). `lost`: pictures with missing packets; a key frame is asked for then.
+    only the newest is given (`skipped`). `lost`: pictures with missing packets or without end; a key frame is asked for
+    then. `broken`: those that cannot be decoded, or have more than `LARGEST_PIXELS`.
     """
 
     def __init__(
@@ -57,11 +64,16 @@ class VideoIn:
         self._clock = clock
         self._give = give
         self._count = count
+        self._vp8 = codec.lower() == "video/vp8"
         self._decoder: Any = av.CodecContext.create(_DECODERS[codec.lower()], "r")
         self._decoder.thread_count = 1
+        self._decoder.options = {"max_pixels": str(LARGEST_PIXELS)}
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="picture")
         self._parts: list[bytes] = []
+        self._size = 0
+        self._of: int | None = None
+        self._endless: int | None = None
         self._first_ns = 0
         self._whole = True
         self._waiting = 0
@@ -98,16 +110,35 @@ class VideoIn:
                 self._whole = False
                 self._key_wanted = True
                 continue
-            if not self._parts:
-                self._first_ns = unit.arrival_ns
-            self._parts.append(unit.data[1:])
-            if unit.data[0]:
+            if self._of is not None and unit.timestamp != self._of:
+                self._picture(self._of)
+            if unit.timestamp != self._endless:
+                self._part(unit.timestamp, unit.data[1:], unit.arrival_ns)
+            if unit.data[0] and self._of is not None:
                 self._picture(unit.timestamp)
         wanted, self._key_wanted = self._key_wanted, False
         return wanted
 
+    def _part(self, timestamp: int, data: bytes, arrival_ns: int) -> None:
+        """A further packet of a picture; one that becomes too large is given up, and the rest of it ignored."""
+        if self._of is None:
+            self._of, self._first_ns, self._endless = timestamp, arrival_ns, None
+        self._parts.append(data)
+        self._size += len(data) + _PART
+        if self._size > LARGEST_PICTURE:
+            self._endless = timestamp
+            self._clear()
+            self._whole = True
+            self.lost += 1
+            self._key_wanted = True
+
+    def _clear(self) -> None:
+        self._parts, self._size, self._of = [], 0, None
+
     def _picture(self, timestamp: int) -> None:
-        data, self._parts = b"".join(self._parts), []
+        """The picture is there as far as it comes."""
+        data = b"".join(self._parts)
+        self._clear()
         self._timestamp = timestamp
         whole, self._whole = self._whole, True
         if not whole:
@@ -124,6 +155,8 @@ class VideoIn:
 
     def _decode(self, data: bytes, capture_ns: int) -> None:
         try:
+            if self._vp8 and vp8_pixels(data) > LARGEST_PIXELS:
+                raise ValueError
             frames = self._decoder.decode(av.Packet(data))
         except (av.FFmpegError, ValueError):
             self.broken += 1
@@ -142,6 +175,16 @@ class VideoIn:
         self._waiting -= 1
         if picture is not None and not self._closed:
             self._give(capture_ns, picture)
+
+
+def vp8_pixels(data: bytes) -> int:
+    """Pixels of the pictures that a VP8 frame begins, 0 where it begins none (RFC 6386 §9.1): libvpx takes their memory
+    before anybody is asked.
+    """
+    if len(data) < 10 or data[0] & 1 or data[3:6] != b"\x9d\x01\x2a":
+        return 0
+    width, height = (int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+    return width * height
 
 
 class Packer:
@@ -182,22 +225,29 @@ class Packer:
 
 
 class PictureTrack(MediaStreamTrack):
-    """What a person sees: encoded units as they come, the oldest dropped where the sender falls behind."""
+    """What a person sees: encoded units as they come. Where the sender falls behind, those before a key unit are
+    dropped when that comes; where too many wait, all of them, and what cannot be decoded without them (`dropped`).
+    """
 
     kind = "video"
 
     def __init__(self) -> None:
         super().__init__()
         self.dropped = 0
+        self._broken_off = False
         self._units: deque[tuple[int, bytes]] = deque()
         self._came = asyncio.Event()
         self._start_ns: int | None = None
 
     def show(self, time_ns: int, unit: EncodedVideo) -> None:
         """Send a unit that was captured at `time_ns`. Never waits."""
-        if unit.key:
+        if unit.key or len(self._units) >= PENDING:
+            self._broken_off = not unit.key
             self.dropped += len(self._units)
             self._units.clear()
+        if self._broken_off:
+            self.dropped += 1
+            return
         self._units.append((time_ns, unit.data))
         self._came.set()
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
+import time
 from collections import deque
 
 import numpy as np
@@ -69,6 +72,67 @@ def test_records_released_out_of_order_are_freed_in_order() -> None:
     assert not writer.empty
     del first
     assert writer.empty
+
+
+def test_views_that_several_threads_let_go_of_at_once_are_all_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    size, failed, views = 1 << 14, [], deque[np.ndarray]()
+    monkeypatch.setattr(sys, "unraisablehook", failed.append)
+    writer, reader = ring(1 << 20)
+    over = threading.Event()
+
+    def let_go() -> None:
+        while views or not over.is_set():
+            try:
+                view = views.popleft()
+            except IndexError:
+                over.wait(0)
+            else:
+                del view
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=let_go) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            if writer.write([bytes(size)], size):
+                views.append(reader.read())
+        over.set()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert failed == []
+    assert writer.empty and not reader.lent
+
+
+def test_a_view_that_is_let_go_while_others_are_freed_is_freed_too() -> None:
+    writer, reader = ring(1 << 18)
+    for _ in range(4):
+        writer.write([b"a" * 20_000], 20_000)
+    views = [reader.read() for _ in range(4)]
+    words = reader._words
+
+    class Words:
+        def __setitem__(self, at: int, value: int) -> None:
+            words[at] = value
+            views.clear()  # as the collector may, in the middle of anything
+
+    reader._words = Words()
+    del views[0]
+    reader._words = words
+    assert writer.empty and not reader.lent
+
+
+def test_a_writer_that_skips_again_and_again_is_found_out() -> None:
+    writer, reader = ring(1 << 18)
+    writer._words[0] = 1 << 18
+    for at in (0, (1 << 17) // 8):
+        writer._words[16 + at] = 2**64 - 1
+    with pytest.raises(RingError, match="is not there"):
+        reader.read()
 
 
 def test_a_record_too_large_for_the_ring_says_so() -> None:
