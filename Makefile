@@ -7,7 +7,7 @@ BIN := .venv/bin
 DEMO := .venv/.demo
 DEV := .venv/.dev
 
-.PHONY: demo test lint bench bench-peers reference proto clean
+.PHONY: demo test lint bench bench-peers reference proto lock clean
 
 demo: $(DEMO)
 	@$(BIN)/thalweg models pull
@@ -61,6 +61,15 @@ $(DEV): pyproject.toml
 	@echo "installing the development tools into .venv (once)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	@touch $@ $(DEMO)
+
+# What the container image installs, each package by its hash (uv resolves; it installs nothing here)
+lock: $(DEV)
+	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet --disable-pip-version-check uv
+	@printf '%s\n' '# What the image installs, each by its hashes. Made by `make lock` from pyproject.toml.' \
+		> deploy/container/requirements.txt
+	.venv/lock/bin/uv pip compile --quiet pyproject.toml --extra demo --extra grpc --extra metrics --extra otel \
+		--extra webrtc --generate-hashes --python-version 3.12 --python-platform x86_64-manylinux_2_28 --no-annotate \
+		--no-header >> deploy/container/requirements.txt
 
 clean:
 	rm -rf .venv .peers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

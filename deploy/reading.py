@@ -8,10 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from thalweg.deploy.cluster.host import Bundle
+from thalweg.models.store.bounded import read_text_at_most
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.dump import dump_document
 from thalweg.pipeline.file.spec import Spec, load_spec
 from thalweg.transports.codec import CodecError, check_carried
+
+MOST_BYTES = 4_000_000
+"""Of a pipeline file; a million characters are read of it."""
 
 
 class FileError(ThalwegError):
@@ -62,12 +66,12 @@ def module_folders(path: Path) -> list[str]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "it is not text" if isinstance(error, UnicodeDecodeError) else error.strerror
+        return read_text_at_most(path, MOST_BYTES)
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        reason = error.strerror if isinstance(error, OSError) else error
         raise FileError(f"cannot read {path}: {reason}") from None
 
 
 def _read_included(name: str, including: str) -> tuple[str, str]:
     path = Path(including).parent / name
-    return str(path), path.read_text(encoding="utf-8")
+    return str(path), read_text_at_most(path, MOST_BYTES)

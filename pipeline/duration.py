@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, WithJsonSchema
 
 _UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "min": 60_000_000_000, "h": 3_600_000_000_000}
+LONGEST_NS = 100 * 365 * 24 * _UNITS["h"]
 _PATTERN = re.compile(rf"\s*(\d+(?:\.\d+)?)\s*({'|'.join(_UNITS)})\s*")
 
 
@@ -16,7 +17,10 @@ def parse_duration(text: object) -> int:
     match = _PATTERN.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise ValueError(f"{text!r} is not a length of time: give a number with a unit, such as 300ms, 1.5s or 2min")
-    return round(float(match[1]) * _UNITS[match[2]])
+    length_ns = float(match[1]) * _UNITS[match[2]]
+    if length_ns > LONGEST_NS:
+        raise ValueError(f"{text!r} is longer than anything here can wait: at most {LONGEST_NS // _UNITS['h']}h")
+    return round(length_ns)
 
 
 def format_duration(duration_ns: int) -> str:

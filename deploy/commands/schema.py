@@ -72,6 +72,7 @@ def pipeline_schema() -> dict[str, Any]:
         "title": "Thalweg pipeline",
         "type": "object",
         "additionalProperties": False,
+        "patternProperties": {"^x-": {"description": "yours: anchors for YAML's merge keys, notes, other programs"}},
         "properties": {
             "name": {"type": "string"},
             "description": {"type": "string"},

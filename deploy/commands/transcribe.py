@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from thalweg.deploy.ops.observing.outcome import Problem
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.models.speech.loading import recognisers
 from thalweg.pipeline.file.catalog import find_stage
+from thalweg.pipeline.file.values import Given, fit
 from thalweg.pipeline.graph import Graph, GraphError, Vertex, nearest
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Speech, Transcript
@@ -111,10 +111,8 @@ def _parameters(info: StageInfo, settings: Mapping[str, str]) -> dict[str, Any]:
         if name not in known:
             raise GraphError(f"{info.use} has no parameter {name!r}{nearest(name, known)}, it takes {', '.join(known)}")
     try:
-        return info.check({name: yaml.safe_load(value) for name, value in settings.items()})
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise GraphError(f"a --set is no YAML value: {reason}") from None
+        given = {name: Given(value) for name, value in settings.items()}
+        return info.check(fit(info, given, lambda path: None))
     except ValidationError as error:
         missing = [str(wrong["loc"][0]) for wrong in error.errors() if wrong["type"] == "missing"]
         if missing:

@@ -8,7 +8,6 @@ CARD.md         where it comes from, what it can do, where it fails
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from thalweg.models.errors import ModelError
 from thalweg.models.senses.incremental import Aggregation, FusionHead, Mlp, softmax
 from thalweg.models.senses.unit_encoder import UnitEncoder
+from thalweg.models.store.bounded import read_json_at_most
 
 BUNDLED = ("avwords", "vehicle")
 
@@ -46,7 +46,7 @@ class Bundle:
     def __init__(self, name: str) -> None:
         self.folder = Path(str(files("thalweg.models").joinpath("weights", name))) if name in BUNDLED else Path(name)
         try:
-            self._about: dict[str, Any] = json.loads((self.folder / "bundle.json").read_text(encoding="utf-8"))
+            self._about: dict[str, Any] = read_json_at_most(self.folder / "bundle.json")
         except (OSError, ValueError) as error:
             raise ModelError(f"{name} is no multimodal model ({error}); bundled are: {', '.join(BUNDLED)}") from None
         self.classes: tuple[str, ...] = tuple(self._about["classes"])

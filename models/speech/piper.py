@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Iterator
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from thalweg.models.store.bounded import read_json_at_most
 
 THREADS = 2
 
@@ -32,9 +33,7 @@ class PiperVoice:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         self._turn = threading.Lock()
-        self._voice = Voice(
-            config=PiperConfig.from_dict(json.loads(config.read_text(encoding="utf-8"))), session=session
-        )
+        self._voice = Voice(config=PiperConfig.from_dict(read_json_at_most(config)), session=session)
         self.rate: int = self._voice.config.sample_rate
 
     def speak(

@@ -12,6 +12,7 @@ the time by the clock holds everywhere.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -80,7 +81,8 @@ def _limit(memory: int, seconds: float) -> None:
     ):
         _, most = resource.getrlimit(what)
         limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
-        resource.setrlimit(what, (limit, most))
+        with contextlib.suppress(OSError, ValueError):  # where a service manager has forbidden it, its own limits hold
+            resource.setrlimit(what, (limit, most))
 
 
 def _main(function: str, path: str, out: str, memory: str, seconds: str) -> int:

@@ -1,7 +1,8 @@
 """YAML text as plain values that remember where they stood, so that every complaint can point at a line.
 
 Limits, because a pipeline file may come from anybody: a million characters, ten thousand values after aliases
-are followed, a hundred levels. YAML's tags are read as plain scalars; nothing in a file can build an object.
+are followed, a hundred levels. YAML's tags are read as plain scalars; nothing in a file can build an object. Merge keys
+(`<<: *common`) take in what another mapping says.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from thalweg.pipeline.errors import ThalwegError
 MAX_CHARACTERS = 1_000_000
 MAX_VALUES = 10_000
 MAX_DEPTH = 100
+_MERGE = "tag:yaml.org,2002:merge"
 
 Path = tuple[str | int, ...]
 """The way to a value: keys and indices from the top."""
@@ -43,11 +45,15 @@ class SpecError(ThalwegError):
 
 @dataclass(slots=True)
 class Source:
-    """What a file says. `value`: dicts, lists and scalars; `places`: where each value, or its key, stands."""
+    """What a file says. `value`: dicts, lists and scalars; `places`: where each value, or its key, stands.
+
+    `texts`: how a value is written that YAML takes for something else than text, as `no` for false.
+    """
 
     file: str
     value: Any
     places: dict[Path, Place] = field(default_factory=dict)
+    texts: dict[Path, str] = field(default_factory=dict)
 
     def place(self, *path: str | int) -> Place:
         """Where the value at `path` stands, or the nearest one above it that stands anywhere."""
@@ -89,31 +95,63 @@ class _Reader:
         self._scalars = yaml.SafeLoader("")
 
     def read(self, node: yaml.Node, path: Path) -> Any:
-        self._values += 1
-        place = Place(self.source.file, node.start_mark.line + 1, node.start_mark.column + 1)
-        self.source.places.setdefault(path, place)
-        if self._values > MAX_VALUES or len(path) > MAX_DEPTH:
-            limit = f"more than {MAX_VALUES} values" if self._values > MAX_VALUES else f"more than {MAX_DEPTH} levels"
-            raise SpecError([(place, f"the file has {limit} once its aliases are followed")])
+        self.source.places.setdefault(path, self._place(node))
+        self._count(node, len(path))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item, (*path, i)) for i, item in enumerate(node.value)]
         try:
-            return self._scalars.construct_object(node)
+            value = self._scalars.construct_object(node)
         except (yaml.YAMLError, ValueError):
-            return node.value
+            value = node.value
+        if not isinstance(value, str | None) and isinstance(node, yaml.ScalarNode) and node.style is None:
+            self.source.texts[path] = node.value
+        return value
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
-        result: dict[str, Any] = {}
+        own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        merged: list[yaml.Node] = []
         for key_node, value_node in node.value:
-            place = Place(self.source.file, key_node.start_mark.line + 1, key_node.start_mark.column + 1)
             if not isinstance(key_node, yaml.ScalarNode):
-                self.problems.append((place, "a key is a plain word here, not a list or a mapping"))
-                continue
-            key = key_node.value
-            if key in result:
-                self.problems.append((place, f"{key!r} stands here twice"))
-            self.source.places[(*path, key)] = place
+                self.problems.append((self._place(key_node), "a key is a plain word here, not a list or a mapping"))
+            elif key_node.tag == _MERGE:
+                merged.append(value_node)
+            elif key_node.value in own:
+                self.problems.append((self._place(key_node), f"{key_node.value!r} stands here twice"))
+            else:
+                own[key_node.value] = key_node, value_node
+        for value_node in merged:
+            self._merge(value_node, own, len(path) + 1)
+        result: dict[str, Any] = {}
+        for key, (key_node, value_node) in own.items():
+            self.source.places[(*path, key)] = self._place(key_node)
             result[key] = self.read(value_node, (*path, key))
         return result
+
+    def _merge(self, node: yaml.Node, into: dict[str, tuple[yaml.Node, yaml.Node]], depth: int) -> None:
+        """`<<: *mapping`, or a list of those: what it says, where nothing before it says something else."""
+        self._count(node, depth)
+        if isinstance(node, yaml.SequenceNode):
+            for one in node.value:
+                self._merge(one, into, depth + 1)
+            return
+        if not isinstance(node, yaml.MappingNode):
+            self.problems.append((self._place(node), "`<<` takes in a mapping, or a list of mappings"))
+            return
+        for key_node, value_node in node.value:
+            if isinstance(key_node, yaml.ScalarNode) and key_node.tag != _MERGE:
+                self._count(key_node, depth)
+                into.setdefault(key_node.value, (key_node, value_node))
+        for key_node, value_node in node.value:
+            if key_node.tag == _MERGE:
+                self._merge(value_node, into, depth + 1)
+
+    def _count(self, node: yaml.Node, depth: int) -> None:
+        self._values += 1
+        if self._values > MAX_VALUES or depth > MAX_DEPTH:
+            limit = f"more than {MAX_VALUES} values" if self._values > MAX_VALUES else f"more than {MAX_DEPTH} levels"
+            raise SpecError([(self._place(node), f"the file has {limit} once its aliases are followed")])
+
+    def _place(self, node: yaml.Node) -> Place:
+        return Place(self.source.file, node.start_mark.line + 1, node.start_mark.column + 1)

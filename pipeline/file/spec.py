@@ -14,26 +14,25 @@ Everything is checked before anything starts, and everything that is wrong is sa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from thalweg.pipeline.channel import Policy
 from thalweg.pipeline.cluster.replica_plan import replicate, replication_problems
 from thalweg.pipeline.cluster.supervision import Delivery
-from thalweg.pipeline.duration import parse_duration
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.catalog import find_stage
+from thalweg.pipeline.file.filling import Filling, kind
 from thalweg.pipeline.file.leaving import leaving
 from thalweg.pipeline.file.plan import LAUNCHERS, LOCAL, TRANSPORTS, Plan, make_plan
 from thalweg.pipeline.file.source import Place, Source, SpecError, read_source
-from thalweg.pipeline.file.worker_options import read_worker
+from thalweg.pipeline.file.values import fit, guess, plain
+from thalweg.pipeline.file.worker_options import WORKER_TEXTS, read_worker
 from thalweg.pipeline.graph import Graph, Vertex, nearest
 from thalweg.pipeline.node import Priority
 from thalweg.pipeline.stage import StageError, StageInfo
@@ -50,9 +49,10 @@ TOP_KEYS = (
     "placement",
     "transports",
 )
+MOST_FILES = 100
+"""Of one pipeline: the file and what it includes."""
 STAGE_KEYS = ("use", "deadline")
 CONNECTION_KEYS = ("from", "to", "policy", "capacity", "max_age", "priority", "delivery")
-_VARIABLE = re.compile(r"(?<!\$)\$\{([^}]*)\}")  # `$${` stands for `${`
 
 ReadFile = Callable[[str, str], tuple[str, str]]
 """`(name, file that names it) -> (path, text)`: how an included file is read. Raises OSError."""
@@ -94,7 +94,7 @@ def load_spec(
 ) -> Spec:
     """Check a pipeline file and build its graph; no stage is made yet.
 
-    `settings`: values of variables, read as YAML scalars. Raises SpecError with everything that is wrong.
+    `settings`: values of variables, as text (`file.values`). Raises SpecError with everything that is wrong.
     """
     loader = _Loader(dict(settings or {}), read_file, find, carried)
     loader.read(text, file)
@@ -110,7 +110,7 @@ def load_document(
     return loader.spec()
 
 
-class _Loader:
+class _Loader(Filling):
     """Collects problems while it builds; the first complaint about a thing is the only one."""
 
     def __init__(
@@ -122,15 +122,15 @@ class _Loader:
         *,
         literal: bool = False,
     ) -> None:
-        self._literal = literal
-        self._settings = settings
+        super().__init__(settings, literal)
         self._read_file = read_file
         self._find = find
         self._carried = carried
         self._connected: dict[str, Place] = {}
         self._sources: list[Source] = []
-        self._problems: list[tuple[Place, str]] = []
-        self._variables: dict[str, Any] = {}
+        self._settled: dict[str, dict[str, Any]] = {}
+        self._workers: dict[str, Any] = {}
+        self._edges: list[str | dict[str, Any]] = []
         self._broken: set[str] = set()
         self._reading: list[str] = []
 
@@ -142,7 +142,7 @@ class _Loader:
         """As `read`, of a file that is parsed already."""
         file = source.file
         if not isinstance(source.value, dict):
-            found = "is empty" if source.value is None else f"is a {_kind(source.value)}"
+            found = "is empty" if source.value is None else f"is a {kind(source.value)}"
             raise SpecError([(Place(file, 1, 1), f"the file {found}, expected `name`, `stages` and `connections`")])
         self._reading.append(file)
         for i, name in enumerate(self._list(source, "include")):
@@ -155,7 +155,7 @@ class _Loader:
         main = self._sources[-1]
         for source in self._sources:
             for key in source.value:
-                if key not in TOP_KEYS:
+                if key not in TOP_KEYS and not key.startswith("x-"):
                     self._wrong(
                         source, (key,), f"unknown key {key!r}{nearest(key, TOP_KEYS)}, expected one of {_or(TOP_KEYS)}"
                     )
@@ -163,7 +163,7 @@ class _Loader:
         for name in self._settings:
             if name not in self._variables:
                 self._wrong(main, (), f"--set {name}=…: there is no variable {name!r}{nearest(name, self._variables)}")
-        graph = Graph(name=str(main.value.get("name") or main.file))
+        graph = Graph(name=self._text(main, ("name",), main.value.get("name")) or main.file)
         for source in self._sources:
             self._stages(source, graph)
         for source in self._sources:
@@ -180,8 +180,8 @@ class _Loader:
         if self._problems:
             raise SpecError(self._problems)
         deployed, plan = replicate(graph, plan)
-        description = str(main.value.get("description") or "")
-        return Spec(graph, description, budget, self._variables, plan, deployed, self._document(graph.name))
+        description = self._text(main, ("description",), main.value.get("description"))
+        return Spec(graph, description, budget, plain(self._variables), plan, deployed, self._document(graph.name))
 
     def _document(self, name: str) -> dict[str, Any]:
         """What all the files say, as one without variables."""
@@ -189,39 +189,38 @@ class _Loader:
         document: dict[str, Any] = {"name": name}
         for key in ("description", "latency_budget"):
             if main.value.get(key) is not None:
-                document[key] = self._fill(main, (key,), main.value[key])
+                document[key] = self._text(main, (key,), main.value[key])
         document["stages"] = {}
-        document["connections"] = []
+        document["connections"] = self._edges
         for source in self._sources:
-            document["stages"] |= self._fill(source, ("stages",), self._mapping(source, "stages"))
-            document["connections"] += self._fill(source, ("connections",), self._list(source, "connections"))
-        for key in ("workers", "placement", "transports"):
+            for name, body in self._mapping(source, "stages").items():
+                said = {"use": body} if isinstance(body, str) else body
+                rest = {key: self._text(source, ("stages", name, key), said[key]) for key in STAGE_KEYS if key in said}
+                document["stages"][name] = rest | self._settled[name]
+        if main.value.get("workers"):
+            document["workers"] = self._workers
+        for key in ("placement", "transports"):
             if main.value.get(key):
-                document[key] = self._fill(main, (key,), main.value[key])
-        return document
+                document[key] = {n: self._text(main, (key, n), value) for n, value in main.value[key].items()}
+        plained: dict[str, Any] = plain(document)
+        return plained
 
     def _include(self, source: Source, i: int, name: Any) -> None:
         try:
             if self._read_file is None:
                 raise OSError("files cannot be included here")
-            file, text = self._read_file(str(name), source.file)
+            if len(self._sources) + len(self._reading) > MOST_FILES:
+                raise OSError(f"more than {MOST_FILES} files are included")
+            file, text = self._read_file(self._text(source, ("include", i), name), source.file)
             if file in self._reading:
                 self._wrong(source, ("include", i), f"{name!r} is included in a circle")
             elif all(file != other.file for other in self._sources):
                 self.read(text, file)
-        except OSError as error:
-            self._wrong(source, ("include", i), f"cannot include {name!r}: {error.strerror or error}")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            self._wrong(source, ("include", i), f"cannot include {name!r}: {reason}")
         except SpecError as error:
             self._problems += error.problems
-
-    def _declare(self, source: Source) -> None:
-        for name, declared in self._mapping(source, "variables").items():
-            value = declared.get("default") if isinstance(declared, dict) else declared
-            if name in self._settings:
-                value = _scalar(self._settings[name])
-            elif value is None:
-                self._wrong(source, ("variables", name), f"variable {name!r} has no value: give it with --set {name}=…")
-            self._variables[name] = value
 
     def _stages(self, source: Source, graph: Graph) -> None:
         for name, body in self._mapping(source, "stages").items():
@@ -251,7 +250,8 @@ class _Loader:
         self, source: Source, path: tuple[str, ...], name: str, info: StageInfo, settings: dict[str, Any]
     ) -> dict[str, Any] | None:
         try:
-            return info.check(settings)
+            self._settled[name] = fit(info, settings, lambda inner: self._written(source, (*path, *inner)))
+            return info.check(self._settled[name])
         except ValidationError as error:
             known = list(info.parameters.model_fields)
             for wrong in error.errors():
@@ -276,13 +276,16 @@ class _Loader:
                     self._wrong(source, path, f"{given!r} connects nothing, expected `stage.port -> stage.port`")
                 for a, b in pairwise(ends):
                     self._connect(source, path, graph, a, b, {})
-            elif isinstance(given, dict) and isinstance(given.get("from"), str) and isinstance(given.get("to"), str):
+                self._edges.append(given)
+            elif isinstance(given, dict) and {"from", "to"} <= given.keys():
                 for key in given:
                     if key not in CONNECTION_KEYS:
                         hint = nearest(key, CONNECTION_KEYS)
                         self._wrong(source, (*path, key), f"unknown key {key!r}{hint}, expected {_or(CONNECTION_KEYS)}")
                 options = self._options(source, path, given)
-                self._connect(source, path, graph, given["from"], given["to"], options)
+                said: dict[str, Any] = {key: self._text(source, (*path, key), given[key]) for key in given}
+                self._edges.append(said | {key: options[key] for key in ("capacity",) if key in options})
+                self._connect(source, path, graph, said["from"], said["to"], options)
             else:
                 self._wrong(source, path, "a connection is `a.port -> b.port`, or a mapping with `from` and `to`")
 
@@ -295,7 +298,7 @@ class _Loader:
         )
         for key, valid in names:
             if key in given:
-                value = str(self._fill(source, (*path, key), given[key]))
+                value = self._text(source, (*path, key), given[key])
                 if value in valid:
                     options[key] = valid[value]
                 else:
@@ -303,8 +306,8 @@ class _Loader:
                         source, (*path, key), f"{key}: {value!r} is not one of {_or(valid)}{nearest(value, valid)}"
                     )
         if "capacity" in given:
-            capacity = self._fill(source, (*path, "capacity"), given["capacity"])
-            if isinstance(capacity, int) and 1 <= capacity <= 1_000_000:
+            capacity = guess(self._fill(source, (*path, "capacity"), given["capacity"]))
+            if type(capacity) is int and 1 <= capacity <= 1_000_000:
                 options["capacity"] = capacity
             else:
                 self._wrong(
@@ -332,7 +335,7 @@ class _Loader:
         places = dict.fromkeys(graph.stages, LOCAL)
         valid = [*workers, *LAUNCHERS]
         for name, place in self._mapping(source, "placement").items():
-            place = self._fill(source, ("placement", name), place)
+            place = self._text(source, ("placement", name), place)
             if place not in valid:
                 hint = nearest(str(place), valid)
                 message = f"there is no worker {place!r}{hint}; name it under `workers`, or use {_or(LAUNCHERS)}"
@@ -346,7 +349,7 @@ class _Loader:
         edges = {c.name: (c.source, c.target) for c in graph.connections}
         transports: dict[str, str] = {}
         for name, transport in self._mapping(source, "transports").items():
-            transport = self._fill(source, ("transports", name), transport)
+            transport = self._text(source, ("transports", name), transport)
             if name not in edges:
                 self._wrong(source, ("transports", name), f"there is no edge {name!r}{nearest(name, edges)}")
             if transport not in TRANSPORTS:
@@ -356,68 +359,23 @@ class _Loader:
 
     def _worker(self, source: Source, name: str, body: Any) -> dict[str, Any]:
         path = ("workers", name)
-        options, wrong = read_worker(name, self._fill(source, path, body))
+        said: dict[str, Any] | str | None
+        if isinstance(body, dict):
+            said = {key: self._option(source, (*path, key), value) for key, value in body.items()}
+        else:
+            said = self._text(source, path, body) if body is not None else None
+        self._workers[name] = said
+        options, wrong = read_worker(name, said)
         for key, message in wrong:
             self._wrong(source, (*path, key) if key else path, message)
         return options
 
-    def _fill(self, source: Source, path: tuple[str | int, ...], value: Any) -> Any:
-        """Put variables in. A text that is nothing but `${name}` takes the variable's type."""
+    def _option(self, source: Source, path: tuple[str | int, ...], value: Any) -> Any:
+        """An option of a worker: text where text is meant, else what it looks like."""
         if isinstance(value, dict):
-            return {k: self._fill(source, (*path, k), v) for k, v in value.items()}
-        if isinstance(value, list):
-            return [self._fill(source, (*path, i), v) for i, v in enumerate(value)]
-        if not isinstance(value, str) or self._literal:
-            return value
-
-        def replace(match: re.Match[str]) -> str:
-            return str(self._variable(source, path, match[1]))
-
-        whole = _VARIABLE.fullmatch(value)
-        return self._variable(source, path, whole[1]) if whole else _VARIABLE.sub(replace, value).replace("$${", "${")
-
-    def _variable(self, source: Source, path: tuple[str | int, ...], name: str) -> Any:
-        if name not in self._variables:
-            self._wrong(source, path, f"there is no variable {name!r}{nearest(name, self._variables)}")
-            return ""
-        return "" if self._variables[name] is None else self._variables[name]
-
-    def _duration(self, source: Source, path: tuple[str | int, ...], value: Any) -> int | None:
-        if value is None:
-            return None
-        try:
-            return parse_duration(self._fill(source, path, value))
-        except ValueError as error:
-            self._wrong(source, path, f"{path[-1]}: {error}")
-            return None
-
-    def _mapping(self, source: Source, key: str) -> dict[str, Any]:
-        value = source.value.get(key)
-        if value is not None and not isinstance(value, dict):
-            self._wrong(source, (key,), f"`{key}` is a {_kind(value)}, expected a mapping of names")
-        return value if isinstance(value, dict) else {}
-
-    def _list(self, source: Source, key: str) -> list[Any]:
-        value = source.value.get(key)
-        if value is not None and not isinstance(value, list):
-            self._wrong(source, (key,), f"`{key}` is a {_kind(value)}, expected a list")
-        return value if isinstance(value, list) else []
-
-    def _wrong(self, source: Source, path: tuple[str | int, ...], message: str) -> None:
-        self._problems.append((source.place(*path), message))
-
-
-def _scalar(text: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-    return value if isinstance(value, bool | int | float | str) else text
-
-
-def _kind(value: Any) -> str:
-    names: dict[type, str] = {dict: "mapping", list: "list", str: "text"}
-    return names.get(type(value), type(value).__name__)
+            return {key: self._option(source, (*path, key), inner) for key, inner in value.items()}
+        means_text = path[2] in WORKER_TEXTS and value is not None and not isinstance(value, list)
+        return self._text(source, path, value) if means_text else guess(self._fill(source, path, value))
 
 
 def _or(names: Any) -> str:

@@ -9,6 +9,8 @@ from thalweg.pipeline.graph import nearest
 
 RAY_KEYS = ("cpus", "gpus", "resources", "labels", "host")
 WORKER_KEYS = ("launcher", "replicas", *RAY_KEYS, *RESTART_KEYS)
+WORKER_TEXTS = ("launcher", "host", "labels", "restart", "window", "backoff", "heartbeat")
+"""The keys that take text, whatever a value looks like."""
 REPLICAS_AT_MOST = 64
 
 

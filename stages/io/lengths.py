@@ -26,10 +26,13 @@ class Length:
     start: int = 0
     size: int = 0
 
-    def said_s(self, heard_s: float, taken: int) -> float:
-        """Seconds that it says it has, when it had `heard_s` in `taken` bytes."""
+    def said_s(self, heard_s: float, taken: int, told_s: float) -> float:
+        """Seconds that it says it has, when it had `heard_s` in `taken` bytes, and FFmpeg was told of `told_s`."""
         held = taken - self.start
-        return heard_s * self.size / held if self.size > held > 0 else self.seconds
+        if self.size > held > 0 < heard_s:
+            likely_s = heard_s * self.size / held
+            return told_s if 0.8 < told_s / likely_s < 1.25 else likely_s
+        return self.seconds
 
 
 def length_of(source: Source, kind: Kind, tags: int = 0) -> Length:
@@ -38,6 +41,8 @@ def length_of(source: Source, kind: Kind, tags: int = 0) -> Length:
         return _wave(source)
     if kind.name == "mp3":
         return Length(seconds=_xing_s(source.peek(tags + 200)[tags:]))
+    if kind.name == "matroska":
+        return _matroska(source)
     if kind.name == "caf":
         return _caf(source)
     return Length()
@@ -48,13 +53,6 @@ def told_by(container: Any, stream: Any) -> float:  # Any: PyAV's
     name = container.format.name.split(",")[0]
     if name in _EXACT and stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    if name == "matroska":
-        hours, _, rest = str(stream.metadata.get("DURATION", "")).partition(":")
-        minutes, _, seconds = rest.partition(":")
-        try:
-            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-        except ValueError:
-            return float((container.duration or 0) / 1e6) if len(container.streams) == 1 else 0.0
     return 0.0
 
 
@@ -89,6 +87,17 @@ def _wave(source: Source) -> Length:
             return Length(start=at + 8, size=size)
         at += 8 + size + size % 2
     return Length()
+
+
+def _matroska(source: Source) -> Length:
+    """As its segment says, whose size is all ones where it was not known (RFC 8794, 6.2)."""
+    head = source.peek(128)
+    at = head.find(b"\x18\x53\x80\x67") + 4
+    if at < 4 or at >= len(head) or not head[at]:
+        return Length()
+    width = 9 - head[at].bit_length()
+    size = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)
+    return Length(start=at + width, size=0 if size == (1 << 7 * width) - 1 else size)
 
 
 def _caf(source: Source) -> Length:

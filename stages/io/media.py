@@ -43,6 +43,7 @@ _LOOKS = (
 )
 
 
+_HEAD = 1 << 20
 _RAW = "; bare samples need a head: ffmpeg -f s16le -ar 16000 -ac 1 -i FILE FILE.wav"
 
 
@@ -51,7 +52,7 @@ class Recording:
 
     `pieces`, `damaged`: how many came, and how many could not be decoded. `start_s`: the time stamp of its beginning,
     pictures and sound together. `whole_until_end`: nothing that can be decoded comes after something that cannot.
-    `said_s`: the seconds it says it has, 0 where it does not say.
+    `said_s`: the seconds it says it has, 0 where it does not say. `end_s`: the time stamp where the last piece ends.
     """
 
     def __init__(self, container: Any, stream: Any, number: int) -> None:  # Any: PyAV's
@@ -62,7 +63,7 @@ class Recording:
         self.pieces = 0
         self.damaged = 0
         self.whole_until_end = True
-        self.start_s = (container.start_time or 0) / 1e6
+        self.start_s = self.end_s = (container.start_time or 0) / 1e6
         self.format = str(container.format.name).split(",")[0]
 
     def frames(self) -> Iterator[Any]:
@@ -81,6 +82,8 @@ class Recording:
             except failures:
                 self.damaged += 1
                 return
+            if packet.pts is not None and packet.time_base:
+                self.end_s = max(self.end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             try:
                 frames = packet.decode()
             except failures:
@@ -125,9 +128,15 @@ class Media:
                 return  # tags that come last belong to what came before
             stretch = Stretch(self._source, kind, tags, self._hint)
             length = length_of(self._source, kind, tags)
-            if mend(self._source, length, stretch):
+            if kind.name == "wav" and mend(self._source, length, stretch):
                 self.note(f"{self.name} holds more than its head says; all of it is read")
             yield from self._one(stretch, length)
+
+    def look(self, offset: int, size: int) -> bytes:
+        """Bytes of the file, fewer where there are no more; of a pipe of its first megabyte, before it is read."""
+        if self._source.size is not None:
+            return self._source.read_at(offset, size)
+        return self._source.peek(min(_HEAD, offset + size))[offset:][:size]
 
     def ended(self) -> None:
         """Everything was taken. Raises MediaError where some of it was damaged, or it is less than it says."""
@@ -160,6 +169,7 @@ class Media:
         with self._container(file) as container:
             recording = Recording(container, *self._stream(container))
             self._count += 1
+            told_s = (container.duration or 0) / 1e6
             try:
                 yield recording
             finally:
@@ -168,7 +178,7 @@ class Media:
                 self.only_at_end = self.only_at_end and recording.whole_until_end
         file.drain()
         held_s = self.held_s - before_s
-        self.said_s += max(held_s, length.said_s(held_s, file.taken) or recording.said_s)
+        self.said_s += max(held_s, length.said_s(held_s, file.taken, told_s) or recording.said_s)
         self._broken_off = file.broken_off
 
     @contextmanager

@@ -16,19 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.stages.io.media import MediaError, Recording, log, opened
+from thalweg.stages.io.timeline import Timeline
 
-JITTER_S = 0.1
-"""A smaller jump is how clocks of recorders and of their sound cards differ; silence in it would be a click."""
-_BACK_S = 1.0
-_PAUSE_S = 3600.0
-_RESTART_S = 10.0
 _STAMPED = ("mov", "matroska", "ogg", "flac", "mpegts", "mpeg", "asf", "avi", "flv", "rm", "nut", "mxf")
 """Formats that hold time stamps. In others FFmpeg counts frames, as if all were as long as the first."""
 _UNBROKEN = ("ogg", "flac")
 """Formats that know no pauses: where time is missing, sound is."""
 _TOLD_S = 1.0
-_BROADCAST = ("mpegts", "mpeg")
-"""Formats in which a jump of more than `_RESTART_S` is another clock, as players and FFmpeg itself take it."""
 _LOUD = 8.0
 """18 dB over full scale: no mix is so loud, and the softest speech on the scale of 16 bit is louder."""
 _SCALES = (32768.0, 8388608.0, 2147483648.0)
@@ -111,28 +105,25 @@ class _Ear:
         tracks = len(recording.container.streams.audio)
         if tracks > 1:
             self._say("tracks", f"holds {tracks} sound tracks; number {recording.number} is read")
-        zero_s = recording.start_s - self.at_s
-        stamped = recording.format in _STAMPED
-        pause_s = _RESTART_S if recording.format in _BROADCAST else _PAUSE_S
+        timeline = Timeline(recording, self.at_s) if recording.format in _STAMPED else None
         for frame in recording.frames():
             if not frame.samples:
                 continue
-            if stamped and frame.time is not None:
-                gap_s = frame.time - zero_s - self.at_s
-                if gap_s > pause_s:
-                    self._say("jump", f"jumps by {gap_s:.0f} s in its time stamps after {self.at_s:.1f} s, left out")
-                if gap_s > pause_s or gap_s < -_BACK_S:
-                    zero_s = frame.time - self.at_s
-                elif gap_s > JITTER_S:
-                    if recording.format in _UNBROKEN:
-                        self.lost_s += gap_s
-                    elif gap_s >= _TOLD_S:
-                        self.paused_s += gap_s
-                    yield from self._silence(gap_s)
+            if timeline is not None and frame.time is not None:
+                yield from self._paused(timeline.pause(frame.time, self.at_s), recording.format in _UNBROKEN)
+                if timeline.jumped_s:
+                    jump = f"jumps by {timeline.jumped_s:.0f} s in its time stamps after {self.at_s:.1f} s, left out"
+                    self._say("jump", jump)
             yield from self._resampled(frame, plain)
         yield from self._flushed()
 
-    def _silence(self, length_s: float) -> Iterator[Samples]:
+    def _paused(self, length_s: float, lost: bool) -> Iterator[Samples]:
+        if not length_s:
+            return
+        if lost:
+            self.lost_s += length_s
+        elif length_s >= _TOLD_S:
+            self.paused_s += length_s
         yield from self._flushed()
         self.at_s += length_s
         while (missing := round(self.at_s * self._rate) - self.given) > 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from thalweg.models.senses.bundle import Bundle
 from thalweg.models.senses.predictor import Choice as ModelChoice
 from thalweg.models.senses.predictor import Predictor
+from thalweg.models.store.bounded import read_json_at_most
 from thalweg.models.store.fingerprint import fingerprint
 from thalweg.pipeline.duration import MS, parse_duration
 from thalweg.pipeline.packet import AMBIENT
@@ -64,7 +64,7 @@ class Tuner:
     def from_file(cls, path: Path, bundle: Bundle, budget_ms: float, foreign: str, *, predict: bool) -> Tuner:
         """Read a profile. Raises ConfigureError on one that is damaged, or of other hardware and to be refused."""
         try:
-            profile = profile_from(json.loads(path.read_text(encoding="utf-8")))
+            profile = profile_from(read_json_at_most(path))
         except (OSError, ValueError) as error:
             raise ConfigureError(f"the profile {path} cannot be read: {error}") from None
         differences = profile.foreign(fingerprint())

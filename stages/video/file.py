@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,10 +14,15 @@ from pydantic import Field
 
 from thalweg.pipeline.payload import VideoFrame
 from thalweg.pipeline.stage import Context
+from thalweg.stages.io.media import MediaError, Recording, opened
+from thalweg.stages.io.reading import comes_by_pipe
+from thalweg.stages.io.timeline import Timeline
 from thalweg.stages.video.coder import VideoError
+from thalweg.stages.video.upright import of_frame, of_picture, turned, upright
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 _BATCH = 4
+_AT_ONCE_S = 0.02
 
 Timed = tuple[int, NDArray[np.uint8]]
 """Nanoseconds from the start of the file, and the picture [height, width, 3] uint8, RGB."""
@@ -25,16 +32,16 @@ class VideoFile:
     """Reads a video file, a picture or a folder of pictures, in any format FFmpeg knows, as RGB frames.
 
     At `pace: realtime` frames come when a camera would have given them; at `full` as fast as they are taken. Either
-    way they carry the times they would have been captured at. Pictures come in the order of their names, `rate` a
-    second, each in its own size. Gray, palette and deep colour become 8-bit RGB; transparency is dropped. Memory does
-    not grow with the length of the file.
+    way they carry the times they would have been captured at. What a camera held on its side is turned upright.
+    Pictures come in the order of their names, `rate` a second, each in its own size. Gray, palette and deep colour
+    become 8-bit RGB; transparency is dropped. Memory does not grow with the length of the file.
     """
 
     outputs = {"frame": VideoFrame}
 
     def __init__(
         self,
-        path: Annotated[Path, Field(description="the file or folder to read")],
+        path: Annotated[Path, Field(description="the file, pipe or folder to read; `-` for standard input")],
         rate: Annotated[
             float | None,
             Field(gt=0, le=240, description="frames a second at most; of pictures exactly, 10 if left out"),
@@ -52,21 +59,29 @@ class VideoFile:
         self._height = height
         self._realtime = pace == "realtime"
         self._loops = loops
+        self._stop = threading.Event()
+        self._live = False
         self._frames: Iterator[Timed] = iter(())
-        self._first: Timed | None = None
+        self._first: list[Timed] = []
 
     def open(self, ctx: Context) -> None:
-        """Raises VideoError unless the file is there and begins like video."""
+        """Raises VideoError unless the file is there and begins like video. A pipe is not waited for."""
+        self._live = comes_by_pipe(self._path)
+        if self._live and self._loops > 1:
+            raise VideoError(f"{self._path} is a pipe, and can be shown once: loops is {self._loops}")
         self._frames = self._all()
-        self._first = next(self._frames, None)
-        if self._first is None:
-            raise VideoError(f"{self._path} holds no pictures")
+        self._first = [] if self._live else [next(self._frames)]
+
+    def close(self) -> None:
+        """Wait for a pipe no more."""
+        self._stop.set()
 
     async def run(self, ctx: Context) -> None:
         """Emit the file, frame by frame; what could be decoded of a damaged file is emitted before the error."""
+        batch, damage = self._first, None
+        if self._live:
+            batch, damage = await ctx.compute(_some, self._frames)
         start_ns = ctx.now_ns()
-        batch: list[Timed] = [self._first] if self._first is not None else []
-        damage: VideoError | None = None
         while batch:
             for at_ns, pixels in batch:
                 if self._realtime:
@@ -81,24 +96,31 @@ class VideoFile:
     def _all(self) -> Iterator[Timed]:
         offset_ns = last_ns = step_ns = 0
         for _ in range(self._loops):
-            for at_ns, pixels in thinned(read_frames(self._path, self._rate, self._height), self._rate):
+            for at_ns, pixels in thinned(read_frames(self._path, self._rate, self._height, self._stop), self._rate):
                 step_ns = max(1, offset_ns + at_ns - last_ns) if offset_ns + at_ns > last_ns else step_ns
                 last_ns = offset_ns + at_ns
                 yield last_ns, pixels
             offset_ns = last_ns + (step_ns or 100_000_000)
 
 
-def read_frames(path: Path, rate: float | None = None, height: int | None = None) -> Iterator[Timed]:
-    """The pictures of a file or folder with their times. Raises VideoError where it cannot be read to its end."""
+def read_frames(
+    path: Path, rate: float | None = None, height: int | None = None, stop: threading.Event | None = None
+) -> Iterator[Timed]:
+    """The pictures of a file or folder with their times, the right way up.
+
+    Raises VideoError where there is none, and where it cannot be read to its end.
+    """
     if path.is_dir():
         step_ns = round(1e9 / (rate or 10.0))
         names = sorted(name for name in path.iterdir() if name.suffix.lower() in PICTURES)
+        if not names:
+            raise VideoError(f"{path} holds no pictures: expected files that end in {', '.join(PICTURES)}")
         for i, name in enumerate(names):
-            for _, pixels in _decode(name, height):
+            for _, pixels in _decode(name, height, stop):
                 yield i * step_ns, pixels
                 break
         return
-    yield from _decode(path, height)
+    yield from _decode(path, height, stop)
 
 
 def thinned(frames: Iterator[Timed], rate: float | None) -> Iterator[Timed]:
@@ -114,69 +136,54 @@ def thinned(frames: Iterator[Timed], rate: float | None) -> Iterator[Timed]:
 
 
 def _some(frames: Iterator[Timed]) -> tuple[list[Timed], VideoError | None]:
-    """The next frames, and what ended them if they ended in damage."""
+    """The next frames, no more than can be had at once, and what ended them if they ended in damage."""
     found: list[Timed] = []
+    until_s = time.monotonic() + _AT_ONCE_S
     try:
         for frame in frames:
             found.append(frame)
-            if len(found) == _BATCH:
+            if len(found) == _BATCH or time.monotonic() > until_s:
                 break
     except VideoError as error:
-        return found or [], error
+        return found, error
     return found, None
 
 
-def _decode(path: Path, height: int | None) -> Iterator[Timed]:
-    import av
-
+def _decode(path: Path, height: int | None, stop: threading.Event | None) -> Iterator[Timed]:
     try:
-        container = av.open(str(path))
-    except FileNotFoundError:
-        raise VideoError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise VideoError(f"{path} is not video: {getattr(error, 'strerror', None) or error}") from None
-    with container:
-        if not container.streams.video:
-            raise VideoError(f"{path} has no video stream")
-        stream = container.streams.video[0]
-        damaged = pieces = 0
-        start: float | None = None
-        period_s = 1 / float(stream.average_rate or 25)
-        last_s = -period_s
-        for packet in _packets(container, stream):
-            pieces += 1
-            frames: list[Any] = []
-            try:
-                frames = packet.decode() if packet is not None else []
-            except (OSError, ValueError):
-                damaged += 1
-            for frame in frames:
-                start = frame.time if start is None else start
-                time_s = frame.time - start if frame.time is not None and start is not None else last_s + period_s
-                last_s = time_s if time_s > last_s else last_s + period_s
-                yield round(last_s * 1e9), _rgb(frame, height)
-        if damaged:
-            raise VideoError(
-                f"{path} is damaged: {damaged} of its {pieces} pieces could not be decoded and are missing"
-            )
+        with opened(path, "video", stop=stop) as media:
+            orientation = of_picture(media.look)
+            for recording in media.recordings():
+                begin_s = media.held_s
+                for at_s, frame in _placed(recording, begin_s):
+                    yield round(at_s * 1e9), _rgb(frame, height, orientation or of_frame(frame))
+                    media.held_s = at_s + _period_s(recording)
+                media.held_s = max(media.held_s, begin_s + recording.end_s - recording.start_s)
+            media.ended()
+            if not media.held_s:
+                raise MediaError(f"{media.name} holds no pictures")
+    except MediaError as error:
+        raise VideoError(str(error)) from None
 
 
-def _rgb(frame: Any, height: int | None) -> NDArray[np.uint8]:
-    if height is not None and frame.height > height:
-        width = max(2, round(frame.width * height / frame.height / 2) * 2)
-        frame = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
-    pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-    return pixels
+def _period_s(recording: Recording) -> float:
+    return 1 / float(recording.stream.average_rate or 25)
 
 
-def _packets(container: Any, stream: Any) -> Iterator[Any]:  # Any: PyAV, which may be absent
-    """What the container holds, the empty packet that flushes the decoder last."""
-    try:
-        yield from container.demux(stream)
-    except (OSError, ValueError):
-        yield _Broken()
+def _placed(recording: Recording, begin_s: float) -> Iterator[tuple[float, Any]]:  # Any: PyAV's
+    """Each frame with the second at which it is shown, when the recording begins at `begin_s`."""
+    timeline = Timeline(recording, begin_s)
+    last_s: float | None = None
+    for frame in recording.frames():
+        next_s = begin_s if last_s is None else last_s + _period_s(recording)
+        last_s = next_s if frame.time is None else timeline.place(frame.time, last_s, next_s)
+        yield last_s, frame
 
 
-class _Broken:
-    def decode(self) -> list[Any]:
-        raise ValueError("the container breaks off")
+def _rgb(frame: Any, height: int | None, orientation: int) -> NDArray[np.uint8]:
+    wide, high = (frame.height, frame.width) if turned(orientation) else (frame.width, frame.height)
+    if height is not None and high > height:
+        size = max(2, round(wide * height / high / 2) * 2), height
+        width, lines = reversed(size) if turned(orientation) else size
+        frame = frame.reformat(width=width, height=lines, format="rgb24", interpolation="AREA")
+    return upright(frame.to_ndarray(format="rgb24"), orientation)

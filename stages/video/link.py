@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from thalweg.models.store.bounded import read_text_at_most
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
@@ -203,7 +204,7 @@ def read_mahimahi(path: Path) -> tuple[tuple[float, float], ...]:
     Raises ThalwegError on anything else.
     """
     try:
-        times = [int(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        times = [int(line) for line in read_text_at_most(path).splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         raise ThalwegError(f"{path} is no trace of Mahimahi's, one time in ms a line: {error}") from None
     if not times or times[0] < 0 or times != sorted(times):

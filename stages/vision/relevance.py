@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.models.errors import ModelError
+from thalweg.models.store.bounded import read_text_at_most
 from thalweg.models.vision.clip import PatchRelevance
 from thalweg.models.vision.detectors import Faces, Found, Motion, People, colour_share, coloured, salient
 from thalweg.models.vision.ocr import TextReader
@@ -70,9 +71,9 @@ class Oracle(Nothing):
 
     def __init__(self, path: Path) -> None:
         try:
-            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            lines = [json.loads(line) for line in read_text_at_most(path).splitlines() if line.strip()]
             self._known = [(round(line["time_ms"] * 1e6), usable(line["boxes"])) for line in lines]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ThalwegError(f"{path} does not hold regions, one JSON object a line: {error!r}") from None
         self._start_ns: int | None = None
 

@@ -65,7 +65,12 @@ class Standing:
     def take(self) -> int | None:
         """Hold the lock, making the folder where need be: its descriptor, or None where somebody else holds it."""
         while True:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for folder in (
+                self.folder.parents[1],
+                self.folder.parent,
+                self.folder,
+            ):  # whose names are nobody's business
+                folder.mkdir(parents=folder == self.folder.parents[1], exist_ok=True, mode=0o700)
             held = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from thalweg.models.errors import ModelError
+from thalweg.models.store.bounded import read_text_at_most
+
+LARGEST = 1_000_000_000
+"""Bytes of a file."""
 
 
 class NGram:
@@ -21,7 +25,7 @@ class NGram:
         grams: dict[tuple[str, ...], tuple[float, float]] = {}
         order = 0
         try:
-            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            for number, line in enumerate(read_text_at_most(path, LARGEST).splitlines(), 1):
                 text = line.strip()
                 if text.startswith("\\") and text.endswith("-grams:"):
                     order = int(text[1:].removesuffix("-grams:"))
@@ -33,7 +37,7 @@ class NGram:
                     grams[words] = (float(parts[0]), float(parts[order + 1]) if len(parts) > order + 1 else 0.0)
         except FileNotFoundError:
             raise ModelError(f"{path} does not exist") from None
-        except (ValueError, UnicodeDecodeError, IndexError) as error:
+        except (OSError, ValueError, IndexError) as error:
             raise ModelError(f"{path} is no ARPA file: {error}") from None
         if not grams:
             raise ModelError(f"{path} is no ARPA file: it holds no n-grams")

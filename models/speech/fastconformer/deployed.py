@@ -21,6 +21,7 @@ from thalweg.models.errors import ModelError
 from thalweg.models.speech.decoding.tokens import Tokens
 from thalweg.models.speech.fastconformer.config import FastConformerConfig
 from thalweg.models.speech.fastconformer.nemo_archive import Checkpoint
+from thalweg.models.store.bounded import read_json_at_most
 
 FORMAT = 1
 DESCRIPTION = "model.json"
@@ -42,7 +43,7 @@ class Deployed:
     def load(cls, folder: Path) -> Deployed:
         """Read a folder. Raises ModelError where it is not what `convert` writes."""
         try:
-            said: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+            said: dict[str, Any] = read_json_at_most(folder / DESCRIPTION)
             if said.get("format") != FORMAT:
                 raise ModelError(f"{folder}: format {said.get('format')!r}, this version reads {FORMAT}: convert again")
             tokens = Tokens(tuple(said["tokens"]["pieces"]), said["tokens"]["characters"])
@@ -51,7 +52,7 @@ class Deployed:
             return cls(folder, config, tokens, int(said["lookahead"]), bool(said["int8"]), filters)
         except FileNotFoundError as error:
             raise ModelError(f"{folder} is no deployed recogniser: {Path(error.filename).name} is missing") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{folder / DESCRIPTION} is damaged: {error!r}") from None
 
     def checkpoint(self) -> Checkpoint:

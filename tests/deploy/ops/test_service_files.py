@@ -6,13 +6,28 @@ import configparser
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import tomllib
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
+from packaging.requirements import Requirement
 
+from tests.conftest import require
+from thalweg.deploy.__main__ import serve
 from thalweg.deploy.ops.keeping.operating import up
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
+
+
+def deployed(name: str) -> dict[str, Any]:
+    """The pod of a manifest."""
+    documents = yaml.safe_load_all((DEPLOY / "kubernetes" / name).read_text(encoding="utf-8"))
+    (pod,) = (document["spec"]["template"]["spec"] for document in documents if document["kind"] == "Deployment")
+    return dict(pod)
 
 
 def parsed(arguments: list[str]) -> dict[str, object]:
@@ -35,20 +50,77 @@ def test_the_systemd_unit_keeps_a_deployment_in_the_foreground_and_waits_for_its
 
 def test_the_container_runs_what_kubernetes_asks_it_to_run() -> None:
     dockerfile = (DEPLOY / "container" / "Dockerfile").read_text()
-    instructions = [line.split(None, 1) for line in dockerfile.splitlines() if line and not line.startswith("#")]
-    known = {"FROM", "ARG", "RUN", "COPY", "USER", "WORKDIR", "ENV", "VOLUME", "EXPOSE", "ENTRYPOINT", "CMD"}
+    lines = dockerfile.replace("\\\n", "").splitlines()
+    instructions = [line.split(None, 1) for line in lines if line and not line.startswith("#")]
+    known = {
+        "FROM",
+        "ARG",
+        "RUN",
+        "COPY",
+        "USER",
+        "WORKDIR",
+        "ENV",
+        "VOLUME",
+        "EXPOSE",
+        "HEALTHCHECK",
+        "ENTRYPOINT",
+        "CMD",
+    }
     assert {name for name, _ in instructions} <= known
     assert instructions[0][0] == "FROM"
     command = json.loads(dict(instructions)["CMD"])
-    deployment = yaml.safe_load((DEPLOY / "kubernetes" / "thalweg.yaml").read_text())
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    pod = deployed("thalweg.yaml")
+    (container,) = pod["containers"]
     assert container["args"] == command
     told = parsed(command)
     assert told["foreground"] is True
     assert str(told["metrics"]).endswith(str(container["ports"][0]["containerPort"]))
-    volumes = {volume["name"] for volume in deployment["spec"]["template"]["spec"]["volumes"]}
-    assert {mount["name"] for mount in container["volumeMounts"]} == volumes
-    extras = re.search(r"ARG EXTRAS=(.*)", dockerfile)
-    project = (DEPLOY.parent / "pyproject.toml").read_text()
-    assert extras is not None
-    assert all(re.search(rf"^{extra} = ", project, re.MULTILINE) for extra in extras[1].split(","))
+
+
+@pytest.mark.parametrize("name", ["thalweg.yaml", "thalweg-serve.yaml"])
+def test_a_pod_runs_as_nobody_in_particular_with_nothing_writable_but_its_volumes(name: str) -> None:
+    pod = deployed(name)
+    (container,) = pod["containers"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert not container["image"].endswith(":latest")
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_kubernetes_serves_with_options_that_serve_has_and_tokens_from_secrets() -> None:
+    (container,) = deployed("thalweg-serve.yaml")["containers"]
+    assert container["args"][0] == "serve"
+    told = serve.make_context("serve", ["voice_chat.yaml", *container["args"][2:]]).params
+    assert (told["host"], told["port"]) == ("0.0.0.0", 8443)
+    assert {variable["name"] for variable in container["env"]} == {"THALWEG_TOKEN", "THALWEG_ADMIN_TOKEN"}
+    assert all("secretKeyRef" in variable["valueFrom"] for variable in container["env"])
+
+
+@pytest.mark.parametrize("unit", ["thalweg@.service", "thalweg-serve@.service"])
+def test_systemd_rates_the_exposure_of_a_unit_at_three_at_most(unit: str) -> None:
+    require(shutil.which("systemd-analyze"), "apt-get install systemd")
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=30", str(DEPLOY / "systemd" / unit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-400:]
+
+
+def test_the_image_installs_every_package_by_its_hash_and_in_a_version_that_we_allow() -> None:
+    lock = (DEPLOY / "container" / "requirements.txt").read_text(encoding="utf-8")
+    locked = dict(re.findall(r"^([a-z0-9._-]+)==(\S+) \\$", lock, re.MULTILINE))
+    assert all(f"{name}=={version} \\\n    --hash=sha256:" in lock for name, version in locked.items())
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted, extras = list(project["dependencies"]), ["demo", "grpc", "metrics", "otel", "webrtc"]
+    while extras:
+        for requirement in map(Requirement, project["optional-dependencies"][extras.pop()]):
+            if requirement.name == "thalweg":
+                extras += requirement.extras
+            else:
+                wanted.append(str(requirement))
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(locked[requirement.name.lower().replace("_", "-")]), requirement

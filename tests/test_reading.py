@@ -1,0 +1,42 @@
+"""One reader for small files that somebody names: regular, bounded, without waiting (`models.store.bounded`)."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+READS = {"read_text", "read_bytes"}
+OURS = {
+    "deploy/cluster/host.py": "/proc, of this machine",
+    "deploy/commands/generate.py": "the repository's own",
+    "deploy/commands/protobuf.py": "the repository's own",
+    "deploy/ops/keeping/deployments.py": "written by us, in a folder that is the user's alone",
+    "deploy/ops/keeping/keeper.py": "written by us, in a folder that is the user's alone",
+    "deploy/ops/keeping/up.py": "written by us, in a folder that is the user's alone",
+    "deploy/ops/observing/stats.py": "/proc, of this process",
+    "deploy/server/app.py": "files of the package",
+    "deploy/server/load.py": "/proc, of our processes",
+    "models/store/fetch.py": "written by us, in the cache",
+    "models/store/fingerprint.py": "/proc",
+    "models/store/hub.py": "files of the package",
+    "models/language/minilm.py": "from the model store, where it has matched its hash",
+    "models/store/registry.py": "files of the package",
+    "transports/grpc/wire.py": "files of the package",
+}
+"""Who reads whole files in another way, and why nobody else has a say in what is read."""
+
+
+@pytest.mark.parametrize("room", ["pipeline", "models", "transports", "stages", "deploy"])
+def test_files_that_somebody_names_are_read_by_the_one_reader(room: str) -> None:
+    found = set()
+    for path in sorted((ROOT / room).rglob("*.py")):
+        name = path.relative_to(ROOT).as_posix()
+        if name.startswith(("deploy/bench/", "models/recipes/")) or name in OURS:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in READS:
+                found.add(f"{name}:{node.lineno}")
+    assert found == set(), "use thalweg.models.store.bounded"
