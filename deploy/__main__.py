@@ -298,11 +298,18 @@ def new() -> None:
 
 @new.command("stage")
 @click.argument("name")
-def new_stage(name: str) -> None:
+@click.option(
+    "--kind",
+    type=click.Choice(["transform", "source", "text", "sink", "join"]),
+    default="transform",
+    show_default=True,
+    help="Where it stands: at a beginning, on the way (of sound, of words), at an end, or where streams meet.",
+)
+def new_stage(name: str, kind: str) -> None:
     """Write NAME.py with a stage and test_NAME.py with its test."""
     from thalweg.deploy.commands.scaffold import write_stage
 
-    write_stage(name, Path.cwd())
+    write_stage(name, Path.cwd(), kind)
 
 
 @new.command("pipeline")
