@@ -3,22 +3,30 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 # What tests are run with. Parts that are not there skip their tests and say so; CI adds the large ones.
 EXTRAS ?= dev
+COMMA := ,
 BIN := .venv/bin
 DEMO := .venv/.demo
-DEV := .venv/.dev
+DEV := .venv/.$(subst $(COMMA),-,$(EXTRAS))
 
-.PHONY: demo test lint bench bench-peers reference proto lock clean
+# What the demo fetches, and what tests want besides; no other model of the registry is fetched
+DEMO_MODELS := silero-vad smollm2-135m-instruct piper-en-us-joe
+TEST_MODELS := $(DEMO_MODELS) all-minilm-l6-v2
+
+.PHONY: demo quick test lint bench bench-peers reference proto lock clean
 
 demo: $(DEMO)
-	@$(BIN)/thalweg models pull
+	@$(BIN)/thalweg models pull $(DEMO_MODELS)
 	@echo "The question is synthetic speech. You will see what is understood while it is spoken, then the answer."
 	$(BIN)/thalweg run deploy/examples/voice_turn.yaml --set input=deploy/examples/question.flac \
 		--set output=answer.wav --report report.json --timeline timeline.png
 	@echo "The spoken answer is in answer.wav, the numbers in report.json, the picture in timeline.png"
 
-test: $(DEV)
-	$(BIN)/thalweg models pull
-	$(BIN)/python -m pytest
+quick: $(DEV)
+	$(BIN)/python -m pytest -m unit
+
+test: quick
+	$(BIN)/thalweg models pull $(TEST_MODELS)
+	$(BIN)/python -m pytest -m "not unit"
 
 lint: $(DEV)
 	$(BIN)/ruff check .

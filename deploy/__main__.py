@@ -130,15 +130,12 @@ def talk(url: str, question: Path | None, answer: Path | None, token: str, wait:
 @cli.command()
 @click.argument("file", type=PIPELINE)
 @_SET
-@operating.TRUST
-def validate(file: Path, pairs: tuple[str, ...], trust: bool) -> None:
-    """Check a pipeline file without running anything, of classes beside it neither."""
-    from thalweg.deploy.reading import read_spec, unchecked_line
+def validate(file: Path, pairs: tuple[str, ...]) -> None:
+    """Check a pipeline file without running anything."""
+    from thalweg.deploy.reading import read_spec
 
-    spec = read_spec(file, settings_of(pairs), trust=trust)
+    spec = read_spec(file, settings_of(pairs))
     say(f"{file}: {len(spec.graph.stages)} stages, {len(spec.graph.connections)} connections, all well")
-    if spec.unchecked:
-        say(unchecked_line(spec), err=True)
 
 
 @cli.command()
@@ -146,17 +143,13 @@ def validate(file: Path, pairs: tuple[str, ...], trust: bool) -> None:
 @_SET
 @click.option("--format", "form", type=click.Choice(["mermaid", "svg"]), default="mermaid", show_default=True)
 @click.option("-o", "--output", type=_FILE, help="Write to a file instead of printing.")
-@operating.TRUST
-def graph(file: Path, pairs: tuple[str, ...], form: str, output: Path | None, trust: bool) -> None:
+def graph(file: Path, pairs: tuple[str, ...], form: str, output: Path | None) -> None:
     """Draw a pipeline file as Mermaid text or an SVG picture."""
     from thalweg.deploy.ops.observing.report import write_whole
     from thalweg.deploy.ops.pictures.graph import mermaid, svg
-    from thalweg.deploy.reading import read_spec, unchecked_line
+    from thalweg.deploy.reading import read_spec
 
-    spec = read_spec(file, settings_of(pairs), trust=trust)
-    drawn = (mermaid if form == "mermaid" else svg)(spec.graph)
-    if spec.unchecked:
-        say(unchecked_line(spec), err=True)
+    drawn = (mermaid if form == "mermaid" else svg)(read_spec(file, settings_of(pairs)).graph)
     if output is None:
         say(drawn, end="")
     else:
@@ -298,18 +291,11 @@ def new() -> None:
 
 @new.command("stage")
 @click.argument("name")
-@click.option(
-    "--kind",
-    type=click.Choice(["transform", "source", "text", "sink", "join"]),
-    default="transform",
-    show_default=True,
-    help="Where it stands: at a beginning, on the way (of sound, of words), at an end, or where streams meet.",
-)
-def new_stage(name: str, kind: str) -> None:
+def new_stage(name: str) -> None:
     """Write NAME.py with a stage and test_NAME.py with its test."""
     from thalweg.deploy.commands.scaffold import write_stage
 
-    write_stage(name, Path.cwd(), kind)
+    write_stage(name, Path.cwd())
 
 
 @new.command("pipeline")
@@ -376,6 +362,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if not sys.flags.safe_path:
-        del sys.path[0]  # the folder it is run in: modules there are for files that are trusted (`deploy.reading`)
     main()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import wave
+from collections.abc import Generator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,28 +16,80 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
+from tests import skipped
 from tests.netlab import why_not
+from tests.unit_guard import LIMIT_S, is_unit, refuse_model, watched
 from thalweg.models.vision.ocr import PACKAGE
 
 settings.register_profile("thalweg", deadline=None)  # a loaded machine is slow, not wrong
 settings.load_profile("thalweg")
 
-REAL_PARTS = {"deploy", "e2e", "transports"}
-
-EXAMPLES = Path(__file__).parent.parent / "deploy" / "examples"
+TESTS = Path(__file__).parent
+EXAMPLES = TESTS.parent / "deploy" / "examples"
 QUESTION = EXAMPLES / "question.flac"
+MAKEFILE = (TESTS.parent / "Makefile").read_text(encoding="utf-8")
+DEMO_MODELS = re.findall(r"^DEMO_MODELS := (.*)", MAKEFILE, re.MULTILINE)[0].split()
 TEXT_READER = PACKAGE.replace("-", "_")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The two kinds of tests (`tests.unit_guard`)."""
+    config.addinivalue_line("markers", "real: starts processes, uses the network, or wants models that are fetched")
+    config.addinivalue_line("markers", "unit: every test that is not `real`; set by itself")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of real processes, browsers, clusters and lossy networks get a second try; the summary lists who took it.
+    """Marks unit tests, and gives all others a second try; the summary lists who took it.
 
     Where one packet in twenty is lost and machines stand still for seconds, tests that are right 999 times in 1,000
     would fail one run in ten of them all. What is broken fails twice.
     """
     for item in items:
-        if REAL_PARTS & set(item.path.relative_to(Path(__file__).parent).parts[:1]):
-            item.add_marker(pytest.mark.flaky(reruns=1))
+        item.add_marker("unit" if is_unit(item, TESTS) else pytest.mark.flaky(reruns=1))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Unit tests are watched."""
+    with _watch(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Unit tests are watched."""
+    with _watch(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Unit tests are watched."""
+    with _watch(item):
+        return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What was skipped, by the command that would bring it."""
+    found = skipped.groups(terminalreporter.stats.get("skipped", ()))
+    cache = getattr(config, "cache", None)
+    if cache is not None and config.option.markexpr == "unit":
+        cache.set(skipped.KEPT, found)
+    if cache is not None and config.option.markexpr == "not unit":
+        found = skipped.merged(found, cache.get(skipped.KEPT, {}))
+    if found:
+        count = sum(sum(files.values()) for files in found.values())
+        terminalreporter.section(f"{count} skipped, by what would bring them")
+        for line in skipped.lines(found):
+            terminalreporter.line(line)
+
+
+def _watch(item: pytest.Item) -> AbstractContextManager[None]:
+    """Their time counts where nothing but unit tests has run before: others may leave threads at work."""
+    if not item.get_closest_marker("unit"):
+        return nullcontext()
+    return watched(LIMIT_S if item.config.option.markexpr == "unit" else None)
 
 
 def require(condition: object, command: str) -> None:
@@ -48,7 +103,16 @@ def require(condition: object, command: str) -> None:
 
 def require_package(module: str, extra: str) -> None:
     """Skip unless a package is installed."""
-    require(importlib.util.find_spec(module), f"pip install 'thalweg[{extra}]'")
+    require(importlib.util.find_spec(module), f".venv/bin/pip install -e '.[{extra}]'")
+
+
+def require_model(name: str) -> None:
+    """Skip unless a model is here; what a test wants of that kind `make test` fetches (TEST_MODELS in the Makefile)."""
+    from thalweg.models import ModelStore
+
+    command = f".venv/bin/thalweg models pull {name}"
+    refuse_model(command)
+    require(next(held.complete for held in ModelStore().list() if held.model.name == name), command)
 
 
 def require_lab() -> None:
@@ -70,8 +134,7 @@ def write_wav(path: Path, samples: NDArray[np.float32], rate: int = 16_000) -> P
 @pytest.fixture
 def voice_demo() -> None:
     """The packages and models of the voice demo."""
-    from thalweg.models import ModelStore
-
     for module in ("av", "onnxruntime", "pocketsphinx", "openai", "xllamacpp", "piper"):
         require_package(module, "demo")
-    require(all(held.complete for held in ModelStore().list()), "thalweg models pull")
+    for name in DEMO_MODELS:
+        require_model(name)

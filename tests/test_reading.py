@@ -19,7 +19,6 @@ OURS = {
     "deploy/ops/observing/stats.py": "/proc, of this process",
     "deploy/server/app.py": "files of the package",
     "deploy/server/load.py": "/proc, of our processes",
-    "models/speech/fastconformer/nemo_archive.py": "written by a child of ours, which has limits",
     "models/store/fetch.py": "written by us, in the cache",
     "models/store/fingerprint.py": "/proc",
     "models/store/hub.py": "files of the package",

@@ -9,10 +9,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from thalweg.models.store.damaged import damaged
-
-_MAGIC = b"GGUF"
-
 
 class LlamaServer:
     """Serves one GGUF file. `url`: base address of the OpenAI-compatible interface, on loopback.
@@ -34,17 +30,7 @@ class LlamaServer:
         parameters.port = 0
         parameters.cpuparams.n_threads = threads or min(4, max(1, (os.cpu_count() or 1) - 1))
         parameters.cpuparams_batch.n_threads = parameters.cpuparams.n_threads
-        try:
-            with model.open("rb") as file:
-                whole = file.read(len(_MAGIC)) == _MAGIC
-        except OSError:
-            whole = False
-        if not whole:
-            raise damaged(model, "no GGUF file begins so")
-        try:
-            self._server = xllamacpp.Server(parameters)
-        except RuntimeError as error:  # llama.cpp says why on standard error only
-            raise damaged(model, error) from None
+        self._server = xllamacpp.Server(parameters)
         self.url = f"{self._server.listening_address}/v1"
 
     def close(self) -> None:

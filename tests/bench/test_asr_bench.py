@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.conftest import require, require_package
+from tests.conftest import require_model, require_package
 from tests.models.speech.archives import TINY
 from tests.models.speech.deployments import deploy
 from thalweg.deploy.bench import BenchError
 from thalweg.deploy.bench.result import Result
 from thalweg.deploy.bench.speech import asr, asr_flow, asr_streams
-from thalweg.models import ModelError, ModelStore
+from thalweg.models import ModelError
 from thalweg.models.speech.fastconformer.deployed import keep_weights
 from thalweg.models.speech.recogniser import Recogniser
 
@@ -97,7 +97,7 @@ def test_speech_without_pauses_has_none() -> None:
 
 def test_speech_through_a_pipeline_takes_a_share_of_a_core(tmp_path: Path) -> None:
     """Turns end in the pauses between the questions, and each has a final transcript."""
-    require(not ModelStore().verify("silero-vad"), "thalweg models pull silero-vad")
+    require_model("silero-vad")
     result = Result(bench="asr")
     model = deploy(tmp_path)
     asr_flow.measure_pipeline(result, "tiny 80ms", "thalweg", model, 1, quick=True)

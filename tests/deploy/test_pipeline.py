@@ -77,6 +77,7 @@ async def levels(run: thalweg.Run, n: int) -> list[float]:
     return found
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("worker", ["local", "ears"])
 def test_a_program_sends_into_a_pipeline_and_reads_what_comes_out_wherever_the_stage_runs(worker: str) -> None:
     async def main() -> tuple[list[float], set[str]]:
@@ -95,6 +96,7 @@ def test_a_program_sends_into_a_pipeline_and_reads_what_comes_out_wherever_the_s
     assert (pids == {str(os.getpid())}) == (worker == "local")
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("worker", ["local", "ears"])
 def test_a_running_stage_is_configured_on_the_worker_that_has_it(worker: str) -> None:
     async def main() -> list[float]:

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.conftest import EXAMPLES, QUESTION, require_package, write_wav
+from tests.conftest import DEMO_MODELS, EXAMPLES, QUESTION, require_package, write_wav
 from thalweg.deploy.commands.generate import generated
 from thalweg.deploy.commands.schema import pipeline_schema
+from thalweg.models.store.store import default_root
 
 ROOT = Path(__file__).parent.parent.parent
 THALWEG = [sys.executable, "-m", "thalweg.deploy"]
@@ -32,8 +33,15 @@ def thalweg(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPro
 
 
 @pytest.mark.usefixtures("voice_demo")
-def test_the_demo_answers_both_questions_aloud(tmp_path: Path) -> None:
+def test_the_demo_answers_both_questions_aloud_with_no_model_but_those_that_make_demo_fetches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     require_package("matplotlib", "plot")
+    (tmp_path / "models").mkdir()
+    for name in DEMO_MODELS:
+        (tmp_path / "models" / name).symlink_to(default_root() / name)
+    monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "models"))
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/")  # so that nothing more can be fetched
     answer, report, trace, timeline = (tmp_path / n for n in ("a.wav", "r.json", "t.json", "t.png"))
     outputs = ["--report", str(report), "--trace", str(trace), "--timeline", str(timeline)]
     done = thalweg("run", VOICE, "--set", f"input={QUESTION}", "--set", f"output={answer}", *outputs)

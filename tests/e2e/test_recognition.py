@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import QUESTION, require, require_package
+from tests.conftest import QUESTION, require_model, require_package
 from tests.e2e.test_cli import thalweg
 from tests.models.speech.archives import TINY, settings, torch_file, write_nemo
 from tests.models.speech.deployments import lively_weights
@@ -22,11 +22,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_archive_is_converted_and_transcribes_a_file(archive: Path, tmp_path: Path) -> None:
-    from thalweg.models import ModelStore
-
-    require(
-        all(h.complete for h in ModelStore().list() if h.model.name == "silero-vad"), "thalweg models pull silero-vad"
-    )
+    require_model("silero-vad")
     folder = tmp_path / "asr"
     done = thalweg("models", "convert", str(archive), "--lookahead", "80ms", "--int8", "--out", str(folder))
     assert done.returncode == 0, done.stderr

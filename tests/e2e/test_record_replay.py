@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import QUESTION, require, require_package
+from tests.conftest import QUESTION, require_model, require_package
 
 PIPELINE = """
 name: transcripts
@@ -37,11 +37,9 @@ def transcripts(path: Path) -> list[tuple[str, bool]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    from thalweg.models import ModelStore
-
     for module in ("av", "onnxruntime", "pocketsphinx"):
         require_package(module, "demo")
-    require(all(held.complete for held in ModelStore().list()), "thalweg models pull")
+    require_model("silero-vad")
     (tmp_path / "p.yaml").write_text(PIPELINE)
     return tmp_path
 

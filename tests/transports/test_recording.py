@@ -66,6 +66,7 @@ def test_a_recording_never_replaces_a_file(tmp_path: Path) -> None:
         RecordingWriter(tmp_path / "r.twr", [], {})
 
 
+@pytest.mark.real
 def test_what_was_recorded_before_a_kill_is_there(tmp_path: Path) -> None:
     code = f"""
 import os, signal
@@ -129,6 +130,7 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
         Recording(tmp_path / "nothing")
 
 
+@pytest.mark.real
 def test_a_full_disk_leaves_whole_packets_and_one_message(tmp_path: Path) -> None:
     code = f"""
 import resource, signal

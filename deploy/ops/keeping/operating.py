@@ -34,11 +34,6 @@ SET = click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="
 METRICS = click.option(
     "--metrics", metavar="[HOST:]PORT", help="Serve Prometheus metrics of all workers here (docs/metrics.md)."
 )
-TRUST = click.option(
-    "--trust",
-    is_flag=True,
-    help="Import what the file names module:Class, to check it: that runs its code.",
-)
 NAME = click.argument("name", required=False)
 
 
@@ -58,8 +53,7 @@ def settings_of(pairs: tuple[str, ...]) -> dict[str, str]:
 @SET
 @click.option("--svg", type=FILE, help="Draw it, one lane per worker.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-@TRUST
-def plan(file: Path, pairs: tuple[str, ...], svg: Path | None, as_json: bool, trust: bool) -> None:
+def plan(file: Path, pairs: tuple[str, ...], svg: Path | None, as_json: bool) -> None:
     """Show where a pipeline file's stages would run and what would carry each edge; nothing is started.
 
     \b
@@ -70,11 +64,9 @@ def plan(file: Path, pairs: tuple[str, ...], svg: Path | None, as_json: bool, tr
     from thalweg.deploy.ops.observing.report import write_whole
     from thalweg.deploy.ops.pictures.plan import plan_svg
     from thalweg.deploy.ops.pictures.plan_text import plan_entry, print_plan
-    from thalweg.deploy.reading import read_spec, unchecked_line
+    from thalweg.deploy.reading import read_spec
 
-    spec = read_spec(file, settings_of(pairs), trust=trust)
-    if spec.unchecked:
-        say(unchecked_line(spec), err=True)
+    spec = read_spec(file, settings_of(pairs))
     if svg is not None:
         write_whole(svg, plan_svg(spec))
     if as_json:

@@ -22,7 +22,6 @@ from thalweg.models.speech.decoding.tokens import Tokens
 from thalweg.models.speech.fastconformer.config import FastConformerConfig
 from thalweg.models.speech.fastconformer.nemo_archive import Checkpoint
 from thalweg.models.store.bounded import read_json_at_most
-from thalweg.models.store.onnx import open_session
 
 FORMAT = 1
 DESCRIPTION = "model.json"
@@ -75,7 +74,11 @@ class Deployed:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        return open_session(self.folder / f"{graph}.onnx", options)
+        try:
+            path = str(self.folder / f"{graph}.onnx")
+            return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+            raise ModelError(f"{self.folder}/{graph}.onnx cannot be loaded: {error}") from None
 
 
 def lookahead_frames(config: FastConformerConfig, lookahead_ms: float) -> int:

@@ -12,6 +12,8 @@ import pytest
 
 from tests.conftest import require
 
+pytestmark = pytest.mark.real
+
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 """A locale that is not UTF-8, on any machine, and a person who has told Python to stay in it."""
 LATIN = {"LC_ALL": "en_US.ISO-8859-1"}

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.real
+
 TALKER = '''
 import asyncio
 from thalweg.pipeline.payload import Token

@@ -65,6 +65,7 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     }
 
 
+@pytest.mark.real
 def test_every_worker_stage_and_channel_is_exported_with_the_worker_as_a_label(scraped: str) -> None:
     found = samples(scraped)
     relay = (("stage", "relay"), ("use", "ticking_stages:Relay"), ("worker", "middle"))
@@ -81,6 +82,7 @@ def test_every_worker_stage_and_channel_is_exported_with_the_worker_as_a_label(s
     assert found["thalweg_turns_started_total", ()] > 0
 
 
+@pytest.mark.real
 def test_buckets_of_a_histogram_rise_to_its_count(scraped: str) -> None:
     found = samples(scraped)
     buckets = [
@@ -94,6 +96,7 @@ def test_buckets_of_a_histogram_rise_to_its_count(scraped: str) -> None:
     assert counts[-1] > counts[0]
 
 
+@pytest.mark.real
 def test_every_expression_of_the_dashboard_asks_for_metrics_and_labels_that_are_exported(scraped: str) -> None:
     labels_of: dict[str, set[str]] = {}
     for name, labels in samples(scraped):
@@ -135,6 +138,7 @@ def expressions_of(dashboard: dict[str, object]) -> list[str]:
     return [json.loads(f'"{found}"') for found in re.findall(r'"expr": "((?:[^"\\]|\\.)*)"', text)] + queries
 
 
+@pytest.mark.real
 def test_the_page_on_metrics_names_exactly_what_is_exported(scraped: str) -> None:
     require_package("aiortc", "webrtc")
     from thalweg.deploy.server.exporter import HELP

@@ -16,6 +16,8 @@ import pytest
 from tests.conftest import require
 from tests.deploy.ops.test_up import TICKING, Thalweg, state, thalweg
 
+pytestmark = pytest.mark.real
+
 NOBODY = 65534
 PROBE = """
 import json, os, socket, sys

@@ -102,6 +102,7 @@ def test_kubernetes_serves_with_options_that_serve_has_and_tokens_from_secrets()
     assert all("secretKeyRef" in variable["valueFrom"] for variable in container["env"])
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("unit", ["thalweg@.service", "thalweg-serve@.service"])
 def test_systemd_rates_the_exposure_of_a_unit_at_three_at_most(unit: str) -> None:
     require(shutil.which("systemd-analyze"), "apt-get install systemd")

@@ -14,13 +14,12 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import QUESTION, require, require_package
+from tests.conftest import QUESTION, require_model, require_package
 from thalweg.deploy.cluster.deployment import Deployment
 from thalweg.deploy.ops.observing.spans import QUIET_NS, ROOT_QUIET_NS, TurnSpans, start_spans
 from thalweg.deploy.reading import bundle_of, read_spec
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.deploy.testing import packet
-from thalweg.models import ModelStore
 from thalweg.pipeline.file.plan import LOCAL, Plan
 from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.node import Node
@@ -73,14 +72,14 @@ def run_here(path: Path, settings: Mapping[str, str]) -> None:
     asyncio.run(deployment.run())
 
 
+@pytest.mark.real
 def test_a_spoken_turn_over_three_workers_is_one_trace_with_each_stage_below_the_one_it_heard_from(
     exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("thalweg.deploy.ops.observing.spans.QUIET_NS", 3600 * SECOND)  # however slow the machine is
     for module in ("av", "onnxruntime", "pocketsphinx"):
         require_package(module, "demo")
-    store = {held.model.name: held for held in ModelStore().list()}
-    require(store["silero-vad"].complete, "thalweg models pull")
+    require_model("silero-vad")
     path = tmp_path / "spoken.yaml"
     path.write_text(SPOKEN)
     run_here(path, {"input": str(QUESTION), "output": str(tmp_path / "out.jsonl")})
@@ -122,6 +121,7 @@ trace.set_tracer_provider(provider)
 """
 
 
+@pytest.mark.real
 def test_workers_in_processes_of_their_own_send_their_part_of_the_trace(tmp_path: Path) -> None:
     require_package("opentelemetry.sdk", "dev")
     (tmp_path / "sitecustomize.py").write_text(SITE)

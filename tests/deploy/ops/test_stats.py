@@ -29,6 +29,7 @@ async def look(settings: dict[str, str], seconds: float) -> tuple[dict[str, Work
     return stats, ready.is_set()
 
 
+@pytest.mark.real
 def test_every_worker_of_a_deployment_tells_its_stages_channels_and_turns() -> None:
     stats, _ = asyncio.run(look({}, 0.5))
     here, middle = stats["local"], stats["middle"]
@@ -45,6 +46,7 @@ def test_every_worker_of_a_deployment_tells_its_stages_channels_and_turns() -> N
     assert middle["resident_bytes"] > 1_000_000
 
 
+@pytest.mark.real
 def test_failures_are_counted_at_the_stage_that_failed() -> None:
     stats, _ = asyncio.run(look({"fail": "2"}, 0.5))
     middle = stats["middle"]

@@ -24,6 +24,8 @@ from thalweg.deploy.__main__ import main
 from thalweg.deploy.ops.keeping.deployments import Standing, StandingError, every
 from thalweg.deploy.ops.keeping.logs import log_lines, trim
 
+pytestmark = pytest.mark.real
+
 ROOT = Path(__file__).parents[3]
 TICKING = str(Path(__file__).parents[1] / "ticking" / "ticking.yaml")
 

@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import require
+from tests.conftest import require_model
 from thalweg.models import ModelError, ModelStore
 from thalweg.models.language.minilm import SentenceModel
 from thalweg.pipeline.video.intent import DESCRIPTIONS, Kind, by_meaning
 
+pytestmark = pytest.mark.real
+
 
 @pytest.fixture(scope="module")
 def model() -> SentenceModel:
-    held = {one.model.name: one for one in ModelStore().list()}
-    require(held["all-minilm-l6-v2"].complete, "thalweg models pull all-minilm-l6-v2")
+    require_model("all-minilm-l6-v2")
     return SentenceModel(*ModelStore().pull("all-minilm-l6-v2"))
 
 

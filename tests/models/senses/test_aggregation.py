@@ -11,6 +11,8 @@ from tests.conftest import require_package
 from thalweg.models.errors import ModelError
 from thalweg.models.senses.incremental import Aggregation, Aggregator, FusionHead
 
+pytestmark = pytest.mark.real
+
 PARTS = st.tuples(*[st.booleans()] * 5)
 
 

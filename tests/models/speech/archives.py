@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from tests.conftest import require_package
 from tests.models.speech import nemo_oracle
 from thalweg.models.speech.fastconformer.config import FastConformerConfig
 from thalweg.models.speech.fastconformer.nemo_archive import weight_shapes
@@ -51,6 +52,7 @@ def settings(kind: str = "hybrid", **changes: Any) -> dict[str, Any]:
 
 def torch_file(weights: Weights) -> bytes:
     """As `torch.save` writes it."""
+    require_package("torch", "train")
     import torch
 
     out = io.BytesIO()

@@ -23,6 +23,8 @@ from thalweg.models.speech.loading import load_deployed, recognisers
 from thalweg.models.speech.recogniser import Recogniser
 from thalweg.models.store.bundled_entry import entry
 
+pytestmark = pytest.mark.real
+
 PROMISED: dict[str, dict[str, float]] = {"fastconformer-en-4m": {"question": 0.385, "people": 0.75}}
 """By name: the word error rates, 0…1, that `evaluate` found and the model card tells; `question` is `SAID`."""
 

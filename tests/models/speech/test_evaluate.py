@@ -19,6 +19,8 @@ from thalweg.models.recipes.asr.data import Utterance
 from thalweg.models.recipes.asr.evaluate import Case, Row
 from thalweg.models.recipes.asr.measure import hear, speech_begins_s, taken_back, word_errors
 
+pytestmark = pytest.mark.real
+
 Floats = NDArray[np.float32]
 
 

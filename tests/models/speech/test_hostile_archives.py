@@ -19,6 +19,8 @@ from thalweg.models.errors import ModelError
 from thalweg.models.speech.fastconformer.nemo_archive import open_nemo
 from thalweg.models.store.confined import confined
 
+pytestmark = pytest.mark.real
+
 CONFIG = {
     "target": "a.EncDecCTCModelBPE",
     "labels": ["a", "b"],

@@ -97,6 +97,7 @@ def test_samples_that_are_not_numbers_are_refused_and_leave_the_stream_as_it_was
     assert np.array_equal(np.concatenate(found), log_mel(audio, CONFIG))
 
 
+@pytest.mark.real
 def test_an_hour_of_silence_holds_no_more_than_a_window() -> None:
     stream = MelStream(CONFIG)
     for _ in range(360):

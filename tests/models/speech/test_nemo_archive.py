@@ -24,6 +24,8 @@ from thalweg.models.errors import ModelError
 from thalweg.models.speech.decoding.tokens import Tokens, sentencepiece_tokens
 from thalweg.models.speech.fastconformer.nemo_archive import read_nemo
 
+pytestmark = pytest.mark.real
+
 
 @pytest.fixture(scope="module")
 def weights_file() -> bytes:

@@ -21,7 +21,7 @@ from thalweg.models.speech.loading import load_deployed
 from thalweg.models.speech.mel import MelConfig, log_mel, mel_filters
 from thalweg.models.speech.recogniser import Recogniser
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # NeMo's own
+pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore")]  # the warnings are NeMo's own
 LOOKAHEADS = (13, 6, 1, 0)
 
 

@@ -18,6 +18,8 @@ from thalweg.models.recipes.asr import augment, batches, data, text, voices
 from thalweg.models.recipes.asr.plan import Plan
 from thalweg.models.speech.mel import MelConfig, log_mel
 
+pytestmark = pytest.mark.real
+
 Floats = NDArray[np.float32]
 
 

@@ -21,6 +21,8 @@ from thalweg.models.speech.fastconformer.deployed import Deployed
 from thalweg.models.speech.fastconformer.lookahead import AdaptiveConfig, AdaptiveLookahead
 from thalweg.models.speech.recogniser import Recogniser, Stream
 
+pytestmark = pytest.mark.real
+
 Floats = NDArray[np.float32]
 LOOKAHEADS = (13, 6, 1, 0)
 

@@ -92,6 +92,7 @@ def test_sources_are_tried_in_order(tmp_path: Path, server: Server) -> None:
     assert store(tmp_path / "cache", missing, Source("url", server.url)).path("tiny").read_bytes() == CONTENT
 
 
+@pytest.mark.real
 def test_no_source_says_what_was_tried_and_what_to_do(tmp_path: Path) -> None:
     models = store(tmp_path / "cache", Source("path", "/nowhere/a"), Source("url", "http://127.0.0.1:9/b"))
     with pytest.raises(ModelError, match=r"/nowhere/a does not exist; .*:9/b cannot be reached.*put the file at"):

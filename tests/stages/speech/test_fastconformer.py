@@ -124,6 +124,7 @@ def test_stages_of_a_process_share_one_engine(folder: str) -> None:
     assert isinstance(shared_recogniser(folder), Recogniser)
 
 
+@pytest.mark.real
 def test_a_nemo_file_is_converted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.models.speech.archives import random_weights, settings, torch_file, write_nemo
     from thalweg.models.speech.loading import load_deployed

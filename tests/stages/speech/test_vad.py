@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import QUESTION, require, require_package
+from tests.conftest import QUESTION, require_model, require_package
 from thalweg.deploy.testing import packet, run_stage
-from thalweg.models import ModelStore
 from thalweg.pipeline.duration import MS
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import AudioChunk, Speech, SpeechEvent
 from thalweg.pipeline.signal import Flush, Interrupt
 from thalweg.stages.io.audio import AudioFile
 from thalweg.stages.speech.vad import VoiceActivity
+
+pytestmark = pytest.mark.real
 
 RATE = 16_000
 
@@ -25,7 +26,7 @@ RATE = 16_000
 def question() -> list[Packet]:
     require_package("onnxruntime", "vad")
     require_package("av", "audio")
-    require(not ModelStore().verify("silero-vad"), "thalweg models pull silero-vad")
+    require_model("silero-vad")
     return [e.packet for e in run_stage(AudioFile(QUESTION), {}).emitted]
 
 

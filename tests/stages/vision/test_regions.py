@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import EXAMPLES, TEXT_READER, require, require_package
+from tests.conftest import EXAMPLES, TEXT_READER, require, require_model, require_package
 from thalweg.deploy.errors import StartError
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.deploy.testing import packet, run_stage, run_virtual
@@ -184,9 +184,9 @@ def test_where_nothing_is_written_the_reader_is_not_sure_of_anything() -> None:
     assert (seen.items, seen.confidence) == ((), 0.0)
 
 
+@pytest.mark.real
 def test_with_a_sentence_model_words_need_not_be_on_a_list(clip: list[Packet]) -> None:
-    held = {one.model.name: one for one in ModelStore().list()}
-    require(held["all-minilm-l6-v2"].complete, "thalweg models pull all-minilm-l6-v2")
+    require_model("all-minilm-l6-v2")
     stage = RegionsThatMatter(question="can you make out the dosage on this bottle")
     (regions,) = run_stage(stage, {"frame": [clip[13]]}).payloads()
     assert any(covers(box, LABEL) for box in regions.boxes)
