@@ -57,7 +57,11 @@ BENCHES: Mapping[str, Bench] = {
         "dialogue.sessions:measure",
         takes=("part",),
     ),
-    "soak": Bench("memory, files and shared memory of workers at full speed", "core.soak:measure", takes=("minutes",)),
+    "soak": Bench(
+        "memory, files and shared memory of workers at full speed; a link cut every second; PART: speed or reconnects",
+        "core.soak:measure",
+        takes=("minutes", "part"),
+    ),
     "turn": Bench(
         "end of speech to first partial, final, first token and first audio",
         "dialogue.turn:measure",

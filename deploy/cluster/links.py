@@ -35,7 +35,7 @@ class Links:
         self.lock = asyncio.Lock()
         self.certificates: list[bytes] | None = None
         self._addresses: dict[str, dict[str, str]] = {name: {} for name in plan.workers}
-        self._generations = dict.fromkeys(plan.edges, 0)
+        self.generations = dict.fromkeys(plan.edges, 0)
         self._made_s: dict[str, float] = {}
 
     def lost(self, edges: Iterable[str], asked_s: float) -> None:
@@ -102,6 +102,6 @@ class Links:
         return {edge: self._route(edge) for edge in self.kinds if self._plan.edges[edge].source == source}
 
     def _route(self, edge: str) -> tuple[str, str, int]:
-        self._generations[edge] += 1
+        self.generations[edge] += 1
         kind = self.kinds[edge]
-        return kind, self._addresses[self._plan.edges[edge].target][kind], self._generations[edge]
+        return kind, self._addresses[self._plan.edges[edge].target][kind], self.generations[edge]

@@ -6,11 +6,12 @@ Ray places and supervises; it carries the few calls that start and end a host, a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -23,6 +24,8 @@ from thalweg.pipeline.errors import ThalwegError
 
 ADDRESS_HINT = "start one with `ray start --head`, or name one in RAY_ADDRESS"
 PROBE_S = 5.0
+CONNECT_S = 30.0
+CLOSE_S = 5.0
 _CONNECTING = threading.Lock()
 
 
@@ -75,7 +78,11 @@ class RayCarrier:
 
     async def start(self) -> None:
         """Make the actor. Raises RemoteError where there is no Ray, or no node that has what it asks for."""
-        ray = await asyncio.to_thread(_connected_ray)
+        try:
+            ray = await _aside(CONNECT_S, _connected_ray)
+        except TimeoutError:
+            where = os.environ.get("RAY_ADDRESS") or "the address that Ray found"
+            raise RemoteError(f"no Ray cluster answers at {where} within {CONNECT_S:g} s; {ADDRESS_HINT}") from None
         self._gone = asyncio.get_running_loop().create_future()
         options = self._plan.options
         remote = ray.remote(_Actor).options(max_concurrency=16, **ray_options(options))
@@ -132,7 +139,33 @@ class RayCarrier:
             import ray
 
             actor, self._actor = self._actor, None
-            await asyncio.to_thread(ray.kill, actor)
+            with contextlib.suppress(TimeoutError):  # a cluster that is gone has nothing left to end
+                await _aside(CLOSE_S, ray.kill, actor)
+
+
+async def _aside(within_s: float, call: Callable[..., Any], *args: Any) -> Any:
+    """What a call that blocks returns, made on a thread of its own, which holds up no exit. Raises TimeoutError, and
+    whatever the call raises.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Any] = loop.create_future()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if not answer.done():
+            answer.set_result(result) if error is None else answer.set_exception(error)
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = call(*args)
+        except Exception as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=run, name="ray", daemon=True).start()
+    async with asyncio.timeout(within_s):
+        return await answer
 
 
 def ray_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,12 +197,15 @@ def _connected_ray() -> Any:
 
 
 def _probe(address: str) -> None:
-    """Fail at once where nobody listens at HOST:PORT; Ray itself would try for minutes. Raises RemoteError."""
-    host, _, port = address.rpartition(":")
-    if not port.isdigit() or "/" in host:
+    """Fail at once where nobody listens at HOST:PORT or ray://HOST:PORT; Ray itself would try for minutes.
+
+    Raises RemoteError.
+    """
+    host, _, port = address.removeprefix("ray://").partition("?")[0].rstrip("/").rpartition(":")
+    if not (port.isascii() and port.isdigit()) or "/" in host:
         return
     try:
-        socket.create_connection((host, int(port)), PROBE_S).close()
-    except OSError as error:
-        reason = error.strerror or str(error)
+        socket.create_connection((host.strip("[]"), int(port)), PROBE_S).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise RemoteError(f"there is no Ray cluster at {address}: {reason}; {ADDRESS_HINT}") from None

@@ -78,7 +78,12 @@ def test_multimodal_has_its_systems_and_skipping_saves_time_and_units(tmp_path: 
 
 @pytest.mark.parametrize(
     ("name", "parts"),
-    [("multimodal", "systems, budgets"), ("asr", "steps, streams, flow, pipeline"), ("sessions", "crowds, visits")],
+    [
+        ("multimodal", "systems, budgets"),
+        ("soak", "speed, reconnects"),
+        ("asr", "steps, streams, flow, pipeline"),
+        ("sessions", "crowds, visits"),
+    ],
 )
 def test_a_benchmark_names_its_parts_where_one_is_asked_for_that_it_has_not(name: str, parts: str) -> None:
     with pytest.raises(BenchError, match=f"it has {parts}"):
@@ -110,3 +115,14 @@ def test_soak_at_full_speed_neither_files_nor_shared_memory_grow(tmp_path: Path)
     assert growing == {"local": 0, "a": 0, "b": 0}
     assert max(found[case, "rss_growth"] for case in ("local", "a", "b")) < 25
     assert {found["all", name] for name in ("lost", "doubled", "miscounted")} == {0}
+
+
+def test_a_link_that_is_cut_every_second_loses_nothing_however_slow_the_consumer(tmp_path: Path) -> None:
+    for module in ("grpc", "cryptography"):
+        require_package(module, "grpc")
+    result = run_bench("soak", tmp_path / "b.json", quick=True, part="reconnects")
+    found = {(row.case, row.metric): row.value for row in result.rows}
+    for chain in ("block", "at_least_once"):
+        assert {found[chain, name] for name in ("lost", "doubled", "miscounted")} == {0}
+        assert found[chain, "sent"] > 20
+    assert found["all", "cuts"] > 10

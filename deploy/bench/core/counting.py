@@ -21,13 +21,14 @@ class Count:
 
     def __init__(self, gap_ms: float = 5.0) -> None:
         self._gap_ns = round(gap_ms * 1e6)
+        self.sent = 0
 
     async def run(self, ctx: Context) -> None:
         """Count."""
         number = 0
         while True:
             await ctx.send(Token(text=str(number)), time=ctx.now_ns())
-            number += 1
+            number = self.sent = number + 1
             if self._gap_ns:
                 await ctx.sleep_until(ctx.now_ns() + self._gap_ns)
 
@@ -54,6 +55,29 @@ class Tally:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         self._seen = state["seen"]
+
+
+class Dawdle(Tally):
+    """As Tally, and takes its time: `usual_ms` for each, `pause_ms` for every hundredth."""
+
+    blocking = False
+
+    def __init__(self, usual_ms: float = 20.0, pause_ms: float = 2_500.0) -> None:
+        super().__init__()
+        self._usual_s = usual_ms / 1e3
+        self._pause_s = pause_ms / 1e3
+        self._busy = False
+
+    async def process(self, packet: Packet, ctx: Context) -> None:  # type: ignore[override]  # a slow one waits
+        """Pass one on, later."""
+        self._busy = True
+        await asyncio.sleep(self._usual_s if self._seen % 100 else self._pause_s)
+        super().process(packet, ctx)
+        self._busy = False
+
+    def snapshot(self) -> dict[str, Any] | None:  # type: ignore[override]  # not in the middle of one
+        """The count."""
+        return None if self._busy else super().snapshot()
 
 
 class Check:

@@ -15,7 +15,9 @@ import time
 from pathlib import Path
 from statistics import median
 
+from thalweg.deploy.bench import BenchError
 from thalweg.deploy.bench.core.failover import deploy, local_stage
+from thalweg.deploy.bench.core.reconnects import measure_reconnects
 from thalweg.deploy.bench.result import OURS, Result
 
 MINUTES = 10.0
@@ -41,9 +43,13 @@ placement: {{first: a, second: b, pass: a}}
 _SEGMENT = re.compile(r"memfd:thalweg")
 
 
-def measure(result: Result, quick: bool, minutes: float = MINUTES) -> None:
-    """Fill in the rows; `quick` is 20 seconds."""
-    asyncio.run(_measure(result, 20.0 if quick else minutes * 60))
+def measure(result: Result, quick: bool, minutes: float = MINUTES, part: str = "speed") -> None:
+    """Fill in the rows; `quick` is 20 seconds, or 10. `part`: `speed`, or `reconnects` (see `reconnects.py`)."""
+    seconds = (10.0 if part == "reconnects" else 20.0) if quick else minutes * 60
+    parts = {"speed": _measure, "reconnects": measure_reconnects}
+    if part not in parts:
+        raise BenchError(f"bench soak has no part {part!r}; it has {', '.join(parts)}")
+    asyncio.run(parts[part](result, seconds))
 
 
 async def _measure(result: Result, seconds: float) -> None:

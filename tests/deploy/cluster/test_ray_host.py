@@ -1,0 +1,76 @@
+"""Connecting to Ray: bounded, whatever is at the address."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from thalweg.deploy.cluster import ray_host
+from thalweg.deploy.cluster.ray_host import RayCarrier
+from thalweg.deploy.cluster.remote import RemoteError
+
+
+def refusal(address: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, float]:
+    """What is said about an address, and after how long."""
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    order = SimpleNamespace(worker=SimpleNamespace(name="ears", options={}), bundle=None, on_problem=None)
+    carrier = RayCarrier(order)  # type: ignore[arg-type]
+    before = time.monotonic()
+    with pytest.raises(RemoteError) as caught:
+        asyncio.run(carrier.start())
+    return str(caught.value), time.monotonic() - before
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """A Ray whose `init` never comes back; set in the end."""
+    over = threading.Event()
+    fake = SimpleNamespace(is_initialized=lambda: False, init=lambda **_: over.wait(20))
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    return over
+
+
+@pytest.mark.parametrize("shape", ["ray://127.0.0.1:{}", "127.0.0.1:{}", "ray://127.0.0.1:{}/?namespace=x"])
+@pytest.mark.usefixtures("ray")
+def test_an_address_where_nobody_listens_is_told_at_once(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    said, took_s = refusal(shape.format(port), monkeypatch)
+    assert said.startswith(f"there is no Ray cluster at {shape.format(port)}: Connection refused")
+    assert took_s < 5
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:99999999", "ray://[::1", "a" * 80 + ".invalid:1"])
+def test_an_address_that_is_none_is_told(address: str, monkeypatch: pytest.MonkeyPatch, ray: threading.Event) -> None:
+    monkeypatch.setattr(ray_host, "CONNECT_S", 0.2)
+    assert "Ray cluster" in refusal(address, monkeypatch)[0]
+    ray.set()
+
+
+def test_an_address_that_takes_connections_and_says_nothing_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, ray: threading.Event
+) -> None:
+    monkeypatch.setattr(ray_host, "CONNECT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"ray://127.0.0.1:{silent.getsockname()[1]}"
+        said, took_s = refusal(address, monkeypatch)
+    ray.set()
+    assert said.startswith(f"no Ray cluster answers at {address} within 0.2 s")
+    assert took_s < 5
+
+
+def test_a_cluster_that_is_gone_holds_up_no_close(monkeypatch: pytest.MonkeyPatch, ray: threading.Event) -> None:
+    monkeypatch.setattr(ray_host, "CLOSE_S", 0.1)
+    monkeypatch.setattr(sys.modules["ray"], "kill", lambda _: ray.wait(20), raising=False)
+    order = SimpleNamespace(worker=SimpleNamespace(name="ears", options={}), bundle=None, on_problem=None)
+    carrier = RayCarrier(order)  # type: ignore[arg-type]
+    carrier._actor = object()
+    asyncio.run(carrier.close())
+    ray.set()
+    assert carrier._actor is None
