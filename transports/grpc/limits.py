@@ -4,6 +4,7 @@ from __future__ import annotations
 
 LARGEST_MESSAGE = 64 << 20
 LARGEST_RECORD = LARGEST_MESSAGE - 1024
+SIGNALS = 1024
 GREETING_S = 5.0
 OPTIONS = [
     ("grpc.max_receive_message_length", LARGEST_MESSAGE),

@@ -11,6 +11,7 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.signal import Interrupt, Signal
 from thalweg.transports.codec import CodecError, decode, decode_signal, encode_signal
+from thalweg.transports.grpc import limits
 from thalweg.transports.grpc.wire import Frame, Record
 from thalweg.transports.link import TransportError, Unreadable, ignore
 
@@ -40,6 +41,7 @@ class GrpcReceiver:
         self._taken = 0
         self._told = 0
         self._signals: deque[bytes] = deque()
+        self._overflowed = False
         self._ending = False
         self._ended = False
         self._closed = False
@@ -75,6 +77,11 @@ class GrpcReceiver:
     def signal(self, signal: Signal) -> None:
         """Send a signal up."""
         self._signals.append(encode_signal(signal))
+        if len(self._signals) > limits.SIGNALS:
+            self._signals.popleft()
+            if not self._overflowed:
+                self._overflowed = True
+                self.on_bad(f"more than {limits.SIGNALS} signals wait for a connection: the oldest are left out")
         if isinstance(signal, Interrupt):
             self._interrupt = self._signals[-1]
         self._news.set()
@@ -116,6 +123,7 @@ class GrpcReceiver:
         up, or the producer has come by another connection. An interrupt is said again: it may have been lost.
         """
         self._told = -1
+        self._overflowed = False
         acknowledged = 0
         if self._interrupt is not None:
             self._signals.appendleft(self._interrupt)

@@ -62,6 +62,7 @@ class GrpcSender:
         self._taken = 0
         self._kept: deque[tuple[int, bytes]] = deque()
         self._signals: deque[bytes] = deque()
+        self._overflowed = False
         self._sent = 0
         self._welcomed_s: float | None = None
         self._ending = False
@@ -104,6 +105,11 @@ class GrpcSender:
     def signal(self, signal: Signal) -> None:
         """Send a signal down, before any packet that still waits."""
         self._signals.append(encode_signal(signal))
+        if len(self._signals) > limits.SIGNALS:
+            self._signals.popleft()
+            if not self._overflowed:
+                self._overflowed = True
+                self.on_bad(f"more than {limits.SIGNALS} signals wait for a connection: the oldest are left out")
         if isinstance(signal, Interrupt):
             self._interrupt = self._signals[-1]
         self._news.set()
@@ -209,6 +215,7 @@ class GrpcSender:
             self._first.set_result(None)
         elif self._interrupt is not None:
             self._signals.appendleft(self._interrupt)
+        self._overflowed = False
         self._welcomed_s = asyncio.get_running_loop().time()
         self._news.set()
 
@@ -218,8 +225,10 @@ class GrpcSender:
             await self._news.wait()
             self._news.clear()
             while self._signals:
-                await call.write(Frame(signal=self._signals[0]))
-                self._signals.popleft()
+                signal = self._signals[0]
+                await call.write(Frame(signal=signal))
+                if self._signals and self._signals[0] is signal:  # else too many have come meanwhile
+                    self._signals.popleft()
             for number, frame in list(self._kept):
                 if number >= self._sent:
                     if self._signals:

@@ -17,6 +17,8 @@ from thalweg.transports.link import TransportError, ignore
 _COUNT = struct.Struct("<I")
 _WELCOME = struct.Struct("<IQQ")
 LARGEST_MESSAGE = 1 << 16
+_UNSENT_AT_MOST = 1 << 26
+_PER_MESSAGE = 128
 _PER_WAKE_UP = 256
 _SOON_S = 0.001
 _DESCRIPTOR = struct.Struct("i")
@@ -66,6 +68,7 @@ class Wire:
         self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
+        self._unsent_bytes = 0
         self._buffer = bytearray(LARGEST_MESSAGE)
         self._read_s = 0.0
         self.open = True
@@ -84,6 +87,9 @@ class Wire:
                 self.broken(error.strerror or str(error))
                 return
         self._unsent.append((message, [os.dup(fd) for fd in fds or []]))
+        self._unsent_bytes += len(message) + _PER_MESSAGE
+        if self._unsent_bytes > _UNSENT_AT_MOST:
+            self.broken("the other end does not read")
 
     def close(self) -> None:
         if self.open:
@@ -106,6 +112,7 @@ class Wire:
                 self.broken(error.strerror or str(error))
                 return
             self._unsent.popleft()
+            self._unsent_bytes -= len(message) + _PER_MESSAGE
             for fd in fds:
                 os.close(fd)
         self._loop.remove_writer(self._sock)

@@ -261,3 +261,12 @@ def test_bytes_that_are_no_frame_end_the_link_and_are_told() -> None:
     lost, unhandled = asyncio.run(main())
     assert len(lost) == 1 and lost[0].startswith("the frame cannot be read: ")
     assert unhandled == []
+
+
+def test_signals_that_no_connection_takes_are_kept_up_to_a_bound_and_that_is_told_once() -> None:
+    receiver, bad = GrpcReceiver(4), []
+    receiver.on_bad = bad.append
+    for epoch in range(3 * limits.SIGNALS):
+        receiver.signal(Interrupt(epoch=epoch))
+    assert len(receiver._signals) == limits.SIGNALS
+    assert bad == [f"more than {limits.SIGNALS} signals wait for a connection: the oldest are left out"]

@@ -14,7 +14,7 @@ from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import VideoFrame
 from thalweg.pipeline.signal import KeyFrame, Signal
 from thalweg.transports.codec import encode_signal
-from thalweg.transports.shm import ShmListener, ShmReceiver, ShmSender, connect
+from thalweg.transports.shm import ShmListener, ShmReceiver, ShmSender, connect, messages
 from thalweg.transports.shm import sender as sender_module
 
 
@@ -146,3 +146,22 @@ def test_a_descriptor_that_comes_with_a_message_that_takes_none_is_closed() -> N
         return left
 
     assert asyncio.run(main()) == 0
+
+
+def test_an_end_that_does_not_read_is_hung_up_on_before_the_memory_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "_UNSENT_AT_MOST", 1 << 20)
+
+    async def main() -> list[str]:
+        sender, receiver = await ends(window=3)
+        lost: list[str] = []
+        sender.on_lost = lost.append
+        asyncio.get_running_loop().remove_reader(receiver._wire._sock)
+        for _ in range(100_000):
+            sender.signal(KeyFrame(origin="x" * 1000))
+            if lost:
+                break
+        sender.close()
+        receiver.close()
+        return lost
+
+    assert asyncio.run(main()) == ["the other end does not read"]
