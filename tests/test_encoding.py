@@ -24,7 +24,8 @@ def by_locale(source: str) -> Iterator[str]:
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         keywords = {keyword.arg: keyword.value for keyword in node.keywords}
-        if "encoding" in keywords or None in keywords:
+        of_pyav = isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "av"
+        if "encoding" in keywords or None in keywords or of_pyav:
             continue
         strings = [a.value for a in [*node.args, *keywords.values()] if isinstance(a, ast.Constant)]
         mode = next((s for s in strings if isinstance(s, str) and MODE.fullmatch(s)), None)

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TERMINAL, CONSOLE = "stages/io/terminal.py", "deploy/console.py"
-APART = ("deploy/bench/", "models/recipes/", "models/store/bundled_entry.py")
+APART = ("deploy/bench/", "models/recipes/", "models/store/bundled_entry.py", "models/store/confined.py")
 """Programs of our own measurements and recipes: they print numbers and talk to their parents over pipes."""
 
 TO_LOG = {"logging.basicConfig", "logging.StreamHandler", "logging.FileHandler", "logging.Formatter"}

@@ -31,10 +31,10 @@ REMEDY = "mark it with @pytest.mark.real, or do without"
 _PROCESSES = frozenset(
     {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.exec", "os.system"}
 )
-_CONNECTIONS = frozenset({"socket.connect", "socket.bind", "socket.sendto"})
+_CONNECTIONS = frozenset({"socket.connect", "socket.sendto"})
 _LOOK_UPS = frozenset({"socket.getaddrinfo", "socket.gethostbyname"})
 _HERE = ("", "localhost", "::1", "::", "0.0.0.0")
-"""Loopback, and what is bound by those who do not ask which interface."""
+"""Loopback, and the addresses that mean it when they are connected to."""
 
 
 class UnitTestError(RuntimeError):

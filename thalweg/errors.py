@@ -54,7 +54,7 @@ FAMILIES: dict[str, dict[str, str]] = {
         "AudioError": "thalweg.stages.io.audio",
         "MediaError": "thalweg.stages.io.reading",
         "LanguageModelError": "thalweg.stages.language.chat",
-        "SinkError": "thalweg.stages.io.sink",
+        "SinkError": "thalweg.stages.io.whole",
         "SpeechSynthesisError": "thalweg.stages.speech.piper",
         "VideoError": "thalweg.stages.video.coder",
     },

@@ -61,7 +61,7 @@ def test_failures_are_counted_at_the_stage_that_failed() -> None:
         ("{launcher: subprocess, cpus: 2}", "cpus is for the launcher ray, this one is subprocess"),
         ("{launcher: ray, cpus: many}", "cpus: expected a number from 0, found 'many'"),
         ("{launcher: ray, resources: {camera: 0}}", "resources: expected a mapping of names to numbers above 0"),
-        ("{launcher: ray, labels: {zone: 3}}", "labels: expected a mapping of names to texts"),
+        ("{launcher: ray, labels: {zone: [3]}}", "labels: expected a mapping of names to texts"),
         ("{launcher: ray, host: ''}", "host: expected an address of a node, found ''"),
     ],
 )
