@@ -187,7 +187,8 @@ class Transcript(Payload):
 
     `final`: it will not change again. `stable_chars`: how many leading characters of `text` the recogniser
     has not changed for a while; all of them when final. `trial`: the voice pauses, and should it not go on, the final
-    transcript will most likely be this one: worth preparing for, and no more than that.
+    transcript will most likely be this one: worth preparing for, and no more than that. `language`: code of the one
+    that was recognised, empty where the recogniser does not say.
     """
 
     text: str
@@ -196,6 +197,7 @@ class Transcript(Payload):
     words: tuple[Word, ...] = ()
     speech_end_ns: int | None = None
     trial: bool = False
+    language: str = ""
 
     def __post_init__(self) -> None:
         _require(not (self.final and self.trial), "a transcript is final or a trial, not both")

@@ -111,6 +111,7 @@ def _make_form(cls: type) -> Form:
     known = [(name, form) for name, form in zip(names, forms, strict=True) if form is not None]
     getters = [(name, None if form.plain else form.write) for name, form in known]
     readers = [(name, form.read) for name, form in known]
+    needed = _without_defaults(cls)
 
     def write(value: Any, buffers: list[memoryview]) -> list[Any]:
         return [
@@ -118,12 +119,21 @@ def _make_form(cls: type) -> Form:
         ]
 
     def read(written: Any, buffers: Buffers) -> Any:
-        if type(written) not in ORDERED or len(written) != len(readers):
+        if type(written) not in ORDERED or not needed <= len(written) <= len(readers):
             found = f"{len(written)} fields" if type(written) in ORDERED else shown(written)
             raise CodecError(f"a {cls.__name__} has {len(readers)} fields, the record holds {found}")
-        return cls(**{name: read(one, buffers) for (name, read), one in zip(readers, written, strict=True)})
+        return cls(**{name: read(one, buffers) for (name, read), one in zip(readers, written, strict=False)})
 
     return Form(write, read, name=type_name(cls))
+
+
+def _without_defaults(cls: type) -> int:
+    """How many fields an older record must have: what was added to a payload since is at its end, with a default."""
+    missing = dataclasses.MISSING
+    fields = [field for field in dataclasses.fields(cls) if field.init]
+    return max(
+        (i + 1 for i, f in enumerate(fields) if f.default is missing and f.default_factory is missing), default=0
+    )
 
 
 def _check_constructor(cls: type, names: Sequence[str]) -> None:

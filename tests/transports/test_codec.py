@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
+import msgpack
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -254,3 +256,17 @@ def test_garbage_is_refused(garbage: bytes) -> None:
         decode(garbage)
     with pytest.raises(ThalwegError):
         decode(bytes([0x74, 1]) + garbage)
+
+
+def test_a_record_from_before_a_payload_had_its_newest_field_is_read_with_the_default() -> None:
+    said = Transcript(text="hello", final=True, stable_chars=5, language="")
+    record = b"".join(encode(Packet(stream="s", seq=1, time=2, payload=said)))
+    head = list(msgpack.unpackb(record[struct.calcsize("<BBHIQ") :], use_list=True))
+    head[-1] = head[-1][:-1]
+    older = msgpack.packb(head)
+    packet = decode(struct.pack("<BBHIQ", 0x74, VERSION, 0, 0, len(older)) + older)
+    assert packet.payload == said
+    head[-1] = head[-1][:1]
+    shorter = msgpack.packb(head)
+    with pytest.raises(CodecError, match=r"a Transcript has \d fields, the record holds 1"):
+        decode(struct.pack("<BBHIQ", 0x74, VERSION, 0, 0, len(shorter)) + shorter)
