@@ -240,12 +240,14 @@ def test_a_hundred_turns_that_open_and_break_off_leave_no_jobs_and_no_audio(ears
     assert stage._jobs == {}
 
 
+@pytest.mark.real
 def test_a_model_that_is_missing_or_none_is_a_clear_error(tmp_path: Path) -> None:
     require_package("ctranslate2", "whisper")
     outcome = run_stage_problem(Whisper(model="whisper-tinny"))
     assert "Whisper model 'whisper-tinny' is not here: name one of whisper-base, whisper-tiny.en" in outcome
 
 
+@pytest.mark.real
 def test_a_language_that_the_model_does_not_know_is_a_clear_error(tmp_path: Path) -> None:
     folder = make_whisper(tmp_path / "tiny")
     assert "language 'klingon' is none of tiny: auto, en" in run_stage_problem(Whisper(str(folder), "klingon"))
@@ -259,6 +261,7 @@ def run_stage_problem(stage: Whisper) -> str:
         return str(error)
 
 
+@pytest.mark.real
 def test_neighbours_on_one_engine_do_not_change_a_word(tmp_path: Path) -> None:
     """Real threads, a real engine, random weights."""
     folder = str(make_whisper(tmp_path / "tiny"))

@@ -16,6 +16,7 @@ from thalweg.models.speech.whisper.decode import Ask, check_language, decode
 from thalweg.models.speech.whisper.model import WhisperModel, find_whisper
 
 RATE = 16_000
+pytestmark = pytest.mark.real  # importing CTranslate2 imports torch where that is installed, which starts a process
 
 
 @pytest.fixture(scope="module")
