@@ -8,8 +8,11 @@ signal here but a property of the channel (`Channel.close`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+
+LATER = {"later": True}
+"""Of fields that were added last: left out on the wire where they hold their default, so that older peers can read."""
 
 
 class Direction(Enum):
@@ -98,10 +101,15 @@ class Words(Signal):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure(Signal):
-    """The stage `origin` could not do its part for `epoch`: let go of what is held for it, it will not end."""
+    """The stage `origin` could not do its part for `epoch`: let go of what is held for it, it will not end.
+
+    `message` is for the operator and may name what nobody else should see; `public` is a sentence for the person who
+    asked, or nothing.
+    """
 
     epoch: int
     message: str
+    public: str = field(default="", metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,13 @@ from typing import Any
 
 
 class ThalwegError(Exception):
-    """Root of every error this package raises on purpose. Its text is meant for people."""
+    """Root of every error this package raises on purpose. Its text is meant for people.
+
+    `public`: one sentence without addresses, names and reasons of the inside, for somebody who only asked; empty where
+    there is none.
+    """
+
+    public: str = ""
 
 
 FAMILIES: dict[str, dict[str, str]] = {
@@ -52,13 +58,15 @@ FAMILIES: dict[str, dict[str, str]] = {
     },
     "a stage that could not do its work": {
         "AudioError": "thalweg.stages.io.audio",
+        "LanguageModelError": "thalweg.stages.language.model",
         "MediaError": "thalweg.stages.io.reading",
-        "LanguageModelError": "thalweg.stages.language.chat",
         "SinkError": "thalweg.stages.io.whole",
         "SpeechSynthesisError": "thalweg.stages.speech.piper",
         "VideoError": "thalweg.stages.video.coder",
     },
     "a model": {
+        "BackendError": "thalweg.models.language.backend",
+        "HttpError": "thalweg.models.http.errors",
         "ModelError": "thalweg.models.errors",
         "SampleError": "thalweg.models.senses.samples",
     },

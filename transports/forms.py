@@ -112,11 +112,19 @@ def _make_form(cls: type) -> Form:
     getters = [(name, None if form.plain else form.write) for name, form in known]
     readers = [(name, form.read) for name, form in known]
     needed = _without_defaults(cls)
+    later = [field.default for field in dataclasses.fields(cls) if field.init and field.metadata.get("later")]
+    least = len(names) - len(later)
 
     def write(value: Any, buffers: list[memoryview]) -> list[Any]:
         return [
             getattr(value, name) if write is None else write(getattr(value, name), buffers) for name, write in getters
         ]
+
+    def write_short(value: Any, buffers: list[memoryview]) -> list[Any]:
+        written = write(value, buffers)
+        while len(written) > least and written[-1] == later[len(written) - 1 - least]:
+            written.pop()
+        return written
 
     def read(written: Any, buffers: Buffers) -> Any:
         if type(written) not in ORDERED or not needed <= len(written) <= len(readers):
@@ -124,7 +132,7 @@ def _make_form(cls: type) -> Form:
             raise CodecError(f"a {cls.__name__} has {len(readers)} fields, the record holds {found}")
         return cls(**{name: read(one, buffers) for (name, read), one in zip(readers, written, strict=False)})
 
-    return Form(write, read, name=type_name(cls))
+    return Form(write_short if later else write, read, name=type_name(cls))
 
 
 def _without_defaults(cls: type) -> int:

@@ -19,7 +19,7 @@ CAPABILITIES = (
     ("voice activity", "onnxruntime", "vad"),
     ("speech recognition (PocketSphinx)", "pocketsphinx", "sphinx"),
     ("streaming recognition (FastConformer)", "onnxruntime", "asr"),
-    ("language model servers", "openai", "language"),
+    ("language model servers", "httpx", "language"),
     ("embedded language model", "xllamacpp", "llama"),
     ("speech synthesis (Piper)", "piper-tts", "piper"),
     ("microphone", "sounddevice", "microphone"),

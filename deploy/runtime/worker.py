@@ -25,7 +25,7 @@ from thalweg.deploy.runtime.pump import Pump, call
 from thalweg.deploy.runtime.signalling import spread
 from thalweg.deploy.runtime.watch import Watch
 from thalweg.pipeline.clock import Clock, SystemClock
-from thalweg.pipeline.errors import ReaderGone
+from thalweg.pipeline.errors import ReaderGone, ThalwegError
 from thalweg.pipeline.file.plan import LOCAL
 from thalweg.pipeline.graph import Graph, GraphError, nearest
 from thalweg.pipeline.joins.join import Joined
@@ -225,7 +225,9 @@ class Worker:
             if self.spans is not None:
                 self.spans.fail(actor.name, epoch, message)
             self.turns.fail(epoch, f"{actor.name}: {message}")
-            self.spread(actor, Failure(origin=actor.name, epoch=epoch, message=message), Direction.DOWN)
+            public = cause.public if isinstance(cause, ThalwegError) else ""
+            failure = Failure(origin=actor.name, epoch=epoch, message=message, public=public)
+            self.spread(actor, failure, Direction.DOWN)
 
     def observe(self, packet: Packet) -> None:
         """A stage has emitted a packet."""

@@ -1,38 +1,86 @@
-"""A language model in this process: llama.cpp (through `xllamacpp`, MIT) behind its own HTTP server on loopback.
+"""llama.cpp in this process (through `xllamacpp`, MIT), behind its own HTTP server on loopback.
 
-The server speaks the same protocol as every other back end, so there is one client for all of them, and
-hanging up is how generation is stopped.
+The server speaks the same protocol as every other one, so there is one client for all of them, and hanging up is how
+generation is stopped. Any user and any web page of this machine can connect to loopback: every request needs the key
+of this process, and stands below a path that is as secret, so that not even `/health` answers a stranger. llama.cpp
+does not look at `Host`, and sends no CORS header where the allowed origin is one that no page has.
+
+Memory. A slot keeps what it has read of the conversation under way: `context` tokens, allocated at the start. Besides,
+llama.cpp would keep the prompts of conversations that have lost their slot in RAM, up to 8 GiB, 8 MB for each new
+conversation of a small model, and was seen to go on with a stranger's (llama.cpp #27148). `cache_mb` bounds that; by
+default it is 0: memory is flat, and a conversation that comes back to a slot taken by another one is read anew. A slot
+is gone on with only as far as its tokens are the same, from the first one on.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
+
+from thalweg.models.errors import ModelError
+
+_MAGIC = b"GGUF"
+_NO_ORIGIN = "http://no-page-has-this-origin.invalid"
 
 
 class LlamaServer:
-    """Serves one GGUF file. `url`: base address of the OpenAI-compatible interface, on loopback.
+    """Serves one GGUF file. `url`: base address of the OpenAI-compatible interface, on loopback; `key`: asked for.
 
     `slots`: conversations that are answered at the same time, each with `context` tokens of its own; more of them wait.
     `threads`: by default one fewer than there are cores, and at most four. The threads of llama.cpp spin while they
     wait for each other after every operation, so that one of them without a core stops them all: with two of them on
     two cores, beside one busy thread, generation fell from 125 to 4 tokens a second; one alone keeps 50 of its 80.
+    Raises ModelError where the file is no model that llama.cpp can read.
     """
 
-    def __init__(self, model: Path, *, context: int = 2048, threads: int | None = None, slots: int = 4) -> None:
-        import xllamacpp
-
+    def __init__(
+        self, model: Path, *, context: int = 2048, threads: int | None = None, slots: int = 4, cache_mb: int = 0
+    ) -> None:
+        _check(model)
+        try:
+            import xllamacpp
+        except ImportError:
+            raise ModelError("llama.cpp is missing: pip install 'thalweg[llama]'") from None
+        self.key = secrets.token_urlsafe(32)
+        prefix = f"/{secrets.token_urlsafe(32)}"
         parameters = xllamacpp.CommonParams()
         parameters.model.path = str(model)
         parameters.n_ctx = context * slots
         parameters.n_parallel = slots
         parameters.verbosity = -1
+        parameters.hostnames = ["127.0.0.1"]
         parameters.port = 0
+        parameters.api_keys = [self.key]
+        parameters.api_prefix = prefix
+        parameters.cors_origins = _NO_ORIGIN
+        parameters.cors_credentials = False
+        parameters.ui = False
+        parameters.endpoint_slots = False
+        parameters.cache_ram_mib = cache_mb
         parameters.cpuparams.n_threads = threads or min(4, max(1, (os.cpu_count() or 1) - 1))
         parameters.cpuparams_batch.n_threads = parameters.cpuparams.n_threads
-        self._server = xllamacpp.Server(parameters)
-        self.url = f"{self._server.listening_address}/v1"
+        try:
+            self._server = xllamacpp.Server(parameters)
+        except RuntimeError as error:
+            raise ModelError(f"llama.cpp cannot load {model}: {error}") from None
+        self.url = f"{self._server.listening_address}{prefix}/v1"
 
     def close(self) -> None:
         """Stop serving and free the model. Idempotent."""
         self._server = None
+
+
+def _check(model: Path) -> None:
+    """Say what is wrong with a file; llama.cpp says only that something is."""
+    try:
+        with model.open("rb") as file:
+            begins = file.read(4)
+        size = model.stat().st_size
+    except OSError as error:
+        raise ModelError(f"{model} cannot be read: {error.strerror}") from None
+    if begins != _MAGIC:
+        raise ModelError(
+            f"{model} is not a GGUF file ({size} bytes): it was not fetched whole, or is a link to a large file or a "
+            "web page that was saved under its name. Delete it and fetch it again"
+        )

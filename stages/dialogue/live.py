@@ -208,12 +208,12 @@ class LiveCaptions:
             )
 
     def on_signal(self, signal: Signal, ctx: Context) -> None:
-        """Tell a failure."""
+        """Tell a failure, without what it says of the inside."""
         if isinstance(signal, Failure):
             self._line.tell(
                 Trouble(
                     code="turn-failed",
                     turn=signal.epoch,
-                    message=f"This question could not be answered ({signal.origin}: {signal.message}). Ask again.",
+                    message=f"{signal.public or 'This question could not be answered.'} Ask again.",
                 )
             )

@@ -15,6 +15,7 @@ import asyncio
 from dataclasses import dataclass, field
 from enum import Enum
 
+from thalweg.models.language.backend import Message
 from thalweg.pipeline.payload import Draft, Token
 from thalweg.pipeline.stage import Context
 
@@ -29,14 +30,17 @@ class ReplyState(Enum):
 
 @dataclass(slots=True)
 class Reply:
-    """The answer to `messages`, in the turn `epoch`. `said`: all of it so far, whether or not it was emitted."""
+    """The answer to `messages`, in the turn `epoch`. `said`: all of it so far, whether or not it was emitted;
+    `remembered`: what of it goes into the conversation, where that is not all.
+    """
 
     epoch: int
-    messages: list[dict[str, str]]
+    messages: list[Message]
     state: ReplyState = ReplyState.ASKED
     whole: bool = False
     pieces: list[str] = field(default_factory=list)
     patience: asyncio.Timeout | None = None
+    remembered: str | None = None
 
     @property
     def said(self) -> str:
@@ -46,7 +50,7 @@ class Reply:
     @property
     def question(self) -> str:
         """What it is an answer to."""
-        return self.messages[-1]["content"]
+        return self.messages[-1].text
 
     def add(self, text: str, ctx: Context) -> None:
         """The model has said `text`."""

@@ -33,7 +33,17 @@ from thalweg.pipeline.payload import (
     VideoFrame,
     Word,
 )
-from thalweg.transports.codec import VERSION, CodecError, decode, encode, size_of, type_name
+from thalweg.pipeline.signal import Failure
+from thalweg.transports.codec import (
+    VERSION,
+    CodecError,
+    decode,
+    decode_signal,
+    encode,
+    encode_signal,
+    size_of,
+    type_name,
+)
 
 TEXT = st.text(max_size=40)
 INTS = st.integers(-(2**63), 2**63 - 1)
@@ -270,3 +280,14 @@ def test_a_record_from_before_a_payload_had_its_newest_field_is_read_with_the_de
     shorter = msgpack.packb(head)
     with pytest.raises(CodecError, match=r"a Transcript has \d fields, the record holds 1"):
         decode(struct.pack("<BBHIQ", 0x74, VERSION, 0, 0, len(shorter)) + shorter)
+
+
+def test_a_failure_without_a_sentence_for_the_person_has_the_form_that_older_peers_know() -> None:
+    old = msgpack.packb(["Failure", ["chat", 3, "gone"]])
+    assert encode_signal(Failure(origin="chat", epoch=3, message="gone")) == old
+    assert decode_signal(old) == Failure(origin="chat", epoch=3, message="gone")
+
+
+def test_a_failure_with_a_sentence_for_the_person_arrives_with_it() -> None:
+    failure = Failure(origin="chat", epoch=3, message="gone", public="Ask again later.")
+    assert decode_signal(encode_signal(failure)) == failure

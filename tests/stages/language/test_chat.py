@@ -92,7 +92,7 @@ def converse(
     prefill: bool = False,
 ) -> tuple[list[str], list[str], list[dict[str, Any]]]:
     """Replies by turn, problems, and what the server was asked; each question meets the next handler."""
-    require_package("openai", "language")
+    require_package("httpx", "language")
     asked: list[dict[str, Any]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -164,7 +164,7 @@ def test_a_server_that_fails_costs_one_turn_and_one_clear_message(handler: Handl
 
 
 def test_a_server_that_is_not_there_is_named_with_what_to_look_at() -> None:
-    require_package("openai", "language")
+    require_package("httpx", "language")
     graph = Graph(name="chat")
     graph.add("ask", Ask(("Hi?",)))
     graph.add("chat", Chat(url="http://127.0.0.1:9/v1"))

@@ -6,7 +6,7 @@ The model is an echo that takes its time, so whatever is shown or played says by
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,42 +16,55 @@ from numpy.typing import NDArray
 
 from tests.stages.dialogue.test_live import RATE
 from thalweg.deploy.testing import packet, run_stage
+from thalweg.models.language.backend import BackendError, Delta, ErrorKind, Finish, Request, Text
+from thalweg.models.language.echo import EchoBackend
 from thalweg.pipeline.duration import MS
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Draft, Sentence, SpokenText, Token, Transcript
 from thalweg.pipeline.signal import Interrupt, Played, Signal
-from thalweg.stages.language.chat import Chat, LanguageModelError
+from thalweg.stages.language.chat import Chat
 from thalweg.stages.speech.piper import Piper
 from thalweg.stages.speech.sentences import Sentences
 
 FIRST_MS, NEXT_MS = 80, 20
 
 
+class SlowBackend(EchoBackend):
+    """Says the question back word by word: the first word after 80 ms, each further one 20 ms later."""
+
+    name = "the model"
+
+    def __init__(self, fails: int) -> None:
+        self.asked: list[str] = []
+        self.left: list[int] = []
+        self.fails = fails
+
+    async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
+        self.asked.append(request.messages[-1].text)
+        said = 0
+        try:
+            await asyncio.sleep(FIRST_MS / 1000)
+            if len(self.asked) <= self.fails:
+                raise BackendError(ErrorKind.UNREACHABLE, "is not there")
+            for word in self.asked[-1].split():
+                said += 1
+                yield Text(f"{word} ")
+                await asyncio.sleep(NEXT_MS / 1000)
+            yield Finish()
+        finally:
+            self.left.append(said)
+
+
 class SlowEcho(Chat):
-    """Says the question back word by word: the first word after 80 ms, each further one 20 ms later.
+    """Asks a slow backend.
 
     `asked`: what the model was asked; `left`: how many words it had said when it was hung up on or done.
     """
 
     def __init__(self, fails: int = 0) -> None:
-        super().__init__(backend="echo", draft=True)
-        self.asked: list[str] = []
-        self.left: list[int] = []
-        self.fails = fails
-
-    async def _tokens(self, messages: list[dict[str, str]]) -> Any:
-        self.asked.append(messages[-1]["content"])
-        said = 0
-        try:
-            await asyncio.sleep(FIRST_MS / 1000)
-            if len(self.asked) <= self.fails:
-                raise LanguageModelError("the model is not there")
-            for word in self.asked[-1].split():
-                said += 1
-                yield f"{word} "
-                await asyncio.sleep(NEXT_MS / 1000)
-        finally:
-            self.left.append(said)
+        backend = SlowBackend(fails)
+        super().__init__(backend=backend, draft=True)
+        self.asked, self.left = backend.asked, backend.left
 
 
 def trial(at_ms: int, text: str, epoch: int = 1) -> Packet:

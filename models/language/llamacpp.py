@@ -1,0 +1,84 @@
+"""A language model of the store, in this process. Pipelines of one process that name the same one share it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from thalweg.models.errors import ModelError
+from thalweg.models.language.backend import Abilities, BackendError, Delta, ErrorKind, Request
+from thalweg.models.language.llama import LlamaServer
+from thalweg.models.language.openai_backend import OpenAIBackend
+from thalweg.models.store.sharing import Share
+from thalweg.models.store.store import ModelStore
+
+
+class LlamaCppBackend:
+    """Answers with llama.cpp; see `llama.py` for who can connect to it and for what it keeps in memory."""
+
+    abilities = Abilities(continues="prefix", logprobs=True, reads_along=True)
+
+    def __init__(
+        self,
+        model: Annotated[str, Field(description="name in the model store")],
+        threads: Annotated[int | None, Field(ge=1)] = None,
+        retries: Annotated[int, Field(ge=0, le=10)] = 2,
+    ) -> None:
+        self._model, self._threads, self._retries = model, threads, retries
+        self._server: Share[LlamaServer] | None = None
+        self._client: OpenAIBackend | None = None
+
+    @property
+    def name(self) -> str:
+        """It and its model."""
+        return f"the embedded language model {self._model}"
+
+    async def open(self) -> None:
+        """Load the model, unless this process has it already."""
+        loading = asyncio.get_running_loop().run_in_executor(None, self._load)
+        try:
+            self._server = await asyncio.shield(loading)
+        except asyncio.CancelledError:
+            loading.add_done_callback(_let_go)
+            raise
+        except ModelError as error:
+            raise BackendError(ErrorKind.SETTINGS, f"cannot be used: {error}") from None
+        server = self._server.value
+        self._client = OpenAIBackend.of_this_process(self._model, server.url, server.key, self._retries)
+        await self._client.open()
+
+    async def close(self) -> None:
+        """Hang up, and free the model where nobody else uses it."""
+        if self._client is not None:
+            await self._client.close()
+        if self._server is not None:
+            self._server.release()
+
+    async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """Answer."""
+        assert self._client is not None, "open() comes first"
+        async with aclosing(self._client.reply(request)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def prefill(self, request: Request) -> None:
+        """Read along: what is read stays in the slot for the reply."""
+        if self._client is not None:
+            await self._client.prefill(request)
+
+    def _load(self) -> Share[LlamaServer]:
+        path: Path = ModelStore().path(self._model)
+        return Share(
+            ("llama", path, self._threads), lambda: LlamaServer(path, threads=self._threads), LlamaServer.close
+        )
+
+
+def _let_go(loading: asyncio.Future[Share[LlamaServer]]) -> None:
+    """Of a model that was loaded for somebody who has gone meanwhile."""
+    if not loading.cancelled() and loading.exception() is None:
+        loading.result().release()

@@ -1,0 +1,84 @@
+"""What was asked and said so far, as the model is reminded of it.
+
+Theory of operation. A prompt that begins like the last one is read only from where it differs: by an embedded model, by
+vLLM, by hosted ones. So the conversation only grows at its end, and the oldest turns go in blocks: the model is
+reminded of `history` turns at least and half as many more at most; only where a block goes does the prompt begin anew.
+What was looked up for a question stands in it, directly before its words (`language.sight`), and stays there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from thalweg.models.language.backend import Message
+from thalweg.models.language.surrogates import repaired
+
+_AWAITED = 8
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A question and its answer, in the turn `epoch`."""
+
+    epoch: int
+    asked: str
+    said: str
+
+
+class Conversation:
+    """The turns that the model is reminded of, and what was heard of answers that are not in there yet."""
+
+    def __init__(self, system: str, history: int) -> None:
+        self._system = [Message("system", repaired(system))] if system.strip() else []
+        self._least = history
+        self._most = history + history // 2 if history > 1 else 2 * history
+        self._past: list[Exchange] = []
+        self._heard: dict[int, str] = {}
+
+    def messages(self, question: str) -> list[Message]:
+        """What the model is told, `question` last."""
+        told = list(self._system)
+        for exchange in self._past:
+            told += [Message("user", exchange.asked), Message("assistant", exchange.said)]
+        return [*told, Message("user", repaired(question))]
+
+    def remember(self, epoch: int, asked: str, said: str) -> None:
+        """A turn was answered."""
+        self._past.append(Exchange(epoch, repaired(asked), repaired(said)))
+        if len(self._past) > self._most:
+            del self._past[: len(self._past) - self._least]
+        self._forget()
+
+    def heard(self, epoch: int, text: str) -> None:
+        """No more than `text` was heard of the answer in `epoch`, which may not be remembered yet."""
+        self._heard[epoch] = repaired(text)
+        self._forget()
+
+    def shorten(self) -> bool:
+        """Forget the older half, since the model cannot take so much. False where there is nothing left to forget."""
+        if not self._past:
+            return False
+        del self._past[: (len(self._past) + 1) // 2]
+        return True
+
+    def snapshot(self) -> dict[str, Any]:
+        """As plain values."""
+        return {"past": [asdict(exchange) for exchange in self._past], "heard": dict(self._heard)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a snapshot."""
+        past = [Exchange(**exchange) for exchange in state["past"]]
+        self._past = past[max(0, len(past) - self._most) :]
+        self._heard = dict(state["heard"])
+
+    def _forget(self) -> None:
+        """No word is remembered that was not heard, and no turn of which nothing was."""
+        for exchange in list(self._past):
+            heard = self._heard.pop(exchange.epoch, None)
+            if heard == "":
+                self._past.remove(exchange)
+            elif heard is not None:
+                exchange.said = heard
+        while len(self._heard) > _AWAITED:
+            del self._heard[next(iter(self._heard))]
