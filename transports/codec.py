@@ -145,9 +145,9 @@ def decode(record: Buffer | NDArray[np.uint8]) -> Packet:
     """
     whole = memoryview(record).toreadonly()  # type: ignore[arg-type]  # an array is one, which numpy's types do not say
     length = len(whole)
-    count, head_at, at = _places(whole)
+    count, head_at, head_end = _places(whole)
+    at = head_end
     buffers = Buffers(whole)
-    head_end = at
     for index in range(count):
         (size,) = _LENGTH.unpack_from(whole, _HEAD.size + 8 * index)
         at += -at % _ALIGN

@@ -110,18 +110,13 @@ class Unreadable:
 
     def __init__(self) -> None:
         self.count = 0
-        self._taken = 0
         self._acknowledged = 0
         self._places: deque[int] = deque(maxlen=_PLACES)
 
-    def took(self) -> None:
-        """A packet was taken that could be read."""
-        self._taken += 1
-
-    def left_out(self) -> None:
-        """One was not."""
+    def left_out(self, taken: int) -> None:
+        """One could not be read, after `taken` that could."""
         self.count += 1
-        self._places.append(self._taken)
+        self._places.append(taken)
 
     def acknowledged(self, count: int) -> int:
         """For how many packets an acknowledgement of the next `count` that were given to the consumer stands."""

@@ -60,9 +60,8 @@ class GrpcReceiver:
             self._taken += 1
             try:
                 packet = decode(record)
-                self.unreadable.took()
             except ThalwegError as error:
-                self.unreadable.left_out()
+                self.unreadable.left_out(self._taken - 1 - self.unreadable.count)
                 self.on_bad(f"a packet that came cannot be read, and is left out: {error}")
         if 2 * (self._taken - self._told) >= self.window:
             self._news.set()

@@ -29,6 +29,7 @@ class ShmReceiver:
         self._window = window
         self._rings: deque[tuple[RingReader, list[int]]] = deque()
         self._taken = 0
+        self._read = 0
         self._wanted = False
         self._ending = False
         self._fresh = False
@@ -41,8 +42,15 @@ class ShmReceiver:
 
         What cannot be decoded is told by `on_bad`, and the next one is given; a ring that is damaged ends the link.
         """
-        packet = None
-        while packet is None and (reader := self._announcing()) is not None:
+        rings = self._rings
+        while rings:
+            reader, announced = rings[0]
+            if not announced[0]:
+                if len(rings) == 1:
+                    break
+                rings.popleft()
+                continue
+            announced[0] -= 1
             try:
                 record = reader.read()
             except ThalwegError as error:
@@ -51,12 +59,15 @@ class ShmReceiver:
             self._taken += 1
             try:
                 packet = decode(record)
-                self.unreadable.took()
             except ThalwegError as error:
-                self.unreadable.left_out()
+                self.unreadable.left_out(self._read)
                 self.on_bad(f"a packet that came cannot be read, and is left out: {error}")
+                self._has_taken()
+                continue
+            self._read += 1
             self._has_taken()
-        return packet
+            return packet
+        return None
 
     def acknowledge(self, count: int) -> None:
         """Let the producer forget packets."""
@@ -69,16 +80,6 @@ class ShmReceiver:
     def close(self) -> None:
         """Hang up."""
         self._wire.close()
-
-    def _announcing(self) -> RingReader | None:
-        """The ring that the next record is in, of which one less is announced now."""
-        while self._rings and not self._rings[0][1][0] and len(self._rings) > 1:
-            self._rings.popleft()
-        if not self._rings or not self._rings[0][1][0]:
-            return None
-        reader, announced = self._rings[0]
-        announced[0] -= 1
-        return reader
 
     def _has_taken(self) -> None:
         """Let the producer know, where it is worth it or waits for it."""

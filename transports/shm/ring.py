@@ -42,6 +42,7 @@ SMALL = 1 << 18
 LARGEST_RECORD = 1 << 28
 _LARGEST_RING = 1 << 31
 _COPY_BELOW = 1 << 14
+_BROKEN = "a record was announced and is not there: the writer is broken"
 
 
 class RingError(ThalwegError):
@@ -143,12 +144,20 @@ class RingReader:
         A large one is a read-only view of the shared memory, which is freed, in order, when the last array that shows
         it is gone; a small one, or any while more than half of the ring is lent out, is a copy.
         """
-        capacity = self.capacity
-        offset, available, size = self._next()
+        words, capacity = self._words, self.capacity
+        available = words[_WRITTEN] - self._read
+        offset = self._read % capacity
+        if available < ALIGN or available > capacity:
+            raise RingError(_BROKEN)
+        size = words[(_HEADER + offset) // 8]
         if size == _SKIP:
             self._read += capacity - offset
             self._done(capacity - offset)
-            offset, available, size = self._next()
+            available -= capacity - offset
+            offset = 0
+            if available < ALIGN:
+                raise RingError(_BROKEN)
+            size = words[_HEADER // 8]
         need = ALIGN + -(-size // ALIGN) * ALIGN
         if need > available or offset + need > capacity:
             raise RingError("a record claims more bytes than were written: the writer is broken")
@@ -162,14 +171,6 @@ class RingReader:
         view.flags.writeable = False
         self._lent.append(_Loan(weakref.ref(view, self._give_back), need))
         return view
-
-    def _next(self) -> tuple[int, int, int]:
-        """Where the next record begins, how many bytes were written from there on, and how many it claims."""
-        available = self._words[_WRITTEN] - self._read
-        offset = self._read % self.capacity
-        if available < ALIGN or available > self.capacity:
-            raise RingError("a record was announced and is not there: the writer is broken")
-        return offset, available, self._words[(_HEADER + offset) // 8]
 
     @property
     def lent(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 
@@ -16,6 +17,12 @@ from thalweg.pipeline.signal import KeyFrame, Signal
 from thalweg.transports.codec import encode_signal
 from thalweg.transports.shm import ShmListener, ShmReceiver, ShmSender, connect, messages
 from thalweg.transports.shm import sender as sender_module
+
+
+@pytest.fixture(autouse=True)
+def no_garbage() -> None:
+    """What earlier tests left in cycles would otherwise let go of its descriptors while we count ours."""
+    gc.collect()
 
 
 def frame(number: int, size: int) -> Packet:
