@@ -32,6 +32,7 @@ from thalweg.pipeline.graph import nearest
 T = TypeVar("T")
 
 STATS_S = 2.0
+GIVE_UP_S = 1.0
 
 
 class DeploymentError(ThalwegError):
@@ -356,8 +357,25 @@ class Deployment:
             self._changed.notify_all()
 
     async def _all(self, step: Callable[[AnyHost], Awaitable[T]]) -> dict[str, T]:
-        """Take a step on every host at once. Raises StartError with what each one said that could not."""
-        found = await asyncio.gather(*(step(host) for host in self.hosts.values()), return_exceptions=True)
+        """Take a step on every host at once. Raises StartError with what each one said that could not.
+
+        A run that was abandoned waits GIVE_UP_S longer for one that does not come back, such as Ray's, and no more.
+        """
+        steps = asyncio.gather(*(step(host) for host in self.hosts.values()), return_exceptions=True)
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        try:
+            await asyncio.wait({steps, hurry}, return_when=asyncio.FIRST_COMPLETED)
+            if not steps.done():
+                await asyncio.wait({steps}, timeout=GIVE_UP_S)
+        finally:
+            hurry.cancel()
+            given_up = steps.cancel()
+            if given_up:
+                steps.add_done_callback(lambda ended: None if ended.cancelled() else ended.exception())
+                await asyncio.wait({steps}, timeout=GIVE_UP_S)
+        if given_up:
+            raise StartError("it was stopped before everything had started")
+        found = steps.result()
         wrong = []
         done: dict[str, T] = {}
         for name, outcome in zip(self.hosts, found, strict=True):

@@ -24,7 +24,7 @@ from thalweg.pipeline.errors import ThalwegError
 
 ADDRESS_HINT = "start one with `ray start --head`, or name one in RAY_ADDRESS"
 PROBE_S = 5.0
-CONNECT_S = 30.0
+CONNECT_S = 15.0
 CLOSE_S = 5.0
 _CONNECTING = threading.Lock()
 

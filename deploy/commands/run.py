@@ -13,6 +13,7 @@ from pathlib import Path
 
 from thalweg.deploy.cluster.deployment import Deployment
 from thalweg.deploy.console import Console
+from thalweg.deploy.errors import StartError
 from thalweg.deploy.ops.observing.live import live_view
 from thalweg.deploy.ops.observing.metrics import serving_metrics
 from thalweg.deploy.ops.observing.outcome import Problem
@@ -131,6 +132,10 @@ async def _run(
             if live or (not quiet and not is_terminal()):
                 await stack.enter_async_context(live_view(runner.stats, console, live))
             outcome = await runner.run()
+    except StartError:
+        if not runner.hurried:
+            raise
+        return INTERRUPTED  # it was told to stop while it started
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
