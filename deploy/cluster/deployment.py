@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from thalweg.deploy.cluster.host import Bundle, Host
 from thalweg.deploy.cluster.launch import AnyHost, launch
@@ -364,7 +364,8 @@ class Deployment:
         steps = asyncio.gather(*(step(host) for host in self.hosts.values()), return_exceptions=True)
         hurry = asyncio.ensure_future(self._hurry.wait())
         try:
-            await asyncio.wait({steps, hurry}, return_when=asyncio.FIRST_COMPLETED)
+            waiting: set[asyncio.Future[Any]] = {steps, hurry}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if not steps.done():
                 await asyncio.wait({steps}, timeout=GIVE_UP_S)
         finally:
