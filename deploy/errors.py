@@ -29,7 +29,10 @@ class StartError(ThalwegError):
 
 def describe_error(error: BaseException) -> str:
     """An exception in one line for people: our own speak for themselves, others are named."""
-    text = printable(" ".join(str(error).split()))
+    try:
+        text = printable(" ".join(str(error).split()))
+    except Exception:  # other people's exceptions may be broken, too
+        text = "what it says cannot be read"
     if isinstance(error, OSError) or type(error).__module__.startswith("thalweg."):
         return text or type(error).__name__
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -34,7 +34,7 @@ from typing import Any
 from thalweg.pipeline.channel import Channel, Push
 from thalweg.pipeline.histogram import Histogram
 from thalweg.pipeline.joins.join import Join, Joined, JoinSpec
-from thalweg.pipeline.packet import AMBIENT, Packet
+from thalweg.pipeline.packet import AMBIENT, Packet, make_packet
 from thalweg.pipeline.payload import Payload
 from thalweg.pipeline.signal import Interrupt, Signal
 from thalweg.pipeline.stage import StageError, StageInfo, only_port
@@ -95,7 +95,8 @@ class Node:
         self.joiner: Join | None = None
         self.port = ""
         self._floor = AMBIENT
-        self._highest = AMBIENT
+        self._seen = AMBIENT  # the highest epoch that came here: written by whoever owns the node
+        self._made = AMBIENT  # the highest that was emitted or made: written by whoever the stage works on
         self._streams = {port: f"{name}.{port}" for port in info.outputs}
         self._seq = dict.fromkeys(info.outputs, 0)
         self._replays = dict.fromkeys(info.outputs, 0)
@@ -137,8 +138,8 @@ class Node:
                 edge.age.record(now_ns - packet.time)
                 self.current = packet
                 self.port = edge.port
-                if packet.epoch > self._highest:
-                    self._highest = packet.epoch
+                if packet.epoch > self._seen:
+                    self._seen = packet.epoch
                 return packet
             edge = None if len(inputs) == 1 else self._most_urgent()
         return None
@@ -172,7 +173,9 @@ class Node:
         deadline: int | None,
         now_ns: int,
     ) -> None:
-        """Put a payload into the outbox, for every edge of the port. Raises StageError; see `Context.emit`."""
+        """Put a payload into the outbox, for every edge of the port. Raises StageError and PayloadError, and then has
+        done nothing; see `Context.emit`.
+        """
         if port is None:
             port = self._only
         if port not in self._types or not isinstance(payload, self._types[port]):
@@ -188,26 +191,18 @@ class Node:
             elif cause is not None:
                 deadline = cause.deadline
         seq = self._seq[port]
-        self._seq[port] = seq + 1
         replay = None
         if self.exact or (cause is not None and cause.replay is not None):
             replay = self._replays[port]
-            self._replays[port] = replay + 1
         trace = None if cause is None else cause.trace
         if self.stamp is not None:
             trace = self.stamp(self, epoch, trace if cause is not None and cause.epoch == epoch else None, time)
-        packet = Packet(
-            stream=self._streams[port],
-            seq=seq,
-            time=time,
-            payload=payload,
-            epoch=epoch,
-            deadline=deadline,
-            trace=trace,
-            replay=replay,
-        )
-        if epoch > self._highest:
-            self._highest = epoch
+        packet = make_packet(self._streams[port], seq, time, payload, epoch, deadline, trace, replay)
+        self._seq[port] = seq + 1
+        if replay is not None:
+            self._replays[port] = replay + 1
+        if packet.epoch > self._made:
+            self._made = packet.epoch
         if self.observe is not None:
             self.observe(packet)
         for edge in self.outputs[port]:
@@ -222,18 +217,25 @@ class Node:
 
     def forward(self, packet: Packet) -> None:
         """Put a packet that was emitted elsewhere into the outbox, for every edge out of here, as it is."""
-        if packet.epoch > self._highest:
-            self._highest = packet.epoch
+        if packet.epoch > self._seen:
+            self._seen = packet.epoch
         for edges in self.outputs.values():
             for edge in edges:
                 self.outbox.append((edge, packet))
 
     def flush(self, now_ns: int, woken: Callable[[Node], None]) -> bool:
-        """Move the outbox into the channels and name every consumer that has something new; False if one is full."""
+        """Move the outbox into the channels and name every consumer that has something new; False if one is full.
+
+        A packet that its channel refuses by an exception is taken out of the way before that is raised.
+        """
         outbox = self.outbox
         while outbox:
             edge, packet = outbox[0]
-            outcome = edge.channel.push(packet, now_ns)
+            try:
+                outcome = edge.channel.push(packet, now_ns)
+            except Exception:
+                outbox.popleft()
+                raise
             if outcome is Push.FULL:
                 return False
             outbox.popleft()
@@ -243,14 +245,14 @@ class Node:
 
     def new_epoch(self) -> int:
         """One above the highest epoch seen here, by packet or by signal."""
-        self._highest += 1
-        return self._highest
+        self._made = self._highest + 1
+        return self._made
 
     def hear(self, signal: Signal) -> None:
         """Note a signal that passes."""
         if isinstance(signal, Interrupt):
             self._floor = max(self._floor, signal.epoch)
-            self._highest = max(self._highest, signal.epoch)
+            self._seen = max(self._seen, signal.epoch)
             if self.joiner is not None:
                 self.joiner.raise_epoch(signal.epoch)
 
@@ -269,7 +271,7 @@ class Node:
         self._seq.update(counters["seq"])
         self._replays.update(counters["replays"])
         self._floor = max(self._floor, counters["floor"])
-        self._highest = max(self._highest, counters["highest"])
+        self._seen = max(self._seen, counters["highest"])
         self.units = counters["units"]
 
     def is_past(self, epoch: int) -> bool:
@@ -279,6 +281,10 @@ class Node:
     def skip_seq(self, port: str, last: int) -> None:
         """What is emitted on `port` from now on is numbered above `last`."""
         self._seq[port] = max(self._seq[port], last + 1)
+
+    @property
+    def _highest(self) -> int:
+        return max(self._seen, self._made)
 
     @property
     def floor(self) -> int:

@@ -27,6 +27,10 @@ def _require(condition: bool, message: str, *found: object) -> None:
         raise PayloadError(message.format(*found) if found else message)
 
 
+def _require_text(text: object) -> None:
+    _require(isinstance(text, str), "a text is {!r}, expected str", text)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payload:
     """Anything a packet may carry. Ports are typed by subclasses of this."""
@@ -51,7 +55,11 @@ class AudioChunk(Payload):
         )
         ndim = self.samples.ndim
         _require(ndim == 1 or ndim == 2, "audio has {} axes, expected [time] or [time, channel]", ndim)
-        _require(self.rate > 0, "audio rate is {} Hz, expected a positive number", self.rate)
+        _require(
+            (self.rate.__class__ is int or isinstance(self.rate, np.integer)) and self.rate > 0,
+            "audio rate is {} Hz, expected a positive whole number",
+            self.rate,
+        )
 
     @property
     def duration_ns(self) -> int:
@@ -200,6 +208,7 @@ class Transcript(Payload):
     language: str = ""
 
     def __post_init__(self) -> None:
+        _require_text(self.text)
         _require(not (self.final and self.trial), "a transcript is final or a trial, not both")
         _require(
             0 <= self.stable_chars <= len(self.text),
@@ -214,6 +223,9 @@ class Token(Payload):
     text: str
     last: bool = False
 
+    def __post_init__(self) -> None:
+        _require_text(self.text)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sentence(Payload):
@@ -222,6 +234,9 @@ class Sentence(Payload):
     text: str
     last: bool = False
     first: bool = False
+
+    def __post_init__(self) -> None:
+        _require_text(self.text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,7 @@ from typing import Any, ClassVar, Protocol, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.hooks import hook_problems
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Payload
 from thalweg.pipeline.senses.configuring import Kind
@@ -231,15 +232,20 @@ class StageInfo:
 
 
 def describe(cls: type, use: str = "") -> StageInfo:
-    """Read a stage class. Raises StageError on one that declares no ports or has nothing to call."""
+    """Read a stage class. Raises StageError on one that declares no ports, has nothing to call, or a method that was
+    meant to be called and would not be.
+    """
     use = use or f"{cls.__module__}:{cls.__qualname__}"
     inputs = _ports(cls, use, "inputs")
     outputs = _ports(cls, use, "outputs")
     if not inputs and not outputs:
         raise StageError(f"{use} is not a stage: it has neither `inputs` nor `outputs`")
     wanted = ("process_joined" if hasattr(cls, "join") else "process") if inputs else "run"
-    if not callable(getattr(cls, wanted, None)):
-        raise StageError(f"stage {use} has {'inputs' if inputs else 'no inputs'} but no method `{wanted}`")
+    wrong = hook_problems(cls)
+    if getattr(cls, wanted, None) is None:
+        wrong.insert(0, f"it has {'inputs' if inputs else 'no inputs'} but no method `{wanted}`")
+    if wrong:
+        raise StageError(f"stage {use}: {'; '.join(wrong)}")
     return StageInfo(
         use=use,
         cls=cls,

@@ -7,10 +7,21 @@ senses it starts when the first of them was sensed to its end.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import AudioChunk, Decision, Speech, Token, Transcript
+
+KEPT = 10_000
+KEPT_STAYING = 1_000
+"""Turns kept by what runs to an end, and by what stays up for weeks: there older ones would only fill memory."""
+LONGEST = 20_000
+"""Characters kept of a turn's reply, with … in the place of the rest: one that never ends must not fill memory."""
+PIECES, LISTENED_TO = 3000, 16
+"""Pieces of speech looked back at for where it ended, a minute of 20 ms, and utterances that may be under way."""
 
 MILESTONES = ("first_partial", "final_transcript", "first_token", "first_audio", "decision")
 
@@ -40,23 +51,29 @@ class Turn:
 class TurnRecorder:
     """Follows every emitted packet and keeps the newest `capacity` turns, in the order they began.
 
-    `forgotten`: how many older ones were let go, so that a pipeline may run for weeks.
+    `forgotten`: how many older ones were let go, so that a pipeline may run for weeks. What any call costs does not
+    depend on how many turns there were. It has one owner, who alone calls it: the loop of its worker.
     """
 
-    def __init__(self, capacity: int = 10_000) -> None:
+    def __init__(self, capacity: int = KEPT) -> None:
         self.turns: dict[int, Turn] = {}
         self.forgotten = 0
         self._capacity = capacity
         self._forgotten_epoch = AMBIENT
-        self._heard: dict[int, list[tuple[int, int]]] = {}
+        self._open: list[int] = []  # epochs that an interrupt may still cut short, ascending
+        self._heard: dict[int, deque[tuple[int, int]]] = {}
+        self._changed: set[int] | None = None
 
     def observe(self, packet: Packet, now_ns: int) -> None:
         """A packet was emitted at `now_ns`."""
-        turn = self.turns.get(packet.epoch)
+        epoch = packet.epoch
+        turn = self.turns.get(epoch)
         if turn is None:
-            if packet.epoch <= self._forgotten_epoch:
+            if epoch <= self._forgotten_epoch:
                 return
-            turn = self._begin(packet.epoch, packet.time)
+            turn = self._begin(epoch, packet.time)
+        if self._changed is not None:
+            self._changed.add(epoch)
         payload = packet.payload
         if isinstance(payload, Speech):
             self._speech(turn, packet.time, payload, now_ns)
@@ -64,31 +81,96 @@ class TurnRecorder:
             turn.transcript = payload.text
             turn.marks.setdefault("final_transcript" if payload.final else "first_partial", now_ns)
         elif isinstance(payload, Token):
-            turn.reply += payload.text
-            turn.complete = payload.last
+            if len(turn.reply) <= LONGEST:
+                reply = turn.reply + payload.text
+                turn.reply = reply if len(reply) <= LONGEST else _cut(reply)
+            if turn.complete != payload.last:
+                self._complete(turn, payload.last)
             if payload.text:
                 turn.marks.setdefault("first_token", now_ns)
         elif isinstance(payload, AudioChunk) and len(payload.samples):
             turn.marks.setdefault("first_audio", now_ns)
         elif isinstance(payload, Decision) and not payload.verifies:
             turn.decision = payload.name
-            turn.complete = True
+            if not turn.complete:
+                self._complete(turn, True)
             turn.marks.setdefault("decision", now_ns)
             if payload.latency_ns is not None:
                 turn.speech_end_ns = now_ns - payload.latency_ns
 
+    def interrupt(self, epoch: int) -> None:
+        """An interrupt to `epoch` went out: older turns whose reply was under way were cut short."""
+        older = bisect_left(self._open, epoch)
+        for cut in self._open[:older]:
+            self.turns[cut].interrupted = True
+        if self._changed is not None:
+            self._changed.update(self._open[:older])
+        del self._open[:older]
+
+    def fail(self, epoch: int, problem: str) -> None:
+        """The turn could not be served; the first problem is the one that is kept."""
+        turn = self.turns.get(epoch)
+        if turn is not None and not turn.problem:
+            turn.problem = _cut(problem)
+            if self._changed is not None:
+                self._changed.add(epoch)
+
+    def track(self) -> None:
+        """From now on note which turns change, for `changed`."""
+        self._changed = set()
+
+    def changed(self) -> list[Turn]:
+        """The turns that began or changed since the last call, or since `track`; none where that was never called."""
+        if not self._changed:
+            return []
+        changed, self._changed = self._changed, set()
+        return [self.turns[epoch] for epoch in sorted(changed)]
+
+    def restore(self, turns: Iterable[Turn], forgotten: int) -> None:
+        """Go on with these, which an earlier recorder kept, and with so many forgotten."""
+        self.forgotten = forgotten
+        for turn in turns:
+            if turn.epoch not in self.turns:
+                self._begin(turn.epoch, turn.speech_start_ns)
+            self.turns[turn.epoch] = turn
+            if turn.complete or turn.interrupted:
+                self._close(turn.epoch)
+
     def _begin(self, epoch: int, time_ns: int) -> Turn:
-        if len(self.turns) == self._capacity:
-            oldest = next(iter(self.turns))
-            del self.turns[oldest]
-            self._heard.pop(oldest, None)
-            self._forgotten_epoch = max(self._forgotten_epoch, oldest)
-            self.forgotten += 1
+        if len(self.turns) >= self._capacity:
+            self._forget(next(iter(self.turns)))
         turn = self.turns[epoch] = Turn(epoch=epoch, speech_start_ns=time_ns)
+        insort(self._open, epoch)
         return turn
 
+    def _forget(self, epoch: int) -> None:
+        del self.turns[epoch]
+        self._close(epoch)
+        self._heard.pop(epoch, None)
+        if self._changed is not None:
+            self._changed.discard(epoch)
+        self._forgotten_epoch = max(self._forgotten_epoch, epoch)
+        self.forgotten += 1
+
+    def _complete(self, turn: Turn, complete: bool) -> None:
+        turn.complete = complete
+        if complete:
+            self._close(turn.epoch)
+        elif not turn.interrupted:
+            insort(self._open, turn.epoch)
+
+    def _close(self, epoch: int) -> None:
+        """An interrupt means nothing to this turn any more."""
+        at = bisect_left(self._open, epoch)
+        if at < len(self._open) and self._open[at] == epoch:
+            del self._open[at]
+
     def _speech(self, turn: Turn, time_ns: int, speech: Speech, now_ns: int) -> None:
-        heard = self._heard.setdefault(turn.epoch, [])
+        heard = self._heard.get(turn.epoch)
+        if heard is None:
+            if len(self._heard) >= LISTENED_TO:
+                del self._heard[next(iter(self._heard))]
+            heard = self._heard[turn.epoch] = deque(maxlen=PIECES)
         heard.append((time_ns + speech.audio.duration_ns, now_ns))
         if speech.speech_end_ns is None:
             return
@@ -97,14 +179,6 @@ class TurnRecorder:
         turn.speech_end_ns = min(end_ns, seen_ns)
         del self._heard[turn.epoch]
 
-    def interrupt(self, epoch: int) -> None:
-        """An interrupt to `epoch` went out: older turns whose reply was under way were cut short."""
-        for turn in self.turns.values():
-            if turn.epoch < epoch and not turn.complete:
-                turn.interrupted = True
 
-    def fail(self, epoch: int, problem: str) -> None:
-        """The turn could not be served; the first problem is the one that is kept."""
-        turn = self.turns.get(epoch)
-        if turn is not None and not turn.problem:
-            turn.problem = problem
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[:LONGEST] + "…"

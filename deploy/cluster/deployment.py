@@ -22,12 +22,14 @@ from thalweg.deploy.cluster.subprocess_host import Child, start_child
 from thalweg.deploy.errors import StartError
 from thalweg.deploy.ops.observing.outcome import Outcome, Problem, merge
 from thalweg.deploy.ops.observing.stats import WorkerStats
+from thalweg.deploy.runtime.checkpoint import Kept
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.cluster.supervision import GiveUp, InHand, Restart, SupervisionState, Supervisor
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.plan import LOCAL, MEMORY, SUBPROCESS, WorkerPlan
 from thalweg.pipeline.file.spec import Spec
 from thalweg.pipeline.graph import nearest
+from thalweg.pipeline.turn import KEPT, KEPT_STAYING
 
 T = TypeVar("T")
 
@@ -45,7 +47,8 @@ class Deployment:
     `bundle`: what workers in other processes read the pipeline from; not needed where the plan has none. `worker`: one
     that is ready to run, of a plan that has only this process.
 
-    `ready` is set and `on_ready` called once every stage is open, before anything runs. `logs`: an existing folder in
+    `ready` is set and `on_ready` called once every stage is open, before anything runs, unless it was given up by then.
+    `logs`: an existing folder in
     which each subprocess writes what it prints, to `WORKER.log`, after what is there; without one they print where we
     do.
     """
@@ -78,7 +81,8 @@ class Deployment:
         }
         self.supervisors = {worker.name: Supervisor(worker.restart) for worker in plan.workers.values()}
         self.links = Links(plan, self.hosts, lambda worker: self.supervisors[worker].ended)
-        self._states: dict[str, bytes] = {}
+        remembered = KEPT_STAYING if plan.stays else KEPT
+        self._kept = {worker: Kept(remembered) for worker in plan.workers}
         self._in_hand: dict[str, InHand] = {}
         self._given_up: dict[str, str] = {}
         self._problems: list[Problem] = []
@@ -99,9 +103,10 @@ class Deployment:
                 worker.launcher == SUBPROCESS and worker.restart.may_return for worker in self._plan.workers.values()
             ):
                 self._spare = await start_child()
-            self.ready.set()
-            if self._on_ready is not None:
-                self._on_ready()
+            if not self.hurried:  # what was given up while it opened was never ready
+                self.ready.set()
+                if self._on_ready is not None:
+                    self._on_ready()
             async with asyncio.TaskGroup() as group:
                 mending = group.create_task(self.links.mend()) if self.links.kinds else None
                 runs = [group.create_task(self._keep(name)) for name in self.hosts]
@@ -161,9 +166,9 @@ class Deployment:
             raise DeploymentError(f"worker {worker} is this process, which cannot restart itself")
         if supervisor.ended:
             raise DeploymentError(f"worker {worker} has ended")
-        wanted = supervisor.restarts + 1
-        supervisor.ask_restart()
-        self.hosts[worker].kill("it is restarted")
+        wanted = supervisor.restarts + (supervisor.state is not SupervisionState.STARTING)
+        if supervisor.ask_restart():
+            self.hosts[worker].kill("it is restarted")
         await self.returned(worker, wanted)
         if worker in self._given_up:
             raise DeploymentError(f"worker {worker} was not started again: {self._given_up[worker]}")
@@ -276,7 +281,8 @@ class Deployment:
                 asked.cancel()
             supervisor.answered(time.monotonic_ns(), progress=beat["progress"])
             if beat["state"] is not None:
-                self._states[name], stored = beat["state"], beat["number"]
+                self._kept[name].take(beat["state"], beat["news"])
+                stored = beat["number"]
             if beat["in_hand"] is not None:
                 self._in_hand.pop(name, None)
                 for hand in beat["in_hand"]:
@@ -296,7 +302,7 @@ class Deployment:
         place = await host.prepare()
         await host.open()
         set_aside = [packet.key for packet in decision.set_aside]
-        await host.restore(self._states.get(name), decision.watched, set_aside)
+        await host.restore(self._kept[name].packed(), decision.watched, set_aside)
         async with self.links.lock:
             self.links.places[name] = place
             before, self.links.kinds = self.links.kinds, self.links.transports()

@@ -8,23 +8,30 @@ acknowledged that a checkpoint covers: what was acknowledged is never needed aga
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, TypedDict
 
-from thalweg.deploy.runtime.checkpoint import Checkpoint, take_checkpoint
+from thalweg.deploy.errors import Problem, describe_error
+from thalweg.deploy.runtime.checkpoint import Checkpoint, Journal, take_checkpoint
 from thalweg.deploy.runtime.watch import Watch
 from thalweg.deploy.runtime.worker import Worker
+from thalweg.pipeline.packet import AMBIENT
+
+log = logging.getLogger(__name__)
 
 BEAT_S = 0.5
 CHECKPOINT_S = 0.1
 
 
 class Beat(TypedDict):
-    """`number`, `state`: of a new checkpoint, if there is one. `progress`: packets were acknowledged since the last
-    beat. `lost`: edge that has no link now → why. `in_hand`: see `Watch`, None where nothing changed.
+    """`number`, `state`, `news`: of a new checkpoint, if there is one; see `Kept.take`. `progress`: packets were
+    acknowledged since the last beat. `lost`: edge that has no link now → why. `in_hand`: see `Watch`, None where
+    nothing changed.
     """
 
     number: int
     state: bytes | None
+    news: bytes
     progress: bool
     lost: dict[str, str]
     in_hand: list[dict[str, Any]] | None
@@ -35,7 +42,7 @@ class Pulse:
 
     def __init__(self, worker: Worker, *, checkpoints: bool) -> None:
         self._worker = worker
-        self._checkpoints = checkpoints
+        self._journal = Journal(worker) if checkpoints else None
         self._news = asyncio.Event()
         self._watch: Watch | None = None
         self._lost: dict[str, str] = {}
@@ -68,11 +75,12 @@ class Pulse:
                 self._attempt()
         self._untold_loss = False
         progress, self._progress = self._progress, False
-        new = self._latest is not None and self._told < self._number
+        new = self._latest if self._told < self._number else None
         self._told = self._number
         return {
             "number": self._number,
-            "state": self._latest.packed if new and self._latest is not None else None,
+            "state": None if new is None else new.packed,
+            "news": b"" if new is None else new.news,
             "progress": progress,
             "lost": dict(self._lost),
             "in_hand": None if self._watch is None else self._watch.tell(),
@@ -87,9 +95,17 @@ class Pulse:
         worker = self._worker
         taken = sum(inlet.taken for inlet in worker.inlets.values())
         units = sum(actor.units for actor in worker.actors.values())
-        if not self._checkpoints or self._told < self._number or (taken, units) == self._covered:
+        if self._journal is None or self._told < self._number or (taken, units) == self._covered:
             return
-        checkpoint = take_checkpoint(worker)
+        try:
+            checkpoint = take_checkpoint(worker, self._journal)
+        except Exception as error:
+            self._journal = worker.on_idle = None
+            log.exception("a checkpoint of worker %s cannot be taken", worker.name)
+            message = f"no checkpoint can be taken, so it would begin anew after a restart: {describe_error(error)}"
+            now_ns = worker.clock.now_ns()
+            worker.told.note(Problem(stage=worker.name, message=message, epoch=AMBIENT, time_ns=now_ns))
+            return
         worker.on_idle = self._attempt if checkpoint is None else None
         if checkpoint is not None:
             self._covered = taken, units
@@ -100,6 +116,8 @@ class Pulse:
     def _settle(self, stored: int) -> None:
         if self._latest is None or stored != self._number:
             return
+        if self._journal is not None:
+            self._journal.safe()
         for position in self._latest.positions:
             inlet = self._worker.inlets[position.edge]
             self._progress = self._progress or position.next_seq > inlet.settled

@@ -30,6 +30,7 @@ from thalweg.pipeline.file.plan import GRPC, SHARED_MEMORY, Plan
 from thalweg.pipeline.file.spec import Spec, load_spec
 from thalweg.pipeline.graph import Connection
 from thalweg.pipeline.trace import Trace
+from thalweg.pipeline.turn import KEPT, KEPT_STAYING
 from thalweg.transports import shm
 from thalweg.transports.grpc.tls import Certificates
 from thalweg.transports.link import Receiver, TransportError
@@ -250,6 +251,7 @@ def make_worker(name: str, spec: Spec, trace: Trace | None = None) -> Worker:
         returns=plan.restart.may_return,
         name=name,
         replica=plan.replica,
+        turns=KEPT_STAYING if spec.plan.stays else KEPT,
     )
 
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
+import logging
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any
 
+from thalweg.deploy.errors import describe_error
+from thalweg.deploy.runtime.lifetime import Lifetime
+from thalweg.deploy.runtime.tasks import in_thread
+from thalweg.pipeline.hooks import is_async
 from thalweg.pipeline.node import Node, NodeState
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Payload
@@ -16,6 +22,8 @@ from thalweg.pipeline.signal import Direction, Signal
 
 if TYPE_CHECKING:
     from thalweg.deploy.runtime.worker import Worker
+
+log = logging.getLogger(__name__)
 
 PACED_NS = 200_000
 
@@ -29,23 +37,24 @@ class Actor(Node):
         self.stage = stage
         self.queued = False
         self.failures = 0
-        self.opened = False
+        self.lifetime = Lifetime(stage)
         self.finished = False
         self.gives_snapshots = hasattr(stage, "snapshot") and hasattr(stage, "restore")
         self.held: Packet | None = None
         self.on_ready: Callable[[], None] | None = None
         joins = hasattr(info.cls, "join")
         self.process: Callable[..., Any] | None = getattr(stage, "process_joined" if joins else "process", None)
-        self.is_async = inspect.iscoroutinefunction(self.process)
+        self.is_async = is_async(self.process)
         self.inline = not self.is_async and not info.blocking
         self.ctx = StageContext(self)
         self.task: asyncio.Task[None] | None = None
-        self.room: asyncio.Future[None] | None = None
+        self.emitting = Lock()  # a stage with a thread or task of its own may emit from several at a time
         self.due = False
-        self.arrival: asyncio.Future[None] | None = None
+        self.for_room: list[asyncio.Future[None]] = []
+        self.for_packet: list[asyncio.Future[None]] = []
         self._alarm: asyncio.TimerHandle | None = None
         self._executor: ThreadPoolExecutor | None = None
-        if not self.inline or info.is_source or inspect.iscoroutinefunction(getattr(stage, "finish", None)):
+        if not self.inline or info.is_source or is_async(getattr(stage, "finish", None)):
             self.on_emit = self._emitted
 
     @property
@@ -78,8 +87,35 @@ class Actor(Node):
 
     @property
     def counts(self) -> dict[str, int]:
-        """What the stage has counted, if it counts anything."""
-        return dict(getattr(self.stage, "counts", {}))
+        """What the stage has counted, if it counts anything; nothing where its counts are no numbers."""
+        try:
+            return {str(name): _plain(count) for name, count in dict(getattr(self.stage, "counts", {})).items()}
+        except Exception:
+            log.debug("the counts of stage %s cannot be read", self.name, exc_info=True)
+            return {}
+
+    def turn_async(self) -> None:
+        """`process` turned out to give something to await, though it did not look like it."""
+        self.is_async, self.inline = True, False
+        self.on_emit = self._emitted
+        self.observe = self.worker.observe_anywhere
+
+    async def room(self) -> None:
+        """Wait until the outbox has been empty. For any number of tasks at a time."""
+        if self.state is not NodeState.DONE:
+            await _turn(self.for_room)
+
+    async def packet(self) -> None:
+        """Wait until something may have come in. For any number of tasks at a time."""
+        await _turn(self.for_packet)
+
+    def say_room(self) -> None:
+        """The outbox is empty."""
+        _let_go(self.for_room)
+
+    def say_packet(self) -> None:
+        """Something may have come in."""
+        _let_go(self.for_packet)
 
     def set_alarm(self, time_ns: int | None) -> None:
         """Let the stage's `wake` be called at `time_ns`; in place of what was asked before."""
@@ -104,6 +140,23 @@ class Actor(Node):
 
     def _emitted(self) -> None:
         self.worker.on_loop(self.worker.wake, self)
+
+
+def _plain(count: Any) -> int:  # Any: a number, numpy's perhaps
+    return operator.index(count) if hasattr(count, "__index__") else float(count)  # type: ignore[return-value]
+
+
+async def _turn(waiting: list[asyncio.Future[None]]) -> None:
+    waits = asyncio.get_running_loop().create_future()
+    waiting.append(waits)
+    await waits
+
+
+def _let_go(waiting: list[asyncio.Future[None]]) -> None:
+    for waits in waiting:
+        if not waits.done():
+            waits.set_result(None)
+    waiting.clear()
 
 
 class Mover(Actor, ABC):
@@ -147,18 +200,34 @@ class StageContext:
         deadline: int | None = None,
     ) -> None:
         actor = self._actor
-        actor.put(payload, port, time, epoch, deadline, self.now_ns())
         if actor.on_emit is not None:
+            with actor.emitting:
+                actor.put(payload, port, time, epoch, deadline, self.now_ns())
             actor.on_emit()
+        elif get_ident() == actor.worker.thread:
+            actor.put(payload, port, time, epoch, deadline, self.now_ns())
+        else:  # a thread of the stage's own, while the loop may be working with it
+            time = self.now_ns() if time is None else time
+            actor.worker.on_loop(self._emit_here, payload, port, time, epoch, deadline)
+
+    def _emit_here(
+        self, payload: Payload, port: str | None, time: int, epoch: int | None, deadline: int | None
+    ) -> None:
+        actor = self._actor
+        try:
+            actor.put(payload, port, time, epoch, deadline, self.now_ns())
+        except Exception as error:
+            actor.worker.failed(actor, describe_error(error), None, error)
+        actor.worker.wake(actor)
 
     async def send(self, payload: Payload, *, port: str | None = None, time: int, epoch: int = AMBIENT) -> None:
         actor = self._actor
         now_ns = self.now_ns()
-        actor.put(payload, port, time, epoch, None, now_ns)
+        with actor.emitting:
+            actor.put(payload, port, time, epoch, None, now_ns)
         actor.worker.send(actor, now_ns, at_once=now_ns - self._sent_ns > PACED_NS)
         if actor.outbox:
-            actor.room = asyncio.get_running_loop().create_future()
-            await actor.room
+            await actor.room()
         self._sent_ns = self.now_ns()
         self._sent += 1
         if self._sent & 15 == 0:  # a source that never waits must still let the others work
@@ -170,15 +239,11 @@ class StageContext:
     async def waiting(self) -> Packet:
         actor = self._actor
         while (packet := actor.peek()) is None:
-            actor.arrival = asyncio.get_running_loop().create_future()
-            try:
-                await actor.arrival
-            finally:
-                actor.arrival = None
+            await actor.packet()
         return packet
 
     async def compute(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._actor.executor, function, *args)
+        return await in_thread(self._actor.executor, function, *args)
 
     async def sleep_until(self, time_ns: int) -> None:
         delay_ns = time_ns - self.now_ns()

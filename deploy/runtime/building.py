@@ -28,7 +28,7 @@ def build(worker: Worker, graph: Graph, hosted: Collection[str], edges: Collecti
         except Exception as error:
             raise StartError(f"stage {vertex.name}: {describe_error(error)}") from error
         actor = node_of(worker, vertex, stage, replica)
-        actor.observe = worker.observe
+        actor.observe = worker.observe if actor.on_emit is None else worker.observe_anywhere
         worker.actors[vertex.name] = actor
     for connection in graph.connections:
         producer: Actor | None = worker.actors.get(connection.source)

@@ -1,15 +1,20 @@
 """The state of a worker between two packets: what another incarnation of it needs to go on.
 
 A checkpoint holds the state of every stage that can give one, the packets that wait between stages (those only that
-would be sent again), the packets that were sent and are not acknowledged, how far each stream was numbered, and what
-the report will say. It can be taken only while no stage is at work and every `snapshot()` gives a state: a stage that
+would be sent again), the packets that were sent and are not acknowledged, and how far each stream was numbered. What
+the report will say, of which there is more the longer a worker runs, is not in it: with each checkpoint goes what is
+new of that since the last one that is safe, and who keeps checkpoints puts it together (`Kept`). So what a checkpoint
+costs does not depend on how long the worker has run. It is written on the loop: msgpack holds the interpreter's lock
+all the while, so that a thread would hold up the loop just as long.
+
+A checkpoint can be taken only while no stage is at work and every `snapshot()` gives a state: a stage that
 is in the middle of something returns None, and is asked again later. Stages without `snapshot` begin anew.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from thalweg.deploy.errors import Problem, describe_error
@@ -37,13 +42,75 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """`packed` is the state; `positions` are those of the inlets at that moment."""
+    """`packed` is the state; `news` what the report has gained, for `Kept`; `positions` are those of the inlets."""
 
     packed: bytes
+    news: bytes
     positions: tuple[Position, ...]
 
 
-def take_checkpoint(worker: Worker) -> Checkpoint | None:
+class Journal:
+    """What a worker's report has gained since the last checkpoint that is safe."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._turns: dict[int, Turn] = {}
+        self._problems = 0
+        self._packed = 0
+        worker.turns.track()
+
+    def pack(self) -> bytes:
+        """It, as of now."""
+        turns, told = self._worker.turns, self._worker.told
+        self._turns |= {turn.epoch: turn for turn in turns.changed()}
+        self._packed = len(told.kept)
+        first = max(self._problems, told.restored)
+        return pack_state(
+            {
+                "turns": [_plain_turn(turn) for turn in self._turns.values()],
+                "forgotten": turns.forgotten,
+                "problems_before": first,
+                "problems": [asdict(problem) for problem in told.kept[first:]],
+                "problem_count": told.count,
+                "recovered": told.recovered,
+            }
+        )
+
+    def safe(self) -> None:
+        """What was packed last need not be packed again."""
+        self._turns = {}
+        self._problems = self._packed
+
+
+@dataclass(slots=True)
+class Kept:
+    """The last checkpoint of a worker with all that its report has gained; of turns the newest `capacity`."""
+
+    capacity: int
+    state: bytes | None = None
+    _turns: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _problems: list[dict[str, Any]] = field(default_factory=list)
+    _counts: dict[str, int] = field(default_factory=lambda: {"forgotten": 0, "problem_count": 0, "recovered": 0})
+
+    def take(self, packed: bytes, news: bytes) -> None:
+        """A new checkpoint. Raises ThalwegError where the news cannot be read."""
+        told = unpack_state(news)
+        self.state = packed
+        self._turns |= {turn["epoch"]: turn for turn in told["turns"]}
+        while len(self._turns) > self.capacity:
+            del self._turns[next(iter(self._turns))]
+        self._problems[told["problems_before"] :] = told["problems"]
+        self._counts = {name: told[name] for name in self._counts}
+
+    def packed(self) -> bytes | None:
+        """For `restore_checkpoint`; None where there is none."""
+        if self.state is None:
+            return None
+        history = {"turns": list(self._turns.values()), "problems": self._problems, **self._counts}
+        return pack_state({"checkpoint": self.state, "history": history})
+
+
+def take_checkpoint(worker: Worker, journal: Journal | None = None) -> Checkpoint | None:
     """The state now, or None where it cannot be taken at this moment. On the worker's loop."""
     if any(actor.busy for actor in worker.actors.values()):
         return None
@@ -55,23 +122,27 @@ def take_checkpoint(worker: Worker) -> Checkpoint | None:
         actors[actor.name] = state
     tree = {
         "actors": actors,
-        "channels": {edge.name: _waiting(edge) for edge in worker.edges if _waiting(edge)},
+        "channels": {edge.name: waiting for edge in worker.edges if (waiting := _waiting(edge))},
         "outlets": {name: outlet.state_of_edge() for name, outlet in worker.outlets.items()},
         "inlets": {
             name: inlet.state_of_edge() | {"outbox": _sure(packet for _, packet in inlet.outbox)}
             for name, inlet in worker.inlets.items()
         },
-        "turns": [asdict(turn) for turn in worker.turns.turns.values()],
-        "problems": [asdict(problem) for problem in worker.problems],
-        "problem_count": worker.problem_count,
     }
     positions = tuple(Position(name, inlet.link, inlet.taken, inlet.next_seq) for name, inlet in worker.inlets.items())
-    return Checkpoint(pack_state(tree), positions)
+    return Checkpoint(pack_state(tree), b"" if journal is None else journal.pack(), positions)
 
 
 def restore_checkpoint(worker: Worker, packed: bytes) -> None:
-    """Go on from a checkpoint; to be called once every stage is open, before `run`. Raises ThalwegError."""
-    tree = unpack_state(packed)
+    """Go on from a checkpoint, as `Kept` packed it; to be called once every stage is open, before `run`.
+
+    Raises ThalwegError.
+    """
+    kept = unpack_state(packed)
+    if "checkpoint" in kept:
+        tree, history = unpack_state(kept["checkpoint"]), kept["history"]
+    else:  # of a version that kept everything in one
+        tree, history = kept, {"forgotten": 0, "recovered": 0, **kept}
     edges = {edge.name: edge for edge in worker.edges}
     for name, state in tree["actors"].items():
         actor = worker.actors[name]
@@ -99,10 +170,15 @@ def restore_checkpoint(worker: Worker, packed: bytes) -> None:
         worker.inlets[name].restore_edge(state)
         for packet in state["outbox"]:
             worker.inlets[name].forward(packet)
-    for turn in tree["turns"]:
-        worker.turns.turns[turn["epoch"]] = Turn(**turn)
-    worker.problems += [Problem(**problem) for problem in tree["problems"]]
-    worker.problem_count += tree["problem_count"]
+    worker.turns.restore((Turn(**turn) for turn in history["turns"]), history["forgotten"])
+    worker.told.restore([Problem(**p) for p in history["problems"]], history["problem_count"], history["recovered"])
+
+
+def _plain_turn(turn: Turn) -> dict[str, Any]:
+    return {name: getattr(turn, name) for name in _TURN_FIELDS}
+
+
+_TURN_FIELDS = [each.name for each in fields(Turn)]
 
 
 def _actor_state(actor: Actor) -> dict[str, Any] | None:

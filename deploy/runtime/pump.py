@@ -4,9 +4,13 @@ Theory of operation. A node that may have something to do stands in the ready qu
 one step at a time, for about a millisecond, and then lets the event loop see to its sockets and timers:
 
     plain `process`       called right there: a hop costs a push, a pop and a call, no task and no thread
-    async `process`       one task per packet; cancelled when an interrupt makes the packet stale
+    async `process`       one task per packet; cancelled when an interrupt makes the packet stale. Also where it only
+                          turns out to be async: a plain call that gives something to await
     `blocking` stage      one call on the stage's own thread; the node is busy until it returns
     source                one task for `run`, which the worker starts
+
+Whatever goes wrong in a step costs one packet, is told as a problem of that node, and stops nothing: neither other
+nodes nor the next packet of this one.
 
 The price of calling plain stages in place is that a slow one delays everything on the loop. That is what
 `blocking = True` is for; the report shows who should have had it.
@@ -17,14 +21,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from thalweg.deploy.errors import describe_error
 from thalweg.deploy.runtime.actor import Actor, Mover
+from thalweg.deploy.runtime.lifetime import call
+from thalweg.deploy.runtime.tasks import STAGE_ERRORS, StageTasks, is_cancelled
 from thalweg.pipeline.joins.join import Joined
 from thalweg.pipeline.node import Node, NodeState
 from thalweg.pipeline.packet import AMBIENT, Packet
+from thalweg.pipeline.stage import StageError
 from thalweg.pipeline.trace import Span
 
 if TYPE_CHECKING:
@@ -39,7 +46,7 @@ class Pump:
 
     def __init__(self, worker: Worker) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.group: asyncio.TaskGroup | None = None
+        self.group: StageTasks | None = None
         self._worker = worker
         self._now_ns = worker.clock.now_ns
         self._ready: deque[Actor] = deque()
@@ -69,11 +76,17 @@ class Pump:
         the loop, which saves a paced source's packet a visit to the selector; a flood is better taken in bulk.
         """
         if self._pumping or not at_once:
-            source.flush(now_ns, self.wake)
+            self._pass_on(source, now_ns)
             return
         self._pumping = True
-        source.flush(now_ns, self.wake)
+        self._pass_on(source, now_ns)
         self._pump()
+
+    def _pass_on(self, source: Actor, now_ns: int) -> None:
+        try:
+            source.flush(now_ns, self.wake)
+        except Exception as error:
+            self._stumbled(source, error)
 
     def take(self, actor: Node, now_ns: int) -> Packet | None:
         """The next packet for `actor`; its producer, if it was held up, may go on."""
@@ -87,15 +100,28 @@ class Pump:
         ready = self._ready
         now_ns = self._now_ns
         until_ns = now_ns() + PUMP_NS
-        while ready:
-            actor = ready.popleft()
-            actor.queued = False
-            self._step(actor)
-            if now_ns() > until_ns:
-                break
-        self._pumping = bool(ready)
-        if ready and self.loop is not None:
-            self.loop.call_soon(self._pump)
+        try:
+            while ready:
+                actor = ready.popleft()
+                actor.queued = False
+                try:
+                    self._step(actor)
+                except STAGE_ERRORS as error:
+                    self._stumbled(actor, error)
+                if now_ns() > until_ns:
+                    break
+        finally:
+            self._pumping = bool(ready)
+            if ready and self.loop is not None:
+                self.loop.call_soon(self._pump)
+
+    def _stumbled(self, actor: Actor, error: BaseException) -> None:
+        """Something else than its stage's `process` has failed for `actor`: what it has in hand is lost."""
+        packet, actor.current = actor.current, None
+        self._worker.failed(actor, describe_error(error), packet, error)
+        if self._worker.watch is not None:
+            self._worker.watch.done(actor)
+        self.wake(actor)
 
     def _step(self, actor: Actor) -> None:
         """Whatever `actor` can do now: empty its outbox, take one packet, or end."""
@@ -105,16 +131,14 @@ class Pump:
             return
         if actor.state is NodeState.DONE:  # a thread that was given up on has come back with something
             actor.outbox.clear()
+            actor.say_room()
             return
         if actor.outbox and not actor.flush(now_ns, self.wake):
             return
-        if actor.room is not None:
-            if not actor.room.done():
-                actor.room.set_result(None)
-            actor.room = None
+        if actor.for_room:
+            actor.say_room()
         if actor.busy:
-            if actor.arrival is not None and not actor.arrival.done():
-                actor.arrival.set_result(None)
+            actor.say_packet()
             return
         if actor.state is NodeState.FINISHING:
             self._worker.done(actor)
@@ -130,8 +154,8 @@ class Pump:
         """The time has come that the stage asked to be woken at; False if what it emitted fills a channel."""
         actor.due = False
         try:
-            actor.stage.wake(actor.ctx)
-        except Exception as error:
+            refuse_awaitable("wake", actor.stage.wake(actor.ctx))
+        except STAGE_ERRORS as error:
             self._worker.failed(actor, describe_error(error), None, error)
         return not actor.outbox or actor.flush(self._now_ns(), self.wake)
 
@@ -183,8 +207,12 @@ class Pump:
             if worker.spans is not None and packet.epoch != AMBIENT:
                 worker.spans.begin(actor, packet, now_ns)
             try:
-                process(packet, ctx)
-            except Exception as error:
+                result = process(packet, ctx)
+                if result is not None and inspect.isawaitable(result):
+                    actor.turn_async()
+                    self._begin(actor, packet, now_ns, result)
+                    return
+            except STAGE_ERRORS as error:
                 worker.failed(actor, describe_error(error), packet, error)
             end_ns = self._now_ns()
             self._count(actor, packet, now_ns, end_ns)
@@ -201,45 +229,62 @@ class Pump:
         if packet is not None:
             if worker.spans is not None and packet.epoch != AMBIENT:
                 worker.spans.begin(actor, packet, now_ns)
-            actor.busy = True
-            self._start(actor, self._handle(actor, packet), lambda: self._handled(actor, packet, now_ns))
+            self._begin(actor, packet, now_ns, None)
 
-    def _start(self, actor: Actor, work: Coroutine[Any, Any, None], done: Callable[[], None]) -> None:
-        """Run `work` as the actor's task; `done` is called whatever becomes of it, even if it never began."""
+    def _begin(self, actor: Actor, packet: Packet | Joined, now_ns: int, begun: Awaitable[Any] | None) -> None:
+        """One packet in a task. `begun`: what `process` gave for it, where it was called already."""
+        actor.busy = True
+        started = self._start(actor, self._handle(actor, packet, begun), lambda: self._handled(actor, packet, now_ns))
+        if not started and inspect.iscoroutine(begun):
+            begun.close()
+
+    def _start(self, actor: Actor, work: Coroutine[Any, Any, None], done: Callable[[], None]) -> bool:
+        """Run `work` as the actor's task, unless the worker ends; `done` is called when it is over, however it ends."""
         if self.group is None or self._worker.hurried:
             work.close()
-            return
+            return False
         try:
-            actor.task = self.group.create_task(work)
-        except RuntimeError:  # the group is being cancelled, and everything with it
+            actor.task = self.group.create_task(work, actor.name)
+        except RuntimeError:  # the worker is ending, and everything with it
             work.close()
-            return
+            return False
         actor.task.add_done_callback(lambda _: done())
+        return True
 
-    async def _handle(self, actor: Actor, packet: Packet | Joined) -> None:
+    async def _handle(self, actor: Actor, packet: Packet | Joined, begun: Awaitable[Any] | None) -> None:
         """One packet of an async or blocking stage."""
         assert actor.process is not None
         try:
-            if actor.is_async:
+            if begun is not None:
+                await begun
+            elif actor.is_async:
                 await actor.process(packet, actor.ctx)
             else:
-                await asyncio.get_running_loop().run_in_executor(actor.executor, actor.process, packet, actor.ctx)
-        except asyncio.CancelledError:
+                await call(actor, actor.process, packet, actor.ctx)
+        except STAGE_ERRORS as error:
+            self._ended_by(actor, packet, error)
+
+    def _ended_by(self, actor: Actor, packet: Packet | Joined | None, error: BaseException) -> None:
+        """A stage's task ended by an exception: a failure of the stage, unless the task was told to end."""
+        if isinstance(error, asyncio.CancelledError) and is_cancelled():
             if not actor.stale and not self._worker.hurried:
-                raise
-        except Exception as error:
-            self._worker.failed(actor, describe_error(error), packet, error)
+                raise error
+            return
+        self._worker.failed(actor, describe_error(error), packet, error)
 
     def _handled(self, actor: Actor, packet: Packet | Joined, start_ns: int) -> None:
-        self._count(actor, packet, start_ns, self._now_ns())
+        try:
+            self._count(actor, packet, start_ns, self._now_ns())
+        except Exception as error:
+            self._stumbled(actor, error)
         self._idle(actor)
 
     def _idle(self, actor: Actor) -> None:
         actor.task = None
         actor.busy = False
+        self.wake(actor)
         if self._worker.on_idle is not None:
             self._worker.on_idle()
-        self.wake(actor)
 
     def _count(self, actor: Actor, packet: Packet | Joined, start_ns: int, end_ns: int) -> None:
         worker = self._worker
@@ -264,22 +309,20 @@ class Pump:
 
     async def _let_finish(self, actor: Actor) -> None:
         try:
-            if inspect.iscoroutinefunction(actor.stage.finish):
-                await actor.stage.finish(actor.ctx)
-            elif actor.info.blocking:
+            if actor.info.blocking:
                 await call(actor, actor.stage.finish, actor.ctx)
             else:
-                actor.stage.finish(actor.ctx)
-        except asyncio.CancelledError:
-            if not self._worker.hurried:
-                raise
-        except Exception as error:
-            self._worker.failed(actor, describe_error(error), None, error)
+                finishing = actor.stage.finish(actor.ctx)
+                if inspect.isawaitable(finishing):
+                    actor.turn_async()
+                    await finishing
+        except STAGE_ERRORS as error:
+            self._ended_by(actor, None, error)
 
 
-async def call(actor: Actor, function: Callable[..., Any], *args: Any, thread: Any = "own") -> Any:
-    """Call a method of a stage: where it is plain on the stage's thread, or, with `thread=None`, on any."""
-    if inspect.iscoroutinefunction(function):
-        return await function(*args)
-    executor = actor.executor if thread == "own" else None
-    return await asyncio.get_running_loop().run_in_executor(executor, function, *args)
+def refuse_awaitable(hook: str, result: object) -> None:
+    """Raises StageError where a hook that must be plain gave something to await."""
+    if result is not None and inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()
+        raise StageError(f"`{hook}` is async, but it is called on the event loop and must be plain: nothing was done")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from thalweg.deploy.errors import describe_error
 from thalweg.deploy.runtime.actor import Actor
+from thalweg.deploy.runtime.pump import refuse_awaitable
+from thalweg.deploy.runtime.tasks import STAGE_ERRORS
 from thalweg.pipeline.packet import AMBIENT
 from thalweg.pipeline.signal import Configure, Direction, Interrupt, Signal
 from thalweg.pipeline.trace import Mark
@@ -51,14 +53,14 @@ def _tell(worker: Worker, actor: Actor, signal: Signal) -> None:
     if isinstance(signal, Configure) and signal.stage == actor.name and not actor.is_past(signal.epoch):
         try:
             worker.configure(actor.name, signal.settings, lasting=signal.epoch == AMBIENT)
-        except Exception as error:
+        except STAGE_ERRORS as error:
             worker.failed(actor, describe_error(error), None, error)
     if actor.task is not None and actor.is_async and actor.stale:
         actor.task.cancel()
     if hasattr(actor.stage, "on_signal"):
         try:
-            actor.stage.on_signal(signal, actor.ctx)
-        except Exception as error:
+            refuse_awaitable("on_signal", actor.stage.on_signal(signal, actor.ctx))
+        except STAGE_ERRORS as error:
             worker.failed(actor, describe_error(error), None, error)
         if actor.outbox:
             worker.wake(actor)

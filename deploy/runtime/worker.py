@@ -5,24 +5,31 @@ One loop owns every node and channel; nothing of them is touched from another th
     building            its nodes, channels and bridges, from a graph
     pump                which node works next, and how its stage is called
     signalling          signals, from stage to stage
-    here                beginning and end: opening, running, draining, giving up, closing; and what went wrong
+    lifetime            opening and closing
+    problems            what went wrong
+    here                beginning and end: running, draining, giving up
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
-import threading
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from threading import get_ident
 from typing import Any
 
-from thalweg.deploy.errors import Problem, StartError, describe_error
+from thalweg.deploy.errors import Problem, describe_error
 from thalweg.deploy.ops.observing.spans import TurnSpans, flush_spans, start_spans
 from thalweg.deploy.runtime.actor import Actor, Mover
 from thalweg.deploy.runtime.bridge import Inlet, Outlet
 from thalweg.deploy.runtime.building import build
-from thalweg.deploy.runtime.pump import Pump, call
+from thalweg.deploy.runtime.lifetime import HURRIED_S, close_stages, open_stages
+from thalweg.deploy.runtime.problems import Problems
+from thalweg.deploy.runtime.pump import Pump, refuse_awaitable
 from thalweg.deploy.runtime.signalling import spread
+from thalweg.deploy.runtime.tasks import STAGE_ERRORS, StageTasks, is_cancelled
 from thalweg.deploy.runtime.watch import Watch
 from thalweg.pipeline.clock import Clock, SystemClock
 from thalweg.pipeline.errors import ReaderGone, ThalwegError
@@ -35,12 +42,11 @@ from thalweg.pipeline.signal import Direction, Failure, Signal
 from thalweg.pipeline.stage import StageError
 from thalweg.pipeline.text import printable
 from thalweg.pipeline.trace import Trace
-from thalweg.pipeline.turn import TurnRecorder
+from thalweg.pipeline.turn import KEPT, TurnRecorder
 
 log = logging.getLogger(__name__)
 
 SETTLE_S = 0.5
-KEPT_PROBLEMS = 100
 
 
 class Worker:
@@ -49,9 +55,11 @@ class Worker:
     `hosted`, `edges`: those of the graph that are here, all where it is not said; edges between two stages that are
     here are always. `replica`: which one of several that host the same stages, from 1; see `pipeline.replicas`.
     `returning`: the edges whose consumer may be started again if its worker is lost; see `deploy.hosting.bridge`.
-    `returns`: whether this worker may be.
+    `returns`: whether this worker may be. `turns`: how many it remembers.
     `run` may be awaited once. It raises GraphError or StartError where nothing could be started; what goes
-    wrong later is in `problems`, the first hundred of them, and `problem_count` says how many there were.
+    wrong later is in `problems`, the first hundred of them, and `problem_count` says how many there were. Each is told
+    to `on_problem` too, as `problems.py` says. However it ends, whatever was opened is closed, or left behind where it
+    does not close in time; after `abandon` that takes a second at most.
     """
 
     def __init__(
@@ -66,19 +74,18 @@ class Worker:
         returns: bool = False,
         name: str = LOCAL,
         replica: int = 0,
+        turns: int = KEPT,
     ) -> None:
         wrong = graph.problems()
         if wrong:
             raise GraphError("; ".join(wrong))
         self.clock = clock or SystemClock()
         self.trace = trace
-        self.turns = TurnRecorder()
+        self.turns = TurnRecorder(turns)
         self.name = name
         self.spans: TurnSpans | None = None
         self._pipeline = graph.name
-        self.problems: list[Problem] = []
-        self.problem_count = 0
-        self.on_problem: Callable[[Problem], None] | None = None
+        self.told = Problems(self.clock.now_ns)
         self.on_link_lost: Callable[[str, str], None] = lambda _edge, _reason: None
         self.on_link_found: Callable[[str], object] = lambda _edge: None
         self.on_idle: Callable[[], None] | None = None
@@ -92,11 +99,13 @@ class Worker:
         self.edges: list[Edge] = []
         self.outlets: dict[str, Outlet] = {}
         self.inlets: dict[str, Inlet] = {}
-        self._thread = 0
+        self.thread = 0
         self._running = 0
-        self._opening: asyncio.Future[list[object]] | None = None
+        self._opening: asyncio.Timeout | None = None
+        self._hurry: asyncio.Future[None] | None = None
         self._opened = False
         self._closed = False
+        self._closing = asyncio.Lock()
         self._all_done: asyncio.Event | None = None
         self.returning = returning
         self.returns = returns
@@ -113,7 +122,7 @@ class Worker:
             if not self._opened:
                 await self.open()
             self.started_ns = self.clock.now_ns()
-            async with asyncio.TaskGroup() as group:
+            async with StageTasks(self._all_done.set, self._left_behind, HURRIED_S) as group:
                 self._pump.group = group
                 for bridge in (*self.outlets.values(), *self.inlets.values()):
                     bridge.state = NodeState.RUNNING
@@ -123,7 +132,7 @@ class Worker:
                     if actor.info.is_source and (self.stopped or actor.finished):
                         actor.state = NodeState.FINISHING
                     elif actor.info.is_source:
-                        actor.task = group.create_task(self._run_source(actor))
+                        actor.task = group.create_task(self._run_source(actor), actor.name)
                     self.wake(actor)
                 if self.hurried:
                     self._all_done.set()
@@ -131,7 +140,7 @@ class Worker:
         finally:
             self._pump.group = None
             self.ended_ns = self.clock.now_ns()
-            await self._close()
+            await self.close()
             await self._end_spans()
 
     def stop(self) -> None:
@@ -149,8 +158,12 @@ class Worker:
         """Give up what is under way: `run` returns at once. Idempotent."""
         self.stop()
         self.hurried = True
-        if self._opening is not None:
-            self._opening.cancel()
+        if self._opening is not None and self._pump.loop is not None and not self._opening.expired():
+            self._opening.reschedule(self._pump.loop.time())
+        if self._hurry is not None and not self._hurry.done():
+            self._hurry.set_result(None)
+        if self._pump.group is not None:
+            self._pump.group.hurry()
         for actor in self.actors.values():
             if actor.task is not None:
                 actor.task.cancel()
@@ -171,14 +184,18 @@ class Worker:
             may = ", ".join(sorted(actor.info.configurable)) or "nothing"
             raise StageError(f"stage {stage}: {', '.join(fixed)} cannot change while it runs; what can: {may}")
         take = getattr(actor.stage, "declare", actor.stage.configure) if lasting else actor.stage.configure
-        take(actor.info.check_some(settings))
+        refuse_awaitable("configure", take(actor.info.check_some(settings)))
 
     def on_loop(self, function: Callable[..., None], *args: Any) -> None:
-        """Call `function` on the loop: now, where this is the loop's thread, else as soon as it comes round."""
-        if threading.get_ident() == self._thread:
+        """Call `function` on the loop: now, where this is the loop's thread, else as soon as it comes round.
+
+        From a thread that has outlived the loop it does nothing.
+        """
+        if get_ident() == self.thread:
             function(*args)
         elif self._pump.loop is not None:
-            self._pump.loop.call_soon_threadsafe(function, *args)
+            with suppress(RuntimeError):  # the loop is closed
+                self._pump.loop.call_soon_threadsafe(function, *args)
 
     def link_lost(self, edge: str, reason: str) -> None:
         """A bridge has lost its link; whoever runs this worker may know whether there will be another."""
@@ -202,51 +219,79 @@ class Worker:
         spread(self, origin, signal, direction)
 
     def failed(self, actor: Actor, message: str, packet: Packet | Joined | None, cause: BaseException | None) -> None:
-        """Count a problem and tell everybody downstream that its turn will not end."""
+        """Count a problem and tell everybody downstream that its turn will not end. Raises nothing."""
         if isinstance(cause, ReaderGone):  # it has seen what it wanted: no problem, and the end
             if self.on_problem is None:
                 self.stop()
             else:
                 now_ns = self.clock.now_ns()
-                self.on_problem(Problem(stage=actor.name, message=message, epoch=0, time_ns=now_ns, ends=True))
+                self.told.say(Problem(stage=actor.name, message=message, epoch=0, time_ns=now_ns, ends=True))
             return
         message = printable(message)
         epoch = AMBIENT if packet is None else packet.epoch
-        self.problem_count += 1
         actor.failures += 1
-        problem = Problem(stage=actor.name, message=message, epoch=epoch, time_ns=self.clock.now_ns())
         if cause is not None:
             log.debug("stage %s failed", actor.name, exc_info=cause)
-        if len(self.problems) < KEPT_PROBLEMS:
-            self.problems.append(problem)
-            if self.on_problem is not None:
-                self.on_problem(problem)
+        self.told.note(Problem(stage=actor.name, message=message, epoch=epoch, time_ns=self.clock.now_ns()))
         if epoch != AMBIENT:
-            if self.spans is not None:
-                self.spans.fail(actor.name, epoch, message)
-            self.turns.fail(epoch, f"{actor.name}: {message}")
-            public = cause.public if isinstance(cause, ThalwegError) else ""
-            failure = Failure(origin=actor.name, epoch=epoch, message=message, public=public)
-            self.spread(actor, failure, Direction.DOWN)
+            try:
+                if self.spans is not None:
+                    self.spans.fail(actor.name, epoch, message)
+                self.turns.fail(epoch, f"{actor.name}: {message}")
+                public = cause.public if isinstance(cause, ThalwegError) else ""
+                failure = Failure(origin=actor.name, epoch=epoch, message=message, public=public)
+                self.spread(actor, failure, Direction.DOWN)
+            except Exception:
+                log.exception("nobody downstream was told that stage %s failed on turn %d", actor.name, epoch)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """The first hundred of those that went wrong."""
+        return self.told.kept
+
+    @property
+    def problem_count(self) -> int:
+        """How many things went wrong."""
+        return self.told.count
+
+    @property
+    def on_problem(self) -> Callable[[Problem], None] | None:
+        """What is told of problems as they happen; where it is None they are logged."""
+        return self.told.on_problem
+
+    @on_problem.setter
+    def on_problem(self, tell: Callable[[Problem], None] | None) -> None:
+        self.told.on_problem = tell
 
     def observe(self, packet: Packet) -> None:
-        """A stage has emitted a packet."""
+        """A stage has emitted a packet, on the loop."""
         if packet.epoch != AMBIENT:
             self.turns.observe(packet, self.clock.now_ns())
+
+    def observe_anywhere(self, packet: Packet) -> None:
+        """A stage has emitted a packet, from whatever thread."""
+        if packet.epoch != AMBIENT:
+            self.on_loop(self.turns.observe, packet, self.clock.now_ns())
 
     async def open(self) -> None:
         """Open every stage; `run` then starts at once. Raises StartError, with everything closed again."""
         self._enter()
         self._opened = True
         try:
-            await self._open()
-        except BaseException:
-            await self._close()
+            if not self.hurried:
+                async with asyncio.timeout(None) as self._opening:
+                    await open_stages(self.actors.values())
+        except BaseException as error:
+            if isinstance(error, TimeoutError) and self.hurried:
+                return  # it was given up: `run` ends at once, and closes what is open
+            await self.close()
             raise
+        finally:
+            self._opening = None
 
     def _enter(self) -> None:
         self._pump.loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self.thread = get_ident()
         if self.spans is None:
             self._start_spans()
 
@@ -270,44 +315,21 @@ class Worker:
             self.spans.close()
             await flush_spans()
 
-    async def _open(self) -> None:
-        actors = [actor for actor in self.actors.values() if hasattr(actor.stage, "open")]
-        self._opening = asyncio.gather(
-            *(call(actor, actor.stage.open, actor.ctx) for actor in actors), return_exceptions=True
-        )
-        try:
-            outcomes = await self._opening
-        except asyncio.CancelledError:
-            if not self.hurried:
-                raise
-            return
-        wrong: list[str] = []
-        first: BaseException | None = None
-        for actor, outcome in zip(actors, outcomes, strict=True):
-            if isinstance(outcome, Exception):
-                wrong.append(f"stage {actor.name}: {describe_error(outcome)}")
-                first = first or outcome
-            elif isinstance(outcome, BaseException):
-                raise outcome
-            else:
-                actor.opened = True
-        if wrong:
-            raise StartError("\n".join(wrong)) from first
-
-    async def _close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        for actor in self.actors.values():
-            if hasattr(actor.stage, "close") and (actor.opened or not hasattr(actor.stage, "open")):
-                try:
-                    async with asyncio.timeout(None if not self.hurried else 1.0):
-                        await call(actor, actor.stage.close, thread=None)
-                except TimeoutError:
-                    self.failed(actor, "did not close within 1 s", None, None)
-                except Exception as error:
-                    self.failed(actor, describe_error(error), None, error)
-            actor.shut()
+    async def close(self) -> None:
+        """Close whatever is open; part of `run`, and to be called where that is never awaited. Idempotent."""
+        async with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            self._hurry = asyncio.get_running_loop().create_future()
+            if self.hurried:
+                self._hurry.set_result(None)
+            try:
+                await close_stages(self.actors.values(), self._hurry)
+            finally:
+                for actor in self.actors.values():
+                    actor.shut()
+                self.told.say_rest()
 
     def hang_up(self) -> None:
         """Close the links. Idempotent. Not part of `run`: other workers may still want what the outlets keep."""
@@ -316,13 +338,21 @@ class Worker:
 
     async def _run_source(self, actor: Actor) -> None:
         try:
-            await actor.stage.run(actor.ctx)
-        except asyncio.CancelledError:
-            if not self.stopped:
-                raise
-        except Exception as error:
-            self.failed(actor, describe_error(error), None, error)
+            running = actor.stage.run(actor.ctx)
+            if not inspect.isawaitable(running):
+                raise StageError(f"`run` of a source must be async; it gave {running!r}")
+            await running
+        except STAGE_ERRORS as error:
+            if not isinstance(error, asyncio.CancelledError):
+                self.failed(actor, describe_error(error), None, error)
+            elif not self.stopped:
+                if is_cancelled():
+                    raise
+                self.failed(actor, "it cancelled itself", None, error)
         actor.task = None
         actor.state = NodeState.FINISHING
         actor.busy = False
         self.wake(actor)
+
+    def _left_behind(self, name: str) -> None:
+        self.failed(self.actors[name], f"did not stop within {HURRIED_S:g} s and is left behind", None, None)

@@ -11,6 +11,8 @@ it starts and kills nothing itself.
     UP        died, allowed                                  WAITING    Restart
     UP        finished                                       ENDED
     UP        asked to restart                               UP         the next death is restarted, and not counted
+    STARTING, asked to restart                               same       nothing: it is being started anyway
+    WAITING
     WAITING   starting                                       STARTING
     any       died, not allowed, or too often in `window_ns` ENDED      GiveUp
 
@@ -29,6 +31,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 _LONGEST_PAUSE_NS = 30_000_000_000
+SET_ASIDE = 1000
+"""Packets to be left out that are remembered: those before them have long been dealt with."""
 
 
 class RestartWhen(Enum):
@@ -129,7 +133,7 @@ class Supervisor:
         self._progress = False
         self._heard_ns = 0
         self._asked = False
-        self._set_aside: list[InHand] = []
+        self._set_aside: deque[InHand] = deque(maxlen=SET_ASIDE)
 
     @property
     def ended(self) -> bool:
@@ -149,6 +153,7 @@ class Supervisor:
     def started(self, now_ns: int) -> None:
         """It runs."""
         self.state = SupervisionState.UP
+        self._asked = False
         self._progress = False
         self._heard_ns = now_ns
 
@@ -161,9 +166,13 @@ class Supervisor:
         """Whether it has been silent for too long."""
         return self.state is SupervisionState.UP and now_ns - self._heard_ns > self.policy.heartbeat_ns
 
-    def ask_restart(self) -> None:
-        """Somebody wants it killed and started again, whatever the policy."""
-        self._asked = True
+    def ask_restart(self) -> bool:
+        """Somebody wants it killed and started again, whatever the policy: whether it is to be killed for that.
+
+        One that is being started is a new one already.
+        """
+        self._asked = self.state is SupervisionState.UP
+        return self._asked
 
     def finished(self) -> None:
         """Its streams have ended."""

@@ -63,10 +63,11 @@ class EdgePlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Workers by name, in the order of their first stage; edges by name."""
+    """Workers by name, in the order of their first stage; edges by name. `stays`: see `staying`."""
 
     workers: Mapping[str, WorkerPlan]
     edges: Mapping[str, EdgePlan]
+    stays: bool = False
 
     @property
     def only_local(self) -> bool:
@@ -86,7 +87,7 @@ class Plan:
         workers = {
             name: replace(worker, resumes=all(map(resumes, worker.stages))) for name, worker in self.workers.items()
         }
-        return Plan(workers, self.edges)
+        return Plan(workers, self.edges, self.stays)
 
     def staying(self) -> Plan:
         """The plan of a deployment that stays: nothing in the process that supervises, and what is lost comes back.
@@ -98,7 +99,7 @@ class Plan:
             launcher = "subprocess" if worker.launcher == LOCAL else worker.launcher
             when = worker.restart.when if worker.restart_said else RestartWhen.ON_FAILURE
             workers[name] = replace(worker, launcher=launcher, restart=replace(worker.restart, when=when))
-        return Plan(workers, self.edges)
+        return Plan(workers, self.edges, stays=True)
 
 
 def _whole(value: Any, least: int) -> int:

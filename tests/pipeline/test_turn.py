@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from thalweg import AudioChunk, Packet, Payload, Speech, SpeechEvent, Token, Transcript
-from thalweg.pipeline.turn import TurnRecorder
+from thalweg.pipeline.turn import LISTENED_TO, LONGEST, PIECES, TurnRecorder
 
 MS = 1_000_000
 SILENCE = AudioChunk(samples=np.zeros(0, np.float32), rate=16_000)
@@ -62,3 +62,81 @@ def test_the_oldest_turns_are_forgotten_counted_and_do_not_come_back() -> None:
     assert list(recorder.turns) == [3, 4]
     assert recorder.forgotten == 2
     assert len(recorder._heard) == 2
+
+
+def begin(recorder: TurnRecorder, *epochs: int) -> None:
+    for epoch in epochs:
+        recorder.observe(packet(Token(text="x"), epoch=epoch), 0)
+
+
+def test_a_turn_is_looked_at_by_one_interrupt_and_by_none_after_it() -> None:
+    recorder = TurnRecorder()
+    begin(recorder, 3, 1, 2, 5)
+    recorder.interrupt(3)
+    recorder.turns[1].interrupted = False  # to see who is looked at again
+    recorder.interrupt(4)
+    assert [turn.epoch for turn in recorder.turns.values() if turn.interrupted] == [3, 2]
+
+
+def test_a_reply_that_goes_on_after_its_end_can_be_cut_short_again() -> None:
+    recorder = TurnRecorder()
+    recorder.observe(packet(Token(text="a", last=True)), 0)
+    recorder.observe(packet(Token(text="b")), 0)
+    recorder.interrupt(2)
+    assert recorder.turns[1].interrupted
+
+
+def test_what_an_interrupt_costs_does_not_depend_on_the_turns_before() -> None:
+    recorder = TurnRecorder()
+    begin(recorder, *range(1, 10_001))
+    recorder.interrupt(10_001)
+    assert recorder._open == []
+
+
+def test_turns_that_began_or_changed_are_told_once() -> None:
+    recorder = TurnRecorder()
+    begin(recorder, 1)
+    assert recorder.changed() == []
+    recorder.track()
+    begin(recorder, 2, 3)
+    assert [turn.epoch for turn in recorder.changed()] == [2, 3]
+    recorder.fail(1, "no")
+    recorder.interrupt(3)
+    assert [turn.epoch for turn in recorder.changed()] == [1, 2]
+    assert recorder.changed() == []
+
+
+def test_a_turn_that_was_forgotten_is_told_no_more() -> None:
+    recorder = TurnRecorder(capacity=1)
+    recorder.track()
+    begin(recorder, 1, 2)
+    assert [turn.epoch for turn in recorder.changed()] == [2]
+
+
+def test_a_restored_recorder_goes_on_where_the_other_was() -> None:
+    before, after = TurnRecorder(capacity=3), TurnRecorder(capacity=3)
+    begin(before, 1, 2, 3, 4)
+    before.observe(packet(Token(text="", last=True), epoch=3), 0)
+    after.restore(before.turns.values(), before.forgotten)
+    for recorder in (before, after):
+        recorder.interrupt(9)
+        begin(recorder, 9)
+    assert (after.turns, after.forgotten) == (before.turns, before.forgotten)
+
+
+def test_a_reply_that_never_ends_is_kept_to_a_bound_and_says_that_it_was_cut() -> None:
+    recorder = TurnRecorder()
+    for _ in range(LONGEST):
+        recorder.observe(packet(Token(text="ab")), 0)
+    assert recorder.turns[1].reply == "ab" * (LONGEST // 2) + "…"
+
+
+def test_utterances_that_never_end_do_not_pile_up() -> None:
+    recorder = TurnRecorder()
+    for epoch in range(1, 1000):
+        for _ in range(PIECES // 100):
+            recorder.observe(packet(Speech(audio=SILENCE, event=SpeechEvent.CONTINUE), epoch=epoch), 0)
+    for _ in range(2 * PIECES):
+        recorder.observe(packet(Speech(audio=SILENCE, event=SpeechEvent.CONTINUE), epoch=1000), 0)
+    assert len(recorder._heard) == LISTENED_TO
+    assert len(recorder._heard[1000]) == PIECES

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from thalweg.pipeline.cluster.supervision import (
+    SET_ASIDE,
     GiveUp,
     InHand,
     Restart,
@@ -94,6 +97,35 @@ def test_a_restart_that_was_asked_for_ignores_the_policy_and_is_not_counted() ->
     asked = it.died(0)
     assert isinstance(asked, Restart) and asked.attempt == 0
     assert isinstance(die(it), GiveUp)
+
+
+def test_a_restart_asked_for_twice_is_one_and_says_nothing_of_later_deaths() -> None:
+    it = supervisor(RestartWhen.NEVER)
+    it.started(0)
+    assert it.ask_restart() and it.ask_restart()
+    assert isinstance(it.died(1), Restart)
+    assert not it.ask_restart()
+    it.starting()
+    assert not it.ask_restart()
+    it.started(2)
+    assert isinstance(it.died(10**15), GiveUp)
+
+
+def test_a_restart_that_was_asked_for_holds_for_no_incarnation_but_that_one() -> None:
+    it = supervisor(RestartWhen.NEVER)
+    it.started(0)
+    it.ask_restart()
+    it.started(1)
+    assert isinstance(it.died(2), GiveUp)
+
+
+def test_only_so_many_packets_that_were_set_aside_are_remembered() -> None:
+    it = supervisor(poison_tries=2, restarts=10**6)
+    for i in range(SET_ASIDE + 10):
+        die(it, hand=replace(HAND, number=i))
+        last = die(it, hand=replace(HAND, number=i))
+    assert isinstance(last, Restart) and len(last.set_aside) == SET_ASIDE
+    assert last.set_aside[-1].number == SET_ASIDE + 9
 
 
 def test_the_packet_in_hand_at_the_third_death_without_progress_is_set_aside() -> None:
