@@ -176,19 +176,31 @@ def stages(name: str | None, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("files", nargs=-1, required=True, type=_FILE)
+@click.option(
+    "--to",
+    multiple=True,
+    type=_FILE,
+    metavar="NAME.srt|.vtt|.txt|.json|.tsv",
+    help="Write a file; an ending alone: one beside each recording, or in a FOLDER/.srt. Repeatable.",
+)
 @click.option("--engine", default="pocketsphinx", show_default=True, help="The recogniser: stage speech.ENGINE.")
+@click.option("--language", default="", help="Language that is spoken, as en; auto where the recogniser can tell.")
+@click.option("--translate", is_flag=True, help="Into English, where the recogniser can.")
+@click.option("--words", "by_word", is_flag=True, help="A cue or row for each word, where their times are known.")
+@click.option("--overwrite", is_flag=True, help="Write anew what is there already.")
 @click.option(
     "--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A parameter of the recogniser, as its model."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per transcript.")
-def transcribe(files: tuple[Path, ...], engine: str, pairs: tuple[str, ...], as_json: bool) -> None:
-    """Write down what is said in audio files: partial and final transcripts with their times.
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per transcript.")
+def transcribe(files: tuple[Path, ...], engine: str, pairs: tuple[str, ...], **wished: Any) -> None:
+    """Write down what is said in recordings: sound or video files, folders of them, standard input (-).
 
-    Ends with 0, with 1 if a file could not be transcribed, 2 if none could be begun with.
+    Printed as it is understood, or with --to in files that are there whole or not at all; where it is stopped, the same
+    command goes on. Ends with 0, with 1 if something could not be transcribed, 2 if nothing could be begun with.
     """
-    from thalweg.deploy.commands.transcribe import transcribe_files
+    from thalweg.deploy.commands.transcribe import Wish, transcribe_files
 
-    sys.exit(transcribe_files(files, engine, as_json, settings_of(pairs)))
+    sys.exit(transcribe_files(files, engine, Wish(**wished), settings_of(pairs)))
 
 
 @cli.group()

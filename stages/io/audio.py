@@ -17,7 +17,8 @@ from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.payload import AudioChunk
 from thalweg.pipeline.stage import Context
-from thalweg.stages.io.reading import MediaError, comes_by_pipe
+from thalweg.stages.io.media import Media, MediaError
+from thalweg.stages.io.reading import comes_by_pipe
 from thalweg.stages.io.sound import decoded
 
 _BATCH = 50
@@ -62,16 +63,32 @@ class AudioFile:
         self._live = False
         self._first: list[NDArray[np.float32]] = []
         self._units: Iterator[NDArray[np.float32]] = iter(())
+        self._media: Media | None = None
+
+    @property
+    def at_s(self) -> float:
+        """The second of the recording that it has come to."""
+        return self._done / self._rate
+
+    @property
+    def share(self) -> float | None:
+        """How much of the file was read, 0…1; None where that cannot be known."""
+        return self._media.share if self._media is not None else None
 
     def open(self, ctx: Context) -> None:
         """Raises MediaError unless the file is there and begins like audio. A pipe is not waited for."""
         self._live = comes_by_pipe(self._path)
-        self._units = decoded(self._path, self._rate, self._samples, track=self._track, stop=self._stop)
+        self._units = decoded(
+            self._path, self._rate, self._samples, track=self._track, stop=self._stop, watch=self._watch
+        )
         self._first = [] if self._live else [next(self._units)]
 
     def close(self) -> None:
         """Wait for a pipe no more."""
         self._stop.set()
+
+    def _watch(self, media: Media) -> None:
+        self._media = media
 
     def snapshot(self) -> dict[str, Any]:
         """How far it was read."""

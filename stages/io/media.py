@@ -109,6 +109,7 @@ class Media:
         self._track = track
         self._count = 0
         self._broken_off = False
+        self._file: Stretch | Span | None = None
 
     def recordings(self) -> Iterator[Recording]:
         """Each recording in turn, closed when the next one is asked for. Raises MediaError where there is none."""
@@ -131,6 +132,14 @@ class Media:
             if kind.name == "wav" and mend(self._source, length, stretch):
                 self.note(f"{self.name} holds more than its head says; all of it is read")
             yield from self._one(stretch, length)
+
+    @property
+    def share(self) -> float | None:
+        """How much of it was read, 0…1; None where that cannot be known."""
+        if not self._source.size or self._file is None:
+            return None
+        at = self._file.tell() if isinstance(self._file, Span) else self._source.position
+        return min(1.0, at / self._source.size)
 
     def look(self, offset: int, size: int) -> bytes:
         """Bytes of the file, fewer where there are no more; of a pipe of its first megabyte, before it is read."""
@@ -166,6 +175,7 @@ class Media:
 
     def _one(self, file: Stretch | Span, length: Length) -> Iterator[Recording]:
         before_s = self.held_s
+        self._file = file
         with self._container(file) as container:
             recording = Recording(container, *self._stream(container))
             self._count += 1

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.stages.io.media import MediaError, Recording, log, opened
+from thalweg.stages.io.media import Media, MediaError, Recording, log, opened
 from thalweg.stages.io.timeline import Timeline
 
 _STAMPED = ("mov", "matroska", "ogg", "flac", "mpegts", "mpeg", "asf", "avi", "flv", "rm", "nut", "mxf")
@@ -39,8 +39,10 @@ def decoded(
     track: int | None = None,
     note: Callable[[str], None] = log.warning,
     stop: threading.Event | None = None,
+    watch: Callable[[Media], object] = lambda media: None,
 ) -> Iterator[Samples]:
     """Units of `size` samples, mono float32 at `rate`; the last one may be shorter. `note`: told what to know, once.
+    `watch`: given what was opened.
 
     Memory does not grow. Raises MediaError: at once where there is no sound, and after the last unit where some is
     missing.
@@ -49,6 +51,7 @@ def decoded(
     count = 0
     damage: MediaError | None = None
     with opened(path, "audio", track=track, note=note, stop=stop) as media:
+        watch(media)
         ear = _Ear(media.name, rate, note)
         try:
             for recording in media.recordings():

@@ -7,7 +7,8 @@ two durations decide:
     SILENCE   speech for `min_speech`                 SPEECH    START, with the audio since `pre_roll` before it
     SPEECH    any frame                               SPEECH    CONTINUE
     SPEECH    silence for `silence`                   SILENCE   END
-    SPEECH    `max_turn` since START                  SILENCE   END: a turn must end somewhere
+    SPEECH    `max_turn` since START                  SILENCE   END: a turn must end somewhere; in the last sixth of
+                                                                it in a pause, the shorter the later, not in a word
     SPEECH    a Flush signal                          SILENCE   END: somebody knows that it is over
 
 With `end_of_turn: understood` the silence that ends a turn depends on how the last words sounded (Smart Turn) and on
@@ -170,9 +171,17 @@ class VoiceActivity:
         silent = probability < self.threshold - 0.15
         self._silent_frames = self._silent_frames + 1 if silent else 0
         self._emit([samples], SpeechEvent.CONTINUE, self._frame_ns, ctx)
-        if self._is_over(samples, silent=silent) or self._turn_frames >= self._max_frames:
+        if self._is_over(samples, silent=silent) or self._is_late():
             voice_ns = self._frame_ns + (1 - self._silent_frames) * _FRAME_NS
             self._end([], voice_ns, ctx)
+
+    def _is_late(self) -> bool:
+        """Whether the turn has become so long that the silence so far, or none, has to do."""
+        left = 6 * (self._max_frames - self._turn_frames)  # of the last sixth, in sixths
+        if left >= self._max_frames:
+            return False
+        enough_ns = self.silence * left // self._max_frames
+        return left <= 0 or (self._silent_frames > 0 and self._silent_frames * _FRAME_NS >= enough_ns)
 
     def _is_over(self, samples: NDArray[np.float32], *, silent: bool) -> bool:
         """Whether the silence so far ends the turn."""

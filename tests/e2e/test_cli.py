@@ -133,7 +133,7 @@ def test_transcribe_prints_partials_and_finals_with_times() -> None:
         (["transcribe", "x.wav", "--engine", "whisper"], "there is no stage 'speech.whisper'"),
         (["transcribe", "x.wav"], "x.wav does not exist"),
         (["transcribe", "x.wav", "--set", "intervall=1"], "has no parameter 'intervall' (did you mean 'interval'?)"),
-        (["transcribe", "x.wav", "--set", "interval=[1"], "a --set is no YAML value"),
+        (["transcribe", "x.wav", "--set", "interval=[1"], "'[1' is not a length of time: give a number with a unit"),
         (["run", VOICE, "--set", "input=x.wav", "--report", "no/folder/x.json"], "there is no folder"),
         (["run", VOICE, "--set", "input=x.wav", "--timeline", "x.xyz"], "expected a name that ends in .png"),
         (["models", "convert", "x.nemo", "--out", "y", "--lookahead", "90"], "'90' is not a length of time"),

@@ -110,6 +110,21 @@ def test_a_turn_that_goes_on_for_ever_is_cut(question: list[Packet]) -> None:
     assert first[-1].packet.time - first[0].packet.time <= (640 + 256 + 96) * MS
 
 
+def test_a_turn_that_is_nearly_too_long_ends_in_a_short_pause(question: list[Packet]) -> None:
+    sound = np.concatenate([p.payload.samples for p in question])[8_000 : 8_000 + 26_000]
+    breath = np.zeros(4_800, np.float32)
+    talk = np.concatenate([part for _ in range(6) for part in (sound, breath)])
+    fed = [
+        packet(AudioChunk(samples=talk[i : i + 320], rate=RATE), time=i * 1_000_000_000 // RATE)
+        for i in range(0, len(talk), 320)
+    ]
+    outcome = run_stage(VoiceActivity(max_turn=6_000 * MS), fed)
+    (end, *_) = [e for e in outcome.emitted if e.payload.event is SpeechEvent.END]
+    turn_ns = end.packet.time - outcome.emitted[0].packet.time
+    assert 5_000 * MS <= turn_ns < 6_000 * MS
+    assert 0 < end.payload.silence_ns < 500 * MS
+
+
 def test_another_rate_is_refused_with_what_to_do(question: list[Packet]) -> None:
     wrong = packet(AudioChunk(samples=np.zeros(80, np.float32), rate=8000))
     (problem,) = run_stage(VoiceActivity(), [wrong]).problems

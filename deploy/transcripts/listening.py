@@ -1,0 +1,164 @@
+"""One recording through voice activity and a recogniser, and what comes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from thalweg.deploy.ops.observing.outcome import Problem
+from thalweg.deploy.runtime.worker import Worker
+from thalweg.deploy.transcripts.progress import show_progress
+from thalweg.deploy.transcripts.utterance import Said, Utterance
+from thalweg.pipeline.duration import MS
+from thalweg.pipeline.graph import Graph, Vertex
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.payload import Speech, SpeechEvent, Transcript
+from thalweg.pipeline.stage import Context, Port, StageInfo
+from thalweg.stages.io.audio import AudioFile
+from thalweg.stages.speech.vad import VoiceActivity
+
+RATE = 16_000
+_UNIT = 32 * MS
+"""A frame of voice activity: begun anew at any multiple of it, speech is cut at the same places."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recogniser:
+    """Which recogniser, with which settings."""
+
+    info: StageInfo
+    settings: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Heard:
+    """How it went. `complaints`: what was wrong with the recording; `failures`: with its recognition.
+
+    `abandoned`: nobody reads standard output any more.
+    """
+
+    turns: int = 0
+    at_s: float = 0.0
+    complaints: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    abandoned: bool = False
+
+
+class _Collect:
+    """Puts together what a turn holds: when its voice began and ended, and what was said."""
+
+    inputs = {"speech": Port(Speech), "transcript": Port(Transcript)}
+
+    def __init__(
+        self, on_partial: Callable[[Transcript, float], None], on_final: Callable[[Utterance, int, float], None]
+    ) -> None:
+        self._on_partial, self._on_final = on_partial, on_final
+        self._spans: dict[int, tuple[int, int, bool]] = {}
+        self._finals: dict[int, tuple[Transcript, int]] = {}
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Take a piece of speech, or what was understood of it."""
+        if isinstance(packet.payload, Speech):
+            speech, epoch = packet.payload, packet.epoch
+            start_ns = self._spans.get(epoch, (packet.time, 0, False))[0]
+            end_ns = packet.time + len(speech.audio.samples) * 1_000_000_000 // speech.audio.rate
+            self._spans[epoch] = (
+                start_ns,
+                max(end_ns, self._spans.get(epoch, (0, 0, False))[1]),
+                speech.event is SpeechEvent.END,
+            )
+        elif isinstance(packet.payload, Transcript):
+            if packet.payload.final:
+                self._finals[packet.epoch] = packet.payload, packet.time
+            else:
+                self._on_partial(packet.payload, packet.time / 1e9)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Give what is complete, in order."""
+        for epoch in sorted(self._finals):
+            start_ns, end_ns, ended = self._spans.get(epoch, (0, 0, False))
+            if not ended:
+                break
+            transcript, time_ns = self._finals.pop(epoch)
+            self._spans = {other: span for other, span in self._spans.items() if other > epoch}
+            self._on_final(_utterance(transcript, start_ns, end_ns), end_ns * RATE // 1_000_000_000, time_ns / 1e9)
+
+
+def _utterance(transcript: Transcript, start_ns: int, end_ns: int) -> Utterance:
+    words = tuple(Said(w.text, w.start_ns / 1e9, w.end_ns / 1e9, w.confidence) for w in transcript.words)
+    end_ns = transcript.speech_end_ns if transcript.speech_end_ns is not None else end_ns
+    return Utterance(
+        words[0].start_s if words else start_ns / 1e9,
+        max(words[-1].end_s, words[0].start_s) if words else end_ns / 1e9,
+        transcript.text,
+        words,
+        str(getattr(transcript, "language", "")),
+    )
+
+
+def listen(
+    recording: Path,
+    recogniser: Recogniser,
+    *,
+    samples: int = 0,
+    on_partial: Callable[[Transcript, float], None] = lambda transcript, at_s: None,
+    on_final: Callable[[Utterance, int, float], None],
+    progress: str = "",
+) -> Heard:
+    """Recognise a recording from its sample `samples` on, as fast as it can be read, in constant memory.
+
+    `on_final` gets each utterance, the sample it is done up to, and the second it was known at. `progress`: what to
+    call the recording where it is told how far it is; nothing is told if empty. Raises KeyboardInterrupt, and
+    ThalwegError where nothing could be begun with.
+    """
+    audio = AudioFile(recording, rate=RATE, unit=_UNIT, pace="full")
+    audio.restore({"start_ns": 0, "done": samples})
+    graph = Graph(name=str(recording))
+    graph.add("file", audio)
+    graph.add("vad", VoiceActivity(barge_in=False))
+    graph.add_vertex(
+        Vertex(name="recogniser", info=recogniser.info, make=lambda: recogniser.info.cls(**recogniser.settings))
+    )
+    graph.add("text", _Collect(on_partial, on_final))
+    for source, target in (
+        ("file", "vad"),
+        ("vad", "recogniser"),
+        ("vad", "text.speech"),
+        ("recogniser", "text.transcript"),
+    ):
+        graph.connect(source, target, capacity=64)
+    worker = Worker(graph)
+    heard = Heard()
+    worker.on_problem = partial(_problem, worker, heard)
+    asyncio.run(_run(worker, audio, progress))
+    heard.turns, heard.at_s = len(worker.turns.turns), audio.at_s
+    return heard
+
+
+async def _run(worker: Worker, audio: AudioFile, progress: str) -> None:
+    failed: Exception | None = None
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(show_progress(progress, lambda: audio.at_s, lambda: audio.share))
+        try:
+            await worker.run()
+        except Exception as error:
+            failed = error  # as it is, not in a group
+        finally:
+            watching.cancel()
+    if failed is not None:
+        raise failed
+
+
+def _problem(worker: Worker, heard: Heard, problem: Problem) -> None:
+    if problem.ends:
+        heard.abandoned = True
+        worker.abandon()
+    elif problem.stage == "file":
+        heard.complaints.append(problem.message)
+    else:
+        heard.failures.append(problem.message)
