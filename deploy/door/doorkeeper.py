@@ -8,8 +8,9 @@ before others feel it. No clock inside: times are arguments, seconds of any one 
 
 state      event                                      next
 –          connects                                   WAITING
-–          connects, its address has `per_address`    refused
-–          connects, its address asks too often       refused
+–          connects, its address connects too often   refused
+–          connects, its address has `per_address`    WAITING in the place of its own that waits longest, which has to
+                                                      go; refused where all of them are being answered
 –          connects, every place is taken             WAITING in the place of another, who has to go: of the address
                                                       that has most places the one that waits longest; where nobody
                                                       has more than one, whoever has waited for `PATIENCE_S`, longest
@@ -22,13 +23,14 @@ any        it closes                                  –
 
 **Buckets.** Each address has one for connections and one for requests, of `BURST_S` seconds' worth, filled at
 `requests_per_s`, or at an equal share of `total_per_s` where many addresses ask. Who finds it empty is refused. An
-address that goes on all the same, `STRIKES` times, is barred for `BARRED_S`: it is not even listened to, which costs
-next to nothing. Behind a trusted proxy only requests are counted by address, for the connections are the proxy's.
+address that goes on to ask all the same, `STRIKES` times, is barred for `BARRED_S`: it is not even listened to, which
+costs next to nothing. Behind a trusted proxy only requests are counted by address, for the connections are the proxy's.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -107,17 +109,19 @@ class Doorkeeper:
             account = self._account(address, now_s)
             if now_s < account.barred_s:
                 return self._turned_away("barred")
-            if self._held[address] >= self.limits.per_address:
-                return self._turned_away("connections_of_one_address")
             if account.connections < 1.0:
-                self._strike(account, now_s)
                 return self._turned_away("connects_too_often")
             account.connections -= 1.0
         gone = None
-        if len(self._places) >= self.limits.connections:
+        if not shared and self._held[address] >= self.limits.per_address:
+            gone = self._longest(place for place in self._places if place.address == address)
+            if gone is None:
+                return self._turned_away("connections_of_one_address")
+        elif len(self._places) >= self.limits.connections:
             gone = self._to_displace(address, now_s)
             if gone is None:
                 return self._turned_away("connections")
+        if gone is not None:
             self.counts["displaced"] += 1
             self.closes(gone)
         place = Place(address, now_s)
@@ -207,8 +211,13 @@ class Doorkeeper:
         most, held = max(self._held.items(), key=lambda item: item[1])
         if most == address:
             return None
-        waiting = [p for p in self._places if p.state is PlaceState.WAITING and (held == 1 or p.address == most)]
-        if not waiting:
+        longest = self._longest(place for place in self._places if held == 1 or place.address == most)
+        if longest is None or (held == 1 and now_s - longest.since_s < PATIENCE_S):
             return None
-        longest = min(waiting, key=lambda place: place.since_s)
-        return longest if held > 1 or now_s - longest.since_s >= PATIENCE_S else None
+        return longest
+
+    @staticmethod
+    def _longest(places: Iterable[Place]) -> Place | None:
+        """Which of them waits longest; None where none waits."""
+        waiting = [place for place in places if place.state is PlaceState.WAITING]
+        return min(waiting, key=lambda place: place.since_s) if waiting else None

@@ -188,15 +188,7 @@ class Listener:
             arriving.cancel()
         transport = self._transports.pop(place, None)
         if isinstance(transport, asyncio.Transport):
-            with contextlib.suppress(Exception):
-                transport.write(_SLOW)
             transport.abort()
-
-
-_SLOW = (
-    b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: 69\r\n\r\n"
-    b'{"error": "slow", "message": "That took too long. Send it at once."}\n'
-)
 
 
 @asynccontextmanager

@@ -13,8 +13,9 @@ from aiortc import RTCIceServer
 from thalweg import __version__
 from thalweg.deploy.door.front_door import FrontDoor, Handler, bearer, from_here, same_secret
 from thalweg.deploy.door.refused import Refused
-from thalweg.deploy.server.conversations import Hall, no_pipeline
+from thalweg.deploy.server.conversations import Hall
 from thalweg.deploy.server.exporter import told
+from thalweg.deploy.server.pipelines import no_pipeline
 from thalweg.deploy.server.session import Session, SessionOver
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.deploy.server.whip import play, publish, trickle

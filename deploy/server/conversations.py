@@ -1,8 +1,4 @@
-"""All conversations of one server: who is let in, who is refused and why, and when each of them ends.
-
-One pipeline is always open and waiting, so that a person is answered at once; the next one is opened when it is
-taken. Loading takes turns: it is heavy, and must not disturb those who talk.
-"""
+"""All conversations of one server: who is let in, who is refused and why, and when each of them ends."""
 
 from __future__ import annotations
 
@@ -15,8 +11,10 @@ from collections.abc import Callable
 
 from thalweg.deploy.door.front_door import same_secret
 from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.server.admission import HONEST_S, Admission
 from thalweg.deploy.server.capacity import Capacity
 from thalweg.deploy.server.load import LoadMeter
+from thalweg.deploy.server.pipelines import Pipelines
 from thalweg.deploy.server.session import Session, SessionState
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.pipeline.file.spec import Spec
@@ -24,17 +22,16 @@ from thalweg.pipeline.file.spec import Spec
 log = logging.getLogger(__name__)
 
 TICK_S = 0.5
-RETRY_S = 5.0
 
 
-def no_pipeline() -> Refused:
-    """What a newcomer is told where nothing can be started. The reason may name what is inside: it is for the log."""
-    return Refused(503, "no-pipeline", "No conversation can be started here now; the log says why. Try again later.")
+def draining() -> Refused:
+    """What a newcomer is told while the server is being stopped."""
+    return Refused(503, "draining", "This server is about to stop. Try again in a minute.")
 
 
 class Hall:
-    """Runs until `closed` is set. `counts`: what happened since the start, by name; `counted`: by the stages of
-    conversations that are over.
+    """Runs until cancelled. `counts`: what happened since the start, by name; `counted`: by the stages of conversations
+    that are over.
     """
 
     def __init__(self, spec: Spec, settings: ServerSettings) -> None:
@@ -43,30 +40,32 @@ class Hall:
         self.sessions: dict[str, Session] = {}
         self.load = LoadMeter(settings.late_s, settings.used)
         self.capacity = Capacity()
+        self.admission = Admission(settings.per_address, settings.connecting)
+        self.pipelines = Pipelines(spec, self._start)
         self.counts: Counter[str] = Counter()
         self.counted: Counter[str] = Counter()
         self.draining = False
-        self.problem = ""
         self.on_end: Callable[[Session], None] = lambda session: None
-        self._ready: Session | None = None
         self._group: asyncio.TaskGroup | None = None
-        self._refill = asyncio.Event()
         self._taken = asyncio.Lock()
-        self._opened = asyncio.Event()
         self._changed = asyncio.Event()
-        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     @property
     def ready(self) -> bool:
         """Whether the next person would be answered at once."""
-        return self._ready is not None and not self.draining
+        return self.pipelines.ready and not self.draining
+
+    @property
+    def problem(self) -> str:
+        """Why no pipeline can be made; empty where one can. For the operator."""
+        return self.pipelines.problem
 
     async def run(self) -> None:
         """Keep one pipeline ready and look after the conversations. Cancel it to close everything."""
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                group.create_task(self._fill())
+                group.create_task(self.pipelines.fill())
                 group.create_task(self.load.run())
                 while True:
                     await asyncio.sleep(TICK_S)
@@ -75,29 +74,39 @@ class Hall:
             self._group = None
 
     async def enter(self, address: str) -> Session:
-        """A conversation for somebody new. Raises Refused."""
+        """A conversation for somebody new, within `connect_s`. Raises Refused."""
         self._admit(address)
-        async with self._taken:
-            self._admit(address)  # whoever came a moment before may have taken the last place
-            session = await self._take()
-            session.address = address
-            session.began_ns = session.changed_ns = session.call.clock.now_ns()
-            self.sessions[session.id] = session
+        with self.admission.counted(address):
+            try:
+                async with asyncio.timeout(self.settings.connect_s), self._taken:
+                    session = await self.pipelines.take()
+            except TimeoutError:
+                raise Refused(503, "busy", "This server is busy. Try again in a moment.") from None
+        if self.draining:
+            await self.pipelines.give_back(session)
+            raise draining()
+        session.address = address
+        session.began_ns = session.changed_ns = session.call.clock.now_ns()
+        self.sessions[session.id] = session
         self.counts["sessions"] += 1
         return session
 
     def _admit(self, address: str) -> None:
         """Whether there is room for somebody at this address. Raises Refused."""
         if self.draining:
-            raise Refused(503, "draining", "This server is about to stop. Try again in a minute.")
-        talking = [session for session in self.sessions.values() if not session.over]
-        mine = sum(session.address == address for session in talking)
-        if mine >= self.settings.per_address:
-            raise Refused(
-                429, "too-many", f"There are already {mine} conversations from your address. End one of them first."
-            )
-        if self._full(len(talking)):
-            raise Refused(503, "busy", "Everybody here is talking already. Try again in a moment.")
+            raise draining()
+        held = [session for session in self.sessions.values() if not session.over]
+        connecting = [session for session in held if session.state is SessionState.READY]
+        slow = [session for session in connecting if session.unchanged_s > HONEST_S]
+        if slow and len(connecting) + self.admission.pending.total() >= self.settings.connecting:
+            self.release(max(slow, key=lambda session: session.unchanged_s))
+        self.admission.check(
+            address,
+            mine=sum(session.address == address for session in held),
+            full=self._full(len(held) + self.admission.pending.total()),
+            connecting=len(connecting) - bool(slow),
+            now_s=time.monotonic(),
+        )
 
     @property
     def limit(self) -> int | None:
@@ -126,8 +135,12 @@ class Hall:
         return session
 
     def release(self, session: Session) -> None:
-        """Somebody who was let in could not be connected after all."""
-        session.end("failed", "The connection could not be made.")
+        """Somebody who was let in could not be connected after all; their pipeline may serve another."""
+        if self.sessions.pop(session.id, None) is not None:
+            self.counts["ended_no-connection"] += 1
+            self._changed.set()
+            assert self._group is not None
+            self._group.create_task(self.pipelines.give_back(session))
 
     async def drain(self) -> None:
         """Let nobody in any more, and wait for those who talk, for a while."""
@@ -148,45 +161,10 @@ class Hall:
         self._changed.clear()
         await self._changed.wait()
 
-    async def _take(self) -> Session:
-        if self._ready is None:
-            try:
-                async with asyncio.timeout(self.settings.connect_s):
-                    while self._ready is None:
-                        if self.problem:
-                            raise no_pipeline()
-                        self._opened.clear()
-                        await self._opened.wait()
-            except TimeoutError:
-                raise Refused(503, "busy", "This server is busy. Try again in a moment.") from None
-        session, self._ready = self._ready, None
-        self._refill.set()
-        return session
-
-    async def _fill(self) -> None:
-        """Keep one pipeline ready. One that cannot be made, or ends before anybody came, is tried again later."""
-        while True:
-            try:
-                session = Session(self.spec)
-                session.on_heard = self._heard
-                await session.open()
-            except Exception as error:  # the constructors of stages raise what they like
-                self.problem = " ".join(str(error).split()) or type(error).__name__
-                log.error("the pipeline cannot be started: %s", self.problem)
-                log.debug("it raised", exc_info=error)
-                self._opened.set()
-                await asyncio.sleep(RETRY_S)
-                continue
-            self.problem = ""
-            assert self._group is not None
-            self._tasks[session.id] = self._group.create_task(self._run(session))
-            self._ready = session
-            self._opened.set()
-            self._refill.clear()
-            await self._refill.wait()
-            if self.problem:
-                self._opened.set()
-                await asyncio.sleep(RETRY_S)
+    def _start(self, session: Session) -> None:
+        assert self._group is not None
+        session.on_heard = self._heard
+        self._group.create_task(self._run(session))
 
     async def _run(self, session: Session) -> None:
         try:
@@ -195,15 +173,12 @@ class Hall:
             self.counts["crashes"] += 1
             log.error("session %s broke: %r", session.id, errors.exceptions, exc_info=errors)
         finally:
-            self.sessions.pop(session.id, None)
+            self.pipelines.gone(session)
             self.counted += session.counts
-            self._tasks.pop(session.id, None)
-            if session is self._ready and session.why != "stopping":
-                self._ready = None
-                self.problem = "it ended by itself, before anybody came"
-                log.error("the pipeline is of no use: %s", self.problem)
-                self._refill.set()
-            self.counts[f"ended_{session.why or 'crash'}"] += 1
+            if self.sessions.pop(session.id, None) is not None:
+                self.counts[f"ended_{session.why or 'crash'}"] += 1
+            if session.why == "expelled":
+                self.admission.expelled(session.address, time.monotonic())
             self._changed.set()
             self.on_end(session)
             if not any(other.state is SessionState.TALKING for other in self.sessions.values()):
@@ -211,11 +186,12 @@ class Hall:
 
     def _look_after(self) -> None:
         self._changed.set()
+        self.pipelines.trim()
         for session in list(self.sessions.values()):
             state, age_s = session.state, session.unchanged_s
             if session.age_s > self.settings.session_s:
                 session.end("too-long", "A conversation may last no longer here. Start a new one.")
             elif state is SessionState.READY and age_s > self.settings.connect_s:
-                session.end("no-connection", "No connection came about.")
+                self.release(session)
             elif state is SessionState.AWAY and age_s > self.settings.resume_s:
                 session.end("lost", "The connection was lost, and nobody came back.")

@@ -83,6 +83,7 @@ class Session:
         self._told_ns = -round(PROBLEM_S * 1e9)
         self._watch = StageWatch(self.worker)
         self._over = asyncio.Event()
+        self._unwanted: list[Peer] = []
 
     async def open(self) -> None:
         """Load what the pipeline needs. Raises StartError."""
@@ -99,7 +100,7 @@ class Session:
         finally:
             self._ended_by_itself()
             self._change(SessionState.ENDED)
-            for peer in (self.peer, self.listener):
+            for peer in (self.peer, self.listener, *self._unwanted):
                 if peer is not None:
                     await peer.close()
             self.peer = self.listener = None
@@ -128,22 +129,40 @@ class Session:
 
         Raises OfferError, and SessionOver where the conversation has ended meanwhile.
         """
-        peer = Peer(self.call, ice)
+        peer, whose = Peer(self.call, ice), self.id
         try:
             answer = await peer.answer(sdp)
-            if self.over:
+            if self.over or self.id != whose:
                 raise SessionOver("That conversation has ended. Start a new one.")
         except BaseException:
             await peer.close()
             raise
         if listening and self.peer is not None:
             before, self.listener = self.listener, peer
+            peer.on_state = lambda state: self._listener_changed(peer, state)
         else:
             before, self.peer = self.peer, peer
             peer.on_state = lambda state: self._peer_changed(peer, state)
+        if self.state is SessionState.READY:
+            self.changed_ns = self.call.clock.now_ns()
         if before is not None:
             await before.close()
         return peer, answer
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nobody has been connected yet, so that its pipeline has heard nothing."""
+        return not self._known and self.call.untouched
+
+    async def renew(self) -> None:
+        """Make it nobody's again: what was told to whoever never came is worth nothing any more."""
+        self.id, self.key, self.address = secrets.token_urlsafe(9), secrets.token_urlsafe(18), ""
+        peer, self.peer = self.peer, None
+        listener, self.listener = self.listener, None
+        self.changed_ns = self.call.clock.now_ns()
+        for one in (peer, listener):
+            if one is not None:
+                await one.close()
 
     def end(self, code: str, message: str) -> None:
         """The conversation is over. Idempotent."""
@@ -209,6 +228,12 @@ class Session:
         elif state == "expelled":
             self.end("expelled", f"The connection was ended: {peer.why}.")
 
+    def _listener_changed(self, peer: Peer, state: str) -> None:
+        if peer is self.listener and state == "expelled":
+            log.info("session %s: a listener was ended: %s", self.id, peer.why)
+            self._unwanted.append(peer)
+            self.listener = None
+
     def _change(self, state: SessionState) -> None:
         if self.state is not SessionState.ENDED:
             self.state = state
@@ -218,6 +243,8 @@ class Session:
         """Milestones of each turn, once it has been heard; what the stages do, for those who watch."""
         while True:
             await asyncio.sleep(REPORT_S)
+            while self._unwanted:
+                await self._unwanted.pop().close()
             if self._deaf():
                 self._ended_by_itself()
             for epoch, played_ns in list(self.call.started.items()):

@@ -46,7 +46,8 @@ class ServerSettings:
     `host_names`, `origins`, `proxies`: see `deploy/door`. `connections`: of HTTP, at most; 0: half of what this process
     may open. `sessions`: most conversations at once; 0: as
     many as keep up, that is as long as the loop is less late than `late_s`, less of the processors than `used` (0…1) is
-    taken, and answers come as soon as in smaller crowds (`capacity.py`). `resume_s`: how long a conversation waits for
+    taken, and answers come as soon as in smaller crowds (`capacity.py`). `connecting`: most that are let in and not yet
+    connected. `resume_s`: how long a conversation waits for
     somebody whose connection is gone.
     """
 
@@ -64,6 +65,7 @@ class ServerSettings:
     late_s: float = 0.06
     used: float = 0.85
     per_address: int = 4
+    connecting: int = 8
     session_s: float = 3600.0
     resume_s: float = 60.0
     connect_s: float = 20.0

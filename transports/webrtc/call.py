@@ -76,6 +76,11 @@ class Call:
         """Whether a connection carries the call now."""
         return self._carrier is not None
 
+    @property
+    def untouched(self) -> bool:
+        """Whether nobody has ever been heard, seen or connected."""
+        return not self._begun.is_set() and not self._units and self._frame is None
+
     def attach(self, carrier: Carrier) -> None:
         """`carrier` can send from now on; what was kept for the person is told."""
         self._carrier = carrier

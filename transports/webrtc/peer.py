@@ -27,6 +27,8 @@ from thalweg.pipeline.dialogue.events import (
 from thalweg.pipeline.payload import EncodedVideo
 from thalweg.pipeline.text import printable
 from thalweg.transports.webrtc.call import Call
+from thalweg.transports.webrtc.dtls import take_all_certificates
+from thalweg.transports.webrtc.guard import Guard
 from thalweg.transports.webrtc.offer import Offer, read_offer, usable_candidate
 from thalweg.transports.webrtc.receive import AudioIn, only_opus, prefer_h264
 from thalweg.transports.webrtc.sections import OfferError
@@ -36,9 +38,9 @@ from thalweg.transports.webrtc.video import Packer, PictureTrack, VideoIn
 log = logging.getLogger(__name__)
 
 MESSAGES_PER_S = 50
+BURST = 100
 MAX_BUFFERED = 1_000_000
 MAX_STRIKES = 20
-MEDIA_BYTES_PER_S = 1_250_000
 ANSWER_S = 15.0
 CLOSE_S = 3.0
 FLUSH_S = 0.3
@@ -61,10 +63,13 @@ class Peer:
         self.why = ""
         self.remote = ""
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=list(ice_servers)))
+        take_all_certificates(self._pc)
+        self._guard = Guard(call.clock, self._expel)
         self._channel: RTCDataChannel | None = None
         self._strikes = 0
-        self._second = 0
-        self._messages = 0
+        self._allowed = float(BURST)
+        self._message_ns = call.clock.now_ns()
+        self._flooded = False
         self._told: set[str] = set()
         self._awaits_channel = False
         self._offer: Offer | None = None
@@ -73,7 +78,6 @@ class Peer:
         self.candidates = 0
         self._opened = False
         self._closed = False
-        self._bytes = 0
         self._pc.on("connectionstatechange", self._state_changed)
         self._pc.on("datachannel", self._channel_opened)
 
@@ -95,12 +99,13 @@ class Peer:
             await self._pc.setRemoteDescription(RTCSessionDescription(sdp=offer.sdp, type="offer"))
         except Exception as error:  # of aiortc, which raises whatever its string handling stumbles over
             raise OfferError(f"the offer cannot be read: {type(error).__name__}: {printable(error, 200)}") from None
+        self._guard.watch(self._pc)
         audio = next((t for t in self._pc.getTransceivers() if t.kind == "audio"), None)
         if audio is None or not only_opus(audio):
             raise OfferError("the offer has no audio with Opus in it")
         audio.sender.replaceTrack(self.track)
         audio.direction = "sendrecv"
-        self.audio = AudioIn(audio.receiver, self.call, self.call.clock, self._count)
+        self.audio = AudioIn(audio.receiver, self.call, self.call.clock)
         self._pictures()
         self._awaits_channel = offer.has_channel
         self._offer = offer
@@ -118,7 +123,7 @@ class Peer:
         if video is None or not prefer_h264(video):
             return
         codec = video._codecs[0]
-        self.video = VideoIn(video.receiver, codec.mimeType, self.call.clock, self.call.saw, self._count)
+        self.video = VideoIn(video.receiver, codec.mimeType, self.call.clock, self.call.saw)
         if self.audio is not None:
             self.video.follow(self.audio.times)
         self._codec = codec.name.lower()
@@ -206,6 +211,7 @@ class Peer:
     def _channel_opened(self, channel: RTCDataChannel) -> None:
         if self._channel is not None:
             channel.close()
+            self._strike("another data channel")
             return
         self._channel = channel
         channel.on("message", self._message)
@@ -222,19 +228,16 @@ class Peer:
                 self.call.on_codecs((self._codec,))
             self.on_state("open")
 
-    def _count(self, size: int) -> None:
-        """Media came in; whoever sends far more than they should is asked to leave."""
-        self._next_second()
-        self._bytes += size
-        if self._bytes > MEDIA_BYTES_PER_S and not self.why:
-            self._expel(f"more than {MEDIA_BYTES_PER_S * 8 // 1_000_000} Mbit/s of media")
-
     def _message(self, message: str | bytes) -> None:
-        self._next_second()
-        self._messages += 1
-        if self._messages > MESSAGES_PER_S:
-            self._strike(f"more than {MESSAGES_PER_S} messages in a second", tell=self._messages == MESSAGES_PER_S + 1)
+        now_ns = self.call.clock.now_ns()
+        self._allowed = min(BURST, self._allowed + (now_ns - self._message_ns) * MESSAGES_PER_S / 1e9)
+        self._message_ns = now_ns
+        if self._allowed < 1.0:
+            self._strike(f"more than {MESSAGES_PER_S} messages in a second", tell=not self._flooded)
+            self._flooded = True
             return
+        self._allowed -= 1.0
+        self._flooded = False
         if len(message) > MAX_CONTROL_BYTES:
             self._strike(f"a message of {len(message)} bytes, expected at most {MAX_CONTROL_BYTES}", weight=5)
             return
@@ -245,19 +248,15 @@ class Peer:
             return
         self.call.control(control)
 
-    def _next_second(self) -> None:
-        second = self.call.clock.now_ns() // 1_000_000_000
-        if second != self._second:
-            self._second, self._messages, self._bytes = second, 0, 0
-
     def _expel(self, why: str) -> None:
-        self.why = why
-        self.on_state("expelled")
+        if not self.why:
+            self.why = why
+            self.on_state("expelled")
 
     def _strike(self, what: str, *, weight: int = 1, tell: bool = True) -> None:
         self._strikes += weight
         if tell:
             event: Event = Trouble(code="bad-message", message=f"A message was ignored: {what}.")
             self.send(event.encode())
-        if self._strikes >= MAX_STRIKES and not self.why:
+        if self._strikes >= MAX_STRIKES:
             self._expel(f"too many bad messages; the last was {what}")

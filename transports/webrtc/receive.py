@@ -141,7 +141,9 @@ class AudioIn:
     `count`: told the size of each packet.
     """
 
-    def __init__(self, receiver: Any, call: Call, clock: Clock, count: Callable[[int], None]) -> None:
+    def __init__(
+        self, receiver: Any, call: Call, clock: Clock, count: Callable[[int], None] = lambda size: None
+    ) -> None:
         self.times = CaptureClock(OPUS_RATE)
         self.opus = OpusIn(self._decoded)
         self._call = call

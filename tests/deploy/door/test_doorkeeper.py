@@ -20,15 +20,22 @@ def held(door: Doorkeeper, address: str, now_s: float = 0.0) -> Place:
     return place
 
 
-def test_one_address_holds_no_more_connections_than_its_share() -> None:
+def test_one_address_holds_no_more_connections_than_its_share_and_loses_its_own_that_waits_longest() -> None:
     door = keeper(per_address=2)
-    first = held(door, "a")
-    held(door, "a")
-    assert door.connects("a", 0.0) == (None, None)
-    assert door.connects("b", 0.0)[0] is not None
-    door.closes(first)
-    assert door.connects("a", 0.0)[0] is not None
-    assert door.counts == {"connections_of_one_address": 1}
+    first, second = held(door, "a", 0.0), held(door, "a", 1.0)
+    assert door.connects("b", 2.0)[1] is None
+    assert door.connects("a", 2.0)[1] is first
+    door.asked(second, 3.0)
+    door.asked(held(door, "a", 3.0), 3.0)
+    assert door.connects("a", 4.0) == (None, None)
+    assert door.counts == {"displaced": 2, "connections_of_one_address": 1}
+
+
+def test_an_address_that_connects_too_often_is_refused_and_not_barred() -> None:
+    door = keeper(requests_per_s=2.0, per_address=1000)
+    found = [door.connects("a", 0.0)[0] for _ in range(300)]
+    assert sum(place is not None for place in found) == 2.0 * BURST_S
+    assert door.connects("a", 1.0)[0] is not None
 
 
 def test_where_every_place_is_taken_the_address_with_most_loses_the_one_that_waits_longest() -> None:

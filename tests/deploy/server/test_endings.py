@@ -11,8 +11,9 @@ import pytest
 from aiortc import RTCPeerConnection
 
 from tests.deploy.server.serving import PATIENCE_S, SETTINGS, a_good_offer
-from thalweg.deploy.server import conversations
-from thalweg.deploy.server.conversations import Hall, Refused
+from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.server import pipelines
+from thalweg.deploy.server.conversations import Hall
 from thalweg.deploy.server.session import Session, SessionOver, SessionState
 from thalweg.pipeline.file.spec import Spec
 from thalweg.pipeline.graph import Graph, Vertex
@@ -95,7 +96,7 @@ def test_a_pipeline_that_cannot_be_made_is_told_to_the_newcomer_and_everybody_el
 
 
 def test_a_pipeline_that_can_be_made_again_lets_the_next_one_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversations, "RETRY_S", 0.01)
+    monkeypatch.setattr(pipelines, "RETRY_S", 0.01)
     scarce = failing_after(0)
 
     async def case() -> None:
