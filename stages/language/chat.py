@@ -5,6 +5,7 @@
     openai     the server at `url`; without one, OpenAI's own
     echo       the question itself, word by word: for trying a pipeline out without a model
     another    what a package registers as one (docs/writing-a-backend.md), or `module:Class`
+    several    a pool (`pool.py`): the best that is in time answers, and another goes on where one breaks off
 
 While somebody still speaks, the stable part of what was recognised so far is already given to an embedded
 model, so that at the end of the turn only the last words are left to read before the first token comes. In a pause of
@@ -26,10 +27,11 @@ from thalweg.models.language.registry import known, make
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Draft, Token, Transcript
-from thalweg.pipeline.signal import Played, Signal
+from thalweg.pipeline.signal import Played, Playing, Signal
 from thalweg.pipeline.stage import Context, Port
 from thalweg.stages.language.conversation import Conversation
 from thalweg.stages.language.model import LanguageModelError, Model
+from thalweg.stages.language.pool import Member, Pool, PoolPolicy
 from thalweg.stages.language.reply import Reply, ReplyState
 
 __all__ = ["Chat", "LanguageModelError"]
@@ -101,14 +103,28 @@ class Chat:
                 "each other by spinning: where other work runs too, one is many times faster than several",
             ),
         ] = None,
+        backends: Annotated[
+            Mapping[str, Member] | None,
+            Field(description="several in place of one: name → `where` (edge, fog, cloud), `cost`, what it takes"),
+        ] = None,
+        policy: Annotated[PoolPolicy | None, Field(description="how one of several is chosen")] = None,
     ) -> None:
         given = {"model": model, "url": url, "api_key_env": api_key_env, "retries": retries, "threads": threads}
+        self.counts: Counter[str] = Counter()
+        self._pool: Pool | None = None
+        if backends is not None:
+            if backend is not None or url:
+                raise LanguageModelError("`backends` stands in place of `backend` and `url`: give one or the others")
+            try:
+                self._pool = Pool(backends, policy or PoolPolicy(), {"threads": threads, "retries": 0})
+            except BackendError as error:
+                raise LanguageModelError(str(error), error.kind) from None
+            backend, self.counts = self._pool, self._pool.counts
         if backend is None or isinstance(backend, str):
             try:
                 backend = make(backend or ("openai" if url else "llamacpp"), options or {}, given)
             except BackendError as error:
                 raise LanguageModelError(str(error), error.kind) from None
-        self.counts: Counter[str] = Counter()
         self._model = Model(
             backend,
             called=model,
@@ -163,6 +179,8 @@ class Chat:
 
     def on_signal(self, signal: Signal, ctx: Context) -> None:
         """Remember no more of an answer than was heard of it, and nothing of one that was not heard at all."""
+        if self._pool is not None and isinstance(signal, Playing | Played):
+            self._pool.heard(isinstance(signal, Playing), asyncio.get_running_loop().time())
         if isinstance(signal, Played) and not signal.complete:
             self._conversation.heard(signal.epoch, signal.text)
 
