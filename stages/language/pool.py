@@ -133,6 +133,8 @@ class Pool:
                 ErrorKind.SETTINGS,
                 f"privacy is {policy.privacy}, and no backend is there: say where one is with `where`",
             )
+        along = any(m.backend.abilities.reads_along for m in self._members.values() if m.where is Zone.EDGE)
+        self.abilities = Abilities(reads_along=along)  # where a backend of this machine does
         self.policy = policy
         self.privacy = Privacy(limit, policy.private)
         self.counts: Counter[str] = Counter()
@@ -140,12 +142,6 @@ class Pool:
         self.answering: Answering | None = None
         self._spent: deque[tuple[float, float]] = deque()
         self._playing_s: float | None = None
-
-    @property
-    def abilities(self) -> Abilities:
-        """It reads along where a backend of this machine does."""
-        along = any(m.backend.abilities.reads_along for m in self._members.values() if m.where is Zone.EDGE)
-        return Abilities(reads_along=along)
 
     @property
     def name(self) -> str:
