@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 from typing import Any
 
 from thalweg.pipeline.channel import Policy
@@ -14,6 +14,12 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.node import Priority
 from thalweg.pipeline.payload import AudioChunk, EncodedVideo, Payload, VideoFrame
 from thalweg.pipeline.stage import Port, StageInfo, describe, only_port
+from thalweg.pipeline.suggestion import nearest
+
+__all__ = ["Connection", "Graph", "GraphError", "Role", "Vertex", "nearest"]
+
+GIVERS = 5
+"""Outputs named, at most, where an input is connected to nothing."""
 
 
 class GraphError(ThalwegError):
@@ -71,6 +77,8 @@ class Graph:
     name: str = "pipeline"
     stages: dict[str, Vertex] = field(default_factory=dict)
     connections: list[Connection] = field(default_factory=list)
+    _into: dict[tuple[str, str], Connection] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _indexed: int = field(default=0, init=False, repr=False, compare=False)
 
     def add(self, name: str, stage: object, *, deadline_ns: int | None = None) -> None:
         """Add a stage that already exists. Raises GraphError if the name is taken."""
@@ -109,9 +117,9 @@ class Graph:
             raise GraphError(
                 f"{out_name}.{out_port} carries {out_type.__name__}, but {in_name}.{in_port} takes {port.type.__name__}"
             )
-        taken = [c.name for c in self.connections if (c.target, c.target_port) == (in_name, in_port)]
-        if taken and not port.many:
-            raise GraphError(f"{in_name}.{in_port} takes one edge and already has {taken[0]}")
+        taken = self._first_into().get((in_name, in_port))
+        if taken is not None and not port.many:
+            raise GraphError(f"{in_name}.{in_port} takes one edge and already has {taken.name}")
         self.connections.append(
             Connection(
                 source=out_name,
@@ -145,33 +153,48 @@ class Graph:
 
     def cycle(self) -> list[str]:
         """The names along one cycle, first one repeated at the end; empty where there is none."""
+        after: dict[str, list[str]] = {name: [] for name in self.stages}
+        for c in self.connections:
+            after[c.source].append(c.target)
         done: set[str] = set()
-
-        def visit(name: str, path: list[str]) -> list[str]:
-            if name in path:
-                return [*path[path.index(name) :], name]
-            if name in done:
-                return []
-            for after in self.successors(name):
-                found = visit(after, [*path, name])
-                if found:
-                    return found
-            done.add(name)
-            return []
-
-        return next((found for name in self.stages if (found := visit(name, []))), [])
+        for start in self.stages:
+            path: dict[str, Iterator[str]] = {start: iter(after[start])} if start not in done else {}
+            while path:
+                name = next(reversed(path))
+                following = next(path[name], None)
+                if following is None:
+                    done.add(name)
+                    del path[name]
+                elif following in path:
+                    names = list(path)
+                    return [*names[names.index(following) :], following]
+                elif following not in done:
+                    path[following] = iter(after[following])
+        return []
 
     def successors(self, name: str) -> Iterable[str]:
         """The stages that `name` feeds, each once."""
         return dict.fromkeys(c.target for c in self.connections if c.source == name)
 
+    def _first_into(self) -> dict[tuple[str, str], Connection]:
+        """Input → the first connection that ends there. `connections` may be added to by anybody."""
+        if self._indexed > len(self.connections):
+            self._indexed = 0
+            self._into.clear()
+        for c in islice(self.connections, self._indexed, None):
+            self._into.setdefault((c.target, c.target_port), c)
+        self._indexed = len(self.connections)
+        return self._into
+
     def _givers(self, port: Port) -> list[str]:
-        return [
+        """Outputs that carry what a port takes, the first few."""
+        fitting = (
             f"{vertex.name}.{name}"
             for vertex in self.stages.values()
             for name, out in vertex.info.outputs.items()
             if issubclass(out.type, port.type)
-        ]
+        )
+        return list(islice(fitting, GIVERS))
 
     def _end(self, text: str, side: str) -> tuple[str, str]:
         name, _, port = text.partition(".")
@@ -186,12 +209,6 @@ class Graph:
             found = f"no {kind} {port!r}" if port else f"several {side}: say which"
             raise GraphError(f"stage {name} has {found}{nearest(port, ports)} (its {side}: {have})")
         return name, port
-
-
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """`" (did you mean 'camera'?)"`, or nothing where no valid name is near."""
-    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _default_priority(carried: type[Payload]) -> Priority:

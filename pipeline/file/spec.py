@@ -36,6 +36,7 @@ from thalweg.pipeline.file.worker_options import WORKER_TEXTS, read_worker
 from thalweg.pipeline.graph import Graph, Vertex, nearest
 from thalweg.pipeline.node import Priority
 from thalweg.pipeline.stage import StageError, StageInfo
+from thalweg.pipeline.suggestion import few_suggestions
 
 TOP_KEYS = (
     "name",
@@ -98,7 +99,8 @@ def load_spec(
     """
     loader = _Loader(dict(settings or {}), read_file, find, carried)
     loader.read(text, file)
-    return loader.spec()
+    with few_suggestions():
+        return loader.spec()
 
 
 def load_document(
@@ -107,7 +109,8 @@ def load_document(
     """As `load_spec`, of a file's content that was made by a program: `${…}` has no meaning in it."""
     loader = _Loader({}, None, find, carried, literal=True)
     loader.take(source)
-    return loader.spec()
+    with few_suggestions():
+        return loader.spec()
 
 
 class _Loader(Filling):
@@ -132,6 +135,7 @@ class _Loader(Filling):
         self._workers: dict[str, Any] = {}
         self._edges: list[str | dict[str, Any]] = []
         self._broken: set[str] = set()
+        self._infos: dict[str, StageInfo] = {}
         self._reading: list[str] = []
 
     def read(self, text: str, file: str) -> None:
@@ -232,7 +236,8 @@ class _Loader(Filling):
                 self._broken.add(name)
                 continue
             try:
-                info = self._find(body["use"])
+                info = self._infos.get(body["use"]) or self._find(body["use"])
+                self._infos[body["use"]] = info
                 settings = {k: self._fill(source, (*path, k), v) for k, v in body.items() if k not in STAGE_KEYS}
                 arguments = self._arguments(source, path, name, info, settings)
                 deadline = self._duration(source, (*path, "deadline"), body.get("deadline"))
