@@ -17,6 +17,7 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import AudioChunk, Draft, Sentence, SpokenText
 from thalweg.pipeline.stage import Context, Port
+from thalweg.stages.speech.spoken import spoken
 
 _AUDIBLE = 0.01
 
@@ -83,6 +84,8 @@ class Piper:
                 samples = _without_lead(samples, self._voice.rate)
             ctx.emit(SpokenText(samples=np.clip(samples, -1.0, 1.0), rate=self._voice.rate, text=text))
             text = ""
+        if text and not ctx.stale:  # shown, though nothing of it is said
+            ctx.emit(SpokenText(samples=np.zeros(0, np.float32), rate=self._voice.rate, text=text))
         if sentence.last:
             ctx.emit(SpokenText(samples=np.zeros(0, np.float32), rate=self._voice.rate, last=True))
 
@@ -93,7 +96,8 @@ class Piper:
             self._made = ("", [])
             self.counts["drafted_pieces_used"] += 1
             return made
-        return self._voice.speak(text) if text else ()
+        said = spoken(text)
+        return self._voice.speak(said) if said else ()
 
     def _draft(self, text: str, ctx: Context) -> None:
         """Get ready to say something, unless there is something to be said."""
@@ -101,7 +105,7 @@ class Piper:
         if text == self._made[0] or ctx.peek("sentence") is not None:
             return
         made = []
-        for samples in self._voice.speak(text):
+        for samples in self._voice.speak(said) if (said := spoken(text)) else ():
             made.append(samples)
             if ctx.stale:
                 return

@@ -17,9 +17,8 @@ from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Draft, Sentence, Token
 from thalweg.pipeline.signal import Failure, Signal
 from thalweg.pipeline.stage import Context, Port
+from thalweg.stages.speech.sentence_ends import end_of_sentence
 
-_ABBREVIATIONS = {"mr.", "mrs.", "ms.", "dr.", "st.", "vs.", "e.g.", "i.e.", "etc.", "no.", "prof.", "approx."}
-_SENTENCE_END = re.compile(r"(\S*[.!?…]+[\"')\]]*)(?=\s)|\n")
 _CLAUSE_END = re.compile(r"\S*[,;:–—](?=\s)|\S+(?= (?:and|because|but|if|that|when|where|which|who|while|with) )")
 _PHRASE_END = re.compile(
     r"\S+(?= (?:of|in|on|at|by|for|from|to|into|over|about|around|between|through|than|as|or|so|is|are|was|were|has"
@@ -104,10 +103,8 @@ class Sentences:
 
     def _cut(self, text: str, first: bool) -> int:
         """How many leading characters make a piece, of a reply's `first` or a later one; 0 if none yet."""
-        for match in _SENTENCE_END.finditer(text):
-            word = match[0].lower()
-            if word not in _ABBREVIATIONS and text[: match.end()].strip() and not _is_list_number(word):
-                return match.end()
+        if (end := end_of_sentence(text)) > 0:
+            return end
         if first:
             for match in _CLAUSE_END.finditer(text):
                 if len(text[: match.end()].split()) >= self._first_words:
@@ -127,7 +124,3 @@ class Sentences:
         if text or last:
             ctx.emit(Sentence(text=text, last=last, first=self._first), port="sentence")
             self._first = False
-
-
-def _is_list_number(word: str) -> bool:
-    return word[:-1].isdigit() and len(word) <= 3

@@ -62,3 +62,32 @@ def test_a_reply_that_failed_is_not_spoken_to_its_end() -> None:
 @given(st.text(alphabet="ab .,;!?\n", max_size=120), st.integers(min_value=20, max_value=60))
 def test_nothing_but_space_is_lost(text: str, longest: int) -> None:
     assert "".join("".join(pieces(text, longest=longest)).split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ("Dr. Smith lives in the U.S. capital today. Yes", 42),
+        ("We meet at 9 a.m. sharp. Yes", 24),
+        ("It is 3:30 p.m. Let us go. Yes", 15),
+        ("J. R. R. Tolkien wrote it. Yes", 26),
+        ("(Dr. Jones agrees.) Fine. Yes", 19),
+        ('"Mr. Green is here." Then', 20),
+        ("It opens on Jan. 5 at noon. Yes", 27),
+        ("The answer is no. I am sure.", 17),
+        ("There are 12. You have 3.", 13),
+        ("1. Wash it. 2. Dry it.", 11),
+        ("Wait... what? Yes", 13),
+        ("Go to www.example.com. It is free.", 22),
+        ("東京です。大阪です", 5),
+        ("هل أنت هنا؟نعم", 11),
+        ("यह है।वह", 6),
+        ("See Fig. ", 0),
+        ("It is 9 p.m. ", 0),
+        ("今日は。", 0),
+    ],
+)
+def test_a_sentence_ends_at_its_own_mark_in_any_script(text: str, ends: int) -> None:
+    from thalweg.stages.speech.sentence_ends import end_of_sentence
+
+    assert end_of_sentence(text) == ends
