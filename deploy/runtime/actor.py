@@ -9,9 +9,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock, get_ident
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from thalweg.deploy.errors import describe_error
+from thalweg.deploy.runtime.hosting import Hosting
 from thalweg.deploy.runtime.lifetime import Lifetime
 from thalweg.deploy.runtime.tasks import in_thread
 from thalweg.pipeline.hooks import is_async
@@ -19,9 +20,6 @@ from thalweg.pipeline.node import Node, NodeState
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Payload
 from thalweg.pipeline.signal import Direction, Signal
-
-if TYPE_CHECKING:
-    from thalweg.deploy.runtime.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +29,7 @@ PACED_NS = 200_000
 class Actor(Node):
     """A node with the stage that runs in it."""
 
-    def __init__(self, worker: Worker, name: str, stage: Any, info: Any, deadline_ns: int | None) -> None:
+    def __init__(self, worker: Hosting, name: str, stage: Any, info: Any, deadline_ns: int | None) -> None:
         super().__init__(name, info, deadline_ns=deadline_ns)
         self.worker = worker
         self.stage = stage

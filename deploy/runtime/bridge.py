@@ -23,9 +23,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from thalweg.deploy.runtime.actor import Mover
+from thalweg.deploy.runtime.hosting import Hosting
 from thalweg.pipeline.cluster.supervision import Delivery
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.graph import Connection
@@ -35,9 +36,6 @@ from thalweg.pipeline.payload import Numbered, Payload
 from thalweg.pipeline.signal import Direction, Interrupt, Signal
 from thalweg.pipeline.stage import Context, Port, StageInfo
 from thalweg.transports.link import Receiver, Sender
-
-if TYPE_CHECKING:
-    from thalweg.deploy.runtime.worker import Worker
 
 KEPT_AT_MOST = 4096
 
@@ -57,7 +55,7 @@ class _Forward:
 class Outlet(Mover):
     """Where an edge leaves its worker. `returns`: the consumer's worker may be started again."""
 
-    def __init__(self, worker: Worker, connection: Connection, returns: bool) -> None:
+    def __init__(self, worker: Hosting, connection: Connection, returns: bool) -> None:
         info = StageInfo(
             use="outlet",
             cls=_Forward,
@@ -244,7 +242,7 @@ class Outlet(Mover):
 class Inlet(Mover):
     """Where an edge enters its worker. `returns`: this worker may be started again."""
 
-    def __init__(self, worker: Worker, connection: Connection, carried: type[Payload], returns: bool) -> None:
+    def __init__(self, worker: Hosting, connection: Connection, carried: type[Payload], returns: bool) -> None:
         carried = Numbered if connection.numbered else carried
         info = StageInfo(
             use="inlet",

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 from thalweg.deploy.errors import StartError, describe_error
 from thalweg.deploy.runtime.actor import Actor
 from thalweg.deploy.runtime.bridge import Inlet, Outlet
+from thalweg.deploy.runtime.hosting import Hosting
 from thalweg.deploy.runtime.replica_nodes import node_of
 from thalweg.pipeline.channel import Channel
 from thalweg.pipeline.graph import Connection, Graph
 from thalweg.pipeline.node import Edge, Node
 
-if TYPE_CHECKING:
-    from thalweg.deploy.runtime.worker import Worker
 
-
-def build(worker: Worker, graph: Graph, hosted: Collection[str], edges: Collection[str] | None, replica: int) -> None:
+def build(worker: Hosting, graph: Graph, hosted: Collection[str], edges: Collection[str] | None, replica: int) -> None:
     """Make the nodes, channels and bridges of `worker`; see its parameters. Raises StartError."""
     for vertex in graph.stages.values():
         if vertex.name not in hosted:
@@ -55,7 +52,7 @@ def build(worker: Worker, graph: Graph, hosted: Collection[str], edges: Collecti
     _find_exact(worker)
 
 
-def _find_exact(worker: Worker) -> None:
+def _find_exact(worker: Hosting) -> None:
     """Which stages are given nothing but what would be sent again after a restart: they would do all again."""
     unsure: set[Node] = {inlet for inlet in worker.inlets.values() if not inlet.marks}
     unsure |= {actor for actor in worker.actors.values() if actor.info.is_source and not actor.gives_snapshots}
@@ -70,7 +67,7 @@ def _find_exact(worker: Worker) -> None:
 
 
 def _connect(
-    worker: Worker, connection: Connection, producer: Actor, out_port: str, consumer: Actor, port: str
+    worker: Hosting, connection: Connection, producer: Actor, out_port: str, consumer: Actor, port: str
 ) -> None:
     edge = Edge(
         name=connection.name,

@@ -23,14 +23,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 from enum import Enum
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from thalweg.deploy.errors import StartError, describe_error
+from thalweg.deploy.runtime.hosting import HostedStage
 from thalweg.deploy.runtime.tasks import STAGE_ERRORS, in_thread, is_cancelled
 from thalweg.pipeline.hooks import is_async
-
-if TYPE_CHECKING:
-    from thalweg.deploy.runtime.actor import Actor
 
 T = TypeVar("T")
 
@@ -93,7 +91,7 @@ class _OwnThread(Executor):
         return future
 
 
-async def call(actor: Actor, function: Callable[..., Any], *args: Any, executor: Executor | None = None) -> Any:
+async def call(actor: HostedStage, function: Callable[..., Any], *args: Any, executor: Executor | None = None) -> Any:
     """Call a method of a stage: a plain one on the stage's thread, or on `executor`."""
     if is_async(function):
         return await function(*args)
@@ -101,7 +99,7 @@ async def call(actor: Actor, function: Callable[..., Any], *args: Any, executor:
     return await result if inspect.isawaitable(result) else result
 
 
-async def open_stages(actors: Iterable[Actor]) -> None:
+async def open_stages(actors: Iterable[HostedStage]) -> None:
     """Open all of them at once. Raises StartError with what each said that could not; the rest is open then."""
     opening = [actor for actor in actors if hasattr(actor.stage, "open")]
     wrong = [
@@ -114,7 +112,7 @@ async def open_stages(actors: Iterable[Actor]) -> None:
         raise StartError("\n".join(lines)) from wrong[0][1]
 
 
-async def _open(actor: Actor) -> BaseException | None:
+async def _open(actor: HostedStage) -> BaseException | None:
     try:
         if is_async(actor.stage.open):
             await actor.stage.open(actor.ctx)
@@ -132,7 +130,7 @@ async def _open(actor: Actor) -> BaseException | None:
     return None
 
 
-def _open_here(actor: Actor) -> Any:
+def _open_here(actor: HostedStage) -> Any:
     """Open a stage in this thread; something to await where its plain `open` was none."""
     result = actor.stage.open(actor.ctx)
     if inspect.isawaitable(result):
@@ -147,7 +145,7 @@ def _open_here(actor: Actor) -> Any:
     return None
 
 
-async def close_stages(actors: Iterable[Actor], hurried: asyncio.Future[None]) -> bool:
+async def close_stages(actors: Iterable[HostedStage], hurried: asyncio.Future[None]) -> bool:
     """Close those that are open; whether all of them have closed. `hurried`: wait no longer than `HURRIED_S` from then.
 
     What goes wrong is a problem of the stage. Where it is cancelled it hurries, and raises that in the end.
@@ -180,7 +178,7 @@ async def close_stages(actors: Iterable[Actor], hurried: asyncio.Future[None]) -
     return not waiting
 
 
-async def _close(actor: Actor) -> None:
+async def _close(actor: HostedStage) -> None:
     try:
         await call(actor, actor.stage.close, executor=_OwnThread(f"{actor.name}-close"))
     except STAGE_ERRORS as error:

@@ -22,10 +22,11 @@ import asyncio
 import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from thalweg.deploy.errors import describe_error
 from thalweg.deploy.runtime.actor import Actor, Mover
+from thalweg.deploy.runtime.hosting import Hosting
 from thalweg.deploy.runtime.lifetime import call
 from thalweg.deploy.runtime.tasks import STAGE_ERRORS, StageTasks, is_cancelled
 from thalweg.pipeline.joins.join import Joined
@@ -34,9 +35,6 @@ from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.stage import StageError
 from thalweg.pipeline.trace import Span
 
-if TYPE_CHECKING:
-    from thalweg.deploy.runtime.worker import Worker
-
 PUMP_NS = 1_000_000
 STEP_NS = 100_000
 
@@ -44,7 +42,7 @@ STEP_NS = 100_000
 class Pump:
     """Works off what is ready. `loop`: the worker's, once it has one; `group`: the tasks of stages, while it runs."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Hosting) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.group: StageTasks | None = None
         self._worker = worker

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from thalweg.deploy.runtime.actor import Actor, Mover
+from thalweg.deploy.runtime.hosting import Hosting
 from thalweg.pipeline.cluster.replicas import END_INDEX, Dealer, Echoes, Reunion, is_pause, seq_of
 from thalweg.pipeline.graph import Role, Vertex
 from thalweg.pipeline.node import Edge, Node, NodeState
@@ -23,14 +24,11 @@ from thalweg.pipeline.payload import Numbered, Payload
 from thalweg.pipeline.signal import Signal
 from thalweg.pipeline.stage import StageError
 
-if TYPE_CHECKING:
-    from thalweg.deploy.runtime.worker import Worker
-
 PAUSE_NS = 50_000_000
 """After so long without a packet a splitter tells all replicas how far it is."""
 
 
-def node_of(worker: Worker, vertex: Vertex, stage: Any, replica: int) -> Actor:
+def node_of(worker: Hosting, vertex: Vertex, stage: Any, replica: int) -> Actor:
     """The node for a vertex. `replica`: see `Worker`."""
     if vertex.role is Role.SPLIT:
         return Splitter(worker, vertex, stage)
@@ -44,7 +42,7 @@ def node_of(worker: Worker, vertex: Vertex, stage: Any, replica: int) -> Actor:
 class Splitter(Mover):
     """Gives the packets of its input to the replicas behind its outputs."""
 
-    def __init__(self, worker: Worker, vertex: Vertex, stage: Any) -> None:
+    def __init__(self, worker: Hosting, vertex: Vertex, stage: Any) -> None:
         super().__init__(worker, vertex.name, stage, vertex.info, None)
         self._key = stage.key
         self._ports = list(vertex.info.outputs)
@@ -161,7 +159,7 @@ class Splitter(Mover):
 class Replica(Actor):
     """The stage, given packets with numbers. `number`: which of its kind, from 1."""
 
-    def __init__(self, worker: Worker, vertex: Vertex, stage: Any, number: int) -> None:
+    def __init__(self, worker: Hosting, vertex: Vertex, stage: Any, number: int) -> None:
         super().__init__(worker, vertex.name, stage, vertex.info, vertex.deadline_ns)
         self._number = number
         self._carried = self._types
@@ -252,7 +250,7 @@ class Replica(Actor):
 class Merger(Mover):
     """Puts the packets of one stream of the replicas in order. Its inputs are those of the replicas, in their order."""
 
-    def __init__(self, worker: Worker, vertex: Vertex, stage: Any) -> None:
+    def __init__(self, worker: Hosting, vertex: Vertex, stage: Any) -> None:
         super().__init__(worker, vertex.name, stage, vertex.info, None)
         self._streams = dict.fromkeys(vertex.info.outputs, f"{stage.stage}.{stage.port}")
         self._reunion = Reunion()

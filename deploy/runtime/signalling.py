@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
 
 from thalweg.deploy.errors import describe_error
 from thalweg.deploy.runtime.actor import Actor
+from thalweg.deploy.runtime.hosting import Hosting
 from thalweg.deploy.runtime.pump import refuse_awaitable
 from thalweg.deploy.runtime.tasks import STAGE_ERRORS
 from thalweg.pipeline.packet import AMBIENT
 from thalweg.pipeline.signal import Configure, Direction, Interrupt, Signal
 from thalweg.pipeline.trace import Mark
 
-if TYPE_CHECKING:
-    from thalweg.deploy.runtime.worker import Worker
 
-
-def spread(worker: Worker, origin: Actor, signal: Signal, direction: Direction) -> None:
+def spread(worker: Hosting, origin: Actor, signal: Signal, direction: Direction) -> None:
     """Take a signal along the edges, past every stage it reaches, once each."""
     if worker.trace is not None:
         epoch = getattr(signal, "epoch", AMBIENT)
@@ -48,7 +45,7 @@ def spread(worker: Worker, origin: Actor, signal: Signal, direction: Direction) 
                     _tell(worker, other, signal)
 
 
-def _tell(worker: Worker, actor: Actor, signal: Signal) -> None:
+def _tell(worker: Hosting, actor: Actor, signal: Signal) -> None:
     actor.hear(signal)
     if isinstance(signal, Configure) and signal.stage == actor.name and not actor.is_past(signal.epoch):
         try:

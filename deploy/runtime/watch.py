@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from thalweg.deploy.runtime.hosting import HostedStage
 from thalweg.pipeline.cluster.supervision import InHand
 from thalweg.pipeline.packet import Packet
-
-if TYPE_CHECKING:
-    from thalweg.deploy.runtime.actor import Actor
 
 
 class Watch:
@@ -23,11 +21,11 @@ class Watch:
 
     def __init__(self, news: Callable[[], None]) -> None:
         self._news = news
-        self._hands: dict[str, tuple[Actor, InHand]] = {}
+        self._hands: dict[str, tuple[HostedStage, InHand]] = {}
         self._told: set[str] = set()
         self._heard: set[str] = set()
 
-    def hold(self, actor: Actor, packet: Packet) -> Packet | None:
+    def hold(self, actor: HostedStage, packet: Packet) -> Packet | None:
         """Hold a packet back until it was told. None: nothing may be worked on yet."""
         assert packet.replay is not None
         actor.held = packet
@@ -45,7 +43,7 @@ class Watch:
         self._news()
         return None
 
-    def release(self, actor: Actor) -> Packet | None:
+    def release(self, actor: HostedStage) -> Packet | None:
         """The packet that was held, once it was heard of."""
         if actor.name not in self._heard:
             return None
@@ -53,7 +51,7 @@ class Watch:
         packet, actor.held = actor.held, None
         return packet
 
-    def done(self, actor: Actor) -> None:
+    def done(self, actor: HostedStage) -> None:
         """`actor` has nothing in hand."""
         self._hands.pop(actor.name, None)
 

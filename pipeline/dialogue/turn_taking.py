@@ -21,7 +21,7 @@ time, actions come out, and the stage around it carries them out in order.
     THINKING   its first sample was played                SPEAKING
     any        it was played, failed, or was interrupted  NONE
 
-`VOICE` and `ANSWER` say the same by the method that is called, and a test walks them against the code.
+`turn_tables.py` says the same by the method that is called, and a test walks it against the code.
 
 An interruption has words that are neither back-channels (“mm-hm”, “okay”) nor what our own speaker just said, for long
 enough and loud enough; a word like “stop” is enough by itself. What was asked and never heard an answer to is not
@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -64,81 +63,6 @@ class Answer(Enum):
     NONE = "none"
     THINKING = "thinking"
     SPEAKING = "speaking"
-
-
-VOICE: Mapping[str, Mapping[Voice, frozenset[Voice]]] = {
-    "voice": {
-        Voice.QUIET: frozenset({Voice.QUIET, Voice.UNSURE, Voice.TURN}),  # QUIET: what was written since is newer
-        Voice.UNSURE: frozenset({Voice.UNSURE, Voice.TURN}),
-        Voice.TURN: frozenset({Voice.TURN}),
-    },
-    "voice_ended": {voice: frozenset({voice}) for voice in Voice},
-    "transcript": {
-        Voice.QUIET: frozenset({Voice.QUIET}),
-        Voice.UNSURE: frozenset({Voice.QUIET, Voice.UNSURE, Voice.TURN}),
-        Voice.TURN: frozenset({Voice.QUIET, Voice.TURN}),
-    },
-    "voice_failed": {
-        Voice.QUIET: frozenset({Voice.QUIET}),
-        Voice.UNSURE: frozenset({Voice.QUIET, Voice.UNSURE}),
-        Voice.TURN: frozenset({Voice.QUIET, Voice.TURN}),
-    },
-    "playing": {voice: frozenset({voice}) for voice in Voice},
-    "played": {
-        Voice.QUIET: frozenset({Voice.QUIET}),
-        Voice.UNSURE: frozenset({Voice.UNSURE, Voice.TURN}),
-        Voice.TURN: frozenset({Voice.TURN}),
-    },
-    "stop": {
-        Voice.QUIET: frozenset({Voice.QUIET}),
-        Voice.UNSURE: frozenset({Voice.TURN}),
-        Voice.TURN: frozenset({Voice.TURN}),
-    },
-    "say": {voice: frozenset({Voice.QUIET}) for voice in Voice},
-    "passed": {
-        Voice.QUIET: frozenset({Voice.QUIET}),
-        Voice.UNSURE: frozenset({Voice.QUIET, Voice.UNSURE}),
-        Voice.TURN: frozenset({Voice.QUIET, Voice.TURN}),
-    },
-}
-"""What may become of a stretch of voice, by the method that is called, about it or about another one."""
-
-ANSWER: Mapping[str, Mapping[Answer, frozenset[Answer]]] = {
-    "voice": {
-        Answer.NONE: frozenset({Answer.NONE}),
-        Answer.THINKING: frozenset({Answer.THINKING, Answer.NONE}),
-        Answer.SPEAKING: frozenset({Answer.SPEAKING, Answer.NONE}),
-    },
-    "voice_ended": {answer: frozenset({answer}) for answer in Answer},
-    "transcript": {
-        Answer.NONE: frozenset({Answer.NONE, Answer.THINKING}),
-        Answer.THINKING: frozenset({Answer.THINKING, Answer.NONE}),
-        Answer.SPEAKING: frozenset({Answer.SPEAKING, Answer.THINKING, Answer.NONE}),
-    },
-    "voice_failed": {
-        Answer.NONE: frozenset({Answer.NONE, Answer.THINKING}),
-        Answer.THINKING: frozenset({Answer.THINKING}),
-        Answer.SPEAKING: frozenset({Answer.SPEAKING}),
-    },
-    "playing": {
-        Answer.NONE: frozenset({Answer.NONE}),
-        Answer.THINKING: frozenset({Answer.THINKING, Answer.SPEAKING}),
-        Answer.SPEAKING: frozenset({Answer.SPEAKING}),
-    },
-    "played": {
-        Answer.NONE: frozenset({Answer.NONE}),
-        Answer.THINKING: frozenset({Answer.THINKING, Answer.NONE}),
-        Answer.SPEAKING: frozenset({Answer.SPEAKING, Answer.NONE}),
-    },
-    "stop": {answer: frozenset({Answer.NONE}) for answer in Answer},
-    "say": {answer: frozenset({Answer.THINKING}) for answer in Answer},
-    "passed": {
-        Answer.NONE: frozenset({Answer.NONE, Answer.THINKING}),
-        Answer.THINKING: frozenset({Answer.THINKING}),
-        Answer.SPEAKING: frozenset({Answer.SPEAKING}),
-    },
-}
-"""What may become of the answer, by the method that is called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

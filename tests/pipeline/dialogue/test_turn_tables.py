@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 
-from thalweg.pipeline.dialogue.turn_taking import ANSWER, VOICE, Answer, TurnTaking, Voice
+from thalweg.pipeline.dialogue.turn_tables import ANSWER, VOICE
+from thalweg.pipeline.dialogue.turn_taking import Answer, TurnTaking, Voice
 from thalweg.pipeline.duration import MS
 from thalweg.pipeline.payload import Transcript
 
