@@ -117,14 +117,17 @@ def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], **given: Any
 @click.option("--token", default="", envvar="THALWEG_TOKEN", help="What the server wants to know.  [$THALWEG_TOKEN]")
 @click.option("--wait", default=60.0, show_default=True, help="Longest wait for an answer, seconds.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event.")
-def talk(url: str, question: Path | None, answer: Path | None, token: str, wait: float, as_json: bool) -> None:
+@click.option("--insecure", is_flag=True, help="Verify no certificate; refused with a token for another machine.")
+def talk(
+    url: str, question: Path | None, answer: Path | None, token: str, wait: float, as_json: bool, insecure: bool
+) -> None:
     """Talk to a server that `thalweg serve` runs, without a browser.
 
     Ends with 0, with 1 if no answer was heard, 2 if no conversation came about.
     """
     from thalweg.deploy.commands.talk import talk_to
 
-    sys.exit(talk_to(url, question, answer, token, wait, as_json))
+    sys.exit(talk_to(url, question, answer, token, wait, as_json, insecure=insecure))
 
 
 @cli.command()
@@ -281,7 +284,8 @@ def doctor(context: click.Context) -> None:
 @click.argument("url")
 @click.option("--token", default="", envvar="THALWEG_TOKEN", help="What the server wants to know.  [$THALWEG_TOKEN]")
 @click.option("--ice", multiple=True, metavar="URL", help="Try these STUN and TURN servers instead of the server's.")
-def doctor_webrtc(url: str, token: str, ice: tuple[str, ...]) -> None:
+@click.option("--insecure", is_flag=True, help="Verify no certificate; refused with a token for another machine.")
+def doctor_webrtc(url: str, token: str, ice: tuple[str, ...], insecure: bool) -> None:
     """Say why a connection to a server comes about or not: addresses, NAT, TURN, codecs.
 
     Ends with 0 where a conversation is possible, 1 where not.
@@ -293,7 +297,7 @@ def doctor_webrtc(url: str, token: str, ice: tuple[str, ...]) -> None:
 
     servers = [parse_ice(text) for text in ice]
     given = [RTCIceServer(s.url, s.username or None, s.credential or None) for s in servers]
-    sys.exit(examine_webrtc(url, token, given))
+    sys.exit(examine_webrtc(url, token, given, insecure=insecure))
 
 
 @cli.group()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
 from aiortc import RTCIceServer
 from aiortc.rtcicetransport import RTCIceGatherer
 
 from thalweg.deploy.console import Console
 from thalweg.transports.webrtc.client import Talker, TalkError
+from thalweg.transports.webrtc.signalling import Signalling
 
 STEP_S = 8.0
 
@@ -39,9 +40,9 @@ class Examination:
         self.findings.append(Finding(what, good, detail, advice))
 
 
-def examine_webrtc(url: str, token: str, ice: list[RTCIceServer]) -> int:
-    """Print the findings; returns 0 where a conversation is possible, 1 where not."""
-    found = asyncio.run(examination(url, token, ice))
+def examine_webrtc(url: str, token: str, ice: list[RTCIceServer], *, insecure: bool = False) -> int:
+    """Print the findings; returns 0 where a conversation is possible, 1 where not. Raises TalkError: see Signalling."""
+    found = asyncio.run(examination(url, token, ice, insecure=insecure))
     console = Console()
     for finding in found.findings:
         mark = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "yellow")}[finding.good]
@@ -51,42 +52,39 @@ def examine_webrtc(url: str, token: str, ice: list[RTCIceServer]) -> int:
     return int(any(finding.good is False for finding in found.findings))
 
 
-async def examination(url: str, token: str, ice: list[RTCIceServer]) -> Examination:
+async def examination(url: str, token: str, ice: list[RTCIceServer], *, insecure: bool = False) -> Examination:
     """Look at each part of the way, one after the other; a later one tells what an earlier one means."""
     found = Examination()
-    config = await _signalling(url, token, found)
+    config = await _signalling(Signalling(url, token, insecure=insecure), url, token, found)
     if config is None:
         return found
-    servers = ice or [_server(given) for given in config.get("iceServers", [])]
+    servers = ice or _servers(config.get("iceServers"))
     await _addresses(found)
     for server in servers:
         await _ice_server(server, found)
     if not servers:
         found.add("STUN and TURN", None, "none", "over the internet most people need some: thalweg serve --ice …")
-    direct = await _conversation(url, token, servers, found, relay=False)
+
+    def talker(ice: list[RTCIceServer], relay: bool) -> Talker:
+        return Talker(url, token=token, ice=ice, relay=relay, insecure=insecure)
+
+    direct = await _conversation(lambda: talker(servers, False), found, relay=False)
     turn = [server for server in servers if str(server.urls).startswith("turn")]
     if turn:
-        relayed = await _conversation(url, token, turn, found, relay=True)
+        relayed = await _conversation(lambda: talker(turn, True), found, relay=True)
         if not direct and relayed:
             found.add("NAT", None, "only the relay works", "a firewall or NAT is in between; TURN bridges it")
     return found
 
 
-async def _signalling(url: str, token: str, found: Examination) -> dict[str, Any] | None:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+async def _signalling(server: Signalling, url: str, token: str, found: Examination) -> dict[str, Any] | None:
     began = time.monotonic()
     try:
-        timeout = aiohttp.ClientTimeout(total=STEP_S)
-        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as http:
-            async with http.get(f"{url.rstrip('/')}/config", ssl=False) as response:
-                config: dict[str, Any] = await response.json()
-            async with http.get(f"{url.rstrip('/')}/readyz", ssl=False) as response:
-                ready = await response.json()
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        reason = str(error) or type(error).__name__
-        found.add(
-            "server", False, f"{url} does not answer: {reason}", "is `thalweg serve` running, on this host and port?"
-        )
+        _, config = await server.ask("GET", "/config", timeout_s=STEP_S)
+        _, ready = await server.ask("GET", "/readyz", timeout_s=STEP_S)
+    except TalkError as error:
+        advice = "" if error.code == "certificate" else "is `thalweg serve` running, on this host and port?"
+        found.add("server", False, str(error), advice)
         return None
     ms = (time.monotonic() - began) * 500
     found.add("server", True, f"{config.get('name')} at {url}, {ms:.0f} ms away")
@@ -138,12 +136,12 @@ async def _ice_server(server: RTCIceServer, found: Examination) -> None:
         found.add(str(server.urls), False, detail, "is it running, and are UDP and TCP 3478 let through to it?")
 
 
-async def _conversation(url: str, token: str, servers: list[RTCIceServer], found: Examination, *, relay: bool) -> bool:
+async def _conversation(make: Callable[[], Talker], found: Examination, *, relay: bool) -> bool:
     """Connect for real, as a browser would; through TURN only, where `relay`."""
     what = "conversation through TURN" if relay else "conversation"
     began = time.monotonic()
     try:
-        async with asyncio.timeout(2 * STEP_S), Talker(url, token=token, ice=servers, relay=relay) as talker:
+        async with asyncio.timeout(2 * STEP_S), make() as talker:
             await talker.next("hello", timeout_s=STEP_S)
             opened = time.monotonic()
             talker.send({"type": "ping", "t": 0})
@@ -165,8 +163,14 @@ async def _conversation(url: str, token: str, servers: list[RTCIceServer], found
     return True
 
 
-def _server(given: dict[str, Any]) -> RTCIceServer:
-    return RTCIceServer(urls=given["urls"], username=given.get("username"), credential=given.get("credential"))
+def _servers(given: Any) -> list[RTCIceServer]:
+    """The servers that a server names, those that are some."""
+    found = []
+    for one in given if isinstance(given, list) else []:
+        fields = [one.get(name) for name in ("urls", "username", "credential")] if isinstance(one, dict) else [None]
+        if isinstance(fields[0], str) and all(field is None or isinstance(field, str) for field in fields):
+            found.append(RTCIceServer(urls=fields[0], username=fields[1], credential=fields[2]))
+    return found[:8]
 
 
 def _is_local(url: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import wave
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +18,7 @@ from thalweg.stages.io.terminal import say, say_json
 from thalweg.stages.io.whole import WholeFile
 from thalweg.transports.webrtc.client import AUDIBLE, Talker, TalkError
 from thalweg.transports.webrtc.send import RATE
+from thalweg.transports.webrtc.signalling import Signalling
 
 SHORTEST_S, LONGEST_S = 0.1, 600
 
@@ -53,7 +55,15 @@ class Ear:
                 out.writeframesraw((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
 
 
-def talk_to(url: str, question: Path | None, answer: Path | None, token: str, wait_s: float, as_json: bool) -> int:
+def talk_to(
+    url: str,
+    question: Path | None,
+    answer: Path | None,
+    token: str,
+    wait_s: float,
+    as_json: bool,
+    insecure: bool = False,
+) -> int:
     """Hold a conversation; returns the exit code: 0, 1 where no answer came.
 
     Raises TalkError; MediaError on a question that is no speech, SinkError on an answer that could not be written: both
@@ -61,10 +71,11 @@ def talk_to(url: str, question: Path | None, answer: Path | None, token: str, wa
     """
     if not url.startswith(("http://", "https://")):
         raise TalkError("no-address", f"{url} is no address: did you mean http://{url}?")
+    Signalling(url, token, insecure=insecure)  # refuses before anything is read or written
     samples = question_of(question) if question is not None else None
     whole = WholeFile(answer) if answer is not None else None
     try:
-        return asyncio.run(_talk(url, samples, whole, token, wait_s, as_json))
+        return asyncio.run(_talk(lambda: Talker(url, token=token, insecure=insecure), samples, whole, wait_s, as_json))
     finally:
         if whole is not None:
             whole.discard()
@@ -84,10 +95,14 @@ def question_of(path: Path) -> NDArray[np.float32]:
 
 
 async def _talk(
-    url: str, samples: NDArray[np.float32] | None, whole: WholeFile | None, token: str, wait_s: float, as_json: bool
+    make: Callable[[], Talker],
+    samples: NDArray[np.float32] | None,
+    whole: WholeFile | None,
+    wait_s: float,
+    as_json: bool,
 ) -> int:
     ear = Ear()
-    async with Talker(url, token=token) as talker:
+    async with make() as talker:
         talker.on_event = lambda event: _print(event, as_json)
         talker.on_audio = ear.hear
         if samples is None:
@@ -149,7 +164,7 @@ def _print(event: dict[str, Any], as_json: bool) -> None:
         say(f"you       {event['text']}")
     elif event["type"] == "heard":
         say(f"thalweg   {event['text']}{'' if event['complete'] else ' …'}")
-    elif event["type"] == "latency":
+    elif event["type"] == "latency" and event.get("played_ms") is not None:
         say(f"          first word after {event['played_ms']:.0f} ms")
     elif event["type"] in ("trouble", "bye"):
         say(f"          {event['message']}")

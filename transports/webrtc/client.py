@@ -10,29 +10,25 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-import aiohttp
 import numpy as np
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 from numpy.typing import NDArray
 
 from thalweg.pipeline.clock import Clock, SystemClock
-from thalweg.pipeline.dialogue.events import VERSION
-from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.dialogue.events import VERSION, ControlError, decode_event
 from thalweg.transports.webrtc.receive import OpusIn, Tap
 from thalweg.transports.webrtc.send import BLOCK, BLOCK_NS, OpusPackets
+from thalweg.transports.webrtc.signalling import Signalling, TalkError
+
+__all__ = ["AUDIBLE", "TalkError", "Talker", "Voice"]
 
 CONNECT_S = 30.0
+END_S = 5.0
+MAX_BAD = 100
+MAX_EVENTS = 200_000
 ATTEMPT_S = 10.0
 AUDIBLE = 0.01
-
-
-class TalkError(ThalwegError):
-    """A conversation that did not come about; `code` is the server's, or `unreachable` or `no-path`."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Voice(MediaStreamTrack):
@@ -84,8 +80,15 @@ class Talker:
     """
 
     def __init__(
-        self, url: str, *, token: str = "", ice: list[RTCIceServer] | None = None, relay: bool = False
+        self,
+        url: str,
+        *,
+        token: str = "",
+        ice: list[RTCIceServer] | None = None,
+        relay: bool = False,
+        insecure: bool = False,
     ) -> None:
+        self._server = Signalling(url, token, insecure=insecure)
         self.clock = SystemClock()
         self.voice = Voice(self.clock)
         self.events: list[tuple[int, dict[str, Any]]] = []
@@ -96,8 +99,8 @@ class Talker:
         self.ended = asyncio.Event()
         self.connected_ns = 0
         self.lost = False
-        self._url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._url = self._server.url
+        self.bad_events = 0
         self._ice = ice or []
         self._relay = relay
         self._pc: RTCPeerConnection | None = None
@@ -150,9 +153,13 @@ class Talker:
         body = {"sdp": pc.localDescription.sdp}
         if self.session:
             body |= {"session": self.session, "key": self.key}
-        answer = await self._post(body)
-        self.session, self.key = answer["session"], answer["key"]
-        await pc.setRemoteDescription(RTCSessionDescription(sdp=answer["sdp"], type="answer"))
+        sdp, self.session, self.key = await self._server.offer(body)
+        try:
+            await pc.setRemoteDescription(RTCSessionDescription(sdp=sdp, type="answer"))
+        except Exception as error:  # of aiortc
+            raise TalkError(
+                "unreachable", f"the answer of {self._url} cannot be read: {type(error).__name__}"
+            ) from None
         await self._open.wait()
         self.connected_ns = self.clock.now_ns()
         self.lost = False
@@ -167,15 +174,16 @@ class Talker:
         if self._pc is not None:
             pc, self._pc = self._pc, None
             self.voice = Voice(self.clock)
-            await pc.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(END_S):
+                    await pc.close()
 
     async def end(self) -> None:
         """End the conversation. Idempotent."""
         if self.session:
             session, self.session = self.session, ""
-            with contextlib.suppress(aiohttp.ClientError):  # a server that is gone has ended it too
-                async with aiohttp.ClientSession(headers=self._headers) as http:
-                    await http.delete(f"{self._url}/sessions/{session}", params={"key": self.key}, ssl=False)
+            with contextlib.suppress(TalkError):  # a server that is gone has ended it too
+                await self._server.ask("DELETE", f"/sessions/{session}", timeout_s=END_S, key=self.key)
         await self.hang_up()
 
     async def next(self, *types: str, timeout_s: float = 30.0) -> dict[str, Any]:
@@ -192,28 +200,25 @@ class Talker:
                 self._news.clear()
                 await self._news.wait()
 
-    async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
-        try:
-            async with (
-                aiohttp.ClientSession(headers=self._headers) as http,
-                http.post(f"{self._url}/offer", json=body, ssl=False) as response,
-            ):
-                answer: dict[str, Any] = await response.json()
-                if response.status != 200:
-                    raise TalkError(str(answer.get("error")), str(answer.get("message")))
-                return answer
-        except (aiohttp.ClientError, ValueError) as error:
-            raise TalkError("unreachable", f"{self._url} does not answer: {error}") from None
-
     def _changed(self, pc: RTCPeerConnection) -> None:
         if pc is self._pc and pc.connectionState in ("failed", "closed"):
             self.lost = True
             self._news.set()
 
-    def _message(self, message: str) -> None:
-        event = json.loads(message)
-        self.events.append((self.clock.now_ns(), event))
-        self.on_event(event)
-        if event["type"] == "bye":
+    def _message(self, message: str | bytes) -> None:
+        """An event. What is none is counted; a server that sends nothing else, or without end, is left."""
+        try:
+            found = decode_event(message)
+        except ControlError:
+            self.bad_events += 1
+        else:
+            if found is not None:  # a newer server may tell more than we know
+                event = {"v": VERSION, **found.model_dump(exclude_none=True)}
+                self.events.append((self.clock.now_ns(), event))
+                self.on_event(event)
+                if event["type"] == "bye":
+                    self.ended.set()
+        if self.bad_events > MAX_BAD or len(self.events) > MAX_EVENTS:
+            self.lost = True
             self.ended.set()
         self._news.set()

@@ -192,7 +192,11 @@ def test_with_a_certificate_everything_goes_over_tls(tmp_path: Path) -> None:
     key.write_bytes(made.key)
 
     async def case(server: Server) -> None:
-        async with Talker(server.url) as talker:
+        with pytest.raises(TalkError) as refused:
+            async with Talker(server.url):
+                pass
+        assert refused.value.code == "certificate"
+        async with Talker(server.url, insecure=True) as talker:
             assert server.url.startswith("https://")
             talker.send({"type": "ping", "t": 1})
             await talker.next("pong")
