@@ -4,9 +4,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # What tests are run with. Parts that are not there skip their tests and say so; CI adds the large ones.
 EXTRAS ?= dev
 COMMA := ,
-BIN := .venv/bin
-DEMO := .venv/.demo
-DEV := .venv/.$(subst $(COMMA),-,$(EXTRAS))
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO := $(VENV)/.demo
+DEV := $(VENV)/.$(subst $(COMMA),-,$(EXTRAS))
 
 # What the demo fetches, and what tests want besides; no other model of the registry is fetched
 DEMO_MODELS := silero-vad smollm2-135m-instruct piper-en-us-joe
@@ -59,14 +60,14 @@ proto: $(DEV)
 
 $(DEMO): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; say where: make PYTHON=/path/to/python"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "installing into .venv (once; about a minute)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (once; about a minute)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo,plot]'
 	@touch $@
 
 $(DEV): pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "installing the development tools into .venv (once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the development tools into $(VENV) (once)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	@touch $@ $(DEMO)
 

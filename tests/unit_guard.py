@@ -31,6 +31,8 @@ REMEDY = "mark it with @pytest.mark.real, or do without"
 _PROCESSES = frozenset(
     {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.exec", "os.system"}
 )
+_ASKS = ("uname", "lscpu", "file")
+"""Programs by which libraries ask what machine this is, once and in no time."""
 _CONNECTIONS = frozenset({"socket.connect", "socket.sendto"})
 _LOOK_UPS = frozenset({"socket.getaddrinfo", "socket.gethostbyname"})
 _HERE = ("", "localhost", "::1", "::", "0.0.0.0")
@@ -52,7 +54,7 @@ class _Guard:
     def _heard(self, event: str, args: tuple[Any, ...]) -> None:
         if not self.running:
             return
-        if event in _PROCESSES and args[0] != "uname":  # which `platform` asks once
+        if event in _PROCESSES and not (args and args[0] in _ASKS):
             self.refuse(f"starts a process ({event} {args[0] if args else ''})")
         elif event in _CONNECTIONS and args[0].family != socket.AF_UNIX and not _is_here(args[-1][0]):
             self.refuse(f"reaches for the network ({event} {args[-1]})")
