@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from thalweg.models.errors import ModelError
 from thalweg.models.speech.whisper.mel import Floats
 from thalweg.models.speech.whisper.vocabulary import Vocabulary
+from thalweg.models.store.bounded import read_json_at_most
 from thalweg.models.store.store import ModelStore
 
 WEIGHTS = "model.bin"
@@ -75,8 +75,8 @@ class WhisperModel:
             if not (folder / name).is_file():
                 raise ModelError(f"{folder} holds no {name}: it is not a whole model that CTranslate2 converted")
         try:
-            json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        except ValueError as error:
+            read_json_at_most(folder / "config.json")
+        except (OSError, ValueError) as error:
             raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from None
         found = _specification(folder / WEIGHTS)
         if found != _SPECIFICATION:

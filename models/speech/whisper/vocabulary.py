@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from thalweg.models.errors import ModelError
+from thalweg.models.store.bounded import read_text_at_most
 
 _PIECES = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
 _BYTES_OF_TEXT = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -55,9 +56,9 @@ class Vocabulary:
             path = folder / name
             if path.exists():
                 try:
-                    text = path.read_text(encoding="utf-8")
+                    text = read_text_at_most(path)
                     tokens = json.loads(text) if name.endswith("json") else text.removesuffix("\n").split("\n")
-                except ValueError as error:
+                except (OSError, ValueError, RecursionError) as error:
                     raise ModelError(f"{path} cannot be read: {error}") from None
                 return cls(tokens)
         raise ModelError(f"{folder} holds no vocabulary.txt or vocabulary.json: it is not a whole Whisper model")
