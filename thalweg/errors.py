@@ -77,6 +77,7 @@ FAMILIES: dict[str, dict[str, str]] = {
         "RehearsalError": "thalweg.deploy.commands.rehearsal",
         "ScaffoldError": "thalweg.deploy.commands.scaffold",
         "StandingError": "thalweg.deploy.ops.keeping.deployments",
+        "TargetError": "thalweg.deploy.transcripts.targets",
         "UpError": "thalweg.deploy.ops.keeping.up",
     },
     "the server": {
