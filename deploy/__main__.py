@@ -90,7 +90,13 @@ def run(
 )
 @click.option("--trusted-proxy", "proxies", multiple=True, metavar="NETWORK", help="Believe its X-Forwarded-For.")
 @click.option("--origin", "origins", multiple=True, help="A page of another origin that may connect. Repeatable.")
-@click.option("--ice", multiple=True, metavar="URL", help="stun:HOST or turn:USER:PASSWORD@HOST[:PORT]. Repeatable.")
+@click.option(
+    "--ice",
+    multiple=True,
+    metavar="URL",
+    envvar="THALWEG_ICE",
+    help="stun:HOST or turn:USER:PASSWORD@HOST[:PORT]; the latter rather in $THALWEG_ICE, for `ps` shows arguments.",
+)
 @click.option("--sessions", default=0, show_default=True, help="Most conversations at once; 0: as many as keep up.")
 @click.option("--per-address", default=4, show_default=True, help="Most conversations of one address.")
 @click.option("--session-seconds", default=3600.0, show_default=True, help="Longest conversation.")
@@ -283,7 +289,13 @@ def doctor(context: click.Context) -> None:
 @doctor.command("webrtc")
 @click.argument("url")
 @click.option("--token", default="", envvar="THALWEG_TOKEN", help="What the server wants to know.  [$THALWEG_TOKEN]")
-@click.option("--ice", multiple=True, metavar="URL", help="Try these STUN and TURN servers instead of the server's.")
+@click.option(
+    "--ice",
+    multiple=True,
+    metavar="URL",
+    envvar="THALWEG_ICE",
+    help="Try these STUN and TURN servers instead of the server's.  [$THALWEG_ICE]",
+)
 @click.option("--insecure", is_flag=True, help="Verify no certificate; refused with a token for another machine.")
 def doctor_webrtc(url: str, token: str, ice: tuple[str, ...], insecure: bool) -> None:
     """Say why a connection to a server comes about or not: addresses, NAT, TURN, codecs.

@@ -29,7 +29,7 @@ def parse_ice(text: str) -> IceServer:
     """`turn:user:password@host:port?transport=tcp` → the address and, apart from it, the credentials."""
     scheme, _, rest = text.partition(":")
     if scheme not in ("stun", "stuns", "turn", "turns") or not rest:
-        raise SettingsError(f"{text!r} is no STUN or TURN server, expected stun:HOST or turn:USER:PASSWORD@HOST")
+        raise SettingsError("that is no STUN or TURN server, expected stun:HOST or turn:USER:PASSWORD@HOST")
     credentials, at, host = rest.rpartition("@")
     if scheme.startswith("turn") != bool(at):
         raise SettingsError(f"{scheme}: servers are given as {'turn:USER:PASSWORD@HOST' if not at else 'stun:HOST'}")
