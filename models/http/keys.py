@@ -45,11 +45,14 @@ _QUOTES = "\"'\u2018\u2019\u201c\u201d"
 
 
 def key_for(address: Address, variable: str | None, environ: Mapping[str, str]) -> str | None:
-    """The key to send to `address`; None where there is none to send. `variable`: what the file names, None: nothing.
+    """The key to send to `address`; None where there is none to send. `variable`: what the file names; None: it names
+    none; empty: it wants none.
 
     Raises HttpError where a variable that the file names may not go there, or its value is no key. No message holds
     any part of a value.
     """
+    if variable == "":
+        return None
     name = variable or DEFAULT
     key = environ.get(name, "")
     bound = _bindings(environ)

@@ -21,7 +21,15 @@ from pathlib import Path
 from thalweg.models.errors import ModelError
 
 _MAGIC = b"GGUF"
-_NO_ORIGIN = "http://no-page-has-this-origin.invalid"
+# Some are called otherwise, or are not there, from version to version; without any of them the key still holds.
+_CLOSED = {
+    "hostnames": ["127.0.0.1"],
+    "hostname": "127.0.0.1",
+    "ui": False,
+    "webui": False,
+    "cors_origins": "http://no-page-has-this-origin.invalid",
+    "cors_credentials": False,
+}
 
 
 class LlamaServer:
@@ -49,14 +57,13 @@ class LlamaServer:
         parameters.n_ctx = context * slots
         parameters.n_parallel = slots
         parameters.verbosity = -1
-        parameters.hostnames = ["127.0.0.1"]
         parameters.port = 0
         parameters.api_keys = [self.key]
         parameters.api_prefix = prefix
-        parameters.cors_origins = _NO_ORIGIN
-        parameters.cors_credentials = False
-        parameters.ui = False
         parameters.endpoint_slots = False
+        for name, value in _CLOSED.items():
+            if hasattr(parameters, name):
+                setattr(parameters, name, value)
         parameters.cache_ram_mib = cache_mb
         parameters.cpuparams.n_threads = threads or min(4, max(1, (os.cpu_count() or 1) - 1))
         parameters.cpuparams_batch.n_threads = parameters.cpuparams.n_threads

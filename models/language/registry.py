@@ -10,6 +10,8 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from thalweg.models.http.address import Address
+from thalweg.models.http.errors import HttpError
 from thalweg.models.language.backend import Abilities, Backend, BackendError, ErrorKind
 
 GROUP = "thalweg.backends"
@@ -39,6 +41,16 @@ def known(name: str) -> str:
         f"there is no backend {name!r}{f', did you mean {near[0]!r}?' if near else ''} "
         f"There are {', '.join(names())}, and `module:Class`"
     )
+
+
+def address(text: str) -> str:
+    """`text`, where it is an address or nothing. Raises ValueError."""
+    if text:
+        try:
+            Address.parse(text)
+        except HttpError as error:
+            raise ValueError(str(error)) from None
+    return text
 
 
 def backend_class(name: str) -> Any:  # Any: a stranger's class, which `make` looks at

@@ -20,10 +20,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 
 from thalweg.models.language.backend import Backend, BackendError, ErrorKind
-from thalweg.models.language.registry import known, make
+from thalweg.models.language.registry import address, known, make
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Draft, Token, Transcript
@@ -62,7 +62,9 @@ class Chat:
                 "left out: openai where there is a `url`, else llamacpp"
             ),
         ] = None,
-        url: Annotated[str, Field(description="base address of an OpenAI-compatible server, …/v1")] = "",
+        url: Annotated[
+            str, AfterValidator(address), Field(description="base address of an OpenAI-compatible server, …/v1")
+        ] = "",
         api_key_env: Annotated[
             str | None,
             Field(

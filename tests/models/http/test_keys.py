@@ -74,6 +74,10 @@ def test_bindings_that_cannot_be_read_are_refused(bindings: str) -> None:
     assert "THALWEG_KEYS" in refusal(OPENAI, OPENAI_API_KEY=SECRET, THALWEG_KEYS=bindings)
 
 
+def test_a_file_may_want_none() -> None:
+    assert key(HERE, "", OPENAI_API_KEY=SECRET) is None
+
+
 @pytest.mark.parametrize("variable", [None, "OPENAI_API_KEY", "HOUSE_API_KEY", "AWS_SECRET_ACCESS_KEY"])
 def test_where_there_is_no_key_none_is_missed(variable: str | None) -> None:
     assert key(FOREIGN, variable) is None

@@ -133,6 +133,14 @@ def test_a_misspelt_backend_is_refused_where_the_file_is_read() -> None:
     assert parameters(backend="echo").backend == "echo"  # type: ignore[attr-defined]  # a model made at run time
 
 
+def test_an_address_that_is_none_is_refused_where_the_file_is_read() -> None:
+    parameters = find_stage("language.chat").parameters
+    for url in ("localhost:8000/v1", "ftp://x", "http://me:secret@house/v1"):
+        with pytest.raises(ValueError, match="expected something like https://host:port/v1"):
+            parameters(url=url)
+    assert parameters(url="").url == ""  # type: ignore[attr-defined]  # a model made at run time
+
+
 def test_options_of_a_backend_that_it_does_not_have_are_refused() -> None:
     with pytest.raises(LanguageModelError, match="there is no such parameter"):
         Chat(backend="echo", options={"volume": 11})
