@@ -47,13 +47,14 @@ class Push(Enum):
 
 
 class Drop(Enum):
-    """Why a packet was dropped."""
+    """Why a packet was dropped. GONE: where it was to go, nobody is any more."""
 
     OVERFLOW = "overflow"
     SUPERSEDED = "superseded"
     STALE = "stale"
     EXPIRED = "expired"
     DEADLINE = "deadline"
+    GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +158,12 @@ class Channel:
             self._popped += 1
             return packet
         return None
+
+    def write_off(self, count: int) -> None:
+        """Of the packets that were popped, so many came to nobody: they count as dropped (Drop.GONE)."""
+        count = min(count, self._popped)
+        self._popped -= count
+        self._drops[Drop.GONE] += count
 
     def raise_epoch(self, epoch: int) -> int:
         """From now on packets of an epoch below `epoch` are stale. Returns how many were dropped at once.

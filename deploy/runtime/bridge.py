@@ -78,7 +78,6 @@ class Outlet(Mover):
         self._link: Sender | None = None
         self._told_end = False
         self._nowhere = False
-        self._discarded = 0
 
     def attach(self, link: Sender) -> None:
         """Use this link from now on, and send again by it what was not acknowledged on the one before."""
@@ -150,9 +149,13 @@ class Outlet(Mover):
             self.units += 1
 
     def give_up(self, reason: str) -> None:
-        """The consumer's worker will not come back: what is still emitted is thrown away, and counted."""
+        """The consumer's worker will not come back: what is still emitted is thrown away, and counted among the drops
+        of the edge; how many were sent and never acknowledged is said.
+        """
         if self.state is NodeState.RUNNING and not self._nowhere:
-            self.worker.failed(self, f"this edge leads nowhere now: {reason}", None, None)
+            unsure = len(self._kept) + len(self._again)
+            lost = f"; of {unsure} packets sent before nobody knows whether they were dealt with" if unsure else ""
+            self.worker.failed(self, f"this edge leads nowhere now: {reason}{lost}", None, None)
         self._nowhere = True
         self.worker.link_found(self.name)  # none is looked for any more
         if self._link is not None:
@@ -220,14 +223,17 @@ class Outlet(Mover):
     def _discard(self, now_ns: int) -> None:
         if self._pending is not None:
             self._pending = None
-            self._discarded += 1
+            self._write_off(1)
         while self.worker.take(self, now_ns) is not None:
-            self._discarded += 1
+            self._write_off(1)
         self.current = None
         if self.on_ready is not None:
             self.on_ready()
         if self.ended:
             self._all_taken()
+
+    def _write_off(self, count: int) -> None:
+        self.inputs[0].channel.write_off(count)
 
     def _all_taken(self) -> None:
         if self.state is NodeState.RUNNING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ Gate = Callable[["Seen"], float]
 """How likely a decision from what was seen is as good as from the whole sample, 0…1."""
 
 _KEPT = 4
+_CALLS_KEPT = 10_000
 
 
 @dataclass(slots=True)
@@ -47,6 +49,7 @@ class _Sample:
     shares: dict[str, float] = field(default_factory=dict)
     ends_ns: dict[str, int] = field(default_factory=dict)
     broken: int = 0
+    verify: bool = False
 
 
 class DecideSamples:
@@ -107,7 +110,7 @@ class DecideSamples:
         self._samples: dict[int, _Sample] = {}
         self._floor = 0
         self.gate: Gate = self._ask_gate
-        self.gate_calls: list[tuple[int, float, float]] = []
+        self.gate_calls = deque[tuple[int, float, float]](maxlen=_CALLS_KEPT)
         self.skips = self.verified = self.changed = 0
         self.broken = self.late = self.repeated = self.lost = 0
         self._labels: dict[int, int] = {}
@@ -155,6 +158,7 @@ class DecideSamples:
         if isinstance(signal, Interrupt):
             self._floor = max(self._floor, signal.epoch)
             self._samples = {e: s for e, s in self._samples.items() if e >= self._floor}
+            self._labels = {e: label for e, label in self._labels.items() if e >= self._floor}
 
     def _begin(self, epoch: int) -> _Sample:
         self.newest = max(self.newest, epoch)
@@ -165,10 +169,12 @@ class DecideSamples:
             SampleSkipper(self._policy, verify=verify),
             {m: Aggregator(net) for m, net in self._nets.items()},
             {m: Ordering() for m in self._nets},
+            verify=verify,
         )
         for old in [e for e, s in self._samples.items() if s.skipper.closed and e < epoch - _KEPT]:
             self._floor = max(self._floor, old + 1)
             del self._samples[old]
+            self._labels.pop(old, None)
         return sample
 
     def _take(self, epoch: int, sample: _Sample, features: Features, ctx: Context) -> None:
@@ -235,7 +241,7 @@ class DecideSamples:
         if verifies:
             self.verified += 1
             self.changed += label != self._labels.pop(epoch, label)
-        elif sample.skipper.decided == "skipped":
+        elif sample.skipper.decided == "skipped" and sample.verify:
             self._labels[epoch] = label
         ctx.emit(
             Decision(

@@ -14,6 +14,9 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.text import as_json
 from thalweg.pipeline.turn import MILESTONES, Turn
 
+TURNS_SHOWN = 50
+"""The newest turns, in the table for people; the report has all that were kept."""
+
 
 class OutputError(ThalwegError):
     """A file that was asked for and cannot be written."""
@@ -108,7 +111,7 @@ def _turn_table(turns: list[dict[str, Any]]) -> Table:
     milestones = ("decision",) if sensed else MILESTONES[:-1]
     for milestone in milestones:
         table.add_column("after" if sensed else milestone.replace("_", " "), justify="right")
-    for turn in turns:
+    for turn in turns[-TURNS_SHOWN:]:
         numbers = (turn[f"{m}_ms"] for m in milestones)
         note = (" (interrupted)", "dim") if turn["interrupted"] else (" (failed)", "red") if turn["problem"] else ""
         cells = ["–" if n is None else f"{n:.0f}" for n in numbers]
@@ -120,6 +123,10 @@ def _turn_table(turns: list[dict[str, Any]]) -> Table:
 def print_report(report: dict[str, Any], console: Console) -> None:
     """The turns, what each stage did, and what was dropped."""
     if report["turns"]:
+        earlier, forgotten = max(0, len(report["turns"]) - TURNS_SHOWN), report.get("turns_forgotten", 0)
+        if earlier + forgotten:
+            kept = f", {earlier} of them in the report" if forgotten else ""
+            console.print(f"[dim]{earlier + forgotten} turns before those shown here{kept}[/]")
         console.print(_turn_table(report["turns"]))
         if report["turns_over_budget"]:
             console.say(f"{report['turns_over_budget']} over the budget of {report['latency_budget_ms']:.0f} ms")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from thalweg.deploy.ops.observing.stats import stats_of
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.channel import Policy
 from thalweg.pipeline.graph import Graph
@@ -123,3 +124,21 @@ def test_what_a_lost_link_had_not_delivered_goes_by_the_next_one() -> None:
         return again.sent
 
     assert asyncio.run(main()) == [str(n) for n in range(2, 10)]
+
+
+def test_what_leads_nowhere_is_counted_where_drops_are_shown() -> None:
+    async def main() -> tuple[dict[str, int], int]:
+        emitted, graph = asyncio.Event(), Graph()
+        graph.add("words", Words(emitted, 10))
+        graph.add("sink", Sink())
+        graph.connect("words", "sink", capacity=20)
+        worker = Worker(graph, hosted=["words"])
+        name = graph.connections[0].name
+        running = asyncio.ensure_future(worker.run())
+        await emitted.wait()
+        worker.outlets[name].give_up("the worker is gone")
+        await asyncio.wait_for(running, 5)
+        told = stats_of(worker)["channels"][name]
+        return told["drops"], told["pushed"] - told["popped"] - told["depth"]
+
+    assert asyncio.run(main()) == ({"gone": 10}, 10)
