@@ -82,7 +82,7 @@ def _whole(utterance: Utterance) -> Said:
 
 
 def _shown(cue: Said) -> str:
-    lines = (printable(line, None).replace("-->", "→") for line in cue.text.split("\n"))
+    lines = (printable(line.strip(), None).replace("-->", "→") for line in cue.text.split("\n"))
     return "\n".join(line for line in lines if line.strip()) or "…"
 
 

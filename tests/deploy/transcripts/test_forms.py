@@ -71,6 +71,10 @@ def test_by_word_there_is_a_cue_for_each_and_without_times_of_words_for_the_whol
     ]
 
 
+def test_a_word_of_its_own_has_no_spaces_around_it() -> None:
+    assert written(".srt", HELLO, by_word=True).splitlines()[2::4] == ["Hello,", "you."]
+
+
 def test_a_cue_ends_where_the_next_begins() -> None:
     shown = written(".srt", Utterance(0.0, 5.0, "one"), Utterance(4.0, 6.0, "two"))
     assert "00:00:00,000 --> 00:00:04,000\none" in shown
