@@ -192,7 +192,7 @@ def stages(name: str | None, as_json: bool) -> None:
     metavar="NAME.srt|.vtt|.txt|.json|.tsv",
     help="Write a file; an ending alone: one beside each recording, or in a FOLDER/.srt. Repeatable.",
 )
-@click.option("--engine", default="pocketsphinx", show_default=True, help="The recogniser: stage speech.ENGINE.")
+@click.option("--engine", default="whisper", show_default=True, help="The recogniser: stage speech.ENGINE.")
 @click.option("--language", default="", help="Language that is spoken, as en; auto where the recogniser can tell.")
 @click.option("--translate", is_flag=True, help="Into English, where the recogniser can.")
 @click.option("--words", "by_word", is_flag=True, help="A cue or row for each word, where their times are known.")

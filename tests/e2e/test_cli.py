@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.conftest import DEMO_MODELS, EXAMPLES, QUESTION, require_package, write_wav
+from tests.conftest import DEMO_MODELS, EXAMPLES, QUESTION, require_model, require_package, write_wav
 from thalweg.deploy.commands.generate import generated
 from thalweg.deploy.commands.schema import pipeline_schema
 from thalweg.models.store.store import default_root
@@ -114,13 +114,23 @@ with wave.open({out!r}, "wb") as out:
 
 @pytest.mark.usefixtures("voice_demo")
 def test_transcribe_prints_partials_and_finals_with_times() -> None:
-    done = thalweg("transcribe", str(QUESTION), "--json")
+    done = thalweg("transcribe", str(QUESTION), "--json", "--engine", "pocketsphinx")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     finals = [line for line in lines if line["final"]]
     assert done.returncode == 0, done.stderr
     assert "how many days" in finals[1]["text"]
     assert finals[0]["words"][0]["start_s"] < finals[0]["words"][-1]["start_s"] < finals[0]["time_s"]
     assert len(lines) > len(finals)
+
+
+def test_transcribe_writes_subtitles_with_whisper_unless_told_otherwise(tmp_path: Path) -> None:
+    require_package("ctranslate2", "whisper")
+    require_model("whisper-base")
+    require_model("silero-vad")
+    done = thalweg("transcribe", str(QUESTION), "--language", "en", "--to", str(tmp_path / "a.srt"))
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "a.srt").read_text(encoding="utf-8").splitlines()
+    assert lines[2::4] == ["What is the capital of France?", "How many days are in a week?"]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +140,7 @@ def test_transcribe_prints_partials_and_finals_with_times() -> None:
         (["run", VOICE], "variable 'input' has no value: give it with --set input=…"),
         (["run", VOICE, "--set", "input=nowhere.wav"], "nowhere.wav does not exist"),
         (["run", VOICE, "--set", "input"], "expected name=value"),
-        (["transcribe", "x.wav", "--engine", "whisper"], "there is no stage 'speech.whisper'"),
+        (["transcribe", "x.wav", "--engine", "wisper"], "there is no stage 'speech.wisper'"),
         (["transcribe", "x.wav"], "x.wav does not exist"),
         (["transcribe", "x.wav", "--set", "intervall=1"], "has no parameter 'intervall' (did you mean 'interval'?)"),
         (["transcribe", "x.wav", "--set", "interval=[1"], "'[1' is not a length of time: give a number with a unit"),
