@@ -139,12 +139,15 @@ def talk(
 @cli.command()
 @click.argument("file", type=PIPELINE)
 @_SET
-def validate(file: Path, pairs: tuple[str, ...]) -> None:
-    """Check a pipeline file without running anything."""
-    from thalweg.deploy.reading import read_spec
+@operating.TRUST
+def validate(file: Path, pairs: tuple[str, ...], trust: bool) -> None:
+    """Check a pipeline file without running anything, of classes beside it neither."""
+    from thalweg.deploy.reading import read_spec, unchecked_line
 
-    spec = read_spec(file, settings_of(pairs))
+    spec = read_spec(file, settings_of(pairs), trust=trust)
     say(f"{file}: {len(spec.graph.stages)} stages, {len(spec.graph.connections)} connections, all well")
+    if spec.unchecked:
+        say(unchecked_line(spec), err=True)
 
 
 @cli.command()
@@ -152,13 +155,17 @@ def validate(file: Path, pairs: tuple[str, ...]) -> None:
 @_SET
 @click.option("--format", "form", type=click.Choice(["mermaid", "svg"]), default="mermaid", show_default=True)
 @click.option("-o", "--output", type=_FILE, help="Write to a file instead of printing.")
-def graph(file: Path, pairs: tuple[str, ...], form: str, output: Path | None) -> None:
+@operating.TRUST
+def graph(file: Path, pairs: tuple[str, ...], form: str, output: Path | None, trust: bool) -> None:
     """Draw a pipeline file as Mermaid text or an SVG picture."""
     from thalweg.deploy.ops.observing.report import write_whole
     from thalweg.deploy.ops.pictures.graph import mermaid, svg
-    from thalweg.deploy.reading import read_spec
+    from thalweg.deploy.reading import read_spec, unchecked_line
 
-    drawn = (mermaid if form == "mermaid" else svg)(read_spec(file, settings_of(pairs)).graph)
+    spec = read_spec(file, settings_of(pairs), trust=trust)
+    drawn = (mermaid if form == "mermaid" else svg)(spec.graph)
+    if spec.unchecked:
+        say(unchecked_line(spec), err=True)
     if output is None:
         say(drawn, end="")
     else:
@@ -319,11 +326,18 @@ def new() -> None:
 
 @new.command("stage")
 @click.argument("name")
-def new_stage(name: str) -> None:
+@click.option(
+    "--kind",
+    type=click.Choice(["transform", "source", "text", "sink", "join"]),
+    default="transform",
+    show_default=True,
+    help="Where it stands: at a beginning, on the way (of sound, of words), at an end, or where streams meet.",
+)
+def new_stage(name: str, kind: str) -> None:
     """Write NAME.py with a stage and test_NAME.py with its test."""
     from thalweg.deploy.commands.scaffold import write_stage
 
-    write_stage(name, Path.cwd())
+    write_stage(name, Path.cwd(), kind)
 
 
 @new.command("pipeline")
@@ -390,4 +404,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if not sys.flags.safe_path:
+        del sys.path[0]  # the folder it is run in: modules there are for files that are trusted (`deploy.reading`)
     main()

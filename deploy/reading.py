@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,10 +11,12 @@ from pathlib import Path
 from thalweg.deploy.cluster.host import Bundle
 from thalweg.models.store.bounded import read_text_at_most
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.file.catalog import find_stage, find_without_running
 from thalweg.pipeline.file.dump import dump_document
 from thalweg.pipeline.file.spec import Spec, load_spec
 from thalweg.transports.codec import CodecError, check_carried
 
+TRUSTED = "THALWEG_TRUSTED"
 MOST_BYTES = 4_000_000
 """Of a pipeline file; a million characters are read of it."""
 
@@ -22,12 +25,22 @@ class FileError(ThalwegError):
     """A pipeline file that cannot be read."""
 
 
-def read_spec(path: Path, settings: Mapping[str, str]) -> Spec:
-    """Read and check a pipeline file; classes beside it can be named in it. Raises FileError, SpecError."""
-    for folder in module_folders(path):
-        if folder not in sys.path:
-            sys.path.append(folder)
-    return load_spec(_read(path), str(path), settings=settings, read_file=_read_included, carried=carried_problem)
+def read_spec(path: Path, settings: Mapping[str, str], *, trust: bool = True) -> Spec:
+    """Read and check a pipeline file. Raises FileError, SpecError.
+
+    With `trust` modules beside the file, or here, can be named in it, and are imported: that runs them. Without it
+    nothing of the file runs, unless it lies in a folder that `$THALWEG_TRUSTED` lists; of stages named `module:Class`
+    only what the file itself says of them is checked then (`Spec.unchecked`).
+    """
+    if trust or _is_trusted(path):
+        for folder in module_folders(path):
+            if folder not in sys.path:
+                sys.path.append(folder)
+        find = find_stage
+    else:
+        find = find_without_running
+    text = _read(path)
+    return load_spec(text, str(path), settings=settings, read_file=_read_included, find=find, carried=carried_problem)
 
 
 def carried_problem(payload: type) -> str | None:
@@ -37,6 +50,14 @@ def carried_problem(payload: type) -> str | None:
     except CodecError as error:
         return str(error)
     return None
+
+
+def unchecked_line(spec: Spec) -> str:
+    """Which stages were not checked, and how they can be; nothing where all were."""
+    if not spec.unchecked:
+        return ""
+    names = ", ".join(f"{name} ({use})" for name, use in spec.unchecked.items())
+    return f"not checked: {names}; their code was not run. If you trust it, --trust imports and checks them"
 
 
 def bundle_of(path: Path, settings: Mapping[str, str], *, traced: bool) -> Bundle:
@@ -62,6 +83,13 @@ def pack(spec: Spec, name: str, folders: Sequence[str], *, traced: bool = False)
 def module_folders(path: Path) -> list[str]:
     """Where classes that a pipeline file names `module:Class` are looked for, behind what is installed."""
     return [str(Path.cwd()), str(path.parent.resolve())]
+
+
+def _is_trusted(path: Path) -> bool:
+    """Whether a file lies in, or below, a folder of `$THALWEG_TRUSTED`, a list as `$PATH`."""
+    folders = [Path(folder) for folder in os.environ.get(TRUSTED, "").split(os.pathsep) if folder]
+    real = path.resolve()
+    return any(folder.is_absolute() and real.is_relative_to(folder.resolve()) for folder in folders)
 
 
 def _read(path: Path) -> str:

@@ -5,46 +5,9 @@ from __future__ import annotations
 import keyword
 from pathlib import Path
 
+from thalweg.deploy.commands.templates import STAGES
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.stages.io.terminal import say
-
-_STAGE = '''"""{title}: say here what it does, one packet at a time."""
-
-from typing import Annotated
-
-from pydantic import Field
-
-from thalweg import AudioChunk, Packet
-from thalweg.pipeline.stage import Context
-
-
-class {title}:
-    """Makes audio louder or softer."""
-
-    inputs = {{"audio": AudioChunk}}
-    outputs = {{"audio": AudioChunk}}
-
-    def __init__(self, gain: Annotated[float, Field(gt=0, description="factor")] = 2.0) -> None:
-        self.gain = gain
-
-    def process(self, packet: Packet, ctx: Context) -> None:
-        """Scale one chunk."""
-        audio = packet.payload
-        ctx.emit(AudioChunk(samples=audio.samples * self.gain, rate=audio.rate))
-'''
-
-_STAGE_TEST = """import numpy as np
-from {name} import {title}
-
-from thalweg import AudioChunk
-from thalweg.deploy.testing import packet, run_stage
-
-
-def test_it_doubles_the_samples() -> None:
-    quiet = AudioChunk(samples=np.full(4, 0.25, np.float32), rate=16_000)
-    (louder,) = run_stage({title}(gain=2.0), [packet(quiet)]).payloads()
-    assert louder.samples.tolist() == [0.5] * 4
-"""
 
 _PIPELINE = """# Finds speech in a recording and prints what it finds.
 #   thalweg run {name}.yaml --set input=speech.wav
@@ -78,14 +41,15 @@ class ScaffoldError(ThalwegError):
     """A file that would have to be overwritten, or a name that cannot be one."""
 
 
-def write_stage(name: str, folder: Path) -> None:
-    """Write NAME.py and test_NAME.py. Raises ScaffoldError and writes nothing where one exists."""
+def write_stage(name: str, folder: Path, kind: str = "transform") -> None:
+    """Write NAME.py and test_NAME.py, a stage of one of the kinds in `templates.STAGES`.
+
+    Raises ScaffoldError and writes nothing where one exists.
+    """
     _check(name)
     title = "".join(part.capitalize() for part in name.split("_"))
-    _write(
-        folder,
-        {f"{name}.py": _STAGE.format(title=title), f"test_{name}.py": _STAGE_TEST.format(name=name, title=title)},
-    )
+    code, test = (text.replace("TITLE", title).replace("NAME", name) for text in STAGES[kind])
+    _write(folder, {f"{name}.py": code, f"test_{name}.py": test})
     say(f"test it:  python -m pytest test_{name}.py\nuse it:   {{use: {name}:{title}}} in a pipeline file beside it")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.models.errors import ModelError
+from thalweg.models.store.onnx import open_session
 
 
 class UnitEncoder:
@@ -21,7 +22,7 @@ class UnitEncoder:
             raise ModelError("unit encoders need ONNX Runtime: pip install 'thalweg[multimodal]'") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session: Any = open_session(path, options)
         given = self._session.get_inputs()[0]
         self._name: str = given.name
         self._shape: list[Any] = given.shape[1:]

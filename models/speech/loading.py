@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from pathlib import Path
 from weakref import WeakValueDictionary
 
 from thalweg.models.errors import ModelError
 from thalweg.models.speech.fastconformer.deployed import DESCRIPTION, Deployed, convert
 from thalweg.models.speech.fastconformer.nemo_archive import open_nemo
 from thalweg.models.speech.recogniser import Recogniser
+from thalweg.models.store.home import expanded
 from thalweg.models.store.hub import checkpoints, local_checkpoint
 from thalweg.models.store.store import ModelStore, default_root, locked
 
@@ -33,7 +33,7 @@ def load_deployed(model: str, store: ModelStore | None = None) -> Deployed:
     store = store or ModelStore()
     if model in recognisers(store):
         return Deployed.load(store.folder(model))
-    path = local_checkpoint(model) if model in checkpoints() else Path(model).expanduser()
+    path = local_checkpoint(model) if model in checkpoints() else expanded(model)
     if path.is_dir():
         return Deployed.load(path)
     if not path.exists():
@@ -44,10 +44,15 @@ def load_deployed(model: str, store: ModelStore | None = None) -> Deployed:
     key = hashlib.sha256(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:16]
     folder = default_root() / "converted" / f"{path.stem}-{key}"
     if not (folder / DESCRIPTION).exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.with_name(folder.name + ".lock")):
-            if not (folder / DESCRIPTION).exists():
-                convert(open_nemo(path), folder)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with locked(folder.with_name(folder.name + ".lock")):
+                if not (folder / DESCRIPTION).exists():
+                    convert(open_nemo(path), folder)
+        except OSError as error:
+            raise ModelError(
+                f"{path} cannot be converted into {folder}: {error.strerror}; name another folder in THALWEG_CACHE"
+            ) from None
     return Deployed.load(folder)
 
 
@@ -59,7 +64,7 @@ def _known(store: ModelStore) -> str:
 
 def shared_recogniser(model: str, threads: int = 1) -> Recogniser:
     """The engine of this process for a model: whoever asks for the same one shares its batches and its weights."""
-    key = (str(Path(model).expanduser()), threads)
+    key = (str(expanded(model)), threads)
     with _lock:
         engine = _engines.get(key)
         if engine is None:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.models.store.bounded import read_json_at_most
+from thalweg.models.store.damaged import damaged
+from thalweg.models.store.onnx import open_session
 
 THREADS = 2
 
@@ -31,9 +33,13 @@ class PiperVoice:
         # threads that spin while they wait for each other take a busy machine's cores from what they wait for:
         # beside one busy thread on two cores a sentence took 640 ms with it, 440 ms without
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        session = open_session(model, options)
         self._turn = threading.Lock()
-        self._voice = Voice(config=PiperConfig.from_dict(read_json_at_most(config)), session=session)
+        try:
+            said = PiperConfig.from_dict(read_json_at_most(config))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise damaged(config, repr(error)) from None
+        self._voice = Voice(config=said, session=session)
         self.rate: int = self._voice.config.sample_rate
 
     def speak(

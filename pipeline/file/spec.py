@@ -31,6 +31,7 @@ from thalweg.pipeline.file.filling import Filling, kind
 from thalweg.pipeline.file.leaving import leaving
 from thalweg.pipeline.file.plan import LAUNCHERS, LOCAL, TRANSPORTS, Plan, make_plan
 from thalweg.pipeline.file.source import Place, Source, SpecError, read_source
+from thalweg.pipeline.file.unread import Unread, ends_of, unread
 from thalweg.pipeline.file.values import fit, guess, plain
 from thalweg.pipeline.file.worker_options import WORKER_TEXTS, read_worker
 from thalweg.pipeline.graph import Graph, Vertex, nearest
@@ -66,7 +67,7 @@ Carried = Callable[[type], str | None]
 class Spec:
     """A checked pipeline file. `deployed`: the graph as the workers of `plan` run it, with splitters and mergers where
     stages are replicated; without those it is `graph`. `document`: what the file says, with what it includes and the
-    values of its variables put in.
+    values of its variables put in. `unchecked`: stages whose classes were not imported, with the name of each.
     """
 
     graph: Graph
@@ -76,6 +77,7 @@ class Spec:
     plan: Plan = field(default_factory=lambda: Plan({}, {}))
     deployed: Graph = field(default_factory=Graph)
     document: dict[str, Any] = field(default_factory=dict)
+    unchecked: dict[str, str] = field(default_factory=dict)
 
     def in_this_process(self) -> Spec:
         """The same with every stage in this process, and none of them replicated."""
@@ -132,6 +134,7 @@ class _Loader(Filling):
         self._connected: dict[str, Place] = {}
         self._sources: list[Source] = []
         self._settled: dict[str, dict[str, Any]] = {}
+        self._unchecked: dict[str, str] = {}
         self._workers: dict[str, Any] = {}
         self._edges: list[str | dict[str, Any]] = []
         self._broken: set[str] = set()
@@ -168,6 +171,7 @@ class _Loader(Filling):
             if name not in self._variables:
                 self._wrong(main, (), f"--set {name}=…: there is no variable {name!r}{nearest(name, self._variables)}")
         graph = Graph(name=self._text(main, ("name",), main.value.get("name")) or main.file)
+        self._ends = ends_of(given for source in self._sources for given in self._list(source, "connections"))
         for source in self._sources:
             self._stages(source, graph)
         for source in self._sources:
@@ -185,7 +189,9 @@ class _Loader(Filling):
             raise SpecError(self._problems)
         deployed, plan = replicate(graph, plan)
         description = self._text(main, ("description",), main.value.get("description"))
-        return Spec(graph, description, budget, plain(self._variables), plan, deployed, self._document(graph.name))
+        document = self._document(graph.name)
+        variables = plain(self._variables)
+        return Spec(graph, description, budget, variables, plan, deployed, document, self._unchecked)
 
     def _document(self, name: str) -> dict[str, Any]:
         """What all the files say, as one without variables."""
@@ -239,7 +245,13 @@ class _Loader(Filling):
                 info = self._infos.get(body["use"]) or self._find(body["use"])
                 self._infos[body["use"]] = info
                 settings = {k: self._fill(source, (*path, k), v) for k, v in body.items() if k not in STAGE_KEYS}
-                arguments = self._arguments(source, path, name, info, settings)
+                if info.cls is Unread:
+                    info = unread(info.use, self._ends[name])
+                    self._unchecked[name] = info.use
+                    self._settled[name] = {key: guess(value) for key, value in settings.items()}
+                    arguments: dict[str, Any] | None = {}
+                else:
+                    arguments = self._arguments(source, path, name, info, settings)
                 deadline = self._duration(source, (*path, "deadline"), body.get("deadline"))
                 if arguments is not None:
                     make = partial(info.cls, **arguments)
@@ -355,7 +367,7 @@ class _Loader(Filling):
         transports: dict[str, str] = {}
         for name, transport in self._mapping(source, "transports").items():
             transport = self._text(source, ("transports", name), transport)
-            if name not in edges:
+            if name not in edges and not self._unchecked:  # their edges may have other names
                 self._wrong(source, ("transports", name), f"there is no edge {name!r}{nearest(name, edges)}")
             if transport not in TRANSPORTS:
                 self._wrong(source, ("transports", name), f"{transport!r} is not one of {_or(TRANSPORTS)}")

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.deploy.ops.observing.report import write_whole
+from thalweg.models.store.home import user_folder
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.graph import nearest
 
@@ -65,13 +66,12 @@ class Standing:
     def take(self) -> int | None:
         """Hold the lock, making the folder where need be: its descriptor, or None where somebody else holds it."""
         while True:
-            for folder in (
-                self.folder.parents[1],
-                self.folder.parent,
-                self.folder,
-            ):  # whose names are nobody's business
-                folder.mkdir(parents=folder == self.folder.parents[1], exist_ok=True, mode=0o700)
-            held = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                for folder in (self.folder.parents[1], self.folder.parent, self.folder):  # names are nobody's business
+                    folder.mkdir(parents=folder == self.folder.parents[1], exist_ok=True, mode=0o700)
+                held = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            except OSError as error:
+                raise _unusable(error) from None
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -143,16 +143,23 @@ class Standing:
 
 def root() -> Path:
     """The folder of all deployments of this user."""
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "thalweg" / "deployments"
+    return user_folder("XDG_STATE_HOME", ".local/state") / "thalweg" / "deployments"
 
 
 def every() -> list[Standing]:
     """All deployments there is something left of, by name."""
     try:
         return [Standing(path.name) for path in sorted(root().iterdir()) if _NAME.fullmatch(path.name)]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise _unusable(error) from None
+
+
+def _unusable(error: OSError) -> StandingError:
+    return StandingError(
+        f"deployments cannot be kept under {root()}: {error.strerror}; name another folder in XDG_STATE_HOME"
+    )
 
 
 def find(name: str) -> Standing:

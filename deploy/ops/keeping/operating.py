@@ -34,6 +34,11 @@ SET = click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="
 METRICS = click.option(
     "--metrics", metavar="[HOST:]PORT", help="Serve Prometheus metrics of all workers here (docs/metrics.md)."
 )
+TRUST = click.option(
+    "--trust",
+    is_flag=True,
+    help="Import what the file names module:Class, to check it: that runs its code.",
+)
 NAME = click.argument("name", required=False)
 
 
@@ -53,7 +58,8 @@ def settings_of(pairs: tuple[str, ...]) -> dict[str, str]:
 @SET
 @click.option("--svg", type=FILE, help="Draw it, one lane per worker.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def plan(file: Path, pairs: tuple[str, ...], svg: Path | None, as_json: bool) -> None:
+@TRUST
+def plan(file: Path, pairs: tuple[str, ...], svg: Path | None, as_json: bool, trust: bool) -> None:
     """Show where a pipeline file's stages would run and what would carry each edge; nothing is started.
 
     \b
@@ -64,9 +70,11 @@ def plan(file: Path, pairs: tuple[str, ...], svg: Path | None, as_json: bool) ->
     from thalweg.deploy.ops.observing.report import write_whole
     from thalweg.deploy.ops.pictures.plan import plan_svg
     from thalweg.deploy.ops.pictures.plan_text import plan_entry, print_plan
-    from thalweg.deploy.reading import read_spec
+    from thalweg.deploy.reading import read_spec, unchecked_line
 
-    spec = read_spec(file, settings_of(pairs))
+    spec = read_spec(file, settings_of(pairs), trust=trust)
+    if spec.unchecked:
+        say(unchecked_line(spec), err=True)
     if svg is not None:
         write_whole(svg, plan_svg(spec))
     if as_json:

@@ -22,6 +22,7 @@ from thalweg.models.speech.decoding.tokens import Tokens
 from thalweg.models.speech.fastconformer.config import FastConformerConfig
 from thalweg.models.speech.fastconformer.nemo_archive import Checkpoint
 from thalweg.models.store.bounded import read_json_at_most
+from thalweg.models.store.onnx import open_session
 
 FORMAT = 1
 DESCRIPTION = "model.json"
@@ -74,11 +75,7 @@ class Deployed:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            path = str(self.folder / f"{graph}.onnx")
-            return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-            raise ModelError(f"{self.folder}/{graph}.onnx cannot be loaded: {error}") from None
+        return open_session(self.folder / f"{graph}.onnx", options)
 
 
 def lookahead_frames(config: FastConformerConfig, lookahead_ms: float) -> int:

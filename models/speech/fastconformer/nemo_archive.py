@@ -30,6 +30,7 @@ from thalweg.models.speech.fastconformer.config import SUBSAMPLING, FastConforme
 from thalweg.models.speech.fastconformer.torch_file import Weights, read_weights
 from thalweg.models.speech.mel import MelConfig
 from thalweg.models.store.confined import confined, limits_for
+from thalweg.models.store.damaged import damaged
 
 _MAX_CONFIG = 1 << 20
 _MAX_VALUES = 1_000_000
@@ -65,7 +66,7 @@ def read_nemo(path: Path) -> Checkpoint:
         raise ModelError(f"{path}: a setting in model_config.yaml is of the wrong kind: {str(error)[:200]}") from None
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError) as error:
         reason = str(error).partition("\n")[0].rstrip(":")
-        raise ModelError(f"{path} is truncated or no .nemo archive: {reason}") from None
+        raise damaged(path, f"it is truncated or no .nemo archive: {reason}") from None
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
     try:
