@@ -52,7 +52,7 @@ class AudioFile:
             int | None, Field(ge=1, description="which sound track, of several; the one that is played if left out")
         ] = None,
     ) -> None:
-        self._path = path
+        self._path = Path(path)
         self._rate = rate
         self._samples = max(1, rate * unit // 1_000_000_000)
         self._realtime = pace == "realtime"

@@ -54,7 +54,7 @@ class VideoFile:
         ] = "realtime",
         loops: Annotated[int, Field(ge=1, description="times the file is shown, one after the other")] = 1,
     ) -> None:
-        self._path = path
+        self._path = Path(path)
         self._rate = rate
         self._height = height
         self._realtime = pace == "realtime"

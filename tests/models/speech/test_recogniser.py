@@ -176,7 +176,7 @@ def test_a_snapshot_of_another_head_or_model_is_refused(model: Deployed, tmp_pat
 @settings(deadline=None, max_examples=15)
 @given(choices=st.lists(st.sampled_from(LOOKAHEADS), min_size=1, max_size=12))
 def test_the_lookahead_may_change_at_any_chunk_border(model: Deployed, offline: Offline, choices: list[int]) -> None:
-    audio = speechlike(9)
+    audio = speechlike(14)  # longer than twelve chunks of the farthest look-ahead: every choice has its chunk
     stream, recorder = record(Recogniser(model), choices[0])
     at = 0
     for choice in choices:
