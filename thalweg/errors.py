@@ -53,7 +53,7 @@ FAMILIES: dict[str, dict[str, str]] = {
         "OfferError": "thalweg.transports.webrtc.sections",
         "RecordingError": "thalweg.transports.recording",
         "RingError": "thalweg.transports.shm.ring",
-        "TalkError": "thalweg.transports.webrtc.client",
+        "TalkError": "thalweg.transports.webrtc.signalling",
         "TransportError": "thalweg.transports.link",
     },
     "a stage that could not do its work": {

@@ -60,6 +60,7 @@ def test_a_language_model_that_is_cut_short_names_its_file(tmp_path: Path, held:
         LlamaServer(tmp_path / "m.gguf")
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("held", ["", "[]", "{", '{"audio": 3}', "[" * 100_000])
 def test_a_voice_with_a_damaged_description_names_its_file(tmp_path: Path, held: str) -> None:
     require_package("piper", "piper")

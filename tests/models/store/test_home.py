@@ -13,7 +13,6 @@ import pytest
 from thalweg.deploy.ops.keeping.deployments import Standing, StandingError, every
 from thalweg.models.errors import ModelError
 from thalweg.models.store.home import expanded, user_folder
-from thalweg.models.store.store import default_root
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def homeless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_without_a_home_everything_lies_in_a_folder_of_the_users_alone(homeless: Path) -> None:
-    assert default_root() == homeless / ".cache" / "thalweg" / "models"
+    assert user_folder("XDG_CACHE_HOME", ".cache") == homeless / ".cache"
     assert every() == []
     assert stat.S_IMODE(homeless.stat().st_mode) == 0o700
 
@@ -38,7 +37,7 @@ def test_a_folder_that_others_may_write_to_is_not_used_without_a_home(homeless: 
     homeless.mkdir()
     homeless.chmod(0o777)
     with pytest.raises(ModelError, match=r"is open to other users. Set XDG_CACHE_HOME, or HOME"):
-        default_root()
+        user_folder("XDG_CACHE_HOME", ".cache")
 
 
 def test_a_link_of_somebody_else_is_not_followed_without_a_home(homeless: Path, tmp_path: Path) -> None:
