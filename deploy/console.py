@@ -22,6 +22,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from thalweg.pipeline.text import printable
+from thalweg.stages.io.aside import Aside
 from thalweg.stages.io.terminal import LONGEST, write
 
 PLAIN_WIDTH = 160
@@ -35,10 +36,13 @@ def line(*parts: str | tuple[str, str]) -> Text:
 
 
 class Console(rich.console.Console):
-    """Rich's, of texts that anybody may have written. `err`: on standard error."""
+    """Rich's, of texts that anybody may have written. `err`: on standard error.
 
-    def __init__(self, *, err: bool = False, width: int | None = None) -> None:
-        stream = _Stream(err)
+    `aside`: what writes, where a terminal that is paused must not hold up whoever prints.
+    """
+
+    def __init__(self, *, err: bool = False, width: int | None = None, aside: Aside | None = None) -> None:
+        stream = _Stream(err, aside)
         super().__init__(
             file=stream,  # type: ignore[arg-type]  # all that rich asks of it is there
             markup=False,
@@ -75,11 +79,15 @@ class Console(rich.console.Console):
 class _Stream(io.TextIOBase):
     """A standard stream as it is at the moment: tests and live views put others in its place."""
 
-    def __init__(self, err: bool) -> None:
+    def __init__(self, err: bool, aside: Aside | None) -> None:
         self._err = err
+        self._aside = aside
 
     def write(self, text: str) -> int:
-        write(text, err=self._err, stream=self._now)
+        if self._aside is not None:
+            self._aside.put(text, self._now)
+        else:
+            write(text, err=self._err, stream=self._now)
         return len(text)
 
     def isatty(self) -> bool:

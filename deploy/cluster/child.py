@@ -56,10 +56,18 @@ class _Service:
                 except (asyncio.IncompleteReadError, ConnectionError):
                     os._exit(1)  # nobody is left to hear anything, and what runs must not go on alone
                 if message["call"] == "leave":
+                    await self._close()
                     break
                 task = group.create_task(self._answer(message))
                 calls.add(task)
                 task.add_done_callback(calls.discard)
+
+    async def _close(self) -> None:
+        try:
+            if self._host is not None:
+                await self._host.close()
+        except Exception:
+            logging.getLogger(__name__).warning("it did not close", exc_info=True)
 
     async def _answer(self, message: dict[str, Any]) -> None:
         try:
@@ -68,7 +76,11 @@ class _Service:
             ours = isinstance(error, ThalwegError) or type(error).__module__.startswith("thalweg.")
             logging.getLogger(__name__).debug("call failed", exc_info=error)
             answer = {"error": str(error) if ours else describe_error(error)}
-        write_message(self._writer, {"id": message["id"], **answer})
+        try:
+            write_message(self._writer, {"id": message["id"], **answer})
+        except (TypeError, ValueError, OverflowError) as error:  # nothing that is no plain value goes to the parent
+            said = f"the answer to {message['call']} cannot be sent: {describe_error(error)}"
+            write_message(self._writer, {"id": message["id"], "error": said})
         await self._writer.drain()
 
     async def _call(self, name: str, args: list[Any]) -> Any:

@@ -9,8 +9,12 @@ one is kept ready that has loaded everything but the stages: half of what a rest
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +27,7 @@ from thalweg.deploy.errors import StartError
 from thalweg.deploy.ops.observing.outcome import Outcome, Problem, merge
 from thalweg.deploy.ops.observing.stats import WorkerStats
 from thalweg.deploy.runtime.checkpoint import Kept
+from thalweg.deploy.runtime.tasks import beside
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.cluster.supervision import GiveUp, InHand, Restart, SupervisionState, Supervisor
 from thalweg.pipeline.errors import ThalwegError
@@ -33,7 +38,10 @@ from thalweg.pipeline.turn import KEPT, KEPT_STAYING
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 STATS_S = 2.0
+KEPT_PROBLEMS = 100
 GIVE_UP_S = 1.0
 
 
@@ -86,6 +94,7 @@ class Deployment:
         self._in_hand: dict[str, InHand] = {}
         self._given_up: dict[str, str] = {}
         self._problems: list[Problem] = []
+        self._problem_count = self._recovered = 0
         self._changed = asyncio.Condition()
         self._hurry = asyncio.Event()
         self._spare: Child | None = None
@@ -115,7 +124,8 @@ class Deployment:
                     mending.cancel()
             outcome = merge([run.result() for run in runs])
             outcome.problems = sorted([*outcome.problems, *self._problems], key=lambda problem: problem.time_ns)
-            outcome.problem_count += len(self._problems)
+            outcome.problem_count += self._problem_count
+            outcome.recovered_count += self._recovered
             return outcome
         finally:
             await asyncio.gather(*(host.close() for host in self.hosts.values()))
@@ -199,6 +209,15 @@ class Deployment:
             if self.supervisors[name].state is SupervisionState.STARTING and self.links.linked:
                 host.kill("the run was abandoned")
 
+    def kill_processes(self) -> None:
+        """End every process on this machine that was started for it, at once, from any thread: when all else hangs."""
+        pids = [getattr(host, "pid", None) for host in list(self.hosts.values())]
+        pids += [] if self._spare is None else [self._spare.process.pid]
+        for pid in pids:
+            if pid is not None:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+
     async def _keep(self, name: str) -> Outcome:
         """Run a worker to its end, through all its incarnations."""
         supervisor = self.supervisors[name]
@@ -265,20 +284,18 @@ class Deployment:
         stored = 0
         while True:
             asked_s = asyncio.get_running_loop().time()
-            asked = asyncio.ensure_future(host.beat(stored))
             try:
-                while not asked.done():
-                    await asyncio.wait({asked}, timeout=patience_s)
-                    if not asked.done() and supervisor.overdue(time.monotonic_ns()):
-                        await asyncio.sleep(0.05)  # if it was us who were stopped, its answer is here by now
-                        if not asked.done():
-                            host.kill(f"it did not answer for {supervisor.policy.heartbeat_ns / 1e9:g} s")
-                            return
-                beat = asked.result()
+                async with beside(host.beat(stored)) as asked:
+                    while not asked.done():
+                        await asyncio.wait({asked}, timeout=patience_s)
+                        if not asked.done() and supervisor.overdue(time.monotonic_ns()):
+                            await asyncio.sleep(0.05)  # if it was us who were stopped, its answer is here by now
+                            if not asked.done():
+                                host.kill(f"it did not answer for {supervisor.policy.heartbeat_ns / 1e9:g} s")
+                                return
+                    beat = asked.result()
             except ThalwegError:
                 return
-            finally:
-                asked.cancel()
             supervisor.answered(time.monotonic_ns(), progress=beat["progress"])
             if beat["state"] is not None:
                 self._kept[name].take(beat["state"], beat["news"])
@@ -355,8 +372,14 @@ class Deployment:
     def _problem(self, worker: str, message: str, *, recovered: bool = False) -> None:
         now_ns = time.monotonic_ns()
         problem = Problem(stage=worker, message=message, epoch=0, time_ns=now_ns, recovered=recovered)
-        self._problems.append(problem)
-        self._on_problem(problem)
+        self._problem_count += 1
+        self._recovered += recovered
+        if len(self._problems) < KEPT_PROBLEMS:
+            self._problems.append(problem)
+        try:
+            self._on_problem(problem)
+        except Exception:
+            log.exception("%s: %s; whoever is told of problems raised", worker, message)
 
     async def _tell_changed(self) -> None:
         async with self._changed:
@@ -368,14 +391,13 @@ class Deployment:
         A run that was abandoned waits GIVE_UP_S longer for one that does not come back, such as Ray's, and no more.
         """
         steps = asyncio.gather(*(step(host) for host in self.hosts.values()), return_exceptions=True)
-        hurry = asyncio.ensure_future(self._hurry.wait())
         try:
-            waiting: set[asyncio.Future[Any]] = {steps, hurry}
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            async with beside(self._hurry.wait()) as hurry:
+                waiting: set[asyncio.Future[Any]] = {steps, hurry}
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if not steps.done():
                 await asyncio.wait({steps}, timeout=GIVE_UP_S)
         finally:
-            hurry.cancel()
             given_up = steps.cancel()
             if given_up:
                 steps.add_done_callback(lambda ended: None if ended.cancelled() else ended.exception())

@@ -209,7 +209,10 @@ class Host:
         """It lives and dies with this process: nothing happens."""
 
     async def close(self) -> None:
-        """Hang up everywhere. Idempotent."""
+        """Hang up everywhere, and close the stages where `run` did not. Idempotent."""
+        if not self.worker.closed:  # it was opened and never ran, since another host could not be
+            self.worker.abandon()
+            await self.worker.close()
         self.worker.hang_up()
         if self._shm is not None:
             self._shm.close()

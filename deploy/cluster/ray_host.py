@@ -20,6 +20,7 @@ from thalweg.deploy.cluster.launch import Order
 from thalweg.deploy.cluster.remote import RemoteError, WorkerLost
 from thalweg.deploy.errors import describe_error
 from thalweg.deploy.ops.observing.outcome import Outcome, Problem
+from thalweg.deploy.runtime.tasks import beside
 from thalweg.pipeline.errors import ThalwegError
 
 ADDRESS_HINT = "start one with `ray start --head`, or name one in RAY_ADDRESS"
@@ -104,16 +105,14 @@ class RayCarrier:
         if self._actor is None or gone is None or gone.done():
             reason = gone.result() if gone is not None and gone.done() else "it has ended"
             raise WorkerLost(f"worker {self._name} is gone: {reason}")
-        answer = asyncio.ensure_future(self._actor.call.remote(name, *args))
         try:
-            await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
-                raise WorkerLost(f"worker {self._name} is gone: {gone.result()}")
-            result, error, problems = answer.result()
+            async with beside(_answer(self._actor.call.remote(name, *args))) as answer:
+                await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if not answer.done():
+                    raise WorkerLost(f"worker {self._name} is gone: {gone.result()}")
+                result, error, problems = answer.result()
         except ray.exceptions.RayError as lost:
             raise WorkerLost(f"worker {self._name} is gone: {str(lost).splitlines()[0]}") from None
-        finally:
-            answer.cancel()
         for problem in problems:
             self._on_problem(Problem(**problem))
         if error is not None:
@@ -141,6 +140,10 @@ class RayCarrier:
             actor, self._actor = self._actor, None
             with contextlib.suppress(TimeoutError):  # a cluster that is gone has nothing left to end
                 await _aside(CLOSE_S, ray.kill, actor)
+
+
+async def _answer(reference: Any) -> Any:
+    return await reference
 
 
 async def _aside(within_s: float, call: Callable[..., Any], *args: Any) -> Any:

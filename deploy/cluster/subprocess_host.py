@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ from thalweg.deploy.cluster.child import read_message, write_message
 from thalweg.deploy.cluster.host import Bundle
 from thalweg.deploy.cluster.remote import RemoteError, WorkerLost
 from thalweg.deploy.ops.observing.outcome import Problem
+from thalweg.deploy.runtime.tasks import beside
+
+log = logging.getLogger(__name__)
 
 LEAVE_S = 2.0
 
@@ -75,7 +80,7 @@ class SubprocessCarrier:
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._listening: asyncio.Task[None] | None = None
+        self._tasks = AsyncExitStack()
         self._lost: WorkerLost | None = None
         self._reason = ""
 
@@ -89,7 +94,7 @@ class SubprocessCarrier:
         child = self._child or await start_child()
         self._process = child.process
         reader, self._writer = await asyncio.open_connection(sock=child.sock)
-        self._listening = asyncio.get_running_loop().create_task(self._listen(reader))
+        await self._tasks.enter_async_context(beside(self._listen(reader)))
         await self.call("make", self._name, self._bundle.plain(), None if self._log is None else str(self._log))
 
     async def call(self, name: str, *args: Any) -> Any:
@@ -119,34 +124,47 @@ class SubprocessCarrier:
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
-        if self._listening is not None:
-            await self._listening
+        await self._tasks.aclose()
         if self._writer is not None:
             self._writer.close()
         self._process = None
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
-        while True:
-            try:
-                message = await read_message(reader)
-            except (asyncio.IncompleteReadError, ConnectionError):
-                break
-            if "problem" in message:
-                self._on_problem(Problem(**message["problem"]))
-            elif (future := self._calls.pop(message["id"], None)) is not None and not future.done():
-                if "error" in message:
-                    future.set_exception(RemoteError(message["error"]))
-                else:
-                    future.set_result(message["result"])
-        assert self._process is not None
-        code = await self._process.wait()
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        reason = self._reason or f"its process {how}"
-        self._lost = WorkerLost(f"worker {self._name} is gone: {reason}", cleanly=code == 0)
+        """Take what the process says until it ends; then everybody who waits for an answer is told."""
+        process = self._process
+        assert process is not None
+        try:
+            while True:
+                try:
+                    message = await read_message(reader)
+                except (asyncio.IncompleteReadError, ConnectionError):
+                    break
+                except ValueError as error:  # whatever it is, it does not say what we understand
+                    self.kill(f"it said what cannot be read: {error}")
+                    break
+                self._hear(message)
+            code = await process.wait()
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+            cleanly = code == 0
+        except asyncio.CancelledError:
+            how, cleanly = "was given up", True
+        self._lost = WorkerLost(f"worker {self._name} is gone: {self._reason or f'its process {how}'}", cleanly=cleanly)
         calls, self._calls = self._calls, {}
         for future in calls.values():
             if not future.done():
                 future.set_exception(self._lost)
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        if "problem" in message:
+            try:
+                self._on_problem(Problem(**message["problem"]))
+            except Exception:
+                log.exception("worker %s: %s; whoever is told of problems raised", self._name, message["problem"])
+        elif (future := self._calls.pop(message["id"], None)) is not None and not future.done():
+            if "error" in message:
+                future.set_exception(RemoteError(message["error"]))
+            else:
+                future.set_result(message["result"])
 
     def _send(self, name: str, *args: Any, future: asyncio.Future[Any] | None = None) -> None:
         if self._lost is not None or self._writer is None:

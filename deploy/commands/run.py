@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -12,17 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thalweg.deploy.cluster.deployment import Deployment
+from thalweg.deploy.commands.interrupts import interrupts
 from thalweg.deploy.console import Console
 from thalweg.deploy.errors import StartError
 from thalweg.deploy.ops.observing.live import live_view
 from thalweg.deploy.ops.observing.metrics import serving_metrics
-from thalweg.deploy.ops.observing.outcome import Problem
+from thalweg.deploy.ops.observing.outcome import Outcome, Problem
 from thalweg.deploy.ops.observing.readings import Stats
 from thalweg.deploy.ops.observing.report import OutputError, build_report, print_report, write_report
 from thalweg.deploy.ops.pictures.trace_file import write_trace
 from thalweg.deploy.reading import module_folders, pack, read_spec
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.file.spec import Spec
+from thalweg.stages.io.aside import Aside
 from thalweg.stages.io.terminal import READER_GONE, is_terminal
 
 DRAIN_S = 1.2
@@ -81,7 +82,8 @@ def run_spec(
 
     `worker`: one that is ready to run, in this process, whatever the placement says; `make_loop`: its event loop.
     """
-    told = _Told(Console(err=True))
+    aside = Aside(err=True)
+    told = _Told(Console(err=True, aside=aside), aside)
     traced = bool(outputs.trace or outputs.timeline)
     if worker is not None:
         spec = spec.in_this_process()
@@ -124,21 +126,22 @@ async def _run(
             loop.call_later(DRAIN_S, runner.abandon)
 
     told.stop = stop
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-    try:
-        async with AsyncExitStack() as stack:
-            stack.enter_context(serving_metrics(metrics, lambda: _look(runner)))
-            if live or (not quiet and not is_terminal()):
-                await stack.enter_async_context(live_view(runner.stats, console, live))
-            outcome = await runner.run()
-    except StartError:
-        if not runner.hurried:
-            raise
-        return INTERRUPTED  # it was told to stop while it started
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+    with interrupts(stop, runner.kill_processes, INTERRUPTED):
+        try:
+            async with AsyncExitStack() as stack:
+                stack.enter_context(serving_metrics(metrics, lambda: _look(runner)))
+                if live or (not quiet and not is_terminal()):
+                    await stack.enter_async_context(live_view(runner.stats, console, live))
+                outcome = await runner.run()
+        except StartError:
+            if not runner.hurried:
+                raise
+            return INTERRUPTED  # it was told to stop while it started
+        return _tell(runner, outcome, spec, outputs, quiet, told)
+
+
+def _tell(runner: Deployment, outcome: Outcome, spec: Spec, outputs: Outputs, quiet: bool, told: _Told) -> int:
+    """Write and print what a run came to; the exit code."""
     report = build_report(outcome, spec.graph.name, spec.latency_budget_ns)
     if outputs.report is not None:
         write_report(outputs.report, report)
@@ -149,7 +152,8 @@ async def _run(
 
         draw_timeline(outputs.timeline, outcome, spec.graph.name)
     if not quiet:
-        print_report(report, console)
+        print_report(report, told.console)
+    told.aside.close()
     code = READER_GONE if told.reader_gone else INTERRUPTED if runner.stopped else 0 if outcome.unharmed else 1
     if runner.hurried:  # a thread in the middle of a computation cannot be stopped; nothing of it is wanted
         sys.stdout.flush()
@@ -164,8 +168,9 @@ async def _look(runner: Deployment) -> tuple[Stats, Mapping[str, int]]:
 class _Told:
     """What workers tell while they run: problems are printed; that nobody reads any more ends the run."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, aside: Aside) -> None:
         self.console = console
+        self.aside = aside
         self.reader_gone = False
         self.stop: Callable[[], None] = lambda: None
 

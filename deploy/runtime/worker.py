@@ -318,7 +318,7 @@ class Worker:
     async def close(self) -> None:
         """Close whatever is open; part of `run`, and to be called where that is never awaited. Idempotent."""
         async with self._closing:
-            if self._closed:
+            if self.closed:
                 return
             self._closed = True
             self._hurry = asyncio.get_running_loop().create_future()
@@ -330,6 +330,11 @@ class Worker:
                 for actor in self.actors.values():
                     actor.shut()
                 self.told.say_rest()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing of it is open: it has closed, or never opened anything."""
+        return self._closed or not self._opened
 
     def hang_up(self) -> None:
         """Close the links. Idempotent. Not part of `run`: other workers may still want what the outlets keep."""

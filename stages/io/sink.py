@@ -16,7 +16,8 @@ from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import AudioChunk, Detections, Payload, Token, Transcript
 from thalweg.pipeline.stage import Context, Port
 from thalweg.pipeline.text import as_json, printable
-from thalweg.stages.io.terminal import is_terminal, say, say_json
+from thalweg.stages.io.aside import Aside
+from thalweg.stages.io.terminal import is_terminal, said, say_json
 from thalweg.stages.io.whole import SinkError, WholeFile
 
 
@@ -81,7 +82,8 @@ class AudioSink:
 class Console:
     """Prints the conversation as it forms: what is understood so far, and the answer token by token.
 
-    In a terminal a partial transcript is rewritten in place; elsewhere each one is a line.
+    In a terminal a partial transcript is rewritten in place; elsewhere each one is a line. A terminal that is paused
+    holds up nobody: what it has no room for is left out, and counted.
     """
 
     inputs = {
@@ -94,6 +96,16 @@ class Console:
         self._partials = partials
         self._tty = is_terminal()
         self._answering = False
+        self._aside = Aside()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What the terminal did not take in time."""
+        return {"not_shown": self._aside.lost} if self._aside.lost else {}
+
+    def close(self) -> None:
+        """Wait until everything is printed."""
+        self._aside.close()
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Print one transcript, token or set of detections."""
@@ -111,17 +123,20 @@ class Console:
     def _token(self, token: Token) -> None:
         if token.text and not self._answering:
             self._answering = True
-            say("thalweg   ", end="")
-        say(token.text, end="")
+            self._say("thalweg   ", end="")
+        self._say(token.text, end="")
         if token.last and self._answering:
-            say()
+            self._say()
             self._answering = False
 
     def _line(self, text: str, overwrite: bool, end: str = "\n") -> None:
         if self._answering:
             self._answering = False
-            say()
-        say(printable(text), end=end, over=self._tty and overwrite)
+            self._say()
+        self._say(printable(text), end=end, over=self._tty and overwrite)
+
+    def _say(self, text: str = "", *, end: str = "\n", over: bool = False) -> None:
+        self._aside.put(said(text, end=end, over=over))
 
 
 class JsonLines:
@@ -131,6 +146,7 @@ class JsonLines:
     """
 
     inputs = {"any": Port(Payload, many=True)}
+    blocking = True  # who reads standard output may be slow, and a disk may, too
 
     def __init__(
         self, path: Annotated[Path | None, Field(description="file to write; standard output if left out")] = None

@@ -83,7 +83,12 @@ def say(text: object = "", *, err: bool = False, end: str = "\n", over: bool = F
 
     Raises ReaderGone, OutputLost; an error that nobody reads is let go.
     """
-    write(("\r\x1b[K" if over else "") + printable(text, LONGEST, lines=True) + end, err=err)
+    write(said(text, end=end, over=over), err=err)
+
+
+def said(text: object, *, end: str = "\n", over: bool = False) -> str:
+    """What `say` writes."""
+    return ("\r\x1b[K" if over else "") + printable(text, LONGEST, lines=True) + end
 
 
 def say_json(value: object, *, indent: int | None = None) -> None:

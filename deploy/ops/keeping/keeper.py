@@ -28,6 +28,7 @@ from thalweg.deploy.ops.observing.metrics import serving_metrics
 from thalweg.deploy.ops.observing.outcome import Problem
 from thalweg.deploy.ops.observing.report import build_report, write_report
 from thalweg.deploy.ops.observing.stats import WorkerStats
+from thalweg.deploy.runtime.tasks import beside
 from thalweg.pipeline.cluster.supervision import SupervisionState
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.plan import Plan
@@ -73,16 +74,16 @@ class Keeper:
         control = ControlServer(
             {"status": self._status, "stats": self._stats, "restart": self._restart, "down": self._asked_down}
         )
-        trimming = loop.create_task(self._trim())
         try:
             spec = load_bundle(self._bundle)
             self._plan = spec.plan
             self._tell(workers=list(self._plan.workers))
             self._deployment = Deployment(spec, self._bundle, self._problem, on_ready=self._is_ready, logs=self._logs)
             await control.start(self._standing.folder)
-            with serving_metrics(self._metrics, self._look) as url:
-                self._tell(metrics=url)
-                outcome = await self._deployment.run()
+            async with beside(self._trim()):
+                with serving_metrics(self._metrics, self._look) as url:
+                    self._tell(metrics=url)
+                    outcome = await self._deployment.run()
         except Exception as error:
             reason = str(error) if isinstance(error, ThalwegError) else describe_error(error)
             log.error("failed: %s", reason, exc_info=None if isinstance(error, ThalwegError) else error)
@@ -90,7 +91,6 @@ class Keeper:
             self._answer({"failed": reason})
             return 1
         finally:
-            trimming.cancel()
             await control.close()
         self._answer({"failed": "it was told to end before it was ready"})
         write_report(self._standing.report, build_report(outcome, spec.graph.name, spec.latency_budget_ns))
@@ -192,7 +192,10 @@ class Keeper:
         while True:
             await asyncio.sleep(TRIM_S)
             for path in (self._standing.supervisor_log, *self._standing.logs.glob("*.log")):
-                trim(path)
+                try:
+                    trim(path)
+                except OSError as error:  # a full disk, most likely: that must not be the end of it
+                    log.warning("%s cannot be begun anew: %s", path.name, error.strerror)
 
 
 def _notify_systemd(message: str) -> None:

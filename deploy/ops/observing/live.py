@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from rich.live import Live
 from rich.table import Table
 
 from thalweg.deploy.console import Console
 from thalweg.deploy.ops.observing.readings import Reading, Readings, Stats
+from thalweg.deploy.runtime.tasks import beside
+
+log = logging.getLogger(__name__)
 
 REFRESH_S = 0.25
 LINE_S = 10.0
@@ -19,16 +23,19 @@ LINE_S = 10.0
 @asynccontextmanager
 async def live_view(read: Callable[[], Awaitable[Stats]], console: Console, table: bool) -> AsyncIterator[None]:
     """Show what `read` says of the workers until the block ends."""
-    watching = asyncio.get_running_loop().create_task(_watch(read, console, table))
-    try:
+    async with beside(_watch(read, console, table)):
         yield
-    finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
 
 
 async def _watch(read: Callable[[], Awaitable[Stats]], console: Console, table: bool) -> None:
+    """A run goes on when its picture cannot be drawn any more."""
+    try:
+        await _draw(read, console, table)
+    except Exception:
+        log.warning("the view of the run has ended", exc_info=True)
+
+
+async def _draw(read: Callable[[], Awaitable[Stats]], console: Console, table: bool) -> None:
     readings = Readings()
     started_s = asyncio.get_running_loop().time()
     if not table:

@@ -35,12 +35,13 @@ class Outcome:
     channels: dict[str, dict[str, Any]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     problem_count: int = 0
+    recovered_count: int = 0
     events: list[Span | Mark] = field(default_factory=list)
 
     @property
     def unharmed(self) -> bool:
         """Whether nothing went wrong, or only what was recovered from."""
-        return self.problem_count == sum(problem.recovered for problem in self.problems)
+        return self.problem_count == self.recovered_count
 
     def plain(self) -> dict[str, Any]:
         """Nothing but dicts, lists and scalars; `from_plain` reads it."""
@@ -92,6 +93,7 @@ def outcome_of(worker: Worker) -> Outcome:
         },
         problems=list(worker.problems),
         problem_count=worker.problem_count,
+        recovered_count=worker.told.recovered,
         events=list(worker.trace.events) if worker.trace is not None else [],
     )
 
@@ -127,6 +129,7 @@ def merge(outcomes: Iterable[Outcome]) -> Outcome:
         merged.channels |= outcome.channels
         merged.problems += outcome.problems
         merged.problem_count += outcome.problem_count
+        merged.recovered_count += outcome.recovered_count
         merged.turns_forgotten = max(merged.turns_forgotten, outcome.turns_forgotten)
         merged.events += outcome.events
         for epoch, turn in outcome.turns.items():

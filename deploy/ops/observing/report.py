@@ -49,6 +49,7 @@ def build_report(outcome: Outcome, name: str, latency_budget_ns: int | None = No
             for problem in outcome.problems
         ],
         "error_count": outcome.problem_count,
+        "recovered_count": outcome.recovered_count,
     }
 
 
@@ -149,7 +150,7 @@ def print_report(report: dict[str, Any], console: Console) -> None:
             drops = ", ".join(f"{n} {reason}" for reason, n in channel["drops"].items())
             console.say(f"dropped on {name}: {drops} of {channel['pushed']}")
     if report["error_count"]:
-        recovered = sum(error["recovered"] for error in report["errors"])
+        recovered = report.get("recovered_count", sum(error["recovered"] for error in report["errors"]))
         if report["error_count"] > recovered:
             console.say((f"{report['error_count'] - recovered} error(s)", "red"), ": see above")
         if recovered:
