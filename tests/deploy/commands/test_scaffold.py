@@ -15,6 +15,7 @@ from thalweg.deploy.commands.templates import STAGES
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("kind", STAGES)
 def test_a_new_stage_of_each_kind_passes_its_own_test(kind: str, tmp_path: Path) -> None:
     write_stage("my_stage", tmp_path, kind)
