@@ -113,7 +113,7 @@ PAYLOADS = st.one_of(
 PACKETS = st.builds(
     Packet,
     stream=TEXT,
-    seq=st.integers(0, 2**63),
+    seq=st.integers(0, 2**63 - 1),
     time=INTS,
     payload=PAYLOADS,
     epoch=st.integers(0, 2**40),
