@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,7 +55,8 @@ class Counting:
         if self.failing_at and at_ms >= self.failing_at:
             raise OSError("the model is gone")
         if self.stopping_at and at_ms >= self.stopping_at:
-            os.kill(os.getpid(), 2)
+            Counting.stopping_at = 0  # pressed once
+            os.kill(os.getpid(), signal.SIGINT)
         if speech.event is SpeechEvent.END:
             self.turns.append(self._start_ns)
             text = f"{self._language}: {self._samples} samples"
