@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from thalweg.models.pyav import tolerant
 from thalweg.stages.io.joined import Span, Stretch, index_last, kind_of, movies
 from thalweg.stages.io.lengths import Length, length_of, mend, told_by
 from thalweg.stages.io.reading import MediaError, Source, Stopped
@@ -199,7 +200,7 @@ class Media:
         if _PLAYLIST.match(head):
             raise MediaError(f"{self.name} is a playlist: it names recordings and holds none; read those it names")
         try:
-            container = av.open(file, metadata_errors="replace", options={"protocol_whitelist": "none"})
+            container = av.open(file, options={"protocol_whitelist": "none"}, **tolerant())
         except (av.FFmpegError, OSError, ValueError) as error:
             reason = _reason(head, file, error)
             if self._count:
