@@ -31,7 +31,7 @@ from enum import Enum
 from typing import Any
 
 from thalweg.pipeline.duration import MS
-from thalweg.pipeline.speech.hypothesis import Spoken, Trust, agreed, may_be_shown, may_settle, shown_again, text_of
+from thalweg.pipeline.speech.hypothesis import Spoken, Trust, agreed, may_be_shown, may_settle, shown_again
 from thalweg.pipeline.speech.window import Cuts, find_cut
 
 _ROOM_NS = 2_000 * MS  # how much a full window may still grow while it is decoded
@@ -164,6 +164,7 @@ class Hearing:
     _words: tuple[Spoken, ...] = ()
     _prefix: tuple[int, ...] = ()
     _done: tuple[Spoken, ...] = ()
+    _done_text: str = ""
     _shown: tuple[Spoken, ...] = ()
     _said: tuple[str, int, bool] = ("", 0, False)
 
@@ -228,6 +229,7 @@ class Hearing:
         self._window_ns = self._end_ns = self._free_ns = 0
         self._asked_ns = None
         self._words, self._prefix, self._done, self._shown, self._said = (), (), (), (), ("", 0, False)
+        self._done_text = ""
         return actions
 
     def _due(self, behind: bool) -> bool:
@@ -272,6 +274,7 @@ class Hearing:
             return []
         gone = self._words[: cut.words]
         self._done += gone
+        self._done_text += "".join(word.text for word in gone)
         self._words = self._words[cut.words :]
         self._shown = self._shown[cut.words :]
         self._prefix = self._prefix[sum(len(word.tokens) for word in gone) :]
@@ -279,9 +282,10 @@ class Hearing:
         return [Forget(cut.at_ns)]
 
     def _show(self, trial: bool) -> list[Action]:
-        text = text_of([*self._done, *self._shown])
-        settled = min(self._settled, len(self._shown))
-        stable = len(text_of([*self._done, *self._shown[:settled]]))
+        shown = [word.text for word in self._shown]
+        text = "".join([self._done_text, *shown]).strip()
+        settled = min(self._settled, len(shown))
+        stable = len("".join([self._done_text, *shown[:settled]]).strip())
         if not trial:
             text = text[:stable] + text[stable:].rstrip(" .,…")  # the end of what was heard so far is no end
         said = (text, stable, trial)
@@ -317,3 +321,4 @@ class Hearing:
         for name in ("words", "done", "shown"):
             words = tuple(Spoken(w[0], tuple(w[1]), *w[2:]) for w in state[name])
             setattr(self, f"_{name}", words)
+        self._done_text = "".join(word.text for word in self._done)

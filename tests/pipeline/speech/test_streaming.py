@@ -197,7 +197,8 @@ class Speaker:
         return self.said
 
     def heard(self, decode: Decode, end_ns: int) -> list[Spoken]:
-        inside = [w for w in self.until(end_ns) if w.end_ns <= end_ns and w.start_ns >= decode.window_ns - 100 * MS]
+        recent = self.until(end_ns)[max(0, decode.window_ns // (300 * MS) - 1) :]
+        inside = [w for w in recent if w.end_ns <= end_ns and w.start_ns >= decode.window_ns - 100 * MS]
         if inside and self.rng.random() < 0.5:
             wrong = self.rng.choice(["alfa", "beta", "golf"])
             inside[-1] = Spoken(f" {wrong}", (hash_of(wrong),), inside[-1].start_ns, inside[-1].end_ns, 0.4)
