@@ -20,6 +20,7 @@ _VARIABLE: dict[str, Any] = {"type": "string", "pattern": r"\$\{[^}]+\}"}
 def pipeline_schema() -> dict[str, Any]:
     """JSON Schema 2020-12. A setting may always be a text with a `${variable}` in it."""
     stages = [stage_schema(find_stage(use)) for use in stage_names()]
+    parts = {name: part for stage in stages for name, part in stage.pop("$defs", {}).items()}  # refs count from the top
     named = {"type": "object", "required": ["use"], "properties": {"use": {"type": "string", "pattern": ":"}}}
     connection = {
         "type": "object",
@@ -70,6 +71,7 @@ def pipeline_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Thalweg pipeline",
+        "$defs": parts,
         "type": "object",
         "additionalProperties": False,
         "patternProperties": {"^x-": {"description": "yours: anchors for YAML's merge keys, notes, other programs"}},
