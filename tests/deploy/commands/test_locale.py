@@ -86,13 +86,14 @@ def test_a_voice_knows_the_same_phonemes(locale: dict[str, str], tmp_path: Path)
         "fake.InferenceSession = lambda *a, **k: None\n"
         "fake.GraphOptimizationLevel = None\n"
         "from pathlib import Path; from thalweg.models.speech.piper import PiperVoice\n"
-        f"voice = PiperVoice(Path('x'), Path({str(tmp_path / 'voice.json')!r}))\n"
+        f"voice = PiperVoice(Path({str(tmp_path / 'voice.onnx')!r}), Path({str(tmp_path / 'voice.json')!r}))\n"
         "print(ascii(sorted(voice._voice.config.phoneme_id_map)))"
     )
     known = {
         "audio": {"sample_rate": 22050}, "espeak": {"voice": "en-us"}, "num_symbols": 2, "num_speakers": 1,
         "phoneme_type": "espeak", "phoneme_id_map": {"ɹ": [1], "θ": [2]},
     }  # fmt: skip
+    (tmp_path / "voice.onnx").write_bytes(b"\x08\x08" * 600)
     (tmp_path / "voice.json").write_text(json.dumps(known, ensure_ascii=False), encoding="utf-8")
     ran = python(locale | {"PYTHONUTF8": "0"}, "-c", script)
     assert ran.stdout.decode().strip() == ascii(["ɹ", "θ"]), ran.stderr.decode()
