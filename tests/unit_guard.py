@@ -6,7 +6,7 @@ takes at most `LIMIT_S` of processor time. One that does more fails in every run
 failure says what to do.
 
 Python tells of processes and connections by audit events (PEP 578), wherever they are begun. What C libraries do by
-themselves it does not see; CI runs unit tests in a network namespace that has nothing but loopback, too.
+themselves it does not see.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ class Host:
         self._shm: shm.ShmListener | None = None
         self._grpc: GrpcListener | None = None
         self._addresses: dict[str, str] = {}
-        self._missing = set(self.worker.inlets)
+        self._missing = set(self.worker.inlets) if worker is None else set()  # one that is ready has its links
         self._complete = asyncio.Event()
 
     @classmethod
