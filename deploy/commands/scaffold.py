@@ -31,7 +31,7 @@ from thalweg.pipeline.file.spec import load_spec
 
 
 def test_the_pipeline_file_is_valid() -> None:
-    text = Path(__file__).with_name("{name}.yaml").read_text()
+    text = Path(__file__).with_name("{name}.yaml").read_text(encoding="utf-8")
     spec = load_spec(text, settings={{"input": "speech.wav"}})
     assert list(spec.graph.stages) == ["file", "vad", "print"]
 """
