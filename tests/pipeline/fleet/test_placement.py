@@ -1,0 +1,73 @@
+"""Where a stage goes as links and loads change, and how seldom."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thalweg.pipeline.fleet.placement import Place, Placement, Prediction, Rule, Switch
+
+S, MS = 1_000_000_000, 1_000_000
+RULE = Rule(deadline_ns=200 * MS)
+EDGE, SMALL, CLOUD = Place(name="edge"), Place(name="small", quality=0.5), Place(name="cloud", remote=True)
+
+
+def took(ms: int) -> Prediction:
+    return Prediction(queue_ns=0, compute_ns=ms * MS)
+
+
+def follow(placement: Placement, **ms: int) -> list[tuple[int, str]]:
+    """Decide every 100 ms for 30 s with the cloud alive; when it went where."""
+    found = []
+    for step in range(300):
+        now_ns = 20 * S + step * 100 * MS
+        placement.beat("cloud", now_ns)
+        switch = placement.decide(now_ns, {name: took(value) for name, value in ms.items()})
+        if switch is not None:
+            found.append((now_ns - 20 * S, switch.target))
+    return found
+
+
+def test_a_prediction_is_queue_compute_sending_and_the_round_trip() -> None:
+    there = Prediction(queue_ns=5 * MS, compute_ns=20 * MS, size=125_000, rate_bps=10e6, round_trip_p95_ns=60 * MS)
+    assert there.whole_ns == (5 + 20 + 100 + 60) * MS
+
+
+def test_it_goes_where_it_is_a_fifth_quicker_once_that_has_held_for_three_seconds() -> None:
+    assert follow(Placement(RULE, (EDGE, CLOUD)), edge=150, cloud=119) == [(3 * S, "cloud")]
+    assert follow(Placement(RULE, (EDGE, CLOUD)), edge=150, cloud=121) == []
+
+
+def test_it_goes_to_what_meets_the_deadline_and_to_the_better_model_where_there_is_time_to_spare() -> None:
+    assert follow(Placement(RULE, (EDGE, SMALL)), edge=250, small=60) == [(3 * S, "small")]
+    assert follow(Placement(RULE, (SMALL, CLOUD)), small=60, cloud=150) == [(3 * S, "cloud")]
+    assert follow(Placement(RULE, (SMALL, CLOUD)), small=60, cloud=170) == []
+
+
+def test_two_missed_beats_send_it_home_at_once_to_the_smaller_model() -> None:
+    placement = Placement(RULE, (SMALL, EDGE, CLOUD))
+    placement.place = "cloud"
+    ways = {"edge": took(500), "small": took(60), "cloud": took(50)}
+    placement.beat("cloud", 0)
+    assert placement.decide(400 * MS, ways) is None
+    assert placement.decide(401 * MS, ways) == Switch(target="small", reason="cloud missed 2 beats")
+
+
+def test_a_place_that_never_beat_is_never_gone_to() -> None:
+    placement = Placement(RULE, (EDGE, CLOUD))
+    ways = {"edge": took(150), "cloud": took(20)}
+    assert all(placement.decide(step * S, ways) is None for step in range(30))
+
+
+@given(st.lists(st.integers(1, 400), min_size=300, max_size=300))
+def test_a_link_that_flaps_costs_at_most_one_switch_in_ten_seconds(cloud_ms: list[int]) -> None:
+    placement = Placement(RULE, (EDGE, CLOUD))
+    switched = []
+    for step, ms in enumerate(cloud_ms):
+        now_ns = step * 500 * MS
+        placement.beat("cloud", now_ns)
+        if placement.decide(now_ns, {"edge": took(150), "cloud": took(ms)}) is not None:
+            switched.append(now_ns)
+    assert all(b - a >= 10 * S for a, b in pairwise(switched))
