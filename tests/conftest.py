@@ -134,7 +134,7 @@ def write_wav(path: Path, samples: NDArray[np.float32], rate: int = 16_000) -> P
 @pytest.fixture
 def voice_demo() -> None:
     """The packages and models of the voice demo."""
-    for module in ("av", "onnxruntime", "pocketsphinx", "httpx", "xllamacpp", "piper"):
+    for module in ("av", "onnxruntime", "ctranslate2", "pocketsphinx", "httpx", "xllamacpp", "piper"):
         require_package(module, "demo")
     for name in DEMO_MODELS:
         require_model(name)

@@ -17,6 +17,7 @@ from thalweg.models.vision.ocr import PACKAGE as TEXT_READER
 CAPABILITIES = (
     ("audio files", "av", "audio"),
     ("voice activity", "onnxruntime", "vad"),
+    ("speech recognition (Whisper)", "ctranslate2", "whisper"),
     ("speech recognition (PocketSphinx)", "pocketsphinx", "sphinx"),
     ("streaming recognition (FastConformer)", "onnxruntime", "asr"),
     ("language model servers", "httpx", "language"),
@@ -36,7 +37,7 @@ CAPABILITIES = (
     ("training", "torch", "train"),
     ("NeMo's own recognisers", "nemo-toolkit", "nemo"),
 )
-_DEMO = {"asr", "audio", "vad", "sphinx", "language", "llama", "piper"}
+_DEMO = {"asr", "audio", "vad", "whisper", "language", "llama", "piper"}
 """Extras without which `make demo` does not run."""
 
 

@@ -16,6 +16,7 @@ from thalweg.models.store.sharing import Share
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Speech, SpeechEvent, Transcript, Word
+from thalweg.pipeline.signal import Direction, Words
 from thalweg.pipeline.speech.hypothesis import Spoken, text_of
 from thalweg.pipeline.speech.streaming import Action, Decode, Drop, Final, Forget, Hearing, Rules, Show, State, Wait
 from thalweg.pipeline.stage import Context
@@ -132,6 +133,8 @@ class Whisper:
                     self._audio.forget(before_ns)
                 case Show() | Final():
                     assert ctx is not None
+                    if isinstance(action, Show) and action.trial:  # what may end the turn
+                        ctx.signal(Words(origin=ctx.name, epoch=self._epoch, text=action.text), Direction.UP)
                     ctx.emit(self._transcript(action, speech_end_ns))
 
     def _order(self, decode: Decode, ctx: Context | None) -> None:

@@ -47,12 +47,13 @@ def test_the_demo_answers_both_questions_aloud_with_no_model_but_those_that_make
     done = thalweg("run", VOICE, "--set", f"input={QUESTION}", "--set", f"output={answer}", *outputs)
     found = json.loads(report.read_text())
     assert done.returncode == 0, done.stderr
-    assert "capital of france" in found["turns"][0]["transcript"]
+    assert found["turns"][0]["transcript"] == "What is the capital of France?"
     assert "Paris" in found["turns"][0]["reply"]
     assert "Paris" in done.stdout
     assert len(found["turns"]) == 2
     for turn in found["turns"]:
-        assert turn["first_partial_ms"] < turn["final_transcript_ms"] < turn["first_token_ms"] < turn["first_audio_ms"]
+        guessed_ms = turn["first_partial_ms"] or 0  # where the machine is so busy that the end overtook all guesses
+        assert guessed_ms < turn["final_transcript_ms"] < turn["first_token_ms"] < turn["first_audio_ms"]
     with wave.open(str(answer)) as file:
         assert file.getnframes() > file.getframerate()
     assert {event["ph"] for event in json.loads(trace.read_text())["traceEvents"]} == {"M", "X", "i"}
@@ -94,6 +95,8 @@ def test_a_long_recording_is_transcribed_in_constant_memory(tmp_path: Path) -> N
         f"input={tmp_path / 'long.wav'}",
         "--set",
         f"output={out}",
+        "--set",
+        "recogniser=pocketsphinx",
     )
     finals = [line for line in map(json.loads, out.read_text().splitlines()) if line["final"]]
     assert done.returncode == 0, done.stderr

@@ -3,7 +3,8 @@
 Twenty questions are spoken by the demo's own voice (synthetic speech), one after the other, six seconds apart (nobody
 asks the next one before the answer has been made), into the pipeline of `deploy/examples/voice_turn.yaml`. Where the
 time goes: the silence that must pass before a turn counts as over, then recognition, the language model and speech
-synthesis, each from the milestone before.
+synthesis, each from the milestone before. The same questions are heard by each of RECOGNISERS, one after the other in
+one run.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from thalweg.pipeline.turn import Turn
 
 PAUSE_S = 6.0
 SILENCE_MS = 300
+RECOGNISERS = ("whisper-base", "pocketsphinx")
 QUESTIONS = (
     "What is the capital of France?",
     "Why is the sky blue?",
@@ -64,21 +66,31 @@ def speak_questions(path: Path, questions: tuple[str, ...]) -> None:
 
 
 def measure(result: Result, quick: bool) -> None:
-    """Fill in the rows of the case `file`."""
-    questions = QUESTIONS[:3] if quick else QUESTIONS
+    """Fill in the rows of a case for each recogniser: `file`, and `file pocketsphinx`."""
+    for recogniser in RECOGNISERS:
+        _measure(result, case_of("file", recogniser), recogniser, QUESTIONS[:3] if quick else QUESTIONS)
+
+
+def case_of(where: str, recogniser: str) -> str:
+    """What rows are called: by the recogniser where it is not the default."""
+    return where if recogniser == RECOGNISERS[0] else f"{where} {recogniser}"
+
+
+def _measure(result: Result, case: str, recogniser: str, questions: tuple[str, ...]) -> None:
     example = files("thalweg.deploy").joinpath("examples/voice_turn.yaml").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
         recording = Path(folder) / "questions.wav"
         speak_questions(recording, questions)
         answer = str(Path(folder) / "answer.wav")
         settings = {"input": str(recording), "output": answer, "silence": f"{SILENCE_MS}ms"}
+        settings["recogniser"] = recogniser
         spec = load_spec(example, "voice_turn.yaml", settings=settings)
         worker = Worker(spec.graph)
         asyncio.run(worker.run())
     turns = [turn for turn in worker.turns.turns.values() if turn.latency_ns("first_audio") is not None]
     if len(turns) != len(questions) or worker.problem_count:
         result.notes.append(
-            f"{len(questions)} questions, {len(turns)} answered, {worker.problem_count} errors: "
+            f"{case}: {len(questions)} questions, {len(turns)} answered, {worker.problem_count} errors: "
             + "; ".join(problem.message for problem in worker.problems)
         )
     names = {"first_partial": "first_partial", "final_transcript": "final"}
@@ -86,16 +98,16 @@ def measure(result: Result, quick: bool) -> None:
         values = [value / 1e6 for turn in turns if (value := turn.latency_ns(milestone)) is not None]
         name = names.get(milestone, milestone)
         result.add(
-            "file",
+            case,
             OURS,
             len(values),
             "ms",
             **{f"{name}_p50": quantile(values, 0.5), f"{name}_p95": quantile(values, 0.95)},
         )
-    _shares(result, turns)
+    _shares(result, case, turns)
 
 
-def _shares(result: Result, turns: list[Turn]) -> None:
+def _shares(result: Result, case: str, turns: list[Turn]) -> None:
     names = ("recognition", "language_model", "speech_synthesis")
     parts: dict[str, list[float]] = {"end_of_turn_silence": [SILENCE_MS] * len(turns)}
     for name, (before, after) in zip(
@@ -112,5 +124,5 @@ def _shares(result: Result, turns: list[Turn]) -> None:
     whole = quantile([(turn.latency_ns("first_audio") or 0) / 1e6 for turn in turns], 0.5)
     for name, values in parts.items():
         middle = quantile(values, 0.5)
-        result.add("file", OURS, len(values), "ms", **{f"{name}_p50": middle})
-        result.add("file", OURS, len(values), "share", **{f"{name}_share": middle / whole})
+        result.add(case, OURS, len(values), "ms", **{f"{name}_p50": middle})
+        result.add(case, OURS, len(values), "share", **{f"{name}_share": middle / whole})

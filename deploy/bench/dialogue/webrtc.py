@@ -26,7 +26,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.deploy.bench.dialogue.turn import QUESTIONS, SILENCE_MS
+from thalweg.deploy.bench.dialogue.turn import QUESTIONS, RECOGNISERS, SILENCE_MS, case_of
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.commands.talk import Ear
 from thalweg.models import ModelStore
@@ -98,27 +98,32 @@ def server(*options: str) -> Iterator[tuple[str, int]]:
 
 
 def measure_turns(result: Result, quick: bool) -> None:
-    """The case `webrtc` of `bench turn`."""
+    """The cases `webrtc` and `webrtc pocketsphinx` of `bench turn`."""
     questions = QUESTIONS[:3] if quick else QUESTIONS
     speaker = Speaker()
     spoken = [speaker.say(question) for question in questions]
-    with server() as (url, _):
-        turns = asyncio.run(converse(url, spoken, speaker.say(INTERRUPTION)))
-        counted = _counted(url)
+    for recogniser in RECOGNISERS:
+        with server("--set", f"recogniser={recogniser}") as (url, _):
+            turns = asyncio.run(converse(url, spoken, speaker.say(INTERRUPTION)))
+            counted = _counted(url)
+        _add(result, case_of("webrtc", recogniser), turns, counted, len(questions))
+
+
+def _add(result: Result, case: str, turns: Turns, counted: dict[str, float], asked: int) -> None:
     for name, value in counted.items():
-        result.add("webrtc", OURS, len(turns.first_audio), "count", **{name: value})
+        result.add(case, OURS, len(turns.first_audio), "count", **{name: value})
     for name in ("first_audio", "interrupt", "stop"):
         values = getattr(turns, name)
         if values:
             found = {f"{name}_p50": quantile(values, 0.5), f"{name}_p95": quantile(values, 0.95)}
-            result.add("webrtc", OURS, len(values), "ms", **found)
+            result.add(case, OURS, len(values), "ms", **found)
     whole = quantile(turns.first_audio, 0.5) if turns.first_audio else 1.0
     for part, values in turns.shares.items():
         middle = quantile(values, 0.5)
-        result.add("webrtc", OURS, len(values), "ms", **{f"{part}_p50": middle})
-        result.add("webrtc", OURS, len(values), "share", **{f"{part}_share": middle / whole})
+        result.add(case, OURS, len(values), "ms", **{f"{part}_p50": middle})
+        result.add(case, OURS, len(values), "share", **{f"{part}_share": middle / whole})
     if turns.missed:
-        result.notes.append(f"{turns.missed} of {len(questions)} questions were not answered")
+        result.notes.append(f"{case}: {turns.missed} of {asked} questions were not answered")
 
 
 async def converse(

@@ -49,7 +49,7 @@ def test_the_command_prints_tables_or_json_and_draws(tmp_path: Path) -> None:
     command = ["plan", str(EXAMPLES / "voice_turn_processes.yaml"), "--set", "input=x"]
     printed = CliRunner().invoke(cli, [*command, "--svg", str(tmp_path / "plan.svg")])
     told = json.loads(CliRunner().invoke(cli, [*command, "--json"]).output)
-    assert "ears    a subprocess  vad speech.vad, recogniser speech.pocketsphinx" in printed.output
+    assert "ears    a subprocess  vad speech.vad, recogniser speech.recognise" in printed.output
     assert [worker["name"] for worker in told["workers"]] == ["local", "ears", "brain", "mouth"]
     texts = [text.text for text in ElementTree.parse(tmp_path / "plan.svg").iter("{http://www.w3.org/2000/svg}text")]
     assert {"microphone", "recogniser", "Transcript", "shared memory"} <= set(texts)

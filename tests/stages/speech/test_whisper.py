@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from tests.conftest import require_package
 from tests.models.speech.whisper.tiny import make_whisper
 from thalweg import AudioChunk, Packet, Speech, SpeechEvent, Transcript
+from thalweg.deploy.runtime.actor import StageContext
 from thalweg.deploy.testing import Outcome, packet, run_stage
 from thalweg.models.speech.whisper.decode import Ask, HeardWord, Hypothesis
 from thalweg.models.speech.whisper.engine import Urgency
 from thalweg.models.speech.whisper.vocabulary import Vocabulary
 from thalweg.pipeline.duration import MS
+from thalweg.pipeline.signal import Direction
 from thalweg.stages.speech import whisper
 from thalweg.stages.speech.whisper import Whisper
 
@@ -166,6 +168,16 @@ def test_without_an_interval_there_is_one_decode_per_turn(ears: Callable[..., Ea
     found = transcripts(run_stage(Whisper(interval=0, trial_after=0), turn(voice(SAID))))
     assert [t.text for t in found] == [SAID]
     assert len(made.asked) == 1
+
+
+def test_what_is_heard_in_a_pause_is_told_upstream_for_who_decides_when_the_turn_ends(
+    ears: Callable[..., Ears], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[Any, Direction]] = []
+    monkeypatch.setattr(StageContext, "signal", lambda _, signal, direction: told.append((signal, direction)))
+    ears(SAID)
+    run_stage(Whisper(), turn(voice(SAID)))
+    assert [(words.text, words.epoch, direction) for words, direction in told] == [(SAID, 1, Direction.UP)]
 
 
 def test_a_turn_that_is_broken_off_leaves_nothing_in_the_next(ears: Callable[..., Ears]) -> None:

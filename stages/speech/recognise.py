@@ -1,0 +1,70 @@
+"""One name for the recogniser, as a model is named: which stage does the work follows from it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from thalweg.models.errors import ModelError
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.payload import Speech, Transcript
+from thalweg.pipeline.stage import Context
+from thalweg.stages.speech.pocketsphinx import PocketSphinx
+from thalweg.stages.speech.whisper import Whisper
+
+SMALL = "pocketsphinx"
+
+
+class Recognise:
+    """Recognises speech with the model that is named: a Whisper (`speech.whisper`), or `pocketsphinx`.
+
+    So a pipeline file leaves the choice to `--set`; everything else that these two can be told is a parameter of their
+    own stages. PocketSphinx runs in a process of its own here. Raises ModelError where it is asked for another language
+    than English, or for phrases.
+    """
+
+    inputs = {"speech": Speech}
+    outputs = {"transcript": Transcript}
+    blocking = True
+
+    def __init__(
+        self,
+        model: Annotated[
+            str,
+            Field(
+                description="whisper-base; whisper-tiny.en: half of the work; a folder with another Whisper; "
+                "pocketsphinx: a machine too small for these"
+            ),
+        ] = "whisper-base",
+        language: Annotated[str, Field(description="language code; auto: decided once per turn")] = "en",
+        phrases: Annotated[tuple[str, ...], Field(description="names and terms that may come up")] = (),
+    ) -> None:
+        self._stage: PocketSphinx | Whisper
+        if model != SMALL:
+            self._stage = Whisper(model, language=language, phrases=phrases)
+            return
+        if language != "en" or phrases:
+            asked = f"language {language!r}" if language != "en" else "phrases"
+            raise ModelError(f"{SMALL} knows English only and takes no phrases, {asked} asked for: take whisper-base")
+        self._stage = PocketSphinx(apart=True)
+
+    def open(self, ctx: Context) -> None:
+        """Load the model, fetching it where needed."""
+        self._stage.open(ctx)
+
+    def close(self) -> None:
+        """Free it."""
+        self._stage.close()
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Take a piece of speech."""
+        self._stage.process(packet, ctx)
+
+    def snapshot(self) -> dict[str, Any] | None:
+        """As the stage that does the work."""
+        return self._stage.snapshot()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a snapshot."""
+        self._stage.restore(state)
