@@ -25,6 +25,7 @@ OURS = {
     "models/speech/fastconformer/nemo_archive.py": "written by our own process, in a folder made for it",
     "models/language/minilm.py": "from the model store, where it has matched its hash",
     "models/store/registry.py": "files of the package",
+    "transports/fleet/segment.py": "written by a node or its hub, in a folder that is its own",
     "transports/grpc/wire.py": "files of the package",
 }
 """Who reads whole files in another way, and why nobody else has a say in what is read."""

@@ -49,6 +49,7 @@ FAMILIES: dict[str, dict[str, str]] = {
     "a boundary that was not crossed": {
         "CodecError": "thalweg.transports.values",
         "FrameError": "thalweg.transports.grpc.wire",
+        "SpoolError": "thalweg.transports.fleet.segment",
         "NoLineError": "thalweg.pipeline.dialogue.call",
         "OfferError": "thalweg.transports.webrtc.sections",
         "RecordingError": "thalweg.transports.recording",

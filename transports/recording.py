@@ -1,7 +1,7 @@
 """Packets in a file, in the order in which they came, with their times: append-only, checked, and whole after a crash.
 
     file   = magic (8 bytes), then frames
-    frame  = kind u8, 3 zero bytes, body length u32, CRC-32 of the body u32, CRC-32 of the 12 bytes before u32, body
+    frames   as `transports.frames` describes them
     bodies   H  first frame: MessagePack map {version, codec, pipeline, channels, made}
              P  channel u16 (an index of `channels`), 6 zero bytes, time of arrival u64, record (`transports.codec`)
              E  last frame of a recording that was closed: number of packets u64
@@ -32,16 +32,14 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.transports.codec import VERSION as CODEC_VERSION
 from thalweg.transports.codec import encode, size_of
+from thalweg.transports.frames import HEAD_BYTES, frame_head, read_head
 from thalweg.transports.packing import unpack
 
 VERSION = 1
 MAGIC = b"\x89TWR\r\n\x1a\n"
 SYNC_S = 1.0
-_HEAD = struct.Struct("<c3xII")
-_CHECK = struct.Struct("<I")
 _PACKET = struct.Struct("<H6xQ")
 _COUNT = struct.Struct("<Q")
-_FRAME = _HEAD.size + _CHECK.size
 _PARTS = 1024
 LARGEST_BODY = 1 << 30
 LARGEST_ABOUT = 1 << 20
@@ -74,7 +72,7 @@ class RecordingWriter:
         header = dict(about) | {"version": VERSION, "codec": CODEC_VERSION, "channels": list(channels)}
         body = msgpack.packb(header, unicode_errors="surrogatepass")
         try:
-            self._append([MAGIC, _frame_head(b"H", [body]), body])
+            self._append([MAGIC, frame_head(b"H", [body]), body])
         except RecordingError:
             self.discard()
             raise
@@ -87,7 +85,7 @@ class RecordingWriter:
         if size_of(parts) + len(start) > LARGEST_BODY:
             raise RecordingError(f"a packet of {size_of(parts) / 1e6:.0f} MB is too large for a recording")
         body = [start, *parts]
-        self._append([_frame_head(b"P", body), *body])
+        self._append([frame_head(b"P", body), *body])
         self.packets += 1
 
     def close(self) -> None:
@@ -99,7 +97,7 @@ class RecordingWriter:
         try:
             if not self._failed:
                 body = _COUNT.pack(self.packets)
-                self._append([_frame_head(b"E", [body]), body])
+                self._append([frame_head(b"E", [body]), body])
             os.fsync(self._fd)
         except OSError as error:
             raise RecordingError(f"cannot force {self.path} to the disk: {error.strerror}") from None
@@ -205,14 +203,14 @@ class Recording:
                     raise RecordingError(f"{self.path} is no recording: it begins with {found!r}, expected {MAGIC!r}")
                 while True:
                     at = file.tell()
-                    head = file.read(_FRAME)
-                    if len(head) < _FRAME:
+                    head = file.read(HEAD_BYTES)
+                    if len(head) < HEAD_BYTES:
                         return
-                    if _CHECK.unpack_from(head, _HEAD.size)[0] != zlib.crc32(head[: _HEAD.size]):
+                    if (told := read_head(head)) is None:
                         if not any(head) and _only_zeros(file):
                             return
                         raise self._damage(at)
-                    kind, length, check = _HEAD.unpack_from(head)
+                    kind, length, check = told
                     if length > LARGEST_BODY:
                         raise self._damage(at)
                     if file.tell() + length > whole:
@@ -248,15 +246,6 @@ def _only_zeros(file: BinaryIO) -> bool:
         if any(chunk):
             return False
     return True
-
-
-def _frame_head(kind: bytes, body: Sequence[Any]) -> bytes:
-    check = length = 0
-    for part in body:
-        check = zlib.crc32(part, check)
-        length += memoryview(part).nbytes
-    head = _HEAD.pack(kind, length, check)
-    return head + _CHECK.pack(zlib.crc32(head))
 
 
 @decoder(RecordingError, "the description of the recording")

@@ -45,6 +45,11 @@ class Received:
         at = bisect_right(self._starts, number) - 1
         return number < self.mark or (at >= 0 and number < self._ends[at])
 
+    def covers(self, start: int, end: int) -> bool:
+        """Whether all numbers from `start` up to but not including `end` have been dealt with."""
+        at = bisect_right(self._starts, max(start, self.mark)) - 1
+        return end <= self.mark or (at >= 0 and end <= self._ends[at] and max(start, self.mark) in self)
+
     def take(self, number: int) -> Arrival:
         """A number has arrived."""
         if number in self:

@@ -1,0 +1,73 @@
+"""Frames of a file that is only appended to: each is checked by itself, head and body apart.
+
+    frame  = kind u8, 3 zero bytes, body length u32, CRC-32 of the body u32, CRC-32 of the 12 bytes before u32, body
+
+All numbers are little-endian. Since the head has a check of its own, a body that was damaged costs that one frame; a
+head that was damaged costs what lies between it and the next one that is whole.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_HEAD = struct.Struct("<c3xII")
+_CHECK = struct.Struct("<I")
+HEAD_BYTES = _HEAD.size + _CHECK.size
+
+
+def frame_head(kind: bytes, body: Sequence[Any]) -> bytes:
+    """The head of a frame whose body is these buffers, one after the other."""
+    check = length = 0
+    for part in body:
+        check = zlib.crc32(part, check)
+        length += memoryview(part).nbytes
+    head = _HEAD.pack(kind, length, check)
+    return head + _CHECK.pack(zlib.crc32(head))
+
+
+def read_head(head: bytes | memoryview) -> tuple[bytes, int, int] | None:
+    """Kind, length of the body and its CRC-32; None where the head does not fit its own check."""
+    if _CHECK.unpack_from(head, _HEAD.size)[0] != zlib.crc32(head[: _HEAD.size]):
+        return None
+    kind, length, check = _HEAD.unpack_from(head)
+    return kind, length, check
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One that is whole: its body, and where it begins and ends."""
+
+    kind: bytes
+    body: memoryview
+    at: int
+    end: int
+
+
+def whole_frames(data: bytes | memoryview, at: int, kinds: bytes) -> Iterator[Frame]:
+    """Every whole frame from byte `at` on, of one of the `kinds`; what is damaged or cut short is passed over."""
+    view = memoryview(data)
+    text = bytes(data) if not isinstance(data, bytes) else data
+    while at + HEAD_BYTES <= len(view):
+        head = read_head(view[at : at + HEAD_BYTES])
+        if head is None or head[0] not in kinds:
+            at = _next_head(text, at + 1, kinds)
+            continue
+        kind, length, check = head
+        begin, end = at + HEAD_BYTES, at + HEAD_BYTES + length
+        if end > len(view):  # cut short; or of a length that was never written, with a check that fits by chance
+            at = _next_head(text, at + 1, kinds)
+            continue
+        body = view[begin:end]
+        if zlib.crc32(body) == check:
+            yield Frame(kind, body, at, end)
+        at = end
+
+
+def _next_head(text: bytes, at: int, kinds: bytes) -> int:
+    """Where the next head may begin; the end where there is none."""
+    found = [text.find(bytes((kind, 0, 0, 0)), at) for kind in kinds]
+    return min((place for place in found if place >= 0), default=len(text))
