@@ -23,7 +23,7 @@ demo: $(DEMO)
 	@echo "The spoken answer is in answer.wav, the numbers in report.json, the picture in timeline.png"
 
 quick: $(DEV)
-	$(BIN)/python -m pytest -m unit
+	$(BIN)/python -m pytest -m unit -n auto
 
 test: quick
 	$(BIN)/thalweg models pull $(TEST_MODELS)

@@ -33,7 +33,7 @@ from typing import Any
 
 from thalweg.pipeline.channel import Channel, Push
 from thalweg.pipeline.histogram import Histogram
-from thalweg.pipeline.joins.join import Join, Joined, JoinSpec
+from thalweg.pipeline.joins.join import Join, JoinSpec, PacketSet
 from thalweg.pipeline.packet import AMBIENT, Packet, make_packet
 from thalweg.pipeline.payload import Payload
 from thalweg.pipeline.signal import Interrupt, Signal
@@ -91,7 +91,7 @@ class Node:
         self.stamp: Callable[[Node, int, str | None, int], str | None] | None = None
         self.work = Histogram()
         self.units = 0
-        self.current: Packet | Joined | None = None
+        self.current: Packet | PacketSet | None = None
         self.joiner: Join | None = None
         self.port = ""
         self._floor = AMBIENT
@@ -108,7 +108,7 @@ class Node:
         """From now on `take_joined` gives sets. To be called once all inputs are connected."""
         self.joiner = declared.start(list(dict.fromkeys(edge.port for edge in self.inputs)))
 
-    def take_joined(self, now_ns: int) -> Joined | None:
+    def take_joined(self, now_ns: int) -> PacketSet | None:
         """The next set to work on, or None."""
         assert self.joiner is not None
         while True:

@@ -38,6 +38,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "unit: every test that is not `real`; set by itself")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """A worker for each processor that we may use, hyperthreads too, but no more than are worth their start."""
+    return min(8, len(os.sched_getaffinity(0)))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks unit tests, and gives all others a second try; the summary lists who took it.

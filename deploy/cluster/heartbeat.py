@@ -37,7 +37,7 @@ class Beat(TypedDict):
     in_hand: list[dict[str, Any]] | None
 
 
-class Pulse:
+class Heartbeat:
     """The beats of one worker. `checkpoints`: whether it may ever be started again."""
 
     def __init__(self, worker: Worker, *, checkpoints: bool) -> None:

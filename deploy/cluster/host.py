@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thalweg.deploy.cluster.heartbeat import Beat, Pulse
+from thalweg.deploy.cluster.heartbeat import Beat, Heartbeat
 from thalweg.deploy.ops.observing.outcome import Outcome, Problem, outcome_of
 from thalweg.deploy.ops.observing.stats import WorkerStats, stats_of
 from thalweg.deploy.runtime.checkpoint import restore_checkpoint
@@ -103,7 +103,7 @@ class Host:
         self.worker = worker or make_worker(name, spec, Trace() if traced else None)
         self.worker.on_problem = on_problem
         self._token = token
-        self._pulse = Pulse(self.worker, checkpoints=spec.plan.workers[name].restart.may_return)
+        self._pulse = Heartbeat(self.worker, checkpoints=spec.plan.workers[name].restart.may_return)
         self._windows = {c.name: window_of(c) for c in spec.deployed.connections}
         self._shm: shm.ShmListener | None = None
         self._grpc: GrpcListener | None = None
@@ -189,7 +189,7 @@ class Host:
             self._pulse.watch()
 
     async def beat(self, stored: int) -> Beat:
-        """See `Pulse.beat`."""
+        """See `Heartbeat.beat`."""
         return await self._pulse.beat(stored)
 
     async def open(self) -> None:

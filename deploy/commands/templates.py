@@ -154,7 +154,7 @@ def test_only_final_words_count() -> None:
 _JOIN = '''"""TITLE: several streams, matched by their capture times."""
 
 from thalweg import AudioChunk, Context, Token, VideoFrame
-from thalweg.pipeline.joins.join import Joined, Nearest
+from thalweg.pipeline.joins.join import PacketSet, Nearest
 
 
 class TITLE:
@@ -164,7 +164,7 @@ class TITLE:
     outputs = {"token": Token}
     join = Nearest(reference="video", tolerance_ns=50_000_000)
 
-    def process_joined(self, joined: Joined, ctx: Context) -> None:
+    def process_joined(self, joined: PacketSet, ctx: Context) -> None:
         """One picture and the sound nearest to it; a picture without any is left out, and counted."""
         audio = joined.one("audio").payload
         assert isinstance(audio, AudioChunk)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from thalweg.deploy.transcripts.forms import FORMS
 from thalweg.deploy.transcripts.journal import Journal
-from thalweg.deploy.transcripts.listening import Heard, Recogniser, listen
+from thalweg.deploy.transcripts.listening import ListeningResult, Recogniser, listen
 from thalweg.deploy.transcripts.progress import clock
 from thalweg.deploy.transcripts.targets import Task, tasks
 from thalweg.deploy.transcripts.utterance import Utterance
@@ -68,7 +68,7 @@ def transcribe_files(files: Sequence[Path], engine: str, wish: Wish, settings: M
         except KeyboardInterrupt:
             return INTERRUPTED
         except ThalwegError as error:
-            heard = Heard(failures=[str(error)])
+            heard = ListeningResult(failures=[str(error)])
         if heard.abandoned:
             return READER_GONE
         for problem in (*heard.complaints, *heard.failures):
@@ -77,7 +77,7 @@ def transcribe_files(files: Sequence[Path], engine: str, wish: Wish, settings: M
     return int(failed)
 
 
-def _printed(task: Task, recogniser: Recogniser, wish: Wish) -> Heard:
+def _printed(task: Task, recogniser: Recogniser, wish: Wish) -> ListeningResult:
     """Partial and final transcripts as they come."""
 
     def show(text: str, final: bool, at_s: float, plain: Mapping[str, Any]) -> None:
@@ -99,12 +99,12 @@ def _printed(task: Task, recogniser: Recogniser, wish: Wish) -> Heard:
     return heard
 
 
-def _written(task: Task, recogniser: Recogniser, wish: Wish, wished: Mapping[str, str]) -> Heard:
+def _written(task: Task, recogniser: Recogniser, wish: Wish, wished: Mapping[str, str]) -> ListeningResult:
     """Files that are there whole at the end; what was done of one that is not is kept for the next time."""
     names = ", ".join(map(str, task.targets))
     if task.is_done and not wish.overwrite:
         say(f"{names}: there already, and no older than {task.recording}; --overwrite writes it anew", err=True)
-        return Heard()
+        return ListeningResult()
     live = task.recording == STANDARD_INPUT or comes_by_pipe(task.recording)
     first = task.targets[0]
     about = {"file": str(task.recording), "engine": recogniser.info.use, "settings": dict(wished)}

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from typing import Any, Protocol
 
 from thalweg.pipeline.clock import Clock
-from thalweg.pipeline.joins.joined import Joined
+from thalweg.pipeline.joins.joined import PacketSet
 from thalweg.pipeline.node import Edge
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.signal import Direction, Signal
@@ -65,7 +65,7 @@ class Hosting(Protocol):
         """See `Worker.done`."""
         ...
 
-    def failed(self, actor: Any, message: str, packet: Packet | Joined | None, cause: BaseException | None) -> None:
+    def failed(self, actor: Any, message: str, packet: Packet | PacketSet | None, cause: BaseException | None) -> None:
         """See `Worker.failed`."""
         ...
 

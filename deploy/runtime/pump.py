@@ -29,7 +29,7 @@ from thalweg.deploy.runtime.actor import Actor, Mover
 from thalweg.deploy.runtime.hosting import Hosting
 from thalweg.deploy.runtime.lifetime import call
 from thalweg.deploy.runtime.tasks import STAGE_ERRORS, StageTasks, is_cancelled
-from thalweg.pipeline.joins.join import Joined
+from thalweg.pipeline.joins.join import PacketSet
 from thalweg.pipeline.node import Node, NodeState
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.stage import StageError
@@ -157,10 +157,10 @@ class Pump:
             self._worker.failed(actor, describe_error(error), None, error)
         return not actor.outbox or actor.flush(self._now_ns(), self.wake)
 
-    def _take(self, actor: Actor, now_ns: int) -> Packet | Joined | None:
+    def _take(self, actor: Actor, now_ns: int) -> Packet | PacketSet | None:
         """What to work on next. Without any the actor may be at its end."""
         worker = self._worker
-        packet: Packet | Joined | None
+        packet: Packet | PacketSet | None
         if actor.held is not None:
             return worker.watch.release(actor) if worker.watch is not None else None
         if actor.joiner is None:
@@ -229,7 +229,7 @@ class Pump:
                 worker.spans.begin(actor, packet, now_ns)
             self._begin(actor, packet, now_ns, None)
 
-    def _begin(self, actor: Actor, packet: Packet | Joined, now_ns: int, begun: Awaitable[Any] | None) -> None:
+    def _begin(self, actor: Actor, packet: Packet | PacketSet, now_ns: int, begun: Awaitable[Any] | None) -> None:
         """One packet in a task. `begun`: what `process` gave for it, where it was called already."""
         actor.busy = True
         started = self._start(actor, self._handle(actor, packet, begun), lambda: self._handled(actor, packet, now_ns))
@@ -249,7 +249,7 @@ class Pump:
         actor.task.add_done_callback(lambda _: done())
         return True
 
-    async def _handle(self, actor: Actor, packet: Packet | Joined, begun: Awaitable[Any] | None) -> None:
+    async def _handle(self, actor: Actor, packet: Packet | PacketSet, begun: Awaitable[Any] | None) -> None:
         """One packet of an async or blocking stage."""
         assert actor.process is not None
         try:
@@ -262,7 +262,7 @@ class Pump:
         except STAGE_ERRORS as error:
             self._ended_by(actor, packet, error)
 
-    def _ended_by(self, actor: Actor, packet: Packet | Joined | None, error: BaseException) -> None:
+    def _ended_by(self, actor: Actor, packet: Packet | PacketSet | None, error: BaseException) -> None:
         """A stage's task ended by an exception: a failure of the stage, unless the task was told to end."""
         if isinstance(error, asyncio.CancelledError) and is_cancelled():
             if not actor.stale and not self._worker.hurried:
@@ -270,7 +270,7 @@ class Pump:
             return
         self._worker.failed(actor, describe_error(error), packet, error)
 
-    def _handled(self, actor: Actor, packet: Packet | Joined, start_ns: int) -> None:
+    def _handled(self, actor: Actor, packet: Packet | PacketSet, start_ns: int) -> None:
         try:
             self._count(actor, packet, start_ns, self._now_ns())
         except Exception as error:
@@ -284,7 +284,7 @@ class Pump:
         if self._worker.on_idle is not None:
             self._worker.on_idle()
 
-    def _count(self, actor: Actor, packet: Packet | Joined, start_ns: int, end_ns: int) -> None:
+    def _count(self, actor: Actor, packet: Packet | PacketSet, start_ns: int, end_ns: int) -> None:
         worker = self._worker
         actor.units += 1
         actor.work.record(end_ns - start_ns)

@@ -35,7 +35,7 @@ from thalweg.pipeline.clock import Clock, SystemClock
 from thalweg.pipeline.errors import ReaderGone, ThalwegError
 from thalweg.pipeline.file.plan import LOCAL
 from thalweg.pipeline.graph import Graph, GraphError, nearest
-from thalweg.pipeline.joins.join import Joined
+from thalweg.pipeline.joins.join import PacketSet
 from thalweg.pipeline.node import Edge, NodeState
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.signal import Direction, Failure, Signal
@@ -218,7 +218,9 @@ class Worker:
         """Take a signal along the edges, past every stage it reaches, once each."""
         spread(self, origin, signal, direction)
 
-    def failed(self, actor: Actor, message: str, packet: Packet | Joined | None, cause: BaseException | None) -> None:
+    def failed(
+        self, actor: Actor, message: str, packet: Packet | PacketSet | None, cause: BaseException | None
+    ) -> None:
         """Count a problem and tell everybody downstream that its turn will not end. Raises nothing."""
         if isinstance(cause, ReaderGone):  # it has seen what it wanted: no problem, and the end
             if self.on_problem is None:

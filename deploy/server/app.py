@@ -13,7 +13,7 @@ from aiortc import RTCIceServer
 from thalweg import __version__
 from thalweg.deploy.door.front_door import FrontDoor, Handler, bearer, from_here, same_secret
 from thalweg.deploy.door.refused import Refused
-from thalweg.deploy.server.conversations import Hall
+from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.exporter import told
 from thalweg.deploy.server.pipelines import no_pipeline
 from thalweg.deploy.server.session import Session, SessionOver
@@ -27,12 +27,12 @@ _PAGE_FILES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css
 
 
 class WebServer:
-    """The routes over a hall; `application` is what aiohttp runs."""
+    """The routes over a conversations; `application` is what aiohttp runs."""
 
-    def __init__(self, hall: Hall, settings: ServerSettings) -> None:
-        self.hall = hall
+    def __init__(self, conversations: Conversations, settings: ServerSettings) -> None:
+        self.conversations = conversations
         self.settings = settings
-        self.door = FrontDoor(settings.door(), hall.counts)
+        self.door = FrontDoor(settings.door(), conversations.counts)
         self._ice = [
             RTCIceServer(urls=server.url, username=server.username or None, credential=server.credential or None)
             for server in settings.ice
@@ -63,7 +63,7 @@ class WebServer:
 
     async def _config(self, request: web.Request) -> web.StreamResponse:
         """What the page needs to know before it connects."""
-        spec = self.hall.spec
+        spec = self.conversations.spec
         servers = [
             {"urls": server.url, "username": server.username, "credential": server.credential}
             if server.username
@@ -107,7 +107,7 @@ class WebServer:
 
     async def _patch(self, request: web.Request) -> web.StreamResponse:
         self._check(request)
-        return await trickle(request, self.hall.find(request.match_info["id"], request.query.get("key", "")))
+        return await trickle(request, self.conversations.find(request.match_info["id"], request.query.get("key", "")))
 
     async def _connect(
         self,
@@ -130,7 +130,7 @@ class WebServer:
         return await self._enter(request, offer)
 
     async def _resume(self, offer: Offer, session_id: str, key: str, *, listening: bool) -> tuple[Session, str]:
-        session = self.hall.find(session_id, key)
+        session = self.conversations.find(session_id, key)
         try:
             _, answer = await session.connect(offer, self._ice, listening=listening)
         except SessionOver as over:
@@ -138,19 +138,19 @@ class WebServer:
         return session, answer
 
     async def _enter(self, request: web.Request, offer: Offer) -> tuple[Session, str]:
-        session = await self.hall.enter(self.door.address(request))
+        session = await self.conversations.enter(self.door.address(request))
         try:
             _, answer = await session.connect(offer, self._ice)
         except SessionOver:
             raise no_pipeline() from None
         except BaseException:
-            self.hall.release(session)
+            self.conversations.release(session)
             raise
         return session, answer
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
         self._check(request)
-        session = self.hall.find(request.match_info["id"], request.query.get("key", ""))
+        session = self.conversations.find(request.match_info["id"], request.query.get("key", ""))
         session.end("hung-up", "The conversation was ended.")
         return web.Response(status=200)
 
@@ -158,22 +158,28 @@ class WebServer:
         return web.json_response({"status": "ok", "version": __version__})
 
     async def _ready(self, request: web.Request) -> web.StreamResponse:
-        hall = self.hall
-        if hall.ready:
+        conversations = self.conversations
+        if conversations.ready:
             return web.json_response({"status": "ready"})
-        reason = "draining" if hall.draining else "the pipeline cannot be started" if hall.problem else "loading"
+        reason = (
+            "draining"
+            if conversations.draining
+            else "the pipeline cannot be started"
+            if conversations.problem
+            else "loading"
+        )
         return web.json_response({"status": "not ready", "reason": reason}, status=503)
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         """For the operator: with the admin token where there is one, else from this machine only."""
         if self.settings.admin_token or not from_here(request):
             self._check_admin(request)
-        return told(self.hall)
+        return told(self.conversations)
 
     async def _sessions(self, request: web.Request) -> web.StreamResponse:
         """Who talks: for the operator, with the admin token."""
         self._check_admin(request)
-        return web.json_response({"sessions": [_describe(session) for session in self.hall.sessions.values()]})
+        return web.json_response({"sessions": [_describe(session) for session in self.conversations.sessions.values()]})
 
     def _check_admin(self, request: web.Request) -> None:
         """Raises Refused."""

@@ -29,7 +29,7 @@ def draining() -> Refused:
     return Refused(503, "draining", "This server is about to stop. Try again in a minute.")
 
 
-class Hall:
+class Conversations:
     """Runs until cancelled. `counts`: what happened since the start, by name; `counted`: by the stages of conversations
     that are over.
     """

@@ -1,4 +1,4 @@
-"""The hall in the text format of Prometheus."""
+"""The conversations in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from aiohttp import web
 
 from thalweg.deploy.door.front_door import FrontDoor
-from thalweg.deploy.server.conversations import Hall
+from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.settings import ServerSettings
 
 HELP = {  # every metric, without `thalweg_` before it
@@ -23,16 +23,16 @@ HELP = {  # every metric, without `thalweg_` before it
 }
 
 
-def told(hall: Hall) -> web.Response:
+def told(conversations: Conversations) -> web.Response:
     """The exposition as a response."""
-    return web.Response(text=exposition(hall), content_type="text/plain", charset="utf-8")
+    return web.Response(text=exposition(conversations), content_type="text/plain", charset="utf-8")
 
 
-def metrics_only(hall: Hall, settings: ServerSettings) -> tuple[FrontDoor, web.Application]:
+def metrics_only(conversations: Conversations, settings: ServerSettings) -> tuple[FrontDoor, web.Application]:
     """A server of its own for `/metrics` and health, for a port that the public does not reach."""
 
     async def metrics(request: web.Request) -> web.StreamResponse:
-        return told(hall)
+        return told(conversations)
 
     door = FrontDoor(settings.door())
     application = door.application()
@@ -40,19 +40,23 @@ def metrics_only(hall: Hall, settings: ServerSettings) -> tuple[FrontDoor, web.A
     return door, application
 
 
-def exposition(hall: Hall) -> str:
+def exposition(conversations: Conversations) -> str:
     """Every metric with its help and type."""
-    states = Counter(session.state.value for session in hall.sessions.values())
-    counted = sum((session.counts for session in hall.sessions.values()), Counter(hall.counted))
-    turns = sum(len(session.worker.turns.turns) for session in hall.sessions.values())
+    states = Counter(session.state.value for session in conversations.sessions.values())
+    counted = sum((session.counts for session in conversations.sessions.values()), Counter(conversations.counted))
+    turns = sum(len(session.worker.turns.turns) for session in conversations.sessions.values())
     rows: list[tuple[str, str, list[tuple[str, float]]]] = [
         ("sessions", "gauge", [(f'{{state="{state}"}}', count) for state, count in states.items()] or [("", 0)]),
-        ("events_total", "counter", [(f'{{kind="{kind}"}}', count) for kind, count in sorted(hall.counts.items())]),
+        (
+            "events_total",
+            "counter",
+            [(f'{{kind="{kind}"}}', count) for kind, count in sorted(conversations.counts.items())],
+        ),
         ("counts_total", "counter", [(f'{{kind="{kind}"}}', count) for kind, count in sorted(counted.items())]),
-        ("loop_late_seconds", "gauge", [("", hall.load.late_s)]),
+        ("loop_late_seconds", "gauge", [("", conversations.load.late_s)]),
         ("loop_tasks", "gauge", [("", len(asyncio.all_tasks()))]),
-        ("cpu_share", "gauge", [("", hall.load.used)]),
-        ("sessions_limit", "gauge", [("", hall.limit or 0)]),
+        ("cpu_share", "gauge", [("", conversations.load.used)]),
+        ("sessions_limit", "gauge", [("", conversations.limit or 0)]),
         ("conversation_turns", "gauge", [("", turns)]),
     ]
     lines = []

@@ -14,7 +14,7 @@ from thalweg.deploy.door.listening import listening
 from thalweg.deploy.ops.observing.metrics import parse_address
 from thalweg.deploy.reading import read_spec
 from thalweg.deploy.server.app import WebServer
-from thalweg.deploy.server.conversations import Hall
+from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.exporter import metrics_only
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.pipeline.errors import ThalwegError
@@ -38,10 +38,10 @@ def serve_file(path: Path, variables: Mapping[str, str], settings: ServerSetting
             f"{path} places {placed} on other workers, and `serve` runs every conversation in its own process: "
             "leave out `placement` and replicas. Stages with `apart: true` get a process of their own"
         )
-    return asyncio.run(_serve(Hall(spec, settings), settings))
+    return asyncio.run(_serve(Conversations(spec, settings), settings))
 
 
-async def _serve(hall: Hall, settings: ServerSettings) -> int:
+async def _serve(conversations: Conversations, settings: ServerSettings) -> int:
     loop = asyncio.get_running_loop()
     stopping, hurry = asyncio.Event(), asyncio.Event()
 
@@ -50,7 +50,7 @@ async def _serve(hall: Hall, settings: ServerSettings) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
-    server = WebServer(hall, settings)
+    server = WebServer(conversations, settings)
     try:
         async with AsyncExitStack() as stack:
             context = tls_context(settings)
@@ -58,39 +58,39 @@ async def _serve(hall: Hall, settings: ServerSettings) -> int:
                 listening(server.door, server.application, settings.host, settings.port, context)
             )
             if settings.metrics:
-                url = await stack.enter_async_context(_metrics(hall, settings))
+                url = await stack.enter_async_context(_metrics(conversations, settings))
                 say(f"metrics at {url}", err=True)
-            say(f"serving {hall.spec.graph.name} at {_shown(settings, port)}", err=True)
-            await _until(hall, stopping, hurry)
+            say(f"serving {conversations.spec.graph.name} at {_shown(settings, port)}", err=True)
+            await _until(conversations, stopping, hurry)
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
         raise ServeError(f"cannot listen on {where}: {error.strerror or error}") from None
     return 0
 
 
-async def _until(hall: Hall, stopping: asyncio.Event, hurry: asyncio.Event) -> None:
+async def _until(conversations: Conversations, stopping: asyncio.Event, hurry: asyncio.Event) -> None:
     """Hold conversations until `stopping`; then let those who talk finish, until `hurry`."""
     async with asyncio.TaskGroup() as group:
-        running = group.create_task(hall.run())
+        running = group.create_task(conversations.run())
         await stopping.wait()
-        draining = group.create_task(hall.drain())
+        draining = group.create_task(conversations.drain())
         hurrying = group.create_task(hurry.wait())
         await asyncio.wait([draining, hurrying], return_when=asyncio.FIRST_COMPLETED)
         draining.cancel()
         hurrying.cancel()
-        for session in list(hall.sessions.values()):
+        for session in list(conversations.sessions.values()):
             session.end("stopping", "This server was stopped.")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5.0):
-                await hall.empty()
+                await conversations.empty()
         running.cancel()
 
 
 @asynccontextmanager
-async def _metrics(hall: Hall, settings: ServerSettings) -> AsyncIterator[str]:
+async def _metrics(conversations: Conversations, settings: ServerSettings) -> AsyncIterator[str]:
     """Serve metrics at an address of their own while the block runs; gives their URL. Raises ServeError."""
     host, port = parse_address(settings.metrics)
-    door, application = metrics_only(hall, settings)
+    door, application = metrics_only(conversations, settings)
     try:
         async with listening(door, application, host, port) as found:
             yield f"http://{host}:{found}/metrics"

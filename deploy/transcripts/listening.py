@@ -35,7 +35,7 @@ class Recogniser:
 
 
 @dataclass(slots=True)
-class Heard:
+class ListeningResult:
     """How it went. `complaints`: what was wrong with the recording; `failures`: with its recognition.
 
     `abandoned`: nobody reads standard output any more.
@@ -109,7 +109,7 @@ def listen(
     on_partial: Callable[[Transcript, float], None] = lambda transcript, at_s: None,
     on_final: Callable[[Utterance, int, float], None],
     progress: str = "",
-) -> Heard:
+) -> ListeningResult:
     """Recognise a recording from its sample `samples` on, as fast as it can be read, in constant memory.
 
     `on_final` gets each utterance, the sample it is done up to, and the second it was known at. `progress`: what to
@@ -133,7 +133,7 @@ def listen(
     ):
         graph.connect(source, target, capacity=64)
     worker = Worker(graph)
-    heard = Heard()
+    heard = ListeningResult()
     worker.on_problem = partial(_problem, worker, heard)
     asyncio.run(_run(worker, audio, progress))
     heard.turns, heard.at_s = len(worker.turns.turns), audio.at_s
@@ -154,7 +154,7 @@ async def _run(worker: Worker, audio: AudioFile, progress: str) -> None:
         raise failed
 
 
-def _problem(worker: Worker, heard: Heard, problem: Problem) -> None:
+def _problem(worker: Worker, heard: ListeningResult, problem: Problem) -> None:
     if problem.ends:
         heard.abandoned = True
         worker.abandon()

@@ -70,7 +70,7 @@ class AudioUnit(nn.Module):
         return out
 
 
-class Heard(nn.Module):
+class AudioExport(nn.Module):
     """Samples [batch, sample] → feature: what is exported."""
 
     def __init__(self, unit: AudioUnit) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from thalweg.models.errors import ModelError
 from thalweg.models.speech.decoding.ctc import CtcGreedy
-from thalweg.models.speech.decoding.hypothesis import Emitted, Guess, Heard, whole_words, words_of
+from thalweg.models.speech.decoding.hypothesis import Emitted, Guess, RecognisedWord, whole_words, words_of
 from thalweg.models.speech.decoding.transducer import RnntDecoder, RnntState
 from thalweg.models.speech.fastconformer.config import SUBSAMPLING
 from thalweg.models.speech.fastconformer.deployed import Deployed
@@ -236,7 +236,7 @@ class Stream:
         finished = tokens.text([e.token for e in stable[: whole_words(stable, tokens)]])
         return Guess(text, min(len(text), len(finished)))
 
-    def words(self) -> tuple[Heard, ...]:
+    def words(self) -> tuple[RecognisedWord, ...]:
         """The words so far, with times from the start of the stream."""
         model = self._engine.model
         return words_of(self.decoder.emitted, model.tokens, model.config.frame_ms / 1000)

@@ -14,7 +14,7 @@ _OPENING_BYTES = RATE  # half a second of 16-bit samples
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class RecognisedWord:
     """A recognised word, `start_s` and `end_s` from the start of the utterance, `confidence` 0…1."""
 
     text: str
@@ -71,14 +71,14 @@ class SphinxRecogniser:
         hypothesis = self._decoder.hyp()
         return hypothesis.hypstr if hypothesis else ""
 
-    def finish(self) -> tuple[str, list[Heard]]:
+    def finish(self) -> tuple[str, list[RecognisedWord]]:
         """End the utterance: its text and its words."""
         if self._opening is not None:
             self._settle()
         self._decoder.end_utt()
         text = self.partial()
         words = [
-            Heard(
+            RecognisedWord(
                 text=segment.word.split("(")[0],
                 start_s=segment.start_frame / _FRAMES_PER_S,
                 end_s=(segment.end_frame + 1) / _FRAMES_PER_S,

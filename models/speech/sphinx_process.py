@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.models.errors import ModelError
-from thalweg.models.speech.sphinx import Heard, SphinxRecogniser
+from thalweg.models.speech.sphinx import RecognisedWord, SphinxRecogniser
 
 _REQUEST = struct.Struct("<cI")
 _REPLY = struct.Struct("<I")
@@ -53,10 +53,10 @@ class SphinxProcess:
         """The best guess at what was said so far."""
         return str(self._ask(b"P"))
 
-    def finish(self) -> tuple[str, list[Heard]]:
+    def finish(self) -> tuple[str, list[RecognisedWord]]:
         """End the utterance: its text and its words."""
         text, words = self._ask(b"E")
-        return text, [Heard(*word) for word in words]
+        return text, [RecognisedWord(*word) for word in words]
 
     def close(self) -> None:
         """End the process. Idempotent."""

@@ -1,8 +1,8 @@
-"""The line to one person: what the stages of a conversation may ask of whatever carries it.
+"""The other side of a call: what the stages of a conversation may ask of what carries it.
 
 The stages `live.…` stand where a pipeline meets a person. They know this protocol only, so a conversation runs the
-same over WebRTC and over a test that plays both sides under a virtual clock. Whoever makes the stages of one
-conversation does so inside `using(line)`; that is how each conversation gets a pipeline of its own.
+same over WebRTC and over a test that plays both sides under a virtual clock. The stages of one conversation are made
+inside `using(peer)`, so that each conversation has a pipeline of its own.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.payload import AudioChunk, EncodedVideo, VideoFrame
 
 
-class NoLineError(ThalwegError):
+class NoPeerError(ThalwegError):
     """A stage that needs somebody on the other side, made where there is nobody."""
 
 
-class Line(Protocol):
+class CallPeer(Protocol):
     """Media and messages of one conversation. It outlives the connection that carries it: see `connected`."""
 
     playout: Playout
@@ -68,22 +68,22 @@ class Line(Protocol):
         ...
 
 
-_current: ContextVar[Line | None] = ContextVar("line", default=None)
+_current: ContextVar[CallPeer | None] = ContextVar("call_peer", default=None)
 
 
 @contextmanager
-def using(line: Line) -> Iterator[None]:
-    """Stages made inside belong to `line`."""
-    token = _current.set(line)
+def using(peer: CallPeer) -> Iterator[None]:
+    """Stages made inside belong to `peer`."""
+    token = _current.set(peer)
     try:
         yield
     finally:
         _current.reset(token)
 
 
-def current_line(stage: str) -> Line:
-    """The line that stages made now belong to. Raises NoLineError where there is none."""
-    line = _current.get()
-    if line is None:
-        raise NoLineError(f"{stage} talks to somebody in a browser: run this file with `thalweg serve`")
-    return line
+def current_peer(stage: str) -> CallPeer:
+    """The peer that stages made now belong to. Raises NoPeerError where there is none."""
+    peer = _current.get()
+    if peer is None:
+        raise NoPeerError(f"{stage} talks to somebody in a browser: run this file with `thalweg serve`")
+    return peer

@@ -4,78 +4,80 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from thalweg.pipeline.dialogue.turn_taking import Answer, Voice
+from thalweg.pipeline.dialogue.turn_taking import AnswerState, VoiceState
 
-VOICE: Mapping[str, Mapping[Voice, frozenset[Voice]]] = {
+VOICE: Mapping[str, Mapping[VoiceState, frozenset[VoiceState]]] = {
     "voice": {
-        Voice.QUIET: frozenset({Voice.QUIET, Voice.UNSURE, Voice.TURN}),  # QUIET: what was written since is newer
-        Voice.UNSURE: frozenset({Voice.UNSURE, Voice.TURN}),
-        Voice.TURN: frozenset({Voice.TURN}),
+        VoiceState.QUIET: frozenset(
+            {VoiceState.QUIET, VoiceState.UNSURE, VoiceState.TURN}
+        ),  # QUIET: what was written since is newer
+        VoiceState.UNSURE: frozenset({VoiceState.UNSURE, VoiceState.TURN}),
+        VoiceState.TURN: frozenset({VoiceState.TURN}),
     },
-    "voice_ended": {voice: frozenset({voice}) for voice in Voice},
+    "voice_ended": {voice: frozenset({voice}) for voice in VoiceState},
     "transcript": {
-        Voice.QUIET: frozenset({Voice.QUIET}),
-        Voice.UNSURE: frozenset({Voice.QUIET, Voice.UNSURE, Voice.TURN}),
-        Voice.TURN: frozenset({Voice.QUIET, Voice.TURN}),
+        VoiceState.QUIET: frozenset({VoiceState.QUIET}),
+        VoiceState.UNSURE: frozenset({VoiceState.QUIET, VoiceState.UNSURE, VoiceState.TURN}),
+        VoiceState.TURN: frozenset({VoiceState.QUIET, VoiceState.TURN}),
     },
     "voice_failed": {
-        Voice.QUIET: frozenset({Voice.QUIET}),
-        Voice.UNSURE: frozenset({Voice.QUIET, Voice.UNSURE}),
-        Voice.TURN: frozenset({Voice.QUIET, Voice.TURN}),
+        VoiceState.QUIET: frozenset({VoiceState.QUIET}),
+        VoiceState.UNSURE: frozenset({VoiceState.QUIET, VoiceState.UNSURE}),
+        VoiceState.TURN: frozenset({VoiceState.QUIET, VoiceState.TURN}),
     },
-    "playing": {voice: frozenset({voice}) for voice in Voice},
+    "playing": {voice: frozenset({voice}) for voice in VoiceState},
     "played": {
-        Voice.QUIET: frozenset({Voice.QUIET}),
-        Voice.UNSURE: frozenset({Voice.UNSURE, Voice.TURN}),
-        Voice.TURN: frozenset({Voice.TURN}),
+        VoiceState.QUIET: frozenset({VoiceState.QUIET}),
+        VoiceState.UNSURE: frozenset({VoiceState.UNSURE, VoiceState.TURN}),
+        VoiceState.TURN: frozenset({VoiceState.TURN}),
     },
     "stop": {
-        Voice.QUIET: frozenset({Voice.QUIET}),
-        Voice.UNSURE: frozenset({Voice.TURN}),
-        Voice.TURN: frozenset({Voice.TURN}),
+        VoiceState.QUIET: frozenset({VoiceState.QUIET}),
+        VoiceState.UNSURE: frozenset({VoiceState.TURN}),
+        VoiceState.TURN: frozenset({VoiceState.TURN}),
     },
-    "say": {voice: frozenset({Voice.QUIET}) for voice in Voice},
+    "say": {voice: frozenset({VoiceState.QUIET}) for voice in VoiceState},
     "passed": {
-        Voice.QUIET: frozenset({Voice.QUIET}),
-        Voice.UNSURE: frozenset({Voice.QUIET, Voice.UNSURE}),
-        Voice.TURN: frozenset({Voice.QUIET, Voice.TURN}),
+        VoiceState.QUIET: frozenset({VoiceState.QUIET}),
+        VoiceState.UNSURE: frozenset({VoiceState.QUIET, VoiceState.UNSURE}),
+        VoiceState.TURN: frozenset({VoiceState.QUIET, VoiceState.TURN}),
     },
 }
 """What may become of a stretch of voice, by the method that is called, about it or about another one."""
 
-ANSWER: Mapping[str, Mapping[Answer, frozenset[Answer]]] = {
+ANSWER: Mapping[str, Mapping[AnswerState, frozenset[AnswerState]]] = {
     "voice": {
-        Answer.NONE: frozenset({Answer.NONE}),
-        Answer.THINKING: frozenset({Answer.THINKING, Answer.NONE}),
-        Answer.SPEAKING: frozenset({Answer.SPEAKING, Answer.NONE}),
+        AnswerState.NONE: frozenset({AnswerState.NONE}),
+        AnswerState.THINKING: frozenset({AnswerState.THINKING, AnswerState.NONE}),
+        AnswerState.SPEAKING: frozenset({AnswerState.SPEAKING, AnswerState.NONE}),
     },
-    "voice_ended": {answer: frozenset({answer}) for answer in Answer},
+    "voice_ended": {answer: frozenset({answer}) for answer in AnswerState},
     "transcript": {
-        Answer.NONE: frozenset({Answer.NONE, Answer.THINKING}),
-        Answer.THINKING: frozenset({Answer.THINKING, Answer.NONE}),
-        Answer.SPEAKING: frozenset({Answer.SPEAKING, Answer.THINKING, Answer.NONE}),
+        AnswerState.NONE: frozenset({AnswerState.NONE, AnswerState.THINKING}),
+        AnswerState.THINKING: frozenset({AnswerState.THINKING, AnswerState.NONE}),
+        AnswerState.SPEAKING: frozenset({AnswerState.SPEAKING, AnswerState.THINKING, AnswerState.NONE}),
     },
     "voice_failed": {
-        Answer.NONE: frozenset({Answer.NONE, Answer.THINKING}),
-        Answer.THINKING: frozenset({Answer.THINKING}),
-        Answer.SPEAKING: frozenset({Answer.SPEAKING}),
+        AnswerState.NONE: frozenset({AnswerState.NONE, AnswerState.THINKING}),
+        AnswerState.THINKING: frozenset({AnswerState.THINKING}),
+        AnswerState.SPEAKING: frozenset({AnswerState.SPEAKING}),
     },
     "playing": {
-        Answer.NONE: frozenset({Answer.NONE}),
-        Answer.THINKING: frozenset({Answer.THINKING, Answer.SPEAKING}),
-        Answer.SPEAKING: frozenset({Answer.SPEAKING}),
+        AnswerState.NONE: frozenset({AnswerState.NONE}),
+        AnswerState.THINKING: frozenset({AnswerState.THINKING, AnswerState.SPEAKING}),
+        AnswerState.SPEAKING: frozenset({AnswerState.SPEAKING}),
     },
     "played": {
-        Answer.NONE: frozenset({Answer.NONE}),
-        Answer.THINKING: frozenset({Answer.THINKING, Answer.NONE}),
-        Answer.SPEAKING: frozenset({Answer.SPEAKING, Answer.NONE}),
+        AnswerState.NONE: frozenset({AnswerState.NONE}),
+        AnswerState.THINKING: frozenset({AnswerState.THINKING, AnswerState.NONE}),
+        AnswerState.SPEAKING: frozenset({AnswerState.SPEAKING, AnswerState.NONE}),
     },
-    "stop": {answer: frozenset({Answer.NONE}) for answer in Answer},
-    "say": {answer: frozenset({Answer.THINKING}) for answer in Answer},
+    "stop": {answer: frozenset({AnswerState.NONE}) for answer in AnswerState},
+    "say": {answer: frozenset({AnswerState.THINKING}) for answer in AnswerState},
     "passed": {
-        Answer.NONE: frozenset({Answer.NONE, Answer.THINKING}),
-        Answer.THINKING: frozenset({Answer.THINKING}),
-        Answer.SPEAKING: frozenset({Answer.SPEAKING}),
+        AnswerState.NONE: frozenset({AnswerState.NONE, AnswerState.THINKING}),
+        AnswerState.THINKING: frozenset({AnswerState.THINKING}),
+        AnswerState.SPEAKING: frozenset({AnswerState.SPEAKING}),
     },
 }
 """What may become of the answer, by the method that is called."""

@@ -49,7 +49,7 @@ ECHO_SHARE = 0.6
 _WORD = re.compile(r"[a-z0-9']+(?:-[a-z]+)?")
 
 
-class Voice(Enum):
+class VoiceState(Enum):
     """See the table above."""
 
     QUIET = "quiet"
@@ -57,7 +57,7 @@ class Voice(Enum):
     TURN = "turn"
 
 
-class Answer(Enum):
+class AnswerState(Enum):
     """See the table above."""
 
     NONE = "none"
@@ -124,7 +124,7 @@ class _Stretch:
 
     epoch: int
     began_ns: int
-    voice: Voice
+    voice: VoiceState
     voiced_ns: int = 0
     text: str = ""
     held_back: Transcript | None = None
@@ -138,7 +138,7 @@ class TurnTaking:
 
     rules: TurnRules = field(default_factory=TurnRules)
     echo: bool = False
-    answer: Answer = Answer.NONE
+    answer: AnswerState = AnswerState.NONE
     answering: int = AMBIENT
     held: bool = False
     _stretches: deque[_Stretch] = field(default_factory=deque)
@@ -152,18 +152,18 @@ class TurnTaking:
         """As `pipeline.events.State` has it."""
         if self.held:
             return "held"
-        if any(stretch.voice is Voice.TURN and stretch.ended_ns is None for stretch in self._stretches):
+        if any(stretch.voice is VoiceState.TURN and stretch.ended_ns is None for stretch in self._stretches):
             return "hearing"
-        if self.answer is Answer.SPEAKING:
+        if self.answer is AnswerState.SPEAKING:
             return "speaking"
-        if self.answer is Answer.THINKING or any(stretch.voice is Voice.TURN for stretch in self._stretches):
+        if self.answer is AnswerState.THINKING or any(stretch.voice is VoiceState.TURN for stretch in self._stretches):
             return "thinking"
         return "listening"
 
     @property
     def turn(self) -> int:
         """The epoch that the state is about."""
-        voice = [s.epoch for s in self._stretches if s.voice is Voice.TURN]
+        voice = [s.epoch for s in self._stretches if s.voice is VoiceState.TURN]
         return voice[-1] if voice else self.answering
 
     def voice(self, epoch: int, level: float, duration_ns: int, now_ns: int) -> list[Action]:
@@ -173,12 +173,12 @@ class TurnTaking:
         if epoch < self._floor:
             return []
         if stretch is None:
-            unsure = self.answer is not Answer.NONE
-            stretch = _Stretch(epoch, now_ns, Voice.UNSURE if unsure else Voice.TURN)
+            unsure = self.answer is not AnswerState.NONE
+            stretch = _Stretch(epoch, now_ns, VoiceState.UNSURE if unsure else VoiceState.TURN)
             self._stretches.append(stretch)
         if level >= self.rules.level:
             stretch.voiced_ns += duration_ns
-        if stretch.voice is Voice.UNSURE:
+        if stretch.voice is VoiceState.UNSURE:
             actions += self._weigh(stretch)
         return actions
 
@@ -198,7 +198,7 @@ class TurnTaking:
         stretch.text = transcript.text
         if transcript.final:
             return self._decide(stretch, transcript)
-        if stretch.voice is Voice.TURN:
+        if stretch.voice is VoiceState.TURN:
             return [Forward(epoch, self._joined(transcript))]
         stretch.held_back = transcript
         return self._weigh(stretch)
@@ -210,39 +210,39 @@ class TurnTaking:
 
     def playing(self, epoch: int) -> list[Action]:
         """The first sample of an answer was played."""
-        if epoch == self.answering and self.answer is Answer.THINKING:
-            self.answer = Answer.SPEAKING
+        if epoch == self.answering and self.answer is AnswerState.THINKING:
+            self.answer = AnswerState.SPEAKING
             self._asked = self._carried = ""
         return []
 
     def played(self, epoch: int) -> list[Action]:
         """An answer is over: played to its end, or failed. One that was interrupted is over already."""
-        if epoch != self.answering or self.answer is Answer.NONE:
+        if epoch != self.answering or self.answer is AnswerState.NONE:
             return []
         self._end_answer()
         actions: list[Action] = self._release()
         for stretch in self._stretches:
-            if stretch.voice is Voice.UNSURE:
-                stretch.voice = Voice.TURN
+            if stretch.voice is VoiceState.UNSURE:
+                stretch.voice = VoiceState.TURN
                 if stretch.held_back is not None:
                     actions.append(Forward(stretch.epoch, self._joined(stretch.held_back)))
         return actions
 
     def stop(self, cause: str = "stop") -> list[Action]:
         """The person wants the answer to end, without saying anything. What they say now is their turn."""
-        if self.answer is Answer.NONE:
+        if self.answer is AnswerState.NONE:
             return []
         answer = self.answering
         self._end_answer()
         self._carried = ""
         for stretch in self._stretches:
-            if stretch.voice is Voice.UNSURE:
-                stretch.voice = Voice.TURN
+            if stretch.voice is VoiceState.UNSURE:
+                stretch.voice = VoiceState.TURN
         return [Interrupt(answer + 1, answer, cause), *self._release()]
 
     def say(self, epoch: int, text: str) -> list[Action]:
         """The person has written something: a turn at once. `epoch` must be new."""
-        answer = self.answering if self.answer is not Answer.NONE else AMBIENT
+        answer = self.answering if self.answer is not AnswerState.NONE else AMBIENT
         self._end_answer()
         self._floor = epoch
         actions: list[Action] = [Interrupt(epoch, answer, "written")]
@@ -260,7 +260,7 @@ class TurnTaking:
                 actions += self._drop(stretch, "not understood")
             elif (
                 self.held
-                and stretch.voice is Voice.UNSURE
+                and stretch.voice is VoiceState.UNSURE
                 and not stretch.noise
                 and not self._words(stretch)
                 and now_ns - stretch.began_ns > self.rules.hold_limit_ns
@@ -281,7 +281,7 @@ class TurnTaking:
             if stretch.held_back is not None:
                 actions.append(Forward(stretch.epoch, self._joined(stretch.held_back)))
             return actions
-        may_be_echo = self.echo and self.answer is Answer.SPEAKING and not words
+        may_be_echo = self.echo and self.answer is AnswerState.SPEAKING and not words
         if not self.held and not stretch.noise and not may_be_echo and stretch.voiced_ns >= self.rules.hold_after_ns:
             self.held = True
             return [Hold()]
@@ -289,7 +289,7 @@ class TurnTaking:
 
     def _decide(self, stretch: _Stretch, transcript: Transcript) -> list[Action]:
         """The final transcript is there: a turn, or nothing."""
-        if stretch.voice is Voice.UNSURE:
+        if stretch.voice is VoiceState.UNSURE:
             if not self._words(stretch) or stretch.voiced_ns < self.rules.hold_after_ns:
                 return self._drop(stretch, self._why_not(stretch))
             actions = self._interrupt(stretch, "voice")
@@ -298,37 +298,37 @@ class TurnTaking:
             if not transcript.text.strip() and not self._carried:
                 return self._drop(stretch, "nothing said")
         self._stretches.remove(stretch)
-        if any(other.voice is Voice.TURN and other.epoch > stretch.epoch for other in self._stretches):
+        if any(other.voice is VoiceState.TURN and other.epoch > stretch.epoch for other in self._stretches):
             self._carried = _join(self._carried, transcript.text)
             return actions
         return actions + self._ask(stretch.epoch, transcript)
 
     def _ask(self, epoch: int, transcript: Transcript) -> list[Action]:
         asked = self._joined(transcript)
-        self.answer, self.answering = Answer.THINKING, epoch
+        self.answer, self.answering = AnswerState.THINKING, epoch
         self._asked, self._carried = asked.text, ""
         return [Forward(epoch, asked)]
 
     def _interrupt(self, stretch: _Stretch, cause: str) -> list[Action]:
         """A stretch takes the floor. What was asked and not heard an answer to goes before what is said now."""
-        answer = self.answering if self.answer is not Answer.NONE else AMBIENT
-        if self.answer is Answer.THINKING:
+        answer = self.answering if self.answer is not AnswerState.NONE else AMBIENT
+        if self.answer is AnswerState.THINKING:
             self._carried = self._asked
         self._end_answer()
         for other in self._stretches:
             if other.epoch <= stretch.epoch:
-                other.voice = Voice.TURN
+                other.voice = VoiceState.TURN
         return [Interrupt(stretch.epoch, answer, cause), *self._release()]
 
     def _drop(self, stretch: _Stretch, cause: str) -> list[Action]:
         """A stretch is no turn. What was carried for it is asked by itself."""
         self._stretches.remove(stretch)
         actions: list[Action] = [Dismiss(stretch.epoch, cause, stretch.text)]
-        unsure = any(other.voice is Voice.UNSURE and not other.noise for other in self._stretches)
+        unsure = any(other.voice is VoiceState.UNSURE and not other.noise for other in self._stretches)
         if not unsure:
             actions += self._release()
-        waiting = any(other.voice is Voice.TURN for other in self._stretches)
-        if self._carried and self.answer is Answer.NONE and not waiting:
+        waiting = any(other.voice is VoiceState.TURN for other in self._stretches)
+        if self._carried and self.answer is AnswerState.NONE and not waiting:
             carried = Transcript(text="", final=True)
             actions += self._ask(stretch.epoch, carried)
         return actions
@@ -338,7 +338,7 @@ class TurnTaking:
         return [Resume()] if was else []
 
     def _end_answer(self) -> None:
-        self.answer = Answer.NONE
+        self.answer = AnswerState.NONE
         self._asked = ""
 
     def _joined(self, transcript: Transcript) -> Transcript:

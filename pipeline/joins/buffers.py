@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from thalweg.pipeline.joins.joined import END, JoinDrop, Joined, JoinError
+from thalweg.pipeline.joins.joined import END, JoinDrop, JoinError, PacketSet
 from thalweg.pipeline.packet import AMBIENT, Packet
 
 
@@ -39,7 +39,7 @@ class Item:
         self.delivered = delivered
 
 
-class Line:
+class PortBuffer:
     """One port: `kept` was looked at and is still wanted, `items` was not; both oldest first, `kept` the older."""
 
     __slots__ = ("highest", "items", "kept", "watermark")
@@ -51,7 +51,7 @@ class Line:
         self.highest = AMBIENT
 
 
-class Holding:
+class JoinBuffers:
     """The part of a join that does not depend on how sets are chosen."""
 
     def __init__(self, declared: str, ports: Sequence[str], capacity: int, patience_ns: int | None) -> None:
@@ -64,7 +64,7 @@ class Holding:
         self._declared = declared
         self._capacity = capacity
         self._patience_ns = patience_ns
-        self._lines = {port: Line() for port in ports}
+        self._lines = {port: PortBuffer() for port in ports}
         self._drops = dict.fromkeys(JoinDrop, 0)
         self._foremost: float = -END
         self._floor = AMBIENT
@@ -156,13 +156,13 @@ class Holding:
         self._foremost = state["foremost"]
         self._rebuilt()
 
-    def _line(self, port: str) -> Line:
+    def _line(self, port: str) -> PortBuffer:
         try:
             return self._lines[port]
         except KeyError:
             raise JoinError(f"{self._declared} was told of port {port!r}, expected {', '.join(self.ports)}") from None
 
-    def _reach(self, line: Line) -> float:
+    def _reach(self, line: PortBuffer) -> float:
         """Nothing earlier is waited for on this port: its watermark, or what patience makes of the foremost's."""
         if self._patience_ns is None:
             return line.watermark
@@ -188,7 +188,7 @@ class Holding:
         while items and items[0].packet.time < time_ns:
             self._let_go(self._next(port), JoinDrop.UNMATCHED)
 
-    def _deliver(self, time_ns: int, chosen: Mapping[str, Iterable[Item]]) -> Joined:
+    def _deliver(self, time_ns: int, chosen: Mapping[str, Iterable[Item]]) -> PacketSet:
         """Make a set and mark what is in it; the port that gives it its trace comes first."""
         packets: dict[str, tuple[Packet, ...]] = {}
         for port, members in chosen.items():
@@ -198,7 +198,7 @@ class Holding:
             packets[port] = tuple(item.packet for item in members)
         together = [packet for members in packets.values() for packet in members]
         self._seq += 1
-        return Joined(
+        return PacketSet(
             time=time_ns,
             epoch=max(packet.epoch for packet in together),
             packets=packets,

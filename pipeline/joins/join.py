@@ -41,12 +41,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from thalweg.pipeline.joins.joined import END, JoinDrop, Joined, JoinError
+from thalweg.pipeline.joins.joined import END, JoinDrop, JoinError, PacketSet
 from thalweg.pipeline.joins.matching import ExactJoin, LatestJoin, WindowJoin
 from thalweg.pipeline.joins.nearest import NearestJoin
 from thalweg.pipeline.packet import Packet
 
-__all__ = ["END", "Exact", "Join", "JoinDrop", "JoinError", "JoinSpec", "Joined", "Latest", "Nearest", "Window"]
+__all__ = ["END", "Exact", "Join", "JoinDrop", "JoinError", "JoinSpec", "Latest", "Nearest", "PacketSet", "Window"]
 
 
 class Join(Protocol):
@@ -83,7 +83,7 @@ class Join(Protocol):
         """Nothing with a time before `time_ns` will come on `port`. An earlier promise than one made is ignored."""
         ...
 
-    def pop(self) -> Joined | None:
+    def pop(self) -> PacketSet | None:
         """The oldest set that is decided, or None. After the end of every port nothing is held once it is None."""
         ...
 

@@ -29,7 +29,7 @@ class JoinDrop(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Joined:
+class PacketSet:
     """Packets that belong together, by port. Stands in for a packet where something is emitted because of it.
 
     `time`: ns, of the reference, the trigger, or the window's start. `epoch`: the one epoch in it besides AMBIENT,

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from thalweg.pipeline.joins.buffers import Holding, Item
-from thalweg.pipeline.joins.joined import END, JoinDrop, Joined
+from thalweg.pipeline.joins.buffers import Item, JoinBuffers
+from thalweg.pipeline.joins.joined import END, JoinDrop, PacketSet
 from thalweg.pipeline.packet import AMBIENT
 
 
@@ -19,10 +19,10 @@ def _time(item: Item) -> int:
     return item.packet.time
 
 
-class ExactJoin(Holding):
+class ExactJoin(JoinBuffers):
     """One packet per port, of one time."""
 
-    def pop(self) -> Joined | None:
+    def pop(self) -> PacketSet | None:
         """The oldest set that is decided, or None."""
         lines = self._lines
         while True:
@@ -46,7 +46,7 @@ class ExactJoin(Holding):
                 return joined
 
 
-class LatestJoin(Holding):
+class LatestJoin(JoinBuffers):
     """Each packet of the triggering ports with what was newest on the others.
 
     Goes through all ports as one stream in order of time, in rounds: the packets of one time, one per port. Of
@@ -59,7 +59,7 @@ class LatestJoin(Holding):
         super().__init__(declared, ports, capacity, patience_ns)
         self._triggers = triggers
 
-    def pop(self) -> Joined | None:
+    def pop(self) -> PacketSet | None:
         """The oldest set that is decided, or None."""
         lines = self._lines
         while (
@@ -92,7 +92,7 @@ class LatestJoin(Holding):
         line.kept = [old for old in line.kept if epoch != AMBIENT and old.packet.epoch == AMBIENT] + [item]
         return item
 
-    def _set_of(self, triggers: dict[str, Item], time_ns: int) -> Joined | None:
+    def _set_of(self, triggers: dict[str, Item], time_ns: int) -> PacketSet | None:
         if not triggers or not all(line.kept for line in self._lines.values()):
             return None
         epoch = max(item.packet.epoch for item in triggers.values())
@@ -113,7 +113,7 @@ class LatestJoin(Holding):
             self._lines[port].kept = []
 
 
-class WindowJoin(Holding):
+class WindowJoin(JoinBuffers):
     """Everything within a stretch of time, per epoch."""
 
     def __init__(
@@ -125,7 +125,7 @@ class WindowJoin(Holding):
         self._window: int | None = None  # the first that was not given out in full
         self._given: int | None = None  # the last epoch of it that was
 
-    def pop(self) -> Joined | None:
+    def pop(self) -> PacketSet | None:
         """The set of the oldest window that every port has passed, or None."""
         while True:
             earliest = min((_time(line.items[0]) for line in self._lines.values() if line.items), default=None)
@@ -143,7 +143,7 @@ class WindowJoin(Holding):
             if joined is not None:
                 return joined
 
-    def _give(self, window: int, given: int | None, start: int, end: int) -> Joined | None:
+    def _give(self, window: int, given: int | None, start: int, end: int) -> PacketSet | None:
         """The set of the next epoch in a window; after the last one the window is done with."""
         inside: dict[str, list[Item]] = {}
         for port, line in self._lines.items():

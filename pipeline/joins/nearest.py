@@ -11,8 +11,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from enum import Enum
 
-from thalweg.pipeline.joins.buffers import Holding, Item
-from thalweg.pipeline.joins.joined import JoinDrop, Joined
+from thalweg.pipeline.joins.buffers import Item, JoinBuffers
+from thalweg.pipeline.joins.joined import JoinDrop, PacketSet
 from thalweg.pipeline.packet import AMBIENT
 
 
@@ -53,7 +53,7 @@ class _Sought(Enum):
 _ANY = -1  # the row with every epoch of a port
 
 
-class NearestJoin(Holding):
+class NearestJoin(JoinBuffers):
     """Each packet of one port with the nearest of every other."""
 
     def __init__(
@@ -72,7 +72,7 @@ class NearestJoin(Holding):
         self._others = [port for port in ports if port != reference]
         self._rows: dict[str, dict[int, _Row]] = {port: {} for port in self._others}
 
-    def pop(self) -> Joined | None:
+    def pop(self) -> PacketSet | None:
         """The set of the oldest reference packet if it is decided, or None."""
         line = self._lines[self._reference]
         while line.items:

@@ -30,7 +30,7 @@ class Spoken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trust:
+class CommitRules:
     """`margin_ns`: words that end less than this before the audio does may still become others. `shown`: confidence
     from which on a word is shown that only one decode has found. `settled`: the same of two decodes, to settle it.
     """
@@ -50,7 +50,7 @@ def agreed(before: Sequence[Spoken], now: Sequence[Spoken]) -> int:
     return count
 
 
-def may_be_shown(words: Sequence[Spoken], agreed_words: int, end_ns: int, trust: Trust) -> int:
+def may_be_shown(words: Sequence[Spoken], agreed_words: int, end_ns: int, trust: CommitRules) -> int:
     """How many leading words to show: those agreed on, and those the decoder is sure of and heard well before the end.
 
     The second follows AlignAtt (Papi et al. 2023): what the decoder attends to in the last frames may still change.
@@ -62,7 +62,7 @@ def may_be_shown(words: Sequence[Spoken], agreed_words: int, end_ns: int, trust:
     return len(words)
 
 
-def may_settle(words: Sequence[Spoken], agreed_words: int, end_ns: int, trust: Trust) -> int:
+def may_settle(words: Sequence[Spoken], agreed_words: int, end_ns: int, trust: CommitRules) -> int:
     """How many leading words will not change any more: agreed on, sure, and followed by another agreed one."""
     for at, word in enumerate(words):
         sure = word.confidence >= trust.settled and word.end_ns <= end_ns - trust.margin_ns

@@ -31,7 +31,7 @@ from enum import Enum
 from typing import Any
 
 from thalweg.pipeline.duration import MS
-from thalweg.pipeline.speech.hypothesis import Spoken, Trust, agreed, may_be_shown, may_settle, shown_again
+from thalweg.pipeline.speech.hypothesis import CommitRules, Spoken, agreed, may_be_shown, may_settle, shown_again
 from thalweg.pipeline.speech.window import Cuts, find_cut
 
 _ROOM_NS = 2_000 * MS  # how much a full window may still grow while it is decoded
@@ -90,7 +90,7 @@ class Rules:
     interval_ns: int = 320 * MS
     share: float = 0.5
     trial_after_ns: int = 96 * MS
-    trust: Trust = field(default_factory=Trust)
+    trust: CommitRules = field(default_factory=CommitRules)
     cuts: Cuts = field(default_factory=Cuts)
 
 

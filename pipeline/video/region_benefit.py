@@ -27,14 +27,14 @@ _BETTER = 0.05
 _TRIED = 2
 
 
-class TrustState(Enum):
+class RegionBenefitState(Enum):
     """See the table above."""
 
     SETTLED = "settled"
     TRIAL = "trial"
 
 
-class Trust:
+class RegionBenefit:
     """For one stream. Tell it every answer of the viewer; `follows` says whether to use regions now.
 
     `begin`: whether regions are followed before anybody has answered. `unsure`: one is quicker to leave a wrong region
@@ -47,14 +47,14 @@ class Trust:
         self._patience = unsure
         self._rest_ns = round(rest_s * _S)
         self._following = begin
-        self.state = TrustState.SETTLED
+        self.state = RegionBenefitState.SETTLED
         self.ask()
 
     def ask(self) -> None:
         """A new question; a trial that is not over has shown nothing."""
-        if self.state is TrustState.TRIAL:
+        if self.state is RegionBenefitState.TRIAL:
             self._following = not self._following
-        self.state = TrustState.SETTLED
+        self.state = RegionBenefitState.SETTLED
         self._unsure: list[float] = []
         self._before = 0.0
         self._wait_ns = self._rest_ns
@@ -72,19 +72,19 @@ class Trust:
             return
         if confidence >= self._threshold:
             self._unsure = []
-            if self.state is TrustState.TRIAL:
+            if self.state is RegionBenefitState.TRIAL:
                 self._settle(now_ns, self._rest_ns)
             return
         self._unsure.append(confidence)
-        if self.state is TrustState.SETTLED and self._until_ns is None and len(self._unsure) >= self._patience:
+        if self.state is RegionBenefitState.SETTLED and self._until_ns is None and len(self._unsure) >= self._patience:
             self._before = self._unsure[-1]
-            self.state, self._following, self._unsure = TrustState.TRIAL, not self._following, []
-        elif self.state is TrustState.TRIAL and len(self._unsure) >= _TRIED:
+            self.state, self._following, self._unsure = RegionBenefitState.TRIAL, not self._following, []
+        elif self.state is RegionBenefitState.TRIAL and len(self._unsure) >= _TRIED:
             if not confidence > self._before + _BETTER:
                 self._following = not self._following
             self._settle(now_ns, self._wait_ns)
             self._wait_ns = min(_LONGEST_NS, 2 * self._wait_ns)
 
     def _settle(self, now_ns: int, wait_ns: int) -> None:
-        self.state, self._unsure = TrustState.SETTLED, []
+        self.state, self._unsure = RegionBenefitState.SETTLED, []
         self._until_ns = now_ns + wait_ns

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from thalweg.pipeline.dialogue.call import current_line
+from thalweg.pipeline.dialogue.call import current_peer
 from thalweg.pipeline.dialogue.events import Answer, Caption, Heard, Limits, Look, Trouble
 from thalweg.pipeline.dialogue.playout import Finished, PlayEvent, Started
 from thalweg.pipeline.duration import MS, Duration
@@ -38,11 +38,11 @@ class LiveMicrophone:
     outputs = {"audio": AudioChunk}
 
     def __init__(self) -> None:
-        self._line = current_line("live.microphone")
+        self._peer = current_peer("live.microphone")
 
     async def run(self, ctx: Context) -> None:
         """Until the conversation ends."""
-        async for time_ns, chunk in self._line.audio():
+        async for time_ns, chunk in self._peer.audio():
             await ctx.send(chunk, time=time_ns)
 
 
@@ -64,30 +64,30 @@ class LiveCamera:
             bool, Field(description="ask the person's side to blur what is outside the regions; pays at low rates only")
         ] = False,
     ) -> None:
-        self._line = current_line("live.camera")
+        self._peer = current_peer("live.camera")
         self._rate, self._scale, self._follow, self._soften = rate, scale, follow, soften
 
     def configure(self, settings: dict[str, Any]) -> None:
         """Ask for another rate or size. Regions that are no longer followed are taken back."""
         if self._follow and not settings.get("follow", True):
-            self._line.tell(Look(boxes=()))
+            self._peer.tell(Look(boxes=()))
         self._follow = settings.get("follow", self._follow)
         rate, scale = settings.get("rate"), settings.get("scale")
         if rate is not None or scale is not None:
-            self._line.tell(Limits(rate=rate, scale=scale))
+            self._peer.tell(Limits(rate=rate, scale=scale))
 
     def on_signal(self, signal: Signal, ctx: Context) -> None:
         """Pass on where the machine looks, and how many bits it needs."""
         if isinstance(signal, Region) and self._follow:
-            self._line.tell(Look(boxes=usable(signal.boxes), soften=self._soften))
+            self._peer.tell(Look(boxes=usable(signal.boxes), soften=self._soften))
         elif isinstance(signal, Bitrate):
-            self._line.tell(Limits(bitrate_bps=max(0, signal.bitrate_bps)))
+            self._peer.tell(Limits(bitrate_bps=max(0, signal.bitrate_bps)))
 
     async def run(self, ctx: Context) -> None:
         """Until the conversation ends."""
         if self._rate is not None or self._scale is not None:
-            self._line.tell(Limits(rate=self._rate, scale=self._scale))
-        async for time_ns, frame in self._line.video():
+            self._peer.tell(Limits(rate=self._rate, scale=self._scale))
+        async for time_ns, frame in self._peer.video():
             await ctx.send(frame, time=time_ns)
 
 
@@ -97,18 +97,18 @@ class LiveScreen:
     inputs = {"video": EncodedVideo}
 
     def __init__(self) -> None:
-        self._line = current_line("live.screen")
+        self._peer = current_peer("live.screen")
 
     def open(self, ctx: Context) -> None:
         """Listen to the person's side."""
-        self._line.on_bitrate = lambda bps: ctx.signal(Bitrate(origin=ctx.name, bitrate_bps=bps), Direction.UP)
-        self._line.on_key_wanted = lambda: ctx.signal(KeyFrame(origin=ctx.name), Direction.UP)
-        self._line.on_codecs = lambda codecs: ctx.signal(Decodes(origin=ctx.name, codecs=codecs), Direction.UP)
+        self._peer.on_bitrate = lambda bps: ctx.signal(Bitrate(origin=ctx.name, bitrate_bps=bps), Direction.UP)
+        self._peer.on_key_wanted = lambda: ctx.signal(KeyFrame(origin=ctx.name), Direction.UP)
+        self._peer.on_codecs = lambda codecs: ctx.signal(Decodes(origin=ctx.name, codecs=codecs), Direction.UP)
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Show one picture."""
         assert isinstance(packet.payload, EncodedVideo)
-        self._line.show(packet.time, packet.payload)
+        self._peer.show(packet.time, packet.payload)
 
 
 class LiveSpeaker:
@@ -124,7 +124,7 @@ class LiveSpeaker:
         self,
         ahead: Annotated[Duration, Field(description="speech made ahead of what is played, at most")] = 20_000 * MS,
     ) -> None:
-        self._line = current_line("live.speaker")
+        self._peer = current_peer("live.speaker")
         self._ahead_ns = ahead
         self._ctx: Context | None = None
         self._resampler: Any = None  # Any: PyAV, which may be absent
@@ -133,13 +133,13 @@ class LiveSpeaker:
     def open(self, ctx: Context) -> None:
         """Listen to the play-out."""
         self._ctx = ctx
-        self._line.on_play = self._played
+        self._peer.on_play = self._played
 
     async def process(self, packet: Packet, ctx: Context) -> None:
         """Hand a piece over to the play-out, once that has room."""
         audio = packet.payload
         assert isinstance(audio, AudioChunk)
-        playout = self._line.playout
+        playout = self._peer.playout
         while playout.waiting_ns > self._ahead_ns:
             await ctx.sleep_until(ctx.now_ns() + 50 * MS)
         text, last = (audio.text, audio.last) if isinstance(audio, SpokenText) else ("", False)
@@ -148,7 +148,7 @@ class LiveSpeaker:
 
     def on_signal(self, signal: Signal, ctx: Context) -> None:
         """Stop at an interrupt, pause and go on, end a reply that failed."""
-        playout = self._line.playout
+        playout = self._peer.playout
         if isinstance(signal, Interrupt):
             for event in playout.interrupt(signal.epoch):
                 self._played(event)
@@ -167,7 +167,7 @@ class LiveSpeaker:
             ctx.signal(Playing(origin=ctx.name, epoch=event.epoch, time=event.time_ns), Direction.UP)
         else:
             assert isinstance(event, Finished)
-            self._line.tell(Heard(turn=event.epoch, text=event.text, complete=event.complete))
+            self._peer.tell(Heard(turn=event.epoch, text=event.text, complete=event.complete))
             ctx.signal(
                 Played(origin=ctx.name, epoch=event.epoch, text=event.text, complete=event.complete), Direction.UP
             )
@@ -175,7 +175,7 @@ class LiveSpeaker:
     def _resample(self, audio: AudioChunk) -> NDArray[np.float32]:
         """To the rate of the play-out; each piece is flushed whole, so joins lose nothing."""
         mono = audio.samples if audio.samples.ndim == 1 else audio.samples.mean(axis=1)
-        rate = self._line.playout.rate
+        rate = self._peer.playout.rate
         if audio.rate == rate or not len(mono):
             return np.ascontiguousarray(mono, np.float32)
         import av
@@ -195,22 +195,22 @@ class LiveCaptions:
     inputs = {"transcript": Port(Transcript, required=False), "token": Port(Token, required=False)}
 
     def __init__(self) -> None:
-        self._line = current_line("live.captions")
+        self._peer = current_peer("live.captions")
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Tell one transcript or token."""
         payload = packet.payload
         if isinstance(payload, Token):
-            self._line.tell(Answer(turn=packet.epoch, text=payload.text, last=payload.last))
+            self._peer.tell(Answer(turn=packet.epoch, text=payload.text, last=payload.last))
         elif isinstance(payload, Transcript):
-            self._line.tell(
+            self._peer.tell(
                 Caption(turn=packet.epoch, text=payload.text, stable=payload.stable_chars, final=payload.final)
             )
 
     def on_signal(self, signal: Signal, ctx: Context) -> None:
         """Tell a failure, without what it says of the inside."""
         if isinstance(signal, Failure):
-            self._line.tell(
+            self._peer.tell(
                 Trouble(
                     code="turn-failed",
                     turn=signal.epoch,

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from thalweg.pipeline.dialogue import turn_taking as dialogue
-from thalweg.pipeline.dialogue.call import current_line
+from thalweg.pipeline.dialogue.call import current_peer
 from thalweg.pipeline.dialogue.events import (
     Caption,
     Control,
@@ -53,7 +53,7 @@ class LiveTurns:
         level: Annotated[float, Field(ge=0, le=1, description="loudness (RMS) from which on voice counts")] = 0.004,
         final_limit: Annotated[Duration, Field(description="longest wait for a final transcript")] = 4_000 * MS,
     ) -> None:
-        self._line = current_line("live.turns")
+        self._peer = current_peer("live.turns")
         self._talk = TurnTaking(
             TurnRules(
                 hold_after_ns=hold_after,
@@ -69,7 +69,7 @@ class LiveTurns:
 
     def open(self, ctx: Context) -> None:
         """Listen to the person's buttons."""
-        self._line.on_control = self._controls.append
+        self._peer.on_control = self._controls.append
 
     def configure(self, settings: dict[str, Any]) -> None:
         """Take new settings at once."""
@@ -80,7 +80,7 @@ class LiveTurns:
         """Take one packet."""
         talk, now_ns, payload = self._talk, ctx.now_ns(), packet.payload
         if isinstance(payload, Transcript):
-            self._do(talk.transcript(packet.epoch, payload, self._line.playout.recent, now_ns), ctx)
+            self._do(talk.transcript(packet.epoch, payload, self._peer.playout.recent, now_ns), ctx)
         elif isinstance(payload, Speech):
             samples = payload.audio.samples
             level = float(np.sqrt(np.mean(np.square(samples)))) if len(samples) else 0.0
@@ -107,7 +107,7 @@ class LiveTurns:
             self._do(self._talk.stop(), ctx)
         elif isinstance(control, Say):
             epoch = ctx.new_epoch()
-            self._line.tell(Caption(turn=epoch, text=control.text, stable=len(control.text), final=True))
+            self._peer.tell(Caption(turn=epoch, text=control.text, stable=len(control.text), final=True))
             self._do(self._talk.say(epoch, control.text), ctx)
         elif isinstance(control, Echo):
             self._talk.echo = not control.cancelled
@@ -127,15 +127,15 @@ class LiveTurns:
                 case dialogue.Forward(epoch=epoch, transcript=transcript):
                     ctx.emit(transcript, epoch=epoch)
                 case dialogue.Dismiss(epoch=epoch, cause=cause):
-                    self._line.tell(Dismissed(turn=epoch, cause=cause))
+                    self._peer.tell(Dismissed(turn=epoch, cause=cause))
         state = (self._talk.state, self._talk.turn)
         if state != self._told:
             self._told = state
-            self._line.tell(State.model_validate({"state": state[0], "turn": state[1]}))
+            self._peer.tell(State.model_validate({"state": state[0], "turn": state[1]}))
 
     def _tell_stopped(self, now_ns: int) -> None:
         """How long the last sample took to leave after the decision; told once it must have left."""
         while self._stopped and now_ns - self._stopped[0][1] > _SETTLED_NS:
             answer, decided_ns, cause = self._stopped.pop(0)
-            late_ns = self._line.playout.stopped_ns - decided_ns
-            self._line.tell(Interrupted(turn=answer, cause=cause, stale_ms=max(0.0, late_ns / 1e6)))
+            late_ns = self._peer.playout.stopped_ns - decided_ns
+            self._peer.tell(Interrupted(turn=answer, cause=cause, stale_ms=max(0.0, late_ns / 1e6)))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from thalweg.models.speech.sphinx import Heard, SphinxRecogniser
+from thalweg.models.speech.sphinx import RecognisedWord, SphinxRecogniser
 from thalweg.models.speech.sphinx_process import SphinxProcess
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.packet import AMBIENT, Packet
@@ -16,7 +16,7 @@ from thalweg.pipeline.payload import Speech, SpeechEvent, Transcript, Word
 from thalweg.pipeline.signal import Direction, Words
 from thalweg.pipeline.stage import Context
 
-_Final = tuple[str, list[Heard]]
+_Final = tuple[str, list[RecognisedWord]]
 _AGAIN_NS = 6_000 * MS
 
 

@@ -12,7 +12,7 @@ from thalweg.pipeline.payload import Detections, Transcript
 from thalweg.pipeline.signal import Bitrate, Configure, Direction, Signal
 from thalweg.pipeline.stage import Context, Port
 from thalweg.pipeline.video.rate_control import TIERS_BPS, Choice, RateController
-from thalweg.pipeline.video.region_benefit import Trust
+from thalweg.pipeline.video.region_benefit import RegionBenefit
 
 
 class RateForViewer:
@@ -41,7 +41,7 @@ class RateForViewer:
         self._controller = RateController(
             threshold=threshold, patience_s=patience / 1e9, rates=(min(2.0, frames), max(10.0, frames))
         )
-        self._trust = Trust(threshold=threshold, unsure=4)
+        self._trust = RegionBenefit(threshold=threshold, unsure=4)
         self._sent: list[tuple[int, int, bool]] = []
         self._last: Choice | None = None
 

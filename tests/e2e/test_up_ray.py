@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require_package
-from thalweg.deploy.ops.keeping.deployments import Standing
+from thalweg.deploy.ops.keeping.deployments import DeploymentFolder
 
 ROOT = Path(__file__).parent.parent.parent
 STAGES = ROOT / "tests" / "deploy" / "ticking" / "ticking_stages.py"
@@ -93,7 +93,7 @@ def test_a_deployment_on_two_ray_nodes_is_seen_heard_and_ended(
     while any(Path(f"/proc/{pid}").exists() for pid in pids[:1]):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert not Standing("on-ray").folder.exists()
+    assert not DeploymentFolder("on-ray").folder.exists()
 
 
 def test_without_a_cluster_at_the_address_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

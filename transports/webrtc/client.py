@@ -21,7 +21,7 @@ from thalweg.transports.webrtc.receive import OpusIn, Tap
 from thalweg.transports.webrtc.send import BLOCK, BLOCK_NS, OpusPackets
 from thalweg.transports.webrtc.signalling import Signalling, TalkError
 
-__all__ = ["AUDIBLE", "TalkError", "Talker", "Voice"]
+__all__ = ["AUDIBLE", "TalkError", "Talker", "VoiceTrack"]
 
 CONNECT_S = 30.0
 END_S = 5.0
@@ -31,7 +31,7 @@ ATTEMPT_S = 10.0
 AUDIBLE = 0.01
 
 
-class Voice(MediaStreamTrack):
+class VoiceTrack(MediaStreamTrack):
     """What we say, paced by the clock: silence, and between it what was put in by `say`."""
 
     kind = "audio"
@@ -90,7 +90,7 @@ class Talker:
     ) -> None:
         self._server = Signalling(url, token, insecure=insecure)
         self.clock = SystemClock()
-        self.voice = Voice(self.clock)
+        self.voice = VoiceTrack(self.clock)
         self.events: list[tuple[int, dict[str, Any]]] = []
         self.on_event: Callable[[dict[str, Any]], None] = lambda event: None
         self.on_audio: Callable[[int, NDArray[np.float32]], None] = lambda time_ns, samples: None
@@ -173,7 +173,7 @@ class Talker:
         """Drop the connection, as a network would; the conversation waits for us."""
         if self._pc is not None:
             pc, self._pc = self._pc, None
-            self.voice = Voice(self.clock)
+            self.voice = VoiceTrack(self.clock)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(END_S):
                     await pc.close()

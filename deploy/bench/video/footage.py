@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from thalweg.deploy.bench.video.scenes import Clip, Question
 from thalweg.deploy.bench.video.viewer import answers
 from thalweg.pipeline.video.quantiser import Shape, levels, patches, penalties
-from thalweg.pipeline.video.region_benefit import Trust
+from thalweg.pipeline.video.region_benefit import RegionBenefit
 from thalweg.pipeline.video.regions import Box
 from thalweg.stages.video.coder import CODECS, Coder, Decoder, prepared
 from thalweg.stages.video.lowpass import soften
@@ -98,7 +98,7 @@ class Told:
 
     def __init__(self, clip: Clip, codec: str, question: Question) -> None:
         self._clip, self._question = clip, question
-        self._trust, self._decoder = Trust(threshold=SURE), Decoder(codec)
+        self._trust, self._decoder = RegionBenefit(threshold=SURE), Decoder(codec)
         self._heard: list[tuple[int, float, bool]] = []
         self._every = round(clip.rate / 2)
 

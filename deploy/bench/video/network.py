@@ -23,7 +23,7 @@ from thalweg.pipeline.video.congestion import CongestionEstimate, Report
 from thalweg.pipeline.video.impairment import Impairment, Link
 from thalweg.pipeline.video.quantiser import Shape, patches, penalties
 from thalweg.pipeline.video.rate_control import PUBLISHED_CONFIDENCE, TIERS_BPS, RateController
-from thalweg.pipeline.video.region_benefit import Trust
+from thalweg.pipeline.video.region_benefit import RegionBenefit
 from thalweg.pipeline.video.regions import Box
 from thalweg.stages.video.coder import Coder, Decoder, prepared
 from thalweg.stages.vision.read import readability
@@ -138,7 +138,7 @@ def run(system: str, shown: Film, trace: Trace, seed: int = 0, *, fixed_bps: int
     path = Impairment[tuple[int, int, int]](link, seed)
     estimate = CongestionEstimate(200_000, lowest_bps=20_000)
     control = RateController(tiers_bps=TIERS, prior=PRIOR, rates=(4.0, 10.0), threshold=SURE)
-    trust, receiver, found = Trust(threshold=SURE, unsure=4), Receiver(), Run()
+    trust, receiver, found = RegionBenefit(threshold=SURE, unsure=4), Receiver(), Run()
     coder = Coder(bitrate_bps=control.decide(200_000, 0).bitrate_bps, rate=10.0, buffer_s=0.3, sharpest=18)
     reports: list[tuple[int, Report]] = []
     answers: list[tuple[int, float, int, bool]] = []

@@ -40,7 +40,7 @@ from thalweg.pipeline.video.congestion import CongestionEstimate, Report
 from thalweg.pipeline.video.impairment import Link
 from thalweg.pipeline.video.quantiser import Shape, patches, penalties
 from thalweg.pipeline.video.rate_control import RateController
-from thalweg.pipeline.video.region_benefit import Trust
+from thalweg.pipeline.video.region_benefit import RegionBenefit
 from thalweg.stages.video.coder import Coder, VideoError
 
 SYSTEMS = ("thalweg", "congestion", "fixed-rate")
@@ -86,7 +86,7 @@ def send(shown: Film, system: str, address: str) -> dict[str, Any]:
     wire.setblocking(False)
     estimate = CongestionEstimate(200_000, lowest_bps=20_000)
     control = RateController(tiers_bps=TIERS, prior=PRIOR, rates=(4.0, 10.0), threshold=SURE)
-    trust = Trust(threshold=SURE, unsure=4)
+    trust = RegionBenefit(threshold=SURE, unsure=4)
     begin = time.monotonic_ns()
     coder = Coder(bitrate_bps=control.decide(200_000, begin).bitrate_bps, rate=10.0, buffer_s=0.3, sharpest=18)
     under_way: dict[int, tuple[int, int]] = {}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.deploy.errors import describe_error
-from thalweg.deploy.ops.keeping.deployments import Standing, StandingError
+from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError
 from thalweg.pipeline.errors import ThalwegError
 
 SOCKET = "control.sock"
@@ -72,17 +72,17 @@ class ControlServer:
 
 
 class Control:
-    """The other end: blocking, for commands. Raises StandingError where nobody answers or the answer is an error."""
+    """The other end: blocking, for commands. Raises KeepingError where nobody answers or the answer is an error."""
 
-    def __init__(self, standing: Standing) -> None:
-        self._name = standing.name
+    def __init__(self, folder: DeploymentFolder) -> None:
+        self._name = folder.name
         self._socket = socket.socket(socket.AF_UNIX)
         try:
-            with _address(standing.folder) as address:
+            with _address(folder.path) as address:
                 self._socket.connect(address)
         except OSError:
             self._socket.close()
-            raise StandingError(f"{standing.name} is not up: `thalweg logs {standing.name}` may say why") from None
+            raise KeepingError(f"{folder.name} is not up: `thalweg logs {folder.name}` may say why") from None
         self._lines = self._socket.makefile("rb")
 
     def ask(self, call: str, *, within_s: float = ANSWER_S, **args: Any) -> Any:
@@ -92,14 +92,14 @@ class Control:
             self._socket.sendall(json.dumps({"call": call, "args": args}).encode() + b"\n")
             line = self._lines.readline()
         except TimeoutError:
-            raise StandingError(f"{self._name} does not answer; `thalweg down {self._name}` ends it") from None
+            raise KeepingError(f"{self._name} does not answer; `thalweg down {self._name}` ends it") from None
         except OSError:
             line = b""
         if not line:
-            raise StandingError(f"{self._name} has just ended")
+            raise KeepingError(f"{self._name} has just ended")
         answer = json.loads(line)
         if "error" in answer:
-            raise StandingError(answer["error"])
+            raise KeepingError(answer["error"])
         return answer["result"]
 
     def close(self) -> None:

@@ -33,43 +33,41 @@ MARK = "THALWEG_DEPLOYMENT"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
-class StandingError(ThalwegError):
+class KeepingError(ThalwegError):
     """A deployment that is not there, is there already, or does not answer."""
 
 
-class Standing:
-    """The folder of one deployment, whether it is up or not. Raises StandingError on a name that cannot be one."""
+class DeploymentFolder:
+    """The folder of one deployment, whether it is up or not. Raises KeepingError on a name that cannot be one."""
 
     def __init__(self, name: str) -> None:
         if not _NAME.fullmatch(name):
-            raise StandingError(
-                f"{name!r} cannot name a deployment: use letters, digits, _ and -; give one with --name"
-            )
+            raise KeepingError(f"{name!r} cannot name a deployment: use letters, digits, _ and -; give one with --name")
         self.name = name
-        self.folder = root() / name
+        self.path = root() / name
 
     @property
     def logs(self) -> Path:
         """Where workers write what they print."""
-        return self.folder / "logs"
+        return self.path / "logs"
 
     @property
     def supervisor_log(self) -> Path:
         """What the supervising process has to say."""
-        return self.folder / "supervisor.log"
+        return self.path / "supervisor.log"
 
     @property
     def report(self) -> Path:
         """What came of it, once it has ended."""
-        return self.folder / "report.json"
+        return self.path / "report.json"
 
     def take(self) -> int | None:
         """Hold the lock, making the folder where need be: its descriptor, or None where somebody else holds it."""
         while True:
             try:
-                for folder in (self.folder.parents[1], self.folder.parent, self.folder):  # names are nobody's business
-                    folder.mkdir(parents=folder == self.folder.parents[1], exist_ok=True, mode=0o700)
-                held = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+                for folder in (self.path.parents[1], self.path.parent, self.path):  # names are nobody's business
+                    folder.mkdir(parents=folder == self.path.parents[1], exist_ok=True, mode=0o700)
+                held = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             except OSError as error:
                 raise _unusable(error) from None
             try:
@@ -78,7 +76,7 @@ class Standing:
                 os.close(held)
                 return None
             with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(held), (self.folder / "lock").stat()):
+                if os.path.samestat(os.fstat(held), (self.path / "lock").stat()):
                     return held
             os.close(held)  # it was taken down just now: the lock we hold is of a file that is gone
 
@@ -86,7 +84,7 @@ class Standing:
     def is_up(self) -> bool:
         """Whether its supervising process lives."""
         try:
-            file = os.open(self.folder / "lock", os.O_RDWR)
+            file = os.open(self.path / "lock", os.O_RDWR)
         except OSError:
             return False
         try:
@@ -101,7 +99,7 @@ class Standing:
     def state(self) -> dict[str, Any]:
         """What was last written; `state` is `lost` where the supervising process is gone without having said so."""
         try:
-            known: dict[str, Any] = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
+            known: dict[str, Any] = json.loads((self.path / "state.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             known = {"state": "starting"}
         if known["state"] not in ("ended", "failed") and not self.is_up:
@@ -110,11 +108,11 @@ class Standing:
 
     def write_state(self, known: dict[str, Any]) -> None:
         """Remember what became of it so far."""
-        write_whole(self.folder / "state.json", json.dumps(known))
+        write_whole(self.path / "state.json", json.dumps(known))
 
     def clear(self) -> None:
         """Empty the folder, the lock excepted. Whoever calls holds the lock."""
-        for path in self.folder.iterdir():
+        for path in self.path.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
             elif path.name != "lock":
@@ -122,11 +120,11 @@ class Standing:
 
     def remove(self) -> None:
         """The whole folder, gone. Whoever calls holds the lock."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def processes(self) -> list[int]:
         """Those of this deployment that are alive: what its supervising process started, and that one itself."""
-        mark = f"{MARK}={self.folder}".encode()
+        mark = f"{MARK}={self.path}".encode()
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
@@ -146,42 +144,42 @@ def root() -> Path:
     return user_folder("XDG_STATE_HOME", ".local/state") / "thalweg" / "deployments"
 
 
-def every() -> list[Standing]:
+def every() -> list[DeploymentFolder]:
     """All deployments there is something left of, by name."""
     try:
-        return [Standing(path.name) for path in sorted(root().iterdir()) if _NAME.fullmatch(path.name)]
+        return [DeploymentFolder(path.name) for path in sorted(root().iterdir()) if _NAME.fullmatch(path.name)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise _unusable(error) from None
 
 
-def _unusable(error: OSError) -> StandingError:
-    return StandingError(
+def _unusable(error: OSError) -> KeepingError:
+    return KeepingError(
         f"deployments cannot be kept under {root()}: {error.strerror}; name another folder in XDG_STATE_HOME"
     )
 
 
-def find(name: str) -> Standing:
-    """The deployment of that name, up or not. Raises StandingError where there is none."""
-    found = Standing(name)
-    if not found.folder.is_dir():
-        names = [standing.name for standing in every()]
+def find(name: str) -> DeploymentFolder:
+    """The deployment of that name, up or not. Raises KeepingError where there is none."""
+    found = DeploymentFolder(name)
+    if not found.path.is_dir():
+        names = [folder.name for folder in every()]
         have = f"; there are: {', '.join(names)}" if names else "; `thalweg up FILE` makes one"
-        raise StandingError(f"there is no deployment {name!r}{nearest(name, names) or have}")
+        raise KeepingError(f"there is no deployment {name!r}{nearest(name, names) or have}")
     return found
 
 
-def the_one(name: str | None, *, up: bool = True) -> Standing:
+def the_one(name: str | None, *, up: bool = True) -> DeploymentFolder:
     """The deployment of that name, or the only one there is; of those that are up, unless `up` is false.
 
-    Raises StandingError where there is none, or several and no name.
+    Raises KeepingError where there is none, or several and no name.
     """
     if name is not None:
         return find(name)
-    found = [standing for standing in every() if standing.is_up or not up]
+    found = [folder for folder in every() if folder.is_up or not up]
     if len(found) == 1:
         return found[0]
     if not found:
-        raise StandingError("nothing is up; `thalweg up FILE` begins a deployment that stays")
-    raise StandingError(f"there are several deployments, say which: {', '.join(standing.name for standing in found)}")
+        raise KeepingError("nothing is up; `thalweg up FILE` begins a deployment that stays")
+    raise KeepingError(f"there are several deployments, say which: {', '.join(folder.name for folder in found)}")

@@ -22,7 +22,7 @@ from thalweg.deploy.cluster.deployment import Deployment
 from thalweg.deploy.cluster.host import Bundle, load_bundle
 from thalweg.deploy.errors import describe_error
 from thalweg.deploy.ops.keeping.control import ControlServer
-from thalweg.deploy.ops.keeping.deployments import Standing, StandingError
+from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError
 from thalweg.deploy.ops.keeping.logs import trim
 from thalweg.deploy.ops.observing.metrics import serving_metrics
 from thalweg.deploy.ops.observing.outcome import Problem
@@ -44,15 +44,15 @@ TRIM_S = 5.0
 class Keeper:
     """Runs one deployment to its end and says how it is."""
 
-    def __init__(self, standing: Standing, ready: int | None) -> None:
-        request = json.loads((standing.folder / "request.json").read_text(encoding="utf-8"))
-        self._standing = standing
+    def __init__(self, folder: DeploymentFolder, ready: int | None) -> None:
+        request = json.loads((folder.path / "request.json").read_text(encoding="utf-8"))
+        self._folder = folder
         self._ready = ready
         self._metrics: str | None = request["metrics"]
-        self._logs = None if request["foreground"] else standing.logs
+        self._logs = None if request["foreground"] else folder.logs
         self._bundle = Bundle(**request["bundle"])
         self._known: dict[str, Any] = {
-            "name": standing.name,
+            "name": folder.name,
             "file": self._bundle.main,
             "pid": os.getpid(),
             "since": time.time(),
@@ -79,7 +79,7 @@ class Keeper:
             self._plan = spec.plan
             self._tell(workers=list(self._plan.workers))
             self._deployment = Deployment(spec, self._bundle, self._problem, on_ready=self._is_ready, logs=self._logs)
-            await control.start(self._standing.folder)
+            await control.start(self._folder.path)
             async with beside(self._trim()):
                 with serving_metrics(self._metrics, self._look) as url:
                     self._tell(metrics=url)
@@ -93,7 +93,7 @@ class Keeper:
         finally:
             await control.close()
         self._answer({"failed": "it was told to end before it was ready"})
-        write_report(self._standing.report, build_report(outcome, spec.graph.name, spec.latency_budget_ns))
+        write_report(self._folder.report, build_report(outcome, spec.graph.name, spec.latency_budget_ns))
         self._tell(state="ended", ended=time.time())
         log.info("ended, with %d error(s)", outcome.problem_count)
         return int(not outcome.unharmed)
@@ -113,7 +113,7 @@ class Keeper:
 
     def _tell(self, **news: Any) -> None:
         self._known |= news
-        self._standing.write_state(self._known)
+        self._folder.write_state(self._known)
 
     def _problem(self, problem: Problem) -> None:
         turn = f" (turn {problem.epoch})" if problem.epoch else ""
@@ -156,13 +156,13 @@ class Keeper:
     async def _restart(self, what: str) -> dict[str, Any]:
         """Restart a worker, all replicas of one, or those that host a stage."""
         if self._deployment is None or self._known["state"] != "ready":
-            raise StandingError(f"{self._standing.name} is {self._known['state']}: only what is ready can be restarted")
+            raise KeepingError(f"{self._folder.name} is {self._known['state']}: only what is ready can be restarted")
         workers = self._plan.hosts_of(what)
         if not workers:
             pools = [worker.pool for worker in self._plan.workers.values() if worker.pool]
             stages = [stage for worker in self._plan.workers.values() for stage in worker.stages]
             known = list(dict.fromkeys([*self._plan.workers, *pools, *stages]))
-            raise StandingError(
+            raise KeepingError(
                 f"there is no stage or worker {what!r}{nearest(what, known)}; there are: {', '.join(known)}"
             )
         for worker in workers:  # of replicas one after the other, so that the rest can work on
@@ -191,7 +191,7 @@ class Keeper:
     async def _trim(self) -> None:
         while True:
             await asyncio.sleep(TRIM_S)
-            for path in (self._standing.supervisor_log, *self._standing.logs.glob("*.log")):
+            for path in (self._folder.supervisor_log, *self._folder.logs.glob("*.log")):
                 try:
                     trim(path)
                 except OSError as error:  # a full disk, most likely: that must not be the end of it
@@ -210,7 +210,7 @@ def main(name: str, ready: int | None) -> int:
     """Keep the deployment `name`, whose lock this process holds."""
     begin()
     log_to_stderr(form="%(asctime)s %(levelname)s %(message)s")
-    return asyncio.run(Keeper(Standing(name), ready).keep())
+    return asyncio.run(Keeper(DeploymentFolder(name), ready).keep())
 
 
 if __name__ == "__main__":

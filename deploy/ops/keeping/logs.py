@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from thalweg.deploy.ops.keeping.deployments import Standing, StandingError
+from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError
 from thalweg.pipeline.graph import nearest
 
 MOST_BYTES = 10_000_000
@@ -29,21 +29,21 @@ def trim(path: Path) -> None:
         os.truncate(path, 0)
 
 
-def log_lines(standing: Standing, worker: str | None, lines: int, follow: bool) -> Iterator[str]:
+def log_lines(folder: DeploymentFolder, worker: str | None, lines: int, follow: bool) -> Iterator[str]:
     """The last `lines` lines of every log, or of a worker and its replicas; `NAME | ` before each if there are several.
 
     What Ray workers print arrives in the supervising process, marked with who said it. `follow`: go on with what is
-    added, until the deployment ends. Raises StandingError on a worker that there is not.
+    added, until the deployment ends. Raises KeepingError on a worker that there is not.
     """
-    if standing.state.get("foreground"):
-        raise StandingError(
-            f"{standing.name} runs in the foreground and prints where it was started; under systemd see `journalctl`"
+    if folder.state.get("foreground"):
+        raise KeepingError(
+            f"{folder.name} runs in the foreground and prints where it was started; under systemd see `journalctl`"
         )
-    sources = _sources(standing, worker)
+    sources = _sources(folder, worker)
     width = max(len(name) for name in sources)
     several = len(sources) > 1
     tails = {name: _Tail(path) for name, path in sources.items()}
-    only_ray = _workers(standing, worker) - _files(standing).keys() if worker is not None else None
+    only_ray = _workers(folder, worker) - _files(folder).keys() if worker is not None else None
 
     def said(name: str, line: str) -> Iterator[str]:
         if not only_ray:
@@ -55,7 +55,7 @@ def log_lines(standing: Standing, worker: str | None, lines: int, follow: bool) 
         before = [told for line in tail.read() for told in said(name, line)]
         yield from before[max(0, len(before) - lines) :]
     while follow:
-        ended = not standing.is_up
+        ended = not folder.is_up
         news = False
         for name, tail in tails.items():
             for line in tail.read():
@@ -89,24 +89,24 @@ class _Tail:
         return [line.decode(errors="replace") for line in lines]
 
 
-def _files(standing: Standing) -> dict[str, Path]:
-    return {path.stem: path for path in sorted(standing.logs.glob("*.log"))} | {SUPERVISOR: standing.supervisor_log}
+def _files(folder: DeploymentFolder) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder.logs.glob("*.log"))} | {SUPERVISOR: folder.supervisor_log}
 
 
-def _sources(standing: Standing, worker: str | None) -> dict[str, Path]:
-    files = _files(standing)
+def _sources(folder: DeploymentFolder, worker: str | None) -> dict[str, Path]:
+    files = _files(folder)
     if worker is None:
         return files
-    wanted = _workers(standing, worker)
+    wanted = _workers(folder, worker)
     if wanted & files.keys():
         return {name: files[name] for name in sorted(wanted & files.keys())}
     if wanted:
-        return {SUPERVISOR: standing.supervisor_log}
-    known = sorted({*files, *standing.state.get("workers", [])})
-    raise StandingError(f"{standing.name} has no worker {worker!r}{nearest(worker, known)}; it has: {', '.join(known)}")
+        return {SUPERVISOR: folder.supervisor_log}
+    known = sorted({*files, *folder.state.get("workers", [])})
+    raise KeepingError(f"{folder.name} has no worker {worker!r}{nearest(worker, known)}; it has: {', '.join(known)}")
 
 
-def _workers(standing: Standing, worker: str) -> set[str]:
+def _workers(folder: DeploymentFolder, worker: str) -> set[str]:
     """The workers called so: one, or its replicas, or none."""
-    known = {*_files(standing), *standing.state.get("workers", [])}
+    known = {*_files(folder), *folder.state.get("workers", [])}
     return {worker} & known or {name for name in known if re.fullmatch(rf"{re.escape(worker)}\.\d+", name)}

@@ -115,14 +115,14 @@ def up(
     """
     from thalweg.deploy.ops.keeping.up import bring_up
 
-    standing, code = bring_up(
+    folder, code = bring_up(
         file, settings_of(pairs), name=name, ray=ray, metrics=metrics, within_s=within, foreground=foreground
     )
     if foreground:
         sys.exit(code)
-    say(f"{standing.name} is up; `thalweg top {standing.name}` watches it, `down` ends it")
-    if standing.state["metrics"]:
-        say(f"metrics at {standing.state['metrics']}")
+    say(f"{folder.name} is up; `thalweg top {folder.name}` watches it, `down` ends it")
+    if folder.state["metrics"]:
+        say(f"metrics at {folder.state['metrics']}")
 
 
 @click.command()

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from thalweg.deploy.console import Console
 from thalweg.deploy.ops.keeping.control import Control
-from thalweg.deploy.ops.keeping.deployments import Standing, StandingError, every
+from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError, every
 from thalweg.deploy.ops.observing.readings import Reading, Readings
 from thalweg.stages.io.terminal import is_terminal, say, say_json
 
@@ -31,7 +31,7 @@ _STYLES = {
 
 def list_deployments(as_json: bool) -> None:
     """Every deployment of this user, one row per worker."""
-    found = [_status(standing) for standing in every()]
+    found = [_status(folder) for folder in every()]
     if as_json:
         say_json(found, indent=2)
         return
@@ -55,10 +55,10 @@ def list_deployments(as_json: bool) -> None:
     Console().print(table)
 
 
-def show(standing: Standing, as_json: bool, seconds: float | None) -> None:
-    """One deployment as it works: a live view in a terminal until Ctrl-C, else one snapshot. Raises StandingError."""
+def show(folder: DeploymentFolder, as_json: bool, seconds: float | None) -> None:
+    """One deployment as it works: a live view in a terminal until Ctrl-C, else one snapshot. Raises KeepingError."""
     readings = Readings()
-    with Control(standing) as control:
+    with Control(folder) as control:
         seen = control.ask("stats")
         readings.read(seen["stats"])
         if as_json or seconds is not None or not is_terminal():
@@ -167,16 +167,16 @@ def _workers(status: dict[str, Any], reading: Reading) -> dict[str, dict[str, An
     return {name: {**known, **told.get(name, {})} for name, known in status["workers"].items()}
 
 
-def _status(standing: Standing) -> dict[str, Any]:
-    known = standing.state
-    if standing.is_up:
+def _status(folder: DeploymentFolder) -> dict[str, Any]:
+    known = folder.state
+    if folder.is_up:
         try:
-            with Control(standing) as control:
+            with Control(folder) as control:
                 answer: dict[str, Any] = control.ask("status")
                 return answer
-        except StandingError:  # it comes up, or ends, just now
-            known = standing.state
-    return {"name": standing.name, "pid": None, **known, "workers": known.get("workers", [])}
+        except KeepingError:  # it comes up, or ends, just now
+            known = folder.state
+    return {"name": folder.name, "pid": None, **known, "workers": known.get("workers", [])}
 
 
 def _hint(status: dict[str, Any]) -> Text:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from thalweg.deploy.ops.keeping.control import Control
-from thalweg.deploy.ops.keeping.deployments import MARK, Standing, StandingError
+from thalweg.deploy.ops.keeping.deployments import MARK, DeploymentFolder, KeepingError
 from thalweg.deploy.reading import bundle_of, read_spec
 from thalweg.pipeline.errors import ThalwegError
 
@@ -37,52 +37,52 @@ def bring_up(
     metrics: str | None,
     within_s: float,
     foreground: bool,
-) -> tuple[Standing, int]:
+) -> tuple[DeploymentFolder, int]:
     """Start the supervising process and wait until the pipeline is ready; the deployment, and 0.
 
     With `foreground` this process is the supervising one, workers print where it does, and what comes back is a
     deployment that has ended and the exit code of its run: 1 where anything went wrong on the way.
-    Raises SpecError, StandingError where one of that name is up, UpError where it does not come up `within_s`.
+    Raises SpecError, KeepingError where one of that name is up, UpError where it does not come up `within_s`.
     """
     spec = read_spec(file, settings)
-    standing = Standing(name or _name_of(spec.graph.name))
+    folder = DeploymentFolder(name or _name_of(spec.graph.name))
     bundle = replace(bundle_of(file, settings, traced=False), stays=True)
-    lock = standing.take()
+    lock = folder.take()
     if lock is None:
-        raise StandingError(
-            f"{standing.name} is up already: end it with `thalweg down {standing.name}`, or give this one a --name"
+        raise KeepingError(
+            f"{folder.name} is up already: end it with `thalweg down {folder.name}`, or give this one a --name"
         )
     try:
-        standing.kill_processes()
-        standing.clear()
-        standing.logs.mkdir()
-        request = standing.folder / "request.json"
+        folder.kill_processes()
+        folder.clear()
+        folder.logs.mkdir()
+        request = folder.path / "request.json"
         request.touch(mode=0o600)
         request.write_text(
             json.dumps({"bundle": bundle.plain(), "metrics": metrics, "foreground": foreground}), encoding="utf-8"
         )
-        environment = {MARK: str(standing.folder), "PYTHONUNBUFFERED": "1", "RAY_DEDUP_LOGS": "0"}
+        environment = {MARK: str(folder.path), "PYTHONUNBUFFERED": "1", "RAY_DEDUP_LOGS": "0"}
         environment |= {"RAY_ADDRESS": ray} if ray is not None else {}
         if foreground:
             from thalweg.deploy.ops.keeping.keeper import main
 
             os.environ.update(environment)
-            code = main(standing.name, None)
-            if code and standing.state["state"] == "failed":
-                raise UpError(f"{standing.name} did not come up: {standing.state['reason']}")
-            return standing, code
-        _start(standing, lock, environment, within_s)
+            code = main(folder.name, None)
+            if code and folder.state["state"] == "failed":
+                raise UpError(f"{folder.name} did not come up: {folder.state['reason']}")
+            return folder, code
+        _start(folder, lock, environment, within_s)
     finally:
         os.close(lock)
-    return standing, 0
+    return folder, 0
 
 
-def _start(standing: Standing, lock: int, environment: dict[str, str], within_s: float) -> None:
+def _start(folder: DeploymentFolder, lock: int, environment: dict[str, str], within_s: float) -> None:
     """Start the supervising process and wait for its word."""
     ready, answer = os.pipe()
-    with standing.supervisor_log.open("ab") as log, os.fdopen(ready, "rb") as hearing:
+    with folder.supervisor_log.open("ab") as log, os.fdopen(ready, "rb") as hearing:
         keeper = subprocess.Popen(
-            [sys.executable, "-m", "thalweg.deploy.ops.keeping.keeper", standing.name, str(lock), str(answer)],
+            [sys.executable, "-m", "thalweg.deploy.ops.keeping.keeper", folder.name, str(lock), str(answer)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -94,22 +94,22 @@ def _start(standing: Standing, lock: int, environment: dict[str, str], within_s:
         try:
             said = _hear(hearing.fileno(), within_s)
         except BaseException:  # Ctrl-C while it comes up: then it shall not
-            _end(standing, keeper)
+            _end(folder, keeper)
             raise
     if said is None:
-        _end(standing, keeper)
+        _end(folder, keeper)
         raise UpError(
-            f"{standing.name} was not ready within {within_s:g} s and was ended; "
-            f"`thalweg logs {standing.name}` shows how far it came, --within gives it longer"
+            f"{folder.name} was not ready within {within_s:g} s and was ended; "
+            f"`thalweg logs {folder.name}` shows how far it came, --within gives it longer"
         )
     if not said:
         keeper.wait()
-        standing.kill_processes()
-        raise UpError(f"the supervising process of {standing.name} died:\n{_last_lines(standing)}")
+        folder.kill_processes()
+        raise UpError(f"the supervising process of {folder.name} died:\n{_last_lines(folder)}")
     told = json.loads(said)
     if "failed" in told:
         keeper.wait()
-        raise UpError(f"{standing.name} did not come up: {told['failed']}")
+        raise UpError(f"{folder.name} did not come up: {told['failed']}")
     keeper.returncode = 0  # it is nobody's child from here on: Popen need not warn that it lives
 
 
@@ -127,21 +127,19 @@ def _hear(ready: int, within_s: float) -> bytes | None:
     return heard
 
 
-def _end(standing: Standing, keeper: subprocess.Popen[bytes]) -> None:
+def _end(folder: DeploymentFolder, keeper: subprocess.Popen[bytes]) -> None:
     keeper.send_signal(signal.SIGTERM)
     try:
         keeper.wait(KILL_AFTER_S)
     except subprocess.TimeoutExpired:
         keeper.kill()
         keeper.wait()
-    standing.kill_processes()
+    folder.kill_processes()
 
 
-def _last_lines(standing: Standing) -> str:
+def _last_lines(folder: DeploymentFolder) -> str:
     with suppress(OSError):
-        return "\n".join(
-            standing.supervisor_log.read_text(errors="replace", encoding="utf-8").splitlines()[-LAST_LINES:]
-        )
+        return "\n".join(folder.supervisor_log.read_text(errors="replace", encoding="utf-8").splitlines()[-LAST_LINES:])
     return ""
 
 
@@ -150,50 +148,50 @@ def _name_of(pipeline: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "-" for c in pipeline).strip("-_")[:63]
 
 
-def take_down(standing: Standing, within_s: float) -> str:
+def take_down(folder: DeploymentFolder, within_s: float) -> str:
     """End a deployment and remove what is left of it; says what came of it.
 
     Its sources end and what is under way is worked off, `within_s` at most; what is not done by then is given up,
     and a supervising process that does not end even so is killed with its workers. In the end nothing of it is left.
     """
-    was = standing.state["state"]
-    if standing.is_up:
+    was = folder.state["state"]
+    if folder.is_up:
         try:
-            with Control(standing) as control:
+            with Control(folder) as control:
                 control.ask("down", drain_s=within_s)
-        except StandingError:  # it is not listening yet, or no longer
-            _terminate(standing)
+        except KeepingError:  # it is not listening yet, or no longer
+            _terminate(folder)
         until_s = time.monotonic() + within_s + KILL_AFTER_S
-        while standing.is_up and time.monotonic() < until_s:
+        while folder.is_up and time.monotonic() < until_s:
             time.sleep(LOOK_S)
-    killed = standing.is_up
-    standing.kill_processes()
+    killed = folder.is_up
+    folder.kill_processes()
     until_s = time.monotonic() + KILL_AFTER_S
-    while (lock := standing.take()) is None:
+    while (lock := folder.take()) is None:
         if time.monotonic() > until_s:
-            pids = ", ".join(map(str, standing.processes()))
-            raise StandingError(f"{standing.name} cannot be ended: process {pids} does not even heed SIGKILL")
+            pids = ", ".join(map(str, folder.processes()))
+            raise KeepingError(f"{folder.name} cannot be ended: process {pids} does not even heed SIGKILL")
         time.sleep(LOOK_S)
     try:
-        told = _came_of(standing, was, killed)
-        standing.remove()
+        told = _came_of(folder, was, killed)
+        folder.remove()
     finally:
         os.close(lock)
     return told
 
 
-def _terminate(standing: Standing) -> None:
+def _terminate(folder: DeploymentFolder) -> None:
     with suppress(ProcessLookupError, KeyError, TypeError):
-        os.kill(standing.state["pid"], signal.SIGTERM)
+        os.kill(folder.state["pid"], signal.SIGTERM)
 
 
-def _came_of(standing: Standing, was: str, killed: bool) -> str:
+def _came_of(folder: DeploymentFolder, was: str, killed: bool) -> str:
     if killed:
         return "it did not answer and was killed"
     if was in ("lost", "failed"):
         return f"it was {was} before; cleared away"
     try:
-        report = json.loads(standing.report.read_text(encoding="utf-8"))
+        report = json.loads(folder.report.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return "it ended without a report"
     turns = f", {len(report['turns'])} turns" if report["turns"] else ""

@@ -33,7 +33,7 @@ from thalweg.pipeline.signal import Interrupt, Settled, Signal
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-    from thalweg.pipeline.joins.join import Joined
+    from thalweg.pipeline.joins.join import PacketSet
     from thalweg.pipeline.node import Node
     from thalweg.pipeline.packet import Packet
 
@@ -76,7 +76,7 @@ class TurnSpans:
         self._roots: dict[int, _Open] = {}
         self._lock = threading.Lock()
 
-    def begin(self, node: Node, packet: Packet | Joined, now_ns: int) -> None:
+    def begin(self, node: Node, packet: Packet | PacketSet, now_ns: int) -> None:
         """`node` takes a packet of a turn in hand."""
         with self._lock:
             opened = self._stages.get((node.name, packet.epoch))

@@ -18,7 +18,7 @@ FRAMES_PER_S = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class UtteranceFeatures:
     """Log-mel features of an utterance, [frame, mel] float16, what it says, and when (`Utterance.spans`)."""
 
     mel: NDArray[np.float16]
@@ -36,14 +36,15 @@ class Features:
 
     def __init__(self, folder: Path, config: MelConfig) -> None:
         self._folder, self._config = folder, config
-        self._kept: dict[Path, list[Heard]] = {}
+        self._kept: dict[Path, list[UtteranceFeatures]] = {}
 
-    def read(self) -> list[Heard]:
+    def read(self) -> list[UtteranceFeatures]:
         """Everything that is there. Raises FileNotFoundError where nothing is."""
         for path in shards(self._folder):
             if path not in self._kept:
                 self._kept[path] = [
-                    Heard(log_mel(u.audio, self._config).astype(np.float16), u.text, u.spans) for u in read_shard(path)
+                    UtteranceFeatures(log_mel(u.audio, self._config).astype(np.float16), u.text, u.spans)
+                    for u in read_shard(path)
                 ]
         if not self._kept:
             raise FileNotFoundError(f"{self._folder} holds no shards: run `data` first")
@@ -57,7 +58,7 @@ def batches(
     rng: random.Random,
     rank: int = 0,
     processes: int = 1,
-) -> Iterator[list[Heard]]:
+) -> Iterator[list[UtteranceFeatures]]:
     """Without end: utterances of about the same length, `batch_s` seconds together, none longer than `longest_s`.
 
     Of several processes with equal `rng` each gets batches of its own, at any time about as long as those of the
@@ -67,8 +68,8 @@ def batches(
         everything = features.read()
         some = [heard for heard in everything if heard.seconds <= longest_s()] or everything
         some.sort(key=lambda heard: heard.seconds * rng.uniform(0.9, 1.1))
-        found: list[list[Heard]] = []
-        batch: list[Heard] = []
+        found: list[list[UtteranceFeatures]] = []
+        batch: list[UtteranceFeatures] = []
         seconds = 0.0
         for heard in some:
             if batch and seconds + heard.seconds > batch_s:

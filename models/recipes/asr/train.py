@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thalweg.models.recipes.asr.augment import augmented, masked
-from thalweg.models.recipes.asr.batches import Features, Heard, batches
+from thalweg.models.recipes.asr.batches import Features, UtteranceFeatures, batches
 from thalweg.models.recipes.asr.beginning import even_out
 from thalweg.models.recipes.asr.losses import aligned_labels, rnnt_loss
 from thalweg.models.recipes.asr.optimiser import Optimiser
@@ -115,7 +115,7 @@ class Trainer:
         if not self.rank:
             self.save()
 
-    def learn(self, batch: list[Heard]) -> tuple[float, float]:
+    def learn(self, batch: list[UtteranceFeatures]) -> tuple[float, float]:
         """One step; returns the two losses, per token and per utterance."""
         mel, frames, targets, lengths, labels = self._prepare(batch)
         lookahead = self.rng.choice(self.config.lookaheads)
@@ -187,7 +187,7 @@ class Trainer:
         if self.device.type == "cuda" and state.get("cuda") is not None:
             torch.cuda.set_rng_state(state["cuda"].cpu())
 
-    def _begin(self, heard: list[Heard]) -> None:
+    def _begin(self, heard: list[UtteranceFeatures]) -> None:
         long = sorted(heard, key=lambda one: one.seconds)[-32:]
         cut = min(len(one.mel) for one in long)
         mel = np.stack([augmented(one.mel.astype(np.float32), self.noise)[0][: cut // 2] for one in long])
@@ -201,7 +201,7 @@ class Trainer:
         """Seconds worked: of all threads on a processor, of the wall clock on a graphics processor."""
         return time.process_time() if self.device.type == "cpu" else time.monotonic()
 
-    def _prepare(self, batch: list[Heard]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def _prepare(self, batch: list[UtteranceFeatures]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """[B, T, mel] features and [B] frames of them; [B, U] tokens and [B] how many; [B, T'] the token of a frame."""
         heard = [self._changed(one.mel.astype(np.float32)) for one in batch]
         tokens = [self.tokenizer.encode(one.text) for one in batch]

@@ -37,7 +37,7 @@ _FESTIVAL = Path("/usr/share/festival/voices")
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class TrainingVoice:
     """One voice. `test`: never trained on."""
 
     name: str
@@ -45,28 +45,30 @@ class Voice:
     speak: Callable[[str, random.Random], Floats]
 
 
-def voices(piper: list[Path] | None = None) -> list[Voice]:
+def voices(piper: list[Path] | None = None) -> list[TrainingVoice]:
     """All that this machine can speak with; Piper voices are given by their .onnx."""
     found = []
     if shutil.which("espeak-ng"):
         found += [
-            Voice(f"espeak {accent}+{variant}", variant in _TEST_VARIANTS, partial(_espeak, f"{accent}+{variant}"))
+            TrainingVoice(
+                f"espeak {accent}+{variant}", variant in _TEST_VARIANTS, partial(_espeak, f"{accent}+{variant}")
+            )
             for accent in _ACCENTS
             for variant in _VARIANTS
         ]
     if shutil.which("flite"):
         for name in _FLITE:
             test = name in _TEST_FLITE
-            found.append(Voice(f"flite {name}", test, partial(_flite, name, test)))
+            found.append(TrainingVoice(f"flite {name}", test, partial(_flite, name, test)))
     if shutil.which("text2wave"):
         installed = sorted(folder.name for folder in _FESTIVAL.glob("*/*") if folder.is_dir())
-        found += [Voice(f"festival {name}", False, partial(_festival, name)) for name in installed]
+        found += [TrainingVoice(f"festival {name}", False, partial(_festival, name)) for name in installed]
     for model in piper or []:
-        found.append(Voice(f"piper {model.stem}", False, _Piper(model)))
+        found.append(TrainingVoice(f"piper {model.stem}", False, _Piper(model)))
     return found
 
 
-def choose(all_voices: list[Voice], rng: random.Random, test: bool) -> Voice:
+def choose(all_voices: list[TrainingVoice], rng: random.Random, test: bool) -> TrainingVoice:
     """A voice of the split: first the engine, then the voice, so that espeak's many do not drown the others."""
     split = [voice for voice in all_voices if voice.test == test]
     if not split:

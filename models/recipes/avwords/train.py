@@ -10,7 +10,7 @@ from thalweg.models.recipes.avwords.degrade import CONDITIONS, Difficulty
 from thalweg.models.recipes.avwords.task import CHUNKS_MS, SENSES, STRIDES, make_pool
 from thalweg.models.recipes.avwords.words import WORDS
 from thalweg.models.recipes.finish import finish
-from thalweg.models.recipes.networks import CHANNELS, RATE, SIZES, AudioUnit, Heard
+from thalweg.models.recipes.networks import CHANNELS, RATE, SIZES, AudioExport, AudioUnit
 from thalweg.models.recipes.training import Network, train_in_two_rounds
 from thalweg.models.senses.aggregation import AggregationConfig
 
@@ -52,7 +52,7 @@ def finish_bundle(network: Network, folder: Path) -> None:
     for size in SIZES:
         unit = audio[size]
         assert isinstance(unit, AudioUnit)
-        heard[size] = Heard(unit)
+        heard[size] = AudioExport(unit)
     examples: dict[str, tuple[dict[str, torch.nn.Module], torch.Tensor, bool]] = {
         "audio": (heard, torch.zeros(1, RATE * CHUNKS_MS[0] // 1000), True),
         "video": (dict(video.items()), torch.zeros(1, 32, 32, dtype=torch.uint8), False),

@@ -40,7 +40,7 @@ class VoiceError(ModelError):
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class SynthesizerVoice:
     """Who speaks. `engine`: `espeak` or `flite`; `rate_wpm` words a minute, `pitch` 0…99, both for espeak."""
 
     engine: str
@@ -57,15 +57,15 @@ class Spoken:
     phonemes: tuple[tuple[str, float], ...]
 
 
-def draw_voice(split: str, rng: np.random.Generator) -> Voice:
+def draw_voice(split: str, rng: np.random.Generator) -> SynthesizerVoice:
     """Some voice of `train`, `val` or `test`; no voice is in two of them. One in twelve is flite's."""
     if rng.random() < 1 / 12:
-        return Voice("flite", str(rng.choice(_FLITE[split])))
+        return SynthesizerVoice("flite", str(rng.choice(_FLITE[split])))
     accent, variant = rng.choice(_ACCENTS), rng.choice(_VARIANTS[split].split())
-    return Voice("espeak", f"{accent}+{variant}", int(rng.integers(105, 165)), int(rng.integers(25, 75)))
+    return SynthesizerVoice("espeak", f"{accent}+{variant}", int(rng.integers(105, 165)), int(rng.integers(25, 75)))
 
 
-def speak(text: str, voice: Voice) -> Spoken:
+def speak(text: str, voice: SynthesizerVoice) -> Spoken:
     """Say a word. Deterministic. Raises VoiceError."""
     spoken = _flite(text, voice.name) if voice.engine == "flite" else _espeak(text, voice)
     if not len(spoken.samples) or not spoken.phonemes:
@@ -112,7 +112,7 @@ class _Espeak:
             raise VoiceError("espeak-ng found no voice data: apt-get install espeak-ng-data")
         self._library.espeak_SetSynthCallback(self._callback)
 
-    def speak(self, text: str, voice: Voice) -> tuple[NDArray[np.int16], list[tuple[str, int]]]:
+    def speak(self, text: str, voice: SynthesizerVoice) -> tuple[NDArray[np.int16], list[tuple[str, int]]]:
         """Samples at `rate`, and each phoneme with the sample it starts at."""
         if self._library.espeak_SetVoiceByName(voice.name.encode()) != 0:
             raise VoiceError(f"espeak-ng has no voice {voice.name!r}")
@@ -139,7 +139,7 @@ def _library() -> _Espeak:
     return _Espeak()
 
 
-def _espeak(text: str, voice: Voice) -> Spoken:
+def _espeak(text: str, voice: SynthesizerVoice) -> Spoken:
     library = _library()
     samples, phonemes = library.speak(text, voice)
     named = [(name.rstrip("#'"), start / library.rate) for name, start in phonemes if name]

@@ -18,7 +18,7 @@ class Emitted:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class RecognisedWord:
     """A word; `start_s`, `end_s` from the start of the utterance, `confidence` 0…1 (geometric mean of its tokens)."""
 
     text: str
@@ -33,10 +33,10 @@ class Guess:
 
     text: str
     stable_chars: int
-    words: tuple[Heard, ...] = ()
+    words: tuple[RecognisedWord, ...] = ()
 
 
-def words_of(emitted: Sequence[Emitted], tokens: Tokens, frame_s: float) -> tuple[Heard, ...]:
+def words_of(emitted: Sequence[Emitted], tokens: Tokens, frame_s: float) -> tuple[RecognisedWord, ...]:
     """Group tokens into words."""
     groups: list[list[Emitted]] = []
     for one in emitted:
@@ -50,7 +50,9 @@ def words_of(emitted: Sequence[Emitted], tokens: Tokens, frame_s: float) -> tupl
         if text:
             mean = sum(one.log_prob for one in group) / len(group)
             words.append(
-                Heard(text, spoken[0].frame * frame_s, (spoken[-1].frame + 1) * frame_s, min(1.0, 2.718281828**mean))
+                RecognisedWord(
+                    text, spoken[0].frame * frame_s, (spoken[-1].frame + 1) * frame_s, min(1.0, 2.718281828**mean)
+                )
             )
     return tuple(words)
 

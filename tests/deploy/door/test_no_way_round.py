@@ -16,7 +16,7 @@ from tests.deploy.server.serving import PARROT, SETTINGS, running
 from thalweg.deploy.door.listening import listening
 from thalweg.deploy.ops.observing.metrics import serving_metrics
 from thalweg.deploy.ops.observing.readings import Stats
-from thalweg.deploy.server.conversations import Hall
+from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.exporter import metrics_only
 from thalweg.pipeline.file.spec import load_spec
 
@@ -67,7 +67,7 @@ async def serve() -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def metrics_of_serve() -> AsyncIterator[int]:
-    door, application = metrics_only(Hall(load_spec(PARROT, "parrot.yaml"), SETTINGS), SETTINGS)
+    door, application = metrics_only(Conversations(load_spec(PARROT, "parrot.yaml"), SETTINGS), SETTINGS)
     async with listening(door, application, "127.0.0.1", 0) as port:
         yield port
 

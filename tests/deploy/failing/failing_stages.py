@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.joins.join import Joined, Nearest
+from thalweg.pipeline.joins.join import Nearest, PacketSet
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import AudioChunk, Token
 from thalweg.pipeline.stage import Context, Port
@@ -206,6 +206,6 @@ class Pair:
     outputs = {"text": Token}
     join = Nearest(reference="left", tolerance_ns=5_000_000)
 
-    def process_joined(self, joined: Joined, ctx: Context) -> None:
+    def process_joined(self, joined: PacketSet, ctx: Context) -> None:
         texts = [packet.payload.text for port in ("left", "right") for packet in joined.packets[port]]
         ctx.emit(Token(text="+".join(texts)))

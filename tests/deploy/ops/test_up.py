@@ -22,7 +22,7 @@ import pytest
 
 from tests.conftest import require_package
 from thalweg.deploy.__main__ import main
-from thalweg.deploy.ops.keeping.deployments import Standing, StandingError, every
+from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError, every
 from thalweg.deploy.ops.keeping.logs import log_lines, trim
 
 pytestmark = pytest.mark.real
@@ -49,8 +49,8 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     yield
-    for standing in every():
-        standing.kill_processes()
+    for folder in every():
+        folder.kill_processes()
 
 
 @pytest.fixture
@@ -103,8 +103,8 @@ def test_a_deployment_comes_up_is_seen_and_heard_and_goes_down_without_a_trace(t
     up = thalweg("up", TICKING, "--name", "clock")
     assert up.returncode == 0, up.stderr
     assert "clock is up" in up.stdout
-    standing = Standing("clock")
-    pids = standing.processes()
+    folder = DeploymentFolder("clock")
+    pids = folder.processes()
     (listed,) = json.loads(thalweg("ps", "--json").stdout)
     assert listed["state"] == "ready"
     assert {name: worker["state"] for name, worker in listed["workers"].items()} == {
@@ -123,7 +123,7 @@ def test_a_deployment_comes_up_is_seen_and_heard_and_goes_down_without_a_trace(t
     assert "ready" in thalweg("logs", "clock", "--worker", "supervisor").stdout
     down = thalweg("down", "clock")
     assert "0 error(s)" in down.stdout, down.stderr
-    assert not standing.folder.exists()
+    assert not folder.path.exists()
     assert not [pid for pid in pids if lives(pid)]
     assert "nothing is up" in thalweg("ps").stdout
 
@@ -142,26 +142,26 @@ def test_what_cannot_start_says_why_and_leaves_no_process(thalweg: Thalweg) -> N
     assert failed.returncode == 2
     assert "ticking did not come up: stage clock: the clock has no battery" in failed.stderr
     assert "Traceback" not in failed.stderr
-    standing = Standing("ticking")
-    assert standing.processes() == []
+    folder = DeploymentFolder("ticking")
+    assert folder.processes() == []
     assert "failed" in thalweg("ps").stdout
     assert thalweg("up", TICKING).returncode == 0, "a failed one is no obstacle"
 
 
 def test_what_comes_to_its_end_is_listed_as_ended_until_it_is_cleared(thalweg: Thalweg) -> None:
     assert thalweg("up", TICKING, "--set", "n=20").returncode == 0
-    standing = Standing("ticking")
-    wait_until(lambda: standing.state["state"] == "ended", "the stream has twenty ticks")
-    wait_until(lambda: not standing.processes(), "its processes end with it")
+    folder = DeploymentFolder("ticking")
+    wait_until(lambda: folder.state["state"] == "ended", "the stream has twenty ticks")
+    wait_until(lambda: not folder.processes(), "its processes end with it")
     assert "came to its end" in thalweg("ps").stdout
     assert "2 turns, 0 error(s)" in thalweg("down", "ticking").stdout
 
 
 def test_after_a_crash_of_the_supervising_process_nothing_runs_on_and_the_name_is_free(thalweg: Thalweg) -> None:
     assert thalweg("up", TICKING).returncode == 0
-    standing = Standing("ticking")
-    os.kill(standing.state["pid"], signal.SIGKILL)
-    wait_until(lambda: not standing.processes(), "workers do not outlive it")
+    folder = DeploymentFolder("ticking")
+    os.kill(folder.state["pid"], signal.SIGKILL)
+    wait_until(lambda: not folder.processes(), "workers do not outlive it")
     assert "lost" in thalweg("ps").stdout
     assert "ticking is not up" in thalweg("top", "ticking").stderr
     assert thalweg("up", TICKING).returncode == 0
@@ -224,8 +224,8 @@ def test_what_takes_too_long_to_open_is_ended(thalweg: Thalweg) -> None:
     slow = thalweg("up", TICKING, "--set", "open_s=60", "--within", "3")
     assert slow.returncode == 2
     assert "ticking was not ready within 3 s and was ended" in slow.stderr
-    assert Standing("ticking").processes() == []
-    assert not Standing("ticking").is_up
+    assert DeploymentFolder("ticking").processes() == []
+    assert not DeploymentFolder("ticking").is_up
 
 
 def test_in_the_foreground_it_prints_and_ends_with_the_pipeline(thalweg_apart: Thalweg) -> None:
@@ -258,14 +258,14 @@ def test_a_log_that_has_grown_is_begun_anew_and_followed_across_the_cut(
     state: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("thalweg.deploy.ops.keeping.logs.MOST_BYTES", 100)
-    standing = Standing("long")
-    held = standing.take()
+    folder = DeploymentFolder("long")
+    held = folder.take()
     assert held is not None
-    standing.logs.mkdir()
-    log = standing.logs / "w.log"
+    folder.logs.mkdir()
+    log = folder.logs / "w.log"
     with log.open("ab", buffering=0) as writing:
         writing.write(b"old line\n" * 20)
-        following = log_lines(standing, "w", 1, follow=True)
+        following = log_lines(folder, "w", 1, follow=True)
         assert next(following) == "old line"
         trim(log)
         writing.write(b"new line\n")
@@ -276,17 +276,17 @@ def test_a_log_that_has_grown_is_begun_anew_and_followed_across_the_cut(
 
 
 def test_lines_of_a_ray_worker_are_found_among_those_of_the_supervising_process(state: None) -> None:
-    standing = Standing("ray")
-    held = standing.take()
+    folder = DeploymentFolder("ray")
+    held = folder.take()
     assert held is not None
-    standing.write_state({"state": "ready", "workers": ["ears", "mouth"]})
-    standing.supervisor_log.write_text(
+    folder.write_state({"state": "ready", "workers": ["ears", "mouth"]})
+    folder.supervisor_log.write_text(
         "\x1b[36m(ears pid=7, ip=10.0.0.2)\x1b[0m I hear\n(mouth pid=8) I say\n"
         "2026-11-24 INFO ready\n(ears pid=7) more\n"
     )
-    assert list(log_lines(standing, "ears", 10, follow=False)) == ["I hear", "more"]
-    with pytest.raises(StandingError, match=r"has no worker 'eras' \(did you mean 'ears'\?\)"):
-        list(log_lines(standing, "eras", 10, follow=False))
+    assert list(log_lines(folder, "ears", 10, follow=False)) == ["I hear", "more"]
+    with pytest.raises(KeepingError, match=r"has no worker 'eras' \(did you mean 'ears'\?\)"):
+        list(log_lines(folder, "eras", 10, follow=False))
     os.close(held)
 
 
@@ -294,15 +294,15 @@ def test_metrics_of_all_workers_are_served_and_say_which_is_dead(thalweg: Thalwe
     require_package("prometheus_client", "metrics")
 
     def scraped() -> str:
-        with urllib.request.urlopen(standing.state["metrics"], timeout=10) as answer:
+        with urllib.request.urlopen(folder.state["metrics"], timeout=10) as answer:
             text: str = answer.read().decode()
             return text
 
     up = thalweg("up", TICKING, "--metrics", "0")
-    standing = Standing("ticking")
-    assert f"metrics at {standing.state['metrics']}" in up.stdout
+    folder = DeploymentFolder("ticking")
+    assert f"metrics at {folder.state['metrics']}" in up.stdout
     assert 'thalweg_worker_up{worker="middle"} 1.0' in scraped()
-    assert "cannot serve metrics" in thalweg("up", TICKING, "--name", "second", "--metrics", port_of(standing)).stderr
+    assert "cannot serve metrics" in thalweg("up", TICKING, "--name", "second", "--metrics", port_of(folder)).stderr
     (seen,) = [status for status in json.loads(thalweg("ps", "--json").stdout) if status["name"] == "ticking"]
     os.kill(seen["workers"]["middle"]["pid"], signal.SIGKILL)
     wait_until(lambda: 'thalweg_worker_up{worker="middle"} 0.0' in scraped(), "it does not answer")
@@ -310,30 +310,30 @@ def test_metrics_of_all_workers_are_served_and_say_which_is_dead(thalweg: Thalwe
     assert thalweg("down", "ticking").returncode == 0
 
 
-def port_of(standing: Standing) -> str:
-    return str(urllib.parse.urlsplit(standing.state["metrics"]).port)
+def port_of(folder: DeploymentFolder) -> str:
+    return str(urllib.parse.urlsplit(folder.state["metrics"]).port)
 
 
 def test_one_that_is_still_coming_up_can_be_taken_down(thalweg: Thalweg) -> None:
     command = [sys.executable, "-m", "thalweg.deploy", "up", TICKING, "--set", "open_s=60"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as coming:
-        wait_until(lambda: len(Standing("ticking").processes()) >= 3, "its workers open their stages")
+        wait_until(lambda: len(DeploymentFolder("ticking").processes()) >= 3, "its workers open their stages")
         assert thalweg("down", "ticking", "--within", "1").returncode == 0
         _, said = coming.communicate(timeout=30)
     assert coming.returncode == 2
     assert re.search("it was (told to end before it was ready|stopped before everything had started)|died", said)
-    assert Standing("ticking").processes() == []
+    assert DeploymentFolder("ticking").processes() == []
 
 
 def test_a_lock_file_without_a_holder_is_not_taken_for_a_deployment_that_is_up(thalweg: Thalweg) -> None:
-    standing = Standing("ticking")
-    held = standing.take()
+    folder = DeploymentFolder("ticking")
+    held = folder.take()
     assert held is not None
-    standing.write_state({"state": "ready", "pid": 1, "since": 0.0, "workers": ["local"]})
+    folder.write_state({"state": "ready", "pid": 1, "since": 0.0, "workers": ["local"]})
     os.close(held)  # as a reboot leaves it: process 1 lives, and is somebody else
     assert "lost" in thalweg("ps").stdout
     assert "it was lost before" in thalweg("down", "ticking").stdout
-    assert not standing.folder.exists()
+    assert not folder.path.exists()
 
 
 def test_logs_are_followed_until_the_end(thalweg: Thalweg) -> None:
@@ -354,7 +354,7 @@ def test_a_stage_that_never_gives_back_is_given_up_when_the_time_is_over(thalweg
     stuck.write_text(text)
     (tmp_path / "ticking_stages.py").write_text((Path(TICKING).parent / "ticking_stages.py").read_text())
     assert thalweg("up", str(stuck)).returncode == 0
-    pids = Standing("ticking").processes()
+    pids = DeploymentFolder("ticking").processes()
     assert thalweg("down", "ticking", "--within", "0.5").returncode == 0
     assert not [pid for pid in pids if lives(pid)]
 

@@ -13,7 +13,7 @@ from aiortc import RTCPeerConnection
 
 from thalweg.deploy.door.listening import listening
 from thalweg.deploy.server.app import WebServer
-from thalweg.deploy.server.conversations import Hall
+from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.serve import tls_context
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.pipeline.file.spec import load_spec
@@ -35,8 +35,8 @@ Case = Callable[["Server"], Awaitable[None]]
 class Server:
     """A running server and ways to ask it."""
 
-    def __init__(self, hall: Hall, url: str, http: aiohttp.ClientSession) -> None:
-        self.hall = hall
+    def __init__(self, conversations: Conversations, url: str, http: aiohttp.ClientSession) -> None:
+        self.conversations = conversations
         self.url = url
         self.http = http
 
@@ -56,24 +56,24 @@ class Server:
 
 @asynccontextmanager
 async def running(settings: ServerSettings, pipeline: str = PARROT) -> AsyncIterator[Server]:
-    hall = Hall(load_spec(pipeline, "pipeline.yaml"), settings)
-    server = WebServer(hall, settings)
+    conversations = Conversations(load_spec(pipeline, "pipeline.yaml"), settings)
+    server = WebServer(conversations, settings)
     context = tls_context(settings)
     async with (
         listening(server.door, server.application, settings.host, 0, context) as port,
         asyncio.TaskGroup() as group,
         aiohttp.ClientSession() as http,
     ):
-        serving = group.create_task(hall.run())
+        serving = group.create_task(conversations.run())
         scheme = "https" if settings.certificate else "http"
-        asked = Server(hall, f"{scheme}://127.0.0.1:{port}", http)
-        await asked.until(lambda: hall.ready)
+        asked = Server(conversations, f"{scheme}://127.0.0.1:{port}", http)
+        await asked.until(lambda: conversations.ready)
         try:
             yield asked
         finally:
-            for session in list(hall.sessions.values()):
+            for session in list(conversations.sessions.values()):
                 session.end("test", "over")
-            await asked.until(lambda: not hall.sessions)
+            await asked.until(lambda: not conversations.sessions)
             serving.cancel()
 
 

@@ -45,7 +45,7 @@ def test_a_page_of_another_origin_may_not_connect_unless_it_is_named() -> None:
 def test_one_address_may_not_take_all_the_room() -> None:
     async def case(server: Server) -> None:
         async with Talker(server.url):
-            await server.until(lambda: server.hall.ready)
+            await server.until(lambda: server.conversations.ready)
             with pytest.raises(TalkError) as refused:
                 async with Talker(server.url):
                     pass
@@ -61,7 +61,7 @@ def test_a_full_house_says_so_and_lets_the_next_one_in_when_somebody_leaves() ->
                 async with Talker(server.url):
                     pass
             assert refused.value.code == "busy"
-        await server.until(lambda: not server.hall.sessions)
+        await server.until(lambda: not server.conversations.sessions)
         async with Talker(server.url):
             pass
 
@@ -70,9 +70,11 @@ def test_a_full_house_says_so_and_lets_the_next_one_in_when_somebody_leaves() ->
 
 def test_of_two_who_wait_for_a_pipeline_one_gets_the_last_place() -> None:
     async def case(server: Server) -> None:
-        await server.hall.enter("10.0.0.1")
-        assert not server.hall.ready
-        found = await asyncio.gather(*(server.hall.enter("10.0.0.1") for _ in range(2)), return_exceptions=True)
+        await server.conversations.enter("10.0.0.1")
+        assert not server.conversations.ready
+        found = await asyncio.gather(
+            *(server.conversations.enter("10.0.0.1") for _ in range(2)), return_exceptions=True
+        )
         first, second = found
         assert isinstance(first, Session)
         assert isinstance(second, Refused)
@@ -84,12 +86,12 @@ def test_of_two_who_wait_for_a_pipeline_one_gets_the_last_place() -> None:
 def test_who_has_left_takes_nobodys_place_while_their_pipeline_closes() -> None:
     async def case(server: Server) -> None:
         async with Talker(server.url):
-            await server.until(lambda: server.hall.ready)
-            (leaving,) = server.hall.sessions.values()
+            await server.until(lambda: server.conversations.ready)
+            (leaving,) = server.conversations.sessions.values()
             leaving.end("left", "over")
-            entered = await server.hall.enter(leaving.address)
-            assert leaving.id in server.hall.sessions
-        server.hall.release(entered)
+            entered = await server.conversations.enter(leaving.address)
+            assert leaving.id in server.conversations.sessions
+        server.conversations.release(entered)
 
     run(case, replace(SETTINGS, sessions=1, per_address=1, late_s=-1.0))
 
@@ -107,8 +109,8 @@ def test_a_number_of_conversations_that_was_set_is_let_in_however_busy_the_machi
 def test_a_machine_that_does_not_keep_up_lets_nobody_else_in() -> None:
     async def case(server: Server) -> None:
         async with Talker(server.url):
-            await server.until(lambda: server.hall.ready)
-            await server.until(lambda: server.hall.load.busy)
+            await server.until(lambda: server.conversations.ready)
+            await server.until(lambda: server.conversations.load.busy)
             with pytest.raises(TalkError) as refused:
                 async with Talker(server.url):
                     pass
@@ -120,10 +122,10 @@ def test_a_machine_that_does_not_keep_up_lets_nobody_else_in() -> None:
 def test_a_crowd_that_made_answers_slow_is_not_let_in_again() -> None:
     async def case(server: Server) -> None:
         async with Talker(server.url), Talker(server.url):
-            await server.until(lambda: server.hall.ready)
+            await server.until(lambda: server.conversations.ready)
             for n, first_audio_s in ((1, 0.5), (2, 0.5), (3, 1.0)):
                 for _ in range(TO_COMPARE):
-                    server.hall.capacity.note(n, first_audio_s, time.monotonic())
+                    server.conversations.capacity.note(n, first_audio_s, time.monotonic())
             with pytest.raises(TalkError) as refused:
                 async with Talker(server.url):
                     pass
@@ -140,10 +142,10 @@ def test_how_soon_each_answer_was_heard_counts_for_those_who_were_talking(monkey
     noted = []
 
     async def case(server: Server) -> None:
-        monkeypatch.setattr(server.hall.capacity, "note", lambda n, after_s, now_s: noted.append((n, after_s)))
+        monkeypatch.setattr(server.conversations.capacity, "note", lambda n, after_s, now_s: noted.append((n, after_s)))
         async with Talker(server.url), Talker(server.url):
-            await server.until(lambda: server.hall.talking == 2)
-            for session in server.hall.sessions.values():
+            await server.until(lambda: server.conversations.talking == 2)
+            for session in server.conversations.sessions.values():
                 session.worker.turns.turns[1] = Turn(1, 0, speech_end_ns=1_000_000_000)
                 session.call.started[1] = 1_700_000_000
             await server.until(lambda: len(noted) == 2)
@@ -155,7 +157,7 @@ def test_how_soon_each_answer_was_heard_counts_for_those_who_were_talking(monkey
 def test_draining_waits_for_those_who_talk_and_lets_nobody_in() -> None:
     async def case(server: Server) -> None:
         async with Talker(server.url) as talker:
-            draining = asyncio.ensure_future(server.hall.drain())
+            draining = asyncio.ensure_future(server.conversations.drain())
             await asyncio.sleep(0.1)
             assert (await server.ask("GET", "/readyz"))[0] == 503
             assert (await server.offer(await a_good_offer()))[1]["error"] == "draining"

@@ -14,7 +14,7 @@ from thalweg.transports.webrtc.client import Talker
 def test_somebody_who_floods_the_channel_is_asked_to_leave_and_the_other_one_stays() -> None:
     async def case(server: Server) -> None:
         async with Talker(server.url) as other:
-            await server.until(lambda: server.hall.ready)
+            await server.until(lambda: server.conversations.ready)
             async with Talker(server.url) as talker:
                 for _ in range(1000):
                     talker.send({"type": "ping", "t": 1})
@@ -42,7 +42,7 @@ def test_a_message_that_is_no_control_is_answered_and_ignored(message: str) -> N
 def test_a_message_of_many_megabytes_ends_that_conversation_only() -> None:
     async def case(server: Server) -> None:
         async with Talker(server.url) as other:
-            await server.until(lambda: server.hall.ready)
+            await server.until(lambda: server.conversations.ready)
             async with Talker(server.url) as talker:
                 talker._channel.transport._remote_max_message_size = 0  # a client that ignores what we announced
                 talker._channel.send("x" * 50_000_000)
@@ -57,6 +57,6 @@ def test_who_never_speaks_gets_silence_and_harms_nobody() -> None:
     async def case(server: Server) -> None:
         async with Talker(server.url):
             await asyncio.sleep(1.0)
-            assert next(iter(server.hall.sessions.values())).state is SessionState.TALKING
+            assert next(iter(server.conversations.sessions.values())).state is SessionState.TALKING
 
     run(case)

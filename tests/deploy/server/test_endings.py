@@ -13,7 +13,7 @@ from aiortc import RTCPeerConnection
 from tests.deploy.server.serving import PATIENCE_S, SETTINGS, a_good_offer
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server import pipelines
-from thalweg.deploy.server.conversations import Hall
+from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.session import Session, SessionOver, SessionState
 from thalweg.pipeline.file.spec import Spec
 from thalweg.pipeline.graph import Graph, Vertex
@@ -80,12 +80,12 @@ def failing_after(good: int) -> type:
 
 def test_a_pipeline_that_cannot_be_made_is_told_to_the_newcomer_and_everybody_else_talks_on() -> None:
     async def case() -> None:
-        hall = Hall(pipeline(LiveMicrophone, failing_after(1)), SETTINGS)
-        serving = asyncio.create_task(hall.run())
+        conversations = Conversations(pipeline(LiveMicrophone, failing_after(1)), SETTINGS)
+        serving = asyncio.create_task(conversations.run())
         async with asyncio.timeout(PATIENCE_S):
-            first = await hall.enter("10.0.0.1")
+            first = await conversations.enter("10.0.0.1")
             with pytest.raises(Refused) as refused:
-                await hall.enter("10.0.0.2")
+                await conversations.enter("10.0.0.2")
         assert refused.value.code == "no-pipeline"
         assert "licence" not in str(refused.value) and "10.0.0.7" not in str(refused.value)
         assert not serving.done() and not first.over
@@ -100,15 +100,15 @@ def test_a_pipeline_that_can_be_made_again_lets_the_next_one_in(monkeypatch: pyt
     scarce = failing_after(0)
 
     async def case() -> None:
-        hall = Hall(pipeline(LiveMicrophone, scarce), SETTINGS)
-        serving = asyncio.create_task(hall.run())
+        conversations = Conversations(pipeline(LiveMicrophone, scarce), SETTINGS)
+        serving = asyncio.create_task(conversations.run())
         async with asyncio.timeout(PATIENCE_S):
             with pytest.raises(Refused):
-                await hall.enter("10.0.0.1")
+                await conversations.enter("10.0.0.1")
             scarce.made = -100
-            while not hall.ready:  # noqa: ASYNC110
+            while not conversations.ready:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-            await hall.enter("10.0.0.1")
+            await conversations.enter("10.0.0.1")
         serving.cancel()
         await asyncio.wait([serving])
 
@@ -159,13 +159,13 @@ def test_pipelines_that_end_at_once_are_not_opened_one_after_the_other_without_a
             made.append(self)
 
     async def case() -> None:
-        hall = Hall(pipeline(Counted), SETTINGS)
-        serving = asyncio.create_task(hall.run())
+        conversations = Conversations(pipeline(Counted), SETTINGS)
+        serving = asyncio.create_task(conversations.run())
         async with asyncio.timeout(PATIENCE_S):
-            while not hall.problem:  # noqa: ASYNC110
+            while not conversations.problem:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             with pytest.raises(Refused, match="can be started"):
-                await hall.enter("10.0.0.1")
+                await conversations.enter("10.0.0.1")
         serving.cancel()
         await asyncio.wait([serving])
 

@@ -57,22 +57,22 @@ def test_a_full_house_is_said_to_be_full_and_not_in_a_hurry() -> None:
 
 def test_worthless_offers_take_no_pipeline() -> None:
     async def case(server: Server) -> None:
-        waiting = list(server.hall.pipelines._waiting)
+        waiting = list(server.conversations.pipelines._waiting)
         for _ in range(20):
             assert (await server.offer("v=0\r\nm=audio"))[0] == 422
-        assert server.hall.pipelines._waiting == waiting
+        assert server.conversations.pipelines._waiting == waiting
 
     run(case)
 
 
 def test_a_pipeline_whose_newcomer_never_came_serves_the_next_one_under_another_name_and_key() -> None:
     async def case(server: Server) -> None:
-        (pipeline,) = server.hall.pipelines._waiting
+        (pipeline,) = server.conversations.pipelines._waiting
         _, told = await server.offer(await a_good_offer())
-        await server.until(lambda: pipeline in server.hall.pipelines._waiting)
-        assert server.hall.counts["ended_no-connection"] == 1
+        await server.until(lambda: pipeline in server.conversations.pipelines._waiting)
+        assert server.conversations.counts["ended_no-connection"] == 1
         assert (await server.ask("DELETE", f"/sessions/{told['session']}?key={told['key']}"))[0] == 404
-        taken = [await server.hall.enter(f"10.0.0.{i}") for i in range(2)]
+        taken = [await server.conversations.enter(f"10.0.0.{i}") for i in range(2)]
         assert pipeline in taken
         assert {session.id for session in taken}.isdisjoint({told["session"]})
         assert {session.key for session in taken}.isdisjoint({told["key"]})
@@ -88,10 +88,10 @@ def test_where_many_are_connecting_whoever_takes_long_loses_their_place_to_a_new
     async def case(server: Server) -> None:
         offer = await a_good_offer()
         slow = [(await server.offer(offer))[1]["session"] for _ in range(2)]
-        await server.until(lambda: min(s.unchanged_s for s in server.hall.sessions.values()) > 0.5)
+        await server.until(lambda: min(s.unchanged_s for s in server.conversations.sessions.values()) > 0.5)
         async with Talker(server.url):
-            assert slow[0] not in server.hall.sessions
-            assert slow[1] in server.hall.sessions
+            assert slow[0] not in server.conversations.sessions
+            assert slow[1] in server.conversations.sessions
 
     run(case, replace(SETTINGS, connecting=2, connect_s=30.0))
 
@@ -117,9 +117,9 @@ def test_who_was_expelled_is_refused_at_the_door(monkeypatch: pytest.MonkeyPatch
 
     async def case(server: Server) -> None:
         async with Talker(server.url):
-            (session,) = server.hall.sessions.values()
+            (session,) = server.conversations.sessions.values()
             session.end("expelled", "over")
-            await server.until(lambda: not server.hall.sessions)
+            await server.until(lambda: not server.conversations.sessions)
             assert (await server.offer(await a_good_offer()))[1]["error"] == "expelled"
 
     run(case)

@@ -21,7 +21,7 @@ def test_what_is_said_comes_back_through_the_pipeline() -> None:
             talker.on_audio = lambda _, samples: heard.append(float(np.abs(samples).max(initial=0.0)))
             await talker.voice.say(tone(0.5))
             await server.until(lambda: sum(level > 0.2 for level in heard) >= 20)
-        await server.until(lambda: not server.hall.sessions)
+        await server.until(lambda: not server.conversations.sessions)
 
     run(case)
 
@@ -43,7 +43,7 @@ def test_an_offer_that_is_none_is_refused_with_a_reason(sdp: object, status: int
         found, body = await server.offer(sdp)
         assert found == status
         assert body["error"] and body["message"]
-        await server.until(lambda: not server.hall.sessions)
+        await server.until(lambda: not server.conversations.sessions)
         assert (await server.offer(await a_good_offer()))[0] == 200
 
     run(case)
@@ -84,8 +84,8 @@ def test_ice_that_never_completes_is_ended() -> None:
     async def case(server: Server) -> None:
         status, body = await server.offer(await a_good_offer())
         assert status == 200
-        await server.until(lambda: body["session"] not in server.hall.sessions)
-        assert server.hall.counts["ended_no-connection"] == 1
+        await server.until(lambda: body["session"] not in server.conversations.sessions)
+        assert server.conversations.counts["ended_no-connection"] == 1
 
     run(case, replace(SETTINGS, connect_s=0.5))
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.deploy.server.serving import SETTINGS, Server, a_good_offer, run, tone
 from thalweg.deploy.server.session import SessionState
-from thalweg.transports.webrtc.client import Talker, TalkError, Voice
+from thalweg.transports.webrtc.client import Talker, TalkError, VoiceTrack
 
 
 def test_who_comes_back_in_time_goes_on_with_the_same_conversation() -> None:
@@ -21,7 +21,7 @@ def test_who_comes_back_in_time_goes_on_with_the_same_conversation() -> None:
         async with Talker(server.url) as talker:
             session = talker.session
             await talker.hang_up()
-            await server.until(lambda: server.hall.sessions[session].state is SessionState.AWAY)
+            await server.until(lambda: server.conversations.sessions[session].state is SessionState.AWAY)
             await talker.connect()
 
             def hellos() -> list[dict[str, Any]]:
@@ -40,15 +40,15 @@ def test_a_new_offer_takes_the_place_of_a_connection_that_still_stands() -> None
         async with Talker(server.url) as talker:
             session, before = talker.session, talker._pc
             assert before is not None
-            talker.voice = Voice(talker.clock)
+            talker.voice = VoiceTrack(talker.clock)
             await talker.connect()  # what a client does instead of restarting ICE
             talker.send({"type": "ping", "t": 1})
             await talker.next("pong")
             await server.until(lambda: before.connectionState == "closed")
             await before.close()
             assert talker.session == session
-            assert server.hall.sessions[session].state is SessionState.TALKING
-            assert server.hall.sessions[session].reconnects == 1
+            assert server.conversations.sessions[session].state is SessionState.TALKING
+            assert server.conversations.sessions[session].reconnects == 1
 
     run(case)
 
@@ -57,7 +57,7 @@ def test_who_comes_back_too_late_is_told_so() -> None:
     async def case(server: Server) -> None:
         async with Talker(server.url) as talker:
             await talker.hang_up()
-            await server.until(lambda: not server.hall.sessions)
+            await server.until(lambda: not server.conversations.sessions)
             with pytest.raises(TalkError) as gone:
                 await talker.connect()
             assert gone.value.code == "gone"
@@ -90,12 +90,12 @@ def test_many_connects_leave_nothing_behind() -> None:
 
         for i in range(4):
             await visit(goodbye=i % 2 == 0)
-        await server.until(lambda: not server.hall.sessions)
+        await server.until(lambda: not server.conversations.sessions)
         await asyncio.sleep(0.5)
         before = left()
         for i in range(16):
             await visit(goodbye=i % 2 == 0)
-        await server.until(lambda: not server.hall.sessions)
+        await server.until(lambda: not server.conversations.sessions)
         await server.until(lambda: all(b <= a + 2 for a, b in zip(before, left(), strict=True)))
 
     run(case, replace(SETTINGS, resume_s=0.3, per_address=100))

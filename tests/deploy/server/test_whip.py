@@ -29,7 +29,7 @@ def test_whip_is_answered_trickled_and_deleted() -> None:
         restart = "a=ice-ufrag:other\r\na=ice-pwd:another\r\n"
         assert (await server.ask("PATCH", where, data=restart, headers=fragment))[0] == 422
         assert (await server.ask("DELETE", where))[0] == 200
-        await server.until(lambda: not server.hall.sessions)
+        await server.until(lambda: not server.conversations.sessions)
         assert (await server.ask("DELETE", where))[0] == 404
 
     run(case, replace(SETTINGS, ice=(IceServer(url="stun:stun.example"),)))
@@ -47,12 +47,12 @@ def test_whip_wants_sdp() -> None:
 def test_one_sends_by_whip_and_another_listens_by_whep() -> None:
     async def case(server: Server) -> None:
         from thalweg.pipeline.clock import SystemClock
-        from thalweg.transports.webrtc.client import Voice
+        from thalweg.transports.webrtc.client import VoiceTrack
         from thalweg.transports.webrtc.receive import OpusIn, Tap
 
         clock, heard = SystemClock(), []
         opus = OpusIn(lambda samples, at, lost: heard.append(float(np.abs(samples).max(initial=0.0))))
-        voice = Voice(clock)
+        voice = VoiceTrack(clock)
         sender, listener = RTCPeerConnection(), RTCPeerConnection()
         sender.addTransceiver(voice, direction="sendonly")
         Tap(

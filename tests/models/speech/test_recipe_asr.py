@@ -32,7 +32,7 @@ def tone(text: str, rng: random.Random) -> Floats:
 
 @pytest.fixture
 def tones(monkeypatch: pytest.MonkeyPatch) -> None:
-    both = [voices.Voice("tone a", False, tone), voices.Voice("tone b", True, tone)]
+    both = [voices.TrainingVoice("tone a", False, tone), voices.TrainingVoice("tone b", True, tone)]
     monkeypatch.setattr(data, "voices", lambda piper: both)
 
 
@@ -42,8 +42,8 @@ def test_training_and_test_share_no_sentence_and_no_voice() -> None:
 
 
 def test_voices_for_testing_are_never_chosen_for_training_nor_drown_each_other() -> None:
-    def voice(name: str, test: bool) -> voices.Voice:
-        return voices.Voice(name, test, tone)
+    def voice(name: str, test: bool) -> voices.TrainingVoice:
+        return voices.TrainingVoice(name, test, tone)
 
     everyone = [voice(f"espeak {n}", n < 2) for n in range(40)] + [voice("flite a", True), voice("flite b", False)]
     for split in (False, True):
@@ -392,7 +392,7 @@ def test_a_network_learns_to_tell_two_words_apart(tmp_path: Path) -> None:
     start.make_tokenizer(tmp_path, None, None, 64)
     trainer = train.Trainer(tmp_path, tiny(peak=3e-3, warmup=0.0, ctc_only=1.0, aligned=0.0), hours=1)
     batch = [
-        batches.Heard(log_mel(tone(word, random.Random(0)), MelConfig()).astype(np.float16), word, [])
+        batches.UtteranceFeatures(log_mel(tone(word, random.Random(0)), MelConfig()).astype(np.float16), word, [])
         for word in ["open", "read"] * 4
     ]
     losses = [trainer.learn(batch)[0] for _ in range(60)]

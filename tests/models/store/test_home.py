@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from thalweg.deploy.ops.keeping.deployments import Standing, StandingError, every
+from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError, every
 from thalweg.models.errors import ModelError
 from thalweg.models.store.home import expanded, user_folder
 
@@ -70,6 +70,6 @@ def test_a_state_folder_that_cannot_be_used_names_the_variable(
     taken = tmp_path / "state"
     taken.write_text("", encoding="utf-8")
     monkeypatch.setenv("XDG_STATE_HOME", "/proc/self" if held != "a file" else str(taken))
-    with pytest.raises(StandingError, match="name another folder in XDG_STATE_HOME"):
-        Standing("kiosk").take()
+    with pytest.raises(KeepingError, match="name another folder in XDG_STATE_HOME"):
+        DeploymentFolder("kiosk").take()
     assert every() == []

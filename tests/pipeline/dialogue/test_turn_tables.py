@@ -6,17 +6,17 @@ import random
 from collections import defaultdict
 
 from thalweg.pipeline.dialogue.turn_tables import ANSWER, VOICE
-from thalweg.pipeline.dialogue.turn_taking import Answer, TurnTaking, Voice
+from thalweg.pipeline.dialogue.turn_taking import AnswerState, TurnTaking, VoiceState
 from thalweg.pipeline.duration import MS
 from thalweg.pipeline.payload import Transcript
 
 TEXTS = ("", "okay", "what is the time", "stop")
 
 
-def voices(talk: TurnTaking, epochs: range) -> dict[int, Voice]:
+def voices(talk: TurnTaking, epochs: range) -> dict[int, VoiceState]:
     """What each stretch is now; QUIET where there is none."""
     known = {stretch.epoch: stretch.voice for stretch in talk._stretches}
-    return {epoch: known.get(epoch, Voice.QUIET) for epoch in epochs}
+    return {epoch: known.get(epoch, VoiceState.QUIET) for epoch in epochs}
 
 
 def step(talk: TurnTaking, rng: random.Random, newest: int, now_ns: int) -> tuple[str, int]:
@@ -45,10 +45,10 @@ def step(talk: TurnTaking, rng: random.Random, newest: int, now_ns: int) -> tupl
     return name, newest
 
 
-def walk() -> tuple[dict[tuple[str, Voice], set[Voice]], dict[tuple[str, Answer], set[Answer]]]:
+def walk() -> tuple[dict[tuple[str, VoiceState], set[VoiceState]], dict[tuple[str, AnswerState], set[AnswerState]]]:
     """What was seen to become of what, in many conversations of random events."""
-    seen_voices: dict[tuple[str, Voice], set[Voice]] = defaultdict(set)
-    seen_answers: dict[tuple[str, Answer], set[Answer]] = defaultdict(set)
+    seen_voices: dict[tuple[str, VoiceState], set[VoiceState]] = defaultdict(set)
+    seen_answers: dict[tuple[str, AnswerState], set[AnswerState]] = defaultdict(set)
     rng = random.Random(7)
     for _ in range(1500):
         talk, newest, now_ns = TurnTaking(), 1, 0

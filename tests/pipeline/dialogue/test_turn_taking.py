@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from thalweg.pipeline.dialogue.turn_taking import (
     Action,
-    Answer,
+    AnswerState,
     Dismiss,
     Forward,
     Hold,
@@ -81,7 +81,7 @@ def test_a_question_is_read_along_and_then_asked(talk: Talk) -> None:
     talk.partial(1, "what is")
     talk.final(1, "what is the time")
     assert [a.transcript.text for a in talk.of(Forward)] == ["what is", "what is the time"]  # type: ignore[attr-defined]
-    assert talk.talk.answer is Answer.THINKING
+    assert talk.talk.answer is AnswerState.THINKING
 
 
 def test_a_cough_in_silence_is_dismissed(talk: Talk) -> None:
@@ -107,7 +107,7 @@ def test_a_back_channel_pauses_the_answer_and_lets_it_go_on(talk: Talk, text: st
     talk.partial(2, text)
     talk.final(2, text)
     assert [type(a) for a in talk.actions] == [Hold, Dismiss, Resume]
-    assert talk.talk.answer is Answer.SPEAKING
+    assert talk.talk.answer is AnswerState.SPEAKING
 
 
 def test_a_click_of_the_keyboard_does_not_even_pause_it(talk: Talk) -> None:
@@ -179,7 +179,7 @@ def test_a_cough_before_the_first_token_leaves_the_question_asked(talk: Talk) ->
     talk.asked(1, "what is the capital of spain")
     talk.asked(2, "")
     assert talk.of(Interrupt) == []
-    assert (talk.talk.answer, talk.talk.answering, talk.talk.held) == (Answer.THINKING, 1, False)
+    assert (talk.talk.answer, talk.talk.answering, talk.talk.held) == (AnswerState.THINKING, 1, False)
 
 
 def test_interrupted_between_token_and_speech_nothing_of_the_answer_is_played(talk: Talk) -> None:
@@ -191,7 +191,7 @@ def test_interrupted_between_token_and_speech_nothing_of_the_answer_is_played(ta
     talk.final(2, "of spain i mean")
     talk.do(talk.talk.playing(1))
     assert talk.talk.answering == 2
-    assert talk.talk.answer is Answer.THINKING
+    assert talk.talk.answer is AnswerState.THINKING
 
 
 def test_interrupted_at_the_last_sample_the_voice_becomes_the_next_turn(talk: Talk) -> None:

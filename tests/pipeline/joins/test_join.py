@@ -9,11 +9,11 @@ from thalweg.pipeline.joins.join import (
     Exact,
     Join,
     JoinDrop,
-    Joined,
     JoinError,
     JoinSpec,
     Latest,
     Nearest,
+    PacketSet,
     Window,
 )
 from thalweg.pipeline.packet import AMBIENT, Packet
@@ -29,7 +29,7 @@ def push(join: Join, events: str) -> None:
         join.push(word[0], Packet(stream=word[0], seq=0, time=int(time), payload=payload, epoch=int(epoch or AMBIENT)))
 
 
-def text(joined: Joined) -> str:
+def text(joined: PacketSet) -> str:
     return "+".join(p.payload.text for port in sorted(joined.packets) for p in joined.packets[port])  # type: ignore[attr-defined]
 
 
@@ -273,7 +273,7 @@ class Pair:
     outputs = {"text": Token}
     join = Nearest(reference="a", tolerance_ns=5)
 
-    def process_joined(self, joined: Joined, ctx: Context) -> None:
+    def process_joined(self, joined: PacketSet, ctx: Context) -> None:
         a, b = joined.one("a").payload, joined.one("b").payload
         assert isinstance(a, Token)
         assert isinstance(b, Token)

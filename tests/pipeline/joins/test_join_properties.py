@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.pipeline.joins.join import Exact, Join, Joined, JoinSpec, Latest, Nearest, Window
+from thalweg.pipeline.joins.join import Exact, Join, JoinSpec, Latest, Nearest, PacketSet, Window
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Token
 
@@ -25,11 +25,11 @@ def as_set(time: int, members: Mapping[str, list[Packet]]) -> Set:
     return time, max(epochs, default=AMBIENT), tuple(tuple((p.stream, p.seq) for p in members[port]) for port in PORTS)
 
 
-def drain(join: Join) -> list[Joined]:
+def drain(join: Join) -> list[PacketSet]:
     return list(iter(join.pop, None))
 
 
-def plain(found: list[Joined]) -> list[Set]:
+def plain(found: list[PacketSet]) -> list[Set]:
     return [as_set(joined.time, {port: list(joined.packets[port]) for port in PORTS}) for joined in found]
 
 
@@ -173,7 +173,7 @@ def test_whatever_the_order_of_arrival_a_join_finds_what_looking_at_everything_f
     spec: JoinSpec, oracle: Callable[[Streams], list[Set]], data: st.DataObject, streams: Streams
 ) -> None:
     join = spec.start(PORTS)
-    found: list[Joined] = []
+    found: list[PacketSet] = []
     for port, event in data.draw(arrivals(streams)):
         tell(join, port, event)
         found += drain(join)
@@ -189,7 +189,7 @@ def test_popping_late_finds_the_same_sets_as_popping_at_once(
     spec: JoinSpec, data: st.DataObject, streams: Streams
 ) -> None:
     at_once, late = spec.start(PORTS), spec.start(PORTS)
-    found: list[Joined] = []
+    found: list[PacketSet] = []
     for port, event in data.draw(arrivals(streams)):
         tell(at_once, port, event)
         tell(late, port, event)
@@ -224,7 +224,7 @@ class Run:
         self.now = dict.fromkeys(PORTS, 0)
         self.pushed = 0
         self.floor = AMBIENT
-        self.found: list[Joined] = []
+        self.found: list[PacketSet] = []
 
     def step(self, event: str, ports: str, time: int, epoch: int) -> None:
         match event:

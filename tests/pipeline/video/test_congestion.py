@@ -1,4 +1,4 @@
-"""The ceiling: follows a link up and down without a standing queue, and tells radio loss from a full queue."""
+"""The ceiling: follows a link up and down without a folder queue, and tells radio loss from a full queue."""
 
 from __future__ import annotations
 

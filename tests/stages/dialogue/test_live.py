@@ -13,7 +13,7 @@ from tests.conftest import require_package
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.deploy.testing import run_virtual
 from thalweg.pipeline.clock import VirtualClock
-from thalweg.pipeline.dialogue.call import NoLineError, using
+from thalweg.pipeline.dialogue.call import NoPeerError, using
 from thalweg.pipeline.dialogue.events import (
     Control,
     Event,
@@ -294,5 +294,5 @@ def test_a_written_question_is_answered_too() -> None:
 
 
 def test_a_live_stage_without_anybody_there_says_how_to_run_it() -> None:
-    with pytest.raises(NoLineError, match="thalweg serve"):
+    with pytest.raises(NoPeerError, match="thalweg serve"):
         LiveSpeaker()

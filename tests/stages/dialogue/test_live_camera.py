@@ -53,7 +53,7 @@ class Viewer:
 def told(monkeypatch: Any, signals: list[Signal], **settings: Any) -> list[Event]:
     clock = VirtualClock()
     line = Line(clock)
-    monkeypatch.setattr(live, "current_line", lambda stage: line)
+    monkeypatch.setattr(live, "current_peer", lambda stage: line)
     graph = Graph(name="test")
     graph.add("camera", live.LiveCamera(**settings))
     graph.add("viewer", Viewer(signals))
