@@ -67,6 +67,16 @@ BENCHES: Mapping[str, Bench] = {
         "dialogue.turn:measure",
         {("webrtc", True): "dialogue.webrtc:measure_turns"},
     ),
+    "answers": Bench(
+        "how often language models are right about 60 plain questions, and how soon they begin",
+        "language.answers:measure",
+        takes=("model", "json_path", "minutes"),
+    ),
+    "wer": Bench(
+        "word errors, processor time and edits of recognisers, streamed, in noise, over a telephone, from afar",
+        "speech.wer:measure",
+        takes=("model", "json_path", "minutes"),
+    ),
     "multimodal": Bench(
         "blocking, pipelined, tuned and cut-short decisions from two modalities; PART: systems or budgets",
         "senses.multimodal:measure",

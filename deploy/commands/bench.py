@@ -19,8 +19,8 @@ _LIST = "\n".join(f"{name:<10} {bench.about}" for name, bench in BENCHES.items()
 @click.option("--json", "json_path", type=FILE, help="Write the rows as JSON.")
 @click.option("--quick", is_flag=True, help="Fewer repetitions: to see that it works, not to quote.")
 @click.option("--webrtc", is_flag=True, help="turn: through a server, measured at a WebRTC client.")
-@click.option("--minutes", type=float, help="soak: how long. video: stop after that; run it again to go on.")
-@click.option("--model", help="asr: a recogniser, by name or folder, in place of random weights.")
+@click.option("--minutes", type=float, help="soak: how long. Others: stop after that; run it again to go on.")
+@click.option("--model", help="asr: a recogniser, by name or folder. answers, wer: some, commas between.")
 @click.option("--csv", is_flag=True, help="hop: print rows in the columns of dora's own benchmark, too.")
 @click.option(
     "--across",

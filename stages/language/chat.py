@@ -37,6 +37,7 @@ from thalweg.stages.language.reply import Reply, ReplyState
 __all__ = ["Chat", "LanguageModelError"]
 
 _VERDICT_S = 2.0
+_FIRST_S = 10.0  # before anybody has spoken there is time to read what every conversation begins with
 
 
 class Chat:
@@ -145,7 +146,7 @@ class Chat:
         """Load the model where it is embedded; otherwise nothing is asked before the first turn."""
         await self._model.open()
         if self._prefill:
-            await self._model.read_along(self._conversation.messages(""))
+            await self._model.read_along(self._conversation.messages(""), within_s=_FIRST_S)
 
     async def close(self) -> None:
         """Hang up, and free the embedded model where nobody else uses it."""

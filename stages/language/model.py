@@ -71,10 +71,11 @@ class Model:
                 raise self._failed(error) from None
             raise
 
-    async def read_along(self, messages: Sequence[Message]) -> None:
-        """Let it read the conversation so far, for a second at most; a failure shows when it is really asked."""
+    async def read_along(self, messages: Sequence[Message], within_s: float = _PREFILL_S) -> None:
+        """Let it read the conversation so far, for a second at most unless there is more time; a failure shows when it
+        is really asked."""
         try:
-            async with asyncio.timeout(_PREFILL_S):
+            async with asyncio.timeout(within_s):
                 await self.backend.prefill(self._request(messages, 1))
         except Exception:
             self._counts["read_along_failed"] += 1

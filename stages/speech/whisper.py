@@ -23,6 +23,7 @@ from thalweg.pipeline.stage import Context
 from thalweg.stages.speech.transcripts import require_mono
 
 _LOOK_S = 0.05
+_GUESS_S = 5.0
 _SURE_NS = 1_000 * MS  # audio from which on the language is decided by a partial text, too
 
 
@@ -149,7 +150,7 @@ class Whisper:
                 previous=self._expected,
                 language=language,
                 task=self._task,
-                at_least_s=8.0 if decode.whole else 5.0,
+                at_least_s=8.0 if decode.whole else _GUESS_S,
                 beam=self._beam if decode.whole else 1,
                 careful=decode.whole,
             )
