@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class BenchError(ThalwegError):
-    """An option that a benchmark does not have."""
+    """An option that a benchmark does not have, or a round that did not end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +95,14 @@ BENCHES: Mapping[str, Bench] = {
 }
 
 
-def run_bench(name: str, json_path: Path | None, quick: bool, **options: Any) -> Result:
+def run_bench(
+    name: str, json_path: Path | None, quick: bool, *, limit_s: float | None = None, **options: Any
+) -> Result:
     """Run one benchmark, print its tables and write its rows. `options`: those of the command that were given.
 
-    Raises BenchError on one that this benchmark does not have.
+    `limit_s`: how long a round of one system may take, in place of the limits that rounds have of their own. What was
+    found before something failed is printed and written, too. Raises BenchError on an option that this benchmark does
+    not have, and where a round of ours does not end.
     """
     bench = BENCHES[name]
     where, taken = bench.measure, {"json_path": json_path} if "json_path" in bench.takes else {}
@@ -113,9 +117,16 @@ def run_bench(name: str, json_path: Path | None, quick: bool, **options: Any) ->
     from thalweg.stages.io.terminal import say
 
     module, _, function = where.partition(":")
-    result = Result(bench=name)
+    result = Result(bench=name, limit_s=limit_s)
     measure = getattr(import_module(f"thalweg.deploy.bench.{module}"), function)
-    lines = measure(result, quick, **taken)
+    try:
+        with result.rounds.shown():
+            lines = measure(result, quick, **taken)
+    except BaseException as error:
+        if result.rows:
+            result.notes.append(f"not complete: {error or type(error).__name__}")
+            result.finish(json_path)
+        raise
     result.finish(json_path)
     for line in lines or ():
         say(line)

@@ -8,21 +8,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
+from thalweg.deploy.bench.rounds import Rounds
+
+LIMIT_S = 1_800.0
+"""Of one piece."""
 
 
 class Journal:
     """Findings by key, in a file of JSON lines beside the result, if there is one.
 
     A run that is stopped, or whose `minutes` are over, loses the piece in hand and nothing else. Findings of another
-    `method` (a version that is raised when old numbers no longer compare) are left alone and not used.
+    `method` (a version that is raised when old numbers no longer compare) are left alone and not used. Pieces are
+    announced and bounded by `rounds`.
     """
 
-    def __init__(self, path: Path | None, method: str, *, minutes: float | None = None) -> None:
+    def __init__(
+        self, path: Path | None, method: str, *, minutes: float | None = None, rounds: Rounds | None = None
+    ) -> None:
         self.done = 0
         self.left = 0
         self._path = path
         self._method = method
+        self._rounds = rounds or Rounds("", [])
         self._ends = None if minutes is None else time.monotonic() + 60 * minutes
         self._known: dict[str, Any] = {}
         self._torn = False
@@ -41,15 +48,13 @@ class Journal:
         if self._ends is not None and time.monotonic() >= self._ends:
             self.left += 1
             return None
-        began = time.monotonic()
-        found = json.loads(json.dumps(measure()))
+        found = json.loads(json.dumps(self._rounds.ours(key, measure, LIMIT_S)))
         self._known[key] = found
         self.done += 1
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write("\n" * self._torn + json.dumps({"method": self._method, "key": key, "found": found}) + "\n")
             self._torn = False
-            click.echo(f"{key}: {time.monotonic() - began:.0f} s", err=True)
         return found
 
 

@@ -6,42 +6,82 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
+from contextlib import suppress
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from thalweg.deploy.bench.result import Result
+from thalweg.deploy.bench.rounds import LIMIT_S, LeftOut
+
+MERCY_S = 2.0
+"""How long what a peer has started is given to end by itself."""
 
 
-def run_peer(name: str, script: str, arguments: list[str], result: Result, timeout_s: float = 300) -> Any:
+def run_peer(
+    name: str,
+    script: str,
+    arguments: list[str],
+    result: Result,
+    *,
+    system: str | None = None,
+    what: str = "",
+    limit_s: float = LIMIT_S,
+) -> Any:
     """Run a script of this folder with a peer's Python and return the JSON it prints, or None with a note.
 
-    `Any`: whatever the script says.
+    `system`: what the peer is called in the rows, if it has more than one there; `what`: which round this is. A peer
+    that is not installed, fails or does not end is left out from then on. `Any`: whatever the script says.
     """
+    system = system or name
+
+    def ask() -> Any:
+        found = _ask(name, script, arguments)
+        result.versions[name] = found["version"]
+        return found
+
+    return result.rounds.peer(system, what, ask, limit_s)
+
+
+def _ask(name: str, script: str, arguments: list[str]) -> Any:
     python = Path(os.environ.get("THALWEG_PEERS", ".peers")) / name / "bin" / "python"
     if not python.exists():
-        result.notes.append(f"{name} is left out: it is not installed (`make bench-peers`)")
-        return None
-    with as_file(files("thalweg.deploy.bench").joinpath(script)) as path:
+        raise LeftOut("it is not installed (`make bench-peers`)")
+    # into files: what a peer leaves running keeps a pipe open, which then has no end
+    with (
+        as_file(files("thalweg.deploy.bench").joinpath(script)) as path,
+        tempfile.TemporaryFile() as output,
+        tempfile.TemporaryFile() as errors,
+    ):
         process = subprocess.Popen(
             [str(python), str(path), *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
             start_new_session=True,
-            encoding="utf-8",
         )
         try:
-            output, errors = process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            result.notes.append(f"{name} is left out of a round: its script did not end within {timeout_s:.0f} s")
-            return None
-    if process.returncode:
-        last = errors.strip().splitlines()[-1:] or ["no output"]
-        result.notes.append(f"{name} is left out: its script failed: {last[0]}")
-        return None
-    found = json.loads(output.strip().splitlines()[-1])
-    result.versions[name] = found["version"]
-    return found
+            code = process.wait()
+        finally:
+            _end(process)
+        said, last = _lines(output), _lines(errors)[-1:]
+    if code:
+        raise LeftOut(f"its script failed: {(last or ['no output'])[0]}")
+    if not said:
+        raise LeftOut("its script said nothing")
+    return json.loads(said[-1])
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a peer and what it has left in its group."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, kind)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(MERCY_S)
+
+
+def _lines(file: IO[bytes]) -> list[str]:
+    file.seek(0)
+    return file.read().decode(errors="replace").strip().splitlines()

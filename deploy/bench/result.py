@@ -15,10 +15,11 @@ from typing import Any
 from rich.table import Table
 
 from thalweg import __version__
+from thalweg.deploy.bench.rounds import OURS as OURS
+from thalweg.deploy.bench.rounds import Rounds
 from thalweg.deploy.console import Console
 from thalweg.deploy.ops.observing.report import write_whole
 
-OURS = "thalweg"
 MANY = 4
 FILE_WIDTH = 200
 
@@ -37,12 +38,20 @@ class Row:
 
 @dataclass(slots=True)
 class Result:
-    """What one benchmark found. `notes`: what a reader must know, such as a peer that was not there."""
+    """What one benchmark found. `notes`: what a reader must know, such as a peer that was not there.
+
+    `limit_s`: in place of the limits that rounds have of their own.
+    """
 
     bench: str
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
+    limit_s: float | None = None
+    rounds: Rounds = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rounds = Rounds(self.bench, self.notes, self.limit_s)
 
     def add(self, case: str, system: str, n: int, unit: str, **metrics: float) -> None:
         """Add metrics of one case, all in the same unit."""

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,12 @@ class NoLab(ThalwegError):
 def measure_processes(result: Result, quick: bool) -> None:
     """Fill in the case `processes`: shared memory, next to dora."""
     frames = FPS * (3 if quick else 30)
+    result.rounds.expect(4)
     orders = {"transport": SHARED_MEMORY, "certificates": [], "address": ""}
     _latest(result, "processes", orders, frames, _here, _here)
     for system, queue in (("dora", "1"), ("dora-default", "default")):
         arguments = [str(frames), str(FPS), str(CONSUMER_S), queue]
-        found = run_peer("dora", "core/dora_freshness.py", arguments, result)
+        found = run_peer("dora", "core/dora_freshness.py", arguments, result, system=system, what=f"{frames} frames")
         if found is not None:
             ages_ms = [age / 1e6 for age in found["ages_ns"]]
             _add(result, "processes", system, ages_ms, frames)
@@ -52,6 +54,7 @@ def measure_hosts(result: Result, quick: bool) -> None:
     """Fill in the case `hosts`: gRPC with mutual TLS between two namespaces. Raises NoLab."""
     netlab = open_netlab("--across hosts")
     link = netlab.Link(delay_ms=DELAY_MS, rate=RATE_BPS, queue_bytes=2_000_000)
+    result.rounds.expect(2)
     result.notes.append(f"hosts: a link of {RATE_BPS / 1e6:.0f} Mbit/s and {DELAY_MS} ms each way, by tests/netlab")
     hop_ms = DELAY_MS + 8 * FRAME_BYTES / RATE_BPS * 1e3
     result.notes.append(f"one hop of a frame over this link takes {hop_ms:.0f} ms at least")
@@ -66,7 +69,8 @@ def measure_hosts(result: Result, quick: bool) -> None:
 
 
 def _latest(result: Result, case: str, orders: dict[str, Any], frames: int, sink: Start, source: Start) -> None:
-    taken, _ = run_ends(orders | {"kind": "latest", "frames": frames}, sink, source)
+    ends = partial(run_ends, orders | {"kind": "latest", "frames": frames}, sink, source)
+    taken, _ = result.rounds.ours(f"{case}, the newest of {frames} frames", ends)
     ages_ms = taken["ages_ms"]
     _add(result, case, OURS, ages_ms, frames)
     half = len(ages_ms) // 2
@@ -75,7 +79,8 @@ def _latest(result: Result, case: str, orders: dict[str, Any], frames: int, sink
 
 
 def _block(result: Result, case: str, orders: dict[str, Any], frames: int, sink: Start, source: Start) -> None:
-    taken, sent = run_ends(orders | {"kind": "block", "frames": frames}, sink, source)
+    ends = partial(run_ends, orders | {"kind": "block", "frames": frames}, sink, source)
+    taken, sent = result.rounds.ours(f"{case}, all of {frames} frames", ends)
     if taken["taken"] != frames:
         result.notes.append(f"block across {case}: {frames} sent, {taken['taken']} taken")
     times = sent["sent_s"][int(WARM_UP * frames) :]
@@ -97,7 +102,7 @@ def run_ends(orders: dict[str, Any], sink: Start, source: Start) -> tuple[dict[s
         producer = source(command)
         ends.append(producer)
         _order(producer, orders | {"end": "source", "address": consumer.stdout.readline().strip()})
-        said = [end.communicate(timeout=300)[0] for end in ends]
+        said = [end.communicate()[0] for end in ends]
     finally:
         for end in ends:
             end.kill()

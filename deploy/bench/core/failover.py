@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.deploy.bench.result import OURS, Result, quantile
+from thalweg.deploy.bench.rounds import LeftOut
 from thalweg.deploy.cluster.deployment import Deployment
 from thalweg.deploy.cluster.host import Bundle
 from thalweg.deploy.ops.observing.outcome import Outcome
@@ -40,6 +41,7 @@ from thalweg.pipeline.packet import AMBIENT, Packet
 
 SETTLE_S = 1.0
 STANDSTILL_S = 20.0
+VOICE_S = 900.0
 RELAYS = 5
 _STAGES = "thalweg.deploy.bench.core.counting"
 _CHAIN = f"""
@@ -67,17 +69,15 @@ placement: {{{", ".join(f"{name}: subprocess" for name in _RELAYS)}}}
 
 def measure(result: Result, quick: bool) -> None:
     """Fill in the rows."""
-    asyncio.run(_chain(result, "subprocess", 2 if quick else 12))
-    asyncio.run(_interrupt(result, 10 if quick else 200))
+    rounds, kills, times = result.rounds, 2 if quick else 12, 10 if quick else 200
+    rounds.expect(2 if quick else 4)
+    rounds.ours(f"kill -9 of subprocesses, {kills} times", lambda: asyncio.run(_chain(result, "subprocess", kills)))
+    rounds.ours(f"{times} interrupts", lambda: asyncio.run(_interrupt(result, times)))
     if quick:
         result.notes.append("quick: the cases ray and voice are left out")
         return
-    with _ray_cluster() as there:
-        if there:
-            asyncio.run(_chain(result, "ray", 12))
-        else:
-            result.notes.append("ray is not installed, and its case left out: pip install 'thalweg[ray]'")
-    asyncio.run(_voice(result, 4))
+    rounds.peer("ray", f"kill -9 of actors, {kills} times", lambda: _ray(result, kills))
+    rounds.ours("kill -9 in a voice demo", lambda: asyncio.run(_voice(result, 4)), VOICE_S)
 
 
 def deploy(text: str) -> Deployment:
@@ -203,12 +203,16 @@ def _add_resume(result: Result, case: str, took_ms: list[float]) -> None:
     result.add(case, OURS, len(took_ms), "ms", **shares)
 
 
-@contextmanager
-def _ray_cluster() -> Iterator[bool]:
-    """A cluster of two nodes of our own; False where Ray is not installed."""
+def _ray(result: Result, kills: int) -> None:
     if importlib.util.find_spec("ray") is None:
-        yield False
-        return
+        raise LeftOut("it is not installed (pip install 'thalweg[ray]')")
+    with _ray_cluster():
+        asyncio.run(_chain(result, "ray", kills))
+
+
+@contextmanager
+def _ray_cluster() -> Iterator[None]:
+    """A cluster of two nodes of our own."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -217,7 +221,7 @@ def _ray_cluster() -> Iterator[bool]:
     before = os.environ.get("RAY_ADDRESS")
     os.environ["RAY_ADDRESS"] = cluster.address
     try:
-        yield True
+        yield
     finally:
         ray.shutdown()
         cluster.shutdown()  # type: ignore[no-untyped-call]

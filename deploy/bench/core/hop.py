@@ -25,6 +25,8 @@ from thalweg.transports.grpc.tls import make_certificates
 
 SIZES = [8, 4_096, 40_000, 150_000, 921_600, 4_000_000]
 GAP_S = 0.01
+LIMIT_S = 120.0
+"""Of a round, which takes 6 s where nothing else runs, and Ray some more to begin with."""
 WARM_UP = 0.1
 Hops = dict[int, list[int]]
 
@@ -42,29 +44,35 @@ def measure(result: Result, quick: bool, part: str | None = None, csv: bool = Fa
     with tempfile.TemporaryDirectory() as folder:
         names = write_certificates(Path(folder))
         arguments = [json.dumps(SIZES), str(n), str(GAP_S)]
-        systems: dict[str, Callable[[], Hops | None]] = {
-            SHARED_MEMORY: partial(_ours, SHARED_MEMORY, "", names, n),
-            "thalweg-unix": partial(_ours, "thalweg-unix", f"unix:{folder}/hop", names, n),
-            "thalweg-tcp": partial(_ours, "thalweg-tcp", "127.0.0.1", names, n),
-            "thalweg-tls": partial(_ours, "thalweg-tls", "127.0.0.1", names, n),
-            "zmq-ipc": partial(_peer, "zmq", "core/zmq_hop.py", arguments, result),
-            "grpcio-unix": partial(_peer, "grpc", "core/grpc_hop.py", [*arguments, "unix"], result),
-            "grpcio": partial(_peer, "grpc", "core/grpc_hop.py", [*arguments, "tcp"], result),
-            "grpcio-tls": partial(_peer, "grpc", "core/grpc_hop.py", [*arguments, "tls", *names], result),
-            "dora": partial(_peer, "dora", "core/dora_hop.py", arguments, result),
-            "ray-actor": partial(_peer, "ray", "core/ray_hop.py", [*arguments, "actor"], result),
-            "ray-compiled": partial(_peer, "ray", "core/ray_hop.py", [*arguments, "compiled"], result),
+        ours = {
+            SHARED_MEMORY: "",
+            "thalweg-unix": f"unix:{folder}/hop",
+            "thalweg-tcp": "127.0.0.1",
+            "thalweg-tls": "127.0.0.1",
+        }
+        peers = {
+            "zmq-ipc": ("zmq", "core/zmq_hop.py", arguments),
+            "grpcio-unix": ("grpc", "core/grpc_hop.py", [*arguments, "unix"]),
+            "grpcio": ("grpc", "core/grpc_hop.py", [*arguments, "tcp"]),
+            "grpcio-tls": ("grpc", "core/grpc_hop.py", [*arguments, "tls", *names]),
+            "dora": ("dora", "core/dora_hop.py", arguments),
+            "ray-actor": ("ray", "core/ray_hop.py", [*arguments, "actor"]),
+            "ray-compiled": ("ray", "core/ray_hop.py", [*arguments, "compiled"]),
+        }
+        systems: dict[str, Callable[[str], Hops | None]] = {
+            **{system: partial(_ours, result, system, address, names, n) for system, address in ours.items()},
+            **{system: partial(_peer, result, system, *peer) for system, peer in peers.items()},
         }
         wanted = list(systems) if part is None else part.split(",")
         if unknown := sorted(set(wanted) - set(systems)):
             raise HopError(f"bench hop has no {', '.join(unknown)}; it has {', '.join(systems)}")
         found: dict[str, Hops] = defaultdict(lambda: defaultdict(list))
-        for _ in range(rounds):
+        result.rounds.expect(rounds * len(wanted))
+        for i in range(rounds):
             for system in wanted:
-                hops = systems[system]()
+                hops = systems[system](f"round {i + 1} of {rounds}")
                 for size, passed_ns in (hops or {}).items():
                     found[system][size] += passed_ns[int(WARM_UP * n) :]
-    result.notes = list(dict.fromkeys(result.notes))
     for size in SIZES:
         for system, hops in found.items():
             micros = [ns / 1e3 for ns in hops[size]]
@@ -93,12 +101,16 @@ def rows_like_dora(result: Result) -> list[str]:
     return rows
 
 
-def _peer(name: str, script: str, arguments: list[str], result: Result) -> Hops | None:
-    found = run_peer(name, script, arguments, result, timeout_s=180)
+def _peer(result: Result, system: str, name: str, script: str, arguments: list[str], what: str) -> Hops | None:
+    found = run_peer(name, script, arguments, result, system=system, what=what, limit_s=LIMIT_S)
     return None if found is None else {int(size): hops for size, hops in found["hops_ns"].items()}
 
 
-def _ours(transport: str, address: str, names: list[str], n: int) -> Hops:
+def _ours(result: Result, system: str, address: str, names: list[str], n: int, what: str) -> Hops:
+    return result.rounds.ours(what, partial(_run, system, address, names, n), LIMIT_S, system=system)
+
+
+def _run(transport: str, address: str, names: list[str], n: int) -> Hops:
     certificates = [Path(name).read_text(encoding="utf-8") for name in names] if transport.endswith("tls") else []
     orders = {"transport": transport, "certificates": certificates, "sizes": SIZES, "n": n, "gap_s": GAP_S}
     sink = _start(orders | {"end": "sink", "address": address})
@@ -107,12 +119,13 @@ def _ours(transport: str, address: str, names: list[str], n: int) -> Hops:
         where = sink.stdout.readline().strip()
         source = _start(orders | {"end": "source", "address": where})
         try:
-            answer, _ = sink.communicate(timeout=300)
+            answer, _ = sink.communicate()
         finally:
             source.kill()
             source.communicate()
     finally:
         sink.kill()
+        sink.wait()
     if sink.returncode:
         raise HopError(f"bench hop: the receiving end of {transport} ended with code {sink.returncode}")
     found: dict[str, Any] = json.loads(answer)

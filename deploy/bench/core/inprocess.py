@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
+from functools import partial
 
 import numpy as np
 
@@ -90,28 +91,28 @@ def measure(result: Result, quick: bool) -> None:
     """Fill in the rows; the systems take turns, round by round, so that a slow moment hits both."""
     rounds, n, flood = (1, 300, 5_000) if quick else (5, 1_000, 20_000)
     chosen = STAGES[::4] if quick else STAGES
+    result.rounds.expect(3 * rounds * len(chosen) + 1)
     for stages in chosen:
+        case = f"stages={stages}"
         ours: list[float] = []
         theirs: list[float] = []
         our_flood: list[float] = []
         their_flood: list[float] = []
-        for _ in range(rounds):
-            ages_ns, _seconds = run_chain(stages, n, GAP_S)
+        for i in range(rounds):
+            what = f"{case}, round {i + 1} of {rounds}"
+            ages_ns, _ = result.rounds.ours(what, partial(run_chain, stages, n, GAP_S))
             ours += [age / 1e3 / (stages + 1) for age in ages_ns[n // 10 :]]
-            our_flood.append(flood / run_chain(stages, flood, 0.0)[1])
-            found = run_peer(
-                "pipecat", "core/pipecat_inprocess.py", [str(stages), str(n), str(GAP_S), str(flood)], result
-            )
+            our_flood.append(flood / result.rounds.ours(f"{what}, flood", partial(run_chain, stages, flood, 0.0))[1])
+            arguments = [str(stages), str(n), str(GAP_S), str(flood)]
+            found = run_peer("pipecat", "core/pipecat_inprocess.py", arguments, result, what=what)
             if found is not None:
                 theirs += [age / 1e3 / (stages + 1) for age in found["ages_ns"][n // 10 :]]
                 their_flood.append(found["flood"])
         for system, hops, floods in ((OURS, ours, our_flood), ("pipecat", theirs, their_flood)):
             if hops:
-                case = f"stages={stages}"
                 result.add(case, system, len(hops), "µs", hop_p50=quantile(hops, 0.5), hop_p99=quantile(hops, 0.99))
                 result.add(case, system, len(floods), "frames/s", flood=quantile(floods, 0.5))
-    result.notes = list(dict.fromkeys(result.notes))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run_chain(2, flood * (2 if quick else 10), 0.0)
+    result.rounds.ours("memory at a flood", partial(run_chain, 2, flood * (2 if quick else 10), 0.0))
     grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     result.add("stages=2", OURS, 1, "MB", flood_memory_growth=grown_mb)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 
 from thalweg.deploy.bench.core.failover import deploy, local_stage
 from thalweg.deploy.bench.result import OURS, Result, quantile
@@ -32,11 +33,14 @@ def measure(result: Result, quick: bool) -> None:
     """Fill in the rows."""
     rounds, seconds = (1, 1.0) if quick else (3, 6.0)
     result.notes.append(f"{os.cpu_count()} cores")
-    for case in ("even", "cost") if quick else _CASES:
+    cases = ("even", "cost") if quick else tuple(_CASES)
+    result.rounds.expect(len(cases) * rounds * 2)
+    for case in cases:
         found: dict[int, list[tuple[float, float, float]]] = {1: [], 2: []}
         for _ in range(rounds):
             for replicas, runs in found.items():
-                runs.append(asyncio.run(_run(result, case, replicas, seconds)))
+                what = f"{case}, {replicas} replicas"
+                runs.append(result.rounds.ours(what, partial(_ran, result, case, replicas, seconds)))
         rates = {}
         for replicas, runs in found.items():
             rates[replicas] = quantile([rate for rate, _, _ in runs], 0.5)
@@ -45,6 +49,10 @@ def measure(result: Result, quick: bool) -> None:
             ages[f"age_p99_{replicas}"] = quantile([age for _, _, age in runs], 0.5)
             result.add(case, OURS, rounds, "ms", **ages)
         result.add(case, OURS, rounds, "", speedup=rates[2] / rates[1])
+
+
+def _ran(result: Result, case: str, replicas: int, seconds: float) -> tuple[float, float, float]:
+    return asyncio.run(_run(result, case, replicas, seconds))
 
 
 async def _run(result: Result, case: str, replicas: int, seconds: float) -> tuple[float, float, float]:

@@ -19,6 +19,7 @@ from thalweg.deploy.bench import BenchError
 from thalweg.deploy.bench.core.failover import deploy, local_stage
 from thalweg.deploy.bench.core.reconnects import measure_reconnects
 from thalweg.deploy.bench.result import OURS, Result
+from thalweg.deploy.bench.rounds import LIMIT_S
 
 MINUTES = 10.0
 _STAGES = "thalweg.deploy.bench.core.counting"
@@ -49,7 +50,9 @@ def measure(result: Result, quick: bool, minutes: float = MINUTES, part: str = "
     parts = {"speed": _measure, "reconnects": measure_reconnects}
     if part not in parts:
         raise BenchError(f"bench soak has no part {part!r}; it has {', '.join(parts)}")
-    asyncio.run(parts[part](result, seconds))
+    measured = parts[part]
+    result.rounds.expect(1)
+    result.rounds.ours(f"{part}, {seconds:.0f} s", lambda: asyncio.run(measured(result, seconds)), seconds + LIMIT_S)
 
 
 async def _measure(result: Result, seconds: float) -> None:

@@ -12,9 +12,9 @@ import contextlib
 import os
 import time
 import urllib.request
+from functools import partial
 from pathlib import Path
 
-import click
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +29,9 @@ from thalweg.transports.webrtc.client import Talker, TalkError
 QUESTIONS_EACH = 8
 CROWDS = (1, 2, 3, 4, 6)
 VISITS = 160
+WARM_UP = 5
+CONVERSATION_S = 1_200.0
+"""What a crowd, or a quarter of the visits, may take: a machine with other work takes minutes."""
 PARTS = ("crowds", "visits")
 
 
@@ -49,10 +52,13 @@ def _measure_crowds(result: Result, speaker: Speaker, quick: bool) -> None:
         alone, held, refusing = 0.0, 0, 0
         for n in (1, 2) if quick else CROWDS:
             case, began = f"n={n}", _spent_s()
-            turns, refused = asyncio.run(_crowd(url, n, spoken))
+            turns, refused = result.rounds.ours(
+                f"{n} want to talk at once, {len(spoken)} questions each",
+                partial(_crowded, url, n, spoken),
+                CONVERSATION_S,
+            )
             wall, *spent = (after - before for before, after in zip(began, _spent_s(), strict=True))
             server_share, clients_share = (seconds / wall / len(os.sched_getaffinity(0)) for seconds in spent)
-            click.echo(f"{n} want to talk: {n - refused} let in, {len(turns.first_audio)} answers", err=True)
             result.add(case, OURS, 1, "share", server_cpu=server_share, clients_cpu=clients_share)
             result.add(case, OURS, n, "conversations", refused=refused, let_in=n - refused)
             result.add(case, OURS, 1, "MB", rss_mb=resources(pid)["rss_mb"])
@@ -73,13 +79,27 @@ def _measure_crowds(result: Result, speaker: Speaker, quick: bool) -> None:
 def _measure_visits(result: Result, hello: NDArray[np.float32], count: int) -> None:
     """What connecting, talking and leaving leaves behind, in four parts."""
     with server("--per-address", "1000", "--sessions", "100", "--resume-seconds", "1") as (url, pid):
-        failed = asyncio.run(_churn(url, 5, hello))
+        failed = 0
+        result.rounds.expect(5)
         for part in range(5):
-            failed += asyncio.run(_churn(url, count // 4, hello)) if part else 0
+            visits = count // 4 if part else WARM_UP
+            failed += result.rounds.ours(
+                f"{visits} visits" + (f", {part} of 4" if part else " to warm up"),
+                partial(_churned, url, visits, hello),
+                CONVERSATION_S,
+            )
             found = resources(pid) | {"tasks": _tasks(url), "failed": float(failed)}
             for name, value in found.items():
                 unit = "MB" if name == "rss_mb" else name
                 result.add(f"visits={part * (count // 4)}", OURS, 1, unit, **{name: value})
+
+
+def _crowded(url: str, n: int, spoken: list[NDArray[np.float32]]) -> tuple[Turns, int]:
+    return asyncio.run(_crowd(url, n, spoken))
+
+
+def _churned(url: str, count: int, words: NDArray[np.float32]) -> int:
+    return asyncio.run(_churn(url, count, words))
 
 
 async def _crowd(url: str, n: int, questions: list[NDArray[np.float32]]) -> tuple[Turns, int]:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from thalweg.deploy.bench.result import OURS, Result, quantile
+from thalweg.deploy.bench.rounds import LIMIT_S
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.models import ModelStore
 from thalweg.models.speech.piper import PiperVoice
@@ -80,13 +81,19 @@ def _measure(result: Result, case: str, recogniser: str, questions: tuple[str, .
     example = files("thalweg.deploy").joinpath("examples/voice_turn.yaml").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
         recording = Path(folder) / "questions.wav"
-        speak_questions(recording, questions)
+        result.rounds.expect(2)
+        result.rounds.ours(
+            f"{case}: {len(questions)} questions are spoken", lambda: speak_questions(recording, questions)
+        )
         answer = str(Path(folder) / "answer.wav")
         settings = {"input": str(recording), "output": answer, "silence": f"{SILENCE_MS}ms"}
         settings["recogniser"] = recogniser
         spec = load_spec(example, "voice_turn.yaml", settings=settings)
         worker = Worker(spec.graph)
-        asyncio.run(worker.run())
+        limit_s = LIMIT_S + 3 * (PAUSE_S + 4) * len(questions)
+        result.rounds.ours(
+            f"{case}: {len(questions)} questions are answered", lambda: asyncio.run(worker.run()), limit_s
+        )
     turns = [turn for turn in worker.turns.turns.values() if turn.latency_ns("first_audio") is not None]
     if len(turns) != len(questions) or worker.problem_count:
         result.notes.append(

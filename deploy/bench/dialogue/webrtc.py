@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from itertools import pairwise
 
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 
 from thalweg.deploy.bench.dialogue.turn import QUESTIONS, RECOGNISERS, SILENCE_MS, case_of
 from thalweg.deploy.bench.result import OURS, Result, quantile
+from thalweg.deploy.bench.rounds import LIMIT_S
 from thalweg.deploy.commands.talk import Ear
 from thalweg.models import ModelStore
 from thalweg.models.speech.piper import PiperVoice
@@ -102,11 +104,21 @@ def measure_turns(result: Result, quick: bool) -> None:
     questions = QUESTIONS[:3] if quick else QUESTIONS
     speaker = Speaker()
     spoken = [speaker.say(question) for question in questions]
+    result.rounds.expect(len(RECOGNISERS))
     for recogniser in RECOGNISERS:
+        case = case_of("webrtc", recogniser)
         with server("--set", f"recogniser={recogniser}") as (url, _):
-            turns = asyncio.run(converse(url, spoken, speaker.say(INTERRUPTION)))
+            turns = result.rounds.ours(
+                f"{case}: {len(spoken)} questions are answered, and interrupted",
+                partial(_conversed, url, spoken, speaker.say(INTERRUPTION)),
+                LIMIT_S + 60 * len(spoken),
+            )
             counted = _counted(url)
-        _add(result, case_of("webrtc", recogniser), turns, counted, len(questions))
+        _add(result, case, turns, counted, len(questions))
+
+
+def _conversed(url: str, spoken: list[NDArray[np.float32]], interruption: NDArray[np.float32]) -> Turns:
+    return asyncio.run(converse(url, spoken, interruption))
 
 
 def _add(result: Result, case: str, turns: Turns, counted: dict[str, float], asked: int) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from thalweg.deploy.bench.result import OURS, Result, quantile
-from thalweg.deploy.bench.senses.runs import MS, SHARES, Setup, Task, costs, graph_of, run, usual_cost_ms
+from thalweg.deploy.bench.senses.runs import MS, SAMPLES_S, SHARES, Setup, Task, costs, graph_of, run, usual_cost_ms
 from thalweg.deploy.commands.profiling import SLOW_DOWNS, SLOWED_SAMPLES, hold
 from thalweg.deploy.commands.rehearsal import Memory, Rehearsal, rehearse
 from thalweg.models.senses.packs import open_samples
@@ -47,17 +47,22 @@ def budgets(
     result: Result, task: Task, pack: Path, profiled: Path, condition: str, memory: Memory, quick: bool
 ) -> None:
     """Rows of the cases `NAME budget=B CONDITION`."""
-    table = declared_profile(task, profiled, memory, quick)
+    rounds, case = result.rounds, f"{task.name} {condition}"
+    profile = partial(declared_profile, task, profiled, memory, quick)
+    table = rounds.ours(f"{case}, profiling the device", profile, 4 * SAMPLES_S)
     path = pack.with_suffix(".profile.json")
     path.write_text(json.dumps(table.plain()), encoding="utf-8")
     fixed = {}
     at_double = table.slow_downs.index(2.0)
     hopeful = [row for row in table.rows if row.latency_ms[at_double] <= 1.25 * task.budgets_ms[-1]]
     hopeful = sorted(hopeful, key=lambda row: -row.accuracy)[: 2 if quick else None]
-    for row in hopeful:
-        setup = _fixed(task, row)
-        fixed[json.dumps(dict(row.settings))] = _loaded(task, pack, setup, memory)
-    for budget_ms in (100,) if quick else task.budgets_ms:
+    budgets_ms = (100,) if quick else task.budgets_ms
+    rounds.expect(len(hopeful) + 2 * len(budgets_ms))
+    for i, row in enumerate(hopeful):
+        what = f"{case}, configuration {i + 1} of {len(hopeful)}"
+        loaded = partial(_loaded, task, pack, _fixed(task, row), memory)
+        fixed[json.dumps(dict(row.settings))] = rounds.ours(what, loaded, SAMPLES_S, system="fixed")
+    for budget_ms in budgets_ms:
         case = f"{task.name} budget={budget_ms} r={RATIO} {condition}"
         usable = {name: done for name, done in fixed.items() if _kept(done, budget_ms) >= KEPT}
         best = usable[max(usable, key=lambda name: usable[name].accuracy)] if usable else None
@@ -65,7 +70,7 @@ def budgets(
         chosen = fixed[json.dumps(dict(in_time[0].settings))] if in_time else None
         for system, predict in ((OURS, False), ("predictor", True)):
             setup = Setup(profile=path, budget_ms=budget_ms, lag_ms=0, choices_ms=task.choices_ms, predict=predict)
-            done = _loaded(task, pack, setup, memory)
+            done = rounds.ours(case, partial(_loaded, task, pack, setup, memory), SAMPLES_S, system=system)
             _record(result, case, system, done, budget_ms)
             if best is not None:
                 _compare(result, case, system, done, best, "gain")

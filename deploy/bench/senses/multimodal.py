@@ -22,7 +22,7 @@ import numpy as np
 
 from thalweg.deploy.bench import BenchError
 from thalweg.deploy.bench.result import OURS, Result, quantile
-from thalweg.deploy.bench.senses.runs import MS, RATIOS, SHARES, Setup, Task, costs, graph_of, run
+from thalweg.deploy.bench.senses.runs import MS, RATIOS, SAMPLES_S, SHARES, Setup, Task, costs, graph_of, run
 from thalweg.deploy.commands.rehearsal import Keep, Memory, Rehearsal
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.models.errors import ModelError
@@ -83,19 +83,24 @@ def systems(result: Result, task: Task, pack: Path, condition: str, ratios: tupl
     from thalweg.models.senses.bundle import load_bundle
 
     classes = load_bundle(task.model).classes
+    result.rounds.expect(7 * len(ratios))
     for ratio in ratios:
         case = f"{task.name} r={ratio} {condition}"
-        cost = partial(costs, ratio, task)
-        whole = run(task, pack, Setup(), cost(), memory)
-        skipping = run(task, pack, Setup(skip=True), cost(), memory)
+
+        def measured(system: str, setup: Setup, case: str = case, ratio: float = ratio) -> Rehearsal:
+            begin = partial(run, task, pack, setup, costs(ratio, task), memory)
+            return result.rounds.ours(case, begin, SAMPLES_S, system=system)
+
+        whole = measured("pipelined", Setup())
+        skipping = measured(OURS, Setup(skip=True))
         found = {
             OURS: skipping,
-            "blocking": run(task, pack, Setup(blocking=True), cost(), memory),
+            "blocking": measured("blocking", Setup(blocking=True)),
             "pipelined": whole,
-            "pooling": run(task, pack, Setup(aggregate=False), cost(), memory),
-            "cutoff": run(task, pack, Setup(skip=True, checkpoints=(0.001,), gate=lambda _: 1.0), cost(), memory),
-            "random-skip": run(task, pack, Setup(skip=True, gate=at_random(skipping, task)), cost(), memory),
-            "oracle": run(task, pack, Setup(skip=True, gate=oracle(whole, classes)), cost(), memory),
+            "pooling": measured("pooling", Setup(aggregate=False)),
+            "cutoff": measured("cutoff", Setup(skip=True, checkpoints=(0.001,), gate=lambda _: 1.0)),
+            "random-skip": measured("random-skip", Setup(skip=True, gate=at_random(skipping, task))),
+            "oracle": measured("oracle", Setup(skip=True, gate=oracle(whole, classes))),
         }
         for system, done in found.items():
             record(result, case, system, done, task)
@@ -177,7 +182,8 @@ def measure(result: Result, quick: bool, part: str | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for task in TASKS:
             try:
-                packs = make_packs(task, Path(folder), count, quick)
+                make = partial(make_packs, task, Path(folder), count, quick)
+                packs = result.rounds.ours(f"making samples of {task.name}", make, SAMPLES_S)
             except ModelError as error:
                 result.notes.append(f"{task.name} is left out: {error}")
                 continue
@@ -191,4 +197,5 @@ def measure(result: Result, quick: bool, part: str | None = None) -> None:
                 continue
             gate_cost(result, task)
             if not quick:
-                realtime(result, task, packs["clean"].test, "clean", 0.5, 20)
+                live = partial(realtime, result, task, packs["clean"].test, "clean", 0.5, 20)
+                result.rounds.ours(f"{task.name} on the real clock", live, SAMPLES_S)

@@ -22,6 +22,8 @@ MS = 1_000_000
 SHARES = {"s": 0.3, "m": 0.6, "l": 1.0}
 RATIOS = (0.2, 0.5, 0.9, 1.2)
 LAG_MS = 400
+SAMPLES_S = 1_800.0
+"""What one system may take over a whole test set, or making one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

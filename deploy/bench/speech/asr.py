@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -88,11 +89,15 @@ def measure_parts(result: Result, subject: Subject, quick: bool, parts: tuple[st
     if "streams" in parts:
         measure_streams(result, case, subject.ours, subject.nemo, lookahead, subject.folder, quick)
     if "flow" in parts:
+        result.rounds.expect(len(subject.ours))
         for system, model in subject.ours.items():
-            measure_flow(result, case, system, model, lookahead, quick)
+            flow = partial(measure_flow, result, case, system, model, lookahead, quick)
+            result.rounds.ours(f"flow, {case}", flow, system=system)
     if "pipeline" in parts:
+        result.rounds.expect(len(subject.ours))
         for system, model in subject.ours.items():
-            measure_pipeline(result, case, system, model, lookahead, quick)
+            pipeline = partial(measure_pipeline, result, case, system, model, lookahead, quick)
+            result.rounds.ours(f"pipeline, {case}", pipeline, system=system)
 
 
 @contextmanager
@@ -136,7 +141,7 @@ def _nemo(config: FastConformerConfig, folder: Path, result: Result) -> NemoPeer
     import nemo
 
     result.versions["nemo"] = nemo.__version__
-    return NemoPeer(config, folder)
+    return result.rounds.peer("nemo", "its network", lambda: NemoPeer(config, folder))
 
 
 def silent(config: FastConformerConfig) -> Checkpoint:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from thalweg.models.speech.fastconformer.deployed import Deployed
 from thalweg.models.speech.fastconformer.encoder import Chunk, StreamingEncoder
 
 _EXPORTED = 1
+T = TypeVar("T")
 
 
 def measure_steps(
@@ -44,17 +46,28 @@ def measure_steps(
                 systems["nemo-onnx"] = partial(exported.steps, count)
         systems["buffered"] = partial(_buffered, buffered, lookahead, max(2, count // 4))
         taken: dict[str, list[Taken]] = defaultdict(list)
-        for _ in range(rounds):
+        result.rounds.expect(rounds * len(systems))
+        for i in range(rounds):
             for system, run in systems.items():
-                taken[system] += run()[1:]
+                what = f"steps, {case(lookahead)}, round {i + 1} of {rounds}"
+                taken[system] += (measured(result, system, what, run) or [])[1:]
         chunk_s = (lookahead + 1) * buffered.model.config.frame_ms / 1000
         for system, found in taken.items():
+            if not found:
+                continue
             wall, cpu = [one.wall_s * 1e3 for one in found], [one.cpu_s * 1e3 for one in found]
             result.add(
                 case(lookahead), system, len(found), "ms", step_p50=quantile(wall, 0.5), step_p95=quantile(wall, 0.95)
             )
             result.add(case(lookahead), system, len(found), "ms", cpu_p50=quantile(cpu, 0.5))
             result.add(case(lookahead), system, len(found), "core", rtf=quantile(cpu, 0.5) / 1e3 / chunk_s)
+
+
+def measured(result: Result, system: str, what: str, measure: Callable[[], T]) -> T | None:
+    """A round of any system; None of a peer that is left out."""
+    if system.startswith("nemo"):
+        return result.rounds.peer(system, what, measure)
+    return result.rounds.ours(what, measure, system=system)
 
 
 def steps(encoder: StreamingEncoder, lookahead: int, count: int) -> list[Taken]:
@@ -86,8 +99,4 @@ def _buffered(encoder: BufferedEncoder, lookahead: int, count: int) -> list[Take
 
 
 def _export(nemo: NemoPeer, path: Path, lookahead: int, result: Result) -> NemoOnnx | None:
-    try:
-        return nemo.export(path, lookahead)
-    except Exception as error:  # whatever torch's exporter raises: a finding about the peer
-        result.notes.append(f"nemo-onnx: left out, its export fails: {type(error).__name__}: {str(error)[:120]}")
-        return None
+    return result.rounds.peer("nemo-onnx", "its export", lambda: nemo.export(path, lookahead))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from thalweg.deploy.bench.result import Result
 from thalweg.deploy.bench.speech.asr_flow import speech
+from thalweg.deploy.bench.speech.asr_steps import measured
 from thalweg.deploy.bench.speech.nemo_asr import NemoPeer
 from thalweg.deploy.bench.speech.nemo_streams import NemoStreams
 from thalweg.deploy.bench.stopwatch import Stopwatch, Taken
@@ -51,9 +52,14 @@ def measure_streams(
     if peer is not None:
         serving["nemo"] = lambda streams: peer.serve(audio, streams, count)
     held: dict[str, list[int]] = defaultdict(list)
-    for _ in range(1 if quick else 3):
+    turns = 1 if quick else 3
+    result.rounds.expect(turns * len(serving))
+    for i in range(turns):
         for system, rounds in serving.items():
-            held[system].append(largest(partial(_median_s, rounds), chunk_s))
+            what = f"streams, {case}, round {i + 1} of {turns}"
+            most = measured(result, system, what, partial(largest, partial(_median_s, rounds), chunk_s))
+            if most is not None:
+                held[system].append(most)
     for system, found in held.items():
         result.add(case, system, len(found), "streams", streams=float(median(found)))
     for system, model in ours.items():
@@ -97,8 +103,7 @@ def _pipeline(nemo: NemoPeer | None, lookahead: int, path: Path, result: Result)
     if nemo is None:
         return None
     nemo.save(path)
-    try:
-        return NemoStreams(path, "rnnt" if nemo.config.rnnt else "ctc", nemo.config.left, lookahead, MOST)
-    except Exception as error:  # whatever another version of NeMo raises: a finding about the peer
-        result.notes.append(f"nemo: no streaming pipeline: {type(error).__name__}: {str(error)[:120]}")
-        return None
+    decoder = "rnnt" if nemo.config.rnnt else "ctc"
+    return result.rounds.peer(
+        "nemo", "its streaming pipeline", lambda: NemoStreams(path, decoder, nemo.config.left, lookahead, MOST)
+    )

@@ -96,7 +96,7 @@ def measure(
         result.notes.append(f"the viewer is {model.name}; it is asked for each moment")
     method = METHOD + (" quick" if quick else "") + (f" {model.name}" if model is not None else "")
     path = None if json_path is None else json_path.with_suffix(".journal")
-    journal = Journal(path, method, minutes=minutes)
+    journal = Journal(path, method, minutes=minutes, rounds=result.rounds)
     parts = {"curves": measure_curves, "traces": measure_traces, "loss": measure_loss, "cost": measure_costs}
     parts["sockets"] = measure_sockets
     if part is not None and part not in parts:

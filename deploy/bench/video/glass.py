@@ -58,11 +58,13 @@ def number_in(pixels: NDArray[np.uint8]) -> int:
 def measure(result: Result, quick: bool) -> None:
     """Fill in the rows."""
     rounds, count = (1, 45) if quick else (3, 150)
+    result.rounds.expect(2 * rounds * len(SIZES) + 2)
     for width, height, bitrate in SIZES:
         ages: dict[str, list[float]] = {OURS: [], "aiortc": []}
-        for _ in range(rounds):
+        for i in range(rounds):
             for system, found in ages.items():
-                found += asyncio.run(_run(system, width, height, bitrate, count))
+                what = f"{width}x{height}, round {i + 1} of {rounds}"
+                found += _measured(result, system, what, (width, height, bitrate, count)) or []
         for system, found in ages.items():
             case = f"{width}x{height}"
             marks = {"glass_p50": quantile(found, 0.5), "glass_p95": quantile(found, 0.95)} if found else {}
@@ -70,9 +72,22 @@ def measure(result: Result, quick: bool) -> None:
             result.add(case, system, rounds * count, "pictures", lost=rounds * (count - WARM_UP) - len(found))
     width, height, bitrate = SIZES[0]
     for system in (OURS, "aiortc"):
-        ages_ms = asyncio.run(_run(system, width, height, bitrate, count, slow_s=SLOW_S))
+        ages_ms = _measured(result, system, "slow consumer", (width, height, bitrate, count), SLOW_S)
+        if ages_ms is None:
+            continue
         marks = {"age_p50": quantile(ages_ms, 0.5), "age_p99": quantile(ages_ms, 0.99)} if ages_ms else {}
         result.add("slow consumer", system, len(ages_ms), "ms", **marks)
+
+
+def _measured(
+    result: Result, system: str, what: str, sent: tuple[int, int, int, int], slow_s: float = 0.0
+) -> list[float] | None:
+    """The ages, ms, of one round; None of a peer that is left out."""
+
+    def measure() -> list[float]:
+        return asyncio.run(_run(system, *sent, slow_s=slow_s))
+
+    return result.rounds.ours(what, measure) if system == OURS else result.rounds.peer(system, what, measure)
 
 
 async def _run(system: str, width: int, height: int, bitrate: int, count: int, slow_s: float = 0.0) -> list[float]:
