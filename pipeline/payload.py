@@ -229,14 +229,20 @@ class Token(Payload):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sentence(Payload):
-    """A piece of text that can be spoken in one breath. `first` begins a reply, `last` closes it and may be empty."""
+    """A piece of text that can be spoken in one breath. `first` begins a reply, `last` closes it and may be empty.
+
+    `said`: what of the text a voice is to say, nothing of a line of code; None leaves that to the voice.
+    """
 
     text: str
     last: bool = False
     first: bool = False
+    said: str | None = None
 
     def __post_init__(self) -> None:
         _require_text(self.text)
+        if self.said is not None:
+            _require_text(self.said)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,7 +77,7 @@ class Piper:
             return
         assert isinstance(sentence, Sentence)
         text = sentence.text
-        for samples in self._speak(text):
+        for samples in self._speak(text, sentence.said):
             if ctx.stale:
                 return
             if sentence.first and text:
@@ -89,14 +89,14 @@ class Piper:
         if sentence.last:
             ctx.emit(SpokenText(samples=np.zeros(0, np.float32), rate=self._voice.rate, last=True))
 
-    def _speak(self, text: str) -> Iterable[NDArray[np.float32]]:
+    def _speak(self, text: str, said: str | None) -> Iterable[NDArray[np.float32]]:
         assert self._voice is not None
         known, made = self._made
         if text and text == known:
             self._made = ("", [])
             self.counts["drafted_pieces_used"] += 1
             return made
-        said = spoken(text)
+        said = spoken(text) if said is None else said
         return self._voice.speak(said) if said else ()
 
     def _draft(self, text: str, ctx: Context) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 _MARK = re.compile(
-    r"\S*?[.!?…]+[\"'”’)\]}»]*(?=\s)|\S*?[。！？｡؟।॥۔]+[\"'”’」』）)\]»]*(?=[^。！？｡؟।॥۔\"'”’」』）)\]»])|\n"
+    r"(?<![.!?…])[.!?…]+[\"'”’)\]}»]*(?=\s)|[。！？｡؟।॥۔]+[\"'”’」』）)\]»]*(?=[^。！？｡؟।॥۔\"'”’」』）)\]»])|\n"
 )
 _OPENING = "\"'“‘([{«¿¡*_"
 _CLOSING = "\"'”’)]}»*_"
@@ -164,7 +164,7 @@ def end_of_sentence(text: str) -> int:
             continue
         if match[0] == "\n" or not match[0].rstrip(_CLOSING).endswith((".", "…")):
             return match.end()
-        ends = _ends(text, match)
+        ends = _ends(text, max(text.rfind(space, 0, match.start()) for space in " \n\t") + 1, match.end())
         if ends is None:
             return 0
         if ends:
@@ -172,15 +172,15 @@ def end_of_sentence(text: str) -> int:
     return 0
 
 
-def _ends(text: str, match: re.Match[str]) -> bool | None:
-    """Whether a full stop ends a sentence; None where the next word must be seen first."""
-    word = match[0].lstrip(_OPENING).rstrip(_CLOSING)
+def _ends(text: str, start: int, end: int) -> bool | None:
+    """Whether the full stop of the word there ends a sentence; None where the next word must be seen first."""
+    word = text[start:end].lstrip(_OPENING).rstrip(_CLOSING)
     bare = word[:-1].lower()
-    after = text[match.end() :].lstrip()
+    after = text[end:].lstrip()
     following = re.match(r"[^\W_]+(?=[\W_])|\W", after)
     if word.endswith(("..", "…")):
         return None if not after else not after[0].islower()
-    if bare.isdigit() and len(bare) <= 2 and not text[: match.start()].strip():
+    if bare.isdigit() and len(bare) <= 2 and not text[:start].strip():
         return False  # the number of a list
     if bare in _BEFORE_NAMES or (len(bare) == 1 and word[0].isupper() and word[0] != "I"):
         return False

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
+import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalweg.deploy.testing import packet, run_stage
@@ -91,3 +94,72 @@ def test_a_sentence_ends_at_its_own_mark_in_any_script(text: str, ends: int) -> 
     from thalweg.stages.speech.sentence_ends import end_of_sentence
 
     assert end_of_sentence(text) == ends
+
+
+def heard(text: str, sizes: list[int]) -> str:
+    """What is said of a reply whose tokens are so long, one after the other and over again."""
+    tokens, at = [], 0
+    for size in itertools.cycle(sizes):
+        if at >= len(text):
+            break
+        tokens.append(packet(Token(text=text[at : at + size]), epoch=1))
+        at += size
+    tokens.append(packet(Token(text="", last=True), epoch=1))
+    payloads = run_stage(Sentences(), tokens).payloads()
+    assert "".join("".join(s.text for s in payloads).split()) == "".join(text.split())
+    return " ".join(s.said for s in payloads if s.said)
+
+
+REPLY = """Here is the code:
+
+```python
+def add(a, b):
+    # Add, please. Really!
+    return a + b
+```
+
+See [the long, winding guide. Really](https://example.com/a,b?c=d e) and `f(a, b)` now. Bye."""
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_code_and_links_are_left_out_wherever_tokens_and_pieces_end(sizes: list[int]) -> None:
+    said = "Here is the code: See the long, winding guide. Really and f(a, b) now. Bye."
+    assert heard(REPLY, sizes) == said
+
+
+def test_the_next_reply_does_not_begin_in_the_code_of_the_one_before() -> None:
+    items = [
+        packet(Token(text="```py\nprint(1)\n"), epoch=1),
+        packet(Token(text="Next one."), epoch=2),
+        packet(Token(text="", last=True), epoch=2),
+    ]
+    assert [s.said for s in run_stage(Sentences(), items).payloads()] == ["", "", "Next one."]
+
+
+def test_a_stage_restored_within_code_goes_on_in_it() -> None:
+    before, after = Sentences(), Sentences()
+    run_stage(before, [packet(Token(text="So:\n```py\nprint(1)\npri"), epoch=1)])
+    after.restore(json.loads(json.dumps(before.snapshot())))
+    rest = [packet(Token(text="nt(2)\n```\nDone."), epoch=1), packet(Token(text="", last=True), epoch=1)]
+    assert [s.said for s in run_stage(after, rest).payloads()] == ["", "", "Done."]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("今日は、いい天気です。明日は", ["今日は、いい天気です。", "明日は"]),
+        ("今日はとても、いい天気です。", ["今日はとても、", "いい天気です。"]),
+        ("نعم أنا هنا، شكرا لك.", ["نعم أنا هنا،", "شكرا لك."]),
+        ("It costs 1,234,567.89 yen.", ["It costs 1,234,567.89 yen."]),
+    ],
+)
+def test_clauses_end_at_the_marks_of_any_script(text: str, expected: list[str]) -> None:
+    assert pieces(text) == expected
+
+
+def test_a_word_without_an_end_costs_no_more_the_longer_it_gets() -> None:
+    began = time.process_time()
+    pieces("![a](data:image/png;base64," + "A" * 3500 + ") done.")
+    pieces("x" * 20_000)
+    assert time.process_time() - began < 5.0
