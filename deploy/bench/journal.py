@@ -10,7 +10,7 @@ from typing import Any
 
 from thalweg.deploy.bench.rounds import Rounds
 
-LIMIT_S = 1_800.0
+LIMIT_S = 3_600.0
 """Of one piece."""
 
 

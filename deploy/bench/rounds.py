@@ -169,7 +169,10 @@ def _bounded(limit_s: float) -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, ring)
     began_s, left_s = time.monotonic(), signal.setitimer(signal.ITIMER_REAL, limit_s, AGAIN_S)
     try:
-        yield
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # may be interrupted once, by the last alarm
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -59,7 +59,10 @@ def measure(
 ) -> None:
     """A row per model and kind. `model`: these only, with commas between. With `json_path` a later run goes on."""
     journal = Journal(
-        json_path.with_suffix(".jsonl") if json_path is not None else None, _METHOD + " quick" * quick, minutes=minutes
+        json_path.with_suffix(".jsonl") if json_path is not None else None,
+        _METHOD + " quick" * quick,
+        minutes=minutes,
+        rounds=result.rounds,
     )
     for name in model.split(",") if model else MODELS:
         found = journal.find(name, lambda name=name: asyncio.run(_examine(name, quick)))  # type: ignore[misc]

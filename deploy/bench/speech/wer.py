@@ -47,7 +47,12 @@ def measure(
     systems = tuple(model.split(",")) if model else SYSTEMS
     if wrong := set(systems) - set(SYSTEMS):
         raise BenchError(f"bench wer knows no {', '.join(sorted(wrong))}: it has {', '.join(SYSTEMS)}")
-    journal = Journal(json_path.with_suffix(".jsonl") if json_path is not None else None, _METHOD, minutes=minutes)
+    journal = Journal(
+        json_path.with_suffix(".jsonl") if json_path is not None else None,
+        _METHOD,
+        minutes=minutes,
+        rounds=result.rounds,
+    )
     spoken = {"people": people(), "synthetic": synthetic()}
     for name, utterances in spoken.items():
         if not utterances:
