@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class BenchError(ThalwegError):
-    """An option that a benchmark does not have, or a round that did not end."""
+    """An option that a benchmark does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def run_bench(
 
     `limit_s`: how long a round of one system may take, in place of the limits that rounds have of their own. What was
     found before something failed is printed and written, too. Raises BenchError on an option that this benchmark does
-    not have, and where a round of ours does not end.
+    not have, RoundError where a round of ours does not end.
     """
     bench = BENCHES[name]
     where, taken = bench.measure, {"json_path": json_path} if "json_path" in bench.takes else {}

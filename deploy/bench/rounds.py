@@ -17,8 +17,8 @@ from typing import TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from thalweg.deploy.bench import BenchError
 from thalweg.deploy.console import Console
+from thalweg.pipeline.errors import ThalwegError
 from thalweg.stages.io.terminal import say
 
 OURS = "thalweg"
@@ -29,7 +29,11 @@ EVERY_S = 30.0
 T = TypeVar("T")
 
 
-class LeftOut(BenchError):
+class RoundError(ThalwegError):
+    """A round of ours that did not end in time."""
+
+
+class LeftOut(RoundError):
     """A peer that cannot be measured here; the message is the reason."""
 
 
@@ -57,7 +61,7 @@ class Rounds:
         self._total = self._begun + count
 
     def ours(self, what: str, measure: Callable[[], T], limit_s: float = LIMIT_S, *, system: str = OURS) -> T:
-        """What `measure` finds. Raises BenchError where it has not ended after `limit_s`, and whatever it raises.
+        """What `measure` finds. Raises RoundError where it has not ended after `limit_s`, and whatever it raises.
 
         What `measure` starts it must end when it is interrupted.
         """
@@ -66,7 +70,7 @@ class Rounds:
             with _bounded(limit_s):
                 return measure()
         except _Overdue:
-            raise BenchError(f"bench {self._bench}: {system} is given up: {_late(limit_s, what)}") from None
+            raise RoundError(f"bench {self._bench}: {system} is given up: {_late(limit_s, what)}") from None
 
     def peer(self, system: str, what: str, measure: Callable[[], T], limit_s: float = LIMIT_S) -> T | None:
         """What `measure` finds; None of a peer that is left out, now or before: `notes` has the reason.

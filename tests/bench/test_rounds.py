@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from thalweg.deploy.bench import BenchError, rounds, run_bench
+from thalweg.deploy.bench import rounds, run_bench
 from thalweg.deploy.bench.peers import run_peer
 from thalweg.deploy.bench.result import Result
-from thalweg.deploy.bench.rounds import Rounds
+from thalweg.deploy.bench.rounds import RoundError, Rounds
 
 
 def peer(root: Path, name: str, script: str) -> None:
@@ -110,7 +110,7 @@ def test_a_round_of_ours_that_does_not_end_is_an_error_and_what_was_found_is_kep
         result.rounds.ours("b", waits)
 
     monkeypatch.setattr("thalweg.deploy.bench.core.freshness.measure", measure)
-    with pytest.raises(BenchError, match=r"bench freshness: thalweg is given up: it did not end within 0.1 s \(b\)"):
+    with pytest.raises(RoundError, match=r"bench freshness: thalweg is given up: it did not end within 0.1 s \(b\)"):
         run_bench("freshness", tmp_path / "b.json", quick=True, limit_s=0.1)
     found = json.loads((tmp_path / "b.json").read_text())
     assert [row["case"] for row in found["rows"]] == ["a"] and found["notes"][0].startswith("not complete: ")
