@@ -214,13 +214,12 @@ def _asset(name: str) -> web.Response:
 
 
 def _describe(session: Session) -> dict[str, Any]:
-    worker = session.worker
     return {
         "id": session.id,
         "state": session.state.value,
         "age_s": round(session.age_s, 1),
-        "turns": len(worker.turns.turns),
-        "problems": worker.problem_count,
+        "turns": len(session.worker.turns.turns),
+        "problems": session.problem_count,
         "reconnects": session.reconnects,
         "gaps": session.call.playout.gaps,
         "lost_units": session.call.lost_units,

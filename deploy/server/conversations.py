@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from thalweg.deploy.cluster.host import Bundle
 from thalweg.deploy.door.front_door import same_secret
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server.admission import HONEST_S, Admission
@@ -34,14 +35,14 @@ class Conversations:
     that are over.
     """
 
-    def __init__(self, spec: Spec, settings: ServerSettings) -> None:
+    def __init__(self, spec: Spec, settings: ServerSettings, bundle: Bundle | None = None) -> None:
         self.spec = spec
         self.settings = settings
         self.sessions: dict[str, Session] = {}
         self.load = LoadMeter(settings.late_s, settings.used)
         self.capacity = Capacity()
         self.admission = Admission(settings.per_address, settings.connecting)
-        self.pipelines = Pipelines(spec, self._start)
+        self.pipelines = Pipelines(spec, bundle, self._start)
         self.counts: Counter[str] = Counter()
         self.counted: Counter[str] = Counter()
         self.draining = False

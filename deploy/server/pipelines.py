@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from thalweg.deploy.cluster.host import Bundle
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server.session import Session
 from thalweg.pipeline.file.spec import Spec
@@ -29,9 +30,10 @@ def no_pipeline() -> Refused:
 class Pipelines:
     """`problem`: why the last one could not be made; empty once one could. `start`: given each one to run."""
 
-    def __init__(self, spec: Spec, start: Callable[[Session], None]) -> None:
+    def __init__(self, spec: Spec, bundle: Bundle | None, start: Callable[[Session], None]) -> None:
         self.problem = ""
         self._spec = spec
+        self._bundle = bundle
         self._start = start
         self._waiting: list[Session] = []
         self._wanted = asyncio.Event()
@@ -87,15 +89,15 @@ class Pipelines:
                 self._news.set()
                 await asyncio.sleep(RETRY_S)
             try:
-                session = Session(self._spec)
-                await session.open()
+                session = Session(self._spec, self._bundle)
+                self._start(session)
+                await session.opened()
             except Exception as error:  # the constructors of stages raise what they like
                 self.problem = " ".join(str(error).split()) or type(error).__name__
                 log.error("the pipeline cannot be started: %s", self.problem)
                 log.debug("it raised", exc_info=error)
                 continue
             self.problem = ""
-            self._start(session)
             self._wanted.clear()
             self._waiting.append(session)
             self._news.set()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from thalweg.deploy.door.listening import listening
 from thalweg.deploy.ops.observing.metrics import parse_address
-from thalweg.deploy.reading import read_spec
+from thalweg.deploy.reading import bundle_of, read_spec
 from thalweg.deploy.server.app import WebServer
 from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.exporter import metrics_only
@@ -32,13 +32,14 @@ def serve_file(path: Path, variables: Mapping[str, str], settings: ServerSetting
     if not any(vertex.info.use.startswith("live.") for vertex in spec.graph.stages.values()):
         raise ServeError(f"{path} talks to nobody: it needs live.microphone and live.speaker instead of files")
     elsewhere = [stage for worker in spec.plan.workers.values() if worker.name != LOCAL for stage in worker.stages]
-    if elsewhere:
-        placed = ", ".join(sorted(set(elsewhere)))
+    away = sorted({stage for stage in elsewhere if spec.deployed.stages[stage].info.use.startswith("live.")})
+    if away:
         raise ServeError(
-            f"{path} places {placed} on other workers, and `serve` runs every conversation in its own process: "
-            "leave out `placement` and replicas. Stages with `apart: true` get a process of their own"
+            f"{path} places {', '.join(away)} elsewhere, but stages that meet the person run where the person is "
+            "connected: leave them out of `placement`, or write `local` for them"
         )
-    return asyncio.run(_serve(Conversations(spec, settings), settings))
+    bundle = bundle_of(path, variables, traced=False)
+    return asyncio.run(_serve(Conversations(spec, settings, bundle), settings))
 
 
 async def _serve(conversations: Conversations, settings: ServerSettings) -> int:

@@ -17,20 +17,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from enum import Enum
 
 from aiortc import RTCIceServer
 
-from thalweg.deploy.errors import StartError
+from thalweg.deploy.cluster.deployment import Deployment
+from thalweg.deploy.cluster.host import Bundle, Host
 from thalweg.deploy.ops.observing.outcome import Problem
+from thalweg.deploy.runtime.tasks import beside
 from thalweg.deploy.runtime.worker import Worker
-from thalweg.deploy.server.conversation_stats import StageWatch
+from thalweg.deploy.server.conversation_stats import ConversationStats
 from thalweg.pipeline.dialogue.call import using
 from thalweg.pipeline.dialogue.events import Hello, Latency
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.file.plan import LOCAL
 from thalweg.pipeline.file.spec import Spec
 from thalweg.transports.webrtc import Call, Offer, Peer
 
@@ -58,10 +63,12 @@ class SessionState(Enum):
 class Session:
     """Made for nobody in particular; `connect` gives it to somebody. `key` is what resumes it.
 
-    `on_heard`: called for each answer with how long after the end of speech its first sound was played, seconds.
+    The stages that meet the person run in this process, all others where the plan of `spec` puts them; `bundle` is
+    needed where that is elsewhere. `on_heard`: called for each answer with how long after the end of speech its first
+    sound was played, seconds. `failure`: why the pipeline did not start, or ended early.
     """
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, bundle: Bundle | None = None) -> None:
         self.id = secrets.token_urlsafe(9)
         self.key = secrets.token_urlsafe(18)
         self.call = Call()
@@ -77,17 +84,36 @@ class Session:
         self._known = False
         self._name = spec.graph.name
         self._video = any(vertex.info.use == "live.camera" for vertex in spec.graph.stages.values())
+        self.failure: ThalwegError | None = None
+        self.problem_count = 0
+        own = None if bundle is None else replace(bundle, token=secrets.token_hex(16))
         with using(self.call):
-            self.worker = Worker(spec.graph)
-        self.worker.on_problem = self._problem
+            self._deployment = Deployment(spec, own, self._problem)
         self._told_ns = -round(PROBLEM_S * 1e9)
-        self._watch = StageWatch(self.worker)
+        self._stats = ConversationStats(self._deployment, self.call.clock)
         self._over = asyncio.Event()
         self._unwanted: list[Peer] = []
 
-    async def open(self) -> None:
-        """Load what the pipeline needs. Raises StartError."""
-        await self.worker.open()
+    @property
+    def worker(self) -> Worker:
+        """The stages in this process."""
+        host = self._deployment.hosts[LOCAL]
+        assert isinstance(host, Host)
+        return host.worker
+
+    def process_of(self, worker: str) -> int | None:
+        """The process of a worker on this machine, while there is one."""
+        host = self._deployment.hosts[worker]
+        return os.getpid() if isinstance(host, Host) else getattr(host, "pid", None)
+
+    async def opened(self) -> None:
+        """Wait until all stages are open, while `run` runs. Raises what kept them from it, SessionOver where it ended."""
+        async with beside(self._deployment.ready.wait()) as ready, beside(self._over.wait()) as over:
+            await asyncio.wait({ready, over}, return_when=asyncio.FIRST_COMPLETED)
+        if self.failure is not None:
+            raise self.failure
+        if self.over:
+            raise SessionOver("it ended by itself, before anybody came")
         self._change(SessionState.READY)
 
     async def run(self) -> None:
@@ -106,21 +132,24 @@ class Session:
             self.peer = self.listener = None
 
     async def _run_pipeline(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(self._run_deployment())
+            reporting = group.create_task(self._report())
+            over = group.create_task(self._over.wait())
+            await asyncio.wait([running, over], return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                self._ended_by_itself()
+            over.cancel()
+            reporting.cancel()
+            done, _ = await asyncio.wait([running], timeout=CLOSING_S)
+            if not done:
+                self._deployment.abandon()
+
+    async def _run_deployment(self) -> None:
         try:
-            async with asyncio.TaskGroup() as group:
-                running = group.create_task(self.worker.run())
-                reporting = group.create_task(self._report())
-                over = group.create_task(self._over.wait())
-                await asyncio.wait([running, over], return_when=asyncio.FIRST_COMPLETED)
-                if running.done():
-                    self._ended_by_itself()
-                over.cancel()
-                reporting.cancel()
-                done, _ = await asyncio.wait([running], timeout=CLOSING_S)
-                if not done:
-                    self.worker.abandon()
-        except* StartError as errors:
-            log.error("session %s did not start: %s", self.id, errors.exceptions[0])
+            await self._deployment.run()
+        except ThalwegError as error:
+            self.failure = error
 
     async def connect(
         self, sdp: str | Offer, ice: Sequence[RTCIceServer], *, listening: bool = False
@@ -179,7 +208,7 @@ class Session:
     @property
     def counts(self) -> Counter[str]:
         """What the stages have counted."""
-        return sum((Counter(actor.counts) for actor in self.worker.actors.values()), Counter())
+        return self._stats.counts
 
     @property
     def unchanged_s(self) -> float:
@@ -193,8 +222,7 @@ class Session:
 
     def _ended_by_itself(self) -> None:
         """The pipeline is over, whatever the reason; the person is told, unless they know already."""
-        broke = self.worker.problem_count > 0 or self.worker.started_ns == 0
-        if broke:
+        if self.problem_count > 0 or self.failure is not None or not self._deployment.ready.is_set():
             self.end("broke", "Something broke on this side, and the conversation has ended. Start a new one.")
         else:
             self.end("finished", "The conversation has come to its end.")
@@ -208,11 +236,13 @@ class Session:
 
     def _problem(self, problem: Problem) -> None:
         """What goes wrong in a stage, for the log; not more often than every ten seconds, with what was left out."""
+        self.problem_count += not problem.recovered
         now_ns = self.call.clock.now_ns()
         if now_ns - self._told_ns >= PROBLEM_S * 1e9:
             self._told_ns = now_ns
-            count = self.worker.problem_count
-            log.warning("session %s: problem %d: stage %s: %s", self.id, count, problem.stage, problem.message)
+            log.warning(
+                "session %s: problem %d: stage %s: %s", self.id, self.problem_count, problem.stage, problem.message
+            )
 
     def _peer_changed(self, peer: Peer, state: str) -> None:
         if peer is not self.peer or self.state is SessionState.ENDED:
@@ -247,24 +277,27 @@ class Session:
                 await self._unwanted.pop().close()
             if self._deaf():
                 self._ended_by_itself()
+            if self.call.started or self.call.watched:
+                await self._stats.look()
             for epoch, played_ns in list(self.call.started.items()):
                 self._report_turn(epoch, played_ns)
             if self.call.watched:
-                self.call.tell(self._watch.report())
+                self.call.tell(self._stats.report())
 
     def _report_turn(self, epoch: int, played_ns: int) -> None:
         del self.call.started[epoch]
-        turn = self.worker.turns.turns.get(epoch)
-        if turn is None or turn.speech_end_ns is None:
+        found = self._stats.milestones(epoch)
+        if found is None:
             return
-        self.on_heard((played_ns - turn.speech_end_ns) / 1e9)
-        latency = {name: (at_ns - turn.speech_end_ns) / 1e6 for name, at_ns in turn.marks.items()}
+        speech_end_ns, marks = found
+        self.on_heard((played_ns - speech_end_ns) / 1e9)
+        latency = {name: (at_ns - speech_end_ns) / 1e6 for name, at_ns in marks.items()}
         self.call.tell(
             Latency(
                 turn=epoch,
                 final_ms=latency.get("final_transcript"),
                 first_token_ms=latency.get("first_token"),
                 first_audio_ms=latency.get("first_audio"),
-                played_ms=(played_ns - turn.speech_end_ns) / 1e6,
+                played_ms=(played_ns - speech_end_ns) / 1e6,
             )
         )

@@ -11,6 +11,7 @@ import aiohttp
 import numpy as np
 from aiortc import RTCPeerConnection
 
+from thalweg.deploy.cluster.host import Bundle
 from thalweg.deploy.door.listening import listening
 from thalweg.deploy.server.app import WebServer
 from thalweg.deploy.server.conversations import Conversations
@@ -56,7 +57,8 @@ class Server:
 
 @asynccontextmanager
 async def running(settings: ServerSettings, pipeline: str = PARROT) -> AsyncIterator[Server]:
-    conversations = Conversations(load_spec(pipeline, "pipeline.yaml"), settings)
+    bundle = Bundle(main="pipeline.yaml", files={"pipeline.yaml": pipeline}, settings={}, token="")
+    conversations = Conversations(load_spec(pipeline, "pipeline.yaml"), settings, bundle)
     server = WebServer(conversations, settings)
     context = tls_context(settings)
     async with (

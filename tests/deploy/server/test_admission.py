@@ -175,7 +175,7 @@ def test_a_conversation_that_lasts_too_long_is_ended_with_a_word() -> None:
                 await talker.ended.wait()
             assert talker.events[-1][1]["code"] == "too-long"
 
-    run(case, replace(SETTINGS, session_s=0.5))
+    run(case, replace(SETTINGS, session_s=2.0))
 
 
 def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:

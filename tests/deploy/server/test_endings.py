@@ -48,7 +48,7 @@ def pipeline(source: type, sink: type = Sink) -> Spec:
     for name, made in (("mic", source), ("sink", sink)):
         graph.add_vertex(Vertex(name=name, info=describe(made), make=made))
     graph.connect("mic", "sink")
-    return Spec(graph)
+    return Spec(graph).in_this_process()
 
 
 class Carrier:
@@ -120,7 +120,6 @@ def test_a_pipeline_that_ends_by_itself_ends_its_conversation_and_the_person_is_
     async def case() -> None:
         session, carrier = Session(pipeline(source)), Carrier()
         session.call.attach(carrier)
-        await session.open()
         async with asyncio.timeout(PATIENCE_S):
             await session.run()
         assert session.over and session.state is SessionState.ENDED
@@ -141,9 +140,8 @@ def test_a_conversation_that_no_longer_hears_is_ended_though_its_other_stages_go
             graph.add_vertex(Vertex(name=name, info=replace(describe(made), use="live.microphone"), make=made))
         graph.connect("mic", "sink")
         graph.connect("other", "another")
-        session, carrier = Session(Spec(graph)), Carrier()
+        session, carrier = Session(Spec(graph).in_this_process()), Carrier()
         session.call.attach(carrier)
-        await session.open()
         async with asyncio.timeout(PATIENCE_S):
             await session.run()
         assert carrier.told[-1]["code"] == "broke"
@@ -187,8 +185,8 @@ def test_a_connection_that_was_being_made_when_the_conversation_ended_is_closed(
         offer = await a_good_offer()
         monkeypatch.setattr(RTCPeerConnection, "close", noted)
         session = Session(pipeline(LiveMicrophone))
-        await session.open()
         running = asyncio.create_task(session.run())
+        await session.opened()
         connecting = asyncio.create_task(session.connect(offer, []))
         await asyncio.sleep(0)
         session.end("lost", "nobody came back")

@@ -99,7 +99,8 @@ def test_where_many_are_connecting_whoever_takes_long_loses_their_place_to_a_new
 def test_an_answer_that_is_ready_when_its_place_was_lost_goes_to_nobody() -> None:
     async def case() -> None:
         session = Session(load_spec(PARROT, "parrot.yaml"))
-        await session.open()
+        running = asyncio.create_task(session.run())
+        await session.opened()
         connecting = asyncio.create_task(session.connect(await a_good_offer(), []))
         await asyncio.sleep(0)
         await session.renew()
@@ -107,7 +108,7 @@ def test_an_answer_that_is_ready_when_its_place_was_lost_goes_to_nobody() -> Non
             await connecting
         assert session.peer is None and session.state is SessionState.READY
         session.end("test", "over")
-        await session.run()
+        await running
 
     asyncio.run(case())
 

@@ -1,28 +1,65 @@
-"""What `thalweg serve` refuses before it listens."""
+"""What `thalweg serve` refuses before it listens, and conversations whose stages lie in other processes."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.deploy.server.serving import PARROT, SETTINGS
+from tests.deploy.server.serving import PARROT, PATIENCE_S, SETTINGS, Server, run, tone
 from thalweg.deploy.server.serve import ServeError, serve_file
+from thalweg.transports.webrtc.client import AUDIBLE, Talker
 
-WORKERS = "workers:\n  ears: {launcher: subprocess}\n"
+ELSEWHERE = """
+name: parrot
+stages:
+  microphone: {use: live.microphone}
+  repeat: {use: "tests.deploy.server.repeating:Repeat"}
+  speaker: {use: live.speaker}
+connections:
+  - microphone -> repeat -> speaker
+workers:
+  brain: {launcher: subprocess, restart: on_failure}
+placement: {repeat: brain}
+"""
 
 
 @pytest.mark.parametrize(
     ("more", "found"),
     [
-        (WORKERS + "placement: {speaker: ears}\n", "places speaker on other workers"),
-        ("placement: {default: subprocess}\n", "places microphone, speaker on other workers"),
+        ("workers:\n  ears: {launcher: subprocess}\nplacement: {speaker: ears}\n", "places speaker elsewhere"),
+        ("placement: {default: subprocess}\n", "places microphone, speaker elsewhere"),
     ],
 )
-def test_a_file_that_places_stages_on_workers_is_refused_and_not_served_in_one_process_all_the_same(
-    tmp_path: Path, more: str, found: str
-) -> None:
+def test_stages_that_meet_the_person_are_not_placed_elsewhere(tmp_path: Path, more: str, found: str) -> None:
     path = tmp_path / "parrot.yaml"
     path.write_text(PARROT + more, encoding="utf-8")
     with pytest.raises(ServeError, match=found):
         serve_file(path, {}, SETTINGS)
+
+
+def test_a_stage_in_a_process_of_its_own_comes_back_where_that_is_lost_and_the_conversation_goes_on() -> None:
+    async def case(server: Server) -> None:
+        async with Talker(server.url) as talker, Talker(server.url):
+            await hears_itself(server, talker)
+            mine, other = (server.conversations.sessions[session] for session in server.conversations.sessions)
+            pids = {session.process_of("brain") for session in (mine, other)}
+            assert len(pids) == 2 and os.getpid() not in pids
+            os.kill(mine.process_of("brain"), signal.SIGKILL)
+            await server.until(lambda: mine.process_of("brain") not in pids)
+            await hears_itself(server, talker)
+            assert (mine.problem_count, other.problem_count) == (0, 0)
+
+    run(case, pipeline=ELSEWHERE)
+
+
+async def hears_itself(server: Server, talker: Talker) -> None:
+    heard = asyncio.Event()
+    talker.on_audio = lambda _, samples: heard.set() if np.abs(samples).max() > AUDIBLE else None
+    async with asyncio.timeout(PATIENCE_S):
+        while not heard.is_set():
+            await talker.voice.say(tone(0.5))
