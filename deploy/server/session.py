@@ -107,7 +107,7 @@ class Session:
         return os.getpid() if isinstance(host, Host) else getattr(host, "pid", None)
 
     async def opened(self) -> None:
-        """Wait until all stages are open, while `run` runs. Raises what kept them from it, SessionOver where it ended."""
+        """Wait until all stages are open, while `run` runs. Raises what kept them from it, or SessionOver."""
         async with beside(self._deployment.ready.wait()) as ready, beside(self._over.wait()) as over:
             await asyncio.wait({ready, over}, return_when=asyncio.FIRST_COMPLETED)
         if self.failure is not None:
