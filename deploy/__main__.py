@@ -14,6 +14,7 @@ import click
 from thalweg import __version__
 from thalweg.deploy.commands import bench as bench_command
 from thalweg.deploy.commands import recordings
+from thalweg.deploy.fleet import commands as fleet
 from thalweg.deploy.ops.keeping import operating
 from thalweg.deploy.ops.keeping.operating import FILE as _FILE
 from thalweg.deploy.ops.keeping.operating import PIPELINE, settings_of
@@ -377,7 +378,7 @@ def profile(
         draw_pareto(picture, made)
 
 
-for command in (bench_command.bench, *operating.COMMANDS, *recordings.COMMANDS):
+for command in (bench_command.bench, *operating.COMMANDS, *recordings.COMMANDS, fleet.hub, fleet.node):
     cli.add_command(command)
 
 

@@ -11,26 +11,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import ThalwegError
-from thalweg.pipeline.channel import Channel, Drop, Policy
-from thalweg.pipeline.graph import Graph
-from thalweg.pipeline.packet import AMBIENT, Packet
-from thalweg.pipeline.payload import (
-    AudioChunk,
-    EncodedVideo,
-    Payload,
-    Sentence,
-    Speech,
-    SpeechEvent,
-    Token,
-    Transcript,
-    VideoFrame,
-)
-from thalweg.pipeline.signal import Bitrate, Configure, Direction, Failure, Flush, Interrupt, Region, Signal, Skip
-from thalweg.pipeline.stage import Context, Port, Stage
 
 if TYPE_CHECKING:
     from thalweg.deploy.pipeline import Pipeline, load
     from thalweg.deploy.run import Run
+    from thalweg.pipeline.channel import Channel, Drop, Policy
+    from thalweg.pipeline.graph import Graph
+    from thalweg.pipeline.packet import AMBIENT, Packet
+    from thalweg.pipeline.payload import (
+        AudioChunk,
+        EncodedVideo,
+        Payload,
+        Sentence,
+        Speech,
+        SpeechEvent,
+        Token,
+        Transcript,
+        VideoFrame,
+    )
+    from thalweg.pipeline.signal import Bitrate, Configure, Direction, Failure, Flush, Interrupt, Region, Signal, Skip
+    from thalweg.pipeline.stage import Context, Port, Stage
 
 __all__ = [
     "AMBIENT",
@@ -68,10 +68,45 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_RUNNING = {"Pipeline": "thalweg.deploy.pipeline", "load": "thalweg.deploy.pipeline", "Run": "thalweg.deploy.run"}
+_PLACES = {
+    "thalweg.deploy.pipeline": ("Pipeline", "load"),
+    "thalweg.deploy.run": ("Run",),
+    "thalweg.pipeline.channel": ("Channel", "Drop", "Policy"),
+    "thalweg.pipeline.graph": ("Graph",),
+    "thalweg.pipeline.packet": ("AMBIENT", "Packet"),
+    "thalweg.pipeline.payload": (
+        "AudioChunk",
+        "EncodedVideo",
+        "Payload",
+        "Sentence",
+        "Speech",
+        "SpeechEvent",
+        "Token",
+        "Transcript",
+        "VideoFrame",
+    ),
+    "thalweg.pipeline.signal": (
+        "Bitrate",
+        "Configure",
+        "Direction",
+        "Failure",
+        "Flush",
+        "Interrupt",
+        "Region",
+        "Signal",
+        "Skip",
+    ),
+    "thalweg.pipeline.stage": ("Context", "Port", "Stage"),
+}
+_MODULES = {name: module for module, names in _PLACES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:  # Any: whichever of these it is; loaded when asked for, since stages need none of it
-    if name not in _RUNNING:
+def __getattr__(name: str) -> Any:  # Any: whichever of these it is; loaded when asked for: a node's agent needs none
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_RUNNING[name]), name)
+    found = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -29,7 +29,7 @@ class Gate:
     share 0…1 of deadlines.
     """
 
-    open_ns: int = 12 * _S
+    open_ns: int = 15 * _S
     watch_ns: int = 30 * _S
     silence_ns: int = 10 * _S
     answer_ns: int = 6 * _S

@@ -50,6 +50,12 @@ class Received:
         at = bisect_right(self._starts, max(start, self.mark)) - 1
         return end <= self.mark or (at >= 0 and end <= self._ends[at] and max(start, self.mark) in self)
 
+    def missing(self, start: int, end: int) -> int:
+        """How many numbers from `start` up to but not including `end` have not been dealt with."""
+        start = max(start, self.mark)
+        held = sum(max(0, min(end, b) - max(start, a)) for a, b in zip(self._starts, self._ends, strict=True))
+        return max(0, end - start) - held
+
     def take(self, number: int) -> Arrival:
         """A number has arrived."""
         if number in self:

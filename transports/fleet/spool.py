@@ -134,9 +134,11 @@ class Spool:
             self._marks[boot, stream] = received
             still = boot == self.boot
             for kind, segments in self._segments.items():
-                open_name = self._writers[kind].segment.path.name if kind in self._writers else ""
+                open_name = self._open_name(kind)
                 for name, segment in list(segments.items()):
                     if (boot, stream) in segment.ranges and self._is_done(segment):
+                        if name == open_name and segment.size < self._segment_bytes // 4:
+                            continue  # files that come and go with every event wear a disk out
                         if name == open_name:
                             self._close(kind)
                         self._remove(kind, name)
@@ -155,15 +157,14 @@ class Spool:
             return found
 
     def backlog(self) -> dict[str, dict[str, int]]:
-        """Class → records and bytes in segments that are not fully acknowledged."""
+        """Class → records that the hub has not acknowledged, and bytes of the segments they are in."""
+        found = {}
         with self._lock:
-            return {
-                kind.value: {
-                    "records": sum(segment.count for segment in segments.values()),
-                    "bytes": sum(segment.size for segment in segments.values()),
-                }
-                for kind, segments in self._segments.items()
-            }
+            for kind, segments in self._segments.items():
+                waiting = {name: self._waiting(segment) for name, segment in segments.items()}
+                size = sum(segments[name].size for name, count in waiting.items() if count)
+                found[kind.value] = {"records": sum(waiting.values()), "bytes": size}
+        return found
 
     def close(self) -> None:
         """Force everything to the disk. Idempotent."""
@@ -272,6 +273,10 @@ class Spool:
             if marks is None or not marks.covers(first, end):
                 return False
         return True
+
+    def _waiting(self, segment: Segment) -> int:
+        nothing = Received()
+        return sum(self._marks.get(key, nothing).missing(*span) for key, span in segment.ranges.items())
 
     def _remove(self, kind: SpoolClass, name: str) -> Segment:
         segment = self._segments[kind].pop(name)

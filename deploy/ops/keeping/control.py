@@ -15,10 +15,10 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from thalweg.deploy.errors import describe_error
-from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError
+from thalweg.deploy.ops.keeping.deployments import KeepingError
 from thalweg.pipeline.errors import ThalwegError
 
 SOCKET = "control.sock"
@@ -71,10 +71,24 @@ class ControlServer:
             return {"error": f"cannot answer: {describe_error(error)}"}
 
 
+class Answering(Protocol):
+    """Whoever has a control socket in its folder."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """Where its socket lies."""
+        ...
+
+
 class Control:
     """The other end: blocking, for commands. Raises KeepingError where nobody answers or the answer is an error."""
 
-    def __init__(self, folder: DeploymentFolder) -> None:
+    def __init__(self, folder: Answering) -> None:
         self._name = folder.name
         self._socket = socket.socket(socket.AF_UNIX)
         try:

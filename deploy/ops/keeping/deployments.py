@@ -24,10 +24,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from thalweg.deploy.ops.observing.report import write_whole
 from thalweg.models.store.home import user_folder
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.graph import nearest
+from thalweg.pipeline.suggestion import nearest
 
 MARK = "THALWEG_DEPLOYMENT"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -108,6 +107,8 @@ class DeploymentFolder:
 
     def write_state(self, known: dict[str, Any]) -> None:
         """Remember what became of it so far."""
+        from thalweg.deploy.ops.observing.report import write_whole  # 30 MB, which whoever only looks can do without
+
         write_whole(self.path / "state.json", json.dumps(known))
 
     def clear(self) -> None:

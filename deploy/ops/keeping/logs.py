@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError
-from thalweg.pipeline.graph import nearest
+from thalweg.pipeline.suggestion import nearest
 
 MOST_BYTES = 10_000_000
 FOLLOW_S = 0.2

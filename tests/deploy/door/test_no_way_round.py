@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -14,6 +15,8 @@ from tests.conftest import require_package
 from tests.deploy.door.doors import answer, told
 from tests.deploy.server.serving import PARROT, SETTINGS, running
 from thalweg.deploy.door.listening import listening
+from thalweg.deploy.fleet.hub.page import HubPage
+from thalweg.deploy.fleet.hub.state import HubState
 from thalweg.deploy.ops.observing.metrics import serving_metrics
 from thalweg.deploy.ops.observing.readings import Stats
 from thalweg.deploy.server.conversations import Conversations
@@ -72,10 +75,23 @@ async def metrics_of_serve() -> AsyncIterator[int]:
         yield port
 
 
+@asynccontextmanager
+async def hub_page() -> AsyncIterator[int]:
+    with TemporaryDirectory() as folder:
+        state = HubState(Path(folder))
+        try:
+            page = HubPage(state)
+            async with listening(page.door, page.application, "127.0.0.1", 0) as port:
+                yield port
+        finally:
+            state.close()
+
+
 SERVERS: dict[str, Callable[[], AbstractAsyncContextManager[int]]] = {
     "serve": serve,
     "serve --metrics": metrics_of_serve,
     "up --metrics": metrics,
+    "hub --page": hub_page,
 }
 """Every one there is; one that is added elsewhere fails the test above."""
 

@@ -31,8 +31,8 @@ def test_what_opens_and_flows_passes_after_the_time_it_is_watched() -> None:
 @pytest.mark.parametrize(
     ("sights", "reason"),
     [
-        ([Sight(ready=False)], "not ready within 12 s"),
-        ([None], "not ready within 12 s"),
+        ([Sight(ready=False)], "not ready within 15 s"),
+        ([None], "not ready within 15 s"),
         ([Sight(ready=True, ended="exit code 1")], "it ended: exit code 1"),
         ([*flowing(5), Sight(ready=True, restarts=1)], "restarted 1 time"),
         ([Sight(ready=True, outputs={"alerts": 0})], "output alerts has given nothing for 10 s"),

@@ -1,0 +1,214 @@
+"""`thalweg hub` and `thalweg node`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from thalweg.stages.io.terminal import say, say_json
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_NODES = click.option("--node", "nodes", multiple=True, metavar="NAME", help="Only this one. Repeatable.")
+
+
+def _hub_folder(function: Any) -> Any:
+    return click.option("--folder", type=_FOLDER, envvar="THALWEG_HUB", help="Where the hub lives.  [$THALWEG_HUB]")(
+        function
+    )
+
+
+def _node_folder(function: Any) -> Any:
+    return click.option(
+        "--folder", type=_FOLDER, envvar="THALWEG_NODE_FOLDER", help="Where it lives.  [$THALWEG_NODE_FOLDER]"
+    )(function)
+
+
+@click.group()
+def hub() -> None:
+    """The place that knows of all nodes: enrols them, keeps what they send, says what they run (docs/edge.md).
+
+    \b
+    thalweg hub run                       be the hub
+    thalweg hub enrol drone-7             a code for a new node, good once, for a day
+    thalweg hub rollout uav.yaml          have all nodes run this
+    thalweg hub nodes                     who is there, what they run, what waits
+    """
+
+
+@hub.command("run")
+@_hub_folder
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address for nodes; 0.0.0.0 for all.")
+@click.option("--port", type=click.IntRange(0, 65535), default=7443, show_default=True)
+@click.option("--page", "page_port", type=click.IntRange(0, 65535), help="Serve the hub's page at this port.")
+@click.option(
+    "--page-host", default="127.0.0.1", show_default=True, help="… at this address; it asks nobody who they are."
+)
+def hub_run(folder: Path | None, host: str, port: int, page_port: int | None, page_host: str) -> None:
+    """Be the hub, until Ctrl-C. The first time its authority is made: keep a copy of the folder."""
+    from thalweg.deploy.fleet.hub.serve import run_hub
+    from thalweg.deploy.fleet.hub.state import default_folder
+
+    page = None if page_port is None else (page_host, page_port)
+    sys.exit(run_hub(folder or default_folder(), host, port, page))
+
+
+def _ask(folder: Path | None, call: str, **args: Any) -> Any:
+    from thalweg.deploy.fleet.hub.serve import asking
+    from thalweg.deploy.fleet.hub.state import default_folder
+
+    with asking(folder or default_folder()) as control:
+        return control.ask(call, within_s=120.0, **args)
+
+
+@hub.command("enrol")
+@click.argument("name")
+@_hub_folder
+def hub_enrol(name: str, folder: Path | None) -> None:
+    """Print a code by which one device becomes the node NAME, within a day."""
+    say(_ask(folder, "enrol", name=name))
+
+
+@hub.command("nodes")
+@_hub_folder
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def hub_nodes(folder: Path | None, as_json: bool) -> None:
+    """List nodes: whether they are here, what they run and should run, what waits, what was lost."""
+    from rich.table import Table
+
+    from thalweg.deploy.console import Console
+
+    rows = _ask(folder, "nodes")
+    if as_json:
+        say_json(rows, indent=2)
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("node", "state", "seen", "runs", "wanted", "phase", "waits", "received", "lost", "why"):
+        table.add_column(column)
+    for row in rows:
+        waits = sum(kind.get("records", 0) for kind in row["backlog"].values())
+        seen = "–" if row["seen_s"] is None else f"{row['seen_s']:.0f} s ago"
+        table.add_row(
+            row["node"], row["state"], seen, str(row["current"] or "–"), str(row["wanted"] or "–"), row["phase"],
+            str(waits), str(sum(row["received"].values())), str(sum(row["lost"].values())), row["reason"],
+        )  # fmt: skip
+    Console().print(table)
+
+
+@hub.command("events")
+@click.argument("name")
+@_hub_folder
+def hub_events(name: str, folder: Path | None) -> None:
+    """Print the newest events of a node, one JSON object a line, newest first."""
+    for event in _ask(folder, "events", name=name):
+        say_json(event)
+
+
+@hub.command("rollout")
+@click.argument("pipeline", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_hub_folder
+@_NODES
+@click.option(
+    "--file", "files", multiple=True, metavar="PATH", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What it needs: models, modules, data. Lies beside it on the node. Repeatable.",
+)  # fmt: skip
+@click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Value of a variable of the file.")
+@click.option("--output", "outputs", multiple=True, metavar="STAGE", help="Must flow in the trial; else all sinks.")
+@click.option(
+    "--open", "opening", default=15.0, show_default=True, metavar="SECONDS", help="How long it may take to open."
+)
+@click.option("--watch", default=30.0, show_default=True, metavar="SECONDS", help="How long the trial is watched.")
+@click.option("--missed", default=0.05, show_default=True, help="Largest share of deadlines missed in the trial.")
+def hub_rollout(
+    pipeline: Path,
+    folder: Path | None,
+    nodes: tuple[str, ...],
+    files: tuple[Path, ...],
+    pairs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    opening: float,
+    watch: float,
+    missed: float,
+) -> None:
+    """Have nodes run a pipeline file. Each fetches it, tries it while it is disarmed, and keeps it or goes back.
+
+    The file is checked here first, without running anything of it.
+    """
+    from thalweg.deploy.ops.keeping.operating import settings_of
+    from thalweg.deploy.reading import read_spec
+
+    settings = settings_of(pairs)
+    read_spec(pipeline, settings, trust=False)
+    given = {path.name: str(path.resolve()) for path in (pipeline, *files)}
+    gate = {"open_ns": int(opening * 1e9), "watch_ns": int(watch * 1e9), "missed": missed, "outputs": list(outputs)}
+    generation, chosen = _ask(
+        folder, "rollout", pipeline=pipeline.name, files=given, settings=settings, nodes=list(nodes), gate=gate
+    )
+    say(f"generation {generation} is wanted of {', '.join(chosen) or 'no node'}; `thalweg hub nodes` shows the rest")
+
+
+@hub.command("rollback")
+@click.argument("generation", type=click.IntRange(1))
+@_hub_folder
+@_NODES
+def hub_rollback(generation: int, folder: Path | None, nodes: tuple[str, ...]) -> None:
+    """Have nodes run again what GENERATION was; those that should run a newer one, unless they are named."""
+    new, chosen = _ask(folder, "rollback", generation=generation, nodes=list(nodes))
+    say(f"generation {new}, which is {generation} again, is wanted of {', '.join(chosen) or 'no node'}")
+
+
+@hub.command("revoke")
+@click.argument("name")
+@_hub_folder
+def hub_revoke(name: str, folder: Path | None) -> None:
+    """Let a node in no more. It goes on with what it runs; enrolling it again lets it in."""
+    _ask(folder, "revoke", name=name)
+    say(f"{name} is let in no more")
+
+
+@click.group()
+def node() -> None:
+    """The agent of a machine at the edge: keeps its pipelines and what they send, with a hub or without (docs/edge.md).
+
+    \b
+    thalweg node enrol HUB CODE      become a node of a hub; `thalweg hub enrol NAME` prints the code
+    thalweg node run                 be the agent: for systemd
+    """
+
+
+@node.command("enrol")
+@click.argument("hub_address", metavar="HUB")
+@click.argument("code")
+@_node_folder
+def node_enrol(hub_address: str, code: str, folder: Path | None) -> None:
+    """Make this machine a node of the hub at HUB, HOST or HOST:PORT. Its keys are made here and stay here."""
+    from thalweg.deploy.fleet.node.identity import default_folder, enrol
+
+    name = enrol(folder or default_folder(), hub_address, code)
+    say(f"this is node {name} now; `thalweg node run` starts its agent")
+
+
+@node.command("run")
+@_node_folder
+@click.option("--report", default=5.0, show_default=True, metavar="SECONDS", help="How often the hub hears of it.")
+def node_run(folder: Path | None, report: float) -> None:
+    """Be the agent of this node, until SIGTERM. Starts without a hub, and survives its loss."""
+    from thalweg.deploy.fleet.node.agent import run_node
+    from thalweg.deploy.fleet.node.identity import default_folder
+
+    sys.exit(run_node(folder or default_folder(), report_s=report))
+
+
+@node.command("status")
+@_node_folder
+def node_status(folder: Path | None) -> None:
+    """Print where the rollout of this node stands, as JSON; the agent need not run."""
+    from thalweg.deploy.fleet.node.identity import Identity, default_folder
+    from thalweg.deploy.fleet.node.releases import Releases
+
+    identity = Identity(folder or default_folder())
+    record = Releases(identity.folder, identity.signing).load()
+    say(json.dumps({"node": identity.name, "hub": str(identity.address), **record.plain()}, indent=2))

@@ -1,0 +1,75 @@
+"""What is known of a fleet, for commands and the page: one row per node."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgpack
+
+from thalweg.deploy.fleet.hub.state import HubState
+
+AWAY_S = 20.0
+
+
+def overview(state: HubState) -> list[dict[str, Any]]:
+    """By name. What a node has said of itself is in `said`, and may be anything."""
+    now_s = time.time()
+    return [_row(state, name, node, now_s) for name, node in sorted(state.nodes.items())]
+
+
+def _row(state: HubState, name: str, node: dict[str, Any], now_s: float) -> dict[str, Any]:
+    said = node.get("report") or {}
+    seen = said.get("seen")
+    records = state.records(name)
+    rollout: dict[str, Any] = said["rollout"] if isinstance(said.get("rollout"), dict) else {}
+    return {
+        "node": name,
+        "state": _state(node, seen, now_s),
+        "seen_s": None if seen is None else round(now_s - seen, 1),
+        "boot": said.get("boot", 0),
+        "wanted": node["desired"],
+        "current": rollout.get("current", 0),
+        "last": rollout.get("last", 0),
+        "phase": rollout.get("phase", ""),
+        "reason": str(rollout.get("reason", ""))[:300],
+        "pipeline": str(said.get("pipeline", ""))[:40],
+        "backlog": said.get("backlog", {}),
+        "refused": said.get("refused", {}),
+        "deadlines": said.get("deadlines", {}),
+        "vehicle": said.get("vehicle", {}),
+        "received": {kind: count for kind, count in records.counts.items() if kind not in ("known", "full")},
+        "lost": dict(records.lost),
+    }
+
+
+def newest_events(state: HubState, name: str, most: int = 20) -> list[dict[str, Any]]:
+    """The newest events of a node, newest first, without what is binary in them."""
+    found = []
+    for stored in list(reversed(state.records(name).newest))[:most]:
+        try:
+            told = msgpack.unpackb(stored.payload)
+        except Exception:  # a node may send anything
+            told = None
+        found.append({"time": stored.time_ns / 1e9, "stream": stored.stream, "told": _shown(told)})
+    return found
+
+
+def _state(node: dict[str, Any], seen: float | None, now_s: float) -> str:
+    if node["revoked"]:
+        return "revoked"
+    if node.get("cloned"):
+        return "cloned"
+    if seen is None:
+        return "never seen"
+    return "here" if now_s - seen < AWAY_S else "away"
+
+
+def _shown(value: Any, depth: int = 6) -> Any:
+    if isinstance(value, dict) and depth:
+        return {str(key)[:80]: _shown(item, depth - 1) for key, item in list(value.items())[:50]}
+    if isinstance(value, list) and depth:
+        return [_shown(item, depth - 1) for item in value[:50]]
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    return value if value is None or isinstance(value, int | float | bool) else str(value)[:300]

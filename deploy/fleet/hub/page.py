@@ -1,0 +1,115 @@
+"""The hub's page: a table of nodes, and the newest events of each. For operators, at an address of its own.
+
+It has no way to change anything, and no script: the browser asks anew every five seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from html import escape
+from typing import Any
+
+from aiohttp import web
+
+from thalweg.deploy.door.front_door import DoorSettings, FrontDoor
+from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.fleet.hub.overview import newest_events, overview
+from thalweg.deploy.fleet.hub.state import HubState
+from thalweg.pipeline.text import as_json
+
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem;color:#1c2733;background:#fff}"
+    "table{border-collapse:collapse;width:100%}"
+    "td,th{text-align:left;padding:.3rem .8rem;border-bottom:1px solid #d8dee4;vertical-align:top}"
+    ".here{color:#0a6b2d}.away,.cloned,.revoked{color:#b3261e}small{color:#5b6875}"
+    "@media(prefers-color-scheme:dark){body{color:#e3e8ee;background:#12181f}td,th{border-color:#2b3640}}"
+)
+_COLUMNS = ("node", "state", "seen", "runs", "wanted", "pipeline", "waiting here", "received", "lost", "deadlines")
+
+
+class HubPage:
+    """The page's application and door."""
+
+    def __init__(self, state: HubState, host_names: tuple[str, ...] = ()) -> None:
+        self.state = state
+        self.door = FrontDoor(DoorSettings(host_names=host_names))
+        self.application = self.door.application()
+        self.application.add_routes(
+            [
+                web.get("/", self._index),
+                web.get("/nodes/{name}", self._node),
+                web.get("/nodes.json", self._plain),
+            ]
+        )
+
+    async def _index(self, request: web.Request) -> web.Response:
+        rows = "".join(map(_row, overview(self.state)))
+        heads = "".join(f"<th>{column}</th>" for column in _COLUMNS)
+        none = "" if rows else "<p>No node yet: <code>thalweg hub enrol NAME</code> prints a code for one.</p>"
+        return _html("Nodes", f"<h1>Nodes</h1><table><tr>{heads}</tr>{rows}</table>{none}")
+
+    async def _node(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if name not in self.state.nodes:
+            raise Refused(404, "node", "There is no such node.")
+        found = next(row for row in overview(self.state) if row["node"] == name)
+        events = "".join(
+            f"<tr><td>{_clock(event['time'])}</td><td>{escape(event['stream'])}</td>"
+            f"<td><code>{escape(as_json(event['told']))}</code></td></tr>"
+            for event in newest_events(self.state, name)
+        )
+        told = f"<pre>{escape(as_json(found, indent=2))}</pre>"
+        table = f"<table><tr><th>time</th><th>stream</th><th>what</th></tr>{events}</table>"
+        return _html(name, f"<h1>{escape(name)}</h1><h2>Newest events</h2>{table}<h2>State</h2>{told}")
+
+    async def _plain(self, request: web.Request) -> web.Response:
+        return web.Response(text=as_json(overview(self.state)), content_type="application/json")
+
+
+def _row(row: dict[str, Any]) -> str:
+    waiting = sum(_count(kind, "records") for kind in _dict(row["backlog"]).values())
+    deadlines = _dict(row["deadlines"])
+    missed = f"{deadlines.get('late', 0)} of {deadlines['made']} missed" if deadlines.get("made") else "–"
+    runs = f"{row['current'] or '–'} <small>{escape(str(row['phase']))}</small>"
+    if row["reason"]:
+        runs += f"<br><small>{escape(row['reason'])}</small>"
+    cells = (
+        f'<a href="/nodes/{escape(row["node"])}">{escape(row["node"])}</a>',
+        f'<span class="{escape(row["state"].partition(" ")[0])}">{escape(row["state"])}</span>',
+        "–" if row["seen_s"] is None else f"{row['seen_s']:.0f} s ago",
+        runs,
+        str(row["wanted"] or "–"),
+        escape(row["pipeline"]),
+        str(waiting),
+        escape(_counts(row["received"])),
+        escape(_counts(row["lost"])) or "0",
+        escape(missed),
+    )
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: Any, name: str) -> int:
+    found = _dict(value).get(name, 0)
+    return found if isinstance(found, int) else 0
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.gmtime(seconds)) if 0 <= seconds < 1e11 else "–"
+
+
+def _html(title: str, body: str) -> web.Response:
+    text = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="5">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style><body>{body}</body></html>"
+    )
+    response = web.Response(text=text, content_type="text/html")
+    response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
+    return response

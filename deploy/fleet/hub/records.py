@@ -1,0 +1,155 @@
+"""What nodes have sent, on the hub's disk: a record is acknowledged once it is there, and each is kept once.
+
+    nodes/NAME/records/0000000001.seg …   segments as a node's, frames as they came
+    nodes/NAME/records/marks.json         what had been received when the newest segment was begun
+
+What was received is known after a start from the marks and the segments since. A hub that was restored from an old copy
+knows less than it has acknowledged: nodes say which numbers they no longer have, and those are noted as gone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from pathlib import Path
+from typing import Any, Final
+
+import msgpack
+
+from thalweg.deploy.fleet.errors import FleetError
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.fleet.received import Arrival, Received
+from thalweg.pipeline.fleet.spool_policy import SpoolClass
+from thalweg.transports.fleet.durable import replace_file
+from thalweg.transports.fleet.segment import MAGIC, SegmentWriter, Stored, pack, records
+from thalweg.transports.fleet.spool import LOSSES, told_losses
+
+GONE: Final = "~gone"
+SEGMENT_BYTES = 16 << 20
+NEWEST = 50
+Marks = dict[tuple[int, str], Received]
+
+
+class NodeRecords:
+    """Those of one node. `newest`: the newest events; `counts`: received by class, lost by reason, known ones.
+
+    Raises OSError where the folder cannot be used; FleetError on marks that are none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.newest: deque[Stored] = deque(maxlen=NEWEST)
+        self.counts: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
+        self._folder = folder
+        self._marks: Marks = {}
+        self._writer: SegmentWriter | None = None
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._serial = self._load()
+
+    def receive(self, body: bytes) -> list[list[Any]]:
+        """Store what is new of these frames, force it to the disk, and return the marks of the streams it is of."""
+        working: Marks = {}
+        fresh: list[tuple[Stored, bytes]] = []
+        known: Counter[str] = Counter()
+        for found in records(body):
+            stored = found.stored
+            key = stored.boot, stored.stream
+            if key not in working:
+                working[key] = Received.from_plain(self._received(*key).plain())
+            arrival = working[key].take(stored.number)
+            if arrival is Arrival.NEW:
+                fresh.append((stored, bytes(found.frame)))
+            else:
+                known[arrival.value] += 1
+        self._store(fresh)
+        self._marks |= working
+        self.counts += known
+        for stored, _ in fresh:
+            self._note(stored)
+        return [[boot, stream, self._received(boot, stream).plain()] for boot, stream in working]
+
+    def floors(self, lowest: list[tuple[int, str, int]]) -> list[list[Any]]:
+        """The node has nothing below these numbers any more; returns the marks of all these streams."""
+        gone = []
+        for boot, stream, floor in lowest:
+            if self._received(boot, stream).missing(0, floor):
+                gone.append((boot, stream, 0, floor, "gone"))
+        if gone:
+            notes = [
+                Stored(kind=SpoolClass.EVENTS, boot=0, stream=GONE, number=n, time_ns=0, payload=msgpack.packb(note))
+                for n, note in enumerate(gone)
+            ]
+            self._store([(note, pack(note)) for note in notes])
+            for note in notes:
+                self._note(note)
+        return [[boot, stream, self._received(boot, stream).plain()] for boot, stream, _ in lowest]
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _received(self, boot: int, stream: str) -> Received:
+        return self._marks.setdefault((boot, stream), Received())
+
+    def _store(self, fresh: list[tuple[Stored, bytes]]) -> None:
+        if not fresh:
+            return
+        writer = self._writer
+        if writer is None or writer.segment.size > SEGMENT_BYTES:
+            writer = self._begin()
+        for stored, frame in fresh:
+            writer.append(stored, frame)
+        writer.sync()
+
+    def _note(self, stored: Stored) -> None:
+        """Take account of a record that is stored."""
+        if stored.stream in (LOSSES, GONE):
+            for boot, stream, first, end, why in told_losses([stored.payload]):
+                received = self._received(boot, stream)
+                missing = received.missing(first, end)
+                if received.settle(first, end):
+                    self.lost[why] += missing
+            return
+        self.counts[stored.kind.value] += 1
+        if stored.kind is SpoolClass.EVENTS:
+            self.newest.append(stored)
+
+    def _begin(self) -> SegmentWriter:
+        """A new segment, and before it the marks of all before."""
+        self.close()
+        self._serial += 1
+        state = {
+            "serial": self._serial,
+            "marks": [[boot, stream, received.plain()] for (boot, stream), received in self._marks.items()],
+            "counts": dict(self.counts),
+            "lost": dict(self.lost),
+        }
+        if self._serial > 1:
+            replace_file(self._folder / "marks.json", json.dumps(state).encode())
+        self._writer = SegmentWriter(self._folder / f"{self._serial:010}.seg")
+        return self._writer
+
+    def _load(self) -> int:
+        """Read what is there; returns the number of the newest segment."""
+        since = 0
+        try:
+            state = json.loads((self._folder / "marks.json").read_bytes())
+            self._marks = {(boot, stream): Received.from_plain(plain) for boot, stream, plain in state["marks"]}
+            self.counts, self.lost, since = Counter(state["counts"]), Counter(state["lost"]), state["serial"]
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError, TypeError, ThalwegError) as error:
+            raise FleetError(f"{self._folder / 'marks.json'} cannot be read: {error}; restore it from a copy") from None
+        serial = since
+        for path in sorted(self._folder.glob("*.seg")):
+            serial = max(serial, int(path.stem))
+            if int(path.stem) < since:
+                continue
+            for found in records(path.read_bytes(), len(MAGIC)):
+                stored = found.stored
+                if stored.stream != GONE:
+                    self._received(stored.boot, stored.stream).take(stored.number)
+                self._note(stored)
+        return serial

@@ -1,0 +1,98 @@
+"""Running a hub, and telling a running one what to do: over its control socket, as deployments are told."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thalweg.deploy.door.listening import listening
+from thalweg.deploy.fleet.errors import FleetError
+from thalweg.deploy.fleet.hub.app import HubApp
+from thalweg.deploy.fleet.hub.overview import newest_events, overview
+from thalweg.deploy.fleet.hub.page import HubPage
+from thalweg.deploy.fleet.hub.state import HubState
+from thalweg.deploy.ops.keeping.control import Control, ControlServer
+from thalweg.deploy.ops.keeping.deployments import KeepingError
+from thalweg.pipeline.fleet.gate import Gate
+from thalweg.stages.io.terminal import say
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What `Control` wants to know of whom it asks."""
+
+    name: str
+    path: Path
+
+
+def run_hub(folder: Path, host: str, port: int, page: tuple[str, int] | None) -> int:
+    """Be a hub until Ctrl-C. Raises FleetError where it cannot listen, or another one runs in this folder."""
+    state = HubState(folder)
+    try:
+        return asyncio.run(_run(state, host, port, page))
+    except OSError as error:
+        raise FleetError(f"the hub cannot listen at {host}:{port}, or at its page: {error.strerror or error}") from None
+    finally:
+        state.close()
+
+
+async def _run(state: HubState, host: str, port: int, page: tuple[str, int] | None) -> int:
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    app = HubApp(state)
+    control = ControlServer(_calls(state))
+    async with AsyncExitStack() as stack:
+        found = await stack.enter_async_context(listening(app.door, app.application, host, port, app.context()))
+        say(f"hub of {len(state.nodes)} node(s) at {host}:{found}, in {state.folder}", err=True)
+        if page is not None:
+            shown = HubPage(state)
+            at = await stack.enter_async_context(listening(shown.door, shown.application, *page))
+            say(f"its page is at http://{page[0]}:{at}/", err=True)
+        await control.start(state.folder)
+        stack.push_async_callback(control.close)
+        await stopping.wait()
+    return 0
+
+
+def _calls(state: HubState) -> dict[str, Any]:
+    async def enrol(name: str) -> str:
+        return state.new_code(name)
+
+    async def revoke(name: str) -> None:
+        state.revoke(name)
+
+    async def nodes() -> Any:
+        return overview(state)
+
+    async def events(name: str) -> Any:
+        return newest_events(state, name)
+
+    async def rollout(
+        pipeline: str, files: dict[str, str], settings: dict[str, str], nodes: list[str], gate: dict[str, Any]
+    ) -> Any:
+        paths = {name: Path(path) for name, path in files.items()}
+        wanted = Gate(**{**gate, "outputs": tuple(gate.get("outputs", ()))})
+        return await asyncio.to_thread(state.roll_out, pipeline, paths, settings, wanted, nodes)
+
+    async def rollback(generation: int, nodes: list[str]) -> Any:
+        return state.roll_back(generation, nodes)
+
+    return {call.__name__: call for call in (enrol, revoke, nodes, events, rollout, rollback)}
+
+
+@contextmanager
+def asking(folder: Path) -> Iterator[Control]:
+    """A running hub, to be asked. Raises FleetError where none runs there, or it cannot do what it was asked."""
+    try:
+        with Control(_Place("the hub", folder)) as control:
+            yield control
+    except KeepingError as error:
+        if not (folder / "control.sock").exists():
+            raise FleetError(f"no hub runs in {folder}: `thalweg hub run` starts one") from None
+        raise FleetError(str(error)) from None

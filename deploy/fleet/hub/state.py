@@ -1,0 +1,268 @@
+"""The folder of a hub: its authority, its nodes, what they are to run.
+
+    authority.pem, authority.key    signs certificates of nodes
+    signing.key                     signs manifests
+    nodes/NAME/node.json            who it is, since when, its certificates' numbers, what it runs, what it last said
+    nodes/NAME/records/             what it has sent
+    codes.json                      enrolment codes that are still good, by their SHA-256
+    manifests/GENERATION.json       every manifest there ever was, signed
+    artefacts/SHA256                files of releases
+
+One process at a time: the one that holds `lock`. Every change is on the disk before it is answered.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from thalweg.deploy.fleet import certificates as certs
+from thalweg.deploy.fleet.codes import make_code
+from thalweg.deploy.fleet.errors import FleetError
+from thalweg.deploy.fleet.hub.records import NodeRecords
+from thalweg.deploy.fleet.manifest import Artefact, Manifest, opened, sealed
+from thalweg.models.store.home import user_folder
+from thalweg.pipeline.fleet.gate import Gate
+from thalweg.pipeline.suggestion import nearest
+from thalweg.transports.fleet.durable import replace_file, sync_folder
+
+CODE_HOURS = 24.0
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_KEPT_SERIALS = 4
+_KEPT_INSTANCES = 50
+
+
+def default_folder() -> Path:
+    """Where a hub of this user lives unless told otherwise."""
+    return user_folder("XDG_STATE_HOME", ".local/state") / "thalweg" / "hub"
+
+
+class HubState:
+    """See above. Made where it is missing. Raises FleetError where another process has it, OSError on a bad disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for part in (folder, folder / "nodes", folder / "manifests", folder / "artefacts"):
+            part.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise FleetError(f"a hub runs in {folder} already") from None
+        if not (folder / "authority.pem").exists():
+            self._make()
+        self.authority = (folder / "authority.pem").read_bytes()
+        self._key = (folder / "authority.key").read_bytes()
+        self._signing = (folder / "signing.key").read_bytes()
+        self.nodes: dict[str, dict[str, Any]] = {
+            path.parent.name: json.loads(path.read_bytes()) for path in sorted(folder.glob("nodes/*/node.json"))
+        }
+        self._records: dict[str, NodeRecords] = {}
+
+    @property
+    def public(self) -> bytes:
+        """What manifests are checked with."""
+        return certs.public_of(self._signing)
+
+    def hub_certificate(self) -> tuple[bytes, bytes]:
+        """A certificate for this hub to answer with, and its key."""
+        key = certs.make_key()
+        return certs.issue(self.authority, self._key, certs.make_request(key), certs.HUB_NAME, "hub")[0], key
+
+    def new_code(self, name: str) -> str:
+        """A code by which a device becomes the node `name`, within a day. Raises FleetError."""
+        if not _NAME.fullmatch(name):
+            raise FleetError(f"{name!r} cannot name a node: use small letters, digits, _ and -")
+        code, secret = make_code(certs.fingerprint(self.authority))
+        codes = {key: known for key, known in self._codes().items() if known["until"] > time.time()}
+        codes[_hash(secret)] = {"name": name, "until": time.time() + CODE_HOURS * 3600, "used": ""}
+        self._write("codes.json", codes)
+        return code
+
+    def enrol(self, secret: bytes, working: bytes, renewal: bytes) -> dict[str, Any]:
+        """Certificates for a device that knows a code; again for the same device, whose answer was lost.
+
+        Certificates of whatever had the name before are good no longer. Raises FleetError.
+        """
+        codes = self._codes()
+        known = codes.get(_hash(secret))
+        asked = _hash(working + renewal)
+        if known is None or known["until"] < time.time() or known["used"] not in ("", asked):
+            raise FleetError("that code is not good (any more): `thalweg hub enrol NAME` makes another one")
+        name = known["name"]
+        certificates = {
+            kind: certs.issue(self.authority, self._key, request, name, kind)
+            for kind, request in ((certs.WORKING, working), (certs.RENEWAL, renewal))
+        }
+        known["used"] = asked
+        self._write("codes.json", codes)
+        (self.folder / "nodes" / name).mkdir(exist_ok=True, mode=0o700)
+        before = self.nodes.get(name, {})
+        self.nodes[name] = {
+            "enrolled": time.time(),
+            "revoked": False,
+            "desired": before.get("desired", 0),
+            "serials": {kind: [str(serial)] for kind, (_, serial) in certificates.items()},
+            "instances": before.get("instances", []),
+            "report": {},
+        }
+        self.save(name)
+        return {"name": name, **{kind: pem for kind, (pem, _) in certificates.items()}, "signing": self.public}
+
+    def renew(self, name: str, request: bytes) -> bytes:
+        """Another working certificate; the last few stay good, for an answer may be lost. Raises FleetError."""
+        certificate, serial = certs.issue(self.authority, self._key, request, name, certs.WORKING)
+        serials = self.nodes[name]["serials"]
+        serials[certs.WORKING] = [*serials[certs.WORKING], str(serial)][-_KEPT_SERIALS:]
+        self.save(name)
+        return certificate
+
+    def admits(self, name: str, kind: str, serial: int) -> str:
+        """Why whoever shows this certificate may not come in; nothing where it may."""
+        node = self.nodes.get(name)
+        if node is None:
+            return "this hub knows no such node: enrol it again"
+        if node["revoked"]:
+            return "this node was revoked"
+        if str(serial) not in node["serials"].get(kind, ()):
+            return "this certificate is not good any more: another device was enrolled under this name"
+        return ""
+
+    def revoke(self, name: str) -> None:
+        """Let a node in no more. Raises FleetError where there is none."""
+        self._known(name)["revoked"] = True
+        self.save(name)
+
+    def heard(self, name: str, report: Mapping[str, Any], seen_s: float) -> None:
+        """A node has reported. What it says is shown, not believed; it is kept in memory until the next change."""
+        node = self._known(name)
+        instance, known = str(report.get("instance", ""))[:64], node["instances"]
+        if instance not in known:
+            node["instances"] = [*known, instance][-_KEPT_INSTANCES:]
+            self.save(name)
+        elif instance != known[-1]:
+            node["cloned"] = seen_s  # one that was followed by another is at work again: there are two
+        node["report"] = {**report, "seen": seen_s}
+
+    def records(self, name: str) -> NodeRecords:
+        """What a node has sent."""
+        if name not in self._records:
+            self._records[name] = NodeRecords(self.folder / "nodes" / name / "records")
+        return self._records[name]
+
+    def forget_records(self, name: str) -> None:
+        """Read them from the disk the next time: a write has failed, and what is in memory may not be true."""
+        self._records.pop(name, None)
+
+    def roll_out(
+        self,
+        pipeline: str,
+        files: Mapping[str, Path],
+        settings: Mapping[str, str],
+        gate: Gate,
+        nodes: Sequence[str],
+    ) -> tuple[int, list[str]]:
+        """Have nodes, all of them where none is named, run this; returns the generation and who. Raises FleetError."""
+        chosen = [name for name in self.nodes if not self.nodes[name]["revoked"]] if not nodes else list(nodes)
+        for name in chosen:
+            self._known(name)
+        artefacts = tuple(self._keep(path, source) for path, source in files.items())
+        manifest = Manifest(
+            generation=self.newest() + 1, pipeline=pipeline, files=artefacts, settings=settings, gate=gate
+        )
+        return self._want(manifest, chosen)
+
+    def roll_back(self, generation: int, nodes: Sequence[str]) -> tuple[int, list[str]]:
+        """Have nodes run again what an earlier generation was, as a new one. Raises FleetError."""
+        path = self.folder / "manifests" / f"{generation}.json"
+        if not path.exists():
+            raise FleetError(f"there is no generation {generation}; the newest is {self.newest()}")
+        chosen = list(nodes) or [name for name, node in self.nodes.items() if node["desired"] > generation]
+        for name in chosen:
+            self._known(name)
+        old = opened(path.read_bytes(), self.public)
+        again = Manifest(
+            generation=self.newest() + 1,
+            pipeline=old.pipeline,
+            files=old.files,
+            settings=old.settings,
+            gate=old.gate,
+        )
+        return self._want(again, chosen)
+
+    def manifest(self, name: str) -> bytes | None:
+        """What a node is to run, signed."""
+        generation = self.nodes[name]["desired"]
+        return (self.folder / "manifests" / f"{generation}.json").read_bytes() if generation else None
+
+    def newest(self) -> int:
+        """The highest generation there is; 0 where there is none."""
+        return max((int(path.stem) for path in (self.folder / "manifests").glob("*.json")), default=0)
+
+    def save(self, name: str) -> None:
+        """Remember what is known of a node."""
+        self._write(f"nodes/{name}/node.json", self.nodes[name])
+
+    def close(self) -> None:
+        """Let go of the folder. Idempotent."""
+        for records in self._records.values():
+            records.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _want(self, manifest: Manifest, nodes: list[str]) -> tuple[int, list[str]]:
+        replace_file(self.folder / "manifests" / f"{manifest.generation}.json", sealed(manifest, self._signing))
+        for name in nodes:
+            self.nodes[name]["desired"] = manifest.generation
+            self.save(name)
+        return manifest.generation, nodes
+
+    def _keep(self, path: str, source: Path) -> Artefact:
+        """A file among the artefacts, by its hash."""
+        digest, size = hashlib.sha256(), 0
+        part = self.folder / "artefacts" / ".part"
+        try:
+            with source.open("rb") as reading, part.open("wb") as writing:
+                while chunk := reading.read(1 << 20):
+                    digest.update(chunk)
+                    writing.write(chunk)
+                    size += len(chunk)
+                writing.flush()
+                os.fsync(writing.fileno())
+        except OSError as error:
+            raise FleetError(f"cannot take {source}: {error.strerror}") from None
+        part.replace(self.folder / "artefacts" / digest.hexdigest())
+        sync_folder(part.parent)
+        return Artefact(path=path, sha256=digest.hexdigest(), size=size)
+
+    def _known(self, name: str) -> dict[str, Any]:
+        if name not in self.nodes:
+            raise FleetError(f"there is no node {name!r}{nearest(name, self.nodes)}")
+        return self.nodes[name]
+
+    def _codes(self) -> dict[str, Any]:
+        path = self.folder / "codes.json"
+        found: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
+        return found
+
+    def _make(self) -> None:
+        authority, key = certs.make_authority("Thalweg hub")
+        replace_file(self.folder / "signing.key", certs.make_signing_key())
+        replace_file(self.folder / "authority.key", key)
+        replace_file(self.folder / "authority.pem", authority)  # the last: where it is, the others are
+
+    def _write(self, name: str, content: Any) -> None:
+        replace_file(self.folder / name, json.dumps(content).encode())
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

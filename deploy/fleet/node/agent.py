@@ -1,0 +1,245 @@
+"""The agent: one process per node, which starts with the machine, with or without a hub.
+
+Theory of operation. What is to be done is decided by `pipeline.fleet`: the rollout's record says which release runs,
+the gate whether it stays. Here this is done, in this order after every event: the record is written to the disk, then
+what it demands happens. A pipeline that ends by itself is started again, slower and slower. Nothing waits for the hub.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from thalweg.deploy.fleet.errors import FleetError
+from thalweg.deploy.fleet.node.asking import HubRefused
+from thalweg.deploy.fleet.node.identity import Identity
+from thalweg.deploy.fleet.node.intake import SOCKET, Intake
+from thalweg.deploy.fleet.node.releases import ReleaseRefused, Releases
+from thalweg.deploy.fleet.node.running import Pipeline
+from thalweg.deploy.fleet.node.uplink import Uplink
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.fleet.gate import Trial
+from thalweg.pipeline.fleet.rollout import Do, Event, Phase, follow
+from thalweg.transports.fleet.spool import Spool
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+ARMED_S = 10.0
+"""How long a vehicle that was said to be armed is taken to be, where nothing more is heard."""
+LONGEST_PAUSE_S = 60.0
+TIDY_S = 60.0
+
+
+class Agent:
+    """Runs a node until it is told to stop. Raises FleetError where another agent runs in the same folder."""
+
+    def __init__(self, folder: Path, *, report_s: float = 5.0) -> None:
+        self._folder = folder
+        self._lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise FleetError(f"an agent runs in {folder} already") from None
+        self.identity = Identity(folder)
+        self._local = self.identity.local()
+        self._boot = self.identity.next_boot()
+        self.spool = Spool(folder / "spool", self._boot, self._local.spool_mb << 20)
+        self.releases = Releases(folder, self.identity.signing)
+        self.pipeline = Pipeline(folder, folder / SOCKET)
+        self.record = self.releases.load()
+        self.uplink = Uplink(self.identity, self.spool, self._report, self._wanted, report_s=report_s)
+        self._intake = Intake(self.spool, self.uplink.stored, self._said)
+        self._vehicle: dict[str, Any] = {}
+        self._vehicle_s = -float("inf")
+        self._trial: Trial | None = None
+        self._fetching: asyncio.Task[None] | None = None
+        self._desired = 0
+        self._deaths = 0
+        self._started_s = 0.0
+        self._again_s: float | None = None
+        self._sight: dict[str, Any] = {}
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT."""
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stopping.set)
+        await asyncio.to_thread(self.pipeline.stop)  # what an agent before has left
+        await self._intake.start(self._folder / SOCKET)
+        self.uplink.start()
+        log.info("node %s, boot %d, release %s", self.identity.name, self._boot, self.record.current or "none")
+        try:
+            async with asyncio.TaskGroup() as group:
+                await self._hear(Event.BOOTED)
+                ticking = group.create_task(self._tick_on(group))
+                await stopping.wait()
+                ticking.cancel()
+                if self._fetching is not None:
+                    self._fetching.cancel()
+        finally:
+            await self._intake.close()
+            await asyncio.to_thread(self.pipeline.stop)
+            await asyncio.to_thread(self.uplink.stop)
+            self.spool.close()
+            os.close(self._lock)
+
+    async def _tick_on(self, group: asyncio.TaskGroup) -> None:
+        tidied_s = 0.0
+        while True:
+            await asyncio.sleep(TICK_S)
+            try:
+                await self._tick(group)
+                if time.monotonic() - tidied_s > TIDY_S:
+                    tidied_s = time.monotonic()
+                    self.pipeline.tidy()
+            except (ThalwegError, OSError) as error:  # a full disk, most likely: what runs goes on
+                log.error("%s", error)
+
+    async def _tick(self, group: asyncio.TaskGroup) -> None:
+        if self._trial is not None:
+            sight = await asyncio.to_thread(self.pipeline.sight)
+            verdict = self._trial.see(time.monotonic_ns(), sight)
+            if verdict is not None:
+                self._trial = None
+                await self._hear(Event.PASSED if verdict.passed else Event.FAILED, reason=verdict.reason)
+        elif self.pipeline.ended:
+            await self._start_again()
+        if self.record.phase is Phase.STAGED and self._may_change():
+            await self._hear(Event.ALLOWED)
+        busy = self._fetching is not None and not self._fetching.done()
+        behind = self._desired > self.record.highest or self.record.phase is Phase.FETCHING
+        if behind and not busy and self.record.phase in (Phase.RESTING, Phase.STAGED, Phase.FETCHING):
+            self._fetching = group.create_task(self._fetch())
+
+    async def _hear(self, event: Event, *, generation: int = 0, reason: str = "") -> None:
+        """The record first, then what it demands."""
+        before = self.record
+        record, do = follow(before, event, generation=generation, reason=reason)
+        if record != before:
+            await asyncio.to_thread(self.releases.save, record)
+            self.record = record
+            said = f": {record.reason}" if record.reason and record.reason != before.reason else ""
+            log.info("release %s: %s%s", record.candidate or record.current, record.phase.value, said)
+            self.uplink.report_soon()
+        if do is Do.POINT:
+            await asyncio.to_thread(self.releases.point, record.candidate)
+            await self._hear(Event.COMMITTED)
+        elif do is Do.RUN:
+            await self._run_current()
+        if do in (Do.RUN, Do.DISCARD) and self.record.phase is Phase.RESTING:
+            await asyncio.to_thread(self.releases.tidy, self.record)
+
+    async def _run_current(self) -> None:
+        """Have the release run that is to run; what runs already goes on."""
+        wanted = self.record.running
+        if wanted == 0:
+            await asyncio.to_thread(self.pipeline.stop)
+            return
+        try:
+            manifest = self.releases.manifest(wanted)
+            if self.pipeline.generation != wanted or self.pipeline.ended:
+                await asyncio.to_thread(self.pipeline.start, self.releases.path(wanted), manifest)
+                self._started_s, self._again_s = time.monotonic(), None
+        except (ThalwegError, OSError) as error:
+            log.error("release %d cannot be run: %s", wanted, error)
+            if self.record.on_trial:
+                await self._hear(Event.FAILED, reason=str(error))
+            return
+        if self.record.on_trial:
+            self._trial = Trial(manifest.gate, time.monotonic_ns())
+
+    async def _start_again(self) -> None:
+        """A committed pipeline has ended: at once the first time, then after pauses that double."""
+        now_s = time.monotonic()
+        if self._again_s is None:
+            self._deaths = self._deaths + 1 if now_s - self._started_s < LONGEST_PAUSE_S else 0
+            pause_s = min(LONGEST_PAUSE_S, float(2**self._deaths - 1))
+            self._again_s = now_s + pause_s
+            log.warning("the pipeline ended; it is started again in %g s", pause_s)
+        if now_s >= self._again_s:
+            await self._run_current()
+
+    async def _fetch(self) -> None:
+        """Get what the hub wants; whatever keeps it from that, the next tick tries again."""
+        try:
+            await asyncio.to_thread(self._fetch_in_thread, asyncio.get_running_loop())
+        except ReleaseRefused as error:
+            await self._hear(Event.REFUSED, reason=str(error))
+            return
+        except (ThalwegError, OSError) as error:
+            level = logging.ERROR if isinstance(error, HubRefused) else logging.INFO
+            log.log(level, "fetching a release: %s", error)
+            await asyncio.sleep(5.0)
+            return
+        await self._hear(Event.FETCHED)
+
+    def _fetch_in_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self.identity.client(timeout_s=30.0) as client:
+            manifest, sealed = self.releases.ask(client)
+            if manifest.generation > self.record.highest:
+                hearing = self._hear(Event.WANTED, generation=manifest.generation)
+                asyncio.run_coroutine_threadsafe(hearing, loop).result()
+            if manifest.generation != self.record.candidate:
+                raise FleetError(f"the hub offers release {manifest.generation}, which is no newer than what was had")
+            self.releases.fetch(client, manifest, sealed)
+
+    def _may_change(self) -> bool:
+        """Whether a release may be tried now: the vehicle is disarmed, or the node's own file says always."""
+        if self._local.updates == "always":
+            return True
+        recent = time.monotonic() - self._vehicle_s < ARMED_S
+        return not (recent and self._vehicle.get("armed") is True)
+
+    def _said(self, state: dict[str, Any]) -> None:
+        self._vehicle = state
+        self._vehicle_s = time.monotonic()
+
+    def _wanted(self, generation: int) -> None:
+        self._desired = generation
+
+    def _report(self) -> dict[str, Any]:
+        """How this node is. Called in a thread; what is read is replaced whole."""
+        found = self.pipeline.status() if self.pipeline.generation else None
+        status = found["status"] if found else {}
+        return {
+            "boot": self._boot,
+            "instance": self.identity.instance,
+            "time": time.time(),
+            "rollout": self.record.plain(),
+            "running": self.pipeline.generation,
+            "pipeline": status.get("state", "ended" if self.pipeline.generation else "none"),
+            "backlog": self.spool.backlog(),
+            "refused": dict(self.spool.refused),
+            "deadlines": _deadlines(found),
+            "vehicle": self._vehicle,
+        }
+
+
+def _deadlines(found: dict[str, Any] | None) -> dict[str, int]:
+    """What stages have counted of deadlines, over the whole pipeline."""
+    total: dict[str, int] = {}
+    for worker in (found or {"stats": {}})["stats"].values():
+        for stage in worker["stages"].values() if worker else ():
+            for name in ("made", "in_time", "late"):
+                if name in stage["counts"]:
+                    total[name] = total.get(name, 0) + stage["counts"][name]
+    return total
+
+
+def run_node(folder: Path, *, report_s: float) -> int:
+    """Be a node until told to stop. Raises FleetError where this folder is none."""
+    if not folder.is_dir():
+        raise FleetError(f"{folder} is no node: `thalweg node enrol HUB CODE` makes it one")
+    with suppress(KeyboardInterrupt):
+        asyncio.run(Agent(folder, report_s=report_s).run())
+    return 0

@@ -1,0 +1,173 @@
+"""Asking the hub: HTTPS with this node's certificate, MessagePack both ways. Blocking, for threads."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from thalweg.deploy.fleet.certificates import HUB_NAME
+from thalweg.deploy.fleet.errors import FleetError
+from thalweg.pipeline.decoding import shown
+from thalweg.pipeline.text import printable
+
+PORT = 7443
+LARGEST_ANSWER = 4 << 20
+_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which Python's ssl has no name for
+
+
+class HubAway(FleetError):
+    """The hub could not be reached, or did not answer."""
+
+
+class HubRefused(FleetError):
+    """The hub has answered that it will not. `status`: of HTTP."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class HubAddress:
+    """Where a hub is."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> HubAddress:
+        """`hub.example`, `10.0.0.1:7443`, `https://[fd00::1]:7443`. Raises FleetError."""
+        rest = text.removeprefix("https://").rstrip("/")
+        host, colon, port = rest.rpartition(":") if not rest.endswith("]") else (rest, "", "")
+        if not colon:
+            host, port = rest, str(PORT)
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536 or "/" in host:
+            raise FleetError(f"{shown(text)} is no address of a hub, expected HOST or HOST:PORT")
+        return cls(host.strip("[]"), int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class _Connection(http.client.HTTPSConnection):
+    """Asks for the hub by the name in its certificate, wherever it is."""
+
+    def __init__(self, address: HubAddress, context: ssl.SSLContext, timeout_s: float, checked: Callable[..., None]):
+        super().__init__(address.host, address.port, context=context, timeout=timeout_s)
+        self._tls = context
+        self._checked = checked
+
+    def connect(self) -> None:
+        """TCP, then TLS."""
+        plain = socket.create_connection((self.host, self.port), self.timeout)
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            tls = self._tls.wrap_socket(plain, server_hostname=HUB_NAME)
+        except OSError:
+            plain.close()
+            raise
+        self.sock: socket.socket = tls
+        self._checked(tls)
+
+
+class HubClient:
+    """One connection, made when it is needed, for one thread.
+
+    Without `authority` nobody is verified: for asking who the authority is, and nothing else.
+    `floor_s`: a hub whose certificate ended before that is not believed.
+    """
+
+    def __init__(
+        self,
+        address: HubAddress,
+        authority: Path | None,
+        certificate: Path | None,
+        *,
+        floor_s: Callable[[], float],
+        timeout_s: float = 10.0,
+    ) -> None:
+        self.address = address
+        self._files = authority, certificate
+        self._floor_s = floor_s
+        self._timeout_s = timeout_s
+        self._connection: _Connection | None = None
+
+    def call(self, path: str, asked: Mapping[str, Any] | bytes) -> Any:
+        """POST a map, or bytes as they are; the answer. Raises HubAway, HubRefused."""
+        body = asked if isinstance(asked, bytes) else msgpack.packb(dict(asked))
+        answer = self._ask("POST", path, body, {})
+        data = answer.read(LARGEST_ANSWER)
+        try:
+            return msgpack.unpackb(data)
+        except ValueError:
+            raise HubAway(f"{self.address} answered something that is no hub's answer") from None
+
+    def get(self, path: str, at: int = 0) -> http.client.HTTPResponse:
+        """GET, from byte `at` on; whoever asks reads it to its end. Raises HubAway, HubRefused."""
+        return self._ask("GET", path, None, {"Range": f"bytes={at}-"} if at else {})
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def __enter__(self) -> HubClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        try:
+            if self._connection is None:
+                self._connection = _Connection(self.address, self._context(), self._timeout_s, self._check)
+            said = {"Host": f"{HUB_NAME}:{self.address.port}", **headers}
+            self._connection.request(method, path, body, said)
+            answer = self._connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            reason = getattr(error, "verify_message", "") or getattr(error, "strerror", "") or str(error)
+            raise HubAway(f"cannot reach the hub at {self.address}: {reason or type(error).__name__}") from None
+        if answer.status in (200, 206):
+            return answer
+        told = answer.read(LARGEST_ANSWER)
+        try:
+            reason = str(json.loads(told)["message"])
+        except (ValueError, KeyError, TypeError):
+            reason = answer.reason
+        raise HubRefused(answer.status, f"the hub refuses: {printable(reason, 300)}")
+
+    def _context(self) -> ssl.SSLContext:
+        authority, certificate = self._files
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        if authority is None:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        else:
+            context.load_verify_locations(authority)
+            context.verify_flags |= _NO_CHECK_TIME
+        if certificate is not None:
+            context.load_cert_chain(certificate)
+        return context
+
+    def _check(self, tls: ssl.SSLSocket) -> None:
+        """The validity of the hub's certificate, by the floor instead of the clock."""
+        shown_to_us = tls.getpeercert()
+        if shown_to_us and ssl.cert_time_to_seconds(str(shown_to_us["notAfter"])) < self._floor_s():
+            tls.close()
+            raise ConnectionError("its certificate ended before a time that is known to be past")
+
+
+def sleep_after(failures: int) -> float:
+    """How long to wait before asking again, seconds: half a second, doubled each time, a minute at most."""
+    return min(60.0, 0.5 * float(2 ** min(failures, 10)))

@@ -1,0 +1,105 @@
+"""Where the stages of this node's pipelines hand in what is to reach the hub: a unix socket, the owner's alone.
+
+    → u32 length, MessagePack [number, class, stream, time_ns, payload]
+    ← u32 length, MessagePack [number, ""]            it is stored; an event: on the disk
+    ← u32 length, MessagePack [number, "why not"]
+
+Answers come in the order of the questions. Events that arrive together share one sync of the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgpack
+
+from thalweg.deploy.fleet.errors import FleetError
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.fleet.spool_policy import SpoolClass
+from thalweg.transports.fleet.segment import LARGEST_PAYLOAD
+from thalweg.transports.fleet.spool import Spool
+from thalweg.transports.packing import unpack
+
+SOCKET: Final = "intake.sock"
+STATE: Final = "~state"
+"""Messages of this stream are no records: a map that says how the vehicle is, such as `{"armed": True}`."""
+LENGTH = struct.Struct("<I")
+LARGEST = LARGEST_PAYLOAD + 4096
+
+
+class Intake:
+    """Listens while it is open. `stored`: called after each batch. `said`: takes what is known of the vehicle."""
+
+    def __init__(self, spool: Spool, stored: Callable[[], None], said: Callable[[dict[str, Any]], None]) -> None:
+        self._spool = spool
+        self._stored = stored
+        self._said = said
+        self._server: asyncio.Server | None = None
+        self._sync = asyncio.Lock()
+
+    async def start(self, path: Path) -> None:
+        """Listen at a path, in the place of whoever did before. Raises FleetError where its name is too long."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        before = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._serve, path)
+        except OSError as error:
+            raise FleetError(
+                f"cannot listen at {path}: {error.strerror or error}; use a folder with a shorter name"
+            ) from None
+        finally:
+            os.umask(before)
+
+    async def close(self) -> None:
+        """Idempotent."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+                if length > LARGEST:
+                    return
+                answer = msgpack.packb(await self._take(await reader.readexactly(length)))
+                writer.write(LENGTH.pack(len(answer)) + answer)
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def _take(self, body: bytes) -> tuple[int, str]:
+        number = -1
+        try:
+            match unpack(body):
+                case (int() as number, str(), str() as stream, int(), bytes() as payload) if stream == STATE:
+                    state = unpack(payload)
+                    if isinstance(state, dict):
+                        self._said(state)
+                    return number, ""
+                case (int() as number, str() as kind, str() as stream, int() as time_ns, bytes() as payload):
+                    if stream.startswith("~"):
+                        return number, f"stream {stream[:40]!r} has a name that is kept for the node itself"
+                    await self._store(SpoolClass(kind), stream, payload, time_ns)
+                    return number, ""
+        except ThalwegError as error:
+            return number, str(error)
+        except Exception as error:  # whatever msgpack makes of garbage
+            return number, f"that cannot be read: {type(error).__name__}"
+        return number, "a list of number, class, stream, time and payload is expected"
+
+    async def _store(self, kind: SpoolClass, stream: str, payload: bytes, time_ns: int) -> None:
+        self._spool.append(kind, stream, payload, time_ns)
+        if kind is SpoolClass.EVENTS:
+            async with self._sync:
+                await asyncio.to_thread(self._spool.sync, kind)
+        self._stored()

@@ -1,0 +1,127 @@
+"""The pipeline of a node: a deployment as `thalweg up --foreground` keeps it, in processes of its own.
+
+The agent starts and ends it and asks it how it is; it computes nothing itself, so it stays small and goes on whatever
+a pipeline does. `XDG_STATE_HOME=FOLDER/run thalweg top` looks at it as at any other deployment.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, Final
+
+from thalweg.deploy.fleet.manifest import Manifest
+from thalweg.deploy.ops.keeping.control import Control
+from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError
+from thalweg.deploy.ops.keeping.logs import trim
+from thalweg.pipeline.fleet.gate import Sight
+
+NODE: Final = "THALWEG_NODE"
+"""Where stages find the agent: the path of its socket."""
+NAME: Final = "pipeline"
+DRAIN_S = 5.0
+ANSWER_S = 2.0
+_OUTPUTS = ("sink.", "fleet.uplink")
+
+
+class Pipeline:
+    """At most one at a time. Blocking, and safe to be called from several threads."""
+
+    def __init__(self, folder: Path, socket: Path) -> None:
+        self.generation = 0
+        self._run = folder / "run"
+        self._log = folder / "pipeline.log"
+        self._socket = socket
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._run.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.environ["XDG_STATE_HOME"] = str(self._run)
+        self._deployment = DeploymentFolder(NAME)
+
+    def start(self, release: Path, manifest: Manifest) -> None:
+        """End what runs, and run this release."""
+        self.stop()
+        with self._lock:
+            settings = [part for name, value in manifest.settings.items() for part in ("--set", f"{name}={value}")]
+            command = [sys.executable, "-m", "thalweg.deploy", "up", "--foreground", "--name", NAME, *settings]
+            with self._opened_log() as log:
+                self._process = subprocess.Popen(
+                    [*command, "--", manifest.pipeline],
+                    cwd=release / "files",
+                    env=os.environ | {NODE: str(self._socket), "XDG_STATE_HOME": str(self._run)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            self.generation = manifest.generation
+
+    def stop(self) -> None:
+        """End it: its sources stop and what is under way is finished, for a few seconds. Idempotent."""
+        with self._lock:
+            process, self._process, self.generation = self._process, None, 0
+            if process is not None:
+                process.terminate()
+                try:
+                    process.wait(DRAIN_S + 5.0)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+            self._deployment.kill_processes()
+            until_s = time.monotonic() + DRAIN_S
+            while self._deployment.is_up and time.monotonic() < until_s:
+                time.sleep(0.05)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was started and has ended."""
+        return self._process is not None and self._process.poll() is not None
+
+    def status(self) -> dict[str, Any] | None:
+        """What its keeper says of it; None where it does not answer."""
+        with suppress(KeepingError, OSError, ValueError), Control(self._deployment) as control:
+            found: dict[str, Any] = control.ask("stats", within_s=ANSWER_S)
+            return found
+        return None
+
+    def sight(self) -> Sight | None:
+        """How it looks, for a trial."""
+        process = self._process
+        if process is None:
+            return Sight(ready=False, ended="it is not there")
+        if (code := process.poll()) is not None:
+            return Sight(ready=False, ended=self._why(code))
+        found = self.status()
+        return None if found is None else sight_of(found)
+
+    def tidy(self) -> None:
+        """Keep its log short."""
+        with suppress(OSError):
+            trim(self._log)
+
+    def _opened_log(self) -> IO[bytes]:
+        return self._log.open("ab")
+
+    def _why(self, code: int) -> str:
+        reason = str(self._deployment.state.get("reason", ""))
+        return reason or f"exit code {code}"
+
+
+def sight_of(found: dict[str, Any]) -> Sight:
+    """What a keeper's answer to `stats` means for a trial."""
+    status, workers = found["status"], [worker for worker in found["stats"].values() if worker is not None]
+    stages = {name: stage for worker in workers for name, stage in worker["stages"].items()}
+    counts = [stage["counts"] for stage in stages.values()]
+    return Sight(
+        ready=status["state"] == "ready",
+        ended=status["reason"] if status["state"] == "failed" else "",
+        restarts=sum(worker["restarts"] for worker in status["workers"].values()),
+        outputs={name: stage["units"] for name, stage in stages.items() if stage["use"].startswith(_OUTPUTS)},
+        made=sum(count.get("made", 0) for count in counts),
+        missed=sum(count.get("late", 0) for count in counts),
+    )

@@ -1,0 +1,134 @@
+"""The way up: three threads, each with a connection of its own, so that none waits behind another.
+
+    live      what was stored just now, newest first, as soon as it is there
+    backlog   what the hub does not have yet, oldest first, in batches
+    report    how this node is, every few seconds; what the hub wants and has comes back
+
+A hub that is away is asked again later and later, a minute at most; meanwhile everything stays in the spool. Nothing
+here ever stops a pipeline.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from thalweg.deploy.fleet.errors import FleetError
+from thalweg.deploy.fleet.node.asking import HubClient, sleep_after
+from thalweg.deploy.fleet.node.identity import Identity
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.fleet.received import Received
+from thalweg.transports.fleet.spool import Spool
+
+log = logging.getLogger(__name__)
+
+LIVE_BYTES, BACKLOG_BYTES = 64 << 10, 256 << 10
+REPORT_S = 5.0
+LOOK_S = 1.0
+FIRST_WAIT_S = 60.0
+
+
+class Uplink:
+    """`state`: gives what is reported. `wanted`: told of the generation the hub wants. To be stopped in the end."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        spool: Spool,
+        state: Callable[[], dict[str, Any]],
+        wanted: Callable[[int], None],
+        *,
+        report_s: float = REPORT_S,
+    ) -> None:
+        self._identity = identity
+        self._spool = spool
+        self._state = state
+        self._wanted = wanted
+        self._report_s = report_s
+        self._news = threading.Event()
+        self._hurry = threading.Event()
+        self._stopping = threading.Event()
+        self.hub_seen_s: float | None = None
+        self.problem = ""
+        lanes = {"live": self._live, "backlog": self._backlog, "report": self._report}
+        self._threads = [threading.Thread(target=self._keep, args=lane, name=lane[0]) for lane in lanes.items()]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.daemon = True
+            thread.start()
+
+    def stop(self) -> None:
+        """End; a request under way has two seconds."""
+        self._stopping.set()
+        self._news.set()
+        self._hurry.set()
+        for thread in self._threads:
+            thread.join(2.0)
+
+    def stored(self) -> None:
+        """There is something new in the spool."""
+        self._news.set()
+
+    def report_soon(self) -> None:
+        """Something has happened that the hub wants to know."""
+        self._hurry.set()
+
+    def _keep(self, name: str, lane: Callable[[HubClient], None]) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                with self._identity.client() as client:
+                    while not self._stopping.is_set():
+                        lane(client)
+                        failures = 0
+            except (ThalwegError, OSError) as error:
+                if name == "report" and str(error) != self.problem:
+                    self.problem = str(error)
+                    log.warning("%s", error)
+            self._spool.rewind()
+            failures += 1
+            self._stopping.wait(sleep_after(failures))
+
+    def _live(self, client: HubClient) -> None:
+        frames = self._spool.newest(LIVE_BYTES)
+        if frames:
+            self._send(client, frames)
+            return
+        self._news.wait(60.0)
+        self._news.clear()
+
+    def _backlog(self, client: HubClient) -> None:
+        frames = self._spool.oldest(BACKLOG_BYTES)
+        if frames:
+            self._send(client, frames)
+        else:
+            self._stopping.wait(LOOK_S)
+
+    def _send(self, client: HubClient, frames: list[bytes]) -> None:
+        self._take_marks(client.call("/v1/records", b"".join(frames)))
+
+    def _report(self, client: HubClient) -> None:
+        self._hurry.clear()
+        streams = [[boot, stream, floor] for (boot, stream), floor in self._spool.streams().items()]
+        answer = client.call("/v1/report", {**self._state(), "streams": streams})
+        self._take_marks(answer)
+        now_s = float(answer["time"])
+        self.hub_seen_s, self.problem = time.monotonic(), ""
+        self._identity.heard(now_s)
+        if self._identity.renewal_due(now_s):
+            self._identity.renew()
+            client.close()
+        self._wanted(int(answer["desired"]))
+        self._hurry.wait(self._report_s)
+
+    def _take_marks(self, answer: Any) -> None:
+        try:
+            for boot, stream, plain in answer["marks"]:
+                self._spool.settle(boot, stream, Received.from_plain(plain))
+        except (TypeError, ValueError, KeyError):
+            raise FleetError("the hub answered something that is no hub's answer") from None

@@ -1,0 +1,1 @@
+"""Stages of pipelines that run on a node at the edge."""

@@ -1,0 +1,28 @@
+"""A source that counts, for ever; and ways in which a release can be no good."""
+
+from __future__ import annotations
+
+import os
+
+from thalweg.pipeline.payload import Token
+from thalweg.pipeline.stage import Context
+
+
+class Beacon:
+    """A number every `gap_ms`. `fault`: `crash` it ends its process, `silent` it says nothing."""
+
+    outputs = {"token": Token}
+
+    def __init__(self, gap_ms: float = 20, fault: str = "") -> None:
+        self._gap_ns = round(gap_ms * 1e6)
+        self._fault = fault
+
+    async def run(self, ctx: Context) -> None:
+        number = 0
+        while True:
+            if self._fault != "silent":
+                await ctx.send(Token(text=str(number)), time=ctx.now_ns())
+            number += 1
+            if self._fault == "crash" and number > 20:
+                os._exit(3)
+            await ctx.sleep_until(ctx.now_ns() + self._gap_ns)

@@ -1,0 +1,194 @@
+"""Who is let in, by which code and certificate, and who is not."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import require_package
+from tests.deploy.fleet.hubs import Hub, ask, hub_at
+from thalweg.deploy.fleet import certificates as certs
+from thalweg.deploy.fleet.codes import fits, make_code, read_code
+from thalweg.deploy.fleet.errors import FleetError
+from thalweg.deploy.fleet.node.asking import HubAddress, HubAway, HubClient, HubRefused
+from thalweg.deploy.fleet.node.identity import Identity, enrol
+
+REPORT: dict[str, Any] = {"boot": 1, "instance": "a", "streams": []}
+
+
+@pytest.fixture(autouse=True)
+def packages() -> None:
+    require_package("cryptography", "hub")
+    require_package("aiohttp", "hub")
+
+
+def report(client: HubClient, **said: Any) -> Any:
+    return client.call("/v1/report", REPORT | said)
+
+
+async def reported(identity: Identity, kind: str = certs.WORKING, **said: Any) -> Any:
+    return await asyncio.to_thread(ask, identity, kind, lambda client: report(client, **said))
+
+
+async def refused(identity: Identity, kind: str = certs.WORKING) -> str:
+    with pytest.raises(HubRefused) as error:
+        await reported(identity, kind)
+    assert error.value.status == 403
+    return str(error.value)
+
+
+def test_a_code_lets_one_device_in_once_and_it_reports(tmp_path: Path) -> None:
+    async def case() -> None:
+        async with hub_at(tmp_path) as hub:
+            code = hub.state.new_code("drone-7")
+            assert await asyncio.to_thread(enrol, tmp_path / "a", hub.address, code) == "drone-7"
+            answer = await reported(Identity(tmp_path / "a"))
+            assert abs(answer["time"] - time.time()) < 5 and answer["desired"] == 0
+            with pytest.raises(HubRefused, match="code is not good"):
+                await asyncio.to_thread(enrol, tmp_path / "b", hub.address, code)
+
+    asyncio.run(case())
+
+
+def test_an_enrolment_whose_answer_was_lost_is_answered_again(tmp_path: Path) -> None:
+    async def case() -> None:
+        async with hub_at(tmp_path) as hub:
+            code = hub.state.new_code("drone-7")
+            replies = [hub.state.enrol(read_code(code)[1], *asked) for asked in [requests] * 2]
+            assert {reply["name"] for reply in replies} == {"drone-7"}
+
+    key = certs.make_key()
+    requests = certs.make_request(key), certs.make_request(key)
+    asyncio.run(case())
+
+
+def test_another_hub_does_not_learn_the_secret_of_a_code(tmp_path: Path) -> None:
+    async def case() -> None:
+        async with hub_at(tmp_path / "ours") as ours, hub_at(tmp_path / "theirs") as theirs:
+            code = ours.state.new_code("drone-7")
+            with pytest.raises(FleetError, match="its authority is another one"):
+                await asyncio.to_thread(enrol, tmp_path / "a", theirs.address, code)
+            assert not (tmp_path / "a").exists()
+
+    asyncio.run(case())
+
+
+def test_a_node_does_not_believe_another_hub_at_the_same_address(tmp_path: Path) -> None:
+    async def case() -> None:
+        async with hub_at(tmp_path / "ours") as hub:
+            identity = await hub.node("drone-7")
+        async with hub_at(tmp_path / "theirs", port=int(hub.address.rpartition(":")[2])):
+            with pytest.raises(HubAway, match="cannot reach the hub"):
+                await reported(identity)
+
+    asyncio.run(case())
+
+
+def test_a_revoked_node_is_refused_and_enrolling_again_ends_its_old_certificates(tmp_path: Path) -> None:
+    async def case() -> None:
+        async with hub_at(tmp_path) as hub:
+            old = await hub.node("drone-7", tmp_path / "old")
+            hub.state.revoke("drone-7")
+            assert "was revoked" in await refused(old)
+            new = await hub.node("drone-7", tmp_path / "new")
+            await reported(new)
+            assert "another device" in await refused(old)
+
+    asyncio.run(case())
+
+
+def test_a_renewal_certificate_may_only_renew(tmp_path: Path) -> None:
+    async def case() -> None:
+        async with hub_at(tmp_path) as hub:
+            identity = await hub.node("drone-7")
+            assert "not good for that" in await refused(identity, certs.RENEWAL)
+            before = (identity.folder / "working.pem").read_bytes()
+            await asyncio.to_thread(identity.renew)
+            assert (identity.folder / "working.pem").read_bytes() != before
+            await reported(identity)
+
+    asyncio.run(case())
+
+
+def test_without_a_certificate_nothing_is_told(tmp_path: Path) -> None:
+    async def case() -> None:
+        async with hub_at(tmp_path) as hub:
+            identity = await hub.node("drone-7")
+            address, authority = HubAddress.parse(hub.address), identity.folder / "authority.pem"
+
+            def bare() -> None:
+                with HubClient(address, authority, None, floor_s=lambda: 0.0) as client:
+                    client.get("/v1/manifest")
+
+            with pytest.raises(HubRefused, match="Only nodes"):
+                await asyncio.to_thread(bare)
+
+    asyncio.run(case())
+
+
+def test_two_machines_with_one_identity_are_noticed(tmp_path: Path) -> None:
+    async def case() -> None:
+        async with hub_at(tmp_path) as hub:
+            first = await hub.node("drone-7")
+            shutil.copytree(first.folder, tmp_path / "clone")
+            clone = Identity(tmp_path / "clone")
+            for identity, instance in ((first, "x"), (clone, "y")):
+                await reported(identity, instance=instance)
+            assert "cloned" not in hub.state.nodes["drone-7"]
+            await reported(first, instance="x")
+            assert "cloned" in hub.state.nodes["drone-7"]
+
+    asyncio.run(case())
+
+
+def test_a_hub_whose_certificate_ended_before_a_time_that_is_past_is_not_believed(tmp_path: Path) -> None:
+    async def case(hub: Hub, identity: Identity) -> None:
+        identity.floor_s = time.time() + 3 * 366 * 86400
+        with pytest.raises(HubAway, match="ended before a time that is known to be past"):
+            await reported(identity)
+
+    async def run() -> None:
+        async with hub_at(tmp_path) as hub:
+            await case(hub, await hub.node("drone-7"))
+
+    asyncio.run(run())
+
+
+def test_the_latest_time_the_hub_said_is_remembered(tmp_path: Path) -> None:
+    async def case() -> None:
+        async with hub_at(tmp_path) as hub:
+            identity = await hub.node("drone-7")
+            identity.heard(5e9)
+            identity.heard(4e9)
+            assert Identity(identity.folder).floor_s == 5e9
+
+    asyncio.run(case())
+
+
+def test_a_code_fits_one_authority_and_survives_how_people_type() -> None:
+    code, secret = make_code(bytes(range(32)))
+    pinned, found = read_code(code.lower().replace("-", " "))
+    assert found == secret and fits(bytes(range(32)), pinned) and not fits(bytes(32), pinned)
+    for wrong in ("", "hello", code[:-1], code + "A"):
+        with pytest.raises(FleetError, match="no enrolment code"):
+            read_code(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [("hub", "hub", 7443), ("https://hub:1/", "hub", 1), ("[fd00::1]:9", "fd00::1", 9), ("[fd00::1]", "fd00::1", 7443)],
+)
+def test_addresses_of_hubs(text: str, host: str, port: int) -> None:
+    found = HubAddress.parse(text)
+    assert (found.host, found.port) == (host, port)
+
+
+@pytest.mark.parametrize("text", ["", ":1", "hub:x", "hub:0", "http://hub", "hub/path"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(FleetError, match="is no address of a hub"):
+        HubAddress.parse(text)

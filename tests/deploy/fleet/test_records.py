@@ -1,0 +1,103 @@
+"""What the hub has acknowledged it has, once, whatever happened between."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from thalweg.deploy.fleet.hub import records as module
+from thalweg.deploy.fleet.hub.records import NodeRecords
+from thalweg.pipeline.fleet.received import Received
+from thalweg.pipeline.fleet.spool_policy import SpoolClass
+from thalweg.transports.fleet.segment import MAGIC, Stored, pack, records
+from thalweg.transports.fleet.spool import Spool
+
+EVENTS, MEDIA = SpoolClass.EVENTS, SpoolClass.MEDIA
+
+
+def frame(number: int, stream: str = "s", boot: int = 1) -> bytes:
+    return pack(Stored(kind=EVENTS, boot=boot, stream=stream, number=number, time_ns=0, payload=b"x" * 30))
+
+
+def kept(folder: Path) -> list[int]:
+    found = [
+        record.stored for path in sorted(folder.glob("*.seg")) for record in records(path.read_bytes(), len(MAGIC))
+    ]
+    return [stored.number for stored in found if stored.stream == "s"]
+
+
+def test_what_comes_twice_is_kept_once_also_after_a_restart(tmp_path: Path) -> None:
+    hub = NodeRecords(tmp_path)
+    assert hub.receive(frame(0) + frame(1)) == [[1, "s", [2, []]]]
+    assert hub.receive(frame(1) + frame(2) + frame(2)) == [[1, "s", [3, []]]]
+    hub.close()
+    again = NodeRecords(tmp_path)
+    assert again.receive(frame(0) + frame(3)) == [[1, "s", [4, []]]]
+    assert kept(tmp_path) == [0, 1, 2, 3]
+    assert again.counts["events"] == 4
+
+
+def test_marks_are_right_over_many_segments_and_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SEGMENT_BYTES", 500)
+    chance = random.Random(1)
+    numbers = list(range(200)) * 2
+    chance.shuffle(numbers)
+    hub = NodeRecords(tmp_path)
+    for at in range(0, 400, 8):
+        hub.receive(b"".join(map(frame, numbers[at : at + 8])))
+        if at % 40 == 0:
+            hub.close()
+            hub = NodeRecords(tmp_path)
+    assert sorted(kept(tmp_path)) == list(range(200))
+    assert hub.receive(frame(0)) == [[1, "s", [200, []]]]
+
+
+def test_what_a_failed_write_has_taken_is_not_acknowledged_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = NodeRecords(tmp_path)
+    hub.receive(frame(0))
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("thalweg.transports.fleet.segment.SegmentWriter.append", fail)
+        with pytest.raises(OSError, match="No space"):
+            hub.receive(frame(1))
+    assert NodeRecords(tmp_path).receive(frame(1)) == [[1, "s", [2, []]]]
+    assert kept(tmp_path) == [0, 1]
+
+
+def test_a_loss_that_is_told_fills_the_gap_and_is_counted(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", 1, 200_000)
+    for number in range(400):
+        spool.append(MEDIA, "video", bytes(1000), number)
+    hub = NodeRecords(tmp_path / "hub")
+    spool.newest(1 << 30)
+    while frames := spool.newest(1 << 20) + spool.oldest(1 << 20):
+        for boot, stream, plain in hub.receive(b"".join(frames)):
+            spool.settle(boot, stream, Received.from_plain(plain))
+    spool.rewind()
+    while frames := spool.oldest(1 << 20):
+        for boot, stream, plain in hub.receive(b"".join(frames)):
+            spool.settle(boot, stream, Received.from_plain(plain))
+    assert hub.counts["media"] + hub.lost["room"] == 400
+    assert hub.lost["room"] > 100
+    assert spool.backlog()["media"]["records"] == 0
+
+
+def test_a_hub_restored_from_an_old_copy_notes_what_the_node_no_longer_has(tmp_path: Path) -> None:
+    hub = NodeRecords(tmp_path)
+    assert hub.floors([(1, "s", 5)]) == [[1, "s", [5, []]]]
+    assert hub.lost == {"gone": 5}
+    hub.close()
+    again = NodeRecords(tmp_path)
+    assert again.floors([(1, "s", 5)]) == [[1, "s", [5, []]]] and again.lost == {"gone": 5}
+
+
+def test_garbage_between_frames_is_passed_over(tmp_path: Path) -> None:
+    hub = NodeRecords(tmp_path)
+    assert hub.receive(b"garbage" + frame(0) + bytes(50) + frame(1)[:-3]) == [[1, "s", [1, []]]]
