@@ -32,6 +32,11 @@ class Bench:
 
 
 BENCHES: Mapping[str, Bench] = {
+    "aging": Bench(
+        "what checkpoints, interrupts, sound and memory cost after 10 to 100,000 turns; PART: turns or up",
+        "core.aging:measure",
+        takes=("part",),
+    ),
     "inprocess": Bench(
         "cost per stage hop in one process, and how much a flood gets through", "core.inprocess:measure"
     ),

@@ -97,6 +97,10 @@ class Rounds:
         self._tell(f"{system}: {what}" if what else system)
         return limit_s if self._limit_s is None else self._limit_s
 
+    def mention(self, what: str) -> None:
+        """Say how far a long round has come."""
+        self._tell(f"{OURS}: {what}")
+
     def leave_out(self, system: str, reason: str) -> None:
         """Leave a peer out from here on, and note why."""
         self.left_out.add(system)
