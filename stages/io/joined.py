@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from thalweg.stages.io.reading import MediaError, Source
 
@@ -16,8 +17,9 @@ _LONGEST = 96
 """Bytes that the beginning of a recording may have in its pattern."""
 _PAGE = 65_307
 _TAGS = 32 << 20
-_BOXES = 1 << 20
+_BOXES = _BLOCK = 1 << 20
 _ID3 = rb"ID3[\x02-\x04][\x00-\x0f][\x00-\xff][\x00-\x7f]{4}"
+_W64 = rb"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00.{8}wave\xf3\xac\xd3\x11"
 _WAVE = rb"(?:RIFF|RF64|BW64).{4}WAVE[\x20-\x7e]{4}"
 
 
@@ -49,7 +51,11 @@ _KINDS = (
     _kind("ac3", rb"\x0bw"),
     _kind("au", rb"\.snd", rb"\.snd\x00\x00.{6}\x00\x00\x00[\x01-\x1b]"),
     _kind("asf", rb"0&\xb2u\x8ef\xcf\x11", rb"0&\xb2u\x8ef\xcf\x11\xa6\xd9\x00\xaa\x00b\xcel"),
-    _kind("caf", rb"caff\x00\x01", linear=False),
+    _kind("amr", rb"#!AMR(?:-WB)?\n", rb"#!AMR(?:-WB)?\n"),
+    _kind("w64", _W64[:36], _W64),
+    _kind("aiff", rb"FORM.{4}AIF[FC]", rb"FORM.{4}AIF[FC](?:COMM|FVER|[A-Z()c ]{4}\x00)", linear=False),
+    _kind("caf", rb"caff\x00\x01", rb"caff\x00\x01\x00.desc\x00{7}\x20", linear=False),
+    _kind("avi", rb"RIFF.{4}AVI ", rb"RIFF.{4}AVI LIST.{4}hdrl", linear=False),
     _kind("mp4", rb".{4}(?:ftyp|moov|mdat|wide|free|skip)", linear=False),
 )
 _UNKNOWN = Kind("", re.compile(b""), None, linear=False)
@@ -65,8 +71,56 @@ def kind_of(source: Source) -> tuple[Kind, int]:
     return next((kind for kind in _KINDS if kind.first.match(head)), _UNKNOWN), tags
 
 
-def movies(source: Source) -> list[tuple[int, int]]:
-    """Where the recordings of an MP4 file begin and end: an `ftyp` after an index and data begins another one."""
+def spans(source: Source, kind: Kind) -> list[tuple[int, int]]:
+    """Where the recordings of a file begin and end that FFmpeg may seek in."""
+    assert source.size is not None
+    begins = _movies(source) if kind.name == "mp4" else _others(source, kind)
+    return list(zip(begins, [*begins[1:], source.size], strict=True))
+
+
+def _others(source: Source, kind: Kind) -> list[int]:
+    """One begins where the one before says that it ends, or else, as that may not be so, where it looks like it."""
+    assert source.size is not None
+    begins = [0]
+    while kind.again is not None:
+        end = _end(source, kind, begins[-1])
+        at = next((at for at in (end, end + 1) if kind.again.match(source.read_at(at, _LONGEST))), None)
+        at = (
+            _next(source, kind.again, end if begins[-1] < end <= source.size else begins[-1] + 12) if at is None else at
+        )
+        if at is None:
+            break
+        begins.append(at)
+    return begins
+
+
+def _end(source: Source, kind: Kind, begin: int) -> int:
+    """Where the recording that begins there says that it ends; beyond the file where it does not know."""
+    assert source.size is not None
+    if kind.name != "caf":
+        order: Literal["big", "little"] = "big" if kind.name == "aiff" else "little"
+        size = int.from_bytes(source.read_at(begin + 4, 4), order)
+        return begin + 8 + size if size > 4 else source.size + 1
+    at = begin + 8
+    while len(head := source.read_at(at, 12)) == 12 and head[:4] != b"caff":
+        size = int.from_bytes(head[4:], "big", signed=True)
+        if size < 0:
+            return source.size + 1
+        at += 12 + size
+    return at
+
+
+def _next(source: Source, again: re.Pattern[bytes], at: int) -> int | None:
+    """Where a recording begins from there on."""
+    while len(block := source.read_at(at, _BLOCK)) > _LONGEST:
+        if match := again.search(block):
+            return at + match.start()
+        at += len(block) - _LONGEST
+    return None
+
+
+def _movies(source: Source) -> list[int]:
+    """As of MP4: an `ftyp` after an index and data begins another one."""
     assert source.size is not None
     begins, seen, at = [0], set[bytes](), 0
     while at < source.size and len(head := source.read_at(at, 16)) >= 8:
@@ -79,11 +133,15 @@ def movies(source: Source) -> list[tuple[int, int]]:
         if size < 8:
             break
         at += size
-    return list(zip(begins, [*begins[1:], source.size], strict=True))
+    return begins
 
 
-def index_last(source: Source) -> bool:
-    """Whether a movie that comes by pipe has its index behind its data, and cannot be read before its end."""
+def index_last(source: Source, kind: Kind) -> bool:
+    """Whether what comes by pipe has its index behind its data, or may have, and cannot be read before its end."""
+    if kind.name == "caf":
+        return source.peek(32)[28:] != b"lpcm"
+    if kind.name != "mp4":
+        return False
     at = 0
     while len(head := source.peek(at + 16)[at:]) >= 8 and head[4:8] not in (b"moov", b"moof"):
         size = int.from_bytes(head[:4], "big")
@@ -176,6 +234,10 @@ class Span:
     def tell(self) -> int:
         """As of a file."""
         return self._at
+
+    def head(self, size: int) -> bytes:
+        """Its first bytes."""
+        return self._source.read_at(self._start, min(size, self._end - self._start))
 
     def drain(self) -> None:
         """Nothing: it is read where FFmpeg wants it."""

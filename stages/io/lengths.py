@@ -35,8 +35,8 @@ class Length:
         return self.seconds
 
 
-def length_of(source: Source, kind: Kind, tags: int = 0) -> Length:
-    """What the head tells before FFmpeg reads it; nothing is taken of it."""
+def length_of(source: Source, kind: Kind, tags: int = 0, *, begin: int = 0) -> Length:
+    """What the head tells before FFmpeg reads it; nothing is taken of it. `begin`: where the recording does."""
     if kind.name == "wav":
         return _wave(source)
     if kind.name == "mp3":
@@ -44,7 +44,7 @@ def length_of(source: Source, kind: Kind, tags: int = 0) -> Length:
     if kind.name == "matroska":
         return _matroska(source)
     if kind.name == "caf":
-        return _caf(source)
+        return _caf(source, begin)
     return Length()
 
 
@@ -100,14 +100,19 @@ def _matroska(source: Source) -> Length:
     return Length(start=at + width, size=0 if size == (1 << 7 * width) - 1 else size)
 
 
-def _caf(source: Source) -> Length:
-    at = 8
-    while len(head := source.read_at(at, 12)) == 12:
+def _caf(source: Source, begin: int) -> Length:
+    at = begin + 8
+    while at < begin + _HEAD and len(head := _look(source, at, 12)) == 12:
         size = struct.unpack(">q", head[4:])[0]
         if head[:4] == b"data" or size < 0:
-            return Length(start=at + 12, size=max(0, size))
+            return Length(start=at + 12 - begin, size=max(0, size))
         at += 12 + size
     return Length()
+
+
+def _look(source: Source, at: int, size: int) -> bytes:
+    """Bytes of a file, or of what comes next in a pipe."""
+    return source.peek(at + size)[at:][:size] if source.size is None else source.read_at(at, size)
 
 
 def _made_up(size: int) -> bool:

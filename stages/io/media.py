@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from thalweg.models.pyav import tolerant
-from thalweg.stages.io.joined import Span, Stretch, index_last, kind_of, movies
+from thalweg.stages.io.joined import Span, Stretch, index_last, kind_of, spans
 from thalweg.stages.io.lengths import Length, length_of, mend, told_by
 from thalweg.stages.io.reading import MediaError, Source, Stopped
 
@@ -117,11 +117,11 @@ class Media:
         if not self._source.peek(1):
             raise MediaError(f"{self.name} is not {self._kind}: it is empty")
         kind, _ = kind_of(self._source)
-        if self.live and kind.name == "mp4" and index_last(self._source):
+        if self.live and index_last(self._source, kind):
             self._source.keep()
         if self._source.size is not None and not kind.linear:
-            length = length_of(self._source, kind)
-            for start, end in movies(self._source) if kind.name == "mp4" else [(0, self._source.size)]:
+            for start, end in spans(self._source, kind):
+                length = length_of(self._source, kind, begin=start)
                 yield from self._one(Span(self._source, start, end, self._hint), length)
             return
         while self._source.peek(1):
@@ -196,7 +196,7 @@ class Media:
     def _container(self, file: Stretch | Span) -> Iterator[Any]:
         import av
 
-        head = self._source.peek(64, 512) if isinstance(file, Stretch) else self._source.read_at(0, 512)
+        head = self._source.peek(64, 512) if isinstance(file, Stretch) else file.head(512)
         if _PLAYLIST.match(head):
             raise MediaError(f"{self.name} is a playlist: it names recordings and holds none; read those it names")
         try:

@@ -76,9 +76,18 @@ def test_multimodal_has_its_systems_and_skipping_saves_time_and_units(tmp_path: 
     assert values[case, "pipelined", "accuracy"] == values[case, "blocking", "accuracy"]
 
 
+def test_aging_makes_checkpoints_no_larger_and_goes_up_and_down(tmp_path: Path) -> None:
+    found = rows("aging", tmp_path)
+    assert found["turns=1000", "checkpoint_size"] < 1.2 * found["turns=10", "checkpoint_size"]
+    metrics = {"rss_local", "rss_a", "checkpoint_p50", "interrupt_p50", "age_p50", "age_p95", "turns_a_second"}
+    assert {(f"turns={n}", metric) for n in (10, 100, 1000) for metric in metrics} <= found.keys()
+    assert {("up 0.05 h", "rss_local"), ("up 0.05 h", "rss_a")} <= found.keys()
+
+
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
+        ("aging", "turns, up"),
         ("multimodal", "systems, budgets"),
         ("soak", "speed, reconnects"),
         ("asr", "steps, streams, flow, pipeline"),

@@ -35,8 +35,7 @@ TURNS = (10, 100, 1_000, 10_000, 100_000)
 HOURS = (0.25, 0.5, 1.0, 2.0, 4.0)
 TURNS_AN_HOUR = 720
 PARTS = ("turns", "up")
-LISTEN_S, SOUND_S = 3.0, 2.0
-TIMES = 50
+SOUND_S = 2.0
 LIMIT_S = 3_600.0
 _STAGES = "thalweg.deploy.bench.core.aging_stages"
 _TALK = f"""
@@ -66,16 +65,17 @@ def measure(result: Result, quick: bool, part: str | None = None) -> None:
     if part is not None and part not in PARTS:
         raise BenchError(f"bench aging has no part {part!r}; it has {', '.join(PARTS)}")
     if part != "up":
-        turns = TURNS[:3] if quick else TURNS
+        turns, times, listen_s = (TURNS[:3], 10, 1.0) if quick else (TURNS, 50, 3.0)
         result.rounds.expect(1)
-        result.rounds.ours(f"{turns[-1]:,} turns", lambda: asyncio.run(_age(result, turns)), LIMIT_S)
+        aged = lambda: asyncio.run(_age(result, turns, times, listen_s))  # noqa: E731
+        result.rounds.ours(f"{turns[-1]:,} turns", aged, LIMIT_S)
     if part != "turns":
-        hours = HOURS[:1] if quick else HOURS
+        hours = (0.05,) if quick else HOURS
         result.rounds.expect(len(hours))
         _stay(result, hours)
 
 
-async def _age(result: Result, milestones: tuple[int, ...]) -> None:
+async def _age(result: Result, milestones: tuple[int, ...], times: int, listen_s: float) -> None:
     deployment = deploy(_TALK)
     worker: Worker = deployment.hosts["local"].worker  # type: ignore[union-attr]
     ask, hear, speaker = (local_stage(deployment, name) for name in ("ask", "hear", "speaker"))
@@ -101,10 +101,10 @@ async def _age(result: Result, milestones: tuple[int, ...]) -> None:
             journal.pack()
             journal.safe()
             speaker.ages_ns.clear()
-            await asyncio.sleep(LISTEN_S)
+            await asyncio.sleep(listen_s)
             ages_ms = [age / 1e6 for age in speaker.ages_ns]
             checkpoints, sizes, interrupts = [], [], []
-            for _ in range(TIMES):
+            for _ in range(times):
                 await answered(1)
                 before_s = time.thread_time()
                 checkpoint = take_checkpoint(worker, journal)
@@ -122,7 +122,7 @@ async def _age(result: Result, milestones: tuple[int, ...]) -> None:
             result.add(case, OURS, 1, "MB", **rss)
             result.add(case, OURS, len(checkpoints), "µs", checkpoint_p50=median(checkpoints))
             result.add(case, OURS, len(checkpoints), "bytes", checkpoint_size=median(sizes))
-            result.add(case, OURS, TIMES, "µs", interrupt_p50=median(interrupts))
+            result.add(case, OURS, times, "µs", interrupt_p50=median(interrupts))
             result.add(
                 case, OURS, len(ages_ms), "ms", age_p50=quantile(ages_ms, 0.5), age_p95=quantile(ages_ms, 0.95),
             )  # fmt: skip

@@ -39,6 +39,12 @@ def joined(folder: Path, suffix: str, codec: str, rates: tuple[int, int], contai
         (".mka", "aac", (44_100, 48_000), None),
         (".ts", "aac", (44_100, 48_000), None),
         (".m4a", "aac", (44_100, 48_000), None),
+        (".aiff", "pcm_s16be", (44_100, 48_000), None),
+        (".caf", "pcm_s16be", (44_100, 48_000), None),
+        (".caf", "alac", (44_100, 48_000), None),
+        (".au", "pcm_s16be", (44_100, 48_000), None),
+        (".w64", "pcm_s16le", (44_100, 48_000), None),
+        (".avi", "pcm_s16le", (44_100, 48_000), None),
     ],
 )
 @pytest.mark.parametrize("by_pipe", [False, True])
@@ -65,6 +71,15 @@ def test_wavs_that_were_streamed_one_after_the_other_are_all_heard() -> None:
     assert error == ""
     assert len(samples) == pytest.approx(32_000, abs=50)
     assert pitch(samples[18_000:30_000]) == pytest.approx(HIGH, abs=5)
+
+
+def test_an_aiff_that_does_not_know_its_size_is_followed_by_another_all_the_same(tmp_path: Path) -> None:
+    content = bytearray(joined(tmp_path, ".aiff", "pcm_s16be", (44_100, 48_000), None))
+    content[4:8] = b"\xff\xff\xff\xff"
+    (tmp_path / "a.aiff").write_bytes(bytes(content))
+    samples, _, error = heard(tmp_path / "a.aiff")
+    assert error == ""
+    assert len(samples) == pytest.approx(32_000, abs=50)
 
 
 def test_a_second_part_that_is_damaged_is_told_and_the_first_is_heard(tmp_path: Path) -> None:
