@@ -13,7 +13,7 @@ import click
 
 from thalweg import __version__
 from thalweg.deploy.commands import bench as bench_command
-from thalweg.deploy.commands import recordings
+from thalweg.deploy.commands import recordings, secrets
 from thalweg.deploy.fleet import commands as fleet
 from thalweg.deploy.ops.keeping import operating
 from thalweg.deploy.ops.keeping.operating import FILE as _FILE
@@ -74,13 +74,8 @@ def run(
 @_SET
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port to listen on.")
-@click.option("--token", default="", envvar="THALWEG_TOKEN", help="Who connects must know it.  [$THALWEG_TOKEN]")
-@click.option(
-    "--admin-token",
-    default="",
-    envvar="THALWEG_ADMIN_TOKEN",
-    help="Opens /sessions and /metrics.  [$THALWEG_ADMIN_TOKEN]",
-)
+@secrets.TOKEN
+@secrets.ADMIN_TOKEN
 @click.option("--metrics", default="", metavar="[HOST:]PORT", help="Serve /metrics there, too, without a token.")
 @click.option(
     "--host-name",
@@ -91,29 +86,23 @@ def run(
 )
 @click.option("--trusted-proxy", "proxies", multiple=True, metavar="NETWORK", help="Believe its X-Forwarded-For.")
 @click.option("--origin", "origins", multiple=True, help="A page of another origin that may connect. Repeatable.")
-@click.option(
-    "--ice",
-    multiple=True,
-    metavar="URL",
-    envvar="THALWEG_ICE",
-    help="stun:HOST or turn:USER:PASSWORD@HOST[:PORT]; the latter rather in $THALWEG_ICE, for `ps` shows arguments.",
-)
+@secrets.ICE
 @click.option("--sessions", default=0, show_default=True, help="Most conversations at once; 0: as many as keep up.")
 @click.option("--per-address", default=4, show_default=True, help="Most conversations of one address.")
 @click.option("--session-seconds", default=3600.0, show_default=True, help="Longest conversation.")
 @click.option("--resume-seconds", default=60.0, show_default=True, help="How long a lost connection may come back.")
 @click.option("--certificate", type=_FILE, help="TLS certificate chain (PEM): browsers want it except on localhost.")
 @click.option("--key", type=_FILE, help="Private key of the certificate (PEM).")
-def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], **given: Any) -> None:
+def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], ice_file: Path | None, **given: Any) -> None:
     """Serve a pipeline to browsers: a page to talk on, over WebRTC."""
     from thalweg.deploy.door.addresses import network_of
     from thalweg.deploy.server.serve import serve_file
-    from thalweg.deploy.server.settings import ServerSettings, parse_ice
+    from thalweg.deploy.server.settings import ServerSettings
 
     given["session_s"] = given.pop("session_seconds")
     given["resume_s"] = given.pop("resume_seconds")
     given["proxies"] = tuple(network_of(text) for text in given["proxies"])
-    settings = ServerSettings(ice=tuple(parse_ice(url) for url in ice), **given)
+    settings = ServerSettings(ice=secrets.ice_servers(ice, ice_file), **given)
     sys.exit(serve_file(file, settings_of(pairs), settings))
 
 
@@ -121,12 +110,19 @@ def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], **given: Any
 @click.argument("url")
 @click.option("--in", "question", type=_FILE, help="Say this recording; the microphone where it is left out.")
 @click.option("--out", "answer", type=_FILE, help="Write what is heard to a WAV file.")
-@click.option("--token", default="", envvar="THALWEG_TOKEN", help="What the server wants to know.  [$THALWEG_TOKEN]")
+@secrets.KNOWN_TOKEN
 @click.option("--wait", default=60.0, show_default=True, help="Longest wait for an answer, seconds.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event.")
 @click.option("--insecure", is_flag=True, help="Verify no certificate; refused with a token for another machine.")
 def talk(
-    url: str, question: Path | None, answer: Path | None, token: str, wait: float, as_json: bool, insecure: bool
+    url: str,
+    question: Path | None,
+    answer: Path | None,
+    token: str,
+    token_file: Path | None,
+    wait: float,
+    as_json: bool,
+    insecure: bool,
 ) -> None:
     """Talk to a server that `thalweg serve` runs, without a browser.
 
@@ -134,7 +130,8 @@ def talk(
     """
     from thalweg.deploy.commands.talk import talk_to
 
-    sys.exit(talk_to(url, question, answer, token, wait, as_json, insecure=insecure))
+    known = secrets.known_token(token, token_file)
+    sys.exit(talk_to(url, question, answer, known, wait, as_json, insecure=insecure))
 
 
 @cli.command()
@@ -170,7 +167,7 @@ def graph(file: Path, pairs: tuple[str, ...], form: str, output: Path | None, tr
     if output is None:
         say(drawn, end="")
     else:
-        write_whole(output, drawn)
+        write_whole(output, drawn, public=True)
 
 
 @cli.command()
@@ -296,28 +293,24 @@ def doctor(context: click.Context) -> None:
 
 @doctor.command("webrtc")
 @click.argument("url")
-@click.option("--token", default="", envvar="THALWEG_TOKEN", help="What the server wants to know.  [$THALWEG_TOKEN]")
-@click.option(
-    "--ice",
-    multiple=True,
-    metavar="URL",
-    envvar="THALWEG_ICE",
-    help="Try these STUN and TURN servers instead of the server's.  [$THALWEG_ICE]",
-)
+@secrets.KNOWN_TOKEN
+@secrets.ICE
 @click.option("--insecure", is_flag=True, help="Verify no certificate; refused with a token for another machine.")
-def doctor_webrtc(url: str, token: str, ice: tuple[str, ...], insecure: bool) -> None:
+def doctor_webrtc(
+    url: str, token: str, token_file: Path | None, ice: tuple[str, ...], ice_file: Path | None, insecure: bool
+) -> None:
     """Say why a connection to a server comes about or not: addresses, NAT, TURN, codecs.
 
+    STUN and TURN servers that are given are tried in place of the server's.
     Ends with 0 where a conversation is possible, 1 where not.
     """
     from aiortc import RTCIceServer
 
     from thalweg.deploy.commands.doctor_webrtc import examine_webrtc
-    from thalweg.deploy.server.settings import parse_ice
 
-    servers = [parse_ice(text) for text in ice]
+    servers = secrets.ice_servers(ice, ice_file)
     given = [RTCIceServer(s.url, s.username or None, s.credential or None) for s in servers]
-    sys.exit(examine_webrtc(url, token, given, insecure=insecure))
+    sys.exit(examine_webrtc(url, secrets.known_token(token, token_file), given, insecure=insecure))
 
 
 @cli.group()

@@ -92,6 +92,7 @@ FAMILIES: dict[str, dict[str, str]] = {
         "ServeError": "thalweg.deploy.server.serve",
         "SessionOver": "thalweg.deploy.server.session",
         "SettingsError": "thalweg.deploy.server.settings",
+        "TokenError": "thalweg.deploy.door.tokens",
         "WrongName": "thalweg.deploy.door.names",
     },
     "a test": {"DeadlockError": "thalweg.deploy.testing"},

@@ -62,6 +62,11 @@ BENCHES: Mapping[str, Bench] = {
         "dialogue.sessions:measure",
         takes=("part",),
     ),
+    "siege": Bench(
+        "how somebody who talks fares while others attack the server, next to peace; PART: one kind of attack",
+        "dialogue.siege:measure",
+        takes=("part",),
+    ),
     "soak": Bench(
         "memory, files and shared memory of workers at full speed; a link cut every second; PART: speed or reconnects",
         "core.soak:measure",

@@ -65,7 +65,7 @@ class Result:
         for note in self.notes:
             console.say((note, "dim"))
         if json_path is not None:
-            write_whole(json_path, json.dumps(self.as_json(), indent=2) + "\n")
+            write_whole(json_path, json.dumps(self.as_json(), indent=2) + "\n", public=True)
 
     def as_json(self) -> dict[str, Any]:
         """`{bench, machine, versions, rows, notes}`."""

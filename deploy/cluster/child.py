@@ -15,6 +15,7 @@ import socket
 import struct
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -22,6 +23,7 @@ import msgpack
 from thalweg.deploy.cluster.host import Bundle, Host
 from thalweg.deploy.errors import describe_error
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.stages.io.private import append_private
 from thalweg.stages.io.terminal import begin, log_to_stderr
 
 LENGTH = struct.Struct("<I")
@@ -102,7 +104,7 @@ class _Service:
 
 def _print_to(path: str) -> None:
     """From now on what is printed here is added to a file."""
-    with open(path, "ab") as log:
+    with append_private(Path(path)) as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
 

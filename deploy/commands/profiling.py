@@ -183,7 +183,7 @@ def write_profile(path: Path, made: Profile, measured: Measured | None) -> None:
             unit_key(*which): [round(float(np.quantile(took, q)) / 1e6, 4) for q in (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)]
             for which, took in measured.alone.items()
         }
-    write_whole(path, json.dumps(plain, indent=1) + "\n")
+    write_whole(path, json.dumps(plain, indent=1) + "\n", public=True)
 
 
 def hold(samples: int, settings: Mapping[str, str], done: Rehearsal) -> None:

@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from hmac import compare_digest
 from typing import Any
 
 from aiohttp import web
@@ -213,11 +212,6 @@ def bearer(request: web.Request) -> str:
     """The token that a request carries; empty where there is none."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
-
-
-def same_secret(given: str, secret: str) -> bool:
-    """Whether two secrets are the same; how long that takes tells nothing of where they differ."""
-    return compare_digest(given.encode("utf-8", "surrogateescape"), secret.encode("utf-8", "surrogateescape"))
 
 
 def _where(error: BaseException) -> str:

@@ -17,6 +17,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -139,7 +140,8 @@ class Listener:
             if place is None:
                 await self._refuse(connection)
             else:
-                self._arriving[place] = group.create_task(self._serve(connection, place))
+                arriving = self._arriving[place] = group.create_task(self._serve(connection, place))
+                arriving.add_done_callback(partial(self._arrived, connection, place))
 
     async def _refuse(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -176,11 +178,13 @@ class Listener:
         except Exception as error:  # no TLS, too slow at it, gone again
             self.door.keeper.counts["no_tls"] += 1
             log.debug("a connection came to nothing: %r", error)
-        finally:
-            self._arriving.pop(place, None)
-            if place not in self._transports:
-                connection.close()
-                self.door.keeper.closes(place)
+
+    def _arrived(self, connection: socket.socket, place: Place, _: asyncio.Task[None]) -> None:
+        """A connection stands, or has come to nothing, perhaps before anything was done for it."""
+        self._arriving.pop(place, None)
+        if place not in self._transports:
+            connection.close()
+            self.door.keeper.closes(place)
 
     def _send_away(self, place: Place) -> None:
         arriving = self._arriving.pop(place, None)

@@ -4,26 +4,48 @@ Asked in this order; the first that applies is the answer:
 
 the server is about to stop                                    503 draining
 the address was told to leave less than `EXPELLED_S` ago       429 expelled
+its last connections came to nothing, `n` of them in a row,
+  the last one less than 2ⁿ s ago (`n` ≥ 2; at most `LONGEST_S`) 429 came-to-nothing
 the address has `per_address` conversations, those that are
   being made included                                          429 too-many
 as many talk as may, or the machine is busy                    503 busy
-`connecting` are let in and not connected yet                  503 busy, unless one of them has had `HONEST_S`
+`connecting` are let in and not connected yet                  503 busy, unless one of them has to go
 
-A connection comes about in less than a second where it comes about at all; whoever takes longer loses their place to a
-newcomer as soon as there is none other.
+**Who has to go** for a newcomer, of those who are connecting: whose address has failed more often than the newcomer's,
+the most often first; else who has had `HONEST_S`: a connection comes about in less than a second where it does at all.
+So who only asks for places gets each of them once, and from then on gives way to everybody who has not done that.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from thalweg.deploy.door.refused import Refused
 
 EXPELLED_S = 30.0
 HONEST_S = 3.0
-ADDRESSES = 1_000
+LONGEST_S = 300.0
+FORGOTTEN_S = 900.0
+ADDRESSES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Connecting:
+    """Somebody who was let in and is not connected yet, for `since_s` seconds."""
+
+    address: str
+    since_s: float
+
+
+@dataclass(slots=True)
+class Failures:
+    """Of one address: connections in a row that came to nothing, and when the last did."""
+
+    count: int
+    then_s: float
 
 
 class Admission:
@@ -34,14 +56,18 @@ class Admission:
         self._per_address = per_address
         self._connecting = connecting
         self._expelled: OrderedDict[str, float] = OrderedDict()
+        self._failures: OrderedDict[str, Failures] = OrderedDict()
 
     def check(self, address: str, *, mine: int, full: bool, connecting: int, now_s: float) -> None:
         """Whether somebody at `address` may come in, who has `mine` conversations there. Raises Refused.
 
-        `connecting`: how many are let in that are not connected and have not had long enough for that.
+        `connecting`: how many are let in and not connected, without one who has to go.
         """
         if now_s < self._expelled.get(address, -float("inf")):
             raise Refused(429, "expelled", "Your last connection was ended for sending too much. Wait a moment.")
+        failed = self._failed(address, now_s)
+        if failed >= 2 and now_s < self._failures[address].then_s + min(LONGEST_S, 2.0 ** min(failed, 10)):
+            raise Refused(429, "came-to-nothing", f"Your last {failed} connections came to nothing. Wait a moment.")
         mine += self.pending[address]
         if mine >= self._per_address:
             raise Refused(
@@ -51,6 +77,13 @@ class Admission:
             raise Refused(503, "busy", "Everybody here is talking already. Try again in a moment.")
         if connecting + self.pending.total() >= self._connecting:
             raise Refused(503, "busy", "Many are connecting just now. Try again in a moment.")
+
+    def to_go(self, address: str, connecting: Mapping[str, Connecting], now_s: float) -> str | None:
+        """Which of those who are connecting, by name, would go for a newcomer at `address`; None where none has to."""
+        mine = self._failed(address, now_s)
+        failed = {name: self._failed(one.address, now_s) for name, one in connecting.items()}
+        going = [name for name, one in connecting.items() if failed[name] > mine or one.since_s > HONEST_S]
+        return max(going, key=lambda name: (failed[name], connecting[name].since_s), default=None)
 
     @contextmanager
     def counted(self, address: str) -> Iterator[None]:
@@ -69,3 +102,18 @@ class Admission:
         self._expelled.move_to_end(address)
         if len(self._expelled) > ADDRESSES:
             self._expelled.popitem(last=False)
+
+    def came_to_nothing(self, address: str, now_s: float) -> None:
+        """Somebody at this address was let in, and no connection came about."""
+        self._failures[address] = Failures(self._failed(address, now_s) + 1, now_s)
+        self._failures.move_to_end(address)
+        if len(self._failures) > ADDRESSES:
+            self._failures.popitem(last=False)
+
+    def came_about(self, address: str) -> None:
+        """Somebody at this address is connected."""
+        self._failures.pop(address, None)
+
+    def _failed(self, address: str, now_s: float) -> int:
+        found = self._failures.get(address)
+        return found.count if found is not None and now_s - found.then_s < FORGOTTEN_S else 0

@@ -11,8 +11,9 @@ from aiohttp import web
 from aiortc import RTCIceServer
 
 from thalweg import __version__
-from thalweg.deploy.door.front_door import FrontDoor, Handler, bearer, from_here, same_secret
+from thalweg.deploy.door.front_door import FrontDoor, Handler, bearer, from_here
 from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.door.tokens import AccessTokens
 from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.exporter import told
 from thalweg.deploy.server.pipelines import no_pipeline
@@ -27,12 +28,14 @@ _PAGE_FILES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css
 
 
 class WebServer:
-    """The routes over a conversations; `application` is what aiohttp runs."""
+    """The routes over conversations; `application` is what aiohttp runs. Raises TokenError where a file is no list."""
 
     def __init__(self, conversations: Conversations, settings: ServerSettings) -> None:
         self.conversations = conversations
         self.settings = settings
         self.door = FrontDoor(settings.door(), conversations.counts)
+        self._tokens = AccessTokens(settings.token, settings.token_file)
+        self._admin = AccessTokens(settings.admin_token, settings.admin_token_file)
         self._ice = [
             RTCIceServer(urls=server.url, username=server.username or None, credential=server.credential or None)
             for server in settings.ice
@@ -76,7 +79,7 @@ class WebServer:
                 "description": spec.description,
                 "video": any(vertex.info.use == "live.camera" for vertex in spec.graph.stages.values()),
                 "stages": [{"name": name, "feeds": list(spec.graph.successors(name))} for name in spec.graph.stages],
-                "token": bool(self.settings.token),
+                "token": self._tokens.wanted,
                 "iceServers": servers if self._authorized(request) else [],
                 "resume_s": self.settings.resume_s,
                 "version": __version__,
@@ -172,7 +175,7 @@ class WebServer:
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         """For the operator: with the admin token where there is one, else from this machine only."""
-        if self.settings.admin_token or not from_here(request):
+        if self._admin.wanted or not from_here(request):
             self._check_admin(request)
         return told(self.conversations)
 
@@ -183,7 +186,7 @@ class WebServer:
 
     def _check_admin(self, request: web.Request) -> None:
         """Raises Refused."""
-        if not self.settings.admin_token or not same_secret(bearer(request), self.settings.admin_token):
+        if not self._admin.wanted or not self._admin.open(bearer(request)):
             raise Refused(403, "forbidden", "Only with the admin token.")
 
     def _check(self, request: web.Request) -> None:
@@ -192,7 +195,7 @@ class WebServer:
             raise Refused(401, "token", "This server wants a token, and this is not it.")
 
     def _authorized(self, request: web.Request) -> bool:
-        return not self.settings.token or same_secret(bearer(request), self.settings.token)
+        return not self._tokens.wanted or self._tokens.open(bearer(request))
 
 
 @web.middleware

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from thalweg.deploy.cluster.host import Bundle
-from thalweg.deploy.door.front_door import same_secret
 from thalweg.deploy.door.refused import Refused
-from thalweg.deploy.server.admission import HONEST_S, Admission
+from thalweg.deploy.door.tokens import same_secret
+from thalweg.deploy.server.admission import Admission, Connecting
 from thalweg.deploy.server.capacity import Capacity
 from thalweg.deploy.server.load import LoadMeter
 from thalweg.deploy.server.pipelines import Pipelines
@@ -96,18 +96,25 @@ class Conversations:
         """Whether there is room for somebody at this address. Raises Refused."""
         if self.draining:
             raise draining()
+        now_s = time.monotonic()
         held = [session for session in self.sessions.values() if not session.over]
-        connecting = [session for session in held if session.state is SessionState.READY]
-        slow = [session for session in connecting if session.unchanged_s > HONEST_S]
-        if slow and len(connecting) + self.admission.pending.total() >= self.settings.connecting:
-            self.release(max(slow, key=lambda session: session.unchanged_s))
+        connecting = {
+            session.id: Connecting(session.address, session.unchanged_s)
+            for session in held
+            if session.state is SessionState.READY
+        }
+        pending = self.admission.pending.total()
+        room = len(connecting) + pending < self.settings.connecting and not self._full(len(held) + pending)
+        going = None if room else self.admission.to_go(address, connecting, now_s)
         self.admission.check(
             address,
-            mine=sum(session.address == address for session in held),
-            full=self._full(len(held) + self.admission.pending.total()),
-            connecting=len(connecting) - bool(slow),
-            now_s=time.monotonic(),
+            mine=sum(session.address == address for session in held if session.id != going),
+            full=self._full(len(held) + pending - (going is not None)),
+            connecting=len(connecting) - (going is not None),
+            now_s=now_s,
         )
+        if going is not None:
+            self.release(self.sessions[going])
 
     @property
     def limit(self) -> int | None:
@@ -139,6 +146,7 @@ class Conversations:
         """Somebody who was let in could not be connected after all; their pipeline may serve another."""
         if self.sessions.pop(session.id, None) is not None:
             self.counts["ended_no-connection"] += 1
+            self.admission.came_to_nothing(session.address, time.monotonic())
             self._changed.set()
             assert self._group is not None
             self._group.create_task(self.pipelines.give_back(session))
@@ -190,6 +198,8 @@ class Conversations:
         self.pipelines.trim()
         for session in list(self.sessions.values()):
             state, age_s = session.state, session.unchanged_s
+            if state is SessionState.TALKING:
+                self.admission.came_about(session.address)
             if session.age_s > self.settings.session_s:
                 session.end("too-long", "A conversation may last no longer here. Start a new one.")
             elif state is SessionState.READY and age_s > self.settings.connect_s:

@@ -8,8 +8,11 @@ import signal
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from thalweg.deploy.door.front_door import FrontDoor
 from thalweg.deploy.door.listening import listening
 from thalweg.deploy.ops.observing.metrics import parse_address
 from thalweg.deploy.reading import bundle_of, read_spec
@@ -52,6 +55,7 @@ async def _serve(conversations: Conversations, settings: ServerSettings) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     server = WebServer(conversations, settings)
+    loop.set_exception_handler(partial(left_behind, server.door))
     try:
         async with AsyncExitStack() as stack:
             context = tls_context(settings)
@@ -67,6 +71,14 @@ async def _serve(conversations: Conversations, settings: ServerSettings) -> int:
         where = f"{settings.host}:{settings.port}"
         raise ServeError(f"cannot listen on {where}: {error.strerror or error}") from None
     return 0
+
+
+def left_behind(door: FrontDoor, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody waited for has raised: tasks of aiortc do, when a stranger's connection comes to nothing."""
+    error = context.get("exception")
+    kind = type(error).__name__ if error is not None else "no exception"
+    door.keeper.counts["left_errors"] += 1
+    door.say(f"left {kind}", f"{context.get('message', 'an error on the loop')}: {kind}", error)
 
 
 async def _until(conversations: Conversations, stopping: asyncio.Event, hurry: asyncio.Event) -> None:

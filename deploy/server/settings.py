@@ -41,8 +41,9 @@ def parse_ice(text: str) -> IceServer:
 class ServerSettings:
     """Limits guard against harm, not against use: each is far above what one conversation needs.
 
-    `token`: who connects must know it; empty: anybody may. `admin_token`: opens `/sessions` and `/metrics`; empty: the
-    former is closed, the latter for this machine only. `metrics`: where else to serve those, `[HOST:]PORT`.
+    `token`, `token_file`: who connects must know the one, or one of the other (`deploy/door/tokens.py`); neither:
+    anybody may. `admin_token`, `admin_token_file`: open `/sessions` and `/metrics`; neither: the former is closed, the
+    latter for this machine only. `metrics`: where else to serve those, `[HOST:]PORT`.
     `host_names`, `origins`, `proxies`: see `deploy/door`. `connections`: of HTTP, at most; 0: half of what this process
     may open. `sessions`: most conversations at once; 0: as
     many as keep up, that is as long as the loop is less late than `late_s`, less of the processors than `used` (0…1) is
@@ -54,7 +55,9 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 8080
     token: str = ""
+    token_file: Path | None = None
     admin_token: str = ""
+    admin_token_file: Path | None = None
     metrics: str = ""
     host_names: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()

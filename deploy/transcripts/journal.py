@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.deploy.transcripts.utterance import Utterance
+from thalweg.stages.io.private import append_private
 from thalweg.stages.io.whole import SinkError
 
 
@@ -25,7 +26,7 @@ class Journal:
         self.count = 0
         self.path = path
         try:
-            self._file = path.open("a+b")
+            self._file = append_private(path)
         except OSError as error:
             raise SinkError(f"cannot write beside {path.parent / path.name[1:]}: {error.strerror}") from None
         try:

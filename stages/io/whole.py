@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written beside their place, and put there at the end."""
+"""Files that are there whole or not at all, for their owner alone: written beside their place, put there at the end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.stages.io.private import create_private
 
 
 class SinkError(ThalwegError):
@@ -29,7 +30,7 @@ class WholeFile:
         if path.exists() and not path.is_file():
             raise SinkError(f"cannot write {path}: it is a folder or a device, and would be replaced by a file")
         try:
-            self.file: IO[bytes] = self._part.open("wb")
+            self.file: IO[bytes] = create_private(self._part)
         except OSError as error:
             raise SinkError(f"cannot write {path}: {error.strerror}") from None
 

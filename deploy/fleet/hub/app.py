@@ -30,6 +30,7 @@ from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.hub.state import HubState
 from thalweg.deploy.fleet.manifest import opened
+from thalweg.stages.io.private import create_private
 from thalweg.transports.fleet.segment import LARGEST_PAYLOAD
 from thalweg.transports.packing import unpack
 
@@ -68,9 +69,9 @@ class HubApp:
         context.verify_mode = ssl.CERT_OPTIONAL
         context.load_verify_locations(cadata=self.state.authority.decode())
         path = self.state.folder / ".hub.pem"
-        path.touch(mode=0o600)
         try:
-            path.write_bytes(certificate + key)
+            with create_private(path) as file:
+                file.write(certificate + key)
             context.load_cert_chain(path)
         finally:
             path.unlink()

@@ -31,6 +31,7 @@ from thalweg.deploy.fleet.manifest import Artefact, Manifest, opened, sealed
 from thalweg.models.store.home import user_folder
 from thalweg.pipeline.fleet.gate import Gate
 from thalweg.pipeline.suggestion import nearest
+from thalweg.stages.io.private import create_private
 from thalweg.transports.fleet.durable import replace_file, sync_folder
 
 CODE_HOURS = 24.0
@@ -231,7 +232,7 @@ class HubState:
         digest, size = hashlib.sha256(), 0
         part = self.folder / "artefacts" / ".part"
         try:
-            with source.open("rb") as reading, part.open("wb") as writing:
+            with source.open("rb") as reading, create_private(part) as writing:
                 while chunk := reading.read(1 << 20):
                     digest.update(chunk)
                     writing.write(chunk)

@@ -20,6 +20,7 @@ from thalweg.deploy.ops.keeping.control import Control
 from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError
 from thalweg.deploy.ops.keeping.logs import trim
 from thalweg.pipeline.fleet.gate import Sight
+from thalweg.stages.io.private import append_private
 
 NODE: Final = "THALWEG_NODE"
 """Where stages find the agent: the path of its socket."""
@@ -105,7 +106,7 @@ class Pipeline:
             trim(self._log)
 
     def _opened_log(self) -> IO[bytes]:
-        return self._log.open("ab")
+        return append_private(self._log)
 
     def _why(self, code: int) -> str:
         reason = str(self._deployment.state.get("reason", ""))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError
 from thalweg.pipeline.suggestion import nearest
+from thalweg.stages.io.private import create_private
 
 MOST_BYTES = 10_000_000
 FOLLOW_S = 0.2
@@ -25,7 +26,8 @@ def trim(path: Path) -> None:
     Its writers keep it open and add to its end; what they write between the copy and the cut is lost.
     """
     if path.exists() and path.stat().st_size > MOST_BYTES:
-        shutil.copyfile(path, path.with_name(path.name + ".1"))
+        with path.open("rb") as full, create_private(path.with_name(path.name + ".1")) as before:
+            shutil.copyfileobj(full, before)
         os.truncate(path, 0)
 
 

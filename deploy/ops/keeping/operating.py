@@ -76,7 +76,7 @@ def plan(file: Path, pairs: tuple[str, ...], svg: Path | None, as_json: bool, tr
     if spec.unchecked:
         say(unchecked_line(spec), err=True)
     if svg is not None:
-        write_whole(svg, plan_svg(spec))
+        write_whole(svg, plan_svg(spec), public=True)
     if as_json:
         say_json(plan_entry(spec), indent=2)
     else:

@@ -16,8 +16,10 @@ from pathlib import Path
 
 from thalweg.deploy.ops.keeping.control import Control
 from thalweg.deploy.ops.keeping.deployments import MARK, DeploymentFolder, KeepingError
+from thalweg.deploy.ops.observing.report import write_whole
 from thalweg.deploy.reading import bundle_of, read_spec
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.stages.io.private import append_private
 
 LAST_LINES = 8
 KILL_AFTER_S = 8.0
@@ -56,11 +58,8 @@ def bring_up(
         folder.kill_processes()
         folder.clear()
         folder.logs.mkdir()
-        request = folder.path / "request.json"
-        request.touch(mode=0o600)
-        request.write_text(
-            json.dumps({"bundle": bundle.plain(), "metrics": metrics, "foreground": foreground}), encoding="utf-8"
-        )
+        asked = {"bundle": bundle.plain(), "metrics": metrics, "foreground": foreground}
+        write_whole(folder.path / "request.json", json.dumps(asked))
         environment = {MARK: str(folder.path), "PYTHONUNBUFFERED": "1", "RAY_DEDUP_LOGS": "0"}
         environment |= {"RAY_ADDRESS": ray} if ray is not None else {}
         if foreground:
@@ -80,7 +79,7 @@ def bring_up(
 def _start(folder: DeploymentFolder, lock: int, environment: dict[str, str], within_s: float) -> None:
     """Start the supervising process and wait for its word."""
     ready, answer = os.pipe()
-    with folder.supervisor_log.open("ab") as log, os.fdopen(ready, "rb") as hearing:
+    with append_private(folder.supervisor_log) as log, os.fdopen(ready, "rb") as hearing:
         keeper = subprocess.Popen(
             [sys.executable, "-m", "thalweg.deploy.ops.keeping.keeper", folder.name, str(lock), str(answer)],
             stdin=subprocess.DEVNULL,

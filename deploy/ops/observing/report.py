@@ -13,6 +13,7 @@ from thalweg.deploy.ops.observing.outcome import Outcome
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.text import as_json
 from thalweg.pipeline.turn import MILESTONES, Turn
+from thalweg.stages.io.private import create_private
 
 TURNS_SHOWN = 50
 """The newest turns, in the table for people; the report has all that were kept."""
@@ -80,17 +81,20 @@ def _ms(duration_ns: int) -> float:
     return round(duration_ns / 1e6, 3)
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes, *, public: bool = False) -> None:
     """Write a file so that it is there whole or not at all; into a pipe or device, such as /dev/stdout, as it is.
 
-    Raises OutputError.
+    It is for its owner alone, or if it holds nothing of people, `public`, for whom the umask says. Raises OutputError.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    data = content.encode() if isinstance(content, str) else content
     try:
         if path.exists() and not path.is_file():
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(data)
             return
-        part.write_text(text, encoding="utf-8")
+        part.unlink(missing_ok=True)
+        with part.open("xb") if public else create_private(part) as file:
+            file.write(data)
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 from thalweg.deploy.ops.observing.outcome import Outcome
-from thalweg.deploy.ops.observing.report import OutputError
+from thalweg.deploy.ops.observing.report import OutputError, write_whole
 from thalweg.pipeline.text import printable
 from thalweg.pipeline.trace import Span
 from thalweg.pipeline.turn import Turn
@@ -67,13 +66,7 @@ def draw_timeline(path: Path, outcome: Outcome, title: str) -> None:
         raise OutputError(f"cannot draw {path}: {error}") from None
     finally:
         plt.close(figure)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(picture.getvalue())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+    write_whole(path, picture.getvalue())
 
 
 def _draw_turn(axes: object, turn: Turn, start_ns: int, rows: int) -> None:

@@ -98,8 +98,9 @@ def test_kubernetes_serves_with_options_that_serve_has_and_tokens_from_secrets()
     assert container["args"][0] == "serve"
     told = serve.make_context("serve", ["voice_chat.yaml", *container["args"][2:]]).params
     assert (told["host"], told["port"]) == ("0.0.0.0", 8443)
-    assert {variable["name"] for variable in container["env"]} == {"THALWEG_TOKEN", "THALWEG_ADMIN_TOKEN"}
-    assert all("secretKeyRef" in variable["valueFrom"] for variable in container["env"])
+    assert {variable["name"] for variable in container["env"]} == {"THALWEG_TOKEN_FILE", "THALWEG_ADMIN_TOKEN_FILE"}
+    (tokens,) = (mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "tokens")
+    assert all(variable["value"].startswith(f"{tokens}/") for variable in container["env"])
 
 
 @pytest.mark.real

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.deploy.server.serving import PARROT, SETTINGS, Server, a_good_offer, run
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server import admission
-from thalweg.deploy.server.admission import EXPELLED_S, Admission
+from thalweg.deploy.server.admission import EXPELLED_S, FORGOTTEN_S, HONEST_S, LONGEST_S, Admission, Connecting
 from thalweg.deploy.server.session import Session, SessionOver, SessionState
 from thalweg.pipeline.file.spec import load_spec
 from thalweg.transports.webrtc.client import Talker
@@ -55,6 +56,52 @@ def test_a_full_house_is_said_to_be_full_and_not_in_a_hurry() -> None:
     assert check(Admission(per_address=2, connecting=1), "a", full=True, connecting=1) == "busy"
 
 
+def test_whose_connections_come_to_nothing_waits_longer_each_time_and_begins_anew_with_one_that_comes_about() -> None:
+    door = Admission(per_address=2, connecting=8)
+    door.came_to_nothing("a", now_s=0.0)
+    assert check(door, "a", now_s=0.0) == ""
+    door.came_to_nothing("a", now_s=10.0)
+    assert [check(door, "a", now_s=now_s) for now_s in (13.9, 14.0)] == ["came-to-nothing", ""]
+    door.came_to_nothing("a", now_s=20.0)
+    assert [check(door, "a", now_s=now_s) for now_s in (27.9, 28.0)] == ["came-to-nothing", ""]
+    assert check(door, "b", now_s=20.0) == ""
+    door.came_about("a")
+    assert check(door, "a", now_s=20.0) == ""
+
+
+def test_the_longest_wait_is_bounded_and_old_failures_are_forgotten() -> None:
+    door = Admission(per_address=2, connecting=8)
+    for _ in range(2000):
+        door.came_to_nothing("a", now_s=0.0)
+    assert [check(door, "a", now_s=now_s) for now_s in (LONGEST_S - 1, LONGEST_S)] == ["came-to-nothing", ""]
+    door.came_to_nothing("a", now_s=FORGOTTEN_S)
+    assert check(door, "a", now_s=FORGOTTEN_S) == ""
+
+
+def test_who_has_failed_gives_way_to_who_has_not_and_never_the_other_way_round() -> None:
+    door = Admission(per_address=2, connecting=8)
+    for failing, times in (("once", 1), ("twice", 2)):
+        for _ in range(times):
+            door.came_to_nothing(failing, now_s=0.0)
+    connecting = {name: Connecting(name, 1.0) for name in ("once", "twice", "honest")}
+    assert door.to_go("new", connecting, now_s=1.0) == "twice"
+    assert door.to_go("once", connecting, now_s=1.0) == "twice"
+    assert door.to_go("twice", connecting, now_s=1.0) is None
+    slow = {"honest": Connecting("honest", HONEST_S + 1), "slower": Connecting("slower", HONEST_S + 2)}
+    assert door.to_go("twice", slow, now_s=1.0) == "slower"
+
+
+def test_an_honest_newcomer_gets_in_where_others_hold_every_place_again_and_again() -> None:
+    async def case(server: Server) -> None:
+        for address in ("10.0.0.1", "10.0.0.2"):
+            server.conversations.admission.came_to_nothing(address, time.monotonic())
+            await server.conversations.enter(address)
+        async with Talker(server.url):
+            assert {session.address for session in server.conversations.sessions.values()} >= {"127.0.0.1"}
+
+    run(case, replace(SETTINGS, connecting=2, connect_s=30.0))
+
+
 def test_worthless_offers_take_no_pipeline() -> None:
     async def case(server: Server) -> None:
         waiting = list(server.conversations.pipelines._waiting)
@@ -83,7 +130,7 @@ def test_a_pipeline_whose_newcomer_never_came_serves_the_next_one_under_another_
 def test_where_many_are_connecting_whoever_takes_long_loses_their_place_to_a_newcomer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("thalweg.deploy.server.conversations.HONEST_S", 0.5)
+    monkeypatch.setattr("thalweg.deploy.server.admission.HONEST_S", 0.5)
 
     async def case(server: Server) -> None:
         offer = await a_good_offer()

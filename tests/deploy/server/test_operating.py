@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
 import pytest
 
-from tests.deploy.server.serving import Server, run
+from tests.deploy.server.serving import SETTINGS, Server, run
+from thalweg.deploy.door.front_door import DoorSettings, FrontDoor
+from thalweg.deploy.server.serve import left_behind
 from thalweg.deploy.server.settings import IceServer, SettingsError, parse_ice
 from thalweg.transports.webrtc.client import Talker
 
@@ -20,6 +27,35 @@ def test_the_operator_sees_what_goes_on_and_nobody_else() -> None:
             assert 'thalweg_sessions{state="talking"} 1' in text
 
     run(case)
+
+
+def test_a_token_is_taken_away_from_newcomers_while_the_server_runs(tmp_path: Path) -> None:
+    listed = tmp_path / "tokens"
+    listed.write_text("old-token\nnew-token\n", encoding="utf-8")
+
+    async def case(server: Server) -> None:
+        async def asked(token: str) -> int:
+            return (await server.ask("POST", "/offer", json={}, headers={"Authorization": f"Bearer {token}"}))[0]
+
+        assert (await server.ask("GET", "/config"))[1]["token"] is True
+        assert [await asked("old-token"), await asked("new-token"), await asked("no-token")] == [400, 400, 401]
+        listed.write_text("new-token\nexpired-token 2020-01-01\n", encoding="utf-8")
+        assert [await asked("old-token"), await asked("new-token"), await asked("expired-token")] == [401, 400, 401]
+
+    run(case, replace(SETTINGS, token_file=listed))
+
+
+def test_errors_that_nobody_waits_for_are_said_once_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    async def case() -> None:
+        door = FrontDoor(DoorSettings())
+        asyncio.get_running_loop().set_exception_handler(partial(left_behind, door))
+        for _ in range(100):
+            asyncio.get_running_loop().call_soon(int, "none")
+        await asyncio.sleep(0.05)
+        assert door.keeper.counts["left_errors"] == 100
+        assert len([record for record in caplog.records if "ValueError" in record.getMessage()]) == 1
+
+    asyncio.run(case())
 
 
 def test_servers_for_ice_are_read_with_their_credentials() -> None:

@@ -50,8 +50,7 @@ def test_a_pipe_or_device_is_refused_and_not_replaced_by_a_file(tmp_path: Path, 
 @pytest.mark.parametrize("sink", [AudioSink, JsonLines])
 def test_a_full_disk_is_said_once_and_leaves_no_file(tmp_path: Path, sink: Any, monkeypatch: Any) -> None:
     full = open("/dev/full", "wb")
-    original = Path.open
-    monkeypatch.setattr(Path, "open", lambda path, *a: full if path.suffix == ".part" else original(path, *a))
+    monkeypatch.setattr("thalweg.stages.io.whole.create_private", lambda path: full)
     items = [chunk(200_000), chunk(200_000)] if sink is AudioSink else [packet(Token(text="x" * 20_000))]
     outcome = run_stage(sink(tmp_path / "out"), items)
     assert len(outcome.problems) == 1

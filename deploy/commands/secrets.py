@@ -1,0 +1,82 @@
+"""Options that hold secrets: by file, by environment or, with a warning, by argument, which `ps` shows to everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from thalweg.deploy.door.tokens import TokenError, secrets_of, tokens_of
+from thalweg.deploy.ops.keeping.operating import FILE
+from thalweg.stages.io.terminal import say
+
+if TYPE_CHECKING:
+    from thalweg.deploy.server.settings import IceServer
+
+Command = Callable[..., Any]
+
+
+def _warned(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
+    """The value; a secret among the arguments is taken, and it is said what is wrong with that."""
+    values = value if isinstance(value, tuple) else (value,)
+    secret = [text for text in values if option.name != "ice" or "@" in text]
+    if secret and ctx.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE:
+        name = option.opts[0]
+        say(
+            f"{name}: every user of this machine can read the arguments of a command; give secrets with {name}-file or "
+            f"in ${option.envvar}. A later version will not take them here",
+            err=True,
+        )
+    return value
+
+
+def _secret(name: str, variable: str, about: str, in_file: str, *, many: bool = False) -> Callable[[Command], Command]:
+    """`--name` and `--name-file`."""
+
+    def both(command: Command) -> Command:
+        add_file = click.option(f"--{name}-file", type=FILE, envvar=f"{variable}_FILE", help=in_file)
+        add = click.option(
+            f"--{name}",
+            default=() if many else "",
+            multiple=many,
+            envvar=variable,
+            callback=_warned,
+            metavar="URL" if many else None,
+            help=f"{about}  [${variable}]",
+        )
+        return add(add_file(command))
+
+    return both
+
+
+_LISTED = "A file that lists several, with dates; read again when it changes."
+TOKEN = _secret("token", "THALWEG_TOKEN", "Who connects must know it.", _LISTED)
+ADMIN_TOKEN = _secret("admin-token", "THALWEG_ADMIN_TOKEN", "Opens /sessions and /metrics.", _LISTED)
+KNOWN_TOKEN = _secret("token", "THALWEG_TOKEN", "What the server wants to know.", "A file that holds it.")
+ICE = _secret(
+    "ice",
+    "THALWEG_ICE",
+    "stun:HOST or turn:USER:PASSWORD@HOST[:PORT]. Repeatable.",
+    "A file with one of them in each line.",
+    many=True,
+)
+
+
+def known_token(token: str, path: Path | None) -> str:
+    """What a client says: the token that was given, or the first of the file. Raises TokenError."""
+    if token or path is None:
+        return token
+    found = tokens_of(path)
+    if not found:
+        raise TokenError(f"{path} lists no token")
+    return found[0].secret
+
+
+def ice_servers(given: tuple[str, ...], path: Path | None) -> tuple[IceServer, ...]:
+    """The STUN and TURN servers that were given, and those of the file. Raises TokenError, SettingsError."""
+    from thalweg.deploy.server.settings import parse_ice
+
+    return tuple(parse_ice(text) for text in (*given, *(secrets_of(path) if path is not None else ())))

@@ -1,0 +1,149 @@
+"""Tokens of a file: several at a time, until their day, exchanged while a server runs."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from thalweg.deploy.commands import secrets
+from thalweg.deploy.commands.secrets import ice_servers, known_token
+from thalweg.deploy.door.tokens import MOST_TOKENS, AccessTokens, TokenError, tokens_of
+
+NEW_YEAR_S = 1_798_761_600.0
+"""The first moment of 2027, UTC."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    made = tmp_path / "tokens"
+    made.touch(mode=0o600)
+    return made
+
+
+def test_each_token_of_a_file_opens_and_nothing_else(path: Path) -> None:
+    path.write_text("# of the house\nfirst-token   # the tablet\n\nsecond-token\n", encoding="utf-8")
+    tokens = AccessTokens(path=path)
+    assert tokens.open("first-token") and tokens.open("second-token")
+    assert not any(
+        tokens.open(other) for other in ("", "first", "first-token ", "#", "tablet", "FIRST-TOKEN", "é\udcff")
+    )
+
+
+@pytest.mark.parametrize(
+    ("until", "last_s"),
+    [
+        ("2026-12-31", NEW_YEAR_S - 1),
+        ("2026-12-31T23:59:59", NEW_YEAR_S - 2),
+        ("2026-12-31T23:59:59Z", NEW_YEAR_S - 2),
+        ("2027-01-01T01:00+01:00", NEW_YEAR_S - 1),
+    ],
+)
+def test_a_token_opens_until_its_time_and_not_a_second_longer(path: Path, until: str, last_s: float) -> None:
+    path.write_text(f"until-then {until}\n", encoding="utf-8")
+    now_s = [last_s]
+    tokens = AccessTokens(path=path, now_s=lambda: now_s[0])
+    assert tokens.open("until-then")
+    now_s[0] += 1
+    assert not tokens.open("until-then")
+
+
+def test_a_token_is_exchanged_while_the_server_runs(path: Path) -> None:
+    path.write_text("old-token\n", encoding="utf-8")
+    tokens = AccessTokens(path=path)
+    path.write_text("old-token\nnew-token\n", encoding="utf-8")
+    assert tokens.open("old-token") and tokens.open("new-token")
+    beside = path.with_name("beside")
+    beside.write_text("new-token\n")
+    beside.replace(path)
+    assert tokens.open("new-token") and not tokens.open("old-token")
+
+
+def test_a_change_that_cannot_be_read_changes_nothing_and_is_said_once(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.write_text("good-token\n", encoding="utf-8")
+    tokens = AccessTokens(path=path)
+    path.write_text("good-token tomorrow\n", encoding="utf-8")
+    assert tokens.open("good-token") and tokens.open("good-token")
+    path.unlink()
+    assert tokens.open("good-token")
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(said) == 1 and "line 1" in said[0] and "good-token" not in said[0]
+    path.write_text("other-token\n", encoding="utf-8")
+    assert tokens.open("other-token") and not tokens.open("good-token")
+
+
+def test_an_empty_file_lets_nobody_in_and_no_file_everybody(path: Path) -> None:
+    assert AccessTokens(path=path).wanted
+    assert not AccessTokens(path=path).open("")
+    assert not AccessTokens().wanted
+    assert AccessTokens("given-token", path).open("given-token")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["short\n", "é" * 10, "a-good-token 2026-13-01", "a-good-token 2026-12-31 x", "tok-\x1b[2J-en", "x" * 70_000],
+)
+def test_a_file_of_something_else_is_refused_without_its_content(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(TokenError) as refused:
+        AccessTokens(path=path)
+    assert str(path) in str(refused.value) and text.split()[0] not in str(refused.value)
+
+
+def test_what_is_no_file_or_lists_too_much_is_refused(path: Path) -> None:
+    with pytest.raises(TokenError):
+        tokens_of(Path("/dev/zero"))
+    with pytest.raises(TokenError):
+        tokens_of(path.with_name("missing"))
+    path.write_text("one-of-many\n" * (MOST_TOKENS + 1), encoding="utf-8")
+    with pytest.raises(TokenError):
+        tokens_of(path)
+
+
+def test_a_file_that_others_may_read_is_named(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path.write_text("stun:a.example\n", encoding="utf-8")
+    ice_servers((), path)
+    assert not caplog.records
+    path.chmod(0o644)
+    ice_servers((), path)
+    assert "chmod" in caplog.text
+
+
+def test_a_client_gives_the_first_token_of_its_file(path: Path) -> None:
+    path.write_text("# mine\nfirst-token 2026-12-31\nsecond-token\n", encoding="utf-8")
+    assert known_token("", path) == "first-token"
+    assert known_token("given", path) == "given"
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(TokenError):
+        known_token("", path)
+
+
+@click.command()
+@secrets.TOKEN
+@secrets.ADMIN_TOKEN
+@secrets.ICE
+def command(**given: object) -> None:
+    """Takes secrets, and nothing else."""
+
+
+def ran(*arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(command, arguments, env=environment)
+
+
+@pytest.mark.parametrize("option", ["--token", "--admin-token", "--ice"])
+def test_a_secret_among_the_arguments_is_warned_of_and_never_repeated(option: str) -> None:
+    said = ran(option, "turn:user:s3cret@turn.example").stderr
+    assert f"{option}: every user" in said and f"{option}-file" in said and "s3cret" not in said
+
+
+def test_what_is_no_secret_or_comes_otherwise_is_not_warned_of(path: Path) -> None:
+    path.write_text("stun:a.example\n", encoding="utf-8")
+    done = ran(
+        "--ice", "stun:a.example", "--ice-file", str(path), THALWEG_TOKEN="a-secret", THALWEG_ADMIN_TOKEN="another"
+    )
+    assert done.exit_code == 0 and not done.stderr
