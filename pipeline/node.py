@@ -57,6 +57,15 @@ class NodeState(Enum):
     DONE = "done"
 
 
+TRANSITIONS: Mapping[NodeState, frozenset[NodeState]] = {
+    NodeState.IDLE: frozenset({NodeState.RUNNING, NodeState.DONE}),
+    NodeState.RUNNING: frozenset({NodeState.FINISHING, NodeState.DONE}),
+    NodeState.FINISHING: frozenset({NodeState.DONE}),
+    NodeState.DONE: frozenset(),
+}
+"""What may become of each state, itself aside: the table above as data."""
+
+
 class Edge:
     """A channel with both its ends, and how old packets were when they left it."""
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from tests import skipped
+from tests import skipped, transitions
 from tests.netlab import why_not
 from tests.unit_guard import LIMIT_S, is_unit, refuse_model, watched
 from thalweg.models.vision.ocr import PACKAGE
@@ -135,6 +135,15 @@ def write_wav(path: Path, samples: NDArray[np.float32], rate: int = 16_000) -> P
         out.setparams((1, 2, rate, 0, "NONE", ""))
         out.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
     return path
+
+
+@pytest.fixture(autouse=True)
+def steps_are_in_their_tables() -> Generator[None, None, None]:
+    """No state machine takes a step that its table of transitions does not have (`tests.transitions`)."""
+    transitions.watch()
+    transitions.found.clear()
+    yield
+    assert not transitions.found, transitions.found[0]
 
 
 @pytest.fixture

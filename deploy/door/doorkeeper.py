@@ -30,7 +30,7 @@ costs next to nothing. Behind a trusted proxy only requests are counted by addre
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -49,6 +49,13 @@ class PlaceState(Enum):
 
     WAITING = "waiting"
     ANSWERED = "answered"
+
+
+TRANSITIONS: Mapping[PlaceState, frozenset[PlaceState]] = {
+    PlaceState.WAITING: frozenset({PlaceState.ANSWERED}),
+    PlaceState.ANSWERED: frozenset({PlaceState.WAITING}),
+}
+"""What may become of each state, itself aside: the table above as data."""
 
 
 @dataclass(slots=True, eq=False)

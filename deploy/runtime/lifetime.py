@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from enum import Enum
 from threading import Lock, Thread
@@ -38,11 +38,22 @@ CLOSE_S = 60.0
 HURRIED_S = 1.0
 
 
-class _State(Enum):
+class LifetimeState(Enum):
+    """See the table above."""
+
     NEW = "new"
     OPEN = "open"
     LEFT = "left"
     CLOSED = "closed"
+
+
+TRANSITIONS: Mapping[LifetimeState, frozenset[LifetimeState]] = {
+    LifetimeState.NEW: frozenset({LifetimeState.OPEN, LifetimeState.LEFT}),
+    LifetimeState.OPEN: frozenset({LifetimeState.CLOSED}),
+    LifetimeState.LEFT: frozenset({LifetimeState.CLOSED}),
+    LifetimeState.CLOSED: frozenset(),
+}
+"""What may become of each state, itself aside: the table above as data."""
 
 
 class Lifetime:
@@ -50,20 +61,22 @@ class Lifetime:
 
     def __init__(self, stage: Any) -> None:
         self._lock = Lock()
-        self._state = _State.NEW if hasattr(stage, "open") else _State.OPEN
+        self._state = LifetimeState.NEW if hasattr(stage, "open") else LifetimeState.OPEN
 
     def opened(self) -> bool:
         """`open` has returned. False: nobody wants it any more, so whoever opened it is to close it."""
         with self._lock:
-            wanted = self._state is _State.NEW
-            self._state = _State.OPEN if wanted else _State.CLOSED
+            wanted = self._state is LifetimeState.NEW
+            self._state = LifetimeState.OPEN if wanted else LifetimeState.CLOSED
             return wanted
 
     def leave(self) -> bool:
         """The worker closes: whether the stage is open, and is to be closed by it. Once."""
         with self._lock:
-            was_open = self._state is _State.OPEN
-            self._state = _State.CLOSED if was_open or self._state is _State.CLOSED else _State.LEFT
+            was_open = self._state is LifetimeState.OPEN
+            self._state = (
+                LifetimeState.CLOSED if was_open or self._state is LifetimeState.CLOSED else LifetimeState.LEFT
+            )
             return was_open
 
 

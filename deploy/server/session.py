@@ -20,7 +20,7 @@ import logging
 import os
 import secrets
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 
@@ -58,6 +58,16 @@ class SessionState(Enum):
     TALKING = "talking"
     AWAY = "away"
     ENDED = "ended"
+
+
+TRANSITIONS: Mapping[SessionState, frozenset[SessionState]] = {
+    SessionState.OPENING: frozenset({SessionState.READY, SessionState.ENDED}),
+    SessionState.READY: frozenset({SessionState.TALKING, SessionState.ENDED}),
+    SessionState.TALKING: frozenset({SessionState.AWAY, SessionState.ENDED}),
+    SessionState.AWAY: frozenset({SessionState.TALKING, SessionState.ENDED}),
+    SessionState.ENDED: frozenset(),
+}
+"""What may become of each state, itself aside: the table above as data."""
 
 
 class Session:

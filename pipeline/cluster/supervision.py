@@ -27,6 +27,7 @@ then dies with a packet in hand, that packet is set aside: the next incarnation 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -81,6 +82,15 @@ class SupervisionState(Enum):
     UP = "up"
     WAITING = "waiting"
     ENDED = "ended"
+
+
+TRANSITIONS: Mapping[SupervisionState, frozenset[SupervisionState]] = {
+    SupervisionState.STARTING: frozenset({SupervisionState.UP, SupervisionState.WAITING, SupervisionState.ENDED}),
+    SupervisionState.UP: frozenset({SupervisionState.WAITING, SupervisionState.ENDED}),
+    SupervisionState.WAITING: frozenset({SupervisionState.STARTING, SupervisionState.ENDED}),
+    SupervisionState.ENDED: frozenset(),
+}
+"""What may become of each state, itself aside: the table above as data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

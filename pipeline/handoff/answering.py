@@ -25,7 +25,7 @@ itself. Events of a backend that was cancelled, or was never asked, are ignored:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -40,6 +40,16 @@ class ReplyState(Enum):
     RESCUING = "rescuing"
     DONE = "done"
     FAILED = "failed"
+
+
+TRANSITIONS: Mapping[ReplyState, frozenset[ReplyState]] = {
+    ReplyState.ASKING: frozenset({ReplyState.SPEAKING, ReplyState.DONE, ReplyState.FAILED}),
+    ReplyState.SPEAKING: frozenset({ReplyState.RESCUING, ReplyState.DONE, ReplyState.FAILED}),
+    ReplyState.RESCUING: frozenset({ReplyState.SPEAKING, ReplyState.DONE, ReplyState.FAILED}),
+    ReplyState.DONE: frozenset(),
+    ReplyState.FAILED: frozenset(),
+}
+"""What may become of each state, itself aside: the table above as data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ Without answers nothing changes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 
 _S = 1_000_000_000
@@ -32,6 +33,13 @@ class RegionBenefitState(Enum):
 
     SETTLED = "settled"
     TRIAL = "trial"
+
+
+TRANSITIONS: Mapping[RegionBenefitState, frozenset[RegionBenefitState]] = {
+    RegionBenefitState.SETTLED: frozenset({RegionBenefitState.TRIAL}),
+    RegionBenefitState.TRIAL: frozenset({RegionBenefitState.SETTLED}),
+}
+"""What may become of each state, itself aside: the table above as data."""
 
 
 class RegionBenefit:

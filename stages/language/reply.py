@@ -12,6 +12,7 @@ Only an ASKED reply emits tokens, and only tokens are ever shown or spoken.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -26,6 +27,14 @@ class ReplyState(Enum):
     DRAFT = "draft"
     ASKED = "asked"
     DROPPED = "dropped"
+
+
+TRANSITIONS: Mapping[ReplyState, frozenset[ReplyState]] = {
+    ReplyState.DRAFT: frozenset({ReplyState.ASKED, ReplyState.DROPPED}),
+    ReplyState.ASKED: frozenset(),
+    ReplyState.DROPPED: frozenset(),
+}
+"""What may become of each state, itself aside: the table above as data."""
 
 
 @dataclass(slots=True)
