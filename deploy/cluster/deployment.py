@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from thalweg.deploy.cluster.host import Bundle, Host
 from thalweg.deploy.cluster.launch import AnyHost, launch
 from thalweg.deploy.cluster.links import Links
-from thalweg.deploy.cluster.remote import RemoteHost
+from thalweg.deploy.cluster.remote import RemoteHost, WorkerLost
 from thalweg.deploy.cluster.subprocess_host import Child, start_child
 from thalweg.deploy.errors import StartError
 from thalweg.deploy.ops.observing.outcome import Outcome, Problem, merge
@@ -325,7 +325,8 @@ class Deployment:
             before, self.links.kinds = self.links.kinds, self.links.transports()
             moved = {self._plan.edges[edge].target for edge, kind in self.links.kinds.items() if before[edge] != kind}
             for target in moved & self.links.linked:
-                await self.links.listen(self.hosts[target])
+                with suppress(WorkerLost):  # of a neighbour: it is found out, and started again, by itself
+                    await self.links.listen(self.hosts[target])
             await self.links.listen(host)
             self.links.linked.add(name)
             for edge in self._plan.edges.values():
@@ -333,7 +334,7 @@ class Deployment:
                     continue
                 other = edge.target if edge.source == name else edge.source
                 if other in self._given_up:
-                    await host.give_up([edge.name], self._given_up[other])
+                    await self.links.give_up(name, edge.name, self._given_up[other])
                 elif other in self.links.linked:
                     await self.links.relink(edge.name)
         if self.stopped:

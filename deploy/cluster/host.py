@@ -36,7 +36,7 @@ from thalweg.transports.grpc.tls import Certificates
 from thalweg.transports.link import Receiver, TransportError
 
 if TYPE_CHECKING:
-    from thalweg.transports.grpc import GrpcListener
+    from thalweg.transports.grpc import GrpcListener, GrpcSender
 
 WINDOW_AT_MOST = 256
 CONNECT_S = 10
@@ -103,6 +103,7 @@ class Host:
         self.worker = worker or make_worker(name, spec, Trace() if traced else None)
         self.worker.on_problem = on_problem
         self._token = token
+        self._senders: list[GrpcSender] = []
         self._pulse = Heartbeat(self.worker, checkpoints=spec.plan.workers[name].restart.may_return)
         self._windows = {c.name: window_of(c) for c in spec.deployed.connections}
         self._shm: shm.ShmListener | None = None
@@ -169,6 +170,7 @@ class Host:
                 except BaseException:
                     sender.close()
                     raise
+                self._senders = [sender, *(other for other in self._senders if not other.closed)]
                 outlet.attach(sender)
 
     async def give_up(self, edges: Sequence[str], reason: str) -> None:
@@ -214,6 +216,9 @@ class Host:
             self.worker.abandon()
             await self.worker.close()
         self.worker.hang_up()
+        for sender in self._senders:
+            sender.close()
+            await sender.wait_closed()
         if self._shm is not None:
             self._shm.close()
         if self._grpc is not None:

@@ -50,6 +50,8 @@ class Links:
         """Give an edge a new link; where that fails it is tried again later, while both its ends live."""
         self.unlinked.add(edge)
         source, target = self._plan.edges[edge].source, self._plan.edges[edge].target
+        if self.kinds[edge] not in self._addresses[target]:
+            return  # it has not said where it listens for this kind, and will be asked when it is started again
         try:
             async with asyncio.timeout(CONTROL_S):
                 await self._hosts[source].relink({edge: self._route(edge)}, self.certificates)
@@ -81,13 +83,20 @@ class Links:
                         await self.relink(edge)
 
     async def listen(self, host: AnyHost) -> None:
-        """Have a host listen for the producers of its edges, where its neighbours can reach it."""
+        """Have a host listen for the producers of its edges, where its neighbours can reach it.
+
+        Raises WorkerLost where it does not within `CONTROL_S`: whoever restarts a worker holds `lock` meanwhile.
+        """
         edges = {edge: kind for edge, kind in self.kinds.items() if self._plan.edges[edge].target == host.name}
         if GRPC in self.kinds.values() and self.certificates is None:
             made = make_certificates()
             self.certificates = [made.authority, made.certificate, made.key]
         bind = "127.0.0.1" if len(set(self.places.values())) == 1 else ""
-        self._addresses[host.name] = await host.listen(edges, bind, self.certificates)
+        try:
+            async with asyncio.timeout(CONTROL_S):
+                self._addresses[host.name] = await host.listen(edges, bind, self.certificates)
+        except TimeoutError:
+            raise WorkerLost(f"worker {host.name} did not listen for its neighbours within {CONTROL_S:g} s") from None
 
     def transports(self) -> dict[str, str]:
         """Edge → transport, of all edges between two workers."""

@@ -205,12 +205,17 @@ async def listening(
     sockets: list[socket.socket] = []
     try:
         sockets += await _bound(host, port)
-        accepting = asyncio.create_task(Listener(door, runner, context).run(sockets), name="front door")
-        try:
-            yield sockets[0].getsockname()[1]
-        finally:
-            accepting.cancel()
-            await asyncio.wait([accepting])
+        failed: Exception | None = None
+        async with asyncio.TaskGroup() as group:  # should accepting end by itself, so does the block
+            accepting = group.create_task(Listener(door, runner, context).run(sockets), name="front door")
+            try:
+                yield sockets[0].getsockname()[1]
+            except Exception as error:  # as it is, not as one of a group
+                failed = error
+            finally:
+                accepting.cancel()
+        if failed is not None:
+            raise failed
     finally:
         for one in sockets:
             one.close()

@@ -11,8 +11,9 @@ breaker for a while. It comes back between turns only.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -43,7 +44,10 @@ from thalweg.pipeline.handoff.latency import LatencyModel
 from thalweg.pipeline.handoff.privacy import Privacy, Zone
 from thalweg.pipeline.handoff.router import Candidate, Route, RoutePolicy, choose
 
+log = logging.getLogger(__name__)
+
 TICK_S = 0.05
+CLOSE_S = 2.0
 SYNTHESIS_MS = 250.0
 """From a first clause of text to its first sound."""
 CHARACTERS_PER_S = 15.0
@@ -87,6 +91,33 @@ class PoolPolicy(BaseModel):
     first_text_within: Annotated[Duration, Field(description="longest wait for a backend's first word")] = 4_000_000_000
     stall: Annotated[Duration, Field(description="silence in mid-answer that counts as one")] = 1_500_000_000
     hedge_after: Annotated[Duration | None, Field(description="ask a second beside a first that is slow")] = None
+
+
+class _Streams:
+    """The tasks of one reply. No task group: a generator must not yield within one (PEP 789)."""
+
+    def __init__(self) -> None:
+        self._newest: dict[str, asyncio.Task[None]] = {}
+        self._all: set[asyncio.Task[None]] = set()
+
+    def begin(self, name: str, stream: Coroutine[Any, Any, None]) -> None:
+        """Run the stream of a backend."""
+        self._newest[name] = task = asyncio.get_running_loop().create_task(stream, name=f"backend {name}")
+        self._all.add(task)
+
+    def cancel(self, name: str) -> None:
+        """Nothing of a backend is wanted any more."""
+        self._newest[name].cancel()
+
+    async def close(self) -> None:
+        """End all, and wait until they have; one that does not within `CLOSE_S` is left behind, and said to be."""
+        for task in self._all:
+            task.cancel()
+        if not self._all:
+            return
+        _, hanging = await asyncio.wait(self._all, timeout=CLOSE_S)
+        for task in hanging:
+            log.warning("%s does not end, %g s after it was told to: it is left behind", task.get_name(), CLOSE_S)
 
 
 @dataclass(slots=True)
@@ -194,7 +225,7 @@ class Pool:
         )
         answering = self.answering = Answering(route.order, limits, lambda name: self._needs_ms(name, request))
         events: Events = asyncio.Queue(256)
-        asked: dict[str, asyncio.Task[None]] = {}
+        asked = _Streams()
         reason = Reason.STOP
         try:
             actions = answering.begin(_ms(loop))
@@ -222,24 +253,20 @@ class Pool:
                     yield Progress("empty")
                 actions = self._take(answering, name, told, _ms(loop))
         finally:
-            for task in asked.values():
-                task.cancel()
-            await asyncio.gather(*asked.values(), return_exceptions=True)
             self._count(answering)
             self.answering = None
+            await asked.close()
 
-    def _carry_out(
-        self, action: Ask | Cancel, request: Request, asked: dict[str, asyncio.Task[None]], events: Events
-    ) -> None:
-        """`asked`: the streams of this reply, which waits for each of them in the end."""
+    def _carry_out(self, action: Ask | Cancel, request: Request, asked: _Streams, events: Events) -> None:
+        """`asked`: the streams of this reply."""
         loop, member = asyncio.get_running_loop(), self._members[action.backend]
         if isinstance(action, Ask):
             self.counts[f"asked_{member.name}"] += 1
             if member.said.cost:
                 self._spent.append((loop.time(), member.said.cost))
-            asked[member.name] = loop.create_task(self._stream(member, request, action.said, events))
+            asked.begin(member.name, self._stream(member, request, action.said, events))
         else:
-            asked[member.name].cancel()
+            asked.cancel(member.name)
             if action.reason:
                 member.breaker.failed(_ms(loop), action.reason)
 

@@ -20,10 +20,14 @@ _REFUSALS = ("PERMISSION_DENIED", "UNAUTHENTICATED")
 _WAIT_S = 0.05
 _WAIT_AT_MOST_S = 1.0
 _HELD_S = 0.5
+CLOSE_S = 2.0
 
 
 class GrpcSender:
     """The producer's end; see `link.Sender`. `connected` must be awaited once, `close` called in the end.
+
+    It owns the one task that connects, writes and reads: that ends with `close`, by itself where the consumer hangs up
+    or the link is given up, and `wait_closed` says when. What goes wrong in it is told by `on_lost`.
 
     `patience_s`: how long it tries to connect again before the link is lost; a connection that held for half a second,
     or by which anything was sent or taken, begins it anew.
@@ -123,6 +127,15 @@ class GrpcSender:
         """Hang up."""
         self._done = True
         self._task.cancel()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing of it is under way."""
+        return self._task.done()
+
+    async def wait_closed(self) -> None:
+        """Wait until nothing of it is under way, for `CLOSE_S` at most; never raises what went wrong."""
+        await asyncio.wait([self._task], timeout=CLOSE_S)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

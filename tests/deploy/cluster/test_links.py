@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from thalweg.deploy.cluster.links import Links
+from thalweg.deploy.cluster.remote import WorkerLost
 from thalweg.pipeline.file.plan import GRPC, make_plan
 
 EDGE = "a.out -> b.in"
@@ -16,9 +19,14 @@ class Host:
 
     def __init__(self) -> None:
         self.relinked = 0
+        self.name = "b"
 
     async def relink(self, routes: Any, certificates: Any) -> None:
         self.relinked += 1
+
+    async def listen(self, edges: Any, address: str, certificates: Any) -> dict[str, str]:
+        await asyncio.Event().wait()  # never answers
+        return {}
 
 
 def links() -> tuple[Links, Host]:
@@ -55,5 +63,27 @@ def test_a_repair_that_waited_for_the_lock_finds_the_edge_linked() -> None:
         await asyncio.sleep(0.2)
         mending.cancel()
         assert source.relinked == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_that_does_not_listen_in_time_is_lost_and_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thalweg.deploy.cluster.links.CONTROL_S", 0.05)
+
+    async def scenario() -> None:
+        made, _ = links()
+        made.certificates = [b""]
+        with pytest.raises(WorkerLost, match=r"worker b did not listen for its neighbours within 0\.05 s"):
+            await made.listen(Host())  # type: ignore[arg-type]
+
+    asyncio.run(scenario())
+
+
+def test_an_edge_to_a_worker_that_has_not_said_where_it_listens_waits_unlinked() -> None:
+    async def scenario() -> None:
+        made, source = links()
+        made._addresses["b"] = {}
+        await made.relink(EDGE)
+        assert (made.unlinked, source.relinked) == ({EDGE}, 0)
 
     asyncio.run(scenario())

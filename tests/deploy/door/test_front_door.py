@@ -243,3 +243,26 @@ def test_who_never_begins_with_tls_holds_a_place_and_loses_it(tmp_path: Path) ->
             await main()
 
     asyncio.run(bounded())
+
+
+def test_a_server_whose_accepting_ends_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(self: object, sockets: object) -> None:
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr("thalweg.deploy.door.listening.Listener.run", broken)
+
+    async def scenario() -> None:
+        async with a_server():
+            await asyncio.sleep(PATIENCE_S)
+
+    with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="no more")):
+        asyncio.run(scenario())
+
+
+def test_what_goes_wrong_while_a_server_runs_is_raised_as_it_is() -> None:
+    async def scenario() -> None:
+        async with a_server():
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        asyncio.run(scenario())

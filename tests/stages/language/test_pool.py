@@ -207,3 +207,20 @@ def test_chat_asks_a_pool_where_a_file_names_several_backends() -> None:
 def test_a_pool_and_a_single_backend_are_not_mixed() -> None:
     with pytest.raises(LanguageModelError, match="stands in place of"):
         Chat(backends={"a": Member(backend="echo")}, url="http://127.0.0.1:1/v1")
+
+
+class Clinging(Scripted):
+    """Does not let itself be cancelled."""
+
+    async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
+        yield Text("The ")
+        for _ in range(100):
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                continue
+
+
+def test_a_backend_that_does_not_end_holds_up_no_reply(caplog: pytest.LogCaptureFixture) -> None:
+    assert ask(pool(edge=Scripted(), cloud=Clinging())) == [ANSWER]
+    assert "backend cloud does not end, 2 s after it was told to: it is left behind" in caplog.text

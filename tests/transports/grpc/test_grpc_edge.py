@@ -174,6 +174,19 @@ def test_a_producer_of_a_higher_generation_takes_the_place_of_the_one_before_who
     assert "is connected already" in reason
 
 
+def test_a_sender_that_was_closed_leaves_nothing_under_way() -> None:
+    async def scenario() -> None:
+        async with listening(Taker()) as (_, port):
+            sender = GrpcSender(f"127.0.0.1:{port}", EDGE, TOKEN)
+            await sender.connected()
+            sender.close()
+            await sender.wait_closed()
+            assert sender.closed
+            assert {task for task in asyncio.all_tasks() if "GrpcSender" in repr(task)} == set()
+
+    asyncio.run(scenario())
+
+
 def test_a_port_that_is_taken_is_said() -> None:
     async def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
