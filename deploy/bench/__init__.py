@@ -72,6 +72,10 @@ BENCHES: Mapping[str, Bench] = {
         "core.soak:measure",
         takes=("minutes", "part"),
     ),
+    "edge": Bench(
+        "deadlines missed by placement that follows the link, beside placement that does not; simulated flights",
+        "fleet.placing:measure",
+    ),
     "turn": Bench(
         "end of speech to first partial, final, first token and first audio",
         "dialogue.turn:measure",

@@ -6,7 +6,8 @@ model is a place of its own). Among equals the quickest wins.
 
     state     seen                                                              answer
     SETTLED   another place is better (below)                                   TEMPTED
-    TEMPTED   it has been better for `hold_ns`, and `dwell_ns` have passed      Switch, SETTLED
+    TEMPTED   it has been better for `hold_ns` (`urgent_ns` where this place    Switch, SETTLED
+              misses the deadline), and `dwell_ns` have passed
     TEMPTED   it is no longer better                                            SETTLED
     any       this place has missed `beats` beats                               Switch at once, to the best that is
                                                                                 warm here and alive; SETTLED
@@ -23,6 +24,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _S = 1_000_000_000
+BEHIND_NS = 10 * _S
+"""What waiting comes to at a place that does not keep up: it grows for as long as that lasts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,19 +39,24 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What a result would take there now. `rate_bps`: None where nothing has to be sent."""
+    """What a result would take there now. `rate_bps`: None where nothing has to be sent. `every_ns`: how often a packet
+    comes, 0 where that is no matter: a place that takes longer over each does not keep up, and meets no deadline.
+    """
 
     queue_ns: int
     compute_ns: int
     size: int = 0
     rate_bps: float | None = None
     round_trip_p95_ns: int = 0
+    every_ns: int = 0
 
     @property
     def whole_ns(self) -> int:
         """See above."""
         sending_ns = 0 if self.rate_bps is None else round(self.size * 8 * _S / max(1.0, self.rate_bps))
-        return self.queue_ns + self.compute_ns + sending_ns + self.round_trip_p95_ns
+        falls_behind = 0 < self.every_ns < self.compute_ns
+        waiting_ns = BEHIND_NS if falls_behind else self.queue_ns
+        return waiting_ns + self.compute_ns + sending_ns + self.round_trip_p95_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +66,7 @@ class Rule:
     deadline_ns: int
     gain: float = 0.2
     hold_ns: int = 3 * _S
+    urgent_ns: int = _S // 2
     dwell_ns: int = 10 * _S
     beat_ns: int = 200_000_000
     beats: int = 2
@@ -110,7 +119,8 @@ class Placement:
         if self._tempted is None or self._tempted[0] != target:
             self._tempted = target, now_ns
         held_ns, stayed_ns = now_ns - self._tempted[1], now_ns - self._since_ns
-        if held_ns < self.rule.hold_ns or stayed_ns < self.rule.dwell_ns:
+        fits = alive[self.place] <= self.rule.deadline_ns
+        if held_ns < (self.rule.hold_ns if fits else self.rule.urgent_ns) or stayed_ns < self.rule.dwell_ns:
             return None
         return self._go(target, now_ns, f"{reason} for {held_ns / _S:.1f} s")
 

@@ -13,12 +13,15 @@ from pydantic import Field
 
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.deadlines import Account, Times
+from thalweg.pipeline.fleet.telemetry import Telemetry
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Payload
 from thalweg.pipeline.stage import Context, Port
 from thalweg.stages.fleet.plain import packet_plain
 
 NODE: Final = "THALWEG_NODE"
+STATE: Final = "~state"
+STATE_S = 1.0
 _LENGTH = struct.Struct("<I")
 
 
@@ -31,7 +34,8 @@ class Uplink:
 
     `events` are on the disk before the next packet is taken; `telemetry` within a second; `media` give way first where
     the disk is full. What the spool has no room for is reported and counted, and the pipeline goes on. An agent that
-    restarts is waited for, `patience` seconds, then packets are lost and counted.
+    restarts is waited for, `patience` seconds, then packets are lost and counted. Of telemetry the agent learns whether
+    the vehicle is armed.
     """
 
     inputs = {"any": Port(Payload, many=True)}
@@ -47,6 +51,7 @@ class Uplink:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._number = 0
+        self._told_s = -float("inf")
         self._deadlines = Account()
         self.counts = {"stored": 0, "lost": 0, "made": 0, "in_time": 0, "late": 0}
 
@@ -58,6 +63,8 @@ class Uplink:
     async def process(self, packet: Packet, ctx: Context) -> None:
         """Hand over one packet, and wait until it is stored."""
         self._account(packet, ctx.now_ns())
+        if isinstance(packet.payload, Telemetry):
+            await self._tell_state(packet.payload)
         record = msgpack.packb(packet_plain(packet))
         self._number += 1
         asked = [self._number, self._kind, packet.stream, time.time_ns() - max(0, ctx.now_ns() - packet.time), record]
@@ -79,6 +86,16 @@ class Uplink:
         took = Times(queue_ns=0, compute_ns=max(0, now_ns - packet.time))
         self._deadlines.arrive(took, packet.deadline - packet.time)
         self.counts |= {"made": self._deadlines.made, "in_time": self._deadlines.in_time, "late": self._deadlines.late}
+
+    async def _tell_state(self, vehicle: Telemetry) -> None:
+        """How the vehicle is, once a second: releases are tried while it is disarmed."""
+        now_s = time.monotonic()
+        if now_s - self._told_s < STATE_S:
+            return
+        self._told_s = now_s
+        self._number += 1
+        state = {name: getattr(vehicle, name) for name in ("armed", "latitude", "longitude", "altitude_m", "battery")}
+        await self._hand_over(msgpack.packb([self._number, "", STATE, 0, msgpack.packb(state)]))
 
     async def _hand_over(self, body: bytes) -> str:
         """Why it was not stored, or nothing."""

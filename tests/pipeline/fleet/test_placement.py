@@ -35,13 +35,19 @@ def test_a_prediction_is_queue_compute_sending_and_the_round_trip() -> None:
     assert there.whole_ns == (5 + 20 + 100 + 60) * MS
 
 
+def test_a_place_that_does_not_keep_up_meets_no_deadline() -> None:
+    slow = Prediction(queue_ns=0, compute_ns=110 * MS, every_ns=100 * MS)
+    assert slow.whole_ns > 10 * S
+    assert follow(Placement(RULE, (EDGE, SMALL)), edge=20_000, small=60) == [(S // 2, "small")]
+
+
 def test_it_goes_where_it_is_a_fifth_quicker_once_that_has_held_for_three_seconds() -> None:
     assert follow(Placement(RULE, (EDGE, CLOUD)), edge=150, cloud=119) == [(3 * S, "cloud")]
     assert follow(Placement(RULE, (EDGE, CLOUD)), edge=150, cloud=121) == []
 
 
 def test_it_goes_to_what_meets_the_deadline_and_to_the_better_model_where_there_is_time_to_spare() -> None:
-    assert follow(Placement(RULE, (EDGE, SMALL)), edge=250, small=60) == [(3 * S, "small")]
+    assert follow(Placement(RULE, (EDGE, SMALL)), edge=250, small=60) == [(S // 2, "small")]
     assert follow(Placement(RULE, (SMALL, CLOUD)), small=60, cloud=150) == [(3 * S, "cloud")]
     assert follow(Placement(RULE, (SMALL, CLOUD)), small=60, cloud=170) == []
 

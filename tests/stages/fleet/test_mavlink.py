@@ -1,0 +1,108 @@
+"""An autopilot is listened to over each kind of link, whatever else comes over it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import random
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.conftest import require_package
+from thalweg import Pipeline
+from thalweg.pipeline.fleet.telemetry import Telemetry
+from thalweg.stages.fleet.mavlink import MavlinkError, MavlinkTelemetry
+
+
+@pytest.fixture(autouse=True)
+def package() -> None:
+    require_package("pymavlink", "edge")
+
+
+class Autopilot:
+    """Tells a heartbeat and a position each time, later and further north."""
+
+    def __init__(self, system: int = 1) -> None:
+        from pymavlink.dialects.v20 import common
+
+        self._mav = common.MAVLink(None, srcSystem=system, srcComponent=1)
+        self._number = 0
+
+    def messages(self) -> bytes:
+        n = self._number = self._number + 1
+        told = [
+            self._mav.heartbeat_encode(2, 3, 0, 4, 3),
+            self._mav.global_position_int_encode(100 * n, 470000000 + n, 80000000, 500000, 20000, 0, 0, 0, 0),
+        ]
+        return b"".join(message.pack(self._mav) for message in told)
+
+
+async def heard(link: str, tell: Callable[[], Any], count: int = 5) -> list[Telemetry]:
+    """What comes out of the stage while something is told, again and again."""
+    pipeline = Pipeline("listen")
+    pipeline.add("autopilot", "mavlink.telemetry", link=link)
+    pipeline.expose("autopilot.telemetry")
+    found: list[Telemetry] = []
+    async with asyncio.timeout(20), pipeline.run() as run, asyncio.TaskGroup() as group:
+        telling = group.create_task(_again(tell))
+        async for packet in run.packets("autopilot.telemetry"):
+            assert isinstance(packet.payload, Telemetry)
+            found.append(packet.payload)
+            if len(found) >= count:
+                break
+        telling.cancel()
+    return found
+
+
+async def _again(tell: Callable[[], Any]) -> None:
+    while True:
+        await asyncio.sleep(0.05)
+        tell()
+
+
+def free_udp_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_over_udp_among_garbage_and_other_vehicles() -> None:
+    port = free_udp_port()
+    chance = random.Random(3)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        mine, forged = Autopilot(), Autopilot(system=9)
+
+        def tell() -> None:
+            for piece in (mine.messages(), forged.messages(), forged.messages(), chance.randbytes(50)):
+                sender.sendto(piece, ("127.0.0.1", port))
+
+        found = asyncio.run(heard(f"udp:127.0.0.1:{port}", tell))
+    norths = [round((one.latitude - 47) * 1e7) for one in found]
+    assert norths == sorted(set(norths))
+
+
+def test_over_a_serial_line_a_byte_at_a_time() -> None:
+    ours, theirs = pty.openpty()
+    autopilot = Autopilot()
+
+    def tell() -> None:
+        data = autopilot.messages()
+        for at in range(len(data)):
+            os.write(ours, data[at : at + 1])
+
+    try:
+        found = asyncio.run(heard(f"serial:{os.ttyname(theirs)}:57600", tell))
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize("link", ["", "udp", "udp:host", "carrier:pigeon:1", "serial:/dev/x:1234"])
+def test_a_link_that_is_none_is_refused(link: str) -> None:
+    with pytest.raises(MavlinkError, match="expected udp:HOST:PORT"):
+        MavlinkTelemetry(link)
