@@ -36,11 +36,23 @@ class Place:
 
 
 class SpecError(ThalwegError):
-    """A pipeline file that cannot be run: everything that is wrong with it, one line each, with its place."""
+    """A pipeline file that cannot be run: everything that is wrong with it, one line each, with its place.
+
+    `problems` has all; the text has `SHOWN` of them, none longer than `LONGEST`: a stranger's file fills no log.
+    """
+
+    SHOWN = 100
+    LONGEST = 1_000
 
     def __init__(self, problems: list[tuple[Place, str]]) -> None:
         self.problems = sorted(set(problems))
-        super().__init__("\n".join(f"{place}: {message}" for place, message in self.problems))
+        shown = [f"{place}: {_cut(message, self.LONGEST)}" for place, message in self.problems[: self.SHOWN]]
+        more = len(self.problems) - len(shown)
+        super().__init__("\n".join([*shown, *([f"and {more} more"] if more else [])]))
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest // 2]} … {text[-longest // 2 :]}"
 
 
 @dataclass(slots=True)

@@ -1,0 +1,35 @@
+"""Texts of strangers that reach a terminal, a log, a table or a picture."""
+
+from __future__ import annotations
+
+TEXTS: dict[str, str] = {
+    "a title": "\x1b]0;evil\x07",
+    "the clipboard": "\x1b]52;c;ZXZpbA==\x07",
+    "a clear screen": "\x1b[2J\x1b[H",
+    "a link": "\x1b]8;;http://evil.example\x07click\x1b]8;;\x07",
+    "an answer of the terminal": "\x1b[6n\x1b[c",
+    "a printer": "\x1b[5i",
+    "8-bit controls": "\x9b2J\x9d0;evil\x9c",
+    "a device control string": "\x1bP+q544e\x1b\\",
+    "colours without end": "\x1b[31m" * 10_000,
+    "carriage returns": "good\rbad",
+    "backspaces": "bad\x08\x08\x08good",
+    "lines": "one\ntwo\x0bthree\x0cfour\x85five\u2028six\u2029seven",
+    "a null character": "a\x00b",
+    "bells": "\x07" * 1000,
+    "shifted character sets": "\x0e\x1b(0lqqk\x0f",
+    "directions turned round": "\u202egnp.exe\u202c",
+    "isolates": "\u2066\u2067\u2068\u2069",
+    "marks of direction": "\u200e\u200f\u061c",
+    "nothing wide": "a\u200bb\u200cc\u200dd\ufeffe\u2060f",
+    "tags": "\U000e0041\U000e0042\U000e007f",
+    "marks without end": "a" + "\u0300" * 10_000,
+    "half a character": "\ud800 \udfff",
+    "markup of tables": "[bold red]evil[/bold red] [link=http://evil.example]x[/link]",
+    "formulas of pictures": r"$\frac{1}{0}$ $$\input{/etc/passwd}$$",
+    "a megabyte": "x" * 1_000_000,
+    "private letters": "\ue000\uf8ff\U000f0000",
+    "no characters": "\ufdd0\ufffe\uffff",
+    "annotations": "\ufff9a\ufffab\ufffb",
+    "soft hyphens": "pass\u00adword",
+}
