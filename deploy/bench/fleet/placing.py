@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from statistics import mean, median
 
+from thalweg.deploy.bench.fleet import geotag
 from thalweg.deploy.bench.fleet.flight import CLOUD, DEADLINE_NS, EDGE, MS, QUALITY, SMALL, Cell, Flight, S
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.pipeline.video.impairment import Burst, Link
@@ -71,6 +72,7 @@ def measure(result: Result, quick: bool) -> None:
         totals.setdefault("oracle", []).append(missed)
     for name, shares in totals.items():
         result.add("all", name, len(shares), "share", missed=mean(shares))
+    geotag.measure(result, seeds)
     result.notes.append(f"simulated flights of 120 s, {seeds} seed(s), medians; `all`: the mean of the cases")
 
 

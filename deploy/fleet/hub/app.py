@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 LARGEST_BODY = LARGEST_PAYLOAD + (1 << 20)
 LARGEST_REPORT = 256 << 10
-LIMITS = Limits(connections=2000, requests_per_s=100.0, total_per_s=5000.0)
+LIMITS = Limits(connections=2000, requests_per_s=400.0, total_per_s=5000.0)
 
 
 class HubApp:

@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 LIVE_BYTES, BACKLOG_BYTES = 64 << 10, 256 << 10
 REPORT_S = 5.0
 LOOK_S = 1.0
-FIRST_WAIT_S = 60.0
+LIVE_PAUSE_S, BACKLOG_PAUSE_S = 0.02, 0.01
+"""Between requests: what comes meanwhile goes in one, and the hub's door refuses who asks too often."""
 
 
 class Uplink:
@@ -98,6 +99,7 @@ class Uplink:
         frames = self._spool.newest(LIVE_BYTES)
         if frames:
             self._send(client, frames)
+            self._stopping.wait(LIVE_PAUSE_S)
             return
         self._news.wait(60.0)
         self._news.clear()
@@ -106,6 +108,7 @@ class Uplink:
         frames = self._spool.oldest(BACKLOG_BYTES)
         if frames:
             self._send(client, frames)
+            self._stopping.wait(BACKLOG_PAUSE_S)
         else:
             self._stopping.wait(LOOK_S)
 

@@ -8,12 +8,17 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgpack
+
+from tests.netlab import Host
 from thalweg.deploy.fleet.hub.serve import asking
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.transports.fleet.segment import MAGIC, records
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -33,10 +38,12 @@ def free_port() -> int:
 
 
 class Fleet:
-    """One hub and one node. Use it as a context: what was started is ended."""
+    """One hub and one node, here or on hosts of their own. Use it as a context: what was started is ended."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, hub_host: Host | None = None, node_host: Host | None = None) -> None:
         self.folder = folder
+        self.hosts = {"hub": hub_host, "node": node_host}
+        self.address = "127.0.0.1" if hub_host is None else hub_host.address
         self.port = free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -49,7 +56,9 @@ class Fleet:
 
     def start_hub(self) -> None:
         """Returns once it answers."""
-        self._start("hub", thalweg("hub", "run", "--folder", self.folder / "hub", "--port", self.port))
+        self._start(
+            "hub", thalweg("hub", "run", "--folder", self.folder / "hub", "--host", self.address, "--port", self.port)
+        )
         wait_until(lambda: self.nodes() is not None)
 
     def start_node(self) -> None:
@@ -59,7 +68,8 @@ class Fleet:
     def enrol(self) -> None:
         """Make the node one of the hub."""
         code = self.hub("enrol", "drone-7").strip()
-        run("node", "enrol", f"127.0.0.1:{self.port}", code, "--folder", str(self.folder / "node"))
+        command = thalweg("node", "enrol", f"{self.address}:{self.port}", code, "--folder", self.folder / "node")
+        subprocess.run(self._on("node", command), cwd=ROOT, check=True, capture_output=True, timeout=PATIENCE_S)
 
     def hub(self, command: str, *arguments: str) -> str:
         """A command that asks the hub."""
@@ -108,9 +118,30 @@ class Fleet:
             process.kill()
             process.wait()
 
+    def spooled(self) -> int:
+        """Bytes of events on the node's disk."""
+        return sum(path.stat().st_size for path in (self.folder / "node/spool").glob("*-events.seg"))
+
+    def _on(self, name: str, command: list[str]) -> list[str]:
+        host = self.hosts[name]
+        return command if host is None else host.command(command)
+
     def _start(self, name: str, command: list[str]) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.processes[name] = subprocess.Popen(
+                self._on(name, command), cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+
+
+def arrived(folder: Path) -> Counter[tuple[int, int]]:
+    """(boot, what the beacon has counted to) → how often the hub has it."""
+    found: Counter[tuple[int, int]] = Counter()
+    for path in sorted((folder / "hub/nodes/drone-7/records").glob("*.seg")):
+        for record in records(path.read_bytes(), len(MAGIC)):
+            stored = record.stored
+            if stored.stream == "beacon.token":
+                found[stored.boot, int(msgpack.unpackb(stored.payload)["payload"]["text"])] += 1
+    return found
 
 
 def run(*arguments: str) -> str:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
-import msgpack
 import pytest
 
 from tests.conftest import require_package
-from tests.deploy.fleet.processes import Fleet, wait_until
-from thalweg.transports.fleet.segment import MAGIC, records
+from tests.deploy.fleet.processes import Fleet, arrived, wait_until
 
 pytestmark = pytest.mark.real
 
@@ -30,21 +26,10 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield found
 
 
-def arrived(folder: Path) -> Counter[tuple[int, int]]:
-    """(boot, what the beacon has counted to) → how often the hub has it."""
-    found: Counter[tuple[int, int]] = Counter()
-    for path in sorted((folder / "hub/nodes/drone-7/records").glob("*.seg")):
-        for record in records(path.read_bytes(), len(MAGIC)):
-            stored = record.stored
-            if stored.stream == "beacon.token":
-                found[stored.boot, int(msgpack.unpackb(stored.payload)["payload"]["text"])] += 1
-    return found
-
-
 def test_hub_and_node_are_killed_and_nothing_that_was_acknowledged_is_lost_or_doubled(fleet: Fleet) -> None:
     fleet.kill("hub")
     before = arrived(fleet.folder)
-    wait_until(lambda: sum(path.stat().st_size for path in (fleet.folder / "node/spool").glob("*-events.seg")) > 20_000)
+    wait_until(lambda: fleet.spooled() > 20_000)
     fleet.kill("node")
     fleet.start_node()
     fleet.start_hub()
