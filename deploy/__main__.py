@@ -181,11 +181,14 @@ def schema() -> None:
 @cli.command()
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def stages(name: str | None, as_json: bool) -> None:
+@click.option(
+    "--trust", is_flag=True, help="Import a NAME of the form module:Class, from here, too: that runs its code."
+)
+def stages(name: str | None, as_json: bool, trust: bool) -> None:
     """List every stage, or show the ports and parameters of one."""
     from thalweg.deploy.commands.reference import print_stages
 
-    print_stages(name, as_json)
+    print_stages(name, as_json, trust=trust)
 
 
 @cli.command()

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 from thalweg.deploy.console import Console
 from thalweg.pipeline.duration import format_duration
-from thalweg.pipeline.file.catalog import find_stage, stage_names
-from thalweg.pipeline.stage import Port, StageInfo
+from thalweg.pipeline.file.catalog import find_stage, find_without_running, stage_names
+from thalweg.pipeline.stage import Port, StageError, StageInfo
 from thalweg.stages.io.terminal import say, say_json
 
 
-def print_stages(name: str | None, as_json: bool) -> None:
-    """One stage in full, or all in a line each. Raises StageError on an unknown name."""
-    infos = [find_stage(name)] if name else [find_stage(use) for use in stage_names()]
+def print_stages(name: str | None, as_json: bool, *, trust: bool = False) -> None:
+    """One stage in full, or all in a line each. Raises StageError on an unknown name.
+
+    `trust`: import a class that is named `module:Class`, from the folder that this is run in, too.
+    """
+    infos = [_shown(name, trust)] if name else [find_stage(use) for use in stage_names()]
     if as_json:
         say_json([stage_entry(info) for info in infos], indent=2)
     elif name:
@@ -28,6 +33,16 @@ def print_stages(name: str | None, as_json: bool) -> None:
             )
             console.say(f"{info.use:{width}}  {info.doc.partition(chr(10))[0]}")
             console.say(" " * (width + 2), (" → ".join(side or "·" for side in sides), "dim"))
+
+
+def _shown(name: str, trust: bool) -> StageInfo:
+    if trust:
+        if (here := str(Path.cwd())) not in sys.path:
+            sys.path.append(here)
+    elif name not in stage_names():
+        find_without_running(name)  # which says what is wrong with a name that can be none
+        raise StageError(f"{name} was not looked at, since that runs its code. If you trust it: --trust")
+    return find_stage(name)
 
 
 def stage_entry(info: StageInfo) -> dict[str, Any]:

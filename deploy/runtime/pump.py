@@ -40,11 +40,15 @@ STEP_NS = 100_000
 
 
 class Pump:
-    """Works off what is ready. `loop`: the worker's, once it has one; `group`: the tasks of stages, while it runs."""
+    """Works off what is ready. `loop`: the worker's, once it has one; `group`: the tasks of stages, while it runs.
+
+    `over`: stages close, and are given nothing any more.
+    """
 
     def __init__(self, worker: Hosting) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.group: StageTasks | None = None
+        self.over = False
         self._worker = worker
         self._now_ns = worker.clock.now_ns
         self._ready: deque[Actor] = deque()
@@ -127,7 +131,7 @@ class Pump:
         if isinstance(actor, Mover):
             actor.step(now_ns)
             return
-        if actor.state is NodeState.DONE:  # a thread that was given up on has come back with something
+        if self.over or actor.state is NodeState.DONE:  # a thread that was given up on has come back with something
             actor.outbox.clear()
             actor.say_room()
             return

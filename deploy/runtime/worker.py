@@ -139,6 +139,7 @@ class Worker:
                 await self._all_done.wait()
         finally:
             self._pump.group = None
+            self._pump.over = True
             self.ended_ns = self.clock.now_ns()
             await self.close()
             await self._end_spans()
@@ -215,8 +216,9 @@ class Worker:
             self._all_done.set()
 
     def spread(self, origin: Actor, signal: Signal, direction: Direction) -> None:
-        """Take a signal along the edges, past every stage it reaches, once each."""
-        spread(self, origin, signal, direction)
+        """Take a signal along the edges, past every stage it reaches, once each; none any more once stages close."""
+        if not self._pump.over:
+            spread(self, origin, signal, direction)
 
     def failed(
         self, actor: Actor, message: str, packet: Packet | PacketSet | None, cause: BaseException | None

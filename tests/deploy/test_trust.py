@@ -110,6 +110,20 @@ def test_what_can_be_no_class_is_refused(folder: Path, use: str) -> None:
         assert f"{use!r} names no class: expected package.module:Class" in ran.stderr
 
 
+def test_a_class_is_shown_where_it_is_trusted_and_not_run_otherwise(folder: Path) -> None:
+    ran = thalweg(folder, "stages", "innocent:Stage")
+    assert (ran.returncode, ran.stderr) == (
+        2,
+        "thalweg: innocent:Stage was not looked at, since that runs its code. If you trust it: --trust\n",
+    )
+    assert not (folder / "RAN").exists()
+    ran = thalweg(folder, "stages", "--trust", "innocent:Stage")
+    assert ran.returncode == 0 and "Somebody's." in ran.stdout
+    assert (
+        "there is no stage 'speech.vat' (did you mean 'speech.vad'?)" in thalweg(folder, "stages", "speech.vat").stderr
+    )
+
+
 @pytest.mark.parametrize("body", ["import sys; sys.exit(3)", "1 / 0", "def", "import nothing_like_it"])
 def test_a_module_that_fails_when_it_is_imported_is_said_in_a_line(folder: Path, body: str) -> None:
     (folder / "innocent.py").write_text(body, encoding="utf-8")

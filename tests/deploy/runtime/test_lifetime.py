@@ -17,6 +17,7 @@ from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Token
+from thalweg.pipeline.signal import Direction, Flush, Signal
 from thalweg.pipeline.stage import Context
 
 
@@ -246,3 +247,56 @@ def _until(condition: Any) -> None:
     until_s = time.monotonic() + 20
     while not condition() and time.monotonic() < until_s:
         time.sleep(0.001)
+
+
+class Flood:
+    """A source without a pause."""
+
+    outputs = {"text": Token}
+
+    async def run(self, ctx: Context) -> None:
+        while True:
+            await ctx.send(Token(text="x"), time=ctx.now_ns())
+
+
+class Closing:
+    """A sink that takes its time, over a packet and to close; counts what it is given once it closes."""
+
+    inputs = {"text": Token}
+
+    def __init__(self) -> None:
+        self.worker: Worker | None = None
+        self.is_closing = False
+        self.late = 0
+
+    async def close(self) -> None:
+        self.is_closing = True
+        await asyncio.sleep(0.1)
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        self.late += self.is_closing
+        time.sleep(0.005)
+        assert self.worker is not None
+        self.worker.abandon()
+
+    def on_signal(self, signal: Signal, ctx: Context) -> None:
+        self.late += self.is_closing
+
+
+def test_a_stage_that_closes_is_given_nothing_any_more() -> None:
+    graph, sink = Graph(name="late"), Closing()
+    graph.add("flood", Flood())
+    graph.add("sink", sink)
+    graph.connect("flood", "sink", capacity=64)
+    worker = sink.worker = Worker(graph)
+
+    async def scenario() -> None:
+        running = asyncio.create_task(worker.run())
+        while not sink.is_closing:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        worker.spread(worker.actors["flood"], Flush(origin="flood"), Direction.DOWN)
+        await running
+
+    asyncio.run(scenario())
+    assert sink.late == 0
+    assert worker.problem_count == 0
