@@ -89,11 +89,10 @@ def hub_nodes(folder: Path | None, as_json: bool) -> None:
     for column in ("node", "state", "seen", "runs", "wanted", "phase", "waits", "received", "lost", "why"):
         table.add_column(column)
     for row in rows:
-        waits = sum(kind.get("records", 0) for kind in row["backlog"].values())
         seen = "–" if row["seen_s"] is None else f"{row['seen_s']:.0f} s ago"
         table.add_row(
             row["node"], row["state"], seen, str(row["current"] or "–"), str(row["wanted"] or "–"), row["phase"],
-            str(waits), str(sum(row["received"].values())), str(sum(row["lost"].values())), row["reason"],
+            str(row["waits"]), str(sum(row["received"].values())), str(sum(row["lost"].values())), row["reason"],
         )  # fmt: skip
     Console().print(table)
 

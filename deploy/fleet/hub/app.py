@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 LARGEST_BODY = LARGEST_PAYLOAD + (1 << 20)
 LARGEST_REPORT = 256 << 10
+MOST_STREAMS = 5000
 LIMITS = Limits(connections=2000, requests_per_s=400.0, total_per_s=5000.0)
 
 
@@ -114,11 +115,7 @@ class HubApp:
     async def _report(self, request: web.Request) -> web.Response:
         name = self._who(request)
         report = await _asked(request)
-        streams = [
-            (boot, stream, floor)
-            for boot, stream, floor in report.pop("streams", ())
-            if type(boot) is int and type(stream) is str and type(floor) is int
-        ]
+        streams = _streams(report.pop("streams", ()))
         async with self._writing[name]:
             marks = await self._on_disk(name, lambda: self.state.records(name).floors(streams))
         self.state.heard(name, report, time.time())
@@ -167,6 +164,16 @@ async def _asked(request: web.Request) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise Refused(400, "bad-request", "A MessagePack map is expected.")
+    return found
+
+
+def _streams(told: Any) -> list[tuple[int, str, int]]:
+    """Boot, stream and lowest number of what a node still has; what is none of it is left out."""
+    found = []
+    for each in told[:MOST_STREAMS] if isinstance(told, tuple) else ():
+        match each:
+            case (int() as boot, str() as stream, int() as floor) if 0 <= boot < 1 << 32 and 0 <= floor < 1 << 64:
+                found.append((boot, stream, floor))
     return found
 
 

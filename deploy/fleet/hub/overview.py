@@ -8,6 +8,8 @@ from typing import Any
 import msgpack
 
 from thalweg.deploy.fleet.hub.state import HubState
+from thalweg.deploy.fleet.hub.told import bounded, number_in
+from thalweg.pipeline.fleet.spool_policy import SpoolClass
 
 AWAY_S = 20.0
 
@@ -33,6 +35,7 @@ def _row(state: HubState, name: str, node: dict[str, Any], now_s: float) -> dict
         "last": rollout.get("last", 0),
         "phase": rollout.get("phase", ""),
         "reason": str(rollout.get("reason", ""))[:300],
+        "waits": sum(number_in(said, "backlog", kind.value, "records") for kind in SpoolClass),
         "pipeline": str(said.get("pipeline", ""))[:40],
         "backlog": said.get("backlog", {}),
         "refused": said.get("refused", {}),
@@ -51,7 +54,7 @@ def newest_events(state: HubState, name: str, most: int = 20) -> list[dict[str, 
             told = msgpack.unpackb(stored.payload)
         except Exception:  # a node may send anything
             told = None
-        found.append({"time": stored.time_ns / 1e9, "stream": stored.stream, "told": _shown(told)})
+        found.append({"time": stored.time_ns / 1e9, "stream": stored.stream, "told": bounded(told)})
     return found
 
 
@@ -63,13 +66,3 @@ def _state(node: dict[str, Any], seen: float | None, now_s: float) -> str:
     if seen is None:
         return "never seen"
     return "here" if now_s - seen < AWAY_S else "away"
-
-
-def _shown(value: Any, depth: int = 6) -> Any:
-    if isinstance(value, dict) and depth:
-        return {str(key)[:80]: _shown(item, depth - 1) for key, item in list(value.items())[:50]}
-    if isinstance(value, list) and depth:
-        return [_shown(item, depth - 1) for item in value[:50]]
-    if isinstance(value, bytes):
-        return f"{len(value)} bytes"
-    return value if value is None or isinstance(value, int | float | bool) else str(value)[:300]

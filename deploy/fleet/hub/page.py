@@ -15,6 +15,7 @@ from thalweg.deploy.door.front_door import DoorSettings, FrontDoor
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.fleet.hub.overview import newest_events, overview
 from thalweg.deploy.fleet.hub.state import HubState
+from thalweg.deploy.fleet.hub.told import number_in
 from thalweg.pipeline.text import as_json
 
 _STYLE = (
@@ -67,9 +68,9 @@ class HubPage:
 
 
 def _row(row: dict[str, Any]) -> str:
-    waiting = sum(_count(kind, "records") for kind in _dict(row["backlog"]).values())
     deadlines = _dict(row["deadlines"])
-    missed = f"{deadlines.get('late', 0)} of {deadlines['made']} missed" if deadlines.get("made") else "–"
+    made = number_in(deadlines, "made")
+    missed = f"{number_in(deadlines, 'late')} of {made} missed" if made else "–"
     runs = f"{row['current'] or '–'} <small>{escape(str(row['phase']))}</small>"
     if row["reason"]:
         runs += f"<br><small>{escape(row['reason'])}</small>"
@@ -80,7 +81,7 @@ def _row(row: dict[str, Any]) -> str:
         runs,
         str(row["wanted"] or "–"),
         escape(row["pipeline"]),
-        str(waiting),
+        str(row["waits"]),
         escape(_counts(row["received"])),
         escape(_counts(row["lost"])) or "0",
         escape(missed),
@@ -94,11 +95,6 @@ def _counts(counts: dict[str, int]) -> str:
 
 def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _count(value: Any, name: str) -> int:
-    found = _dict(value).get(name, 0)
-    return found if isinstance(found, int) else 0
 
 
 def _clock(seconds: float) -> str:

@@ -27,6 +27,7 @@ from thalweg.transports.fleet.spool import LOSSES, told_losses
 GONE: Final = "~gone"
 SEGMENT_BYTES = 16 << 20
 NEWEST = 50
+MOST_MARKS = 50_000
 Marks = dict[tuple[int, str], Received]
 
 
@@ -54,6 +55,8 @@ class NodeRecords:
         for found in records(body):
             stored = found.stored
             key = stored.boot, stored.stream
+            if key not in self._marks and len(self._marks) >= MOST_MARKS:
+                continue  # not acknowledged either: no node of ours has so many streams
             if key not in working:
                 working[key] = Received.from_plain(self._received(*key).plain())
             arrival = working[key].take(stored.number)

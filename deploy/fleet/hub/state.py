@@ -27,6 +27,7 @@ from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.codes import make_code
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.hub.records import NodeRecords
+from thalweg.deploy.fleet.hub.told import bounded, number_in
 from thalweg.deploy.fleet.manifest import Artefact, Manifest, opened, sealed
 from thalweg.models.store.home import user_folder
 from thalweg.pipeline.fleet.gate import Gate
@@ -35,6 +36,8 @@ from thalweg.stages.io.private import create_private
 from thalweg.transports.fleet.durable import replace_file, sync_folder
 
 CODE_HOURS = 24.0
+MOST_FORGOTTEN = 100_000
+"""Generations that a restored hub may be behind: a node that claims more is not believed."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _KEPT_SERIALS = 4
 _KEPT_INSTANCES = 50
@@ -151,7 +154,7 @@ class HubState:
             self.save(name)
         elif instance != known[-1]:
             node["cloned"] = seen_s  # one that was followed by another is at work again: there are two
-        node["report"] = {**report, "seen": seen_s}
+        node["report"] = {**bounded(dict(report)), "seen": seen_s}
 
     def records(self, name: str) -> NodeRecords:
         """What a node has sent."""
@@ -205,12 +208,18 @@ class HubState:
         return (self.folder / "manifests" / f"{generation}.json").read_bytes() if generation else None
 
     def newest(self) -> int:
-        """The highest generation there is; 0 where there is none."""
-        return max((int(path.stem) for path in (self.folder / "manifests").glob("*.json")), default=0)
+        """The highest generation there is, or that a node has ever seen; 0 where there is none.
+
+        A hub that was restored from an old copy has to go beyond what it no longer knows of: nodes take nothing older.
+        """
+        ours = max((int(path.stem) for path in (self.folder / "manifests").glob("*.json")), default=0)
+        theirs = [number_in(node.get("report"), "rollout", "highest") for node in self.nodes.values()]
+        return max([ours, *(seen for seen in theirs if seen < ours + MOST_FORGOTTEN)])
 
     def save(self, name: str) -> None:
         """Remember what is known of a node."""
-        self._write(f"nodes/{name}/node.json", self.nodes[name])
+        kept = {key: value for key, value in self.nodes[name].items() if key != "report"}
+        self._write(f"nodes/{name}/node.json", kept)
 
     def close(self) -> None:
         """Let go of the folder. Idempotent."""

@@ -80,7 +80,7 @@ class Agent:
         log.info("node %s, boot %d, release %s", self.identity.name, self._boot, self.record.current or "none")
         try:
             async with asyncio.TaskGroup() as group:
-                await self._hear(Event.BOOTED)
+                await self._boot_up()
                 ticking = group.create_task(self._tick_on(group))
                 await stopping.wait()
                 ticking.cancel()
@@ -92,6 +92,14 @@ class Agent:
             await asyncio.to_thread(self.uplink.stop)
             self.spool.close()
             os.close(self._lock)
+
+    async def _boot_up(self) -> None:
+        """Run what is to run, also where the disk takes nothing."""
+        try:
+            await self._hear(Event.BOOTED)
+        except OSError as error:
+            log.error("the rollout cannot be written down: %s", error.strerror)
+            await self._run_current()
 
     async def _tick_on(self, group: asyncio.TaskGroup) -> None:
         tidied_s = 0.0
@@ -172,16 +180,16 @@ class Agent:
     async def _fetch(self) -> None:
         """Get what the hub wants; whatever keeps it from that, the next tick tries again."""
         try:
-            await asyncio.to_thread(self._fetch_in_thread, asyncio.get_running_loop())
-        except ReleaseRefused as error:
-            await self._hear(Event.REFUSED, reason=str(error))
-            return
+            try:
+                await asyncio.to_thread(self._fetch_in_thread, asyncio.get_running_loop())
+            except ReleaseRefused as error:
+                await self._hear(Event.REFUSED, reason=str(error))
+                return
+            await self._hear(Event.FETCHED)
         except (ThalwegError, OSError) as error:
             level = logging.ERROR if isinstance(error, HubRefused) else logging.INFO
             log.log(level, "fetching a release: %s", error)
             await asyncio.sleep(5.0)
-            return
-        await self._hear(Event.FETCHED)
 
     def _fetch_in_thread(self, loop: asyncio.AbstractEventLoop) -> None:
         with self.identity.client(timeout_s=30.0) as client:

@@ -16,6 +16,7 @@ have ended before `floor`, which only rises. Whether the node's own is valid the
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.node.asking import HubAddress, HubClient
 from thalweg.models.store.home import user_folder
 from thalweg.transports.fleet.durable import replace_file
+
+log = logging.getLogger(__name__)
 
 UPDATES = ("disarmed", "always")
 
@@ -80,13 +83,20 @@ class Identity:
         return found
 
     def next_boot(self) -> int:
-        """One more than ever before, on the disk before it is used."""
+        """One more than ever before, on the disk before it is used.
+
+        On a disk that takes nothing it is a number that nobody has had: what runs here must start all the same.
+        """
         path = self.folder / "boot"
         try:
             boot = int(path.read_bytes()) + 1
         except (FileNotFoundError, ValueError):
             boot = 1
-        replace_file(path, str(boot).encode())
+        try:
+            replace_file(path, str(boot).encode())
+        except OSError as error:
+            log.error("%s cannot be written: %s", path, error.strerror)
+            return 1 << 31 | secrets.randbits(31)
         return boot
 
     def client(self, kind: str = certs.WORKING, timeout_s: float = 10.0) -> HubClient:

@@ -1,0 +1,31 @@
+"""What a node tells of itself, before anybody keeps or shows it: bounded, and nothing that JSON cannot hold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+LONGEST_TEXT, MOST_ITEMS, DEEPEST = 300, 50, 6
+
+
+def bounded(value: Any, depth: int = DEEPEST) -> Any:
+    """The same value where it is harmless; of texts and collections the beginning, of bytes how many."""
+    if isinstance(value, dict):
+        items = list(value.items())[:MOST_ITEMS] if depth else []
+        return {str(key)[:80]: bounded(item, depth - 1) for key, item in items}
+    if isinstance(value, list | tuple):
+        return [bounded(item, depth - 1) for item in list(value)[:MOST_ITEMS]] if depth else []
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, int) and abs(value) > 1 << 63:
+        return None
+    return value if value is None or isinstance(value, int | float) else str(value)[:LONGEST_TEXT]
+
+
+def number_in(value: Any, *names: str) -> int:
+    """The whole number that lies so deep in maps; 0 where there is none, or one below that."""
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if type(value) is int and value >= 0 else 0
