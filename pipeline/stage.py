@@ -30,6 +30,8 @@ against their annotations. What a stage may have besides is listed here, and fou
     knobs, choices()         which of those an optimizer may turn, parameter → `configuring.Kind`, and what they may
                              be set to, parameter → values as text, cheapest first
     counts                   what it has counted since it began, name → number: shown in reports and metrics
+    keeps = "…"              it leaves something of people behind: what, and where, in a few words. Shown to people who
+                             talk to it, and refused where a pipeline file says `keep: nothing`
     blocking = True          `process` computes or waits for long: it gets a thread of its own
     replicable               "stateless": what it makes of a packet depends on no other. "keyed": … on no packet of
                              another key; then `key(packet)`, a static method, says which, as text or a number. So
@@ -188,6 +190,11 @@ class StageInfo:
     blocking: bool
     replicable: str = ""
     knobs: Mapping[str, Kind] = field(default_factory=dict)
+
+    @property
+    def keeps(self) -> str:
+        """What it leaves behind of people; empty where nothing."""
+        return str(getattr(self.cls, "keeps", ""))
 
     @property
     def doc(self) -> str:

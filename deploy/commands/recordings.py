@@ -56,8 +56,11 @@ def record(file: Path, channels: tuple[str, ...], out: Path, pairs: tuple[str, .
     from thalweg.deploy.commands.run import Outputs, run_spec
     from thalweg.deploy.reading import read_spec
     from thalweg.deploy.runtime.worker import Worker
+    from thalweg.transports.recording import RecordingError
 
     spec = read_spec(file, settings_of(pairs))
+    if spec.keeps_nothing:
+        raise RecordingError(f"{file} says `keep: nothing`, and a recording would keep what is said in it")
     worker = Worker(spec.graph)
     recorder = Recorder(worker, spec.graph.connections, channels, out, spec.graph.name)
     try:

@@ -142,6 +142,8 @@ async def _run(
 
 def _tell(runner: Deployment, outcome: Outcome, spec: Spec, outputs: Outputs, quiet: bool, told: _Told) -> int:
     """Write and print what a run came to; the exit code."""
+    if spec.keeps_nothing:
+        outcome = outcome.without_words()
     report = build_report(outcome, spec.graph.name, spec.latency_budget_ns)
     if outputs.report is not None:
         write_report(outputs.report, report)

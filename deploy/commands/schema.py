@@ -83,6 +83,7 @@ def pipeline_schema() -> dict[str, Any]:
                 "type": "object",
                 "description": "name: default, or name: {default, description}; without a default it must be --set",
             },
+            "keep": {"enum": ["nothing"], "description": "nothing of people is left behind: no stage, report or trace"},
             "latency_budget": _DURATION | {"description": "turns whose first audio comes later are counted"},
             "stages": {
                 "type": "object",

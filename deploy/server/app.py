@@ -80,6 +80,8 @@ class WebServer:
                 "video": any(vertex.info.use == "live.camera" for vertex in spec.graph.stages.values()),
                 "stages": [{"name": name, "feeds": list(spec.graph.successors(name))} for name in spec.graph.stages],
                 "token": self._tokens.wanted,
+                "keeps": [{"stage": name, "what": what} for name, what in spec.kept.items()],
+                "keepsNothing": spec.keeps_nothing,
                 "iceServers": servers if self._authorized(request) else [],
                 "resume_s": self.settings.resume_s,
                 "version": __version__,

@@ -26,8 +26,16 @@ async function loadConfig() {
   $("name").textContent = config.name;
   document.title = config.name;
   $("description").textContent = config.description;
+  $("kept").textContent = keptOf(config);
+  $("kept").dataset.kept = config.keeps.length > 0;
   $("token-row").hidden = !config.token;
   $("camera").hidden = $("cameras-row").hidden = !config.video;
+}
+
+/** What of the conversation stays here once it is over: people read it before they press the button. */
+function keptOf({ keeps, keepsNothing }) {
+  if (keeps.length) return `Of this conversation is kept: ${keeps.map(({ stage, what }) => `${what} (${stage})`).join("; ")}. By starting you agree to that.`;
+  return keepsNothing ? "Nothing of this conversation is kept." : "";
 }
 
 async function start() {

@@ -45,6 +45,7 @@ TOP_KEYS = (
     "include",
     "variables",
     "latency_budget",
+    "keep",
     "stages",
     "connections",
     "workers",
@@ -67,7 +68,8 @@ Carried = Callable[[type], str | None]
 class Spec:
     """A checked pipeline file. `deployed`: the graph as the workers of `plan` run it, with splitters and mergers where
     stages are replicated; without those it is `graph`. `document`: what the file says, with what it includes and the
-    values of its variables put in. `unchecked`: stages whose classes were not imported, with the name of each.
+    values of its variables put in. `keeps_nothing`: no stage leaves anything of people behind, and nothing else shall:
+    the file says `keep: nothing`. `unchecked`: stages whose classes were not imported, with the name of each.
     """
 
     graph: Graph
@@ -78,6 +80,12 @@ class Spec:
     deployed: Graph = field(default_factory=Graph)
     document: dict[str, Any] = field(default_factory=dict)
     unchecked: dict[str, str] = field(default_factory=dict)
+    keeps_nothing: bool = False
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """What stages leave behind of people, by their names."""
+        return {name: vertex.info.keeps for name, vertex in self.graph.stages.items() if vertex.info.keeps}
 
     def in_this_process(self) -> Spec:
         """The same with every stage in this process, and none of them replicated."""
@@ -177,6 +185,7 @@ class _Loader(Filling):
         for source in self._sources:
             self._connections(source, graph)
         budget = self._duration(main, ("latency_budget",), main.value.get("latency_budget"))
+        keeps_nothing = self._keep(main, graph)
         plan = self._plan(main, graph)
         if not self._problems:
             self._problems += [(main.place("stages"), problem) for problem in graph.problems()]
@@ -191,13 +200,32 @@ class _Loader(Filling):
         description = self._text(main, ("description",), main.value.get("description"))
         document = self._document(graph.name)
         variables = plain(self._variables)
-        return Spec(graph, description, budget, variables, plan, deployed, document, self._unchecked)
+        return Spec(graph, description, budget, variables, plan, deployed, document, self._unchecked, keeps_nothing)
+
+    def _keep(self, main: Source, graph: Graph) -> bool:
+        """Whether nothing of people is to be left behind; what stages would do so is wrong then."""
+        said = self._text(main, ("keep",), main.value.get("keep"))
+        if not said:
+            return False
+        if said != "nothing":
+            self._wrong(main, ("keep",), f"`keep` is {said!r}, expected `nothing`, or to be left out")
+        for source in self._sources:
+            for name in self._mapping(source, "stages"):
+                found = graph.stages.get(name)
+                if found is not None and found.info.keeps:
+                    self._wrong(
+                        source,
+                        ("stages", name),
+                        f"{name} ({found.info.use}) keeps {found.info.keeps}, and the file says `keep: nothing`: "
+                        "leave out the one or the other",
+                    )
+        return True
 
     def _document(self, name: str) -> dict[str, Any]:
         """What all the files say, as one without variables."""
         main = self._sources[-1]
         document: dict[str, Any] = {"name": name}
-        for key in ("description", "latency_budget"):
+        for key in ("description", "latency_budget", "keep"):
             if main.value.get(key) is not None:
                 document[key] = self._text(main, (key,), main.value[key])
         document["stages"] = {}

@@ -39,6 +39,7 @@ class Uplink:
     """
 
     inputs = {"any": Port(Payload, many=True)}
+    keeps = "what it is given, on this machine until the hub has it, and there"
 
     def __init__(
         self,

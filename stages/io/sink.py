@@ -29,6 +29,7 @@ class AudioSink:
 
     inputs = {"audio": AudioChunk}
     blocking = True
+    keeps = "sound, in a file"
 
     def __init__(self, path: Annotated[Path, Field(description="the WAV file to write")]) -> None:
         self._path = path
@@ -91,6 +92,7 @@ class Console:
         "token": Port(Token, required=False),
         "detections": Port(Detections, required=False),
     }
+    keeps = "what is said, where it is printed, which may be a log"
 
     def __init__(self, partials: Annotated[bool, Field(description="print partial transcripts too")] = True) -> None:
         self._partials = partials
@@ -147,6 +149,7 @@ class JsonLines:
 
     inputs = {"any": Port(Payload, many=True)}
     blocking = True  # who reads standard output may be slow, and a disk may, too
+    keeps = "what is said and seen, in a file or where it is printed"
 
     def __init__(
         self, path: Annotated[Path | None, Field(description="file to write; standard output if left out")] = None

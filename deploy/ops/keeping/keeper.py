@@ -93,6 +93,8 @@ class Keeper:
         finally:
             await control.close()
         self._answer({"failed": "it was told to end before it was ready"})
+        if spec.keeps_nothing:
+            outcome = outcome.without_words()
         write_report(self._folder.report, build_report(outcome, spec.graph.name, spec.latency_budget_ns))
         self._tell(state="ended", ended=time.time())
         log.info("ended, with %d error(s)", outcome.problem_count)

@@ -43,6 +43,11 @@ class Outcome:
         """Whether nothing went wrong, or only what was recovered from."""
         return self.problem_count == self.recovered_count
 
+    def without_words(self) -> Outcome:
+        """The same without what was said."""
+        turns = {epoch: replace(turn, transcript="", reply="") for epoch, turn in self.turns.items()}
+        return replace(self, turns=turns)
+
     def plain(self) -> dict[str, Any]:
         """Nothing but dicts, lists and scalars; `from_plain` reads it."""
         return asdict(self) | {

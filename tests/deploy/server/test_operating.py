@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.server.serving import SETTINGS, Server, run
+from tests.deploy.server.serving import PARROT, SETTINGS, Server, run
 from thalweg.deploy.door.front_door import DoorSettings, FrontDoor
 from thalweg.deploy.server.serve import left_behind
 from thalweg.deploy.server.settings import IceServer, SettingsError, parse_ice
@@ -43,6 +43,23 @@ def test_a_token_is_taken_away_from_newcomers_while_the_server_runs(tmp_path: Pa
         assert [await asked("old-token"), await asked("new-token"), await asked("expired-token")] == [401, 400, 401]
 
     run(case, replace(SETTINGS, token_file=listed))
+
+
+def test_the_page_is_told_what_of_a_conversation_is_kept(tmp_path: Path) -> None:
+    kept = PARROT.replace("speaker: {", f"ear: {{use: sink.audio, path: {tmp_path / 'heard.wav'}}}\n  speaker: {{")
+    kept += "  - microphone -> ear\n"
+
+    async def case(server: Server) -> None:
+        (one,) = (await server.ask("GET", "/config"))[1]["keeps"]
+        assert one == {"stage": "ear", "what": "sound, in a file"}
+        assert 'id="kept"' in (await server.ask("GET", "/"))[1]
+
+    async def nothing(server: Server) -> None:
+        config = (await server.ask("GET", "/config"))[1]
+        assert (config["keeps"], config["keepsNothing"]) == ([], True)
+
+    run(case, pipeline=kept)
+    run(nothing, pipeline=PARROT + "keep: nothing\n")
 
 
 def test_errors_that_nobody_waits_for_are_said_once_and_counted(caplog: pytest.LogCaptureFixture) -> None:
