@@ -16,6 +16,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -60,16 +61,25 @@ class Pipeline:
         self._places: dict[tuple[str | int, ...], Place] = {}
         self._folders = [str(Path.cwd())]
 
-    def add(self, name: str, use: str | type | object, /, *, deadline: str | None = None, **settings: object) -> None:
+    def add(
+        self,
+        name: str,
+        use: str | type | object,
+        /,
+        *,
+        deadline: str | None = None,
+        retry: str | None = None,
+        **settings: object,
+    ) -> None:
         """Add the stage `name`. `use`: what it is, by its registered name, as a class, or as an instance.
 
         `settings`: its parameters, as a file would say them; an instance has its own. `deadline`: how long after
-        capture its work is of use, as text. Raises StageError, GraphError.
+        capture its work is of use, as text. `retry`: of a source, after how long it is run again when it raises, as
+        text. Raises StageError, GraphError.
         """
         vertex, body = self._vertex(name, use, settings)
         self.graph.add_vertex(vertex)
-        if deadline is not None:
-            body["deadline"] = deadline
+        body |= {key: value for key, value in (("deadline", deadline), ("retry", retry)) if value is not None}
         self._document["stages"][name] = body
         self._note_place("stages", name)
 
@@ -272,9 +282,7 @@ def load(path: str | Path, **settings: object) -> Pipeline:
 
 
 def _made(vertex: Vertex, instance: object) -> Vertex:
-    return Vertex(
-        name=vertex.name, info=vertex.info, make=lambda: instance, deadline_ns=vertex.deadline_ns, role=vertex.role
-    )
+    return replace(vertex, make=lambda: instance)
 
 
 def _complaint(info: StageInfo, problem: Any) -> str:  # Any: pydantic's ErrorDetails

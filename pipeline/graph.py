@@ -37,12 +37,15 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vertex:
-    """A stage that is to run under `name`; `make` builds it where it will run."""
+    """A stage that is to run under `name`; `make` builds it where it will run. `retry_ns`: a source that raises is run
+    again after this, see `pipeline.retry`; None: it has ended.
+    """
 
     name: str
     info: StageInfo
     make: Callable[[], Any]
     deadline_ns: int | None = None
+    retry_ns: int | None = None
     role: Role = Role.STAGE
 
 

@@ -116,12 +116,13 @@ def stage_schema(info: StageInfo) -> dict[str, Any]:
     """What may stand under a stage that uses `info`."""
     own = info.parameters.model_json_schema()
     properties = {name: _or_variable(entry) for name, entry in own.get("properties", {}).items()}
+    own_keys = {"retry": _DURATION} if info.is_source else {}
     schema: dict[str, Any] = {
         "type": "object",
         "description": info.doc.partition("\n")[0],
         "additionalProperties": False,
         "required": ["use", *own.get("required", [])],
-        "properties": {"use": {"const": info.use}, "deadline": _DURATION, **properties},
+        "properties": {"use": {"const": info.use}, "deadline": _DURATION, **own_keys, **properties},
     }
     if "$defs" in own:
         schema["$defs"] = own["$defs"]

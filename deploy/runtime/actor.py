@@ -19,6 +19,7 @@ from thalweg.pipeline.hooks import is_async
 from thalweg.pipeline.node import Node, NodeState
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Payload
+from thalweg.pipeline.retry import Retry
 from thalweg.pipeline.signal import Direction, Signal
 
 log = logging.getLogger(__name__)
@@ -29,8 +30,11 @@ PACED_NS = 200_000
 class Actor(Node):
     """A node with the stage that runs in it."""
 
-    def __init__(self, worker: Hosting, name: str, stage: Any, info: Any, deadline_ns: int | None) -> None:
+    def __init__(
+        self, worker: Hosting, name: str, stage: Any, info: Any, deadline_ns: int | None, retry_ns: int | None = None
+    ) -> None:
         super().__init__(name, info, deadline_ns=deadline_ns)
+        self.retry = None if retry_ns is None else Retry(retry_ns)
         self.worker = worker
         self.stage = stage
         self.queued = False

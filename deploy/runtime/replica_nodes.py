@@ -36,7 +36,7 @@ def node_of(worker: Hosting, vertex: Vertex, stage: Any, replica: int) -> Actor:
         return Merger(worker, vertex, stage)
     if vertex.role is Role.REPLICA and replica:
         return Replica(worker, vertex, stage, replica)
-    return Actor(worker, vertex.name, stage, vertex.info, vertex.deadline_ns)
+    return Actor(worker, vertex.name, stage, vertex.info, vertex.deadline_ns, vertex.retry_ns)
 
 
 class Splitter(Mover):

@@ -347,21 +347,39 @@ class Worker:
 
     async def _run_source(self, actor: Actor) -> None:
         try:
-            running = actor.stage.run(actor.ctx)
-            if not inspect.isawaitable(running):
-                raise StageError(f"`run` of a source must be async; it gave {running!r}")
-            await running
-        except STAGE_ERRORS as error:
-            if not isinstance(error, asyncio.CancelledError):
-                self.failed(actor, describe_error(error), None, error)
-            elif not self.stopped:
-                if is_cancelled():
-                    raise
-                self.failed(actor, "it cancelled itself", None, error)
+            while (pause_ns := await self._until_it_raises(actor)) is not None:  # noqa: ASYNC110
+                await asyncio.sleep(pause_ns / 1e9)
+        except asyncio.CancelledError:
+            if not self.stopped:
+                raise
         actor.task = None
         actor.state = NodeState.FINISHING
         actor.busy = False
         self.wake(actor)
+
+    async def _until_it_raises(self, actor: Actor) -> int | None:
+        """Run a source. Returns after how long it is to be run again, ns; None where it has ended."""
+        began_ns = self.clock.now_ns()
+        try:
+            running = actor.stage.run(actor.ctx)
+            if not inspect.isawaitable(running):
+                raise StageError(f"`run` of a source must be async; it gave {running!r}")
+            await running
+            return None
+        except STAGE_ERRORS as error:
+            message, cause = describe_error(error), error
+            if isinstance(error, asyncio.CancelledError):
+                if is_cancelled():
+                    raise
+                message = "it cancelled itself"
+        if actor.retry is None or self.stopped or isinstance(cause, ReaderGone):
+            self.failed(actor, message, None, cause)
+            return None
+        pause_ns = actor.retry.failed(began_ns, self.clock.now_ns())
+        message = f"{printable(message)}; it is run again in {pause_ns / 1e9:g} s"
+        now_ns = self.clock.now_ns()
+        self.told.note(Problem(stage=actor.name, message=message, epoch=AMBIENT, time_ns=now_ns, recovered=True))
+        return pause_ns
 
     def _left_behind(self, name: str) -> None:
         self.failed(self.actors[name], f"did not stop within {HURRIED_S:g} s and is left behind", None, None)

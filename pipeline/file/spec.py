@@ -54,7 +54,7 @@ TOP_KEYS = (
 )
 MOST_FILES = 100
 """Of one pipeline: the file and what it includes."""
-STAGE_KEYS = ("use", "deadline")
+STAGE_KEYS = ("use", "deadline", "retry")
 CONNECTION_KEYS = ("from", "to", "policy", "capacity", "max_age", "priority", "delivery")
 
 ReadFile = Callable[[str, str], tuple[str, str]]
@@ -281,9 +281,13 @@ class _Loader(Filling):
                 else:
                     arguments = self._arguments(source, path, name, info, settings)
                 deadline = self._duration(source, (*path, "deadline"), body.get("deadline"))
+                retry = self._duration(source, (*path, "retry"), body.get("retry"))
+                if retry is not None and not info.is_source and info.cls is not Unread:
+                    self._wrong(source, (*path, "retry"), f"stage {name!r} is no source, and only those are run again")
                 if arguments is not None:
                     make = partial(info.cls, **arguments)
-                    graph.add_vertex(Vertex(name=name, info=info, make=make, deadline_ns=deadline))
+                    vertex = Vertex(name=name, info=info, make=make, deadline_ns=deadline, retry_ns=retry)
+                    graph.add_vertex(vertex)
                     continue
             except StageError as error:
                 self._wrong(source, (*path, "use"), str(error))

@@ -39,6 +39,8 @@ log = logging.getLogger("thalweg.deploy.ops.keeping.keeper")
 
 DRAIN_S = 10.0
 TRIM_S = 5.0
+SETTLE_S = 0.5
+"""How long sources must have run before it is up: most that cannot work say so at once."""
 
 
 class Keeper:
@@ -62,6 +64,9 @@ class Keeper:
             "foreground": request["foreground"],
         }
         self._plan = Plan({}, {})
+        self._sources: frozenset[str] = frozenset()
+        self._broken: set[str] = set()
+        self._was_ready = False
         self._deployment: Deployment | None = None
         self._drain: asyncio.TimerHandle | None = None
 
@@ -77,6 +82,7 @@ class Keeper:
         try:
             spec = load_bundle(self._bundle)
             self._plan = spec.plan
+            self._sources = frozenset(name for name, vertex in spec.graph.stages.items() if vertex.info.is_source)
             self._tell(workers=list(self._plan.workers))
             self._deployment = Deployment(spec, self._bundle, self._problem, on_ready=self._is_ready, logs=self._logs)
             await control.start(self._folder.path)
@@ -92,10 +98,14 @@ class Keeper:
             return 1
         finally:
             await control.close()
-        self._answer({"failed": "it was told to end before it was ready"})
         if spec.keeps_nothing:
             outcome = outcome.without_words()
         write_report(self._folder.report, build_report(outcome, spec.graph.name, spec.latency_budget_ns))
+        if self._drain is None and self._broken:  # nobody asked it to end: its sources did not work
+            self._tell(state="failed", ended=time.time())
+            self._answer({"failed": self._known["reason"]})
+            return 1
+        self._answer({"ready": True} if self._was_ready else {"failed": "it was told to end before it was ready"})
         self._tell(state="ended", ended=time.time())
         log.info("ended, with %d error(s)", outcome.problem_count)
         return int(not outcome.unharmed)
@@ -103,6 +113,12 @@ class Keeper:
     def _is_ready(self) -> None:
         self._tell(state="ready")
         log.info("ready")
+        self._was_ready = True
+        asyncio.get_running_loop().call_later(SETTLE_S, self._settled)
+
+    def _settled(self) -> None:
+        if self._broken and self._broken == self._sources:  # the end comes now, and is the answer
+            return
         self._answer({"ready": True})
         _notify_systemd("READY=1")
 
@@ -121,6 +137,9 @@ class Keeper:
         turn = f" (turn {problem.epoch})" if problem.epoch else ""
         say = log.warning if problem.recovered else log.error
         say("%s%s: %s", problem.stage, turn, problem.message)
+        if problem.stage in self._sources and not problem.recovered:
+            self._broken.add(problem.stage)
+            self._tell(reason=f"{problem.stage}: {problem.message}")
 
     async def _status(self) -> Any:
         return (await self._stats())["status"]

@@ -186,7 +186,7 @@ def _hint(status: dict[str, Any]) -> Text:
         "failed": f"{status.get('reason', '')}; clear with `thalweg down {name}`",
         "ended": f"came to its end; clear with `thalweg down {name}`",
     }
-    return Text(hints.get(status["state"], ""), style="dim")
+    return Text(hints.get(status["state"], status.get("reason", "")), style="dim")
 
 
 def _colored(state: str) -> Text:

@@ -148,6 +148,13 @@ def test_what_cannot_start_says_why_and_leaves_no_process(thalweg: Thalweg) -> N
     assert thalweg("up", TICKING).returncode == 0, "a failed one is no obstacle"
 
 
+def test_a_source_that_raises_at_once_is_a_deployment_that_failed(thalweg: Thalweg) -> None:
+    failed = thalweg("up", TICKING, "--set", "fails=10.0.0.7 answers nothing")
+    assert failed.returncode == 2
+    assert "ticking did not come up: clock: 10.0.0.7 answers nothing" in failed.stderr
+    assert re.search(r"failed.*10\.0\.0\.7", " ".join(thalweg("ps").stdout.split()))
+
+
 def test_what_comes_to_its_end_is_listed_as_ended_until_it_is_cleared(thalweg: Thalweg) -> None:
     assert thalweg("up", TICKING, "--set", "n=20").returncode == 0
     folder = DeploymentFolder("ticking")

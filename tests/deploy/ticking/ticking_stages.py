@@ -16,11 +16,14 @@ class Ticker:
 
     outputs = {"tick": Token}
 
-    def __init__(self, gap_ms: float = 5, n: int = 0, fail_to_open: bool = False, open_s: float = 0) -> None:
+    def __init__(
+        self, gap_ms: float = 5, n: int = 0, fail_to_open: bool = False, open_s: float = 0, fails: str = ""
+    ) -> None:
         self._gap_ns = round(gap_ms * 1e6)
         self._n = n
         self._fail_to_open = fail_to_open
         self._open_s = open_s
+        self._fails = fails
 
     def open(self, ctx: Context) -> None:
         if self._fail_to_open:
@@ -28,6 +31,8 @@ class Ticker:
         time.sleep(self._open_s)
 
     async def run(self, ctx: Context) -> None:
+        if self._fails:
+            raise ConnectionError(self._fails)
         i = 0
         while not self._n or i < self._n:
             await ctx.send(Token(text=str(i), last=i % 10 == 9), time=ctx.now_ns(), epoch=i // 10 + 1)

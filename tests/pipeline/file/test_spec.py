@@ -199,3 +199,9 @@ def test_a_duration_survives_being_written_and_read(duration_ns: int) -> None:
 def test_no_text_makes_the_loader_fail_in_another_way(text: str) -> None:
     with pytest.raises(SpecError):
         load_spec(text, find=find)
+
+
+def test_only_a_source_is_run_again() -> None:
+    text = "stages:\n  a: {use: talk, retry: 2s}\n  b: {use: listen, retry: 2s}\nconnections: [a -> b]\n"
+    with pytest.raises(SpecError, match="stage 'b' is no source, and only those are run again"):
+        load_spec(text, find=find)
