@@ -38,6 +38,7 @@ def _row(state: HubState, name: str, node: dict[str, Any], now_s: float) -> dict
         "waits": sum(number_in(said, "backlog", kind.value, "records") for kind in SpoolClass),
         "pipeline": str(said.get("pipeline", ""))[:40],
         "backlog": said.get("backlog", {}),
+        "live": said.get("live", {}),
         "refused": said.get("refused", {}),
         "deadlines": said.get("deadlines", {}),
         "vehicle": said.get("vehicle", {}),

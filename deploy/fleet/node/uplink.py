@@ -1,7 +1,7 @@
 """The way up: three threads, each with a connection of its own, so that none waits behind another.
 
     live      what was stored just now, newest first, as soon as it is there
-    backlog   what the hub does not have yet, oldest first, in batches
+    backlog   what the hub does not have yet, oldest first, in batches as large as the link takes in a quarter second
     report    how this node is, every few seconds; what the hub wants and has comes back
 
 A hub that is away is asked again later and later, a minute at most; meanwhile everything stays in the spool. Nothing
@@ -20,12 +20,15 @@ from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.node.asking import HubClient, sleep_after
 from thalweg.deploy.fleet.node.identity import Identity
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.fleet.batches import BatchSize
 from thalweg.pipeline.fleet.received import Received
+from thalweg.pipeline.histogram import Histogram
+from thalweg.transports.fleet.segment import records
 from thalweg.transports.fleet.spool import Spool
 
 log = logging.getLogger(__name__)
 
-LIVE_BYTES, BACKLOG_BYTES = 64 << 10, 256 << 10
+LIVE_BYTES = 64 << 10
 REPORT_S = 5.0
 LOOK_S = 1.0
 LIVE_PAUSE_S, BACKLOG_PAUSE_S = 0.02, 0.01
@@ -52,6 +55,8 @@ class Uplink:
         self._news = threading.Event()
         self._hurry = threading.Event()
         self._stopping = threading.Event()
+        self._batches = BatchSize()
+        self._fresh = Histogram()
         self.hub_seen_s: float | None = None
         self.problem = ""
         lanes = {"live": self._live, "backlog": self._backlog, "report": self._report}
@@ -99,15 +104,25 @@ class Uplink:
         frames = self._spool.newest(LIVE_BYTES)
         if frames:
             self._send(client, frames)
+            now_ns = time.time_ns()
+            for found in records(b"".join(frames)):
+                if found.stored.time_ns:  # the node's own notes have none
+                    self._fresh.record(now_ns - found.stored.time_ns)
             self._stopping.wait(LIVE_PAUSE_S)
             return
         self._news.wait(60.0)
         self._news.clear()
 
     def _backlog(self, client: HubClient) -> None:
-        frames = self._spool.oldest(BACKLOG_BYTES)
+        frames = self._spool.oldest(self._batches.size)
         if frames:
-            self._send(client, frames)
+            began_ns = time.monotonic_ns()
+            try:
+                self._send(client, frames)
+            except (ThalwegError, OSError):
+                self._batches.failed()
+                raise
+            self._batches.took(sum(map(len, frames)), time.monotonic_ns() - began_ns)
             self._stopping.wait(BACKLOG_PAUSE_S)
         else:
             self._stopping.wait(LOOK_S)
@@ -118,7 +133,9 @@ class Uplink:
     def _report(self, client: HubClient) -> None:
         self._hurry.clear()
         streams = [[boot, stream, floor] for (boot, stream), floor in self._spool.streams().items()]
-        answer = client.call("/v1/report", {**self._state(), "streams": streams})
+        fresh, self._fresh = self._fresh, Histogram()
+        lag = {"count": fresh.count, "p95_ms": fresh.quantile(0.95) / 1e6}
+        answer = client.call("/v1/report", {**self._state(), "streams": streams, "live": lag})
         self._take_marks(answer)
         now_s = float(answer["time"])
         self.hub_seen_s, self.problem = time.monotonic(), ""
