@@ -24,6 +24,7 @@ from thalweg.deploy.fleet.node.intake import SOCKET, Intake
 from thalweg.deploy.fleet.node.releases import ReleaseRefused, Releases
 from thalweg.deploy.fleet.node.running import Pipeline
 from thalweg.deploy.fleet.node.uplink import Uplink
+from thalweg.deploy.ops.keeping.systemd import notify
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.gate import Trial
 from thalweg.pipeline.fleet.rollout import Do, Event, Phase, follow
@@ -81,8 +82,10 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as group:
                 await self._boot_up()
+                notify("READY=1")
                 ticking = group.create_task(self._tick_on(group))
                 await stopping.wait()
+                notify("STOPPING=1")
                 ticking.cancel()
                 if self._fetching is not None:
                     self._fetching.cancel()
@@ -105,6 +108,7 @@ class Agent:
         tidied_s = 0.0
         while True:
             await asyncio.sleep(TICK_S)
+            notify("WATCHDOG=1")
             try:
                 await self._tick(group)
                 if time.monotonic() - tidied_s > TIDY_S:

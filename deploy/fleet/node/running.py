@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from thalweg.deploy.fleet.manifest import Manifest
+from thalweg.deploy.ops.keeping import systemd
 from thalweg.deploy.ops.keeping.control import Control
 from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError
 from thalweg.deploy.ops.keeping.logs import trim
@@ -54,7 +55,7 @@ class Pipeline:
                 self._process = subprocess.Popen(
                     [*command, "--", manifest.pipeline],
                     cwd=release / "files",
-                    env=os.environ | {NODE: str(self._socket), "XDG_STATE_HOME": str(self._run)},
+                    env=self._environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -104,6 +105,11 @@ class Pipeline:
         """Keep its log short."""
         with suppress(OSError):
             trim(self._log)
+
+    def _environment(self) -> dict[str, str]:
+        """That of the agent, whose words with systemd are its own."""
+        own = {name: value for name, value in os.environ.items() if name != systemd.SOCKET}
+        return own | {NODE: str(self._socket), "XDG_STATE_HOME": str(self._run)}
 
     def _opened_log(self) -> IO[bytes]:
         return append_private(self._log)

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from typing import Any
@@ -24,6 +23,7 @@ from thalweg.deploy.errors import describe_error
 from thalweg.deploy.ops.keeping.control import ControlServer
 from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError
 from thalweg.deploy.ops.keeping.logs import trim
+from thalweg.deploy.ops.keeping.systemd import notify
 from thalweg.deploy.ops.observing.metrics import serving_metrics
 from thalweg.deploy.ops.observing.outcome import Problem
 from thalweg.deploy.ops.observing.report import build_report, write_report
@@ -120,7 +120,7 @@ class Keeper:
         if self._broken and self._broken == self._sources:  # the end comes now, and is the answer
             return
         self._answer({"ready": True})
-        _notify_systemd("READY=1")
+        notify("READY=1")
 
     def _answer(self, line: dict[str, Any]) -> None:
         """To `thalweg up`, which waits; only the first answer counts."""
@@ -204,7 +204,7 @@ class Keeper:
         if self._known["state"] == "starting":  # nothing is under way that could be drained
             within_s = 0
         log.info("draining, for at most %g s", within_s)
-        _notify_systemd("STOPPING=1")
+        notify("STOPPING=1")
         self._tell(state="draining")
         self._deployment.stop()
         self._drain = asyncio.get_running_loop().call_later(within_s, self._deployment.abandon)
@@ -217,14 +217,6 @@ class Keeper:
                     trim(path)
                 except OSError as error:  # a full disk, most likely: that must not be the end of it
                     log.warning("%s cannot be begun anew: %s", path.name, error.strerror)
-
-
-def _notify_systemd(message: str) -> None:
-    """Where systemd has asked to be told (sd_notify(3)), tell it."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as telling:
-            telling.sendto(message.encode(), address.replace("@", "\0", 1))
 
 
 def main(name: str, ready: int | None) -> int:

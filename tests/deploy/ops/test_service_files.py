@@ -7,18 +7,22 @@ import json
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from packaging.requirements import Requirement
 
 from tests.conftest import require
 from thalweg.deploy.__main__ import serve
+from thalweg.deploy.fleet import commands as fleet
 from thalweg.deploy.ops.keeping.operating import up
+from thalweg.deploy.ops.keeping.systemd import notify
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 
@@ -103,8 +107,29 @@ def test_kubernetes_serves_with_options_that_serve_has_and_tokens_from_secrets()
     assert all(variable["value"].startswith(f"{tokens}/") for variable in container["env"])
 
 
+@pytest.mark.parametrize(("name", "group"), [("node", fleet.node), ("hub", fleet.hub)])
+def test_the_units_of_nodes_and_hubs_say_what_the_command_line_understands(name: str, group: click.Group) -> None:
+    text = (DEPLOY / "systemd" / f"thalweg-{name}.service").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^ExecStart=\S+ (.*)", text, re.MULTILINE)
+    first, command, *arguments = shlex.split(line)
+    assert (first, command) == (name, "run")
+    told = group.commands[command].make_context("run", arguments).params
+    assert str(told["folder"]) == f"%S/thalweg/{name}"
+
+
+def test_systemd_is_told_where_it_asked_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        notify("WATCHDOG=1")
+        assert listening.recv(100) == b"WATCHDOG=1"
+    notify("WATCHDOG=1")  # nobody listens any more
+
+
 @pytest.mark.real
-@pytest.mark.parametrize("unit", ["thalweg@.service", "thalweg-serve@.service"])
+@pytest.mark.parametrize(
+    "unit", ["thalweg@.service", "thalweg-serve@.service", "thalweg-node.service", "thalweg-hub.service"]
+)
 def test_systemd_rates_the_exposure_of_a_unit_at_three_at_most(unit: str) -> None:
     require(shutil.which("systemd-analyze"), "apt-get install systemd")
     command = ["systemd-analyze", "security", "--offline=true", "--threshold=30", str(DEPLOY / "systemd" / unit)]
