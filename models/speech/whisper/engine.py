@@ -159,12 +159,12 @@ class Engine:
         asks = [job.asked for job in batch if job.asked is not None]
         start_s = time.monotonic()
         try:
-            found = self._run(self.model, asks)
+            done = list(zip(batch, self._run(self.model, asks), strict=True))
         except Exception as error:
             for job in batch:
                 job.finish(None, error, time.monotonic() - start_s)
             return
-        for job, hypothesis in zip(batch, found, strict=True):
+        for job, hypothesis in done:
             job.finish(hypothesis, None, time.monotonic() - start_s)
 
 

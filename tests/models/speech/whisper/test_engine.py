@@ -106,3 +106,13 @@ def test_a_closed_engine_leaves_nobody_waiting(engine: Engine, recogniser: Recog
         waiting.result()
     with pytest.raises(RuntimeError, match="closed"):
         engine.order(audio(3))
+
+
+def test_a_decode_that_gives_too_little_is_a_failure_of_its_jobs_and_not_of_the_engine() -> None:
+    engine = Engine(None, run=lambda model, asks: [])  # type: ignore[arg-type]
+    for _ in range(2):
+        job = engine.order(audio(1))
+        assert job.wait(10)
+        with pytest.raises(ValueError, match="zip"):
+            job.result()
+    engine.close()
