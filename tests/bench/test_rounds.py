@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import inspect
 import io
 import json
 import os
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from thalweg.deploy.bench import rounds, run_bench
+from thalweg.deploy.bench import BENCHES, rounds, run_bench
 from thalweg.deploy.bench.peers import run_peer
 from thalweg.deploy.bench.result import Result
 from thalweg.deploy.bench.rounds import RoundError, Rounds
@@ -114,6 +116,14 @@ def test_a_round_of_ours_that_does_not_end_is_an_error_and_what_was_found_is_kep
         run_bench("freshness", tmp_path / "b.json", quick=True, limit_s=0.1)
     found = json.loads((tmp_path / "b.json").read_text())
     assert [row["case"] for row in found["rows"]] == ["a"] and found["notes"][0].startswith("not complete: ")
+
+
+@pytest.mark.parametrize(
+    "where", sorted({where for b in BENCHES.values() for where in (b.measure, *b.instead.values())})
+)
+def test_every_benchmark_announces_its_rounds(where: str) -> None:
+    module = importlib.import_module(f"thalweg.deploy.bench.{where.partition(':')[0]}")
+    assert ".rounds" in inspect.getsource(module)
 
 
 def test_a_long_round_is_mentioned_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

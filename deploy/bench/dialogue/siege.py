@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import click
@@ -42,6 +43,7 @@ ROUNDS, ROUNDS_ALONE = 5, 2
 BEGIN_S = 3.0
 REST_S = 3.0
 LOOK_S = 0.5
+CASE_S = 3_600.0
 TOGETHER = "together"
 
 
@@ -65,9 +67,14 @@ def measure(result: Result, quick: bool, part: str | None = None) -> None:
     speaker = Speaker()
     spoken = [speaker.say(question) for question in QUESTIONS]
     chosen = part or (TOGETHER if quick else "")
-    for case, kinds in cases.items():
-        if chosen in ("", case):
-            asyncio.run(_measure(result, case, kinds, spoken, quick))
+    wanted = {case: kinds for case, kinds in cases.items() if chosen in ("", case)}
+    result.rounds.expect(len(wanted))
+    for case, kinds in wanted.items():
+        result.rounds.ours(case, partial(_besiege, result, case, kinds, spoken, quick), CASE_S)
+
+
+def _besiege(result: Result, case: str, kinds: list[str], spoken: list[NDArray[np.float32]], quick: bool) -> None:
+    asyncio.run(_measure(result, case, kinds, spoken, quick))
 
 
 async def _measure(result: Result, case: str, kinds: list[str], spoken: list[NDArray[np.float32]], quick: bool) -> None:
