@@ -13,7 +13,8 @@ import click
 
 from thalweg import __version__
 from thalweg.deploy.commands import bench as bench_command
-from thalweg.deploy.commands import recordings, secrets
+from thalweg.deploy.commands import secrets
+from thalweg.deploy.commands.recording import recordings
 from thalweg.deploy.fleet import commands as fleet
 from thalweg.deploy.ops.keeping import operating
 from thalweg.deploy.ops.keeping.operating import FILE as _FILE

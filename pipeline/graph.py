@@ -38,7 +38,7 @@ class Role(Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vertex:
     """A stage that is to run under `name`; `make` builds it where it will run. `retry_ns`: a source that raises is run
-    again after this, see `pipeline.retry`; None: it has ended.
+    again after this, see `pipeline.cluster.retry`; None: it has ended.
     """
 
     name: str

@@ -81,7 +81,7 @@ FAMILIES: dict[str, dict[str, str]] = {
         "BenchError": "thalweg.deploy.bench",
         "MetricsError": "thalweg.deploy.ops.observing.metrics",
         "OutputError": "thalweg.deploy.ops.observing.report",
-        "RehearsalError": "thalweg.deploy.commands.rehearsal",
+        "RehearsalError": "thalweg.deploy.commands.recording.rehearsal",
         "ScaffoldError": "thalweg.deploy.commands.scaffold",
         "KeepingError": "thalweg.deploy.ops.keeping.deployments",
         "TargetError": "thalweg.deploy.transcripts.targets",

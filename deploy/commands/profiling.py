@@ -25,7 +25,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.deploy.commands.rehearsal import Memory, Rehearsal, RehearsalError, rehearse, restrict
+from thalweg.deploy.commands.recording.rehearsal import Memory, Rehearsal, RehearsalError, rehearse, restrict
 from thalweg.deploy.ops.observing.report import write_whole
 from thalweg.models.store.fingerprint import fingerprint
 from thalweg.pipeline.file.spec import Spec

@@ -15,11 +15,11 @@ from thalweg.deploy.errors import describe_error
 from thalweg.deploy.runtime.hosting import Hosting
 from thalweg.deploy.runtime.lifetime import Lifetime
 from thalweg.deploy.runtime.tasks import in_thread
+from thalweg.pipeline.cluster.retry import Retry
 from thalweg.pipeline.hooks import is_async
 from thalweg.pipeline.node import Node, NodeState
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Payload
-from thalweg.pipeline.retry import Retry
 from thalweg.pipeline.signal import Direction, Signal
 
 log = logging.getLogger(__name__)

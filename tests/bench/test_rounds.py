@@ -54,7 +54,7 @@ def test_a_peer_that_never_answers_is_asked_once_and_left_out_with_the_reason(
 def test_a_peer_that_leaves_something_running_has_answered(peers: Path) -> None:
     peer(peers, "zmq", f'setsid sleep 60 & echo $! > {peers}/left; echo \'{{"version": "1"}}\'')
     began = time.monotonic()
-    assert run_peer("zmq", "core/zmq_hop.py", [], Result(bench="hop"), limit_s=30.0) == {"version": "1"}
+    assert run_peer("zmq", "core/programs/zmq_hop.py", [], Result(bench="hop"), limit_s=30.0) == {"version": "1"}
     assert time.monotonic() - began < 30.0
     os.kill(int((peers / "left").read_text()), 9)
 
@@ -70,7 +70,7 @@ def test_a_peer_that_leaves_something_running_has_answered(peers: Path) -> None:
 def test_a_peer_that_fails_is_left_out_with_the_reason(peers: Path, script: str, reason: str) -> None:
     peer(peers, "zmq", script)
     result = Result(bench="hop")
-    assert run_peer("zmq", "core/zmq_hop.py", [], result) is None
+    assert run_peer("zmq", "core/programs/zmq_hop.py", [], result) is None
     assert result.notes == [f"zmq is left out: {reason}"]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import EXAMPLES, require_package
-from thalweg.deploy.commands.rehearsal import rehearse
+from thalweg.deploy.commands.recording.rehearsal import rehearse
 from thalweg.deploy.commands.run import Outputs, run_file
 from thalweg.deploy.reading import read_spec
 from thalweg.models.senses.lrw import LrwClips

@@ -43,7 +43,9 @@ def measure_processes(result: Result, quick: bool) -> None:
     _latest(result, "processes", orders, frames, _here, _here)
     for system, queue in (("dora", "1"), ("dora-default", "default")):
         arguments = [str(frames), str(FPS), str(CONSUMER_S), queue]
-        found = run_peer("dora", "core/dora_freshness.py", arguments, result, system=system, what=f"{frames} frames")
+        found = run_peer(
+            "dora", "core/programs/dora_freshness.py", arguments, result, system=system, what=f"{frames} frames"
+        )
         if found is not None:
             ages_ms = [age / 1e6 for age in found["ages_ns"]]
             _add(result, "processes", system, ages_ms, frames)

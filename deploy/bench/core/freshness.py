@@ -71,7 +71,7 @@ def measure(result: Result, quick: bool) -> None:
     half = len(consumer.ages_ms) // 2
     growth = quantile(consumer.ages_ms[half:], 0.5) - quantile(consumer.ages_ms[:half], 0.5)
     result.add("process", OURS, len(consumer.ages_ms), "ms", age_growth=growth)
-    found = run_peer("pipecat", "core/pipecat_freshness.py", [str(frames), str(FPS), str(CONSUMER_S)], result)
+    found = run_peer("pipecat", "core/programs/pipecat_freshness.py", [str(frames), str(FPS), str(CONSUMER_S)], result)
     if found is not None:
         ages_ms = [age / 1e6 for age in found["ages_ns"]]
         _add(result, "pipecat", ages_ms, frames - len(ages_ms))

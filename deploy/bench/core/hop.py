@@ -51,13 +51,13 @@ def measure(result: Result, quick: bool, part: str | None = None, csv: bool = Fa
             "thalweg-tls": "127.0.0.1",
         }
         peers = {
-            "zmq-ipc": ("zmq", "core/zmq_hop.py", arguments),
-            "grpcio-unix": ("grpc", "core/grpc_hop.py", [*arguments, "unix"]),
-            "grpcio": ("grpc", "core/grpc_hop.py", [*arguments, "tcp"]),
-            "grpcio-tls": ("grpc", "core/grpc_hop.py", [*arguments, "tls", *names]),
-            "dora": ("dora", "core/dora_hop.py", arguments),
-            "ray-actor": ("ray", "core/ray_hop.py", [*arguments, "actor"]),
-            "ray-compiled": ("ray", "core/ray_hop.py", [*arguments, "compiled"]),
+            "zmq-ipc": ("zmq", "core/programs/zmq_hop.py", arguments),
+            "grpcio-unix": ("grpc", "core/programs/grpc_hop.py", [*arguments, "unix"]),
+            "grpcio": ("grpc", "core/programs/grpc_hop.py", [*arguments, "tcp"]),
+            "grpcio-tls": ("grpc", "core/programs/grpc_hop.py", [*arguments, "tls", *names]),
+            "dora": ("dora", "core/programs/dora_hop.py", arguments),
+            "ray-actor": ("ray", "core/programs/ray_hop.py", [*arguments, "actor"]),
+            "ray-compiled": ("ray", "core/programs/ray_hop.py", [*arguments, "compiled"]),
         }
         systems: dict[str, Callable[[str], Hops | None]] = {
             **{system: partial(_ours, result, system, address, names, n) for system, address in ours.items()},

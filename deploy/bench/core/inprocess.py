@@ -104,7 +104,7 @@ def measure(result: Result, quick: bool) -> None:
             ours += [age / 1e3 / (stages + 1) for age in ages_ns[n // 10 :]]
             our_flood.append(flood / result.rounds.ours(f"{what}, flood", partial(run_chain, stages, flood, 0.0))[1])
             arguments = [str(stages), str(n), str(GAP_S), str(flood)]
-            found = run_peer("pipecat", "core/pipecat_inprocess.py", arguments, result, what=what)
+            found = run_peer("pipecat", "core/programs/pipecat_inprocess.py", arguments, result, what=what)
             if found is not None:
                 theirs += [age / 1e3 / (stages + 1) for age in found["ages_ns"][n // 10 :]]
                 their_flood.append(found["flood"])

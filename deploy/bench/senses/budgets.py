@@ -22,7 +22,7 @@ import numpy as np
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.bench.senses.runs import MS, SAMPLES_S, SHARES, Setup, Task, costs, graph_of, run, usual_cost_ms
 from thalweg.deploy.commands.profiling import SLOW_DOWNS, SLOWED_SAMPLES, hold
-from thalweg.deploy.commands.rehearsal import Memory, Rehearsal, rehearse
+from thalweg.deploy.commands.recording.rehearsal import Memory, Rehearsal, rehearse
 from thalweg.models.senses.packs import open_samples
 from thalweg.models.store.fingerprint import fingerprint
 from thalweg.pipeline.senses.configuring import Kind, Knob, Optimizer, Profile, Request, Row, unit_key

@@ -23,7 +23,7 @@ import numpy as np
 from thalweg.deploy.bench import BenchError
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.bench.senses.runs import MS, RATIOS, SAMPLES_S, SHARES, Setup, Task, costs, graph_of, run
-from thalweg.deploy.commands.rehearsal import Keep, Memory, Rehearsal
+from thalweg.deploy.commands.recording.rehearsal import Keep, Memory, Rehearsal
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.models.errors import ModelError
 from thalweg.pipeline.graph import Graph

@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 
 from thalweg.deploy.bench.senses.multimodal_tasks import TASKS
 from thalweg.deploy.bench.senses.runs import MS, Setup, graph_of
-from thalweg.deploy.commands.rehearsal import rehearse, restrict
+from thalweg.deploy.commands.recording.rehearsal import rehearse, restrict
 from thalweg.pipeline.payload import Unit
 from thalweg.pipeline.trace import Span, Trace
 

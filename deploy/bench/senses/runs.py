@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from thalweg.deploy.commands.rehearsal import Cost, Memory, Rehearsal, rehearse
+from thalweg.deploy.commands.recording.rehearsal import Cost, Memory, Rehearsal, rehearse
 from thalweg.pipeline.graph import Graph, Vertex
 from thalweg.pipeline.payload import Unit
 from thalweg.pipeline.stage import describe

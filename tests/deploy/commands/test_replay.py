@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from thalweg.deploy.commands.record import Recorder
-from thalweg.deploy.commands.replay import FULL_SPEED, QuickLoop, prepare_replay
+from thalweg.deploy.commands.recording.record import Recorder
+from thalweg.deploy.commands.recording.replay import FULL_SPEED, QuickLoop, prepare_replay
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.channel import Policy
 from thalweg.pipeline.graph import Graph, GraphError

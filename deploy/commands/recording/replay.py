@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from thalweg.deploy.commands.record import find_connection
+from thalweg.deploy.commands.recording.record import find_connection
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.channel import Channel
 from thalweg.pipeline.graph import Connection, Graph, GraphError, nearest

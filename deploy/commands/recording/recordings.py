@@ -25,7 +25,7 @@ class _Speed(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has none
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """As `prepare_replay` takes it."""
-        from thalweg.deploy.commands.replay import FULL_SPEED
+        from thalweg.deploy.commands.recording.replay import FULL_SPEED
 
         if value == "max":
             return FULL_SPEED
@@ -52,7 +52,7 @@ def record(file: Path, channels: tuple[str, ...], out: Path, pairs: tuple[str, .
 
     The pipeline runs in this process, whatever its placement says.
     """
-    from thalweg.deploy.commands.record import Recorder
+    from thalweg.deploy.commands.recording.record import Recorder
     from thalweg.deploy.commands.run import Outputs, run_spec
     from thalweg.deploy.reading import read_spec
     from thalweg.deploy.runtime.worker import Worker
@@ -109,7 +109,7 @@ def replay(
         return
     if file is None:
         raise click.UsageError("say which pipeline file to play it into, or use --list")
-    from thalweg.deploy.commands.replay import prepare_replay
+    from thalweg.deploy.commands.recording.replay import prepare_replay
     from thalweg.deploy.commands.run import Outputs, run_spec
     from thalweg.deploy.reading import read_spec
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thalweg.pipeline.retry import LONGEST_NS, STEADY_NS, Retry
+from thalweg.pipeline.cluster.retry import LONGEST_NS, STEADY_NS, Retry
 
 S = 1_000_000_000
 
