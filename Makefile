@@ -10,8 +10,8 @@ DEMO := $(VENV)/.demo
 DEV := $(VENV)/.$(subst $(COMMA),-,$(EXTRAS))
 
 # What the demo fetches, and what tests want besides; no other model of the registry is fetched
-DEMO_MODELS := silero-vad whisper-base smollm2-135m-instruct piper-en-us-joe
-TEST_MODELS := $(DEMO_MODELS) all-minilm-l6-v2 whisper-tiny.en
+DEMO_MODELS := silero-vad whisper-base qwen2.5-coder-0.5b-instruct piper-en-us-joe
+TEST_MODELS := $(DEMO_MODELS) smollm2-135m-instruct all-minilm-l6-v2 whisper-tiny.en
 
 .PHONY: demo quick test lint bench bench-peers reference proto lock clean
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thalweg.deploy.cluster.deployment import Deployment
+from thalweg.deploy.commands.fit import tell_fit
 from thalweg.deploy.commands.interrupts import interrupts
 from thalweg.deploy.console import Console
 from thalweg.deploy.errors import StartError
@@ -64,6 +65,8 @@ def run_file(
     """
     outputs.check()
     spec = read_spec(path, settings)
+    if not quiet:
+        tell_fit(spec)
     return run_spec(spec, outputs, path=path, live=live, quiet=quiet, metrics=metrics)
 
 

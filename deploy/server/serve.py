@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from thalweg.deploy.commands.fit import tell_fit
 from thalweg.deploy.door.front_door import FrontDoor
 from thalweg.deploy.door.listening import listening
 from thalweg.deploy.ops.observing.metrics import parse_address
@@ -41,6 +42,7 @@ def serve_file(path: Path, variables: Mapping[str, str], settings: ServerSetting
             f"{path} places {', '.join(away)} elsewhere, but stages that meet the person run where the person is "
             "connected: leave them out of `placement`, or write `local` for them"
         )
+    tell_fit(spec)
     bundle = bundle_of(path, variables, traced=False)
     return asyncio.run(_serve(Conversations(spec, settings, bundle), settings))
 

@@ -58,7 +58,7 @@ class Model:
     """A model of the registry. `licence` is an SPDX identifier and holds for the weights.
 
     `memory`: bytes that it takes at work, 0 where it was not measured; `extra`: of ours, which it needs, if any;
-    `costs`: what it takes of a processor, in a few words.
+    `costs`: what it takes of a processor, in a few words; `smaller`: one that does the same on a smaller machine.
     """
 
     name: str
@@ -68,6 +68,7 @@ class Model:
     memory: int = 0
     extra: str = ""
     costs: str = ""
+    smaller: str = ""
 
     @property
     def size(self) -> int:
@@ -115,6 +116,7 @@ def _model(name: str, entry: Any) -> Model:  # Any: as YAML gave it
         memory=int(entry.get("memory_mb", 0)) * 1_000_000,
         extra=entry.get("extra", ""),
         costs=entry.get("costs", ""),
+        smaller=entry.get("smaller", ""),
         files=tuple(
             ModelFile(
                 name=file_name,

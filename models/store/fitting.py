@@ -1,0 +1,55 @@
+"""Whether the models of a pipeline fit the machine, and which smaller one does where they do not.
+
+Two rules. More memory than there is makes the system page or kill: all models together must fit. On a single processor
+a language model, a recogniser and a voice take turns, so that one of several hundred million parameters makes everybody
+wait: there the smaller one is named whatever the memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from thalweg.models.store.registry import Model
+
+_CGROUP = Path("/sys/fs/cgroup")
+_MEMINFO = Path("/proc/meminfo")
+
+
+def advice(models: Sequence[Model], *, cores: float, memory: int | None) -> list[tuple[str, str]]:
+    """(model, why it is too large) of those for which a smaller one stands in the registry. `memory`: free bytes."""
+    wanted = sum(model.memory for model in models)
+    found = []
+    for model in sorted(models, key=lambda model: -model.memory):
+        if not model.smaller:
+            continue
+        if memory is not None and wanted > memory:
+            found.append((model.name, f"the models take {wanted / 1e9:.1f} GB, and {memory / 1e9:.1f} GB are free"))
+        elif cores < 1.5:
+            found.append((model.name, "there is one processor"))
+    return found
+
+
+def usable_cores(cgroup: Path = _CGROUP) -> float:
+    """Processors that this process may use, as a container's quota has them."""
+    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    quota, _, period = _read(cgroup / "cpu.max").partition(" ")
+    return min(cores, int(quota) / int(period)) if quota.isdigit() and period.strip().isdigit() else cores
+
+
+def free_memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | None:
+    """Bytes that are free, as the system or a container's limit has them; None where neither says."""
+    lines = [line.split() for line in _read(meminfo).splitlines() if line.startswith("MemAvailable:")]
+    free = [int(line[1]) * 1024 for line in lines if len(line) > 1 and line[1].isdigit()]
+    limit, used = _read(cgroup / "memory.max").strip(), _read(cgroup / "memory.current").strip()
+    if limit.isdigit() and used.isdigit():
+        free.append(max(0, int(limit) - int(used)))
+    return min(free, default=None)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return ""
