@@ -26,6 +26,7 @@ OURS = {
     "deploy/server/load.py": "/proc, of our processes",
     "models/store/fetch.py": "written by us, in the cache",
     "models/store/fingerprint.py": "/proc",
+    "models/store/fitting.py": "/proc and /sys, of this machine",
     "models/store/hub.py": "files of the package",
     "models/speech/fastconformer/nemo_archive.py": "written by our own process, in a folder made for it",
     "models/language/minilm.py": "from the model store, where it has matched its hash",

@@ -29,7 +29,7 @@ VOICE = str(EXAMPLES / "voice_turn.yaml")
 def thalweg(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [*THALWEG, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=cwd, env=env)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, cwd=cwd, env=env)
 
 
 @pytest.mark.usefixtures("voice_demo")
