@@ -10,7 +10,7 @@ DEMO := $(VENV)/.demo
 DEV := $(VENV)/.$(subst $(COMMA),-,$(EXTRAS))
 
 # What the demo fetches, and what tests want besides; no other model of the registry is fetched
-DEMO_MODELS := silero-vad whisper-base qwen2.5-coder-0.5b-instruct piper-en-us-joe
+DEMO_MODELS := silero-vad smart-turn-v3 whisper-base qwen2.5-coder-0.5b-instruct piper-en-us-joe
 TEST_MODELS := $(DEMO_MODELS) smollm2-135m-instruct all-minilm-l6-v2 whisper-tiny.en
 
 .PHONY: demo quick test lint bench bench-peers reference proto lock clean

@@ -91,6 +91,16 @@ BENCHES: Mapping[str, Bench] = {
         "speech.wer:measure",
         takes=("model", "json_path", "minutes"),
     ),
+    "nothing": Bench(
+        "words that recognisers make out of silence, noise, a keyboard, music and far babble",
+        "speech.nothing:measure",
+        takes=("model", "json_path", "minutes"),
+    ),
+    "endofturn": Bench(
+        "whom silences, Smart Turn and ours cut off in turns with pauses inside them, and how long others wait",
+        "dialogue.endofturn:measure",
+        takes=("json_path", "minutes"),
+    ),
     "multimodal": Bench(
         "blocking, pipelined, tuned and cut-short decisions from two modalities; PART: systems or budgets",
         "senses.multimodal:measure",

@@ -13,17 +13,20 @@ what is known by then, and each piece of knowledge may come late or never:
 The wait lies between `shortest` and `longest`. The sound (a probability that the turn is complete, from a model such as
 Smart Turn) sets it; words can move it either way: a sentence that plainly goes on ("I would like to", "um", a number
 that is being dictated) waits longer however final it sounds, a question whose words are complete waits no longer than
-`complete` unless its melody says that it is not. Where neither is known the wait is `unknown`.
+`complete` unless its melody says that it is not. Where neither is known the wait is `unknown`, and while the words are
+not known yet it is no shorter than `hearing`: recognisers tell them some 200 ms after the voice has paused.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from thalweg.pipeline.duration import MS
 
+_LONG_NUMBER = re.compile(r"\d.*\d.*\d")
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
@@ -69,7 +72,7 @@ def completeness(text: str) -> Completeness:
     last = words[-1]
     if text.rstrip().endswith(("...", "…", ",", "-", "–")):
         return Completeness.GOES_ON
-    if len(words) >= 2 and all(word in _NUMBERS or word.isdigit() for word in words[-2:]):
+    if mark != "?" and (_is_number(words[-2:], 2) or (_is_number(words[-1:], 1) and _LONG_NUMBER.search(last))):
         return Completeness.DICTATED
     if last in GOES_ON and last not in _SHORT and not (mark in "?!" and len(words) > 2):
         return Completeness.GOES_ON
@@ -80,17 +83,23 @@ def completeness(text: str) -> Completeness:
     return Completeness.WHOLE if len(words) == 1 and last in _SHORT else Completeness.OPEN
 
 
+def _is_number(words: Sequence[str], count: int) -> bool:
+    return len(words) == count and all(word in _NUMBERS or word[:1].isdigit() for word in words)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndRules:
     """Waits, ns. `shortest`, `longest`: whatever is known. `complete`: of words that are whole. `unknown`: where
-    nothing is known. `ask_after`: of silence, before the sound is judged.
+    nothing is known; `hearing`: where the words are not. `ask_after`: of silence, before the sound is judged: sooner it
+    is judged wrongly too often.
     """
 
     shortest_ns: int = 192 * MS
     complete_ns: int = 256 * MS
     unknown_ns: int = 500 * MS
     longest_ns: int = 1_400 * MS
-    ask_after_ns: int = 96 * MS
+    hearing_ns: int = 352 * MS
+    ask_after_ns: int = 224 * MS
 
 
 class EndAction(Enum):
@@ -116,7 +125,9 @@ class EndOfTurn:
         """How long a silence ends the turn, by what is known now."""
         rules = self.rules
         wait_ns = rules.unknown_ns if self._sound is None else _by_sound(self._sound, rules)
-        if self._words is Completeness.GOES_ON:
+        if self._words is None:
+            wait_ns = max(wait_ns, rules.hearing_ns)
+        elif self._words is Completeness.GOES_ON:
             wait_ns = max(wait_ns, 2 * rules.unknown_ns)
         elif self._words is Completeness.DICTATED:
             wait_ns = rules.longest_ns

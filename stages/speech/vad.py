@@ -81,7 +81,9 @@ class VoiceActivity:
         self._epoch = AMBIENT
         self._end_of_turn: EndOfTurn | None = None
         if end_of_turn == "understood":
-            self._end_of_turn = EndOfTurn(EndRules(unknown_ns=silence, longest_ns=max(silence, longest)))
+            hearing = min(silence, EndRules().hearing_ns)
+            rules = EndRules(unknown_ns=silence, hearing_ns=hearing, longest_ns=max(silence, longest))
+            self._end_of_turn = EndOfTurn(rules)
         self._heard: deque[NDArray[np.float32]] = deque(maxlen=SECONDS * RATE // STEP + 1)
         self._sound: SmartTurn | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -109,7 +111,8 @@ class VoiceActivity:
         for name, value in settings.items():
             setattr(self, name, value)
         if self._end_of_turn is not None and "silence" in settings:
-            self._end_of_turn.rules = replace(self._end_of_turn.rules, unknown_ns=self.silence)
+            hearing = min(self.silence, EndRules().hearing_ns)
+            self._end_of_turn.rules = replace(self._end_of_turn.rules, unknown_ns=self.silence, hearing_ns=hearing)
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Look at every whole frame so far."""

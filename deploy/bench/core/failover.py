@@ -130,7 +130,12 @@ async def _voice(result: Result, rounds: int) -> None:
     changed = turns = 0
     with as_file(files("thalweg.deploy").joinpath("examples")) as folder, tempfile.TemporaryDirectory() as out:
         settings = {"input": str(folder / "question.flac"), "output": str(Path(out) / "a.wav")}
-        settings |= {"recogniser": "pocketsphinx", "model": "smollm2-135m-instruct"}
+        settings |= {
+            "end_of_turn": "silence",
+            "silence": "300ms",
+            "recogniser": "pocketsphinx",
+            "model": "smollm2-135m-instruct",
+        }
         # of PocketSphinx a killed worker hears the same again, whenever it comes back
         example = (folder / "voice_turn_processes.yaml").read_text(encoding="utf-8")
         patient = Path(out) / "voice.yaml"  # a machine that is busy with other things must not fail a turn

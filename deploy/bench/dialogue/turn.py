@@ -29,6 +29,8 @@ from thalweg.pipeline.turn import Turn
 PAUSE_S = 6.0
 SILENCE_MS = 300
 RECOGNISERS = ("whisper-base", "pocketsphinx")
+ENDS = ("silence", "understood")
+"""What ends a turn: SILENCE_MS of silence, or what is known by then."""
 QUESTIONS = (
     "What is the capital of France?",
     "Why is the sky blue?",
@@ -67,17 +69,23 @@ def speak_questions(path: Path, questions: tuple[str, ...]) -> None:
 
 
 def measure(result: Result, quick: bool) -> None:
-    """Fill in the rows of a case for each recogniser: `file`, and `file pocketsphinx`."""
+    """Fill in the rows of a case for each of `ways`: `file`, `file understood`, `file pocketsphinx`."""
+    for case, settings in ways("file").items():
+        _measure(result, case, settings, QUESTIONS[:3] if quick else QUESTIONS)
+
+
+def ways(where: str) -> dict[str, dict[str, str]]:
+    """What is compared: the case's name → variables. Understood ends of turns with the default recogniser only."""
+    found = {}
     for recogniser in RECOGNISERS:
-        _measure(result, case_of("file", recogniser), recogniser, QUESTIONS[:3] if quick else QUESTIONS)
+        for end in ENDS if recogniser == RECOGNISERS[0] else ENDS[:1]:
+            named = [where, *([recogniser] if recogniser != RECOGNISERS[0] else []), *([end] if end != ENDS[0] else [])]
+            silence = f"{SILENCE_MS}ms" if end == ENDS[0] else "500ms"
+            found[" ".join(named)] = {"recogniser": recogniser, "end_of_turn": end, "silence": silence}
+    return found
 
 
-def case_of(where: str, recogniser: str) -> str:
-    """What rows are called: by the recogniser where it is not the default."""
-    return where if recogniser == RECOGNISERS[0] else f"{where} {recogniser}"
-
-
-def _measure(result: Result, case: str, recogniser: str, questions: tuple[str, ...]) -> None:
+def _measure(result: Result, case: str, variables: dict[str, str], questions: tuple[str, ...]) -> None:
     example = files("thalweg.deploy").joinpath("examples/voice_turn.yaml").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
         recording = Path(folder) / "questions.wav"
@@ -86,8 +94,7 @@ def _measure(result: Result, case: str, recogniser: str, questions: tuple[str, .
             f"{case}: {len(questions)} questions are spoken", lambda: speak_questions(recording, questions)
         )
         answer = str(Path(folder) / "answer.wav")
-        settings = {"input": str(recording), "output": answer, "silence": f"{SILENCE_MS}ms"}
-        settings["recogniser"] = recogniser
+        settings = {"input": str(recording), "output": answer, **variables}
         spec = load_spec(example, "voice_turn.yaml", settings=settings)
         worker = Worker(spec.graph)
         limit_s = LIMIT_S + 3 * (PAUSE_S + 4) * len(questions)
@@ -111,7 +118,8 @@ def _measure(result: Result, case: str, recogniser: str, questions: tuple[str, .
             "ms",
             **{f"{name}_p50": quantile(values, 0.5), f"{name}_p95": quantile(values, 0.95)},
         )
-    _shares(result, case, turns)
+    if variables["end_of_turn"] == ENDS[0]:
+        _shares(result, case, turns)
 
 
 def _shares(result: Result, case: str, turns: list[Turn]) -> None:

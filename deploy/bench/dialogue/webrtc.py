@@ -27,7 +27,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.deploy.bench.dialogue.turn import QUESTIONS, RECOGNISERS, SILENCE_MS, case_of
+from thalweg.deploy.bench.dialogue.turn import ENDS, QUESTIONS, SILENCE_MS, ways
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.bench.rounds import LIMIT_S
 from thalweg.deploy.commands.talk import Ear
@@ -79,7 +79,7 @@ def server(*options: str) -> Iterator[tuple[str, int]]:
     example = str(files("thalweg.deploy").joinpath("examples/voice_chat.yaml"))
     command = [sys.executable, "-m", "thalweg.deploy", "serve", example, "--port", str(port)]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    process = subprocess.Popen([*command, "--set", f"silence={SILENCE_MS}ms", *options], env=env)
+    process = subprocess.Popen([*command, *options], env=env)
     try:
         deadline = time.monotonic() + READY_S
         while not _ready(port):
@@ -100,14 +100,15 @@ def server(*options: str) -> Iterator[tuple[str, int]]:
 
 
 def measure_turns(result: Result, quick: bool) -> None:
-    """The cases `webrtc` and `webrtc pocketsphinx` of `bench turn`."""
+    """The cases `webrtc`, `webrtc understood` and `webrtc pocketsphinx` of `bench turn`."""
     questions = QUESTIONS[:3] if quick else QUESTIONS
     speaker = Speaker()
     spoken = [speaker.say(question) for question in questions]
-    result.rounds.expect(len(RECOGNISERS))
-    for recogniser in RECOGNISERS:
-        case = case_of("webrtc", recogniser)
-        with server("--set", f"recogniser={recogniser}") as (url, _):
+    compared = ways("webrtc")
+    result.rounds.expect(len(compared))
+    for case, variables in compared.items():
+        options = [word for name, value in variables.items() for word in ("--set", f"{name}={value}")]
+        with server(*options) as (url, _):
             turns = result.rounds.ours(
                 f"{case}: {len(spoken)} questions are answered, and interrupted",
                 partial(_conversed, url, spoken, speaker.say(INTERRUPTION)),
@@ -130,7 +131,7 @@ def _add(result: Result, case: str, turns: Turns, counted: dict[str, float], ask
             found = {f"{name}_p50": quantile(values, 0.5), f"{name}_p95": quantile(values, 0.95)}
             result.add(case, OURS, len(values), "ms", **found)
     whole = quantile(turns.first_audio, 0.5) if turns.first_audio else 1.0
-    for part, values in turns.shares.items():
+    for part, values in turns.shares.items() if ENDS[1] not in case else ():
         middle = quantile(values, 0.5)
         result.add(case, OURS, len(values), "ms", **{f"{part}_p50": middle})
         result.add(case, OURS, len(values), "share", **{f"{part}_share": middle / whole})

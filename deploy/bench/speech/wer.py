@@ -58,7 +58,7 @@ def measure(
         if not utterances:
             missing = "pocketsphinx-testdata" if name == "people" else "espeak-ng flite"
             result.notes.append(f"{name} are left out: apt-get install {missing}")
-    hear = {system: _listener(system) for system in systems}
+    hear = {system: listener(system) for system in systems}
     for condition in conditions():
         for name, utterances in spoken.items():
             case = f"{name}, {condition}"
@@ -93,8 +93,8 @@ def _rows(
     return rows
 
 
-def _listener(system: str) -> Callable[[Utterance], Heard]:
-    """What hears with it. Models are loaded when the first utterance comes, and stay."""
+def listener(system: str) -> Callable[[Utterance], Heard]:
+    """What hears with one of SYSTEMS. Models are loaded when the first utterance comes, and stay."""
     name, _, offline = system.partition(" ")
     held: dict[str, Any] = {}
 

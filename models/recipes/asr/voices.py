@@ -82,7 +82,7 @@ def choose(all_voices: list[TrainingVoice], rng: random.Random, test: bool) -> T
 def _espeak(name: str, text: str, rng: random.Random) -> Floats:
     pace = ["-s", str(rng.randint(120, 210)), "-p", str(rng.randint(25, 75)), "-g", str(rng.randint(0, 3))]
     options = ["-v", name, *pace]
-    return _wav(subprocess.run(["espeak-ng", *options, "--stdout", text], capture_output=True, check=True).stdout)
+    return samples_of(subprocess.run(["espeak-ng", *options, "--stdout", text], capture_output=True, check=True).stdout)
 
 
 def _flite(name: str, test: bool, text: str, rng: random.Random) -> Floats:
@@ -90,7 +90,7 @@ def _flite(name: str, test: bool, text: str, rng: random.Random) -> Floats:
     stretch = f"duration_stretch={size * rng.uniform(0.8, 1.3):.2f}"
     with tempfile.NamedTemporaryFile(suffix=".wav") as out:
         subprocess.run(["flite", "-voice", name, "--setf", stretch, "-t", text, "-o", out.name], check=True)
-        return _wav(Path(out.name).read_bytes(), size)
+        return samples_of(Path(out.name).read_bytes(), size)
 
 
 def _festival(name: str, text: str, rng: random.Random) -> Floats:
@@ -98,7 +98,7 @@ def _festival(name: str, text: str, rng: random.Random) -> Floats:
     setting = f"(begin (voice_{name}) (Parameter.set 'Duration_Stretch {size * rng.uniform(0.8, 1.3):.2f}))"
     with tempfile.NamedTemporaryFile(suffix=".wav") as out:
         subprocess.run(["text2wave", "-eval", setting, "-o", out.name], input=text.encode(), check=True)
-        return _wav(Path(out.name).read_bytes(), size)
+        return samples_of(Path(out.name).read_bytes(), size)
 
 
 class _Piper:
@@ -122,7 +122,7 @@ class _Piper:
         return resampled(np.concatenate(list(spoken)), self._voice.rate * size)
 
 
-def _wav(content: bytes, size: float = 1.0) -> Floats:
+def samples_of(content: bytes, size: float = 1.0) -> Floats:
     with wave.open(io.BytesIO(content)) as file:
         frames = file.readframes(file.getnframes())  # espeak-ng states no length when it writes to a pipe
         samples = np.frombuffer(frames[: len(frames) // 2 * 2], "<i2").astype(np.float32)
