@@ -29,7 +29,7 @@ def frame_head(kind: bytes, body: Sequence[Any]) -> bytes:
     return head + _CHECK.pack(zlib.crc32(head))
 
 
-def read_head(head: bytes | memoryview) -> tuple[bytes, int, int] | None:
+def head_of(head: bytes | memoryview) -> tuple[bytes, int, int] | None:
     """Kind, length of the body and its CRC-32; None where the head does not fit its own check."""
     if _CHECK.unpack_from(head, _HEAD.size)[0] != zlib.crc32(head[: _HEAD.size]):
         return None
@@ -52,7 +52,7 @@ def whole_frames(data: bytes | memoryview, at: int, kinds: bytes) -> Iterator[Fr
     view = memoryview(data)
     text = bytes(data) if not isinstance(data, bytes) else data
     while at + HEAD_BYTES <= len(view):
-        head = read_head(view[at : at + HEAD_BYTES])
+        head = head_of(view[at : at + HEAD_BYTES])
         if head is None or head[0] not in kinds:
             at = _next_head(text, at + 1, kinds)
             continue

@@ -32,7 +32,7 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.transports.codec import VERSION as CODEC_VERSION
 from thalweg.transports.codec import encode, size_of
-from thalweg.transports.frames import HEAD_BYTES, frame_head, read_head
+from thalweg.transports.frames import HEAD_BYTES, frame_head, head_of
 from thalweg.transports.packing import unpack
 
 VERSION = 1
@@ -206,7 +206,7 @@ class Recording:
                     head = file.read(HEAD_BYTES)
                     if len(head) < HEAD_BYTES:
                         return
-                    if (told := read_head(head)) is None:
+                    if (told := head_of(head)) is None:
                         if not any(head) and _only_zeros(file):
                             return
                         raise self._damage(at)

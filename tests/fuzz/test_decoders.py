@@ -28,6 +28,7 @@ RAW = {
 NAMED = ("decode", "unpack", "parse", "from_bytes", "read_")
 GIVEN: dict[str, Callable[[bytes], tuple[Any, ...]]] = {
     "_about": lambda data: (Path("r.twr"), b"H", data),
+    "opened": lambda data: (data, bytes(32)),
     "read_offer": lambda data: (data.decode(errors="surrogateescape"),),
 }
 """Arguments of decoders that take more than the bytes."""

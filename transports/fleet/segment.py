@@ -63,7 +63,7 @@ def pack(stored: Stored) -> bytes:
 
 
 @decoder(SpoolError, "a record")
-def unpack(body: bytes | memoryview) -> Stored:
+def read_record(body: bytes | memoryview) -> Stored:
     """What `pack` wrote, without its head. Raises SpoolError on anything else."""
     boot, number, time_ns, kind, length = _RECORD.unpack_from(body)
     at = _RECORD.size + length
@@ -87,7 +87,7 @@ def records(data: bytes, at: int = 0) -> Iterator[Found]:
     view = memoryview(data)
     for frame in whole_frames(data, at, KIND):
         try:
-            yield Found(unpack(frame.body), view[frame.at : frame.end], frame.end)
+            yield Found(read_record(frame.body), view[frame.at : frame.end], frame.end)
         except SpoolError:  # whole, and yet none of ours
             continue
 

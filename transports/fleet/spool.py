@@ -29,6 +29,7 @@ from typing import Final
 
 import msgpack
 
+from thalweg.pipeline.decoding import decoder
 from thalweg.pipeline.fleet.received import Received
 from thalweg.pipeline.fleet.spool_policy import SpoolClass, SpoolPolicy
 from thalweg.transports.fleet.segment import MAGIC, Segment, SegmentWriter, SpoolError, Stored, pack, records
@@ -324,9 +325,14 @@ def _bytes_of(segment: Segment, begin: int) -> bytes:
 
 def told_losses(payloads: Iterable[bytes | memoryview]) -> list[tuple[int, str, int, int, str]]:
     """What records of the stream `LOSSES` say: boot, stream, first number, number behind the last, why."""
-    found = []
-    for payload in payloads:
-        match msgpack.unpackb(payload, use_list=False):
-            case (int() as boot, str() as stream, int() as first, int() as end, str() as why):
-                found.append((boot, stream, first, end, why))
-    return found
+    told = (read_loss(bytes(payload)) for payload in payloads)
+    return [loss for loss in told if loss is not None]
+
+
+@decoder(SpoolError, "a record of a loss")
+def read_loss(payload: bytes) -> tuple[int, str, int, int, str] | None:
+    """One of them; None where it is none. Raises SpoolError where it cannot be read."""
+    match msgpack.unpackb(payload, use_list=False):
+        case (int() as boot, str() as stream, int() as first, int() as end, str() as why):
+            return boot, stream, first, end, why
+    return None

@@ -131,7 +131,12 @@ class Keeper:
 
     def _tell(self, **news: Any) -> None:
         self._known |= news
-        self._folder.write_state(self._known)
+        try:
+            self._folder.write_state(self._known)
+        except (
+            OSError
+        ) as error:  # a full disk, a folder that was removed: it must still work, and end when it is told to
+            log.warning("what state it is in is not known to others: %s", error)
 
     def _problem(self, problem: Problem) -> None:
         turn = f" (turn {problem.epoch})" if problem.epoch else ""

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -259,6 +260,15 @@ def test_systemd_is_told_when_it_is_ready_and_when_it_stops(
             process.send_signal(signal.SIGTERM)
             assert systemd.recv(100) == b"STOPPING=1"
             assert process.wait(30) == 0
+
+
+def test_one_whose_folder_was_removed_ends_when_it_is_told_to(thalweg: Thalweg) -> None:
+    assert thalweg("up", TICKING).returncode == 0
+    folder = DeploymentFolder("ticking")
+    pid = folder.state["pid"]
+    shutil.rmtree(folder.path)
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not folder.processes(), "it was told to end")
 
 
 def test_a_log_that_has_grown_is_begun_anew_and_followed_across_the_cut(

@@ -13,7 +13,7 @@ import pytest
 
 from thalweg.pipeline.fleet.received import Received
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
-from thalweg.transports.fleet.segment import SegmentWriter, SpoolError, Stored, pack, records, unpack
+from thalweg.transports.fleet.segment import SegmentWriter, SpoolError, Stored, pack, read_record, records
 from thalweg.transports.fleet.spool import LOSSES, Spool, told_losses
 
 EVENTS, TELEMETRY, MEDIA = SpoolClass.EVENTS, SpoolClass.TELEMETRY, SpoolClass.MEDIA
@@ -196,6 +196,6 @@ def test_a_record_is_read_as_it_was_packed_and_garbage_is_refused() -> None:
     found = next(records(pack(stored))).stored
     assert (found.key, found.kind, found.time_ns, bytes(found.payload)) == (stored.key, MEDIA, -5, b"abc")
     with pytest.raises(SpoolError):
-        unpack(b"garbage")
+        read_record(b"garbage")
     with pytest.raises(SpoolError, match="has a name of 0 bytes"):
         pack(Stored(kind=MEDIA, boot=1, stream="", number=0, time_ns=0, payload=b""))
