@@ -13,7 +13,7 @@ DEV := $(VENV)/.$(subst $(COMMA),-,$(EXTRAS))
 DEMO_MODELS := silero-vad smart-turn-v3 whisper-base qwen2.5-coder-0.5b-instruct piper-en-us-joe
 TEST_MODELS := $(DEMO_MODELS) smollm2-135m-instruct all-minilm-l6-v2 whisper-tiny.en
 
-.PHONY: demo quick test lint bench bench-peers reference proto lock clean
+.PHONY: demo quick test lint bench bench-peers reference proto lock audit clean
 
 demo: $(DEMO)
 	@$(BIN)/thalweg models pull $(DEMO_MODELS)
@@ -79,6 +79,11 @@ lock: $(DEV)
 	.venv/lock/bin/uv pip compile --quiet pyproject.toml --extra demo --extra grpc --extra metrics --extra otel \
 		--extra webrtc --generate-hashes --python-version 3.12 --python-platform x86_64-manylinux_2_28 --no-annotate \
 		--no-header >> deploy/container/requirements.txt
+
+# Known vulnerabilities of what the image installs, by PyPI's advisories; needs pypi.org itself, no mirror
+audit:
+	@$(PYTHON) -m venv .venv/audit && .venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	.venv/audit/bin/pip-audit --strict --require-hashes --disable-pip -r deploy/container/requirements.txt
 
 clean:
 	rm -rf .venv .peers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -11,7 +11,7 @@ from rich.table import Table
 from thalweg.deploy.console import Console
 from thalweg.models import ModelStore
 from thalweg.models.errors import ModelError
-from thalweg.models.store.hub import checkpoints, local_checkpoint, pull_checkpoint
+from thalweg.models.store.hub import checkpoints, local_checkpoint, pinned, pull_checkpoint
 from thalweg.pipeline.duration import MS
 from thalweg.stages.io.terminal import say
 
@@ -53,6 +53,7 @@ def pull_models(names: Sequence[str]) -> None:
             if "/" in name:
                 task = progress.add_task(name, total=None)
                 pull_checkpoint(name, lambda done, total, task=task: progress.update(task, completed=done, total=total))  # type: ignore[misc]
+                progress.console.print(f"to pull just this file: thalweg models pull {pinned(name)}", markup=False)
                 continue
             files, before = store.registry[name].files, 0
             task = progress.add_task(name, total=store.registry[name].size)

@@ -1,15 +1,17 @@
 """Public streaming checkpoints on the Hugging Face hub: which there are, and how they come here.
 
 The registry pins every file by its hash. For checkpoints of other people's that nobody here has held in hands there is
-no hash to pin: the hub states one (`X-Linked-Etag`, the SHA-256 of a large file), and what arrives must match that.
+no hash to pin: the hub states one (`X-Linked-Etag`, the SHA-256 of a large file), and what arrives must match that. Who
+has held one in hands pins it: `NAME@COMMIT#SHA256`, either part alone, too. `pinned` says the hash of one that is here.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,14 @@ from typing import Any
 import yaml
 
 from thalweg.models.errors import ModelError
+from thalweg.models.http.address import Address
 from thalweg.models.store.download import Progress, download
 from thalweg.models.store.store import default_root, locked, sha256
+
+_NEWEST = "main"
+_LARGEST = 50_000_000_000
+_HASH = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+_ASKED = re.compile(r"(?P<name>[^@#]+)(@(?P<revision>[0-9A-Za-z._-]{1,100}))?(#(?P<hash>[0-9a-fA-F]{64}))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +48,38 @@ def checkpoints() -> dict[str, Checkpoint]:
 
 def local_checkpoint(name: str, root: Path | None = None) -> Path:
     """Where a checkpoint lies once it is here."""
-    checkpoint = _find(name)
-    return (root or default_root()) / name.replace("/", "--") / checkpoint.file
+    checkpoint, _ = _find(name)
+    return (root or default_root()) / checkpoint.name.replace("/", "--") / checkpoint.file
+
+
+def pinned(name: str, root: Path | None = None) -> str:
+    """How to ask for the very file that is here, and no other."""
+    checkpoint, _ = _find(name)
+    revision = "" if checkpoint.revision == _NEWEST else f"@{checkpoint.revision}"
+    return f"{checkpoint.name}{revision}#{sha256(local_checkpoint(name, root))}"
 
 
 def pull_checkpoint(name: str, progress: Progress, root: Path | None = None) -> Path:
-    """Fetch a checkpoint, whole and with the hash the hub states, or not at all. Raises ModelError.
+    """Fetch a checkpoint, whole and with the hash that was pinned or the hub states, or not at all. Raises ModelError.
 
-    `HF_ENDPOINT` names another hub, `HF_TOKEN` is sent where it is set.
+    `HF_ENDPOINT` names another hub, `HF_TOKEN` is sent where it is set: by https, or to this machine.
     """
-    checkpoint = _find(name)
+    checkpoint, hashed = _find(name)
     target = local_checkpoint(name, root)
     if target.exists():
+        if hashed and (found := sha256(target)) != hashed:
+            raise ModelError(f"{target} is another file than was pinned: sha256 {found}. Remove it and pull again")
         return target
     hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     if not hub.startswith(("https://", "http://")):
         raise ModelError(f"HF_ENDPOINT is {hub!r}, expected an address such as https://huggingface.co")
-    address = f"{hub}/{name}/resolve/{checkpoint.revision}/{checkpoint.file}"
+    address = f"{hub}/{checkpoint.name}/resolve/{checkpoint.revision}/{checkpoint.file}"
     headers = {"Authorization": f"Bearer {os.environ['HF_TOKEN']}"} if os.environ.get("HF_TOKEN") else {}
+    if headers and hub.startswith("http://") and not Address.parse(hub).loopback:
+        raise ModelError(f"HF_TOKEN is not sent to {hub} in clear: give HF_ENDPOINT as https://…, or unset HF_TOKEN")
     size, expected = _stated(address, headers)
+    if hashed and expected != hashed:
+        raise ModelError(f"{address} is another file than was pinned: the hub states sha256 {expected}")
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     with locked(target.with_name(target.name + ".lock")):
@@ -73,11 +94,15 @@ def pull_checkpoint(name: str, progress: Progress, root: Path | None = None) -> 
     return target
 
 
-def _find(name: str) -> Checkpoint:
-    known = checkpoints()
+def _find(asked: str) -> tuple[Checkpoint, str]:
+    """The checkpoint, at the revision that is asked for, and the hash that it must have, if that was said."""
+    known, parts = checkpoints(), _ASKED.fullmatch(asked)
+    if parts is None:
+        raise ModelError(f"{asked!r} names no checkpoint, expected OWNER/NAME, OWNER/NAME@COMMIT or …#SHA256")
+    name, revision, hashed = parts["name"], parts["revision"], parts["hash"] or ""
     if name not in known:
         raise ModelError(f"no checkpoint {name!r} is known here; there are {', '.join(known)}")
-    return known[name]
+    return replace(known[name], revision=revision or known[name].revision), hashed.lower()
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
@@ -100,6 +125,10 @@ def _stated(address: str, headers: dict[str, str]) -> tuple[int, str]:
         raise ModelError(f"{address} cannot be reached: {getattr(error, 'reason', error)}") from None
     etag = (said.get("X-Linked-Etag") or "").strip('"')
     size = said.get("X-Linked-Size") or said.get("Content-Length") or "0"
-    if len(etag) != 64 or not size.isdigit():
+    if not _HASH.fullmatch(etag) or not (size.isascii() and size.isdecimal()):
         raise ModelError(f"{address}: the hub states no SHA-256 for this file")
+    if len(size) > len(str(_LARGEST)) or int(size) > _LARGEST:
+        raise ModelError(
+            f"{address}: the hub states more than {_LARGEST / 1e9:g} GB for this file, which is no checkpoint"
+        )
     return int(size), etag

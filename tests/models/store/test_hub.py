@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from thalweg.models.errors import ModelError
-from thalweg.models.store.hub import checkpoints, local_checkpoint, pull_checkpoint
+from thalweg.models.store.hub import checkpoints, local_checkpoint, pinned, pull_checkpoint
 
 NAME = "nvidia/stt_en_fastconformer_hybrid_large_streaming_80ms"
 CONTENT = b"not really an archive" * 10_000
@@ -93,6 +93,45 @@ def test_where_the_hub_sends_us_does_not_learn_the_token(
     hub.store = f"http://localhost:{hub.server_address[1]}/store"
     assert pull_checkpoint(NAME, ignore, tmp_path).read_bytes() == CONTENT
     assert hub.stored == [None]
+
+
+def test_a_checkpoint_that_is_pinned_by_its_hash_is_that_or_none(hub: Hub, tmp_path: Path) -> None:
+    wrong, right = f"{NAME}#{'0' * 64}", f"{NAME}#{hashlib.sha256(CONTENT).hexdigest()}"
+    with pytest.raises(ModelError, match="another file than was pinned"):
+        pull_checkpoint(wrong, ignore, tmp_path)
+    path = pull_checkpoint(right, ignore, tmp_path)
+    assert pinned(NAME, tmp_path) == right
+    with pytest.raises(ModelError, match="another file than was pinned"):
+        pull_checkpoint(wrong, ignore, tmp_path)
+    path.write_bytes(b"changed")
+    with pytest.raises(ModelError, match="another file than was pinned"):
+        pull_checkpoint(right, ignore, tmp_path)
+
+
+def test_a_checkpoint_of_one_commit_is_asked_for_at_that(hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"/resolve/0a1b2c/.* answered 404"):
+        pull_checkpoint(f"{NAME}@0a1b2c", ignore, tmp_path)
+
+
+@pytest.mark.parametrize("name", [f"{NAME}@../../x", f"{NAME}#12", f"{NAME}@a b", f"{NAME}@@x", "", "@x"])
+def test_what_names_no_checkpoint_is_refused_before_anybody_is_asked(name: str, hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="names no checkpoint"):
+        pull_checkpoint(name, ignore, tmp_path)
+    assert not hub.tokens
+
+
+def test_the_token_is_not_sent_in_clear_to_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.example")
+    with pytest.raises(ModelError, match=r"not sent to http://hub\.example in clear"):
+        pull_checkpoint(NAME, ignore, tmp_path)
+
+
+@pytest.mark.parametrize("stated", ["²" * 64, "z" * 64, "x"])
+def test_a_hash_that_is_none_is_refused(stated: str, hub: Hub, tmp_path: Path) -> None:
+    hub.stated = stated.encode("utf-8").decode("latin-1")
+    with pytest.raises(ModelError, match="states no SHA-256"):
+        pull_checkpoint(NAME, ignore, tmp_path)
 
 
 def test_an_address_without_a_scheme_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
