@@ -111,6 +111,9 @@ def _measure(result: Result, case: str, variables: dict[str, str], questions: tu
     for milestone in ("first_partial", "final_transcript", "first_token", "first_audio"):
         values = [value / 1e6 for turn in turns if (value := turn.latency_ns(milestone)) is not None]
         name = names.get(milestone, milestone)
+        if not values:
+            result.notes.append(f"{case}: no turn has a {name.replace('_', ' ')}")
+            continue
         result.add(
             case,
             OURS,
@@ -118,7 +121,7 @@ def _measure(result: Result, case: str, variables: dict[str, str], questions: tu
             "ms",
             **{f"{name}_p50": quantile(values, 0.5), f"{name}_p95": quantile(values, 0.95)},
         )
-    if variables["end_of_turn"] == ENDS[0]:
+    if turns and variables["end_of_turn"] == ENDS[0]:
         _shares(result, case, turns)
 
 

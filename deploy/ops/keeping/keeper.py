@@ -26,7 +26,7 @@ from thalweg.deploy.ops.keeping.logs import trim
 from thalweg.deploy.ops.keeping.systemd import notify
 from thalweg.deploy.ops.observing.metrics import serving_metrics
 from thalweg.deploy.ops.observing.outcome import Problem
-from thalweg.deploy.ops.observing.report import build_report, write_report
+from thalweg.deploy.ops.observing.report import OutputError, build_report, write_report
 from thalweg.deploy.ops.observing.stats import WorkerStats
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.pipeline.cluster.supervision import SupervisionState
@@ -133,9 +133,7 @@ class Keeper:
         self._known |= news
         try:
             self._folder.write_state(self._known)
-        except (
-            OSError
-        ) as error:  # a full disk, a folder that was removed: it must still work, and end when it is told to
+        except OutputError as error:  # a full disk, a folder that was removed: it works on, and ends when told to
             log.warning("what state it is in is not known to others: %s", error)
 
     def _problem(self, problem: Problem) -> None:
