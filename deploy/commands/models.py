@@ -53,7 +53,7 @@ def pull_models(names: Sequence[str]) -> None:
             if "/" in name:
                 task = progress.add_task(name, total=None)
                 pull_checkpoint(name, lambda done, total, task=task: progress.update(task, completed=done, total=total))  # type: ignore[misc]
-                progress.console.print(f"to pull just this file: thalweg models pull {pinned(name)}", markup=False)
+                progress.console.print(f"to pull just this file: thalweg models pull {pinned(name)}")
                 continue
             files, before = store.registry[name].files, 0
             task = progress.add_task(name, total=store.registry[name].size)

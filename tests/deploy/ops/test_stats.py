@@ -71,6 +71,6 @@ def test_what_a_worker_cannot_be_given_is_refused_with_its_line(worker: str, mes
 
     text = TICKING.read_text().replace('{launcher: "${launcher}", restart: "${restart}"}', worker)
     read_spec(TICKING, {})  # so that the classes beside the file are found
-    with pytest.raises(SpecError, match=r"ticking\.yaml:18:") as refused:
+    with pytest.raises(SpecError, match=r"ticking\.yaml:19:") as refused:
         load_spec(text, "ticking.yaml")
     assert message in str(refused.value)
