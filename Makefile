@@ -27,7 +27,7 @@ quick: $(DEV)
 
 test: quick
 	$(BIN)/thalweg models pull $(TEST_MODELS)
-	$(BIN)/python -m pytest -m "not unit"
+	$(BIN)/python -m pytest -m "not unit" -n 2 --dist loadgroup
 
 lint: $(DEV)
 	$(BIN)/ruff check .

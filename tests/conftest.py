@@ -52,7 +52,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     would fail one run in ten of them all. What is broken fails twice.
     """
     for item in items:
-        item.add_marker("unit" if is_unit(item, TESTS) else pytest.mark.flaky(reruns=1))
+        if is_unit(item, TESTS):
+            item.add_marker("unit")
+            continue
+        item.add_marker(pytest.mark.flaky(reruns=1))
+        item.add_marker(pytest.mark.xdist_group(_side(item)))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -74,6 +78,14 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
     """Unit tests are watched."""
     with _watch(item):
         return (yield)
+
+
+def _side(item: pytest.Item) -> str:
+    """Tests of one name run one after the other, in one process: those of a file, which share what they load; all that
+    measure; all with a Ray cluster, of which there may be one at a time.
+    """
+    folder, file = item.path.parent.relative_to(TESTS).as_posix(), item.path.name
+    return "bench" if folder == "bench" else "ray" if "ray" in file else f"{folder}/{file}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
