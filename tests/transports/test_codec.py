@@ -248,7 +248,7 @@ def test_an_array_type_without_a_form_is_refused_when_it_is_written() -> None:
         encode(make(Complex(values=np.zeros(2, np.complex128))))
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(PACKETS, st.data())
 def test_damaged_records_are_refused_or_are_packets_and_nothing_else(packet: Packet, data: st.DataObject) -> None:
     record = bytearray(b"".join(encode(packet)))

@@ -137,7 +137,7 @@ def ran(*arguments: str, **environment: str) -> Result:
 
 @pytest.mark.parametrize("option", ["--token", "--admin-token", "--ice"])
 def test_a_secret_among_the_arguments_is_warned_of_and_never_repeated(option: str) -> None:
-    said = ran(option, "turn:user:s3cret@turn.example").stderr
+    said = ran(option, "turn:user:s3cret@turn.example").output
     assert f"{option}: every user" in said and f"{option}-file" in said and "s3cret" not in said
 
 
@@ -146,4 +146,4 @@ def test_what_is_no_secret_or_comes_otherwise_is_not_warned_of(path: Path) -> No
     done = ran(
         "--ice", "stun:a.example", "--ice-file", str(path), THALWEG_TOKEN="a-secret", THALWEG_ADMIN_TOKEN="another"
     )
-    assert done.exit_code == 0 and not done.stderr
+    assert done.exit_code == 0 and not done.output
