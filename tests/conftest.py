@@ -46,7 +46,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks unit tests, and gives all others a second try; the summary lists who took it.
+    """Marks unit tests, and gives all others a second try; the summary lists who took it. Whole benchmarks, however
+    short, take ten minutes together: they are for those who ask for them, and for CI.
 
     Where one packet in twenty is lost and machines stand still for seconds, tests that are right 999 times in 1,000
     would fail one run in ten of them all. What is broken fails twice.
@@ -57,6 +58,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         item.add_marker(pytest.mark.flaky(reruns=1))
         item.add_marker(pytest.mark.xdist_group(_side(item)))
+        if _side(item) == "bench" and not (os.environ.keys() & {"THALWEG_SLOW", "THALWEG_REQUIRE_ALL"}):
+            item.add_marker(pytest.mark.skip(reason="needs: THALWEG_SLOW=1 make test"))
 
 
 @pytest.hookimpl(wrapper=True)

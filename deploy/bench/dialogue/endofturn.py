@@ -47,7 +47,8 @@ _HEARD_S = 8
 
 def measure(result: Result, quick: bool, json_path: Path | None = None, minutes: float | None = None) -> None:
     """A row per policy and kind. With `json_path` a later run goes on."""
-    journal = Journal(json_path.with_suffix(".jsonl") if json_path is not None else None, _METHOD, minutes=minutes)
+    path = json_path.with_suffix(".jsonl") if json_path is not None else None
+    journal = Journal(path, _METHOD, minutes=minutes, rounds=result.rounds)
     ears = _Ears()
     found = []
     for number, said in enumerate(turns(_QUICK if quick else COUNT)):

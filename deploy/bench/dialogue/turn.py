@@ -71,7 +71,7 @@ def speak_questions(path: Path, questions: tuple[str, ...]) -> None:
 def measure(result: Result, quick: bool) -> None:
     """Fill in the rows of a case for each of `ways`: `file`, `file understood`, `file pocketsphinx`."""
     for case, settings in ways("file").items():
-        _measure(result, case, settings, QUESTIONS[:3] if quick else QUESTIONS)
+        _measure(result, case, settings, QUESTIONS[:2] if quick else QUESTIONS)
 
 
 def ways(where: str) -> dict[str, dict[str, str]]:

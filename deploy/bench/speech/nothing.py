@@ -50,9 +50,8 @@ def measure(
 ) -> None:
     """A row per sound and recogniser. `model`: these recognisers only, with commas between."""
     seconds = _QUICK_S if quick else SECONDS
-    journal = Journal(
-        json_path.with_suffix(".jsonl") if json_path is not None else None, f"{_METHOD} {seconds}", minutes=minutes
-    )
+    path = json_path.with_suffix(".jsonl") if json_path is not None else None
+    journal = Journal(path, f"{_METHOD} {seconds}", minutes=minutes, rounds=result.rounds)
     for system in model.split(",") if model else SYSTEMS:
         hear = listener(system)
         for sound, make in sounds().items():

@@ -16,11 +16,12 @@ def test_somebody_who_floods_the_channel_is_asked_to_leave_and_the_other_one_sta
         async with Talker(server.url) as other:
             await server.until(lambda: server.conversations.ready)
             async with Talker(server.url) as talker:
-                for _ in range(1000):
-                    talker.send({"type": "ping", "t": 1})
                 async with asyncio.timeout(PATIENCE_S):
-                    await talker.ended.wait()
-                assert talker.events[-1][1]["code"] == "expelled"
+                    while not talker.ended.is_set():
+                        for _ in range(500):
+                            talker.send({"type": "ping", "t": 1})
+                        await asyncio.sleep(0.1)  # a busy machine takes them slowly, and slowly is no flood
+                assert "expelled" in [event.get("code") for _, event in talker.events if event["type"] == "bye"]
             other.send({"type": "ping", "t": 7})
             assert (await other.next("pong"))["t"] == 7
 
