@@ -65,6 +65,7 @@ def test_ctrl_c_ends_within_two_seconds_with_a_report(tmp_path: Path) -> None:
     long = write_wav(tmp_path / "long.wav", np.zeros(16_000 * 60, np.float32))
     report = tmp_path / "r.json"
     settings = ["--set", f"input={long}", "--set", f"output={tmp_path / 'a.wav'}", "--report", str(report)]
+    settings += ["--set", "recogniser=pocketsphinx", "--set", "model=smollm2-135m-instruct"]  # loaded by the time
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([*THALWEG, "run", VOICE, *settings], env=env, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 30
