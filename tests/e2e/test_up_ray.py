@@ -93,7 +93,7 @@ def test_a_deployment_on_two_ray_nodes_is_seen_heard_and_ended(
     while any(Path(f"/proc/{pid}").exists() for pid in pids[:1]):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert not DeploymentFolder("on-ray").folder.exists()
+    assert not DeploymentFolder("on-ray").path.exists()
 
 
 def test_without_a_cluster_at_the_address_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
