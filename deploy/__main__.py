@@ -15,6 +15,7 @@ from thalweg import __version__
 from thalweg.deploy.commands import bench as bench_command
 from thalweg.deploy.commands import secrets
 from thalweg.deploy.commands.recording import recordings
+from thalweg.deploy.commands.scaffolding.commands import new
 from thalweg.deploy.fleet import commands as fleet
 from thalweg.deploy.ops.keeping import operating
 from thalweg.deploy.ops.keeping.operating import FILE as _FILE
@@ -317,36 +318,6 @@ def doctor_webrtc(
     sys.exit(examine_webrtc(url, secrets.known_token(token, token_file), given, insecure=insecure))
 
 
-@cli.group()
-def new() -> None:
-    """Write a working start of your own: code, and a test that passes."""
-
-
-@new.command("stage")
-@click.argument("name")
-@click.option(
-    "--kind",
-    type=click.Choice(["transform", "source", "text", "sink", "join"]),
-    default="transform",
-    show_default=True,
-    help="Where it stands: at a beginning, on the way (of sound, of words), at an end, or where streams meet.",
-)
-def new_stage(name: str, kind: str) -> None:
-    """Write NAME.py with a stage and test_NAME.py with its test."""
-    from thalweg.deploy.commands.scaffold import write_stage
-
-    write_stage(name, Path.cwd(), kind)
-
-
-@new.command("pipeline")
-@click.argument("name")
-def new_pipeline(name: str) -> None:
-    """Write NAME.yaml, a pipeline that runs, and test_NAME.py."""
-    from thalweg.deploy.commands.scaffold import write_pipeline
-
-    write_pipeline(name, Path.cwd())
-
-
 @cli.command()
 @click.argument("file", type=PIPELINE)
 @_SET
@@ -375,7 +346,7 @@ def profile(
         draw_pareto(picture, made)
 
 
-for command in (bench_command.bench, *operating.COMMANDS, *recordings.COMMANDS, fleet.hub, fleet.node):
+for command in (bench_command.bench, *operating.COMMANDS, *recordings.COMMANDS, new, fleet.hub, fleet.node):
     cli.add_command(command)
 
 

@@ -28,6 +28,7 @@ from thalweg.deploy.reading import FileError, carried_problem, module_folders, p
 from thalweg.deploy.run import Run
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.catalog import find_stage, registered_name
+from thalweg.pipeline.file.complaint import complaint
 from thalweg.pipeline.file.dump import dump_document
 from thalweg.pipeline.file.plan import LOCAL
 from thalweg.pipeline.file.source import Place, Source
@@ -191,7 +192,7 @@ class Pipeline:
             try:
                 arguments = info.check(settings)
             except ValidationError as error:
-                wrong = "; ".join(_complaint(info, problem) for problem in error.errors())
+                wrong = "; ".join(complaint(name, info, problem) for problem in error.errors())
                 raise StageError(f"stage {name}: {wrong}") from None
             named = use if isinstance(use, str) else self._name_of(name, use, info)
             return Vertex(name=name, info=info, make=lambda: info.cls(**arguments)), {"use": named, **settings}
@@ -283,16 +284,6 @@ def load(path: str | Path, **settings: object) -> Pipeline:
 
 def _made(vertex: Vertex, instance: object) -> Vertex:
     return replace(vertex, make=lambda: instance)
-
-
-def _complaint(info: StageInfo, problem: Any) -> str:  # Any: pydantic's ErrorDetails
-    key = ".".join(map(str, problem["loc"]))
-    if problem["type"] == "extra_forbidden":
-        known = list(info.parameters.model_fields)
-        return f"{info.use} has no parameter {key!r}{nearest(key, known)}, it takes {', '.join(known) or 'none'}"
-    if problem["type"] == "missing":
-        return f"it needs `{key}`"
-    return f"{key}: {problem['msg'].removeprefix('Value error, ')}, found {problem['input']!r}"
 
 
 def _in_thread(function: Callable[[], Outcome]) -> Outcome:

@@ -26,7 +26,7 @@ SAVES = {"np.save", "np.savez", "np.savez_compressed", "shutil.copy", "shutil.co
 OTHERS = {
     "deploy/commands/generate.py": "the repository's own",
     "deploy/commands/protobuf.py": "the repository's own",
-    "deploy/commands/scaffold.py": "code that somebody begins with",
+    "deploy/commands/scaffolding/scaffold.py": "code that somebody begins with",
     "deploy/ops/keeping/deployments.py": "a lock, 0600, which holds nothing",
     "deploy/ops/observing/report.py": "what is public where it is told so; devices as they are",
     "deploy/fleet/hub/state.py": "a lock, 0600, which holds nothing",

@@ -82,7 +82,7 @@ FAMILIES: dict[str, dict[str, str]] = {
         "MetricsError": "thalweg.deploy.ops.observing.metrics",
         "OutputError": "thalweg.deploy.ops.observing.report",
         "RehearsalError": "thalweg.deploy.commands.recording.rehearsal",
-        "ScaffoldError": "thalweg.deploy.commands.scaffold",
+        "ScaffoldError": "thalweg.deploy.commands.scaffolding.scaffold",
         "KeepingError": "thalweg.deploy.ops.keeping.deployments",
         "TargetError": "thalweg.deploy.transcripts.targets",
         "UpError": "thalweg.deploy.ops.keeping.up",

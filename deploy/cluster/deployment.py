@@ -13,17 +13,16 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
 
 from thalweg.deploy.cluster.host import Bundle, Host
 from thalweg.deploy.cluster.launch import AnyHost, launch
 from thalweg.deploy.cluster.links import Links
 from thalweg.deploy.cluster.remote import RemoteHost, WorkerLost
+from thalweg.deploy.cluster.steps import on_every
 from thalweg.deploy.cluster.subprocess_host import Child, start_child
-from thalweg.deploy.errors import StartError
 from thalweg.deploy.ops.observing.outcome import Outcome, Problem, merge
 from thalweg.deploy.ops.observing.stats import WorkerStats
 from thalweg.deploy.runtime.checkpoint import Kept
@@ -36,13 +35,10 @@ from thalweg.pipeline.file.spec import Spec
 from thalweg.pipeline.graph import nearest
 from thalweg.pipeline.turn import KEPT, KEPT_STAYING
 
-T = TypeVar("T")
-
 log = logging.getLogger(__name__)
 
 STATS_S = 2.0
 KEPT_PROBLEMS = 100
-GIVE_UP_S = 1.0
 
 
 class DeploymentError(ThalwegError):
@@ -102,11 +98,15 @@ class Deployment:
     async def run(self) -> Outcome:
         """Start every host, run to the end, close them. Raises StartError where one could not start."""
         try:
-            self.links.places = await self._all(lambda host: host.prepare())
+            self.links.places = await on_every(self.hosts, lambda host: host.prepare(), self._hurry)
             self.links.kinds = self.links.transports()
-            await self._all(self.links.listen)
-            await self._all(lambda host: host.connect(self.links.routes(host.name), self.links.certificates))
-            await self._all(lambda host: host.open())
+            await on_every(self.hosts, self.links.listen, self._hurry)
+            await on_every(
+                self.hosts,
+                lambda host: host.connect(self.links.routes(host.name), self.links.certificates),
+                self._hurry,
+            )
+            await on_every(self.hosts, lambda host: host.open(), self._hurry)
             self.links.linked = set(self.hosts)
             if any(
                 worker.launcher == SUBPROCESS and worker.restart.may_return for worker in self._plan.workers.values()
@@ -150,8 +150,16 @@ class Deployment:
 
     async def stats(self) -> dict[str, WorkerStats | None]:
         """Worker → what is going on there; None for one that is gone or does not answer within `STATS_S`."""
-        found = await asyncio.gather(*(_stats(host) for host in self.hosts.values()))
+        found = await asyncio.gather(*(self.stats_of(name) for name in self.hosts))
         return dict(zip(self.hosts, found, strict=True))
+
+    async def stats_of(self, worker: str) -> WorkerStats | None:
+        """What is going on in one worker; None where it is gone or does not answer within `STATS_S`."""
+        try:
+            async with asyncio.timeout(STATS_S):
+                return await self.hosts[worker].stats()
+        except (ThalwegError, TimeoutError):
+            return None
 
     @property
     def restarts(self) -> dict[str, int]:
@@ -385,44 +393,3 @@ class Deployment:
     async def _tell_changed(self) -> None:
         async with self._changed:
             self._changed.notify_all()
-
-    async def _all(self, step: Callable[[AnyHost], Awaitable[T]]) -> dict[str, T]:
-        """Take a step on every host at once. Raises StartError with what each one said that could not.
-
-        A run that was abandoned waits GIVE_UP_S longer for one that does not come back, such as Ray's, and no more.
-        """
-        steps = asyncio.gather(*(step(host) for host in self.hosts.values()), return_exceptions=True)
-        try:
-            async with beside(self._hurry.wait()) as hurry:
-                waiting: set[asyncio.Future[Any]] = {steps, hurry}
-                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if not steps.done():
-                await asyncio.wait({steps}, timeout=GIVE_UP_S)
-        finally:
-            given_up = steps.cancel()
-            if given_up:
-                steps.add_done_callback(lambda ended: None if ended.cancelled() else ended.exception())
-                await asyncio.wait({steps}, timeout=GIVE_UP_S)
-        if given_up:
-            raise StartError("it was stopped before everything had started")
-        found = steps.result()
-        wrong = []
-        done: dict[str, T] = {}
-        for name, outcome in zip(self.hosts, found, strict=True):
-            if isinstance(outcome, ThalwegError):
-                wrong.append(str(outcome))
-            elif isinstance(outcome, BaseException):
-                raise outcome
-            else:
-                done[name] = outcome
-        if wrong:
-            raise StartError("\n".join(dict.fromkeys(wrong)))
-        return done
-
-
-async def _stats(host: AnyHost) -> WorkerStats | None:
-    try:
-        async with asyncio.timeout(STATS_S):
-            return await host.stats()
-    except (ThalwegError, TimeoutError):
-        return None

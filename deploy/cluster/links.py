@@ -46,6 +46,11 @@ class Links:
         """
         self.unlinked.update(edge for edge in edges if self._made_s.get(edge, -1.0) < asked_s)
 
+    def on_one_machine(self, one: str, other: str) -> bool:
+        """Whether two workers share a boot, and so a monotonic clock; see `host_identity`."""
+        places = [self.places.get(name, name).partition("/")[0] for name in (one, other)]
+        return places[0] == places[1]
+
     async def relink(self, edge: str) -> None:
         """Give an edge a new link; where that fails it is tried again later, while both its ends live."""
         self.unlinked.add(edge)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,7 @@ from aiortc import RTCIceServer
 
 from thalweg.deploy.cluster.deployment import Deployment
 from thalweg.deploy.cluster.host import Bundle, Host
-from thalweg.deploy.ops.observing.outcome import Problem
+from thalweg.deploy.ops.observing.outcome import Outcome, Problem
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.deploy.server.conversation_stats import ConversationStats
@@ -44,6 +43,7 @@ log = logging.getLogger(__name__)
 CLOSING_S = 2.0
 REPORT_S = 0.25
 PROBLEM_S = 10.0
+MILESTONES_S = 5.0
 
 
 class SessionOver(ThalwegError):
@@ -95,30 +95,26 @@ class Session:
         self._name = spec.graph.name
         self._video = any(vertex.info.use == "live.camera" for vertex in spec.graph.stages.values())
         self.failure: ThalwegError | None = None
-        self.problem_count = 0
+        self._broke = False
+        self._outcome: Outcome | None = None
         own = None if bundle is None else replace(bundle, token=secrets.token_hex(16))
         with using(self.call):
-            self._deployment = Deployment(spec, own, self._problem)
+            self.deployment = Deployment(spec, own, self._problem)
         self._told_ns = -round(PROBLEM_S * 1e9)
-        self._stats = ConversationStats(self._deployment, self.call.clock)
+        self._stats = ConversationStats(self.deployment, self.worker, self.call.clock)
         self._over = asyncio.Event()
         self._unwanted: list[Peer] = []
 
     @property
     def worker(self) -> Worker:
         """The stages in this process."""
-        host = self._deployment.hosts[LOCAL]
+        host = self.deployment.hosts[LOCAL]
         assert isinstance(host, Host)
         return host.worker
 
-    def process_of(self, worker: str) -> int | None:
-        """The process of a worker on this machine, while there is one."""
-        host = self._deployment.hosts[worker]
-        return os.getpid() if isinstance(host, Host) else getattr(host, "pid", None)
-
     async def opened(self) -> None:
         """Wait until all stages are open, while `run` runs. Raises what kept them from it, or SessionOver."""
-        async with beside(self._deployment.ready.wait()) as ready, beside(self._over.wait()) as over:
+        async with beside(self.deployment.ready.wait()) as ready, beside(self._over.wait()) as over:
             await asyncio.wait({ready, over}, return_when=asyncio.FIRST_COMPLETED)
         if self.failure is not None:
             raise self.failure
@@ -144,20 +140,21 @@ class Session:
     async def _run_pipeline(self) -> None:
         async with asyncio.TaskGroup() as group:
             running = group.create_task(self._run_deployment())
-            reporting = group.create_task(self._report())
+            beside = [group.create_task(work) for work in (self._report(), self._stats.follow())]
             over = group.create_task(self._over.wait())
             await asyncio.wait([running, over], return_when=asyncio.FIRST_COMPLETED)
             if running.done():
                 self._ended_by_itself()
             over.cancel()
-            reporting.cancel()
+            for task in beside:
+                task.cancel()
             done, _ = await asyncio.wait([running], timeout=CLOSING_S)
             if not done:
-                self._deployment.abandon()
+                self.deployment.abandon()
 
     async def _run_deployment(self) -> None:
         try:
-            await self._deployment.run()
+            self._outcome = await self.deployment.run()
         except ThalwegError as error:
             self.failure = error
 
@@ -218,7 +215,14 @@ class Session:
     @property
     def counts(self) -> Counter[str]:
         """What the stages have counted."""
+        if self._outcome is not None:
+            return sum((Counter(stage["counts"]) for stage in self._outcome.stages.values()), Counter())
         return self._stats.counts
+
+    @property
+    def problem_count(self) -> int:
+        """How much has gone wrong."""
+        return self._stats.problem_count
 
     @property
     def unchanged_s(self) -> float:
@@ -232,7 +236,7 @@ class Session:
 
     def _ended_by_itself(self) -> None:
         """The pipeline is over, whatever the reason; the person is told, unless they know already."""
-        if self.problem_count > 0 or self.failure is not None or not self._deployment.ready.is_set():
+        if self._broke or self.failure is not None or not self.deployment.ready.is_set():
             self.end("broke", "Something broke on this side, and the conversation has ended. Start a new one.")
         else:
             self.end("finished", "The conversation has come to its end.")
@@ -246,7 +250,7 @@ class Session:
 
     def _problem(self, problem: Problem) -> None:
         """What goes wrong in a stage, for the log; not more often than every ten seconds, with what was left out."""
-        self.problem_count += not problem.recovered
+        self._broke = self._broke or not (problem.recovered or problem.ends)
         now_ns = self.call.clock.now_ns()
         if now_ns - self._told_ns >= PROBLEM_S * 1e9:
             self._told_ns = now_ns
@@ -287,18 +291,18 @@ class Session:
                 await self._unwanted.pop().close()
             if self._deaf():
                 self._ended_by_itself()
-            if self.call.started or self.call.watched:
-                await self._stats.look()
             for epoch, played_ns in list(self.call.started.items()):
                 self._report_turn(epoch, played_ns)
             if self.call.watched:
                 self.call.tell(self._stats.report())
 
     def _report_turn(self, epoch: int, played_ns: int) -> None:
-        del self.call.started[epoch]
-        found = self._stats.milestones(epoch)
+        found = self._stats.milestones(epoch, played_ns)
         if found is None:
+            if self.call.clock.now_ns() - played_ns > MILESTONES_S * 1e9:
+                del self.call.started[epoch]  # no voice has ended in it, or its worker does not answer
             return
+        del self.call.started[epoch]
         speech_end_ns, marks = found
         self.on_heard((played_ns - speech_end_ns) / 1e9)
         latency = {name: (at_ns - speech_end_ns) / 1e6 for name, at_ns in marks.items()}

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
+
+from thalweg.models.speech.decoding.hypothesis import RecognisedWord
 
 RATE = 16_000
 _FRAMES_PER_S = 100
 _SLICE_BYTES = RATE // 25  # 20 ms
 _OPENING_BYTES = RATE  # half a second of 16-bit samples
-
-
-@dataclass(frozen=True, slots=True)
-class RecognisedWord:
-    """A recognised word, `start_s` and `end_s` from the start of the utterance, `confidence` 0…1."""
-
-    text: str
-    start_s: float
-    end_s: float
-    confidence: float
 
 
 class SphinxRecogniser:

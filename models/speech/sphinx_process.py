@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.models.errors import ModelError
-from thalweg.models.speech.sphinx import RecognisedWord, SphinxRecogniser
+from thalweg.models.speech.decoding.hypothesis import RecognisedWord
+from thalweg.models.speech.sphinx import SphinxRecogniser
 
 _REQUEST = struct.Struct("<cI")
 _REPLY = struct.Struct("<I")

@@ -10,7 +10,6 @@ import asyncio
 import io
 import json
 import os
-import secrets
 import wave
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -130,7 +129,9 @@ class Events:
         try:
             event = json.loads(data)
             kind = event.get("type", "")
-        except (ValueError, RecursionError, AttributeError):
+            choices = event.get("choices") or ()
+            more = "".join(str((choice.get("delta") or {}).get("content") or "") for choice in choices)
+        except (ValueError, RecursionError, AttributeError, TypeError):
             raise HttpError(HttpErrorKind.NO_ANSWER, f"sends what is no event: {quoted(data, 80)}") from None
         if "error" in event or kind == "error":
             raise HttpError(HttpErrorKind.NO_ANSWER, f"broke off: {quoted(words_of(event) or data)}")
@@ -138,8 +139,7 @@ class Events:
             self.text, self.done = str(event.get("text", self.text)), True
         elif kind == "transcript.text.delta":
             self.text += str(event.get("delta", ""))
-        for choice in event.get("choices") or ():
-            self.text += str((choice.get("delta") or {}).get("content") or "")
+        self.text += more
 
 
 def wav(samples: NDArray[np.float32]) -> bytes:
@@ -152,17 +152,11 @@ def wav(samples: NDArray[np.float32]) -> bytes:
 
 
 def form(file: bytes, fields: Mapping[str, str]) -> tuple[bytes, str]:
-    """Body and content type of a form with `fields` and the file. The boundary is in none of them."""
-    boundary = f"thalweg-{secrets.token_hex(24)}"
-    head = 'Content-Disposition: form-data; name="{}"'
-    parts = [
-        f"--{boundary}\r\n{head.format(name)}\r\n\r\n{value}\r\n".encode("utf-8", "replace")
-        for name, value in fields.items()
-    ]
-    sound = f'--{boundary}\r\n{head.format("file")}; filename="turn.wav"\r\nContent-Type: audio/wav\r\n\r\n'
-    return b"".join([*parts, sound.encode(), file, f"\r\n--{boundary}--\r\n".encode()]), (
-        f"multipart/form-data; boundary={boundary}"
-    )
+    """Body and content type of a form with `fields` and the file."""
+    import httpx
+
+    request = httpx.Request("POST", "http://form", data=dict(fields), files={"file": ("turn.wav", file, "audio/wav")})
+    return request.read(), request.headers["content-type"]
 
 
 def _plain(text: str, kind: str) -> str:

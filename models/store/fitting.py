@@ -44,7 +44,9 @@ def free_memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | None:
     free = [int(line[1]) * 1024 for line in lines if len(line) > 1 and line[1].isdigit()]
     limit, used = _read(cgroup / "memory.max").strip(), _read(cgroup / "memory.current").strip()
     if limit.isdigit() and used.isdigit():
-        free.append(max(0, int(limit) - int(used)))
+        told = dict(line.split() for line in _read(cgroup / "memory.stat").splitlines() if len(line.split()) == 2)
+        cached = told.get("inactive_file", "")  # of files, counted as used, and given back where it is wanted
+        free.append(max(0, int(limit) - int(used) + (int(cached) if cached.isdigit() else 0)))
     return min(free, default=None)
 
 

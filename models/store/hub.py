@@ -49,7 +49,8 @@ def checkpoints() -> dict[str, Checkpoint]:
 def local_checkpoint(name: str, root: Path | None = None) -> Path:
     """Where a checkpoint lies once it is here."""
     checkpoint, _ = _find(name)
-    return (root or default_root()) / checkpoint.name.replace("/", "--") / checkpoint.file
+    revision = "" if checkpoint.revision == _NEWEST else f"@{checkpoint.revision}"
+    return (root or default_root()) / f"{checkpoint.name.replace('/', '--')}{revision}" / checkpoint.file
 
 
 def pinned(name: str, root: Path | None = None) -> str:
@@ -67,9 +68,7 @@ def pull_checkpoint(name: str, progress: Progress, root: Path | None = None) -> 
     checkpoint, hashed = _find(name)
     target = local_checkpoint(name, root)
     if target.exists():
-        if hashed and (found := sha256(target)) != hashed:
-            raise ModelError(f"{target} is another file than was pinned: sha256 {found}. Remove it and pull again")
-        return target
+        return _as_pinned(target, hashed)
     hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     if not hub.startswith(("https://", "http://")):
         raise ModelError(f"HF_ENDPOINT is {hub!r}, expected an address such as https://huggingface.co")
@@ -83,14 +82,20 @@ def pull_checkpoint(name: str, progress: Progress, root: Path | None = None) -> 
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     with locked(target.with_name(target.name + ".lock")):
-        if target.exists():
-            return target
+        if target.exists():  # another process was quicker
+            return _as_pinned(target, hashed)
         download(address, part, size, progress, headers)
         found = sha256(part)
         if found != expected:
             part.unlink()
             raise ModelError(f"{address} gave another file than the hub states: sha256 {found[:12]}…")
         part.rename(target)
+    return target
+
+
+def _as_pinned(target: Path, hashed: str) -> Path:
+    if hashed and (found := sha256(target)) != hashed:
+        raise ModelError(f"{target} is another file than was pinned: sha256 {found}. Remove it and pull again")
     return target
 
 

@@ -27,6 +27,7 @@ from thalweg.pipeline.cluster.replica_plan import replicate, replication_problem
 from thalweg.pipeline.cluster.supervision import Delivery
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.catalog import find_stage
+from thalweg.pipeline.file.complaint import complaint
 from thalweg.pipeline.file.filling import Filling, kind
 from thalweg.pipeline.file.leaving import leaving
 from thalweg.pipeline.file.plan import LAUNCHERS, LOCAL, TRANSPORTS, Plan, make_plan
@@ -302,18 +303,8 @@ class _Loader(Filling):
             self._settled[name] = fit(info, settings, lambda inner: self._written(source, (*path, *inner)))
             return info.check(self._settled[name])
         except ValidationError as error:
-            known = list(info.parameters.model_fields)
             for wrong in error.errors():
-                key = str(wrong["loc"][0]) if wrong["loc"] else ""
-                if wrong["type"] == "extra_forbidden":
-                    have = f"it takes {_or(known)}" if known else "it takes none"
-                    message = f"stage {info.use} has no parameter {key!r}{nearest(key, known)}, {have}"
-                elif wrong["type"] == "missing":
-                    message = f"stage {name!r} needs `{key}`"
-                else:
-                    found = wrong["input"]
-                    message = f"{key}: {wrong['msg'].removeprefix('Value error, ')}, found {found!r}"
-                self._wrong(source, (*path, key), message)
+                self._wrong(source, (*path, *wrong["loc"][:1]), complaint(name, info, wrong))
             return None
 
     def _connections(self, source: Source, graph: Graph) -> None:

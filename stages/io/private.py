@@ -36,6 +36,8 @@ def append_private(path: Path) -> IO[bytes]:
         found = os.fstat(opened)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if found.st_uid != os.geteuid():
+            raise OSError(errno.EPERM, "it is somebody else's", str(path))
         if stat.S_IMODE(found.st_mode) & 0o077:
             os.fchmod(opened, MODE)
         return os.fdopen(opened, "a+b")

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from thalweg.models.speech.sphinx import RecognisedWord, SphinxRecogniser
+from thalweg.models.speech.decoding.hypothesis import RecognisedWord
+from thalweg.models.speech.sphinx import SphinxRecogniser
 from thalweg.models.speech.sphinx_process import SphinxProcess
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.packet import AMBIENT, Packet

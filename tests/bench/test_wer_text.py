@@ -24,8 +24,6 @@ from thalweg.deploy.bench.speech.wer_text import words
     ],
 )
 def test_case_punctuation_and_ways_to_write_numbers_do_not_count(one: str, other: str) -> None:
-    if "grey" in other:
-        other = other.replace("grey's", "gray's")
     assert words(one) == words(other)
 
 

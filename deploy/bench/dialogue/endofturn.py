@@ -34,11 +34,10 @@ from thalweg.pipeline.duration import MS
 
 COUNT = 300
 _QUICK = 5
-_METHOD = "endofturn 1"
+_METHOD = "endofturn 2"
 _FRAME_MS = 1_000 * STEP / RATE
 _ASK, _SOUND_ASK = 3, 7
 """Frames of silence after which the words and the sound are asked for: 96 and 224 ms."""
-_PIPECAT_ASK = 7
 _PIPECAT_LONGEST = 94
 _SOUND_LATE, _WORDS_LATE = 1, 6
 """Frames until an answer is there."""
@@ -51,8 +50,8 @@ def measure(result: Result, quick: bool, json_path: Path | None = None, minutes:
     journal = Journal(path, _METHOD, minutes=minutes, rounds=result.rounds)
     ears = _Ears()
     found = []
-    for number, said in enumerate(turns(_QUICK if quick else COUNT)):
-        facts = journal.find(f"{said.kind} {number}", lambda said=said: ears.examine(said))  # type: ignore[misc]
+    for said in turns(_QUICK if quick else COUNT):
+        facts = journal.find(f"{said.kind} {said.number}", lambda said=said: ears.examine(said))  # type: ignore[misc]
         if facts is not None:
             found.append(facts)
     for kind in ("all", *dict.fromkeys(facts["kind"] for facts in found)):
@@ -88,10 +87,12 @@ class _Ears:
         begin = voiced.index(True) if any(voiced) else len(voiced)
         for at in range(begin + 1, len(voiced)):
             if voiced[at - 1] and not voiced[at]:
-                heard = [said.audio[max(0, begin * STEP - STEP * 8) : (at + n) * STEP] for n in (_ASK, _PIPECAT_ASK)]
-                (words,) = decode(whisper, [Ask(samples=heard[0][-29 * RATE :], careful=True)])
-                sounds = [smart.complete(each[-_HEARD_S * RATE :]) for each in heard]
-                pauses.append({"at": at, "sound": sounds[0], "later": sounds[1], "words": words.text})
+                for_words, for_sound = (
+                    said.audio[max(0, begin - 8) * STEP : (at + n) * STEP] for n in (_ASK, _SOUND_ASK)
+                )
+                (words,) = decode(whisper, [Ask(samples=for_words[-29 * RATE :], careful=True)])
+                sound = smart.complete(for_sound[-_HEARD_S * RATE :])
+                pauses.append({"at": at, "sound": sound, "words": words.text})
         return {"kind": said.kind, "voiced": [int(v) for v in voiced], "pauses": pauses}
 
 
@@ -106,7 +107,7 @@ def _fixed(frames: int) -> Callable[[Mapping[str, Any], int], int]:
 
 
 def _pipecat(pause: Mapping[str, Any], lasts: int) -> int:
-    frames = _PIPECAT_ASK + _SOUND_LATE if pause["later"] > 0.5 else _PIPECAT_LONGEST
+    frames = _SOUND_ASK + _SOUND_LATE if pause["sound"] > 0.5 else _PIPECAT_LONGEST
     return frames if frames <= lasts else -1
 
 
@@ -117,7 +118,7 @@ def _ours(*, words: bool) -> Callable[[Mapping[str, Any], int], int]:
         end = EndOfTurn(EndRules())
         for n in range(1, lasts + 1):
             if n == _SOUND_ASK + _SOUND_LATE:
-                end.sounds(end.pause, pause["later"])
+                end.sounds(end.pause, pause["sound"])
             if words and n == _ASK + _WORDS_LATE:
                 end.words(pause["words"])
             if end.silence(n * frame_ns, frame_ns) is EndAction.END:

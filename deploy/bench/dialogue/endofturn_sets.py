@@ -35,17 +35,20 @@ _DIGITS = "zero one two three four five six seven eight nine".split()  # noqa: S
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One turn: [time] at 16 kHz, with the quiet before it and 3.5 s behind."""
+    """One turn: [time] at 16 kHz, with the quiet before it and 3.5 s behind. `number`: among people's or synthetic
+    ones.
+    """
 
     kind: str
+    number: int
     audio: Floats
 
 
 def turns(count: int) -> Iterator[Said]:
     """`count` synthetic turns, kinds in turn, and those of people that are here; the same every time."""
     if PEOPLE.is_dir():
-        for each in human_recordings(PEOPLE):
-            yield Said("people", _framed(each.audio))
+        for number, each in enumerate(human_recordings(PEOPLE)):
+            yield Said("people", number, _framed(each.audio))
     if not shutil.which("espeak-ng"):
         return
     for number in range(count):
@@ -55,7 +58,7 @@ def turns(count: int) -> Iterator[Said]:
         text = parts[0]
         for part in parts[1:]:
             text += f' <break time="{rng.randint(300, 1500)}ms"/> {part}'
-        yield Said(kind, _framed(_speak(text, rng)))
+        yield Said(kind, number, _framed(_speak(text, rng)))
 
 
 def _parts(kind: str, rng: random.Random) -> list[str]:

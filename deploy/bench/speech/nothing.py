@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.deploy.bench import BenchError
 from thalweg.deploy.bench.journal import Journal
 from thalweg.deploy.bench.result import Result
 from thalweg.deploy.bench.speech.wer import listener
@@ -52,7 +53,10 @@ def measure(
     seconds = _QUICK_S if quick else SECONDS
     path = json_path.with_suffix(".jsonl") if json_path is not None else None
     journal = Journal(path, f"{_METHOD} {seconds}", minutes=minutes, rounds=result.rounds)
-    for system in model.split(",") if model else SYSTEMS:
+    systems = tuple(model.split(",")) if model else SYSTEMS
+    if wrong := set(systems) - set(SYSTEMS):
+        raise BenchError(f"bench nothing knows no {', '.join(sorted(wrong))}: it has {', '.join(SYSTEMS)}")
+    for system in systems:
         hear = listener(system)
         for sound, make in sounds().items():
             audio = make(seconds, np.random.default_rng(len(sound)))
@@ -66,6 +70,8 @@ def measure(
                 result.add(sound, system, 1, f"s of {seconds}", taken_for_speech=found["speech_s"])
                 if count:
                     result.notes.append(f"{system}, {sound}: {found['text'][:200]}")
+    if journal.left:
+        result.notes.append(f"{journal.left} sounds are left: the same command goes on with them")
 
 
 def _pink(seconds: int, rng: Rng) -> Floats:

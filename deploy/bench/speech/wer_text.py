@@ -49,8 +49,15 @@ def words(text: str) -> list[str]:
     plain = re.sub(r"(?<=\d):00\b", " o clock ", plain)
     for sign, word in _SIGNS.items():
         plain = plain.replace(sign, word)
-    spelt = [word for token in _TOKEN.findall(plain) for word in _SAME.get(token, token).split()]
-    return _numbers(spelt)
+    return _numbers([word for token in _TOKEN.findall(plain) for word in _spelt(token).split()])
+
+
+def _spelt(token: str) -> str:
+    """As one of several ways to write it; a possessive as what it belongs to."""
+    if token in _SAME:
+        return _SAME[token]
+    stem, mark, end = token.partition("'")
+    return _SAME.get(stem, stem) + mark + end
 
 
 def _dollars(found: re.Match[str]) -> str:

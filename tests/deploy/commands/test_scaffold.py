@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from thalweg.deploy.commands.scaffold import ScaffoldError, write_stage
-from thalweg.deploy.commands.templates import STAGES
+from thalweg.deploy.commands.scaffolding.scaffold import ScaffoldError, write_stage
+from thalweg.deploy.commands.scaffolding.templates import STAGES
 
 ROOT = Path(__file__).parents[3]
 

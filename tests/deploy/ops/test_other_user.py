@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require
-from tests.deploy.ops.test_up import TICKING, Thalweg, state, thalweg
+from tests.deploy.ops.conftest import TICKING, Thalweg
 
 pytestmark = pytest.mark.real
 
@@ -47,8 +47,6 @@ for pid in sys.argv[2:]:
             pass
 print(json.dumps(found))
 """
-
-__all__ = ["state", "thalweg"]
 
 
 @pytest.fixture

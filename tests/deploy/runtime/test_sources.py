@@ -5,26 +5,19 @@ from __future__ import annotations
 import asyncio
 
 from thalweg.deploy.runtime.worker import Worker
-from thalweg.deploy.testing import run_virtual
+from thalweg.deploy.testing import Collect, run_virtual
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.graph import Graph, Vertex
-from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Token
-from thalweg.pipeline.stage import Context, describe
+from thalweg.pipeline.stage import Context, Port, describe
 
 MS = 1_000_000
 
 
-class Keep:
+class Keep(Collect):
     """Keeps what comes."""
 
-    inputs = {"text": Token}
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def process(self, packet: Packet[Token], ctx: Context) -> None:
-        self.texts.append(packet.payload.text)
+    inputs = {"text": Port(Token)}
 
 
 class Unsteady:
@@ -57,7 +50,7 @@ def unsteady(retry_ns: int | None) -> tuple[Unsteady, Keep, Worker]:
 def test_a_source_that_raises_is_run_again_where_it_says_so_later_each_time() -> None:
     source, sink, worker = unsteady(100 * MS)
     assert [(at_ns - source.tried_ns[0]) // MS for at_ns in source.tried_ns] == [0, 100, 300, 700]
-    assert sink.texts == ["0", "1"]
+    assert [emitted.packet.payload.text for emitted in sink.emitted] == ["0", "1"]
     assert [(p.recovered, p.message) for p in worker.problems][:1] == [
         (True, "the camera is not there; it is run again in 0.1 s")
     ]

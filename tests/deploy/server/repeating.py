@@ -12,4 +12,5 @@ class Repeat:
     outputs = {"audio": Port(AudioChunk)}
 
     def process(self, packet: Packet[AudioChunk], ctx: Context) -> None:
+        ctx.count("repeated")
         ctx.emit(packet.payload)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from tests.deploy.server.serving import PARROT, PATIENCE_S, SETTINGS, Server, run, tone
 from thalweg.deploy.server.serve import ServeError, serve_file
+from thalweg.deploy.server.session import Session
 from thalweg.transports.webrtc.client import AUDIBLE, Talker
 
 ELSEWHERE = """
@@ -47,14 +49,27 @@ def test_a_stage_in_a_process_of_its_own_comes_back_where_that_is_lost_and_the_c
         async with Talker(server.url) as talker, Talker(server.url):
             await hears_itself(server, talker)
             mine, other = (server.conversations.sessions[session] for session in server.conversations.sessions)
-            pids = {session.process_of("brain") for session in (mine, other)}
-            assert len(pids) == 2 and os.getpid() not in pids
-            os.kill(mine.process_of("brain"), signal.SIGKILL)
-            await server.until(lambda: mine.process_of("brain") not in pids)
+            pids = {pid_of(session) for session in (mine, other)}
+            assert len(pids) == 2 and not pids & {None, os.getpid()}
+            os.kill(pid_of(mine) or 0, signal.SIGKILL)
+            await server.until(lambda: pid_of(mine) not in {None, *pids})
+            await silence(server, talker)
             await hears_itself(server, talker)
+            await server.until(lambda: mine.counts["repeated"] > 0 and other.counts["repeated"] > 0)
             assert other.problem_count == 0
 
     run(case, pipeline=ELSEWHERE)
+
+
+def pid_of(session: Session) -> int | None:
+    return getattr(session.deployment.hosts["brain"], "pid", None)
+
+
+async def silence(server: Server, talker: Talker) -> None:
+    """Until what was said before has been played."""
+    heard = [time.monotonic()]
+    talker.on_audio = lambda _, samples: heard.append(time.monotonic()) if np.abs(samples).max() > AUDIBLE else None
+    await server.until(lambda: time.monotonic() - heard[-1] > 1.0)
 
 
 async def hears_itself(server: Server, talker: Talker) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 from pathlib import Path
 
-from thalweg.deploy.commands.templates import STAGES
+from thalweg.deploy.commands.scaffolding.templates import STAGES
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.stages.io.terminal import say
 

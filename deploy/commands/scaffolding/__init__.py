@@ -1,0 +1,1 @@
+"""`thalweg new`: working starts of somebody's own stages and pipelines."""
