@@ -12,7 +12,8 @@ from thalweg.pipeline.text import printable
 class Problem:
     """Something that went wrong while the pipeline ran. `epoch`: the turn it belongs to, 0 for none.
 
-    `recovered`: nothing was lost by it. `ends`: no problem at all, but the end of the run: nobody reads it any more.
+    `recovered`: nothing was lost by it. `final`: the stage, a source, has ended by it. `ends`: no problem at all, but
+    the end of the run: nobody reads it any more.
     """
 
     stage: str
@@ -20,6 +21,7 @@ class Problem:
     epoch: int
     time_ns: int
     recovered: bool = False
+    final: bool = False
     ends: bool = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,9 @@ def _secret(name: str, variable: str, about: str, in_file: str, *, many: bool = 
     """`--name` and `--name-file`."""
 
     def both(command: Command) -> Command:
-        add_file = click.option(f"--{name}-file", type=FILE, envvar=f"{variable}_FILE", help=in_file)
+        add_file = click.option(
+            f"--{name}-file", type=FILE, envvar=f"{variable}_FILE", help=f"{in_file}  [${variable}_FILE]"
+        )
         add = click.option(
             f"--{name}",
             default=() if many else "",
@@ -59,20 +62,21 @@ KNOWN_TOKEN = _secret("token", "THALWEG_TOKEN", "What the server wants to know."
 ICE = _secret(
     "ice",
     "THALWEG_ICE",
-    "stun:HOST or turn:USER:PASSWORD@HOST[:PORT]. Repeatable.",
+    "stun:HOST or turn:USER:PASSWORD@HOST[:PORT]; with a password rather in --ice-file. Repeatable.",
     "A file with one of them in each line.",
     many=True,
 )
 
 
-def known_token(token: str, path: Path | None) -> str:
-    """What a client says: the token that was given, or the first of the file. Raises TokenError."""
+def known_token(token: str, path: Path | None, now_s: float | None = None) -> str:
+    """What a client says: the token that was given, or the first of the file that is good. Raises TokenError."""
     if token or path is None:
         return token
     found = tokens_of(path)
-    if not found:
-        raise TokenError(f"{path} lists no token")
-    return found[0].secret
+    good = [each.secret for each in found if each.good(time.time() if now_s is None else now_s)]
+    if not good:
+        raise TokenError(f"all {len(found)} tokens of {path} have ended" if found else f"{path} lists no token")
+    return good[0]
 
 
 def ice_servers(given: tuple[str, ...], path: Path | None) -> tuple[IceServer, ...]:

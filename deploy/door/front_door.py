@@ -136,9 +136,8 @@ class FrontDoor:
         if request.path in self.settings.unmetered:
             address += " health"
         self.keeper.admit(address, self.now_s())
-        if (
-            len(request.headers.getall("Host", [])) > 1
-        ):  # which of them it means is anybody's guess (RFC 9112, section 3.2)
+        # RFC 9112, section 3.2: which of several is meant, nobody knows
+        if len(request.headers.getall("Host", [])) > 1:
             raise Refused(400, "bad-request", "A request has one Host.")
         if not self.names.knows(request.headers.get("Host", ""), self.reached(request)):
             raise Refused(

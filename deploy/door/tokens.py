@@ -46,6 +46,10 @@ class AccessToken:
     secret: str
     until_s: float | None = None
 
+    def good(self, now_s: float) -> bool:
+        """Whether it opens at `now_s`."""
+        return self.until_s is None or now_s < self.until_s
+
 
 class AccessTokens:
     """`given`: a token without end; `path`: a file with more. Raises TokenError where the file cannot be used now.
@@ -57,11 +61,8 @@ class AccessTokens:
         self._given = (AccessToken(given),) if given else ()
         self._path = path
         self._now_s = now_s
-        self._told: tuple[int, ...] = ()
-        self._listed: tuple[AccessToken, ...] = ()
-        if path is not None:
-            self._told = _mark(path)
-            self._listed = tokens_of(path)
+        self._told = () if path is None else _mark(path)
+        self._listed = () if path is None else tokens_of(path)
 
     @property
     def wanted(self) -> bool:
@@ -72,34 +73,27 @@ class AccessTokens:
         """Whether a token opens now. How long that takes tells nothing of the tokens but how many there are."""
         self._look()
         now_s = self._now_s()
-        good = [token for token in (*self._given, *self._listed) if token.until_s is None or now_s < token.until_s]
+        good = [token for token in (*self._given, *self._listed) if token.good(now_s)]
         return sum(same_secret(given, token.secret) for token in good) > 0
 
     def _look(self) -> None:
         """Read the file again if it is another than it was."""
         if self._path is None:
             return
+        mark = _mark(self._path)
+        if mark == self._told:  # of a file that is no good, too: it is said once, and looked at again when it changes
+            return
+        self._told = mark
         try:
-            mark = _mark(self._path)
-            if mark == self._told:
-                return
-            self._listed, self._told = tokens_of(self._path), mark
+            self._listed = tokens_of(self._path)
             log.info("the tokens of %s were read again: %d of them", self._path, len(self._listed))
         except TokenError as error:
-            if self._told:
-                self._told = ()
-                log.error("%s; the tokens that it held before go on to be good", error)
+            log.error("%s; the tokens that it held before go on to be good", error)
 
 
 def tokens_of(path: Path) -> tuple[AccessToken, ...]:
     """What a file of tokens lists. Raises TokenError."""
-    try:
-        text = read_text_at_most(path, MOST_BYTES)
-    except OSError as error:
-        raise TokenError(f"cannot read the tokens in {path}: {error.strerror}") from None
-    _warn(path)
-    lines = [(number, _COMMENT.sub("", line).split()) for number, line in enumerate(text.splitlines(), 1)]
-    found = tuple(_token(path, number, words) for number, words in lines if words)
+    found = tuple(_token(path, number, line.split()) for number, line in _lines(path))
     if len(found) > MOST_TOKENS:
         raise TokenError(f"{path} lists {len(found)} tokens, at most {MOST_TOKENS} are taken")
     return found
@@ -107,12 +101,20 @@ def tokens_of(path: Path) -> tuple[AccessToken, ...]:
 
 def secrets_of(path: Path) -> tuple[str, ...]:
     """The lines of a file that holds one secret in each; comments as above. Raises TokenError."""
+    return tuple(line for _, line in _lines(path))
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Number and text of each line that is more than a comment. Raises TokenError."""
     try:
         text = read_text_at_most(path, MOST_BYTES)
+        with_others = os.stat(path).st_mode & (stat.S_IROTH | stat.S_IWOTH)
     except OSError as error:
-        raise TokenError(f"cannot read {path}: {error.strerror}") from None
-    _warn(path)
-    return tuple(line for line in (_COMMENT.sub("", line).strip() for line in text.splitlines()) if line)
+        raise TokenError(f"cannot read the secrets in {path}: {error.strerror}") from None
+    if with_others:
+        log.warning("%s holds secrets, and every user of this machine may read it: chmod o= %s", path, path)
+    lines = [(number, _COMMENT.sub("", line).strip()) for number, line in enumerate(text.splitlines(), 1)]
+    return [(number, line) for number, line in lines if line]
 
 
 def same_secret(given: str, secret: str) -> bool:
@@ -148,15 +150,9 @@ def _until_s(text: str) -> float:
 
 
 def _mark(path: Path) -> tuple[int, ...]:
-    """What is another where a file has changed. Raises TokenError."""
+    """What is another where a file has changed, or is gone."""
     try:
         found = os.stat(path)
-    except OSError as error:
-        raise TokenError(f"cannot read the tokens in {path}: {error.strerror}") from None
+    except OSError:
+        return ()
     return (found.st_mtime_ns, found.st_ino, found.st_size)
-
-
-def _warn(path: Path) -> None:
-    with_others = os.stat(path).st_mode & (stat.S_IROTH | stat.S_IWOTH)
-    if with_others:
-        log.warning("%s holds secrets, and every user of this machine may read it: chmod o= %s", path, path)

@@ -221,9 +221,19 @@ class Worker:
             spread(self, origin, signal, direction)
 
     def failed(
-        self, actor: Actor, message: str, packet: Packet | PacketSet | None, cause: BaseException | None
+        self,
+        actor: Actor,
+        message: str,
+        packet: Packet | PacketSet | None,
+        cause: BaseException | None,
+        *,
+        recovered: bool = False,
+        final: bool = False,
     ) -> None:
-        """Count a problem and tell everybody downstream that its turn will not end. Raises nothing."""
+        """Count a problem and tell everybody downstream that its turn will not end. Raises nothing.
+
+        `recovered`, `final`: see `Problem`.
+        """
         if isinstance(cause, ReaderGone):  # it has seen what it wanted: no problem, and the end
             if self.on_problem is None:
                 self.stop()
@@ -236,7 +246,10 @@ class Worker:
         actor.failures += 1
         if cause is not None:
             log.debug("stage %s failed", actor.name, exc_info=cause)
-        self.told.note(Problem(stage=actor.name, message=message, epoch=epoch, time_ns=self.clock.now_ns()))
+        now_ns = self.clock.now_ns()
+        self.told.note(
+            Problem(stage=actor.name, message=message, epoch=epoch, time_ns=now_ns, recovered=recovered, final=final)
+        )
         if epoch != AMBIENT:
             try:
                 if self.spans is not None:
@@ -347,8 +360,8 @@ class Worker:
 
     async def _run_source(self, actor: Actor) -> None:
         try:
-            while (pause_ns := await self._until_it_raises(actor)) is not None:  # noqa: ASYNC110
-                await asyncio.sleep(pause_ns / 1e9)
+            while (pause_ns := await self._until_it_raises(actor)) is not None:
+                await self._pause(actor, pause_ns)
         except asyncio.CancelledError:
             if not self.stopped:
                 raise
@@ -357,29 +370,41 @@ class Worker:
         actor.busy = False
         self.wake(actor)
 
+    async def _pause(self, actor: Actor, pause_ns: int) -> None:
+        try:
+            await asyncio.sleep(pause_ns / 1e9)
+        except asyncio.CancelledError:
+            self.failed(actor, "it had not come back when the run ended", None, None, final=True)
+            raise
+
     async def _until_it_raises(self, actor: Actor) -> int | None:
         """Run a source. Returns after how long it is to be run again, ns; None where it has ended."""
         began_ns = self.clock.now_ns()
         try:
             running = actor.stage.run(actor.ctx)
             if not inspect.isawaitable(running):
-                raise StageError(f"`run` of a source must be async; it gave {running!r}")
+                self.failed(actor, f"`run` of a source must be async; it gave {running!r}", None, None, final=True)
+                return None
             await running
             return None
-        except STAGE_ERRORS as error:
-            message, cause = describe_error(error), error
-            if isinstance(error, asyncio.CancelledError):
-                if is_cancelled():
-                    raise
-                message = "it cancelled itself"
-        if actor.retry is None or self.stopped or isinstance(cause, ReaderGone):
-            self.failed(actor, message, None, cause)
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
+            self.failed(actor, "it cancelled itself", None, error, final=True)
             return None
-        pause_ns = actor.retry.failed(began_ns, self.clock.now_ns())
-        message = f"{printable(message)}; it is run again in {pause_ns / 1e9:g} s"
-        now_ns = self.clock.now_ns()
-        self.told.note(Problem(stage=actor.name, message=message, epoch=AMBIENT, time_ns=now_ns, recovered=True))
-        return pause_ns
+        except STAGE_ERRORS as error:
+            retry = actor.retry if isinstance(error, Exception) and not isinstance(error, ReaderGone) else None
+            if retry is None or self.stopped:
+                self.failed(actor, describe_error(error), None, error, final=True)
+                return None
+            again = retry.failed(began_ns, self.clock.now_ns())
+            message = f"{describe_error(error)}; it is run again in {again / 1e9:g} s"
+            if retry.streak == 1:
+                self.failed(actor, message, None, error, recovered=True)
+            else:  # the same trouble goes on: one night without a camera is one problem, not a thousand
+                actor.failures += 1
+                log.debug("stage %s: %s", actor.name, message)
+            return again
 
     def _left_behind(self, name: str) -> None:
         self.failed(self.actors[name], f"did not stop within {HURRIED_S:g} s and is left behind", None, None)

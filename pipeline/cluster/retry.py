@@ -12,16 +12,18 @@ STEADY_NS = 60_000_000_000
 
 
 class Retry:
-    """Of one source. Times are ns of any one clock, given as arguments."""
+    """Of one source. Times are ns of any one clock, given as arguments. `streak`: failures since it ran for long."""
 
     def __init__(self, first_ns: int) -> None:
         self._first_ns = first_ns
         self._next_ns = first_ns
+        self.streak = 0
 
     def failed(self, began_ns: int, now_ns: int) -> int:
         """The pause in ns before the next try of a source that was run at `began_ns` and has failed now."""
         if now_ns - began_ns >= STEADY_NS:
-            self._next_ns = self._first_ns
+            self._next_ns, self.streak = self._first_ns, 0
+        self.streak += 1
         pause_ns = self._next_ns
         self._next_ns = min(2 * pause_ns, max(LONGEST_NS, self._first_ns))
         return pause_ns

@@ -206,7 +206,7 @@ class _Loader(Filling):
     def _keep(self, main: Source, graph: Graph) -> bool:
         """Whether nothing of people is to be left behind; what stages would do so is wrong then."""
         said = self._text(main, ("keep",), main.value.get("keep"))
-        if not said:
+        if main.value.get("keep") is None:
             return False
         if said != "nothing":
             self._wrong(main, ("keep",), f"`keep` is {said!r}, expected `nothing`, or to be left out")

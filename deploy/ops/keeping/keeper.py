@@ -101,7 +101,7 @@ class Keeper:
         if spec.keeps_nothing:
             outcome = outcome.without_words()
         write_report(self._folder.report, build_report(outcome, spec.graph.name, spec.latency_budget_ns))
-        if self._drain is None and self._broken:  # nobody asked it to end: its sources did not work
+        if self._drain is None and self._all_broken:  # nobody asked it to end
             self._tell(state="failed", ended=time.time())
             self._answer({"failed": self._known["reason"]})
             return 1
@@ -116,9 +116,16 @@ class Keeper:
         self._was_ready = True
         asyncio.get_running_loop().call_later(SETTLE_S, self._settled)
 
+    @property
+    def _all_broken(self) -> bool:
+        """Whether every source has ended by an error."""
+        return bool(self._broken) and self._broken >= self._sources
+
     def _settled(self) -> None:
-        if self._broken and self._broken == self._sources:  # the end comes now, and is the answer
+        if self._all_broken:
+            self._answer({"failed": self._known["reason"]})
             return
+        self._tell(came_up=True)
         self._answer({"ready": True})
         notify("READY=1")
 
@@ -140,7 +147,7 @@ class Keeper:
         turn = f" (turn {problem.epoch})" if problem.epoch else ""
         say = log.warning if problem.recovered else log.error
         say("%s%s: %s", problem.stage, turn, problem.message)
-        if problem.stage in self._sources and not problem.recovered:
+        if problem.final:
             self._broken.add(problem.stage)
             self._tell(reason=f"{problem.stage}: {problem.message}")
 

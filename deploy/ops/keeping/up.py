@@ -68,7 +68,8 @@ def bring_up(
             os.environ.update(environment)
             code = main(folder.name, None)
             if code and folder.state["state"] == "failed":
-                raise UpError(f"{folder.name} did not come up: {folder.state['reason']}")
+                what = "failed" if folder.state.get("came_up") else "did not come up"
+                raise UpError(f"{folder.name} {what}: {folder.state['reason']}")
             return folder, code
         _start(folder, lock, environment, within_s)
     finally:

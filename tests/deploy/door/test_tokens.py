@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -62,7 +63,7 @@ def test_a_token_is_exchanged_while_the_server_runs(path: Path) -> None:
     assert tokens.open("new-token") and not tokens.open("old-token")
 
 
-def test_a_change_that_cannot_be_read_changes_nothing_and_is_said_once(
+def test_changes_that_cannot_be_read_change_nothing_and_each_is_said_once(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path.write_text("good-token\n", encoding="utf-8")
@@ -70,9 +71,9 @@ def test_a_change_that_cannot_be_read_changes_nothing_and_is_said_once(
     path.write_text("good-token tomorrow\n", encoding="utf-8")
     assert tokens.open("good-token") and tokens.open("good-token")
     path.unlink()
-    assert tokens.open("good-token")
+    assert tokens.open("good-token") and tokens.open("good-token")
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(said) == 1 and "line 1" in said[0] and "good-token" not in said[0]
+    assert len(said) == 2 and "line 1" in said[0] and "good-token" not in said[0] and "No such file" in said[1]
     path.write_text("other-token\n", encoding="utf-8")
     assert tokens.open("other-token") and not tokens.open("good-token")
 
@@ -114,9 +115,11 @@ def test_a_file_that_others_may_read_is_named(path: Path, caplog: pytest.LogCapt
     assert "chmod" in caplog.text
 
 
-def test_a_client_gives_the_first_token_of_its_file(path: Path) -> None:
-    path.write_text("# mine\nfirst-token 2026-12-31\nsecond-token\n", encoding="utf-8")
-    assert known_token("", path) == "first-token"
+def test_a_client_gives_the_first_token_of_its_file_that_is_still_good(path: Path) -> None:
+    path.write_text("# mine\nold-token 2024-12-31\nfirst-token 2026-12-31\nsecond-token\n", encoding="utf-8")
+    in_2026 = datetime(2026, 6, 1, tzinfo=UTC).timestamp()
+    assert known_token("", path, in_2026) == "first-token"
+    assert known_token("", path, in_2026 + 365 * 86_400) == "second-token"
     assert known_token("given", path) == "given"
     path.write_text("", encoding="utf-8")
     with pytest.raises(TokenError):

@@ -54,6 +54,7 @@ def test_a_source_that_raises_is_run_again_where_it_says_so_later_each_time() ->
     assert [(p.recovered, p.message) for p in worker.problems][:1] == [
         (True, "the camera is not there; it is run again in 0.1 s")
     ]
+    assert (worker.problem_count, worker.actors["camera"].failures) == (1, 3)  # one streak, three failures
 
 
 def test_a_source_that_raises_has_ended_where_it_says_nothing() -> None:
@@ -78,3 +79,4 @@ def test_a_source_that_waits_to_be_run_again_ends_when_the_run_does() -> None:
 
     run_virtual(stopped(), clock)
     assert clock.now_ns() < 60_000 * MS
+    assert [(problem.recovered, problem.final) for problem in worker.problems] == [(True, False), (False, True)]

@@ -11,6 +11,9 @@ class Repeat:
     inputs = {"audio": Port(AudioChunk)}
     outputs = {"audio": Port(AudioChunk)}
 
+    def __init__(self) -> None:
+        self.counts = {"repeated": 0}
+
     def process(self, packet: Packet[AudioChunk], ctx: Context) -> None:
-        ctx.count("repeated")
+        self.counts["repeated"] += 1
         ctx.emit(packet.payload)
