@@ -18,6 +18,7 @@ OURS = {
     "deploy/fleet/hub/state.py": "written by us, in a folder that is the hub's alone",
     "deploy/fleet/node/identity.py": "written by us, in a folder that is the node's alone",
     "deploy/fleet/node/releases.py": "written by us, in a folder that is the node's alone",
+    "deploy/fleet/node/vehicle.py": "written by us, in a folder that is the node's alone",
     "deploy/ops/keeping/deployments.py": "written by us, in a folder that is the user's alone",
     "deploy/ops/keeping/keeper.py": "written by us, in a folder that is the user's alone",
     "deploy/ops/keeping/up.py": "written by us, in a folder that is the user's alone",

@@ -42,8 +42,8 @@ REBOOT_MS = 1000
 class Telemetry(Payload):
     """How a vehicle is at a moment, the packet's time. `latitude`, `longitude`: degrees, WGS 84; `altitude_m`: above
     mean sea level, `height_m`: above where it started. Velocities north and east, m/s. `heading`: degrees from north.
-    `roll`, `pitch`: radians, None where nobody told. `battery`: share 0…1, None where nobody told. `mode`: the
-    autopilot's own number. Raises PayloadError on what is not finite or not on Earth.
+    `roll`, `pitch`: radians, None where nobody told. `battery`: share 0…1, None where nobody told. `armed`:
+    likewise. `mode`: the autopilot's own number. Raises PayloadError on what is not finite or not on Earth.
     """
 
     latitude: float
@@ -56,7 +56,7 @@ class Telemetry(Payload):
     roll: float | None = None
     pitch: float | None = None
     battery: float | None = None
-    armed: bool = False
+    armed: bool | None = None
     mode: int = 0
 
     def __post_init__(self) -> None:
@@ -69,14 +69,15 @@ class Vehicle:
     """Told of messages; gives a telemetry and its time, ns of our clock, with each position that is believed.
 
     `system`: the id to believe; 0: the first autopilot that is heard. `counts`: what was left out, by reason.
+    `armed`: what its last heartbeat said, None before the first; `heartbeats`: how many were believed.
     """
 
     def __init__(self, system: int = 0) -> None:
         self.system = system
         self.counts: Counter[str] = Counter()
-        self.armed = False
+        self.armed: bool | None = None
+        self.heartbeats = 0
         self.mode = 0
-        self._fixed = system != 0
         self._battery: float | None = None
         self._roll: float | None = None
         self._pitch: float | None = None
@@ -96,6 +97,7 @@ class Vehicle:
             return None
         if kind == "heartbeat":
             self.armed = bool(int(fields["base_mode"]) & _ARMED)
+            self.heartbeats += 1
             self.mode = int(fields["custom_mode"])
         elif kind == "attitude":
             self._roll, self._pitch = _angle(fields["roll"]), _angle(fields["pitch"])

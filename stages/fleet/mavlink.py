@@ -1,4 +1,4 @@
-"""`mavlink.telemetry`: listens to an autopilot. It sends nothing, ever."""
+"""`mavlink.telemetry`: listens to an autopilot. It sends it nothing, ever."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pydantic import Field
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.telemetry import Telemetry, Vehicle
 from thalweg.pipeline.stage import Context
+from thalweg.stages.fleet.agent_link import AgentLink
 
 QUEUED = 256
 LARGEST_PIECE = 4096
@@ -31,6 +32,8 @@ class MavlinkTelemetry:
     Whatever comes over the link, garbage, floods, other vehicles, numbers that cannot be, is left out and counted; a
     link that breaks is opened again. Messages are not verified: who can write to the link can lie about where the
     vehicle is, within what a vehicle can do. Take a link that only the autopilot writes to.
+
+    On a node its agent is told with every heartbeat whether the vehicle is armed, positions or not.
     """
 
     outputs = {"telemetry": Telemetry}
@@ -48,6 +51,8 @@ class MavlinkTelemetry:
         self._pieces: asyncio.Queue[bytes] = asyncio.Queue(QUEUED)
         self._parser: Any = None
         self._flooded = 0
+        self._agent = AgentLink()
+        self._heartbeat = asyncio.Event()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -67,12 +72,27 @@ class MavlinkTelemetry:
         """Until the pipeline ends."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._listen(ctx))
+            if self._agent.there:
+                group.create_task(self._tell_agent())
             while True:
                 piece = await self._pieces.get()
                 for kind, fields, system, component in self._messages(piece):
+                    heartbeats = self._vehicle.heartbeats
                     told = self._vehicle.hear(kind, fields, system, component, ctx.now_ns())
+                    if self._vehicle.heartbeats != heartbeats:
+                        self._heartbeat.set()
                     if told is not None:
                         await ctx.send(told[1], time=told[0])
+
+    async def _tell_agent(self) -> None:
+        """The newest heartbeat; an agent that is away is told with the next."""
+        try:
+            while True:
+                await self._heartbeat.wait()
+                self._heartbeat.clear()
+                await self._agent.tell({"armed": self._vehicle.armed})
+        finally:
+            self._agent.close()
 
     def _messages(self, piece: bytes) -> list[tuple[str, dict[str, Any], int, int]]:
         found = []

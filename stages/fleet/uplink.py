@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import struct
 import time
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
 import msgpack
 from pydantic import Field
@@ -17,12 +14,11 @@ from thalweg.pipeline.fleet.telemetry import Telemetry
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Payload
 from thalweg.pipeline.stage import Context, Port
+from thalweg.stages.fleet.agent_link import AgentLink
 from thalweg.stages.fleet.plain import packet_plain
 
-NODE: Final = "THALWEG_NODE"
-STATE: Final = "~state"
 STATE_S = 1.0
-_LENGTH = struct.Struct("<I")
+NEWS_NS = 1_000_000_000
 
 
 class UplinkError(ThalwegError):
@@ -48,37 +44,31 @@ class Uplink:
     ) -> None:
         self._kind = kind
         self._patience_s = patience
-        self._path = os.environ.get(NODE, "")
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
-        self._number = 0
+        self._agent = AgentLink()
         self._told_s = -float("inf")
         self._deadlines = Account()
         self.counts = {"stored": 0, "lost": 0, "made": 0, "in_time": 0, "late": 0}
 
     def open(self, ctx: Context) -> None:
         """Raises UplinkError where this is no node."""
-        if not self._path:
+        if not self._agent.there:
             raise UplinkError("fleet.uplink runs on a node: there is no agent here; `thalweg node run` starts one")
 
     async def process(self, packet: Packet, ctx: Context) -> None:
         """Hand over one packet, and wait until it is stored."""
         self._account(packet, ctx.now_ns())
         if isinstance(packet.payload, Telemetry):
-            await self._tell_state(packet.payload)
+            await self._tell_state(packet.payload, ctx.now_ns() - packet.time)
         record = msgpack.packb(packet_plain(packet))
-        self._number += 1
-        asked = [self._number, self._kind, packet.stream, time.time_ns() - max(0, ctx.now_ns() - packet.time), record]
-        refusal = await self._hand_over(msgpack.packb(asked))
+        time_ns = time.time_ns() - max(0, ctx.now_ns() - packet.time)
+        refusal = await self._agent.hand_over(self._kind, packet.stream, time_ns, record, self._patience_s)
         self.counts["lost" if refusal else "stored"] += 1
         if refusal:
             ctx.report(refusal)
 
     def close(self) -> None:
         """Hang up."""
-        if self._writer is not None:
-            self._writer.close()
-            self._reader = self._writer = None
+        self._agent.close()
 
     def _account(self, packet: Packet, now_ns: int) -> None:
         if packet.deadline is None:
@@ -88,34 +78,13 @@ class Uplink:
         self._deadlines.arrive(took, packet.deadline - packet.time)
         self.counts |= {"made": self._deadlines.made, "in_time": self._deadlines.in_time, "late": self._deadlines.late}
 
-    async def _tell_state(self, vehicle: Telemetry) -> None:
-        """How the vehicle is, once a second: releases are tried while it is disarmed."""
+    async def _tell_state(self, vehicle: Telemetry, age_ns: int) -> None:
+        """How the vehicle is, once a second. Releases are tried while it is disarmed: that must not be old news."""
         now_s = time.monotonic()
         if now_s - self._told_s < STATE_S:
             return
         self._told_s = now_s
-        self._number += 1
-        state = {name: getattr(vehicle, name) for name in ("armed", "latitude", "longitude", "altitude_m", "battery")}
-        await self._hand_over(msgpack.packb([self._number, "", STATE, 0, msgpack.packb(state)]))
-
-    async def _hand_over(self, body: bytes) -> str:
-        """Why it was not stored, or nothing."""
-        until_s = time.monotonic() + self._patience_s
-        while True:
-            try:
-                answer = await self._ask(body)
-            except (OSError, asyncio.IncompleteReadError) as error:
-                self.close()
-                if time.monotonic() >= until_s:
-                    return f"the node's agent is away: {getattr(error, 'strerror', None) or error}"
-                await asyncio.sleep(0.2)
-                continue
-            return str(answer[1])
-
-    async def _ask(self, body: bytes) -> Any:
-        if self._writer is None or self._reader is None:
-            self._reader, self._writer = await asyncio.open_unix_connection(self._path)
-        self._writer.write(_LENGTH.pack(len(body)) + body)
-        await self._writer.drain()
-        (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
-        return msgpack.unpackb(await self._reader.readexactly(length))
+        state = {name: getattr(vehicle, name) for name in ("latitude", "longitude", "altitude_m", "battery")}
+        if vehicle.armed or (vehicle.armed is False and age_ns < NEWS_NS):
+            state["armed"] = vehicle.armed
+        await self._agent.tell(state, self._patience_s)

@@ -23,6 +23,7 @@ import os
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -35,7 +36,8 @@ from thalweg.pipeline.fleet.spool_policy import SpoolClass, SpoolPolicy
 from thalweg.transports.fleet.segment import MAGIC, Segment, SegmentWriter, SpoolError, Stored, pack, records
 
 LOSSES: Final = "~losses"
-DAMAGED: Final = "damaged"
+ROOM, DISK_FULL, DAMAGED, GONE, OTHER = REASONS = ("room", "disk full", "damaged", "gone", "other")
+"""Why a record is lost: it gave way, on a spool or a disk that was full; a segment was damaged; a hub was restored."""
 MOST_STREAMS = 256
 LIVE_RECORDS, LIVE_BYTES = 256, 1 << 20
 LARGEST_SEGMENT = 1 << 20
@@ -43,6 +45,8 @@ SHARES: Final = ((SpoolClass.EVENTS, 0.6), (SpoolClass.TELEMETRY, 0.3), (SpoolCl
 """Of each batch of the backlog, so that no class starves; what one leaves the others take, in this order."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 Key = tuple[int, str, int]
+Loss = tuple[int, str, int, int, str]
+"""Boot, stream, first number, number behind the last, one of `REASONS`."""
 
 
 class Spool:
@@ -63,7 +67,7 @@ class Spool:
         self._live_bytes = 0
         self._flying: set[Key] = set()
         self._cursors: dict[SpoolClass, tuple[str, int]] = {}
-        self._untold: deque[tuple[int, str, int, int, str]] = deque()
+        self._untold: deque[Loss] = deque()
         self._serial = 0
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._find()
@@ -187,7 +191,7 @@ class Spool:
                 f"the spool has no room for {kind.value}: {self._policy.used(kind)} bytes wait for the hub"
             )
         for name in room.remove:
-            self._give_up(name, "room")
+            self._give_up(name, ROOM)
         while True:
             try:
                 self._writer(kind, len(frame)).append(stored, frame)
@@ -296,7 +300,7 @@ class Spool:
         for victim in (SpoolClass.MEDIA, SpoolClass.TELEMETRY):
             closed = [name for name in self._segments[victim] if name != self._open_name(victim)]
             if closed:
-                self._give_up(closed[0], "disk full")
+                self._give_up(closed[0], DISK_FULL)
                 return True
             if victim is kind:
                 return False
@@ -323,16 +327,22 @@ def _bytes_of(segment: Segment, begin: int) -> bytes:
         return file.read(segment.size - begin)
 
 
-def told_losses(payloads: Iterable[bytes | memoryview]) -> list[tuple[int, str, int, int, str]]:
-    """What records of the stream `LOSSES` say: boot, stream, first number, number behind the last, why."""
-    told = (read_loss(bytes(payload)) for payload in payloads)
-    return [loss for loss in told if loss is not None]
+def told_losses(payloads: Iterable[bytes | memoryview]) -> list[Loss]:
+    """What records of the stream `LOSSES` say; those that say nothing are left out, since a node may send anything."""
+    found = []
+    for payload in payloads:
+        with suppress(SpoolError):
+            if (loss := read_loss(bytes(payload))) is not None:
+                found.append(loss)
+    return found
 
 
 @decoder(SpoolError, "a record of a loss")
-def read_loss(payload: bytes) -> tuple[int, str, int, int, str] | None:
+def read_loss(payload: bytes) -> Loss | None:
     """One of them; None where it is none. Raises SpoolError where it cannot be read."""
     match msgpack.unpackb(payload, use_list=False):
         case (int() as boot, str() as stream, int() as first, int() as end, str() as why):
-            return boot, stream, first, end, why
+            names = 0 <= boot < 1 << 32 and 0 < len(stream.encode()) < 256
+            if names and 0 <= first < end:
+                return boot, stream, first, end, why if why in REASONS else OTHER
     return None

@@ -28,6 +28,7 @@ from thalweg.deploy.door.front_door import DoorSettings, FrontDoor
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.errors import FleetError
+from thalweg.deploy.fleet.hub.records import MOST_STREAMS
 from thalweg.deploy.fleet.hub.state import HubState
 from thalweg.deploy.fleet.manifest import opened
 from thalweg.stages.io.private import create_private
@@ -38,7 +39,6 @@ log = logging.getLogger(__name__)
 
 LARGEST_BODY = LARGEST_PAYLOAD + (1 << 20)
 LARGEST_REPORT = 256 << 10
-MOST_STREAMS = 5000
 LIMITS = Limits(connections=2000, requests_per_s=400.0, total_per_s=5000.0)
 
 

@@ -9,13 +9,14 @@ import msgpack
 
 from thalweg.deploy.fleet.hub.state import HubState
 from thalweg.deploy.fleet.hub.told import bounded, number_in
+from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
 
 AWAY_S = 20.0
 
 
 def overview(state: HubState) -> list[dict[str, Any]]:
-    """By name. What a node has said of itself is in `said`, and may be anything."""
+    """By name. Numbers and states are what they are called; what is in maps a node has said, and may be anything."""
     now_s = time.time()
     return [_row(state, name, node, now_s) for name, node in sorted(state.nodes.items())]
 
@@ -23,18 +24,18 @@ def overview(state: HubState) -> list[dict[str, Any]]:
 def _row(state: HubState, name: str, node: dict[str, Any], now_s: float) -> dict[str, Any]:
     said = node.get("report") or {}
     seen = said.get("seen")
-    records = state.records(name)
+    received, lost, problem = _kept(state, name)
     rollout: dict[str, Any] = said["rollout"] if isinstance(said.get("rollout"), dict) else {}
     return {
         "node": name,
         "state": _state(node, seen, now_s),
         "seen_s": None if seen is None else round(now_s - seen, 1),
-        "boot": said.get("boot", 0),
+        "boot": number_in(said, "boot"),
         "wanted": node["desired"],
-        "current": rollout.get("current", 0),
-        "last": rollout.get("last", 0),
-        "phase": rollout.get("phase", ""),
-        "reason": str(rollout.get("reason", ""))[:300],
+        "current": number_in(rollout, "current"),
+        "last": number_in(rollout, "last"),
+        "phase": str(rollout.get("phase", ""))[:40],
+        "reason": problem or str(rollout.get("reason", ""))[:300],
         "waits": sum(number_in(said, "backlog", kind.value, "records") for kind in SpoolClass),
         "pipeline": str(said.get("pipeline", ""))[:40],
         "backlog": said.get("backlog", {}),
@@ -42,9 +43,19 @@ def _row(state: HubState, name: str, node: dict[str, Any], now_s: float) -> dict
         "refused": said.get("refused", {}),
         "deadlines": said.get("deadlines", {}),
         "vehicle": said.get("vehicle", {}),
-        "received": {kind: count for kind, count in records.counts.items() if kind not in ("known", "full")},
-        "lost": dict(records.lost),
+        "received": received,
+        "lost": lost,
     }
+
+
+def _kept(state: HubState, name: str) -> tuple[dict[str, int], dict[str, int], str]:
+    """What was received and lost of a node, and why that cannot be read: it says nothing of the other nodes."""
+    try:
+        records = state.records(name)
+    except (ThalwegError, OSError) as error:
+        return {}, {}, str(error)[:300]
+    received = {kind: count for kind, count in records.counts.items() if kind not in ("known", "full")}
+    return received, dict(records.lost), ""
 
 
 def newest_events(state: HubState, name: str, most: int = 20) -> list[dict[str, Any]]:

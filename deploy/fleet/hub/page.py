@@ -68,33 +68,29 @@ class HubPage:
 
 
 def _row(row: dict[str, Any]) -> str:
-    deadlines = _dict(row["deadlines"])
-    made = number_in(deadlines, "made")
-    missed = f"{number_in(deadlines, 'late')} of {made} missed" if made else "–"
-    runs = f"{row['current'] or '–'} <small>{escape(str(row['phase']))}</small>"
+    """A node's. Everything is escaped here, whoever has said it."""
+    safe = {name: escape(str(value)) for name, value in row.items()}
+    made = number_in(row["deadlines"], "made")
+    runs = f"{safe['current'] if row['current'] else '–'} <small>{safe['phase']}</small>"
     if row["reason"]:
-        runs += f"<br><small>{escape(row['reason'])}</small>"
+        runs += f"<br><small>{safe['reason']}</small>"
     cells = (
-        f'<a href="/nodes/{escape(row["node"])}">{escape(row["node"])}</a>',
-        f'<span class="{escape(row["state"].partition(" ")[0])}">{escape(row["state"])}</span>',
+        f'<a href="/nodes/{safe["node"]}">{safe["node"]}</a>',
+        f'<span class="{safe["state"].partition(" ")[0]}">{safe["state"]}</span>',
         "–" if row["seen_s"] is None else f"{row['seen_s']:.0f} s ago",
         runs,
-        str(row["wanted"] or "–"),
-        escape(row["pipeline"]),
-        str(row["waits"]),
+        safe["wanted"] if row["wanted"] else "–",
+        safe["pipeline"],
+        safe["waits"],
         escape(_counts(row["received"])),
         escape(_counts(row["lost"])) or "0",
-        escape(missed),
+        f"{number_in(row['deadlines'], 'late')} of {made} missed" if made else "–",
     )
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _clock(seconds: float) -> str:

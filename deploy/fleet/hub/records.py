@@ -22,12 +22,15 @@ from thalweg.pipeline.fleet.received import Arrival, Received
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
 from thalweg.transports.fleet.durable import replace_file
 from thalweg.transports.fleet.segment import MAGIC, SegmentWriter, Stored, pack, records
-from thalweg.transports.fleet.spool import LOSSES, told_losses
+from thalweg.transports.fleet.spool import GONE, LOSSES, OTHER, REASONS, Loss, told_losses
 
-GONE: Final = "~gone"
+NOTES: Final = "~gone"
+"""The hub's own notes of what nodes no longer have; no node has a stream of this name."""
 SEGMENT_BYTES = 16 << 20
 NEWEST = 50
 MOST_MARKS = 50_000
+MOST_STREAMS = 5000
+"""Of one report."""
 Marks = dict[tuple[int, str], Received]
 
 
@@ -55,8 +58,8 @@ class NodeRecords:
         for found in records(body):
             stored = found.stored
             key = stored.boot, stored.stream
-            if key not in self._marks and len(self._marks) >= MOST_MARKS:
-                continue  # not acknowledged either: no node of ours has so many streams
+            if stored.stream == NOTES or (key not in working and not self._has_room(key, len(working))):
+                continue  # not acknowledged either: no node of ours has so many streams, or this one
             if key not in working:
                 working[key] = Received.from_plain(self._received(*key).plain())
             arrival = working[key].take(stored.number)
@@ -72,19 +75,24 @@ class NodeRecords:
         return [[boot, stream, self._received(boot, stream).plain()] for boot, stream in working]
 
     def floors(self, lowest: list[tuple[int, str, int]]) -> list[list[Any]]:
-        """The node has nothing below these numbers any more; returns the marks of all these streams."""
-        gone = []
+        """The node has nothing below these numbers any more, and nothing of boots before the lowest, whose marks are
+        forgotten; returns the marks of all these streams.
+        """
+        gone: list[Loss] = []
         for boot, stream, floor in lowest:
-            if self._received(boot, stream).missing(0, floor):
-                gone.append((boot, stream, 0, floor, "gone"))
+            if self._received(boot, stream).missing(0, floor) and self._has_room((boot, stream), len(gone)):
+                gone.append((boot, stream, 0, floor, GONE))
         if gone:
             notes = [
-                Stored(kind=SpoolClass.EVENTS, boot=0, stream=GONE, number=n, time_ns=0, payload=msgpack.packb(note))
+                Stored(kind=SpoolClass.EVENTS, boot=0, stream=NOTES, number=n, time_ns=0, payload=msgpack.packb(note))
                 for n, note in enumerate(gone)
             ]
             self._store([(note, pack(note)) for note in notes])
             for note in notes:
                 self._note(note)
+        if 0 < len(lowest) < MOST_STREAMS:  # more were cut off
+            oldest = min(boot for boot, _, _ in lowest)
+            self._marks = {key: received for key, received in self._marks.items() if key[0] >= oldest}
         return [[boot, stream, self._received(boot, stream).plain()] for boot, stream, _ in lowest]
 
     def close(self) -> None:
@@ -94,7 +102,11 @@ class NodeRecords:
             self._writer = None
 
     def _received(self, boot: int, stream: str) -> Received:
-        return self._marks.setdefault((boot, stream), Received())
+        """The marks of a stream, to look at: none are begun here."""
+        return self._marks.get((boot, stream), Received())
+
+    def _has_room(self, key: tuple[int, str], more: int = 0) -> bool:
+        return key in self._marks or len(self._marks) + more < MOST_MARKS
 
     def _store(self, fresh: list[tuple[Stored, bytes]]) -> None:
         if not fresh:
@@ -108,9 +120,11 @@ class NodeRecords:
 
     def _note(self, stored: Stored) -> None:
         """Take account of a record that is stored."""
-        if stored.stream in (LOSSES, GONE):
+        if stored.stream in (LOSSES, NOTES):
             for boot, stream, first, end, why in told_losses([stored.payload]):
-                received = self._received(boot, stream)
+                if not self._has_room((boot, stream)):
+                    continue
+                received = self._marks.setdefault((boot, stream), Received())
                 missing = received.missing(first, end)
                 if received.settle(first, end):
                     self.lost[why] += missing
@@ -140,7 +154,9 @@ class NodeRecords:
         try:
             state = json.loads((self._folder / "marks.json").read_bytes())
             self._marks = {(boot, stream): Received.from_plain(plain) for boot, stream, plain in state["marks"]}
-            self.counts, self.lost, since = Counter(state["counts"]), Counter(state["lost"]), state["serial"]
+            self.counts, since = Counter(state["counts"]), state["serial"]
+            for why, count in state["lost"].items():
+                self.lost[why if why in REASONS else OTHER] += count
         except FileNotFoundError:
             pass
         except (ValueError, KeyError, TypeError, ThalwegError) as error:
@@ -152,7 +168,7 @@ class NodeRecords:
                 continue
             for found in records(path.read_bytes(), len(MAGIC)):
                 stored = found.stored
-                if stored.stream != GONE:
-                    self._received(stored.boot, stored.stream).take(stored.number)
+                if stored.stream != NOTES:
+                    self._marks.setdefault(stored.key[:2], Received()).take(stored.number)
                 self._note(stored)
         return serial

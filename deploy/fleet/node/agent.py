@@ -24,8 +24,10 @@ from thalweg.deploy.fleet.node.intake import SOCKET, Intake
 from thalweg.deploy.fleet.node.releases import ReleaseRefused, Releases
 from thalweg.deploy.fleet.node.running import Pipeline
 from thalweg.deploy.fleet.node.uplink import Uplink
+from thalweg.deploy.fleet.node.vehicle import VehicleState
 from thalweg.deploy.ops.keeping.systemd import notify
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.fleet.backoff import LONGEST_S, pause_s
 from thalweg.pipeline.fleet.gate import Trial
 from thalweg.pipeline.fleet.rollout import Do, Event, Phase, follow
 from thalweg.transports.fleet.spool import Spool
@@ -33,9 +35,6 @@ from thalweg.transports.fleet.spool import Spool
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
-ARMED_S = 10.0
-"""How long a vehicle that was said to be armed is taken to be, where nothing more is heard."""
-LONGEST_PAUSE_S = 60.0
 TIDY_S = 60.0
 
 
@@ -58,16 +57,14 @@ class Agent:
         self.pipeline = Pipeline(folder, folder / SOCKET)
         self.record = self.releases.load()
         self.uplink = Uplink(self.identity, self.spool, self._report, self._wanted, report_s=report_s)
-        self._intake = Intake(self.spool, self.uplink.stored, self._said)
-        self._vehicle: dict[str, Any] = {}
-        self._vehicle_s = -float("inf")
+        self._vehicle = VehicleState(folder)
+        self._intake = Intake(self.spool, self.uplink.stored, self._vehicle.said)
         self._trial: Trial | None = None
         self._fetching: asyncio.Task[None] | None = None
         self._desired = 0
         self._deaths = 0
         self._started_s = 0.0
         self._again_s: float | None = None
-        self._sight: dict[str, Any] = {}
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT."""
@@ -174,10 +171,10 @@ class Agent:
         """A committed pipeline has ended: at once the first time, then after pauses that double."""
         now_s = time.monotonic()
         if self._again_s is None:
-            self._deaths = self._deaths + 1 if now_s - self._started_s < LONGEST_PAUSE_S else 0
-            pause_s = min(LONGEST_PAUSE_S, float(2**self._deaths - 1))
-            self._again_s = now_s + pause_s
-            log.warning("the pipeline ended; it is started again in %g s", pause_s)
+            self._deaths = self._deaths + 1 if now_s - self._started_s < LONGEST_S else 0
+            wait_s = pause_s(self._deaths)
+            self._again_s = now_s + wait_s
+            log.warning("the pipeline ended; it is started again in %g s", wait_s)
         if now_s >= self._again_s:
             await self._run_current()
 
@@ -206,15 +203,10 @@ class Agent:
             self.releases.fetch(client, manifest, sealed)
 
     def _may_change(self) -> bool:
-        """Whether a release may be tried now: the vehicle is disarmed, or the node's own file says always."""
-        if self._local.updates == "always":
-            return True
-        recent = time.monotonic() - self._vehicle_s < ARMED_S
-        return not (recent and self._vehicle.get("armed") is True)
-
-    def _said(self, state: dict[str, Any]) -> None:
-        self._vehicle = state
-        self._vehicle_s = time.monotonic()
+        """Whether a release may be tried now: the vehicle has not said that it is armed, or has disarmed since; or the
+        node's own file says always.
+        """
+        return self._local.updates == "always" or self._vehicle.armed is not True
 
     def _wanted(self, generation: int) -> None:
         self._desired = generation
@@ -233,7 +225,7 @@ class Agent:
             "backlog": self.spool.backlog(),
             "refused": dict(self.spool.refused),
             "deadlines": _deadlines(found),
-            "vehicle": self._vehicle,
+            "vehicle": self._vehicle.known,
         }
 
 

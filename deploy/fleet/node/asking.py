@@ -166,8 +166,3 @@ class HubClient:
         if shown_to_us and ssl.cert_time_to_seconds(str(shown_to_us["notAfter"])) < self._floor_s():
             tls.close()
             raise ConnectionError("its certificate ended before a time that is known to be past")
-
-
-def sleep_after(failures: int) -> float:
-    """How long to wait before asking again, seconds: half a second, doubled each time, a minute at most."""
-    return min(60.0, 0.5 * float(2 ** min(failures, 10)))

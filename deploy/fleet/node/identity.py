@@ -150,16 +150,19 @@ def enrol(folder: Path, hub: str, code: str) -> str:
     if not isinstance(authority, bytes) or not fits(certs.fingerprint(authority), pinned):
         raise FleetError(f"{address} is not the hub that made this code: its authority is another one")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    replace_file(folder / "authority.pem", authority)
+    asked_of = folder / ".authority.new.pem"  # another hub's stays until this one has taken the code
+    replace_file(asked_of, authority)
     keys = {kind: _kept_key(folder / f".{kind}.new.key") for kind in (certs.WORKING, certs.RENEWAL)}
     requests = {kind: certs.make_request(key) for kind, key in keys.items()}
-    with HubClient(address, folder / "authority.pem", None, floor_s=lambda: 0.0) as client:
+    with HubClient(address, asked_of, None, floor_s=lambda: 0.0) as client:
         given: dict[str, Any] = client.call("/v1/enrol", {"secret": secret, **requests})
+    known = {"hub": str(address), "name": given["name"], "signing": given["signing"].hex()}
     for kind, key in keys.items():
         replace_file(folder / f"{kind}.pem", given[kind] + key)
-        (folder / f".{kind}.new.key").unlink(missing_ok=True)
-    known = {"hub": str(address), "name": given["name"], "signing": given["signing"].hex()}
+    asked_of.replace(folder / "authority.pem")
     replace_file(folder / "identity.json", json.dumps(known).encode())
+    for kind in keys:
+        (folder / f".{kind}.new.key").unlink(missing_ok=True)
     return str(given["name"])
 
 

@@ -1,10 +1,6 @@
 """Where the stages of this node's pipelines hand in what is to reach the hub: a unix socket, the owner's alone.
 
-    → u32 length, MessagePack [number, class, stream, time_ns, payload]
-    ← u32 length, MessagePack [number, ""]            it is stored; an event: on the disk
-    ← u32 length, MessagePack [number, "why not"]
-
-Answers come in the order of the questions. Events that arrive together share one sync of the disk.
+Messages and answers: `pipeline.fleet.agent_socket`. Events that arrive together share one sync of the disk.
 """
 
 from __future__ import annotations
@@ -12,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -21,15 +16,13 @@ import msgpack
 
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.fleet.agent_socket import LENGTH, STATE
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
 from thalweg.transports.fleet.segment import LARGEST_PAYLOAD
 from thalweg.transports.fleet.spool import Spool
 from thalweg.transports.packing import unpack
 
 SOCKET: Final = "intake.sock"
-STATE: Final = "~state"
-"""Messages of this stream are no records: a map that says how the vehicle is, such as `{"armed": True}`."""
-LENGTH = struct.Struct("<I")
 LARGEST = LARGEST_PAYLOAD + 4096
 
 

@@ -20,11 +20,10 @@ from thalweg.deploy.ops.keeping import systemd
 from thalweg.deploy.ops.keeping.control import Control
 from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError
 from thalweg.deploy.ops.keeping.logs import trim
+from thalweg.pipeline.fleet.agent_socket import NODE
 from thalweg.pipeline.fleet.gate import Sight
 from thalweg.stages.io.private import append_private
 
-NODE: Final = "THALWEG_NODE"
-"""Where stages find the agent: the path of its socket."""
 NAME: Final = "pipeline"
 DRAIN_S = 5.0
 ANSWER_S = 2.0

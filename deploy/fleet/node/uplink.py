@@ -4,8 +4,9 @@
     backlog   what the hub does not have yet, oldest first, in batches as large as the link takes in a quarter second
     report    how this node is, every few seconds; what the hub wants and has comes back
 
-A hub that is away is asked again later and later, a minute at most; meanwhile everything stays in the spool. Nothing
-here ever stops a pipeline.
+A hub that is away is asked again later and later, a minute at most; meanwhile everything stays in the spool. A working
+certificate that ended meanwhile is renewed when reports keep failing. Nothing here ever stops a pipeline, and a lane
+goes on whatever has failed in it.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from collections.abc import Callable
 from typing import Any
 
 from thalweg.deploy.fleet.errors import FleetError
-from thalweg.deploy.fleet.node.asking import HubClient, sleep_after
+from thalweg.deploy.fleet.node.asking import HubClient, HubRefused
 from thalweg.deploy.fleet.node.identity import Identity
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.fleet.backoff import pause_s
 from thalweg.pipeline.fleet.batches import BatchSize
 from thalweg.pipeline.fleet.received import Received
 from thalweg.pipeline.histogram import Histogram
@@ -31,6 +33,8 @@ log = logging.getLogger(__name__)
 LIVE_BYTES = 64 << 10
 REPORT_S = 5.0
 LOOK_S = 1.0
+RENEW_EVERY = 3
+"""Failed reports until another certificate is asked for: an expired one looks like a hub that cannot be reached."""
 LIVE_PAUSE_S, BACKLOG_PAUSE_S = 0.02, 0.01
 """Between requests: what comes meanwhile goes in one, and the hub's door refuses who asks too often."""
 
@@ -85,20 +89,26 @@ class Uplink:
         self._hurry.set()
 
     def _keep(self, name: str, lane: Callable[[HubClient], None]) -> None:
-        failures = 0
+        failures, in_doubt = 0, False
         while not self._stopping.is_set():
             try:
+                if in_doubt and name == "report" and failures % RENEW_EVERY == 0:
+                    self._identity.renew()
                 with self._identity.client() as client:
                     while not self._stopping.is_set():
                         lane(client)
                         failures = 0
             except (ThalwegError, OSError) as error:
+                in_doubt = not isinstance(error, HubRefused) or error.status == 403
                 if name == "report" and str(error) != self.problem:
                     self.problem = str(error)
                     log.warning("%s", error)
+            except Exception:  # a mistake of ours, or an answer that no hub gives: without the lane nothing would go up
+                in_doubt = False
+                log.exception("the %s lane failed; it is tried again", name)
             self._spool.rewind()
             failures += 1
-            self._stopping.wait(sleep_after(failures))
+            self._stopping.wait(pause_s(failures))
 
     def _live(self, client: HubClient) -> None:
         frames = self._spool.newest(LIVE_BYTES)
@@ -139,11 +149,11 @@ class Uplink:
         self._take_marks(answer)
         now_s = float(answer["time"])
         self.hub_seen_s, self.problem = time.monotonic(), ""
+        self._wanted(int(answer["desired"]))
         self._identity.heard(now_s)
         if self._identity.renewal_due(now_s):
             self._identity.renew()
             client.close()
-        self._wanted(int(answer["desired"]))
         self._hurry.wait(self._report_s)
 
     def _take_marks(self, answer: Any) -> None:

@@ -55,6 +55,23 @@ def test_a_code_lets_one_device_in_once_and_it_reports(tmp_path: Path) -> None:
     asyncio.run(case())
 
 
+def test_a_node_that_another_hub_did_not_take_still_reports_to_its_own(tmp_path: Path) -> None:
+    async def case() -> None:
+        async with hub_at(tmp_path / "ours") as ours, hub_at(tmp_path / "theirs") as theirs:
+            identity = await ours.node("drone-7")
+            code = theirs.state.new_code("drone-7")
+            await asyncio.to_thread(enrol, tmp_path / "other", theirs.address, code)
+            with pytest.raises(HubRefused, match="code is not good"):
+                await asyncio.to_thread(enrol, identity.folder, theirs.address, code)
+            await reported(Identity(identity.folder))
+            await asyncio.to_thread(enrol, identity.folder, theirs.address, theirs.state.new_code("drone-8"))
+            moved = Identity(identity.folder)
+            await reported(moved)
+            assert moved.name == "drone-8" and not list(identity.folder.glob(".*.new.*"))
+
+    asyncio.run(case())
+
+
 def test_an_enrolment_whose_answer_was_lost_is_answered_again(tmp_path: Path) -> None:
     async def case() -> None:
         async with hub_at(tmp_path) as hub:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import msgpack
 import pytest
 
 from thalweg.deploy.fleet.hub import records as module
-from thalweg.deploy.fleet.hub.records import NodeRecords
+from thalweg.deploy.fleet.hub.records import NOTES, NodeRecords
 from thalweg.pipeline.fleet.received import Received
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
 from thalweg.transports.fleet.segment import MAGIC, Stored, pack, records
-from thalweg.transports.fleet.spool import Spool
+from thalweg.transports.fleet.spool import LOSSES, Spool
 
 EVENTS, MEDIA = SpoolClass.EVENTS, SpoolClass.MEDIA
 
@@ -101,3 +102,55 @@ def test_a_hub_restored_from_an_old_copy_notes_what_the_node_no_longer_has(tmp_p
 def test_garbage_between_frames_is_passed_over(tmp_path: Path) -> None:
     hub = NodeRecords(tmp_path)
     assert hub.receive(b"garbage" + frame(0) + bytes(50) + frame(1)[:-3]) == [[1, "s", [1, []]]]
+
+
+def loss(number: int, payload: bytes) -> bytes:
+    return pack(Stored(kind=EVENTS, boot=1, stream=LOSSES, number=number, time_ns=0, payload=payload))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\xc1",
+        b"",
+        msgpack.packb(["a"]),
+        msgpack.packb((1, "x" * 300, 0, 5, "room")),
+        msgpack.packb((1, "s", 5, 1, "")),
+    ],
+)
+def test_a_loss_that_says_nothing_is_passed_over_also_after_a_restart(tmp_path: Path, payload: bytes) -> None:
+    hub = NodeRecords(tmp_path)
+    assert hub.receive(loss(0, payload) + frame(0)) == [[1, LOSSES, [1, []]], [1, "s", [1, []]]]
+    hub.close()
+    again = NodeRecords(tmp_path)
+    assert again.lost == {} and again.receive(frame(0)) == [[1, "s", [1, []]]]
+
+
+def test_reasons_of_losses_are_those_there_are_and_another(tmp_path: Path) -> None:
+    hub = NodeRecords(tmp_path)
+    for number, why in enumerate(("room", "disk full", "x", "y" * 1000)):
+        hub.receive(loss(number, msgpack.packb((1, f"s{number}", 0, 2, why))))
+    assert hub.lost == {"room": 2, "disk full": 2, "other": 4}
+
+
+def test_marks_are_bounded_whichever_way_they_are_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_MARKS", 10)
+    hub = NodeRecords(tmp_path)
+    for number in range(30):
+        hub.floors([(1, f"floor {number}", number % 2)])
+        hub.receive(loss(number, msgpack.packb((1, f"loss {number}", 0, 1, "room"))))
+        hub.receive(frame(0, f"record {number}"))
+    assert len(hub._marks) == 10
+
+
+def test_marks_of_starts_of_which_a_node_has_nothing_any_more_are_forgotten(tmp_path: Path) -> None:
+    hub = NodeRecords(tmp_path)
+    for boot in range(1, 6):
+        hub.receive(frame(0, boot=boot) + frame(0, "other", boot=boot))
+    assert hub.floors([(5, "s", 1), (4, "s", 0)]) == [[5, "s", [1, []]], [4, "s", [1, []]]]
+    assert {boot for boot, _ in hub._marks} == {4, 5}
+
+
+def test_a_node_cannot_write_the_hubs_own_notes(tmp_path: Path) -> None:
+    hub = NodeRecords(tmp_path)
+    assert hub.receive(frame(0, NOTES) + frame(0)) == [[1, "s", [1, []]]]

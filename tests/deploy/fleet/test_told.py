@@ -16,7 +16,7 @@ from tests.conftest import require_package
 from tests.deploy.fleet.hubs import ask, hub_at
 from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.hub.overview import overview
-from thalweg.deploy.fleet.hub.page import HubPage
+from thalweg.deploy.fleet.hub.page import HubPage, _row
 from thalweg.deploy.fleet.hub.state import HubState
 from thalweg.deploy.fleet.hub.told import bounded, number_in
 from thalweg.deploy.fleet.node.asking import HubClient
@@ -57,6 +57,36 @@ def test_a_node_that_tells_nonsense_is_shown_and_can_be_revoked(state: HubState,
     assert b"<script>" not in asyncio.run(HubPage(state)._index(None)).body  # type: ignore[arg-type]
     state.revoke("drone-7")
     assert overview(state)[0]["state"] == "revoked"
+
+
+TAG = "<b>tag</b>"
+FIELDS = ("boot", "pipeline", "backlog", "live", "refused", "deadlines", "vehicle", "instance", TAG)
+TAGGED: dict[str, Any] = dict.fromkeys(FIELDS, TAG)
+
+
+def test_no_field_that_a_node_tells_becomes_part_of_the_page(state: HubState) -> None:
+    rollout = dict.fromkeys(("current", "last", "phase", "reason", "highest", TAG), TAG)
+    for row in (TAGGED | {"rollout": rollout}, TAGGED | {"rollout": TAG}, {name: {TAG: TAG} for name in TAGGED}):
+        state.heard("drone-7", row, 0.0)
+        found = overview(state)[0]
+        assert (found["boot"], found["current"], found["last"]) == (0, 0, 0)
+        assert b"<b>" not in asyncio.run(HubPage(state)._index(None)).body  # type: ignore[arg-type]
+
+
+def test_the_page_escapes_whatever_a_row_holds() -> None:
+    row = dict.fromkeys(("node", "state", "wanted", "current", "phase", "reason", "pipeline", "waits", "boot"), TAG)
+    whole = _row({**row, "seen_s": None, "deadlines": TAG, "received": {TAG: TAG}, "lost": {TAG: TAG}})
+    assert "<b>" not in whole and whole.count("&lt;b&gt;") >= 12
+
+
+def test_a_node_whose_records_cannot_be_read_hides_no_other(state: HubState, tmp_path: Path) -> None:
+    folder = tmp_path / "hub/nodes/drone-7/records"
+    folder.mkdir()
+    (folder / "marks.json").write_bytes(b"{")
+    (tmp_path / "hub/nodes/boat-1").mkdir()
+    state.nodes["boat-1"] = dict(state.nodes["drone-7"])
+    rows = overview(state)
+    assert "marks.json cannot be read" in rows[1]["reason"] and rows[0]["reason"] == ""
 
 
 def test_a_restored_hub_goes_beyond_generations_it_no_longer_knows_of(state: HubState) -> None:

@@ -115,3 +115,12 @@ def test_a_message_out_of_order_is_left_out() -> None:
 def test_a_telemetry_is_somewhere_on_earth() -> None:
     with pytest.raises(PayloadError, match="nowhere on Earth"):
         Telemetry(latitude=float("nan"), longitude=0, altitude_m=0)
+
+
+def test_whether_it_is_armed_is_known_from_the_first_heartbeat_on() -> None:
+    it = Vehicle(system=1)
+    first = hear(it, 1000, 5 * S)
+    it.hear("heartbeat", heartbeat(armed=False), 1, AUTOPILOT, 0)
+    second = hear(it, 2000, 6 * S)
+    assert first is not None and second is not None
+    assert (first[1].armed, second[1].armed) == (None, False)

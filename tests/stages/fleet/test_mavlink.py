@@ -8,12 +8,15 @@ import pty
 import random
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import require_package
+from tests.stages.fleet.agents import agent_at
 from thalweg import Pipeline
+from thalweg.pipeline.fleet.agent_socket import NODE, STATE
 from thalweg.pipeline.fleet.telemetry import Telemetry
 from thalweg.stages.fleet.mavlink import MavlinkError, MavlinkTelemetry
 
@@ -35,10 +38,16 @@ class Autopilot:
     def messages(self) -> bytes:
         n = self._number = self._number + 1
         told = [
-            self._mav.heartbeat_encode(2, 3, 0, 4, 3),
+            self._heartbeat(),
             self._mav.global_position_int_encode(100 * n, 470000000 + n, 80000000, 500000, 20000, 0, 0, 0, 0),
         ]
         return b"".join(message.pack(self._mav) for message in told)
+
+    def heartbeat(self, armed: bool) -> bytes:
+        return bytes(self._heartbeat(armed).pack(self._mav))
+
+    def _heartbeat(self, armed: bool = False) -> Any:
+        return self._mav.heartbeat_encode(2, 3, 128 if armed else 0, 4, 3)
 
 
 async def heard(link: str, tell: Callable[[], Any], count: int = 5) -> list[Telemetry]:
@@ -106,3 +115,28 @@ def test_over_a_serial_line_a_byte_at_a_time() -> None:
 def test_a_link_that_is_none_is_refused(link: str) -> None:
     with pytest.raises(MavlinkError, match="expected udp:HOST:PORT"):
         MavlinkTelemetry(link)
+
+
+def test_an_agent_is_told_by_heartbeats_alone_whether_the_vehicle_is_armed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(NODE, str(tmp_path / "agent"))
+    port = free_udp_port()
+
+    async def case() -> None:
+        pipeline = Pipeline("listen")
+        pipeline.add("autopilot", "mavlink.telemetry", link=f"udp:127.0.0.1:{port}")
+        pipeline.expose("autopilot.telemetry")
+        autopilot = Autopilot()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+
+            def tell() -> None:
+                sender.sendto(autopilot.heartbeat(armed=True), ("127.0.0.1", port))
+
+            agent = agent_at(tmp_path / "agent")
+            async with agent as told, asyncio.timeout(20), pipeline.run(), asyncio.TaskGroup() as group:
+                telling = group.create_task(_again(tell))
+                assert [await told.get() for _ in range(2)] == [(STATE, {"armed": True})] * 2
+                telling.cancel()
+
+    asyncio.run(case())

@@ -1,0 +1,38 @@
+"""What hears the stages of a node in place of its agent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from thalweg.pipeline.fleet.agent_socket import LENGTH
+
+
+@contextlib.asynccontextmanager
+async def agent_at(path: Path) -> AsyncIterator[asyncio.Queue[Any]]:
+    """Answers that everything is stored; gives (stream, what is in it)."""
+    told: asyncio.Queue[Any] = asyncio.Queue()
+
+    serving: set[asyncio.Task[None] | None] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+                number, _, stream, _, payload = msgpack.unpackb(await reader.readexactly(length))
+                told.put_nowait((stream, msgpack.unpackb(payload)))
+                answer = msgpack.packb([number, ""])
+                writer.write(LENGTH.pack(len(answer)) + answer)
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_unix_server(serve, path):
+        yield told
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(task for task in serving if task is not None))

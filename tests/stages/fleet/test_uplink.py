@@ -1,0 +1,32 @@
+"""What the agent of a node learns of the vehicle from telemetry that passes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.stages.fleet.agents import agent_at
+from thalweg.pipeline.fleet.agent_socket import NODE
+from thalweg.pipeline.fleet.telemetry import Telemetry
+from thalweg.stages.fleet.uplink import Uplink
+
+
+@pytest.mark.parametrize(
+    ("armed", "age_s", "told"), [(True, 0, True), (True, 9, True), (False, 0, False), (False, 9, None), (None, 0, None)]
+)
+def test_that_a_vehicle_is_disarmed_is_no_old_news(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, armed: bool | None, age_s: int, told: bool | None
+) -> None:
+    monkeypatch.setenv(NODE, str(tmp_path / "agent"))
+    uplink = Uplink()
+
+    async def case() -> None:
+        async with agent_at(tmp_path / "agent") as heard:
+            await uplink._tell_state(Telemetry(latitude=1, longitude=2, altitude_m=3, armed=armed), age_s * 10**9)
+            _, state = await heard.get()
+            assert state.get("armed") is told and state["latitude"] == 1
+            uplink.close()
+
+    asyncio.run(case())
