@@ -2,7 +2,8 @@
 
 Theory of operation. What is to be done is decided by `pipeline.fleet`: the rollout's record says which release runs,
 the gate whether it stays. Here this is done, in this order after every event: the record is written to the disk, then
-what it demands happens. A pipeline that ends by itself is started again, slower and slower. Nothing waits for the hub.
+what it demands happens. What failed of it, on a full disk, say, is done by the next tick that can. A pipeline that ends
+by itself is started again, slower and slower. Nothing waits for the hub.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Agent:
         self._vehicle = VehicleState(folder)
         self._intake = Intake(self.spool, self.uplink.stored, self._vehicle.said)
         self._trial: Trial | None = None
+        self._deciding = asyncio.Lock()
         self._fetching: asyncio.Task[None] | None = None
         self._desired = 0
         self._deaths = 0
@@ -94,12 +96,14 @@ class Agent:
             os.close(self._lock)
 
     async def _boot_up(self) -> None:
-        """Run what is to run, also where the disk takes nothing."""
+        """Run what is to run; where the disk takes nothing, the ticks do."""
+        before = self.record
         try:
             await self._hear(Event.BOOTED)
         except OSError as error:
             log.error("the rollout cannot be written down: %s", error.strerror)
-            await self._run_current()
+            if self.record is before:
+                self.record, _ = follow(before, Event.BOOTED)
 
     async def _tick_on(self, group: asyncio.TaskGroup) -> None:
         tidied_s = 0.0
@@ -119,10 +123,11 @@ class Agent:
             sight = await asyncio.to_thread(self.pipeline.sight)
             verdict = self._trial.see(time.monotonic_ns(), sight)
             if verdict is not None:
-                self._trial = None
                 await self._hear(Event.PASSED if verdict.passed else Event.FAILED, reason=verdict.reason)
-        elif self.pipeline.ended:
+        elif self._is_down():
             await self._start_again()
+        if self.record.phase is Phase.COMMITTING:  # the disk has not taken it before
+            await self._commit()
         if self.record.phase is Phase.STAGED and self._may_change():
             await self._hear(Event.ALLOWED)
         busy = self._fetching is not None and not self._fetching.done()
@@ -131,26 +136,40 @@ class Agent:
             self._fetching = group.create_task(self._fetch())
 
     async def _hear(self, event: Event, *, generation: int = 0, reason: str = "") -> None:
-        """The record first, then what it demands."""
+        """The record first, then what it demands; one event at a time."""
+        async with self._deciding:
+            await self._follow(event, generation=generation, reason=reason)
+
+    async def _commit(self) -> None:
+        async with self._deciding:
+            await self._point()
+
+    async def _follow(self, event: Event, *, generation: int = 0, reason: str = "") -> None:
         before = self.record
         record, do = follow(before, event, generation=generation, reason=reason)
         if record != before:
             await asyncio.to_thread(self.releases.save, record)
             self.record = record
+            if not record.on_trial:
+                self._trial = None
             said = f": {record.reason}" if record.reason and record.reason != before.reason else ""
             log.info("release %s: %s%s", record.candidate or record.current, record.phase.value, said)
             self.uplink.report_soon()
         if do is Do.POINT:
-            await asyncio.to_thread(self.releases.point, record.candidate)
-            await self._hear(Event.COMMITTED)
+            await self._point()
         elif do is Do.RUN:
             await self._run_current()
         if do in (Do.RUN, Do.DISCARD) and self.record.phase is Phase.RESTING:
             await asyncio.to_thread(self.releases.tidy, self.record)
 
+    async def _point(self) -> None:
+        await asyncio.to_thread(self.releases.point, self.record.candidate)
+        await self._follow(Event.COMMITTED)
+
     async def _run_current(self) -> None:
         """Have the release run that is to run; what runs already goes on."""
         wanted = self.record.running
+        self._started_s, self._again_s = time.monotonic(), None
         if wanted == 0:
             await asyncio.to_thread(self.pipeline.stop)
             return
@@ -158,25 +177,31 @@ class Agent:
             manifest = self.releases.manifest(wanted)
             if self.pipeline.generation != wanted or self.pipeline.ended:
                 await asyncio.to_thread(self.pipeline.start, self.releases.path(wanted), manifest)
-                self._started_s, self._again_s = time.monotonic(), None
         except (ThalwegError, OSError) as error:
             log.error("release %d cannot be run: %s", wanted, error)
             if self.record.on_trial:
-                await self._hear(Event.FAILED, reason=str(error))
+                await self._follow(Event.FAILED, reason=str(error))
             return
         if self.record.on_trial:
             self._trial = Trial(manifest.gate, time.monotonic_ns())
 
+    def _is_down(self) -> bool:
+        """Whether what is to run does not. Until a commit is done, either of the two may run."""
+        record = self.record
+        either = {record.running, record.candidate} if record.phase is Phase.COMMITTING else {record.running}
+        return self.pipeline.ended or self.pipeline.generation not in either
+
     async def _start_again(self) -> None:
-        """A committed pipeline has ended: at once the first time, then after pauses that double."""
+        """What is to run does not: it is started at once the first time, then after pauses that double."""
         now_s = time.monotonic()
         if self._again_s is None:
             self._deaths = self._deaths + 1 if now_s - self._started_s < LONGEST_S else 0
             wait_s = pause_s(self._deaths)
             self._again_s = now_s + wait_s
-            log.warning("the pipeline ended; it is started again in %g s", wait_s)
+            log.warning("the pipeline does not run; it is started again in %g s", wait_s)
         if now_s >= self._again_s:
-            await self._run_current()
+            async with self._deciding:
+                await self._run_current()
 
     async def _fetch(self) -> None:
         """Get what the hub wants; whatever keeps it from that, the next tick tries again."""

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ import msgpack
 import pytest
 
 from tests.conftest import require_package
-from tests.deploy.fleet.hubs import hub_at
+from tests.deploy.fleet.agents import agent_in, enrolled_node
 from thalweg.deploy.fleet.node.agent import Agent
 from thalweg.deploy.fleet.node.vehicle import VehicleState
 from thalweg.pipeline.fleet.agent_socket import STATE
@@ -27,23 +24,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     require_package("cryptography", "hub")
     require_package("aiohttp", "hub")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))  # an agent sets it
-
-    async def enrolled() -> Path:
-        async with hub_at(tmp_path) as hub:
-            return (await hub.node("drone-7")).folder
-
-    return asyncio.run(enrolled())
-
-
-@contextmanager
-def agent_in(folder: Path) -> Iterator[Agent]:
-    """One that was made, and does not run."""
-    agent = Agent(folder)
-    try:
-        yield agent
-    finally:
-        agent.spool.close()
-        os.close(agent._lock)
+    return enrolled_node(tmp_path)
 
 
 def say(agent: Agent, state: dict[str, Any]) -> None:
