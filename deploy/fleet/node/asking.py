@@ -20,6 +20,8 @@ from thalweg.pipeline.text import printable
 
 PORT = 7443
 LARGEST_ANSWER = 4 << 20
+_HUNG_UP = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""What a connection says that was closed while it was idle; http's `RemoteDisconnected` is among them."""
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which Python's ssl has no name for
 
 
@@ -79,7 +81,8 @@ class _Connection(http.client.HTTPSConnection):
 
 
 class HubClient:
-    """One connection, made when it is needed, for one thread.
+    """One connection, made when it is needed, for one thread. One that the hub has closed meanwhile is made anew, and
+    the request sent again: to ask twice does no more than to ask once.
 
     Without `authority` nobody is verified: for asking who the authority is, and nothing else.
     `floor_s`: a hub whose certificate ended before that is not believed.
@@ -128,11 +131,7 @@ class HubClient:
 
     def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         try:
-            if self._connection is None:
-                self._connection = _Connection(self.address, self._context(), self._timeout_s, self._check)
-            said = {"Host": f"{HUB_NAME}:{self.address.port}", **headers}
-            self._connection.request(method, path, body, said)
-            answer = self._connection.getresponse()
+            answer = self._exchange(method, path, body, headers)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             reason = getattr(error, "verify_message", "") or getattr(error, "strerror", "") or str(error)
@@ -145,6 +144,20 @@ class HubClient:
         except (ValueError, KeyError, TypeError):
             reason = answer.reason
         raise HubRefused(answer.status, f"the hub refuses: {printable(reason, 300)}")
+
+    def _exchange(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> http.client.HTTPResponse:
+        said = {"Host": f"{HUB_NAME}:{self.address.port}", **headers}
+        if self._connection is not None:
+            try:
+                self._connection.request(method, path, body, said)
+                return self._connection.getresponse()
+            except _HUNG_UP:
+                self.close()
+        self._connection = _Connection(self.address, self._context(), self._timeout_s, self._check)
+        self._connection.request(method, path, body, said)
+        return self._connection.getresponse()
 
     def _context(self) -> ssl.SSLContext:
         authority, certificate = self._files

@@ -4,9 +4,9 @@
     backlog   what the hub does not have yet, oldest first, in batches as large as the link takes in a quarter second
     report    how this node is, every few seconds; what the hub wants and has comes back
 
-A hub that is away is asked again later and later, a minute at most; meanwhile everything stays in the spool. A working
-certificate that ended meanwhile is renewed when reports keep failing. Nothing here ever stops a pipeline, and a lane
-goes on whatever has failed in it.
+A hub that is away is asked again later and later, a minute at most; meanwhile everything stays in the spool. Once a
+report arrives, the other lanes wait no longer. A working certificate that ended meanwhile is renewed when reports keep
+failing. Nothing here ever stops a pipeline, and a lane goes on whatever has failed in it.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class Uplink:
         self.hub_seen_s: float | None = None
         self.problem = ""
         lanes = {"live": self._live, "backlog": self._backlog, "report": self._report}
+        self._back = {name: threading.Event() for name in lanes}
         self._threads = [threading.Thread(target=self._keep, args=lane, name=lane[0]) for lane in lanes.items()]
 
     def start(self) -> None:
@@ -77,6 +78,7 @@ class Uplink:
         self._stopping.set()
         self._news.set()
         self._hurry.set()
+        self._wake()
         for thread in self._threads:
             thread.join(2.0)
 
@@ -108,7 +110,12 @@ class Uplink:
                 log.exception("the %s lane failed; it is tried again", name)
             self._spool.rewind()
             failures += 1
-            self._stopping.wait(pause_s(failures))
+            self._back[name].wait(pause_s(failures))
+            self._back[name].clear()
+
+    def _wake(self) -> None:
+        for waiting in self._back.values():
+            waiting.set()
 
     def _live(self, client: HubClient) -> None:
         frames = self._spool.newest(LIVE_BYTES)
@@ -148,7 +155,10 @@ class Uplink:
         answer = client.call("/v1/report", {**self._state(), "streams": streams, "live": lag})
         self._take_marks(answer)
         now_s = float(answer["time"])
-        self.hub_seen_s, self.problem = time.monotonic(), ""
+        self.hub_seen_s = time.monotonic()
+        if self.problem:
+            self.problem = ""
+            self._wake()
         self._wanted(int(answer["desired"]))
         self._identity.heard(now_s)
         if self._identity.renewal_due(now_s):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import pytest
 from tests.conftest import require_package
 from tests.deploy.fleet.hubs import Hub, hub_at
 from thalweg.deploy.fleet import certificates as certs
-from thalweg.deploy.fleet.node.asking import HubAway
+from thalweg.deploy.fleet.hub.app import LIMITS
+from thalweg.deploy.fleet.node.asking import HubAway, HubRefused
 from thalweg.deploy.fleet.node.identity import Identity
 from thalweg.deploy.fleet.node.uplink import Uplink
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
@@ -116,5 +119,46 @@ def test_a_lane_goes_on_after_a_mistake_and_it_is_logged(tmp_path: Path, caplog:
                 await until(lambda: hub.state.records("drone-7").counts["events"] == 1)
                 assert all(thread.is_alive() for thread in uplink._threads)
             assert "the live lane failed" in caplog.text
+
+    asyncio.run(case())
+
+
+def test_a_connection_that_the_hub_has_closed_meanwhile_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thalweg.deploy.fleet.hub.app.LIMITS", replace(LIMITS, header_s=0.2))
+
+    async def case() -> None:
+        async with hub_at(tmp_path) as hub:
+            with (await hub.node("drone-7")).client() as client:
+                await asyncio.to_thread(client.call, "/v1/report", {"boot": 1})
+                await asyncio.sleep(0.6)
+                await asyncio.to_thread(client.call, "/v1/report", {"boot": 2})
+                await asyncio.sleep(0.6)
+                hub.state.revoke("drone-7")
+                with pytest.raises(HubRefused, match="revoked"):
+                    await asyncio.to_thread(client.call, "/v1/report", {"boot": 3})
+            assert hub.state.nodes["drone-7"]["report"]["boot"] == 2
+
+    asyncio.run(case())
+
+
+def test_once_a_report_arrives_the_other_lanes_wait_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "thalweg.deploy.fleet.node.uplink.pause_s",
+        lambda failures: 0.05 if threading.current_thread().name == "report" else 60.0,
+    )
+
+    async def case() -> None:
+        async with hub_at(tmp_path) as hub:
+            identity = await hub.node("drone-7")
+        before = Spool(tmp_path / "spool", 1, 1 << 20)
+        before.append(SpoolClass.EVENTS, "s", b"x", 1)
+        before.close()
+        with lanes(identity, Spool(tmp_path / "spool", 2, 1 << 20)) as uplink:
+            await until(lambda: uplink.problem)
+            await asyncio.sleep(0.2)
+            async with hub_at(tmp_path, identity.address.port) as again:
+                await until(lambda: again.state.records("drone-7").counts["events"] == 1)
 
     asyncio.run(case())
