@@ -6,7 +6,6 @@ import importlib.util
 import os
 import re
 import shutil
-import wave
 from collections.abc import Generator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from tests import skipped, transitions
 from tests.netlab import why_not
 from tests.unit_guard import LIMIT_S, is_unit, refuse_model, watched
+from thalweg.models.speech import wav
 from thalweg.models.vision.ocr import PACKAGE
 
 settings.register_profile("thalweg", deadline=None)  # a loaded machine is slow, not wrong
@@ -146,9 +146,7 @@ def require_lab() -> None:
 
 def write_wav(path: Path, samples: NDArray[np.float32], rate: int = 16_000) -> Path:
     """Mono, 16 bit."""
-    with wave.open(str(path), "wb") as out:
-        out.setparams((1, 2, rate, 0, "NONE", ""))
-        out.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    wav.write_wav(path, samples, rate)
     return path
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import wave
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.models.speech.wav import write_wav
 from thalweg.stages.io.media import MediaError
 from thalweg.stages.io.sound import decoded
 from thalweg.stages.io.terminal import say, say_json
@@ -45,14 +45,9 @@ class Ear:
 
     def write(self, whole: WholeFile) -> None:
         """All of it as a 16-bit WAV file. Raises SinkError."""
-        whole.attempt(lambda: self._write(whole.file))
+        samples = np.concatenate([np.zeros(0, np.float32), *(part for _, part in self.parts)])
+        whole.attempt(lambda: write_wav(whole.file, samples, RATE))
         whole.keep()
-
-    def _write(self, file: IO[bytes]) -> None:
-        with wave.open(file, "wb") as out:
-            out.setparams((1, 2, RATE, 0, "NONE", ""))
-            for _, samples in self.parts:
-                out.writeframesraw((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
 
 
 def talk_to(

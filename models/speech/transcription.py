@@ -10,7 +10,6 @@ import asyncio
 import io
 import json
 import os
-import wave
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from thalweg.models.errors import ModelError
 from thalweg.models.http import Address, Answer, HttpClient, HttpError, HttpErrorKind, key_for, quoted
 from thalweg.models.language.chunk import words_of
+from thalweg.models.speech.wav import write_wav
 
 RATE = 16_000
 MOST_CHARACTERS = 64 * 1024
@@ -145,9 +145,7 @@ class Events:
 def wav(samples: NDArray[np.float32]) -> bytes:
     """A WAV file, mono, 16 kHz, 16 bits."""
     held = io.BytesIO()
-    with wave.open(held, "wb") as out:
-        out.setparams((1, 2, RATE, 0, "NONE", ""))
-        out.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    write_wav(held, samples, RATE)
     return held.getvalue()
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-import wave
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +22,7 @@ from thalweg.deploy.bench.rounds import LIMIT_S
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.models import ModelStore
 from thalweg.models.speech.piper import PiperVoice
+from thalweg.models.speech.wav import write_wav
 from thalweg.pipeline.file.spec import load_spec
 from thalweg.pipeline.turn import Turn
 
@@ -63,9 +63,7 @@ def speak_questions(path: Path, questions: tuple[str, ...]) -> None:
     pause = np.zeros(round(PAUSE_S * voice.rate), np.float32)
     spoken = [part for question in questions for part in (*voice.speak(question), pause)]
     samples = np.concatenate([pause[: voice.rate // 2], *spoken])
-    with wave.open(str(path), "wb") as out:
-        out.setparams((1, 2, voice.rate, 0, "NONE", ""))
-        out.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    write_wav(path, samples, voice.rate)
 
 
 def measure(result: Result, quick: bool) -> None:

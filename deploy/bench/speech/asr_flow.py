@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-import wave
 from importlib.resources import files
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from thalweg.deploy.runtime.worker import Worker
 from thalweg.models.speech.fastconformer.deployed import Deployed
 from thalweg.models.speech.loading import shared_recogniser
 from thalweg.models.speech.recogniser import Recogniser
+from thalweg.models.speech.wav import write_wav
 from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Transcript
@@ -113,9 +113,7 @@ def measure_pipeline(result: Result, case: str, system: str, model: Deployed, lo
     kept = shared_recogniser(str(model.folder))  # loading is not part of the two minutes
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "speech.wav"
-        with wave.open(str(path), "wb") as out:
-            out.setparams((1, 2, rate, 0, "NONE", ""))
-            out.writeframes((np.clip(speech(seconds, rate, pauses=True), -1, 1) * 32767).astype("<i2").tobytes())
+        write_wav(path, speech(seconds, rate, pauses=True), rate)
         sink = _Count()
         graph = Graph(name="speech")
         graph.add("file", AudioFile(path, rate))

@@ -18,7 +18,6 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from thalweg.deploy.bench.video.scenes import HEIGHT, RATE, WIDTH, compose
+from thalweg.models.speech.wav import write_wav
 
 READY_S = 90.0
 SETTLE_S = 6.0
@@ -207,6 +207,4 @@ def _camera(path: Path) -> None:
 
 
 def _silence(path: Path) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, 48_000, 0, "NONE", "not compressed"))
-        file.writeframes(bytes(2 * 48_000))
+    write_wav(path, np.zeros(48_000, np.float32), 48_000)
