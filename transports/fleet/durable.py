@@ -15,6 +15,16 @@ def sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
+def read_synced(path: Path) -> bytes:
+    """What is in a file, once it is on the disk: a process that was killed may have left it short of that.
+
+    Raises OSError.
+    """
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return file.read()
+
+
 def replace_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Put a file in its place: the one before is there until the new one is, and both survive a power cut.
 

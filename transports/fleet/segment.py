@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from thalweg.transports.frames import frame_head, whole_frames
 MAGIC = b"\x89TWS\r\n\x1a\n"
 KIND = b"R"
 LARGEST_PAYLOAD = 8 << 20
+BY_CHANCE = 1 << 31
+"""Boots from here on were taken by chance, on a disk that could not count them."""
 _RECORD = struct.Struct("<IQqBB")
 _CLASSES = tuple(SpoolClass)
 
@@ -134,6 +137,7 @@ class SegmentWriter:
 
     def __init__(self, path: Path) -> None:
         self.segment = Segment(path)
+        self._synced = 0
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             self._write(MAGIC)
@@ -148,9 +152,18 @@ class SegmentWriter:
         self.segment.note(stored)
 
     def sync(self) -> None:
-        """Force everything to the disk."""
-        if self._fd >= 0:
+        """Force everything to the disk. Where that fails, what was appended since the last time is taken back: the
+        next sync would say nothing of it, and whoever reads the file would believe it.
+        """
+        if self._fd < 0:
+            return
+        try:
             os.fdatasync(self._fd)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._fd, self._synced)
+            raise
+        self._synced = self.segment.size
 
     def duplicate(self) -> int:
         """A descriptor of its own, for `sync` in another thread."""

@@ -20,8 +20,8 @@ from thalweg.deploy.fleet.errors import FleetError
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.received import Arrival, Received
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
-from thalweg.transports.fleet.durable import replace_file
-from thalweg.transports.fleet.segment import MAGIC, SegmentWriter, Stored, pack, records
+from thalweg.transports.fleet.durable import read_synced, replace_file
+from thalweg.transports.fleet.segment import BY_CHANCE, MAGIC, SegmentWriter, Stored, pack, records
 from thalweg.transports.fleet.spool import GONE, LOSSES, OTHER, REASONS, Loss, told_losses
 
 NOTES: Final = "~gone"
@@ -49,6 +49,11 @@ class NodeRecords:
         self._writer: SegmentWriter | None = None
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._serial = self._load()
+
+    @property
+    def newest_boot(self) -> int:
+        """The highest boot of any record; 0 where there is none. Those that a node took by chance do not count."""
+        return max((boot for boot, _ in self._marks if boot < BY_CHANCE), default=0)
 
     def receive(self, body: bytes) -> list[list[Any]]:
         """Store what is new of these frames, force it to the disk, and return the marks of the streams it is of."""
@@ -166,7 +171,7 @@ class NodeRecords:
             serial = max(serial, int(path.stem))
             if int(path.stem) < since:
                 continue
-            for found in records(path.read_bytes(), len(MAGIC)):
+            for found in records(read_synced(path), len(MAGIC)):
                 stored = found.stored
                 if stored.stream != NOTES:
                     self._marks.setdefault(stored.key[:2], Received()).take(stored.number)

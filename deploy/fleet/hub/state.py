@@ -20,6 +20,7 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,8 @@ class HubState:
     def enrol(self, secret: bytes, working: bytes, renewal: bytes) -> dict[str, Any]:
         """Certificates for a device that knows a code; again for the same device, whose answer was lost.
 
-        Certificates of whatever had the name before are good no longer. Raises FleetError.
+        Certificates of whatever had the name before are good no longer; `boot`: what is to be counted on from, so that
+        records of the new device are not taken for those of the old one. Raises FleetError, OSError.
         """
         codes = self._codes()
         known = codes.get(_hash(secret))
@@ -102,6 +104,7 @@ class HubState:
         if known is None or known["until"] < time.time() or known["used"] not in ("", asked):
             raise FleetError("that code is not good (any more): `thalweg hub enrol NAME` makes another one")
         name = known["name"]
+        boot = self.records(name).newest_boot if name in self.nodes else 0
         certificates = {
             kind: certs.issue(self.authority, self._key, request, name, kind)
             for kind, request in ((certs.WORKING, working), (certs.RENEWAL, renewal))
@@ -119,7 +122,8 @@ class HubState:
             "report": {},
         }
         self.save(name)
-        return {"name": name, **{kind: pem for kind, (pem, _) in certificates.items()}, "signing": self.public}
+        issued = {kind: pem for kind, (pem, _) in certificates.items()}
+        return {"name": name, "boot": boot, **issued, "signing": self.public}
 
     def renew(self, name: str, request: bytes) -> bytes:
         """Another working certificate; the last few stay good, for an answer may be lost. Raises FleetError."""
@@ -164,7 +168,10 @@ class HubState:
 
     def forget_records(self, name: str) -> None:
         """Read them from the disk the next time: a write has failed, and what is in memory may not be true."""
-        self._records.pop(name, None)
+        records = self._records.pop(name, None)
+        if records is not None:
+            with suppress(OSError):
+                records.close()
 
     def roll_out(
         self,

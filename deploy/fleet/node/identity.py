@@ -29,6 +29,7 @@ from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.node.asking import HubAddress, HubClient
 from thalweg.models.store.home import user_folder
 from thalweg.transports.fleet.durable import replace_file
+from thalweg.transports.fleet.segment import BY_CHANCE
 
 log = logging.getLogger(__name__)
 
@@ -88,15 +89,12 @@ class Identity:
         On a disk that takes nothing it is a number that nobody has had: what runs here must start all the same.
         """
         path = self.folder / "boot"
-        try:
-            boot = int(path.read_bytes()) + 1
-        except (FileNotFoundError, ValueError):
-            boot = 1
+        boot = _boot_in(self.folder) + 1
         try:
             replace_file(path, str(boot).encode())
         except OSError as error:
             log.error("%s cannot be written: %s", path, error.strerror)
-            return 1 << 31 | secrets.randbits(31)
+            return BY_CHANCE | secrets.randbits(31)
         return boot
 
     def client(self, kind: str = certs.WORKING, timeout_s: float = 10.0) -> HubClient:
@@ -159,11 +157,20 @@ def enrol(folder: Path, hub: str, code: str) -> str:
     known = {"hub": str(address), "name": given["name"], "signing": given["signing"].hex()}
     for kind, key in keys.items():
         replace_file(folder / f"{kind}.pem", given[kind] + key)
+    if given["boot"] > _boot_in(folder):  # another device had the name: what it has sent is not ours
+        replace_file(folder / "boot", str(given["boot"]).encode())
     asked_of.replace(folder / "authority.pem")
     replace_file(folder / "identity.json", json.dumps(known).encode())
     for kind in keys:
         (folder / f".{kind}.new.key").unlink(missing_ok=True)
     return str(given["name"])
+
+
+def _boot_in(folder: Path) -> int:
+    try:
+        return int((folder / "boot").read_bytes())
+    except (FileNotFoundError, ValueError):
+        return 0
 
 
 def _kept_key(path: Path) -> bytes:

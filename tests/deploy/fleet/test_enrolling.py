@@ -17,6 +17,8 @@ from thalweg.deploy.fleet.codes import fits, make_code, read_code
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.node.asking import HubAddress, HubAway, HubClient, HubRefused
 from thalweg.deploy.fleet.node.identity import Identity, enrol
+from thalweg.pipeline.fleet.spool_policy import SpoolClass
+from thalweg.transports.fleet.spool import Spool
 
 REPORT: dict[str, Any] = {"boot": 1, "instance": "a", "streams": []}
 
@@ -209,3 +211,17 @@ def test_addresses_of_hubs(text: str, host: str, port: int) -> None:
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(FleetError, match="is no address of a hub"):
         HubAddress.parse(text)
+
+
+def test_what_a_device_sends_under_a_name_that_another_one_had_is_new(tmp_path: Path) -> None:
+    async def case() -> None:
+        async with hub_at(tmp_path) as hub:
+            for device, expected in (("a", 1), ("b", 2)):
+                identity = await hub.node("drone-7", tmp_path / device)
+                spool = Spool(tmp_path / device / "spool", identity.next_boot(), 1 << 20)
+                spool.append(SpoolClass.EVENTS, "s", b"x", 1)
+                with identity.client() as client:
+                    await asyncio.to_thread(client.call, "/v1/records", spool.newest(1000)[0])
+                assert hub.state.records("drone-7").counts == {"events": expected}
+
+    asyncio.run(case())
