@@ -25,7 +25,7 @@ from thalweg.pipeline.errors import ThalwegError
 
 class SpoolClass(Enum):
     """How much it matters that something arrives. EVENTS are on the disk before they are acknowledged; TELEMETRY within
-    a second; MEDIA whenever the machine finds time.
+    two seconds; MEDIA when the system writes it, which may take half a minute.
     """
 
     EVENTS = "events"

@@ -4,7 +4,7 @@ Theory of operation. Records are appended to segments, one open segment per clas
 what gives way when there is not room for all. A segment is removed once the hub has acknowledged every record in it.
 
     append      it has a number, and survives the death of this process
-    sync        … and a power cut. Events are synced before their sender is answered
+    sync        … and a power cut. Events are synced before their sender is answered, telemetry every second
     newest      the live lane: what was appended last, from memory, newest first, each once
     oldest      the backlog: what the hub has not acknowledged, oldest first, in shares by class
     settle      the hub has these numbers, or knows that they are lost
@@ -68,32 +68,42 @@ class Spool:
         self._flying: set[Key] = set()
         self._cursors: dict[SpoolClass, tuple[str, int]] = {}
         self._untold: deque[Loss] = deque()
+        self._doubtful: dict[str, int] = {}  # stream → below this number a sync has failed
         self._serial = 0
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._find()
         self._tell_losses()
 
     def append(self, kind: SpoolClass, stream: str, payload: bytes, time_ns: int) -> Stored:
-        """Store a record; see above. Raises SpoolError where there is no room, and it is counted in `refused`."""
+        """Store a record; see above. Raises SpoolError where that cannot be, and it is counted in `refused`."""
         with self._lock:
-            stored = self._append(kind, stream, payload, time_ns)
+            try:
+                stored = self._append(kind, stream, payload, time_ns)
+            except SpoolError:
+                self.refused[kind.value] += 1
+                raise
             if self._untold:
                 self._tell_losses()
             return stored
 
-    def sync(self, kind: SpoolClass) -> None:
-        """Force everything of a class that was appended before to the disk. Raises SpoolError where it cannot be."""
+    def sync(self, kind: SpoolClass, stored: Stored | None = None) -> None:
+        """Force everything of a class that was appended before to the disk. Raises SpoolError where it cannot be, or
+        where `stored` was appended before another sync failed: the system says that once, and then forgets.
+        """
         with self._lock:
             writer = self._writers.get(kind)
             opened = writer.duplicate() if writer is not None else None
-        if opened is None:
-            return
-        try:
-            os.fdatasync(opened)
-        except OSError as error:
-            raise SpoolError(f"the disk does not take it: {error.strerror}") from None
-        finally:
-            os.close(opened)
+        if opened is not None:
+            try:
+                os.fdatasync(opened)
+            except OSError as error:
+                with self._lock:
+                    self._doubtful = dict(self._numbers)
+                raise SpoolError(f"the disk does not take it: {error.strerror}") from None
+            finally:
+                os.close(opened)
+        if stored is not None and stored.number < self._doubtful.get(stored.stream, 0):
+            raise SpoolError("the disk did not take it")
 
     def newest(self, most_bytes: int) -> list[bytes]:
         """Frames of the live lane, newest first, that were not given out before.
@@ -186,7 +196,6 @@ class Spool:
         frame = pack(stored)
         room = self._policy.room(kind, len(frame) + len(MAGIC))
         if not room.accepted:
-            self.refused[kind.value] += 1
             raise SpoolError(
                 f"the spool has no room for {kind.value}: {self._policy.used(kind)} bytes wait for the hub"
             )
@@ -198,7 +207,6 @@ class Spool:
                 break
             except OSError as error:
                 if error.errno not in _DISK_FULL or not self._give_up_any(kind):
-                    self.refused[kind.value] += 1
                     raise SpoolError(f"the spool cannot be written: {error.strerror}") from None
         self._policy.grow(self._writers[kind].segment.path.name, len(frame))
         self._numbers[stream] += 1
@@ -225,7 +233,11 @@ class Spool:
     def _close(self, kind: SpoolClass) -> None:
         writer = self._writers.pop(kind)
         self._policy.close(writer.segment.path.name)
-        writer.close()
+        try:
+            writer.close()
+        except OSError:
+            self._doubtful = dict(self._numbers)
+            raise
 
     def _find(self) -> None:
         """Take stock of what processes before have left."""

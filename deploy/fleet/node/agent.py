@@ -31,6 +31,7 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.backoff import LONGEST_S, pause_s
 from thalweg.pipeline.fleet.gate import Trial
 from thalweg.pipeline.fleet.rollout import Do, Event, Phase, follow
+from thalweg.pipeline.fleet.spool_policy import SpoolClass
 from thalweg.transports.fleet.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ class Agent:
             notify("WATCHDOG=1")
             try:
                 await self._tick(group)
+                await asyncio.to_thread(self.spool.sync, SpoolClass.TELEMETRY)
                 if time.monotonic() - tidied_s > TIDY_S:
                     tidied_s = time.monotonic()
                     self.pipeline.tidy()

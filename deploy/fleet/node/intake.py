@@ -91,8 +91,8 @@ class Intake:
         return number, "a list of number, class, stream, time and payload is expected"
 
     async def _store(self, kind: SpoolClass, stream: str, payload: bytes, time_ns: int) -> None:
-        self._spool.append(kind, stream, payload, time_ns)
+        stored = self._spool.append(kind, stream, payload, time_ns)
         if kind is SpoolClass.EVENTS:
             async with self._sync:
-                await asyncio.to_thread(self._spool.sync, kind)
+                await asyncio.to_thread(self._spool.sync, kind, stored)
         self._stored()

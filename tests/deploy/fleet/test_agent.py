@@ -16,6 +16,7 @@ from thalweg.deploy.fleet.node.agent import Agent
 from thalweg.deploy.fleet.node.vehicle import VehicleState
 from thalweg.pipeline.fleet.agent_socket import STATE
 from thalweg.pipeline.fleet.backoff import pause_s
+from thalweg.pipeline.fleet.spool_policy import SpoolClass
 
 
 @pytest.fixture
@@ -67,6 +68,22 @@ def test_a_pipeline_that_never_stays_is_started_again_each_minute(node: Path) ->
         agent._deaths, agent._started_s = 5000, time.monotonic()
         asyncio.run(agent._start_again())
         assert agent._deaths == 5001
+
+
+def test_telemetry_is_forced_to_the_disk_with_every_tick(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thalweg.deploy.fleet.node.agent.TICK_S", 0.001)
+
+    async def case(agent: Agent) -> None:
+        forced: asyncio.Queue[SpoolClass] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(agent.spool, "sync", lambda kind: loop.call_soon_threadsafe(forced.put_nowait, kind))
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            ticking = group.create_task(agent._tick_on(group))
+            assert [await forced.get(), await forced.get()] == [SpoolClass.TELEMETRY] * 2
+            ticking.cancel()
+
+    with agent_in(node) as agent:
+        asyncio.run(case(agent))
 
 
 @pytest.mark.parametrize(("failures", "expected"), [(0, 0.0), (1, 1.0), (4, 8.0), (7, 60.0), (10**6, 60.0)])

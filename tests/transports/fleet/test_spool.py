@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,35 @@ def test_a_frame_larger_than_a_batch_is_given_alone(tmp_path: Path) -> None:
     spool.newest(1 << 30)
     spool.newest(1 << 30)
     assert [numbers(spool.oldest(1000)) for _ in range(3)] == [[0], [1], []]
+
+
+def test_a_loss_that_cannot_be_told_yet_is_no_record_that_was_refused(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 1, 100_000)
+    with pytest.raises(SpoolError, match="no room for events"):
+        fill(spool, EVENTS, 200, 1000)
+    spool._untold += [(1, "video", n, n + 1, "room") for n in range(300)]
+    fill(spool, TELEMETRY, 5)
+    assert spool.refused == {"events": 1} and spool._untold
+
+
+@pytest.mark.parametrize("step", [lambda spool: spool.sync(EVENTS), lambda spool: fill(spool, EVENTS, 200, 1000)])
+def test_an_event_whose_sync_failed_in_anothers_name_is_not_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: Callable[[Spool], object]
+) -> None:
+    spool = Spool(tmp_path, 1, BUDGET)
+    first = spool.append(EVENTS, "s", b"", 0)
+    with monkeypatch.context() as broken:
+        for call in ("os.fdatasync", "os.fsync"):
+            broken.setattr(call, keeps_nothing)
+        with pytest.raises(SpoolError):
+            step(spool)
+    with pytest.raises(SpoolError, match="did not take it"):
+        spool.sync(EVENTS, first)
+    spool.sync(EVENTS, spool.append(EVENTS, "s", b"", 0))
+
+
+def keeps_nothing(descriptor: int) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 @pytest.fixture(scope="module")
