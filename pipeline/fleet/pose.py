@@ -48,10 +48,6 @@ class Track:
         self._poses.append(pose)
         return True
 
-    def clear(self) -> None:
-        """Forget everything: the clock the times are of has begun anew."""
-        self._poses.clear()
-
     def at(self, time_ns: int) -> Pose | None:
         """Where it was; None before the oldest, in a gap of over 2 s, and 200 ms after the newest."""
         poses = self._poses

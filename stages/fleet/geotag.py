@@ -50,10 +50,8 @@ class Geotag:
         """Take a pose, or something that was seen."""
         payload = packet.payload
         if isinstance(payload, Telemetry):
-            if packet.time < self._newest_ns - 1_000_000_000:  # the autopilot was started anew
-                self._track.clear()
             self._track.add(pose_of(payload, packet.time))
-            self._newest_ns = packet.time
+            self._newest_ns = max(self._newest_ns, packet.time)
         else:
             self._waiting.append((packet, ctx.now_ns() + self.patience_ns))
         self._go_on(ctx)

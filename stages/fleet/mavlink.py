@@ -183,10 +183,14 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 
 def _set_up(port: int, speed: int) -> None:
-    tty.setraw(port)
-    settings = termios.tcgetattr(port)
-    settings[4] = settings[5] = _SPEEDS[speed]
-    termios.tcsetattr(port, termios.TCSANOW, settings)
+    """Raises OSError where it is no serial line (any more)."""
+    try:
+        tty.setraw(port)
+        settings = termios.tcgetattr(port)
+        settings[4] = settings[5] = _SPEEDS[speed]
+        termios.tcsetattr(port, termios.TCSANOW, settings)
+    except termios.error as error:  # which is no OSError
+        raise OSError(*error.args) from None
 
 
 def _parse(link: str) -> tuple[str, str, int]:

@@ -29,9 +29,9 @@ class Uplink:
     """Hands packets to the node's agent, which stores them and sends them to the hub when there is a link.
 
     `events` are on the disk before the next packet is taken; `telemetry` within two seconds; `media` when the system
-    writes it, and they give way first where the disk is full. What the spool has no room for is reported and counted, and the pipeline goes on. An agent that
-    restarts is waited for, `patience` seconds, then packets are lost and counted. Of telemetry the agent learns whether
-    the vehicle is armed.
+    writes it, and they give way first where the disk is full. What the spool has no room for is reported and counted,
+    and the pipeline goes on. An agent that restarts is waited for, `patience` seconds, then packets are lost and
+    counted. Of telemetry the agent learns whether the vehicle is armed.
     """
 
     inputs = {"any": Port(Payload, many=True)}

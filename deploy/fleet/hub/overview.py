@@ -1,4 +1,4 @@
-"""What is known of a fleet, for commands and the page: one row per node."""
+"""What is known of a fleet, for commands and the page: one row per node. For threads: records may have to be read."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ def _row(state: HubState, name: str, node: dict[str, Any], now_s: float) -> dict
 def _kept(state: HubState, name: str) -> tuple[dict[str, int], dict[str, int], str]:
     """What was received and lost of a node, and why that cannot be read: it says nothing of the other nodes."""
     try:
-        records = state.records(name)
+        found = state.records(name).look()
     except (ThalwegError, OSError) as error:
         return {}, {}, str(error)[:300]
-    received = {kind: count for kind, count in records.counts.items() if kind not in ("known", "full")}
-    return received, dict(records.lost), ""
+    received = {kind: count for kind, count in found.counts.items() if kind not in ("known", "full")}
+    return received, found.lost, ""
 
 
 def newest_events(state: HubState, name: str, most: int = 20) -> list[dict[str, Any]]:
     """The newest events of a node, newest first, without what is binary in them."""
     found = []
-    for stored in list(reversed(state.records(name).newest))[:most]:
+    for stored in state.records(name).look().newest[: -most - 1 : -1]:
         try:
             told = msgpack.unpackb(stored.payload)
         except Exception:  # a node may send anything

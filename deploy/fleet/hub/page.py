@@ -5,6 +5,7 @@ It has no way to change anything, and no script: the browser asks anew every fiv
 
 from __future__ import annotations
 
+import asyncio
 import time
 from html import escape
 from typing import Any
@@ -44,7 +45,7 @@ class HubPage:
         )
 
     async def _index(self, request: web.Request) -> web.Response:
-        rows = "".join(map(_row, overview(self.state)))
+        rows = "".join(map(_row, await asyncio.to_thread(overview, self.state)))
         heads = "".join(f"<th>{column}</th>" for column in _COLUMNS)
         none = "" if rows else "<p>No node yet: <code>thalweg hub enrol NAME</code> prints a code for one.</p>"
         return _html("Nodes", f"<h1>Nodes</h1><table><tr>{heads}</tr>{rows}</table>{none}")
@@ -53,18 +54,22 @@ class HubPage:
         name = request.match_info["name"]
         if name not in self.state.nodes:
             raise Refused(404, "node", "There is no such node.")
-        found = next(row for row in overview(self.state) if row["node"] == name)
+        rows = await asyncio.to_thread(overview, self.state)
+        found = next(row for row in rows if row["node"] == name)
+        newest = await asyncio.to_thread(newest_events, self.state, name)
         events = "".join(
             f"<tr><td>{_clock(event['time'])}</td><td>{escape(event['stream'])}</td>"
             f"<td><code>{escape(as_json(event['told']))}</code></td></tr>"
-            for event in newest_events(self.state, name)
+            for event in newest
         )
         told = f"<pre>{escape(as_json(found, indent=2))}</pre>"
         table = f"<table><tr><th>time</th><th>stream</th><th>what</th></tr>{events}</table>"
         return _html(name, f"<h1>{escape(name)}</h1><h2>Newest events</h2>{table}<h2>State</h2>{told}")
 
     async def _plain(self, request: web.Request) -> web.Response:
-        return web.Response(text=as_json(overview(self.state)), content_type="application/json")
+        return web.Response(
+            text=as_json(await asyncio.to_thread(overview, self.state)), content_type="application/json"
+        )
 
 
 def _row(row: dict[str, Any]) -> str:

@@ -10,9 +10,11 @@ knows less than it has acknowledged: nodes say which numbers they no longer have
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter, deque
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgpack
 
@@ -28,14 +30,24 @@ NOTES: Final = "~gone"
 """The hub's own notes of what nodes no longer have; no node has a stream of this name."""
 SEGMENT_BYTES = 16 << 20
 NEWEST = 50
+LARGEST_SHOWN = 16 << 10
 MOST_MARKS = 50_000
 MOST_STREAMS = 5000
 """Of one report."""
 Marks = dict[tuple[int, str], Received]
 
 
+class Look(NamedTuple):
+    """What `NodeRecords` holds at a moment; it does not change any more."""
+
+    counts: dict[str, int]
+    lost: dict[str, int]
+    newest: tuple[Stored, ...]
+
+
 class NodeRecords:
-    """Those of one node. `newest`: the newest events; `counts`: received by class, lost by reason, known ones.
+    """Those of one node. `newest`: the newest events, of large ones only their size; `counts`: received by class, known
+    ones; `lost`: by reason. Blocking; safe to be called from several threads, which look at what changes by `look`.
 
     Raises OSError where the folder cannot be used; FleetError on marks that are none.
     """
@@ -45,6 +57,7 @@ class NodeRecords:
         self.counts: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
         self._folder = folder
+        self._lock = threading.RLock()
         self._marks: Marks = {}
         self._writer: SegmentWriter | None = None
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -57,6 +70,10 @@ class NodeRecords:
 
     def receive(self, body: bytes) -> list[list[Any]]:
         """Store what is new of these frames, force it to the disk, and return the marks of the streams it is of."""
+        with self._lock:
+            return self._receive(body)
+
+    def _receive(self, body: bytes) -> list[list[Any]]:
         working: Marks = {}
         fresh: list[tuple[Stored, bytes]] = []
         known: Counter[str] = Counter()
@@ -83,6 +100,10 @@ class NodeRecords:
         """The node has nothing below these numbers any more, and nothing of boots before the lowest, whose marks are
         forgotten; returns the marks of all these streams.
         """
+        with self._lock:
+            return self._settle_below(lowest)
+
+    def _settle_below(self, lowest: list[tuple[int, str, int]]) -> list[list[Any]]:
         gone: list[Loss] = []
         for boot, stream, floor in lowest:
             if self._received(boot, stream).missing(0, floor) and self._has_room((boot, stream), len(gone)):
@@ -100,11 +121,17 @@ class NodeRecords:
             self._marks = {key: received for key, received in self._marks.items() if key[0] >= oldest}
         return [[boot, stream, self._received(boot, stream).plain()] for boot, stream, _ in lowest]
 
+    def look(self) -> Look:
+        """How things are at a moment."""
+        with self._lock:
+            return Look(dict(self.counts), dict(self.lost), tuple(self.newest))
+
     def close(self) -> None:
         """Idempotent."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        with self._lock:
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                writer.close()
 
     def _received(self, boot: int, stream: str) -> Received:
         """The marks of a stream, to look at: none are begun here."""
@@ -136,7 +163,7 @@ class NodeRecords:
             return
         self.counts[stored.kind.value] += 1
         if stored.kind is SpoolClass.EVENTS:
-            self.newest.append(stored)
+            self.newest.append(_small(stored))
 
     def _begin(self) -> SegmentWriter:
         """A new segment, and before it the marks of all before."""
@@ -177,3 +204,10 @@ class NodeRecords:
                     self._marks.setdefault(stored.key[:2], Received()).take(stored.number)
                 self._note(stored)
         return serial
+
+
+def _small(stored: Stored) -> Stored:
+    """A record to be kept in memory: it holds no part of what it came with."""
+    size = len(stored.payload)
+    kept = bytes(stored.payload) if size <= LARGEST_SHOWN else msgpack.packb(f"{size} bytes")
+    return replace(stored, payload=kept)

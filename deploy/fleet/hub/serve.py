@@ -68,10 +68,10 @@ def _calls(state: HubState) -> dict[str, Any]:
         state.revoke(name)
 
     async def nodes() -> Any:
-        return overview(state)
+        return await asyncio.to_thread(overview, state)
 
     async def events(name: str) -> Any:
-        return newest_events(state, name)
+        return await asyncio.to_thread(newest_events, state, name)
 
     async def rollout(
         pipeline: str, files: dict[str, str], settings: dict[str, str], nodes: list[str], gate: dict[str, Any]

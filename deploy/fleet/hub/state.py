@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import re
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -71,6 +72,7 @@ class HubState:
             path.parent.name: json.loads(path.read_bytes()) for path in sorted(folder.glob("nodes/*/node.json"))
         }
         self._records: dict[str, NodeRecords] = {}
+        self._reading = threading.Lock()
 
     @property
     def public(self) -> bytes:
@@ -161,14 +163,16 @@ class HubState:
         node["report"] = {**bounded(dict(report)), "seen": seen_s}
 
     def records(self, name: str) -> NodeRecords:
-        """What a node has sent."""
-        if name not in self._records:
-            self._records[name] = NodeRecords(self.folder / "nodes" / name / "records")
-        return self._records[name]
+        """What a node has sent; read from the disk the first time, which takes a while. From any thread."""
+        with self._reading:
+            if name not in self._records:
+                self._records[name] = NodeRecords(self.folder / "nodes" / name / "records")
+            return self._records[name]
 
     def forget_records(self, name: str) -> None:
         """Read them from the disk the next time: a write has failed, and what is in memory may not be true."""
-        records = self._records.pop(name, None)
+        with self._reading:
+            records = self._records.pop(name, None)
         if records is not None:
             with suppress(OSError):
                 records.close()

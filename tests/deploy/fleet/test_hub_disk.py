@@ -33,9 +33,9 @@ def keeps_nothing(descriptor: int) -> None:
     raise OSError(errno.EIO, "Input/output error")
 
 
-def open_segments() -> int:
+def open_segments(folder: Path) -> int:
     held = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
-    return sum(os.readlink(path).endswith(".seg") for path in held if os.path.lexists(path))
+    return sum(os.readlink(path).startswith(f"{folder}/nodes/") for path in held if os.path.lexists(path))
 
 
 @pytest.mark.parametrize("before", [0, 3])
@@ -50,7 +50,7 @@ def test_what_could_not_be_forced_to_the_disk_is_not_believed_afterwards(
             with pytest.raises(OSError, match="Input/output"):
                 records.receive(frame(before))
         state.forget_records("drone-7")
-    assert open_segments() == 0
+    assert open_segments(state.folder) == 0
     assert state.records("drone-7").receive(frame(before)) == [[1, "s", [before + 1, []]]]
     assert state.records("drone-7").counts == {"events": before + 1}
 

@@ -154,3 +154,13 @@ def test_marks_of_starts_of_which_a_node_has_nothing_any_more_are_forgotten(tmp_
 def test_a_node_cannot_write_the_hubs_own_notes(tmp_path: Path) -> None:
     hub = NodeRecords(tmp_path)
     assert hub.receive(frame(0, NOTES) + frame(0)) == [[1, "s", [1, []]]]
+
+
+def test_what_is_kept_in_memory_holds_no_request_and_of_large_events_only_their_size(tmp_path: Path) -> None:
+    hub = NodeRecords(tmp_path)
+    large = Stored(kind=EVENTS, boot=1, stream="s", number=1, time_ns=0, payload=bytes(1 << 20))
+    hub.receive(frame(0) + pack(large))
+    before = hub.look()
+    hub.receive(frame(2))
+    assert [type(stored.payload) for stored in before.newest] == [bytes, bytes]
+    assert before.newest[1].payload == msgpack.packb("1048576 bytes") and before.counts == {"events": 2}

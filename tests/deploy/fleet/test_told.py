@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +19,8 @@ from tests.deploy.fleet.hubs import ask, hub_at
 from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.hub.overview import overview
 from thalweg.deploy.fleet.hub.page import HubPage, _row
+from thalweg.deploy.fleet.hub.records import Look
+from thalweg.deploy.fleet.hub.serve import _calls
 from thalweg.deploy.fleet.hub.state import HubState
 from thalweg.deploy.fleet.hub.told import bounded, number_in
 from thalweg.deploy.fleet.node.asking import HubClient
@@ -77,6 +81,26 @@ def test_the_page_escapes_whatever_a_row_holds() -> None:
     row = dict.fromkeys(("node", "state", "wanted", "current", "phase", "reason", "pipeline", "waits", "boot"), TAG)
     whole = _row({**row, "seen_s": None, "deadlines": TAG, "received": {TAG: TAG}, "lost": {TAG: TAG}})
     assert "<b>" not in whole and whole.count("&lt;b&gt;") >= 12
+
+
+def test_records_are_read_from_the_disk_in_a_thread_of_their_own(
+    state: HubState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[threading.Thread] = []
+    monkeypatch.setattr(state, "records", lambda name: readers.append(threading.current_thread()) or FakeRecords())
+    calls, page = _calls(state), HubPage(state)
+    request: Any = SimpleNamespace(match_info={"name": "drone-7"})
+    for asked in (calls["nodes"](), calls["events"]("drone-7"), page._index(request), page._node(request)):
+        asyncio.run(asked)
+    assert len(readers) >= 4 and threading.main_thread() not in readers
+
+
+class FakeRecords:
+    """Nothing was received."""
+
+    def look(self) -> Look:
+        """See above."""
+        return Look({}, {}, ())
 
 
 def test_a_node_whose_records_cannot_be_read_hides_no_other(state: HubState, tmp_path: Path) -> None:

@@ -111,6 +111,25 @@ def test_over_a_serial_line_a_byte_at_a_time() -> None:
     assert len(found) == 5
 
 
+def test_a_serial_line_that_was_unplugged_is_opened_again(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    (tmp_path / "port").symlink_to(tmp_path / "gone")
+    (tmp_path / "gone").touch()
+    autopilot = Autopilot()
+
+    def tell() -> None:
+        (tmp_path / "new").symlink_to(os.ttyname(theirs))
+        (tmp_path / "new").replace(tmp_path / "port")
+        os.write(ours, autopilot.messages())
+
+    try:
+        found = asyncio.run(heard(f"serial:{tmp_path}/port:57600", tell))
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert len(found) == 5
+
+
 @pytest.mark.parametrize("link", ["", "udp", "udp:host", "carrier:pigeon:1", "serial:/dev/x:1234"])
 def test_a_link_that_is_none_is_refused(link: str) -> None:
     with pytest.raises(MavlinkError, match="expected udp:HOST:PORT"):
