@@ -111,7 +111,10 @@ Delta = Text | Thinking | Progress | Usage | Finish
 
 
 class ErrorKind(Enum):
-    """What went wrong, by what helps: other settings, waiting, another server, less of a prompt, another question."""
+    """What went wrong, by what helps: other settings, waiting, another server, less of a prompt, another question.
+
+    NOBODY: of several none may be asked, for where the words may go, for its cost, or for being out of order.
+    """
 
     SETTINGS = "settings"
     UNREACHABLE = "unreachable"
@@ -122,6 +125,7 @@ class ErrorKind(Enum):
     BROKE_OFF = "broke off"
     NO_ANSWER = "no answer"
     FILTERED = "filtered"
+    NOBODY = "nobody"
 
 
 _PUBLIC = {
@@ -134,6 +138,7 @@ _PUBLIC = {
     ErrorKind.BROKE_OFF: "The language model broke off in the middle of its answer.",
     ErrorKind.NO_ANSWER: "The language model gave no answer.",
     ErrorKind.FILTERED: "The language model may not answer this.",
+    ErrorKind.NOBODY: "I cannot answer that at the moment.",
 }
 
 

@@ -10,8 +10,10 @@ import asyncio
 import json
 import os
 import random
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from email.utils import mktime_tz, parsedate_tz
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -28,6 +30,7 @@ from thalweg.models.language.stream import StreamParser, without_tags
 OPENAI = "https://api.openai.com/v1"
 _TRIED_AGAIN = (ErrorKind.UNREACHABLE, ErrorKind.BUSY)
 _RETRY_AFTER_S = 10.0
+_RETRY_AFTER_AT_MOST_S = 1e9
 _FIGURES_S = 0.5
 _KINDS = {
     HttpErrorKind.SETTINGS: ErrorKind.SETTINGS,
@@ -53,6 +56,7 @@ class OpenAIBackend:
             Literal["prefix", "instruct", "none"],
             Field(description="how a reply that has begun elsewhere is gone on with; see docs/writing-a-backend.md"),
         ] = "instruct",
+        connect_s: Annotated[float, Field(gt=0, le=60, description="longest wait for a connection, s")] = 10.0,
     ) -> None:
         try:
             self._address = Address.parse(url or OPENAI)
@@ -60,6 +64,7 @@ class OpenAIBackend:
             raise BackendError(ErrorKind.SETTINGS, str(error)) from None
         self.abilities = Abilities(continues=continues, logprobs=True)
         self._model, self._key_env, self._retries = model, api_key_env, retries
+        self._connect_s = connect_s
         self._own_key: str | None = None
         self._asking = Asking(continues)
         self._client: HttpClient | None = None
@@ -82,7 +87,9 @@ class OpenAIBackend:
         try:
             key = self._own_key or key_for(self._address, self._key_env, os.environ)
             # certificates are a megabyte and 30 ms the first time
-            self._client = await asyncio.to_thread(lambda: HttpClient(self._address, key=key, read_s=None))
+            self._client = await asyncio.to_thread(
+                lambda: HttpClient(self._address, key=key, connect_s=self._connect_s, read_s=None)
+            )
         except HttpError as error:
             raise BackendError(ErrorKind.SETTINGS, _settings(error)) from None
         self._keyed = key is not None
@@ -204,10 +211,12 @@ def _wait_s(error: BackendError, before_s: float) -> float:
 
 def _retry_after_s(answer: Answer) -> float | None:
     for header, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        said = answer.headers.get(header, "")
         try:
-            seconds = float(answer.headers.get(header, "")) / unit
+            seconds = float(said) / unit
         except ValueError:
-            continue
-        if 0 <= seconds < 1e9:
-            return seconds
+            when = parsedate_tz(said)
+            seconds = mktime_tz(when) - time.time() if when else -1.0
+        if seconds >= 0:
+            return min(seconds, _RETRY_AFTER_AT_MOST_S)
     return None

@@ -15,21 +15,26 @@ backend that takes over is given what was said and passes through a `seam.Seam`,
     RESCUING   text of the silent one                             SPEAKING   Cancel the other: it was only slow
     RESCUING   text of the other                                  SPEAKING   that one is the speaker; Cancel the silent
     RESCUING   the other failed, or gave no text in `first_ms`    RESCUING   Ask the next
+    SPEAKING,  silent for `stall_ms` + `first_ms`, nothing is
+    RESCUING   still to be heard, and nobody else to ask          FAILED     Cancel, GiveUp
     any        the speaker's reply is whole                       DONE       Say what was held back, End
     any        nobody is left to ask, nobody is under way         FAILED     GiveUp
     any        stop                                               DONE       Cancel all
 
 A hand-over happens as late as it cannot be heard: as long as there is sound to play the silent backend may go on by
-itself. Events of a backend that was cancelled, or was never asked, are ignored: a loser's late token goes nowhere.
+itself. Events of a backend that was cancelled, or was never asked, are ignored: a loser's late token goes nowhere. One
+that was cancelled and had done nothing wrong may be asked again, `ROUNDS` times, where the winner breaks off later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 from thalweg.pipeline.handoff.seam import Seam, WordGate
+
+ROUNDS = 3
 
 
 class ReplyState(Enum):
@@ -105,8 +110,13 @@ Action = Ask | Cancel | Say | End | GiveUp
 class _Stream:
     asked_ms: float
     seam: Seam
-    heard_ms: float = 0.0
+    heard_ms: float = float("-inf")
     hedged: bool = False
+    alive: bool = False
+
+    def silent_ms(self, now_ms: float) -> float:
+        """For how long it has said nothing, and thought nothing."""
+        return now_ms - max(self.asked_ms, self.heard_ms)
 
 
 @dataclass(slots=True)
@@ -126,13 +136,18 @@ class Answering:
     _streams: dict[str, _Stream] = field(default_factory=dict)
     _gate: WordGate = field(default_factory=WordGate)
     _why: dict[str, str] = field(default_factory=dict)
-    _buffered_ms: float = 0.0
-    _buffered_at_ms: float = 0.0
+    _again: dict[str, int] = field(default_factory=dict)
+    _heard_out_ms: float = 0.0
 
     @property
     def said(self) -> str:
         """What has gone out."""
         return self._gate.said
+
+    @property
+    def under_way(self) -> Collection[str]:
+        """Who is asked at the moment."""
+        return tuple(self._streams)
 
     @property
     def over(self) -> bool:
@@ -149,7 +164,8 @@ class Answering:
         stream = self._streams.get(backend)
         if stream is None or self.over:
             return []
-        stream.heard_ms = now_ms
+        if text.strip():
+            stream.heard_ms = now_ms
         actions: list[Action] = []
         if backend != self.speaker or self.state is ReplyState.RESCUING:
             passed = stream.seam.put(text)
@@ -164,8 +180,10 @@ class Answering:
     def alive(self, backend: str, now_ms: float, *, thinking: bool = False) -> list[Action]:
         """A sign of life without text. Thinking keeps a backend from being silent; pings and empty deltas do not."""
         stream = self._streams.get(backend)
-        if stream is not None and thinking and not self.over:
-            stream.heard_ms = now_ms
+        if stream is not None and not self.over:
+            stream.alive = True
+            if thinking:
+                stream.heard_ms = now_ms
         return []
 
     def finished(self, backend: str, now_ms: float) -> list[Action]:
@@ -191,11 +209,11 @@ class Answering:
             self.speaker = ""
             self._gate.drop()
             self.state = ReplyState.RESCUING
-        return self._next(now_ms) if not self._streams else []
+        return self._next(now_ms) if self._streams.keys() <= {self.speaker} else []
 
     def buffered(self, ms: float, now_ms: float) -> list[Action]:
         """How much sound there is still to play, as play-out tells while it plays."""
-        self._buffered_ms, self._buffered_at_ms = ms, now_ms
+        self._heard_out_ms = now_ms + ms
         return self.passed(now_ms)
 
     def passed(self, now_ms: float) -> list[Action]:
@@ -204,15 +222,35 @@ class Answering:
             return []
         actions: list[Action] = []
         for name, stream in list(self._streams.items()):
-            if name != self.speaker and now_ms - max(stream.asked_ms, stream.heard_ms) >= self.limits.first_ms:
-                reason = f"it gave no word within {self.limits.first_ms:.0f} ms"
+            if name != self.speaker and stream.silent_ms(now_ms) >= self.limits.first_ms:
+                signs = ", only signs of life" if stream.alive else ""
+                reason = f"it gave no word within {self.limits.first_ms:.0f} ms{signs}"
                 actions += [Cancel(name, reason), *self.failed(name, reason, now_ms)]
         if self.state is ReplyState.ASKING and self.limits.hedge_ms is not None:
             actions += self._hedge(now_ms, self.limits.hedge_ms)
         if self.state is ReplyState.SPEAKING and self._must_rescue(now_ms):
             self.state = ReplyState.RESCUING
             actions += self._next(now_ms)
+        if self._is_lost(now_ms):
+            reason = self._silence()
+            actions += [Cancel(self.speaker, reason), *self.failed(self.speaker, reason, now_ms)]
         return actions
+
+    def due_ms(self, now_ms: float) -> float:
+        """When `passed` has something to do at the latest, if nothing comes until then. Never before `now_ms`."""
+        due = [float("inf")]
+        for name, stream in self._streams.items():
+            since_ms = now_ms - stream.silent_ms(now_ms)
+            if name != self.speaker:
+                due.append(since_ms + self.limits.first_ms)
+                if self.state is ReplyState.ASKING and self._left and not stream.hedged:
+                    due.append(stream.asked_ms + (self.limits.hedge_ms or float("inf")))
+            elif self.state is ReplyState.SPEAKING and self._left:
+                needs_ms = self.needs_ms(self._left[0])
+                due.append(max(since_ms + self.limits.stall_ms, self._heard_out_ms - needs_ms))
+            elif len(self._streams) == 1 and not self._left:
+                due.append(max(since_ms + self.limits.stall_ms + self.limits.first_ms, self._heard_out_ms))
+        return max(now_ms, min(due))
 
     def stop(self) -> list[Action]:
         """Nobody wants the rest: an interruption."""
@@ -234,10 +272,19 @@ class Answering:
     def _must_rescue(self, now_ms: float) -> bool:
         """Whether the speaker is silent, and another must be asked now if nobody is to hear a gap."""
         stream = self._streams.get(self.speaker)
-        if stream is None or not self._left or now_ms - stream.heard_ms < self.limits.stall_ms:
+        if stream is None or not self._left or stream.silent_ms(now_ms) < self.limits.stall_ms:
             return False
-        left_ms = self._buffered_ms - (now_ms - self._buffered_at_ms)
-        return left_ms <= self.needs_ms(self._left[0])
+        return self._heard_out_ms - now_ms <= self.needs_ms(self._left[0])
+
+    def _is_lost(self, now_ms: float) -> bool:
+        """Whether the speaker is silent, nothing is left to be heard, and nobody else is there."""
+        if self.over or self._left or self._streams.keys() != {self.speaker}:
+            return False
+        patience_ms = self.limits.stall_ms + self.limits.first_ms
+        return self._streams[self.speaker].silent_ms(now_ms) >= patience_ms and now_ms >= self._heard_out_ms
+
+    def _silence(self) -> str:
+        return f"it fell silent in mid-answer, for {self.limits.stall_ms:.0f} ms and longer"
 
     def _win(self, backend: str) -> list[Action]:
         """This one speaks from now on."""
@@ -245,11 +292,14 @@ class Answering:
             self._gate.drop()
         if self.said and backend != self.speaker:
             self.switches += 1
-        self.speaker, self.state = backend, ReplyState.SPEAKING
+        before, self.speaker, self.state = self.speaker, backend, ReplyState.SPEAKING
         losers = [name for name in self._streams if name != backend]
         for name in losers:
             del self._streams[name]
-        return [Cancel(name) for name in losers]
+            self._again[name] = self._again.get(name, 0) + 1
+            if self._again[name] <= ROUNDS:
+                self._left.append(name)
+        return [Cancel(name, self._silence() if name == before else "") for name in losers]
 
     def _next(self, now_ms: float) -> list[Action]:
         if self._left:

@@ -7,6 +7,7 @@
     OPEN       the pause is over                             HALF_OPEN    one question, or a prefill, may try
     HALF_OPEN  answered                                      CLOSED       the pause is short again
     HALF_OPEN  failed                                        OPEN
+    HALF_OPEN  nobody wanted to know how it went             HALF_OPEN    the next one may try
     any        failed for its settings (400, 401, 404)       BROKEN       trying again would change nothing
     BROKEN     settings changed                              CLOSED
 
@@ -34,6 +35,8 @@ class BreakerState(Enum):
 _C, _O, _H, _B = BreakerState
 TRANSITIONS: Mapping[str, Mapping[BreakerState, frozenset[BreakerState]]] = {
     "allows": {_C: frozenset({_C}), _O: frozenset({_O, _H}), _H: frozenset({_H}), _B: frozenset({_B})},
+    "tries": {state: frozenset({state}) for state in BreakerState},
+    "let_go": {state: frozenset({state}) for state in BreakerState},
     "answered": {_C: frozenset({_C}), _O: frozenset({_O}), _H: frozenset({_C}), _B: frozenset({_B})},
     "failed": {_C: frozenset({_C, _O}), _O: frozenset({_O}), _H: frozenset({_O}), _B: frozenset({_B})},
     "misconfigured": {state: frozenset({_B}) for state in BreakerState},
@@ -55,18 +58,28 @@ class Breaker:
     _until_ms: float = 0.0
     _trying: bool = False
 
+    @property
+    def half_open(self) -> bool:
+        """Whether it may be back, and has yet to show it."""
+        return self.state is _H
+
     def allows(self, now_ms: float) -> bool:
-        """Whether it may be asked now. In HALF_OPEN one may try at a time: who was told yes says how it went."""
+        """Whether it may be asked now. In HALF_OPEN one may try at a time: see `tries`."""
         if self.state is _O and now_ms >= self._until_ms:
             self.state, self._trying = _H, False
-        if self.state is _H and not self._trying:
-            self._trying = True
-            return True
-        return self.state is _C
+        return self.state is _C or (self.state is _H and not self._trying)
+
+    def tries(self) -> None:
+        """It is asked. `answered`, `failed`, `misconfigured` or `let_go` say how that went."""
+        self._trying = True
+
+    def let_go(self) -> None:
+        """It was asked, and hung up on before it could show anything: a hedge that lost, an interruption."""
+        self._trying = False
 
     def answered(self) -> None:
         """It gave a whole answer, or a useful beginning of one."""
-        self._in_a_row = 0
+        self._in_a_row, self._trying = 0, False
         if self.state is _H:
             self.state, self.reason, self._pause_ms = _C, "", PAUSE_MS
 

@@ -3,24 +3,34 @@
     t_first = c + a · (n_in - n_cached)        c: the way there and back, queues; a: reading one token of the prompt
     t       = t_first + n_out · t_token
 
-Theory of operation. c and a are fitted by recursive least squares with forgetting, on t_first in ms and tokens in
-hundreds, so that both are of one size. What is left over, as a ratio of measured to expected, is kept for the last
-`KEPT` answers: their quantiles are the model's uncertainty, and scale with the expectation as real tails do. Two
-answers in a row beyond anything seen mean that something has changed (another link, another load): then the fit is
-opened up again and the ratios are forgotten, so that the third answer is believed more than all before.
+Theory of operation. c and a are fitted by recursive least squares with forgetting, weighted for errors that grow with
+what is expected, from what is believed beforehand: two noisy answers do not make a slope. What is left over, as a ratio
+of measured to expected, is kept for the last `KEPT` answers: their quantiles are the model's uncertainty, and scale
+with the expectation as real tails do. Before there are `MANY`, they are taken for log-normal, with a spread of `SPREAD`
+believed beforehand as if seen four times. Two answers in a row that can hardly be, on the same side, mean that
+something has changed (another link, another load): then the ratios are forgotten, the fit is opened up again and begins
+with these two, so that they are believed more than all before.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
+from statistics import NormalDist
 
-FORGETTING = 0.93
+FORGETTING = 0.96
 KEPT = 60
+MANY = 20
+SPREAD = 0.3
 CLAUSE_TOKENS = 8
 """Tokens of a first clause, as `speech.sentences` cuts it."""
 _HUNDRED = 100.0
-_OPEN = 1e4
+_OPEN = (500.0**2, 0.0, 60.0**2)
+"""How far off what is believed of c and a may be: ms², and (ms per hundred tokens)²."""
+_NOISE = 0.2
+_SURPRISING = 2.2
+"""Standard deviations of the logarithm: two in a row on one side come once in 5,000 answers by chance."""
 _FLOOR_MS = 1.0
 
 
@@ -32,9 +42,9 @@ class LatencyModel:
     per_hundred_ms: float = 50.0
     token_ms: float = 40.0
     answers: int = 0
-    _covariance: tuple[float, float, float] = (_OPEN, 0.0, _OPEN)
+    _covariance: tuple[float, float, float] = _OPEN
     _ratios: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
-    _surprises: int = 0
+    _surprise: tuple[float, float, float] | None = None
 
     def observe(self, new_tokens: int, first_ms: float, tokens: int = 0, whole_ms: float = 0.0) -> None:
         """An answer came. `new_tokens`: of the prompt, without what was cached; `tokens`: of the answer, in `whole_ms`.
@@ -44,10 +54,10 @@ class LatencyModel:
         if not (0 <= first_ms < 1e7 and 0 <= new_tokens < 10_000_000):
             return
         ratio = first_ms / max(_FLOOR_MS, self.expected_first_ms(new_tokens))
-        self._notice(ratio)
+        self._notice(ratio, new_tokens / _HUNDRED, first_ms)
         self._fit(new_tokens / _HUNDRED, first_ms)
         self.answers += 1
-        if self.answers > 1:
+        if self.answers > 2:
             self._ratios.append(ratio)
         if tokens > 1 and whole_ms > first_ms:
             measured = (whole_ms - first_ms) / (tokens - 1)
@@ -58,10 +68,10 @@ class LatencyModel:
         return max(_FLOOR_MS, self.first_ms + self.per_hundred_ms * new_tokens / _HUNDRED)
 
     def first_ms_at(self, share: float, new_tokens: int) -> float:
-        """By when the first token comes in `share` (0…1) of all cases; twice the expectation until enough is known."""
+        """By when the first token comes in `share` (between 0 and 1) of all cases."""
         expected = self.expected_first_ms(new_tokens)
-        if len(self._ratios) < 5:
-            return 2.0 * expected
+        if len(self._ratios) < MANY:
+            return expected * math.exp(NormalDist().inv_cdf(share) * self._spread())
         ordered = sorted(self._ratios)
         place = share * (len(ordered) + 1) - 1  # between order statistics, for the next sample to come
         low = min(len(ordered) - 1, max(0, int(place)))
@@ -75,29 +85,42 @@ class LatencyModel:
     def in_time(self, within_ms: float, new_tokens: int, clause_tokens: int = CLAUSE_TOKENS) -> float:
         """The share of answers whose first clause is expected within `within_ms`, 0…1, never quite either."""
         expected, rest = self.expected_first_ms(new_tokens), self.token_ms * (clause_tokens - 1)
-        ratios = self._ratios or (0.5, 1.0, 2.0)
-        made = sum(expected * ratio + rest <= within_ms for ratio in ratios)
-        return (made + 0.5) / (len(ratios) + 1)
+        if len(self._ratios) < MANY:
+            left = max(1e-9, (within_ms - rest) / expected)
+            return min(0.999, max(0.001, NormalDist().cdf(math.log(left) / self._spread())))
+        made = sum(expected * ratio + rest <= within_ms for ratio in self._ratios)
+        return (made + 0.5) / (len(self._ratios) + 1)
 
-    def _notice(self, ratio: float) -> None:
-        """Open the fit again where answers are beyond anything seen."""
-        beyond = len(self._ratios) >= 5 and not 0.6 * min(self._ratios) <= ratio <= 1.6 * max(self._ratios)
-        self._surprises = self._surprises + 1 if beyond else 0
-        if self._surprises >= 2:
-            self._surprises = 0
-            self._covariance = (_OPEN, 0.0, _OPEN)
-            self._ratios.clear()
+    def _spread(self) -> float:
+        """Of the logarithms of the ratios."""
+        squares = sum(math.log(max(1e-3, ratio)) ** 2 for ratio in self._ratios)
+        return math.sqrt((4 * SPREAD**2 + squares) / (4 + len(self._ratios)))
+
+    def _notice(self, ratio: float, hundreds: float, first_ms: float) -> None:
+        """Open the fit again where two answers in a row are beyond what can be, on the same side."""
+        off = math.log(max(1e-3, ratio)) / self._spread()
+        before, self._surprise = self._surprise, None
+        if len(self._ratios) >= 5 and abs(off) > _SURPRISING:
+            self._surprise = off, hundreds, first_ms
+            if before is not None and before[0] * off > 0:
+                self._surprise = None
+                self._covariance = _OPEN
+                self._ratios.clear()
+                self._fit(*before[1:])
 
     def _fit(self, hundreds: float, first_ms: float) -> None:
         p00, p01, p11 = self._covariance
         g0, g1 = p00 + p01 * hundreds, p01 + p11 * hundreds
-        denominator = FORGETTING + g0 + g1 * hundreds
+        noise = (_NOISE * max(_FLOOR_MS, self.first_ms + self.per_hundred_ms * hundreds)) ** 2
+        denominator = FORGETTING * noise + g0 + g1 * hundreds
         k0, k1 = g0 / denominator, g1 / denominator
         error = first_ms - (self.first_ms + self.per_hundred_ms * hundreds)
-        self.first_ms = max(0.0, self.first_ms + k0 * error)
-        self.per_hundred_ms = max(0.0, self.per_hundred_ms + k1 * error)
-        self._covariance = (
-            min(_OPEN, (p00 - k0 * g0) / FORGETTING),
-            (p01 - k0 * g1) / FORGETTING,
-            min(_OPEN, (p11 - k1 * g1) / FORGETTING),
-        )
+        c, a = self.first_ms + k0 * error, self.per_hundred_ms + k1 * error
+        p00, p01, p11 = ((p00 - k0 * g0) / FORGETTING, (p01 - k0 * g1) / FORGETTING, (p11 - k1 * g1) / FORGETTING)
+        if c < 0:  # neither can be: the other one is what it would be if this one were known to be 0
+            c, a = 0.0, a - c * p01 / max(1e-9, p00)
+        if a < 0:
+            c, a = c - a * p01 / max(1e-9, p11), 0.0
+        self.first_ms, self.per_hundred_ms = max(0.0, c), a
+        f0, f1 = (math.sqrt(min(1.0, most / max(1e-9, p))) for most, p in ((_OPEN[0], p00), (_OPEN[2], p11)))
+        self._covariance = (p00 * f0 * f0, p01 * f0 * f1, p11 * f1 * f1)  # bounded, and still a covariance

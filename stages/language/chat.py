@@ -16,6 +16,7 @@ transcript has come, the very one that the draft answers; if another one comes, 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -35,6 +36,8 @@ from thalweg.stages.language.pool import Member, Pool, PoolPolicy
 from thalweg.stages.language.reply import Reply, ReplyState
 
 __all__ = ["Chat", "LanguageModelError"]
+
+log = logging.getLogger(__name__)
 
 _VERDICT_S = 2.0
 _FIRST_S = 10.0  # before anybody has spoken there is time to read what every conversation begins with
@@ -197,6 +200,9 @@ class Chat:
             try:
                 await self._model.say(reply, ctx)
             except LanguageModelError as error:
+                if error.kind is ErrorKind.NOBODY:
+                    self._decline(error, ctx)
+                    return
                 if error.kind is not ErrorKind.TOO_LONG or reply.said or not self._conversation.shorten():
                     raise
                 self.counts["turns_forgotten_early"] += 1
@@ -204,6 +210,13 @@ class Chat:
             finally:
                 self._remember(reply)
             return
+
+    def _decline(self, error: LanguageModelError, ctx: Context) -> None:
+        """Nobody may be asked, which is no failure: say so to the person, and to the operator why."""
+        self.counts["turns_declined"] += 1
+        log.error("%s", error)
+        ctx.emit(Token(text=error.public), port="token")
+        ctx.emit(Token(text="", last=True), port="token")
 
     async def _draft(self, question: str, epoch: int, ctx: Context) -> None:
         """Begin an answer, and go on with it as the answer once the question turns out to be over."""

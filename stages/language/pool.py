@@ -5,22 +5,21 @@ A pool is a `Backend` itself, so `language.chat` does not know how many there ar
 
 Each backend's stream runs in a task of its own below the reply that wants it; it ends with the reply, or as soon as the
 decision is that nothing of it is wanted. Failures of settings take a backend out until they change; others open its
-breaker for a while. It comes back between turns only.
+breaker for a while. It comes back between turns only: one whose pause is over stands behind the others until it has
+answered a question of one token about the conversation, put to it between two turns.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from thalweg.models.language.answer import AnswerFilter
 from thalweg.models.language.backend import (
     Abilities,
     Backend,
@@ -34,48 +33,23 @@ from thalweg.models.language.backend import (
     Request,
     Text,
     Thinking,
-    Usage,
 )
-from thalweg.models.language.registry import make
 from thalweg.pipeline.duration import Duration
 from thalweg.pipeline.handoff.answering import Action, Answering, Ask, Cancel, End, GiveUp, ReplyLimits, Say
-from thalweg.pipeline.handoff.breaker import Breaker
-from thalweg.pipeline.handoff.latency import LatencyModel
 from thalweg.pipeline.handoff.privacy import Privacy, Zone
-from thalweg.pipeline.handoff.router import Candidate, Route, RoutePolicy, choose
+from thalweg.pipeline.handoff.router import SURE, Candidate, Route, RoutePolicy, choose
+from thalweg.stages.language.member import AtWork, Member, Streams, Told, at_work, listen, tokens_of
 
-log = logging.getLogger(__name__)
+__all__ = ["Member", "Pool", "PoolPolicy"]
 
-TICK_S = 0.05
-CLOSE_S = 2.0
+TICK_S = 0.25
+"""How often an answer under way that nothing happens to is looked at, and said to be under way."""
 SYNTHESIS_MS = 250.0
 """From a first clause of text to its first sound."""
 CHARACTERS_PER_S = 15.0
 """Of English as it is spoken: how long there is still to play is reckoned from what was said."""
-_CHARACTERS_PER_TOKEN = 4
-_GO_ON = (
-    "You were interrupted in the middle of your answer. Go on exactly where it stops, in the same sentence, "
-    "and repeat nothing of it."
-)
 _SETTINGS = (ErrorKind.SETTINGS, ErrorKind.REFUSED)
 _CANNOT_BE_HELPED = (ErrorKind.TOO_LONG, ErrorKind.FILTERED)
-
-
-Events = asyncio.Queue[tuple[str, Delta | BackendError]]
-"""What the backends of one reply say, in the order in which it came."""
-
-
-class Member(BaseModel):
-    """One backend of a pool, as a pipeline file says it. What else stands there are the backend's own parameters."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    backend: Annotated[str | None, Field(description="as of `language.chat`; left out: by `url`")] = None
-    where: Annotated[str, Field(pattern="^(edge|fog|cloud)$", description="how far words go to it")] = "cloud"
-    cost: Annotated[float, Field(ge=0, description="of one reply, in units of one's own")] = 0.0
-    quality: Annotated[
-        float | None, Field(ge=0, le=1, description="share of questions it answers well; left out: by its cost")
-    ] = None
 
 
 class PoolPolicy(BaseModel):
@@ -86,59 +60,28 @@ class PoolPolicy(BaseModel):
     first_clause_within: Annotated[Duration, Field(description="when a first clause must be there")] = 900_000_000
     privacy: Annotated[str, Field(pattern="^(edge|fog|cloud)$")] = "cloud"
     private: Annotated[list[str], Field(description="names that must not leave the edge")] = []
-    budget_per_hour: Annotated[float | None, Field(ge=0, description="of costs; left out: no limit")] = None
+    budget_per_hour: Annotated[
+        float | None, Field(ge=0, allow_inf_nan=False, description="of costs; left out: no limit")
+    ] = None
     prefer: Annotated[str, Field(pattern="^(quality|cost|latency)$")] = "quality"
+    connect_within: Annotated[Duration, Field(description="longest wait for a connection")] = 2_000_000_000
     first_text_within: Annotated[Duration, Field(description="longest wait for a backend's first word")] = 4_000_000_000
     stall: Annotated[Duration, Field(description="silence in mid-answer that counts as one")] = 1_500_000_000
     hedge_after: Annotated[Duration | None, Field(description="ask a second beside a first that is slow")] = None
-
-
-class _Streams:
-    """The tasks of one reply. No task group: a generator must not yield within one (PEP 789)."""
-
-    def __init__(self) -> None:
-        self._newest: dict[str, asyncio.Task[None]] = {}
-        self._all: set[asyncio.Task[None]] = set()
-
-    def begin(self, name: str, stream: Coroutine[Any, Any, None]) -> None:
-        """Run the stream of a backend."""
-        self._newest[name] = task = asyncio.get_running_loop().create_task(stream, name=f"backend {name}")
-        self._all.add(task)
-
-    def cancel(self, name: str) -> None:
-        """Nothing of a backend is wanted any more."""
-        self._newest[name].cancel()
-
-    async def close(self) -> None:
-        """End all, and wait until they have; one that does not within `CLOSE_S` is left behind, and said to be."""
-        for task in self._all:
-            task.cancel()
-        if not self._all:
-            return
-        _, hanging = await asyncio.wait(self._all, timeout=CLOSE_S)
-        for task in hanging:
-            log.warning("%s does not end, %g s after it was told to: it is left behind", task.get_name(), CLOSE_S)
+    probe_every: Annotated[
+        Duration | None, Field(description="how often one that is out or slow is tried between turns; null: never")
+    ] = 30_000_000_000
 
 
 @dataclass(slots=True)
-class _Backend:
-    """A member at work."""
+class _Asked:
+    """A reply under way: the question, who decides, who is asked, and what went wrong so far."""
 
-    name: str
-    said: Member
-    backend: Backend
-    latency: LatencyModel = field(default_factory=LatencyModel)
-    breaker: Breaker = field(default_factory=Breaker)
-
-    @property
-    def where(self) -> Zone:
-        """How far words go to it."""
-        return Zone[self.said.where.upper()]
-
-    @property
-    def quality(self) -> float:
-        """By its own words, else dearer is better."""
-        return 1.0 - 1.0 / (2.0 + self.said.cost) if self.said.quality is None else self.said.quality
+    request: Request
+    answering: Answering
+    streams: Streams = field(default_factory=Streams)
+    errors: list[ErrorKind] = field(default_factory=list)
+    reason: Reason = Reason.STOP
 
 
 class Pool:
@@ -155,8 +98,9 @@ class Pool:
         if not members:
             raise BackendError(ErrorKind.SETTINGS, "`backends` is empty: name one, such as pocket: {backend: llamacpp}")
         limit = Zone[policy.privacy.upper()]
+        given = {"connect_s": policy.connect_within / 1e9, **(defaults or {})}
         self._members = {
-            name: _Backend(name, member, (made or {}).get(name) or _make(name, member, defaults or {}))
+            name: AtWork(name, member, made[name]) if made and name in made else at_work(name, member, given)
             for name, member in members.items()
         }
         if all(member.where > limit for member in self._members.values()):
@@ -173,6 +117,7 @@ class Pool:
         self.answering: Answering | None = None
         self._spent: deque[tuple[float, float]] = deque()
         self._playing_s: float | None = None
+        self._probe: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
@@ -197,11 +142,12 @@ class Pool:
 
     async def close(self) -> None:
         """Close all. Idempotent."""
+        await self._leave_probe()
         await asyncio.gather(*(m.backend.close() for m in self._members.values()), return_exceptions=True)
 
     async def prefill(self, request: Request) -> None:
         """Let the backends that may, and are likely, read along; privacy binds reading, too."""
-        self.privacy.hear(_asked(request.messages))
+        self._hear(request.messages)
         for member in self._members.values():
             if member.backend.abilities.reads_along and self.privacy.allows(member.where):
                 await member.backend.prefill(request)
@@ -212,134 +158,138 @@ class Pool:
 
     async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Answer, by as many backends as it takes."""
-        self.privacy.hear(_asked(request.messages))
+        await self._leave_probe()
+        self._hear(request.messages)
         loop = asyncio.get_running_loop()
         route = self._route(request, loop.time())
         self.routes.append(route)
-        policy = self.policy
-        hedge_ns = policy.hedge_after
-        limits = ReplyLimits(
-            first_ms=policy.first_text_within / 1e6,
-            stall_ms=policy.stall / 1e6,
-            hedge_ms=None if hedge_ns is None else hedge_ns / 1e6,
-        )
-        answering = self.answering = Answering(route.order, limits, lambda name: self._needs_ms(name, request))
-        events: Events = asyncio.Queue(256)
-        asked = _Streams()
-        reason = Reason.STOP
+        if not route.order:
+            raise BackendError(ErrorKind.NOBODY, f"nobody may be asked: {route.reason}")
+        answering = Answering(route.order, self._limits(), lambda name: self._needs_ms(name, request))
+        self.answering, asked = answering, _Asked(request, answering)
         try:
-            actions = answering.begin(_ms(loop))
+            actions = deque(answering.begin(_ms(loop)))
             while True:
-                for action in actions:
+                while actions:
+                    action = actions.popleft()
                     if isinstance(action, End):
-                        yield Finish(reason)
+                        self._probe_others(request, answering)
+                        yield Finish(asked.reason)
                         return
                     if isinstance(action, GiveUp):
-                        kind = ErrorKind.BROKE_OFF if answering.said else ErrorKind.UNREACHABLE
-                        raise BackendError(kind, action.reason)
+                        raise BackendError(_kind(asked), action.reason)
                     if isinstance(action, Say):
                         yield Text(action.text)
                     else:
-                        self._carry_out(action, request, asked, events)
-                try:
-                    async with asyncio.timeout(TICK_S):
-                        name, told = await events.get()
-                except TimeoutError:
-                    actions = answering.buffered(self._left_ms(answering, loop.time()), _ms(loop))
-                    continue
-                if isinstance(told, Finish):
-                    reason = told.reason
-                if isinstance(told, Thinking | Progress):
+                        actions.extendleft(reversed(self._carry_out(action, asked, _ms(loop))))
+                told = await _next(asked.streams, answering.due_ms(_ms(loop)) - _ms(loop))
+                if told is None:
                     yield Progress("empty")
-                actions = self._take(answering, name, told, _ms(loop))
+                    actions += answering.buffered(self._left_ms(answering, loop.time()), _ms(loop))
+                elif asked.streams.is_current(told):
+                    actions += self._take(asked, told, _ms(loop))
         finally:
             self._count(answering)
             self.answering = None
-            await asked.close()
+            for name in answering.under_way:
+                self._members[name].breaker.let_go()
+            await asked.streams.close()
 
-    def _carry_out(self, action: Ask | Cancel, request: Request, asked: _Streams, events: Events) -> None:
-        """`asked`: the streams of this reply."""
-        loop, member = asyncio.get_running_loop(), self._members[action.backend]
-        if isinstance(action, Ask):
-            self.counts[f"asked_{member.name}"] += 1
-            if member.said.cost:
-                self._spent.append((loop.time(), member.said.cost))
-            asked.begin(member.name, self._stream(member, request, action.said, events))
-        else:
-            asked.cancel(member.name)
+    def _limits(self) -> ReplyLimits:
+        hedge_ns = self.policy.hedge_after
+        return ReplyLimits(
+            first_ms=self.policy.first_text_within / 1e6,
+            stall_ms=self.policy.stall / 1e6,
+            hedge_ms=None if hedge_ns is None else hedge_ns / 1e6,
+        )
+
+    def _carry_out(self, action: Ask | Cancel, asked: _Asked, now_ms: float) -> list[Action]:
+        """Do it; what comes of it at once."""
+        member = self._members[action.backend]
+        if isinstance(action, Cancel):
+            asked.streams.cancel(member.name)
             if action.reason:
-                member.breaker.failed(_ms(loop), action.reason)
+                self.counts[f"failed_{member.name}"] += 1
+                asked.errors.append(ErrorKind.SILENT)
+                member.breaker.failed(now_ms, action.reason)
+            else:
+                member.breaker.let_go()
+                member.hung_up_on(asked.request, now_ms / 1e3)
+            return []
+        left = self._left(now_ms / 1e3)
+        if left is not None and member.said.cost > left:
+            return asked.answering.failed(member.name, f"it costs {member.said.cost:g}, {left:g} are left", now_ms)
+        self.counts[f"asked_{member.name}"] += 1
+        if member.said.cost:
+            self._spent.append((now_ms / 1e3, member.said.cost))
+        member.breaker.tries()
+        asked.streams.ask(member, asked.request, action.said)
+        return []
 
-    def _take(self, answering: Answering, name: str, told: Delta | BackendError, now_ms: float) -> list[Action]:
-        member = self._members[name]
-        if isinstance(told, Text):
-            return answering.text(name, told.text, now_ms)
-        if isinstance(told, Finish):
+    def _take(self, asked: _Asked, told: Told, now_ms: float) -> list[Action]:
+        answering, member, what = asked.answering, self._members[told.name], told.what
+        if isinstance(what, Text):
+            return answering.text(member.name, what.text, now_ms)
+        if isinstance(what, Finish):
+            asked.reason = what.reason
             member.breaker.answered()
-            return answering.finished(name, now_ms)
-        if isinstance(told, BackendError):
-            if told.kind in _SETTINGS:
-                member.breaker.misconfigured(str(told))
-            elif told.kind not in _CANNOT_BE_HELPED:
-                after_ms = None if told.retry_after_s is None else told.retry_after_s * 1e3
-                member.breaker.failed(now_ms, str(told), after_ms)
-            self.counts[f"failed_{name}"] += 1
-            return answering.failed(name, str(told), now_ms)
-        return answering.alive(name, now_ms, thinking=isinstance(told, Thinking))
+            return answering.finished(member.name, now_ms)
+        if isinstance(what, BackendError):
+            asked.errors.append(what.kind)
+            if what.kind in _SETTINGS:
+                member.breaker.misconfigured(str(what))
+            elif what.kind in _CANNOT_BE_HELPED:
+                member.breaker.let_go()
+            else:
+                after_ms = None if what.retry_after_s is None else what.retry_after_s * 1e3
+                member.breaker.failed(now_ms, str(what), after_ms)
+            self.counts[f"failed_{member.name}"] += 1
+            return answering.failed(member.name, str(what), now_ms)
+        return answering.alive(member.name, now_ms, thinking=isinstance(what, Thinking))
 
-    async def _stream(self, member: _Backend, request: Request, said: str, events: Events) -> None:
-        """One backend's reply as events, the last of which is its end."""
-        loop = asyncio.get_running_loop()
-        began_s, first_s, characters, usage = loop.time(), None, 0, Usage()
-        answer = AnswerFilter(request.max_tokens)
-        try:
-            async with aclosing(member.backend.reply(_continued(request, said, member.backend.abilities))) as deltas:
-                async for raw in deltas:
-                    for delta in answer.feed(raw):
-                        if isinstance(delta, Usage):
-                            usage = delta
-                        if isinstance(delta, Text):
-                            first_s = first_s or loop.time()
-                            characters += len(delta.text)
-                        await events.put((member.name, delta))
-            if not answer.over:
-                raise BackendError(ErrorKind.BROKE_OFF, "broke off: its reply ended without a `Finish`")
-        except BackendError as error:
-            await events.put((member.name, error))
-            return
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            await events.put((member.name, BackendError(ErrorKind.NO_ANSWER, f"failed: {type(error).__name__}")))
-            return
-        if first_s is not None:
-            new = (usage.prompt_tokens or _tokens(request.messages)) - (usage.cached_tokens or 0)
-            tokens = usage.reply_tokens or characters // _CHARACTERS_PER_TOKEN
-            member.latency.observe(max(0, new), (first_s - began_s) * 1e3, tokens, (loop.time() - began_s) * 1e3)
+    def _hear(self, messages: Sequence[Message]) -> None:
+        """All that would go along, also what was said before this pool was made from a snapshot."""
+        for message in messages:
+            if message.role != "system":
+                self.privacy.hear(message.text)
 
-    def _route(self, request: Request, now_s: float) -> Route:
-        """Who is asked, in which order."""
+    def _left(self, now_s: float) -> float | None:
+        """What may still be spent; None: anything."""
         while self._spent and self._spent[0][0] < now_s - 3600:
             self._spent.popleft()
         budget = self.policy.budget_per_hour
-        left = None if budget is None else budget - sum(cost for _, cost in self._spent)
-        within_ms, tokens = self.policy.first_clause_within / 1e6, _tokens(request.messages)
+        return None if budget is None else budget - sum(cost for _, cost in self._spent)
+
+    def _route(self, request: Request, now_s: float) -> Route:
+        """Who is asked, in which order."""
+        within_ms, tokens = self.policy.first_clause_within / 1e6, tokens_of(request.messages)
+        closed = {
+            name: "" if member.breaker.allows(now_s * 1e3) else member.breaker.reason or "it is being tried"
+            for name, member in self._members.items()
+        }
         candidates = [
             Candidate(
                 name=member.name,
                 where=member.where,
                 quality=member.quality,
                 cost=member.said.cost,
-                in_time=member.latency.in_time(within_ms, tokens) if member.latency.answers >= 3 else 1.0,
+                in_time=self._in_time(member, within_ms, tokens),
                 first_ms=member.latency.expected_first_ms(tokens),
-                closed="" if member.breaker.allows(now_s * 1e3) else member.breaker.reason or "it is being tried",
+                closed=closed[member.name],
             )
             for member in self._members.values()
         ]
-        return choose(candidates, RoutePolicy(prefer=self.policy.prefer, budget_left=left), self.privacy.zone)
+        policy = RoutePolicy(prefer=self.policy.prefer, budget_left=self._left(now_s))
+        return choose(candidates, policy, self.privacy.zone)
+
+    def _in_time(self, member: AtWork, within_ms: float, tokens: int) -> float:
+        """One that may be back is not relied on, where it is going to be tried between turns."""
+        if member.breaker.half_open and self.policy.probe_every is not None:
+            return 0.0
+        return member.latency.in_time(within_ms, tokens) if member.latency.answers >= 3 else 1.0
 
     def _needs_ms(self, name: str, request: Request) -> float:
-        return self._members[name].latency.first_ms_at(0.95, _tokens(request.messages)) + SYNTHESIS_MS
+        return self._members[name].latency.first_ms_at(0.95, tokens_of(request.messages)) + SYNTHESIS_MS
 
     def _left_ms(self, answering: Answering, now_s: float) -> float:
         """How much sound there is still to play."""
@@ -353,39 +303,72 @@ class Pool:
         if answering.speaker:
             self.counts[f"answered_{answering.speaker}"] += 1
 
+    def _probe_others(self, request: Request, answering: Answering) -> None:
+        """Between two turns, try those that may be back or have become fast again: they read what they will need."""
+        every_ns, loop = self.policy.probe_every, asyncio.get_running_loop()
+        if every_ns is None:
+            return
+        so_far = [*request.messages, Message("assistant", answering.said)]
+        question = replace(request, messages=so_far, max_tokens=1, prefix="")
+        within_ms, now_s = self.policy.first_clause_within / 1e6, loop.time()
+        doubtful = []
+        for member in self._members.values():
+            if not self.privacy.allows(member.where) or not member.breaker.allows(now_s * 1e3):
+                continue
+            late = (
+                self._in_time(member, within_ms, tokens_of(so_far)) < SURE and now_s - member.asked_s > every_ns / 1e9
+            )
+            left = self._left(now_s)
+            if (member.breaker.half_open or late) and (left is None or member.said.cost <= left):
+                doubtful.append(member)
+        if doubtful:
+            self._probe = loop.create_task(self._try(doubtful, question), name="probing backends")
 
-def _make(name: str, member: Member, defaults: Mapping[str, Any]) -> Backend:
-    own = member.model_extra or {}
-    kind = member.backend or ("openai" if own.get("url") else "llamacpp")
-    if member.where == "edge" and own.get("url"):
-        raise BackendError(
-            ErrorKind.SETTINGS,
-            f"backend {name} has a url and says `where: edge`: edge is this process; say fog or cloud",
-        )
+    async def _try(self, members: Sequence[AtWork], question: Request) -> None:
+        """Ask each for one token, one after the other. What it costs is counted as an answer's."""
+        loop = asyncio.get_running_loop()
+        for member in members:
+            member.breaker.tries()
+            self.counts[f"probed_{member.name}"] += 1
+            if member.said.cost:
+                self._spent.append((loop.time(), member.said.cost))
+            try:
+                async with (
+                    asyncio.timeout(self.policy.first_text_within / 1e9),
+                    aclosing(listen(member, question)) as deltas,
+                ):
+                    async for _ in deltas:
+                        pass
+                member.breaker.answered()
+            except (BackendError, TimeoutError) as error:
+                member.breaker.failed(_ms(loop), str(error) or "it did not answer when it was tried")
+            finally:
+                member.breaker.let_go()
+
+    async def _leave_probe(self) -> None:
+        """Somebody speaks, or it is over: what is under way between turns ends."""
+        probe, self._probe = self._probe, None
+        if probe is not None:
+            probe.cancel()
+            await asyncio.wait([probe], timeout=TICK_S)
+
+
+async def _next(streams: Streams, within_ms: float) -> Told | None:
+    """What is said next; None where nothing is within that time, or `TICK_S`."""
     try:
-        return make(kind, own, defaults)
-    except BackendError as error:
-        raise BackendError(error.kind, f"backend {name}: {error}") from None
+        async with asyncio.timeout(min(TICK_S, max(1e-3, within_ms / 1e3))):
+            return await streams.told.get()
+    except TimeoutError:
+        return None
 
 
-def _continued(request: Request, said: str, abilities: Abilities) -> Request:
-    """The request that goes on from what was said, by what the backend can."""
-    if not said:
-        return replace(request, prefix="")
-    if abilities.continues == "prefix":
-        return replace(request, prefix=said)
-    if abilities.continues == "instruct":
-        rest = [Message("assistant", said), Message("user", _GO_ON)]
-        return replace(request, messages=[*request.messages, *rest], prefix="")
-    return replace(request, prefix="")
-
-
-def _asked(messages: Sequence[Message]) -> str:
-    return next((message.text for message in reversed(messages) if message.role == "user"), "")
-
-
-def _tokens(messages: Sequence[Message]) -> int:
-    return sum(len(message.text) for message in messages) // _CHARACTERS_PER_TOKEN
+def _kind(asked: _Asked) -> ErrorKind:
+    """What it was, all in all."""
+    if asked.answering.said:
+        return ErrorKind.BROKE_OFF
+    if ErrorKind.TOO_LONG in asked.errors:
+        return ErrorKind.TOO_LONG  # with less of the conversation at least that one would answer
+    return asked.errors[0] if len(set(asked.errors)) == 1 else ErrorKind.UNREACHABLE
 
 
 def _ms(loop: asyncio.AbstractEventLoop) -> float:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalweg.pipeline.handoff.answering import (
+    ROUNDS,
     Action,
     Answering,
     Ask,
@@ -76,8 +77,57 @@ def test_pings_do_not_keep_a_backend_alive_that_gives_no_word() -> None:
     for now in range(0, 1000, 100):
         reply.alive("edge", now)
         assert reply.passed(now) == []
-    reason = "it gave no word within 1000 ms"
+    reason = "it gave no word within 1000 ms, only signs of life"
     assert reply.passed(1000) == [Cancel("edge", reason), Ask("cloud")]
+
+
+def test_white_space_for_ever_is_no_word() -> None:
+    reply = begun(first_ms=1000)
+    for now in range(0, 1000, 100):
+        assert reply.text("edge", " ", now) == []
+    assert reply.passed(1000)[-1] == Ask("cloud")
+
+
+def test_one_that_falls_silent_and_has_nobody_behind_it_is_given_up_once_nothing_is_left_to_hear() -> None:
+    reply = begun(("edge",), stall_ms=500, first_ms=1000)
+    reply.text("edge", "It is in ", 100)
+    assert reply.buffered(3000, 700) == []
+    assert reply.passed(3699) == []
+    reason = "it fell silent in mid-answer, for 500 ms and longer"
+    assert reply.passed(3700) == [Cancel("edge", reason), GiveUp(f"edge: {reason}")]
+
+
+def test_where_the_one_that_was_to_take_over_is_dead_too_the_next_is_asked() -> None:
+    reply = begun(("cloud", "fog", "edge"), stall_ms=500, first_ms=1000)
+    reply.text("cloud", "It is in ", 100)
+    assert reply.passed(600) == [Ask("fog", "It is in ")]
+    assert reply.failed("fog", "refused", 700) == [Ask("edge", "It is in ")]
+    assert spoken(reply.text("edge", "Paris. ", 800)) == "Paris. "
+    assert reply.switches == 1
+
+
+def test_one_that_was_not_needed_is_asked_again_when_the_winner_breaks_off() -> None:
+    reply = begun(stall_ms=500)
+    reply.text("edge", "It is in ", 100)
+    assert reply.passed(600) == [Ask("cloud", "It is in ")]
+    assert reply.text("edge", "Paris, which ", 700) == [Cancel("cloud"), Say("Paris, which ")]
+    assert reply.failed("edge", "reset", 800) == [Ask("cloud", "It is in Paris, which ")]
+
+
+def test_one_that_stalled_and_lost_is_cancelled_with_the_reason() -> None:
+    reply = begun(stall_ms=500)
+    reply.text("edge", "It is in ", 100)
+    reply.passed(600)
+    (cancelled, _) = reply.text("cloud", "Paris. ", 700)
+    assert cancelled == Cancel("edge", "it fell silent in mid-answer, for 500 ms and longer")
+
+
+def test_a_clock_that_jumps_back_loses_no_word() -> None:
+    reply = begun(stall_ms=500)
+    assert spoken(reply.text("edge", "It is in ", 10_000)) == "It is in "
+    assert reply.passed(50) == []
+    assert spoken(reply.text("edge", "Paris. ", 60)) == "Paris. "
+    assert reply.due_ms(60) >= 60
 
 
 def test_thinking_keeps_a_backend_from_being_silent() -> None:
@@ -141,10 +191,11 @@ def test_whatever_comes_when_a_reply_ends_once_and_only_backends_that_were_asked
             actions += reply.buffered(wait, now)
         elif name == "passed":
             actions += reply.passed(now)
+            assert reply.over or reply.due_ms(now) > now, "what was due is done"
         else:
             actions += getattr(reply, name)(backend, now)
     asked = [action.backend for action in actions if isinstance(action, Ask)]
-    assert len(asked) == len(set(asked)), "nobody is asked twice"
+    assert all(asked.count(name) <= 1 + ROUNDS for name in asked), "nobody is asked for ever"
     assert {action.backend for action in actions if isinstance(action, Cancel)} <= set(asked)
     ends = [action for action in actions if isinstance(action, End | GiveUp)]
     assert len(ends) == (reply.state in (ReplyState.DONE, ReplyState.FAILED))

@@ -32,6 +32,16 @@ def test_the_latency_model_covers_its_p95_and_errs_by_less_than_15_percent() -> 
     assert sum(errors) / len(errors) <= 0.15
 
 
+def test_a_fast_backend_is_believed_to_be_in_time_from_its_third_answer_on_and_a_slow_one_is_not() -> None:
+    rng = random.Random(4)
+    fast, slow = LatencyModel(), LatencyModel()
+    for n, (tokens, first_ms) in enumerate(answers(rng, 120, 0.2, 40)):
+        fast.observe(tokens, first_ms, 20, first_ms + 19 * 15)
+        slow.observe(tokens, 8 * first_ms, 20, 8 * first_ms + 19 * 15)
+        assert n < 2 or fast.in_time(900, 200) >= 0.95
+        assert n < 2 or slow.in_time(900, 200) < 0.5
+
+
 def test_a_change_of_the_link_is_learned_within_five_turns() -> None:
     rng = random.Random(2)
     model = LatencyModel()
@@ -71,9 +81,20 @@ def test_only_one_question_tries_a_backend_that_may_be_back() -> None:
     breaker.failed(0, "reset")
     assert not breaker.allows(1999)
     assert breaker.allows(2000)
+    breaker.tries()
     assert not breaker.allows(2000)
     breaker.answered()
     assert breaker.allows(2001)
+
+
+def test_one_that_may_be_back_and_was_not_asked_or_was_hung_up_on_may_be_asked_later() -> None:
+    breaker = Breaker(failures=1)
+    breaker.failed(0, "reset")
+    assert breaker.allows(2000)
+    assert breaker.allows(2001)
+    breaker.tries()
+    breaker.let_go()
+    assert breaker.allows(2002)
 
 
 def test_an_absurd_retry_after_is_cut() -> None:

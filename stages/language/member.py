@@ -1,0 +1,199 @@
+"""One backend of a pool: what a pipeline file says of it, what is known of it, and how its stream is listened to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from thalweg.models.language.answer import AnswerFilter
+from thalweg.models.language.backend import (
+    Abilities,
+    Backend,
+    BackendError,
+    Delta,
+    ErrorKind,
+    Message,
+    Request,
+    Text,
+    Usage,
+)
+from thalweg.models.language.registry import make
+from thalweg.pipeline.handoff.breaker import Breaker
+from thalweg.pipeline.handoff.latency import LatencyModel
+from thalweg.pipeline.handoff.privacy import Zone
+
+log = logging.getLogger(__name__)
+
+CLOSE_S = 2.0
+_CHARACTERS_PER_TOKEN = 4
+_GO_ON = (
+    "You were interrupted in the middle of your answer. Go on exactly where it stops, in the same sentence, "
+    "and repeat nothing of it."
+)
+
+
+class Member(BaseModel):
+    """One backend of a pool, as a pipeline file says it. What else stands there are the backend's own parameters."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    backend: Annotated[str | None, Field(description="as of `language.chat`; left out: by `url`")] = None
+    where: Annotated[str, Field(pattern="^(edge|fog|cloud)$", description="how far words go to it")] = "cloud"
+    cost: Annotated[float, Field(ge=0, allow_inf_nan=False, description="of one reply, in units of one's own")] = 0.0
+    quality: Annotated[
+        float | None, Field(ge=0, le=1, description="share of questions it answers well; left out: by its cost")
+    ] = None
+
+
+@dataclass(slots=True)
+class AtWork:
+    """A member and what is known of it."""
+
+    name: str
+    said: Member
+    backend: Backend
+    latency: LatencyModel = field(default_factory=LatencyModel)
+    breaker: Breaker = field(default_factory=Breaker)
+    asked_s: float = float("-inf")
+
+    @property
+    def where(self) -> Zone:
+        """How far words go to it."""
+        return Zone[self.said.where.upper()]
+
+    @property
+    def quality(self) -> float:
+        """By its own words, else dearer is better."""
+        return 1.0 - 1.0 / (2.0 + self.said.cost) if self.said.quality is None else self.said.quality
+
+    def hung_up_on(self, request: Request, now_s: float) -> None:
+        """It had said nothing yet, and was not needed: learned from where it took longer than can be expected."""
+        tokens, waited_ms = tokens_of(request.messages), (now_s - self.asked_s) * 1e3
+        if waited_ms > self.latency.first_ms_at(0.95, tokens):
+            self.latency.observe(tokens, waited_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Something that a stream said. `attempt`: which of a reply's; a name may be asked again."""
+
+    name: str
+    attempt: int
+    what: Delta | BackendError
+
+
+class Streams:
+    """The tasks of one reply. No task group: a generator must not yield within one (PEP 789).
+
+    `told`: what the streams say, in the order in which it comes, 256 deltas at most.
+    """
+
+    def __init__(self) -> None:
+        self.told: asyncio.Queue[Told] = asyncio.Queue(256)
+        self._newest: dict[str, tuple[int, asyncio.Task[None]]] = {}
+        self._all: set[asyncio.Task[None]] = set()
+
+    def ask(self, member: AtWork, request: Request, said: str) -> None:
+        """Let a backend answer, or go on from what was said."""
+        stream = self._listen(member, request, said, len(self._all))
+        self._begin(member.name, stream)
+
+    def _begin(self, name: str, stream: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(stream, name=f"backend {name}")
+        self._newest[name] = len(self._all), task
+        self._all.add(task)
+
+    def is_current(self, told: Told) -> bool:
+        """Whether it was said by a stream that is wanted: not the late word of one that was hung up on."""
+        return self._newest.get(told.name, (-1,))[0] == told.attempt
+
+    def cancel(self, name: str) -> None:
+        """Nothing of a backend is wanted any more."""
+        _, task = self._newest.pop(name)
+        task.cancel()
+
+    async def close(self) -> None:
+        """End all, and wait until they have; one that does not within `CLOSE_S` is left behind, and said to be."""
+        for task in self._all:
+            task.cancel()
+        if not self._all:
+            return
+        _, hanging = await asyncio.wait(self._all, timeout=CLOSE_S)
+        for task in hanging:
+            log.warning("%s does not end, %g s after it was told to: it is left behind", task.get_name(), CLOSE_S)
+
+    async def _listen(self, member: AtWork, request: Request, said: str, attempt: int) -> None:
+        """One backend's reply as events, the last of which is its end."""
+        try:
+            async with aclosing(listen(member, continued(request, said, member.backend.abilities))) as deltas:
+                async for delta in deltas:
+                    await self.told.put(Told(member.name, attempt, delta))
+        except BackendError as error:
+            await self.told.put(Told(member.name, attempt, error))
+
+
+async def listen(member: AtWork, request: Request) -> AsyncGenerator[Delta, None]:
+    """A backend's reply through the filter of answers. What it takes is learned. Raises BackendError, nothing else."""
+    loop = asyncio.get_running_loop()
+    member.asked_s = began_s = loop.time()
+    first_s, characters, usage = None, 0, Usage()
+    answer = AnswerFilter(request.max_tokens)
+    try:
+        async with aclosing(member.backend.reply(request)) as deltas:
+            async for raw in deltas:
+                for delta in answer.feed(raw):
+                    if isinstance(delta, Usage):
+                        usage = delta
+                    if isinstance(delta, Text) and delta.text.strip():
+                        first_s = first_s or loop.time()
+                        characters += len(delta.text)
+                    yield delta
+        if not answer.over:
+            raise BackendError(ErrorKind.BROKE_OFF, "broke off: its reply ended without a `Finish`")
+    except (BackendError, asyncio.CancelledError, GeneratorExit):
+        raise
+    except Exception as error:
+        raise BackendError(ErrorKind.NO_ANSWER, f"failed: {type(error).__name__}") from error
+    finally:
+        if first_s is not None:
+            new = (usage.prompt_tokens or tokens_of(request.messages)) - (usage.cached_tokens or 0)
+            tokens = usage.reply_tokens or characters // _CHARACTERS_PER_TOKEN
+            member.latency.observe(max(0, new), (first_s - began_s) * 1e3, tokens, (loop.time() - began_s) * 1e3)
+
+
+def at_work(name: str, member: Member, defaults: Mapping[str, Any]) -> AtWork:
+    """Make the backend that a member describes. Raises BackendError that names it."""
+    own = member.model_extra or {}
+    kind = member.backend or ("openai" if own.get("url") else "llamacpp")
+    if member.where == "edge" and own.get("url"):
+        raise BackendError(
+            ErrorKind.SETTINGS,
+            f"backend {name} has a url and says `where: edge`: edge is this process; say fog or cloud",
+        )
+    try:
+        return AtWork(name, member, make(kind, own, defaults))
+    except BackendError as error:
+        raise BackendError(error.kind, f"backend {name}: {error}") from None
+
+
+def continued(request: Request, said: str, abilities: Abilities) -> Request:
+    """The request that goes on from what was said, by what the backend can."""
+    if not said:
+        return replace(request, prefix="")
+    if abilities.continues == "prefix":
+        return replace(request, prefix=said)
+    if abilities.continues == "instruct":
+        rest = [Message("assistant", said), Message("user", _GO_ON)]
+        return replace(request, messages=[*request.messages, *rest], prefix="")
+    return replace(request, prefix="")
+
+
+def tokens_of(messages: Sequence[Message]) -> int:
+    """About how many tokens these are."""
+    return sum(len(message.text) for message in messages) // _CHARACTERS_PER_TOKEN
