@@ -136,12 +136,13 @@ def hub_rollout(
 
     The file is checked here first, without running anything of it.
     """
+    from thalweg.deploy.fleet.given import check_outputs, files_by_name
     from thalweg.deploy.ops.keeping.operating import settings_of
     from thalweg.deploy.reading import read_spec
 
     settings = settings_of(pairs)
-    read_spec(pipeline, settings, trust=False)
-    given = {path.name: str(path.resolve()) for path in (pipeline, *files)}
+    check_outputs(read_spec(pipeline, settings, trust=False), outputs)
+    given = {name: str(path) for name, path in files_by_name((pipeline, *files)).items()}
     gate = {"open_ns": int(opening * 1e9), "watch_ns": int(watch * 1e9), "missed": missed, "outputs": list(outputs)}
     generation, chosen = _ask(
         folder, "rollout", pipeline=pipeline.name, files=given, settings=settings, nodes=list(nodes), gate=gate

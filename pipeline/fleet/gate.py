@@ -23,6 +23,11 @@ FEWEST_DEADLINES = 20
 """A share of fewer says nothing."""
 
 
+def leads_out(use: str) -> bool:
+    """Whether what a stage of this use takes has come out of the pipeline."""
+    return use.startswith(("sink.", "fleet.uplink"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """What a release asks of its trial. `outputs`: names that must flow; none: whatever there is. `missed`: the largest

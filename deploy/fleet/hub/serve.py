@@ -61,6 +61,8 @@ async def _run(state: HubState, host: str, port: int, page: tuple[str, int] | No
 
 
 def _calls(state: HubState) -> dict[str, Any]:
+    taking = asyncio.Lock()
+
     async def enrol(name: str) -> str:
         return state.new_code(name)
 
@@ -78,7 +80,9 @@ def _calls(state: HubState) -> dict[str, Any]:
     ) -> Any:
         paths = {name: Path(path) for name, path in files.items()}
         wanted = Gate(**{**gate, "outputs": tuple(gate.get("outputs", ()))})
-        return await asyncio.to_thread(state.roll_out, pipeline, paths, settings, wanted, nodes)
+        async with taking:
+            artefacts = await asyncio.to_thread(state.keep, paths)
+        return state.roll_out(pipeline, artefacts, settings, wanted, nodes)
 
     async def rollback(generation: int, nodes: list[str]) -> Any:
         return state.roll_back(generation, nodes)

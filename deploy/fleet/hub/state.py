@@ -177,21 +177,26 @@ class HubState:
             with suppress(OSError):
                 records.close()
 
+    def keep(self, files: Mapping[str, Path]) -> list[Artefact]:
+        """Take files among the artefacts. Blocking; one at a time, in any thread. Raises FleetError."""
+        return [self._keep(path, source) for path, source in files.items()]
+
     def roll_out(
         self,
         pipeline: str,
-        files: Mapping[str, Path],
+        files: Sequence[Artefact],
         settings: Mapping[str, str],
         gate: Gate,
         nodes: Sequence[str],
     ) -> tuple[int, list[str]]:
-        """Have nodes, all of them where none is named, run this; returns the generation and who. Raises FleetError."""
+        """Have nodes, all of them where none is named, run this, of files that `keep` has taken; returns the generation
+        and who. Raises FleetError.
+        """
         chosen = [name for name in self.nodes if not self.nodes[name]["revoked"]] if not nodes else list(nodes)
         for name in chosen:
             self._known(name)
-        artefacts = tuple(self._keep(path, source) for path, source in files.items())
         manifest = Manifest(
-            generation=self.newest() + 1, pipeline=pipeline, files=artefacts, settings=settings, gate=gate
+            generation=self.newest() + 1, pipeline=pipeline, files=tuple(files), settings=settings, gate=gate
         )
         return self._want(manifest, chosen)
 

@@ -21,13 +21,12 @@ from thalweg.deploy.ops.keeping.control import Control
 from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError
 from thalweg.deploy.ops.keeping.logs import trim
 from thalweg.pipeline.fleet.agent_socket import NODE
-from thalweg.pipeline.fleet.gate import Sight
+from thalweg.pipeline.fleet.gate import Sight, leads_out
 from thalweg.stages.io.private import append_private
 
 NAME: Final = "pipeline"
 DRAIN_S = 5.0
 ANSWER_S = 2.0
-_OUTPUTS = ("sink.", "fleet.uplink")
 
 
 class Pipeline:
@@ -127,7 +126,7 @@ def sight_of(found: dict[str, Any]) -> Sight:
         ready=status["state"] == "ready",
         ended=status["reason"] if status["state"] == "failed" else "",
         restarts=sum(worker["restarts"] for worker in status["workers"].values()),
-        outputs={name: stage["units"] for name, stage in stages.items() if stage["use"].startswith(_OUTPUTS)},
+        outputs={name: stage["units"] for name, stage in stages.items() if leads_out(stage["use"])},
         made=sum(count.get("made", 0) for count in counts),
         missed=sum(count.get("late", 0) for count in counts),
     )

@@ -50,7 +50,7 @@ async def site(folder: Path) -> AsyncIterator[Site]:
         (folder / "p.yaml").write_bytes(b"name: p")
         (folder / "model.bin").write_bytes(LARGE)
         files = {"p.yaml": folder / "p.yaml", "models/model.bin": folder / "model.bin"}
-        hub.state.roll_out("p.yaml", files, {"a": "b"}, Gate(missed=0.1), [])
+        hub.state.roll_out("p.yaml", hub.state.keep(files), {"a": "b"}, Gate(missed=0.1), [])
         yield Site(hub, identity, Releases(identity.folder, identity.signing))
 
 
