@@ -9,7 +9,6 @@ import msgpack
 from pydantic import Field
 
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.fleet.deadlines import Account, Times
 from thalweg.pipeline.fleet.telemetry import Telemetry
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Payload
@@ -46,8 +45,7 @@ class Uplink:
         self._patience_s = patience
         self._agent = AgentLink()
         self._told_s = -float("inf")
-        self._deadlines = Account()
-        self.counts = {"stored": 0, "lost": 0, "made": 0, "in_time": 0, "late": 0}
+        self.counts = {"stored": 0, "lost": 0, "in_time": 0, "late": 0}
 
     def open(self, ctx: Context) -> None:
         """Raises UplinkError where this is no node."""
@@ -56,7 +54,8 @@ class Uplink:
 
     async def process(self, packet: Packet, ctx: Context) -> None:
         """Hand over one packet, and wait until it is stored."""
-        self._account(packet, ctx.now_ns())
+        if packet.deadline is not None:
+            self.counts["in_time" if ctx.now_ns() <= packet.deadline else "late"] += 1
         if isinstance(packet.payload, Telemetry):
             await self._tell_state(packet.payload, ctx.now_ns() - packet.time)
         record = msgpack.packb(packet_plain(packet))
@@ -69,14 +68,6 @@ class Uplink:
     def close(self) -> None:
         """Hang up."""
         self._agent.close()
-
-    def _account(self, packet: Packet, now_ns: int) -> None:
-        if packet.deadline is None:
-            return
-        self._deadlines.make()
-        took = Times(queue_ns=0, compute_ns=max(0, now_ns - packet.time))
-        self._deadlines.arrive(took, packet.deadline - packet.time)
-        self.counts |= {"made": self._deadlines.made, "in_time": self._deadlines.in_time, "late": self._deadlines.late}
 
     async def _tell_state(self, vehicle: Telemetry, age_ns: int) -> None:
         """How the vehicle is, once a second. Releases are tried while it is disarmed: that must not be old news."""

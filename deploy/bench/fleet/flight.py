@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from thalweg.pipeline.clock import VirtualClock
-from thalweg.pipeline.fleet.deadlines import LINK_LOST, Account, Times
 from thalweg.pipeline.fleet.placement import Place, Placement, Prediction, Rule
 from thalweg.pipeline.video.impairment import Impairment, Link
 
@@ -55,7 +54,6 @@ class Frame:
     first_ns: int | None = None
     compute_ns: int = 0
     result: tuple[int, str] | None = None
-    dropped: str = ""
 
 
 class Flight:
@@ -66,7 +64,6 @@ class Flight:
         self.clock = VirtualClock()
         self.frames: list[Frame] = []
         self.switches: list[tuple[int, str, str]] = []
-        self.account = Account()
         self._chance = random.Random(f"{seed}/compute")
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
@@ -100,8 +97,6 @@ class Flight:
             time_ns, _, event = heapq.heappop(self._events)
             self.clock.advance_to(time_ns)
             event()
-        for frame in self.frames:
-            self._settle(frame)
         return self
 
     @property
@@ -148,8 +143,6 @@ class Flight:
 
     def _run_here(self, frame: Frame, variant: str) -> None:
         if self._busy_until_ns > self._now:
-            if self._waiting is not None and self._waiting[0].result is None:
-                self._waiting[0].dropped = "superseded"
             self._waiting = frame, variant
             return
         took_ns = self._took(variant) * self._stress()
@@ -203,7 +196,6 @@ class Flight:
     def _arrive(self, frame: Frame, place: str) -> None:
         if frame.result is None:
             frame.result = self._now, place
-            frame.dropped = ""
 
     def _ping(self) -> None:
         sent_ns = self._now
@@ -282,15 +274,3 @@ class Flight:
             if self._now >= seconds * S:
                 found = factor
         return found
-
-    def _settle(self, frame: Frame) -> None:
-        self.account.make()
-        if frame.result is None:
-            self.account.drop(frame.dropped or LINK_LOST)
-            return
-        whole_ns = frame.result[0] - frame.at_ns
-        link_ns = max(0, whole_ns - frame.compute_ns) if frame.result[1] == CLOUD else 0
-        took = Times(
-            queue_ns=max(0, whole_ns - frame.compute_ns - link_ns), compute_ns=frame.compute_ns, link_ns=link_ns
-        )
-        self.account.arrive(took, DEADLINE_NS)

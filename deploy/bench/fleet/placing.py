@@ -66,7 +66,7 @@ def measure(result: Result, quick: bool) -> None:
         flights = result.rounds.ours(case, partial(_flown, cell, seeds))
         for name, flown in flights.items():
             _rows(result, case, name, cell, flown)
-            totals.setdefault(name, []).append(median(map(_missed, flown)))
+            totals.setdefault(name, []).append(median(map(share_missed, flown)))
         missed, quality = _oracle([flights[name] for name in _STATIC])
         result.add(case, "oracle", seeds, "share", missed=missed, quality=quality)
         totals.setdefault("oracle", []).append(missed)
@@ -81,7 +81,7 @@ def _flown(cell: Cell, seeds: int) -> dict[str, list[Flight]]:
 
 
 def _rows(result: Result, case: str, name: str, cell: Cell, flown: list[Flight]) -> None:
-    found = {"missed": median(map(_missed, flown)), "quality": median(map(_quality, flown))}
+    found = {"missed": median(map(share_missed, flown)), "quality": median(map(_quality, flown))}
     result.add(case, name, len(flown), "share", **found)
     if cell.outages:
         times = [ms for flight in flown for ms in _after_loss_ms(flight)]
@@ -90,8 +90,8 @@ def _rows(result: Result, case: str, name: str, cell: Cell, flown: list[Flight])
         result.add(case, name, len(flown), "1", switches=max(map(_most_switches, flown)))
 
 
-def _missed(flight: Flight) -> float:
-    return flight.account.missed / flight.account.made
+def share_missed(flight: Flight) -> float:
+    return _in_time(flight).count(0.0) / len(flight.frames)
 
 
 def _in_time(flight: Flight) -> list[float]:
@@ -114,6 +114,7 @@ def _oracle(systems: list[list[Flight]]) -> tuple[float, float]:
 
 
 def _after_loss_ms(flight: Flight) -> list[float]:
+    """Of each outage; where no result came any more, until the end of the flight."""
     found = []
     for begin_s, _ in flight.cell.outages:
         begin_ns = round(begin_s * S)
@@ -122,7 +123,7 @@ def _after_loss_ms(flight: Flight) -> list[float]:
             for frame in flight.frames
             if frame.at_ns >= begin_ns and frame.result and frame.result[0] - frame.at_ns <= DEADLINE_NS
         ]
-        found.append(min(times, default=0) / MS)
+        found.append(min(times, default=round(flight.cell.seconds * S) - begin_ns) / MS)
     return found
 
 

@@ -75,7 +75,8 @@ class HubPage:
 def _row(row: dict[str, Any]) -> str:
     """A node's. Everything is escaped here, whoever has said it."""
     safe = {name: escape(str(value)) for name, value in row.items()}
-    made = number_in(row["deadlines"], "made")
+    in_time, late, dropped = (number_in(row["deadlines"], name) for name in ("in_time", "late", "dropped"))
+    made = in_time + late + dropped
     runs = f"{safe['current'] if row['current'] else '–'} <small>{safe['phase']}</small>"
     if row["reason"]:
         runs += f"<br><small>{safe['reason']}</small>"
@@ -89,7 +90,7 @@ def _row(row: dict[str, Any]) -> str:
         safe["waits"],
         escape(_counts(row["received"])),
         escape(_counts(row["lost"])) or "0",
-        f"{number_in(row['deadlines'], 'late')} of {made} missed" if made else "–",
+        f"{late + dropped} of {made} missed" if made else "–",
     )
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 

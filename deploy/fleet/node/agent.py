@@ -23,7 +23,7 @@ from thalweg.deploy.fleet.node.asking import HubRefused
 from thalweg.deploy.fleet.node.identity import Identity
 from thalweg.deploy.fleet.node.intake import SOCKET, Intake
 from thalweg.deploy.fleet.node.releases import ReleaseRefused, Releases
-from thalweg.deploy.fleet.node.running import Pipeline
+from thalweg.deploy.fleet.node.running import Pipeline, deadlines_of
 from thalweg.deploy.fleet.node.uplink import Uplink
 from thalweg.deploy.fleet.node.vehicle import VehicleState
 from thalweg.deploy.ops.keeping.systemd import notify
@@ -251,20 +251,9 @@ class Agent:
             "pipeline": status.get("state", "ended" if self.pipeline.generation else "none"),
             "backlog": self.spool.backlog(),
             "refused": dict(self.spool.refused),
-            "deadlines": _deadlines(found),
+            "deadlines": deadlines_of(found) if found else {},
             "vehicle": self._vehicle.known,
         }
-
-
-def _deadlines(found: dict[str, Any] | None) -> dict[str, int]:
-    """What stages have counted of deadlines, over the whole pipeline."""
-    total: dict[str, int] = {}
-    for worker in (found or {"stats": {}})["stats"].values():
-        for stage in worker["stages"].values() if worker else ():
-            for name in ("made", "in_time", "late"):
-                if name in stage["counts"]:
-                    total[name] = total.get(name, 0) + stage["counts"][name]
-    return total
 
 
 def run_node(folder: Path, *, report_s: float) -> int:

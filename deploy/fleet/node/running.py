@@ -20,6 +20,7 @@ from thalweg.deploy.ops.keeping import systemd
 from thalweg.deploy.ops.keeping.control import Control
 from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError
 from thalweg.deploy.ops.keeping.logs import trim
+from thalweg.pipeline.channel import Drop
 from thalweg.pipeline.fleet.agent_socket import NODE
 from thalweg.pipeline.fleet.gate import Sight, leads_out
 from thalweg.stages.io.private import append_private
@@ -121,12 +122,28 @@ def sight_of(found: dict[str, Any]) -> Sight:
     """What a keeper's answer to `stats` means for a trial."""
     status, workers = found["status"], [worker for worker in found["stats"].values() if worker is not None]
     stages = {name: stage for worker in workers for name, stage in worker["stages"].items()}
-    counts = [stage["counts"] for stage in stages.values()]
+    deadlines = deadlines_of(found)
     return Sight(
         ready=status["state"] == "ready",
         ended=status["reason"] if status["state"] == "failed" else "",
         restarts=sum(worker["restarts"] for worker in status["workers"].values()),
         outputs={name: stage["units"] for name, stage in stages.items() if leads_out(stage["use"])},
-        made=sum(count.get("made", 0) for count in counts),
-        missed=sum(count.get("late", 0) for count in counts),
+        made=sum(deadlines.values()),
+        missed=deadlines["late"] + deadlines["dropped"],
     )
+
+
+def deadlines_of(found: dict[str, Any]) -> dict[str, int]:
+    """What became of packets with a deadline, over the whole pipeline, by a keeper's answer to `stats`: `in_time` or
+    `late` where they left it, `dropped` on their way since the deadline had passed.
+    """
+    total = {"in_time": 0, "late": 0, "dropped": 0}
+    for worker in found["stats"].values():
+        if worker is None:
+            continue
+        for stage in worker["stages"].values():
+            if leads_out(stage["use"]):
+                for name in ("in_time", "late"):
+                    total[name] += stage["counts"].get(name, 0)
+        total["dropped"] += sum(channel["drops"].get(Drop.DEADLINE.value, 0) for channel in worker["channels"].values())
+    return total

@@ -29,7 +29,7 @@ def test_an_output_is_an_end_of_the_pipeline() -> None:
 
 
 def test_a_pipeline_that_nothing_leads_out_of_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "p.yaml").write_bytes(b"name: p\nstages:\n  a: {use: mavlink.telemetry, link: \"udp:127.0.0.1:1\"}\n")
+    (tmp_path / "p.yaml").write_bytes(b'name: p\nstages:\n  a: {use: mavlink.telemetry, link: "udp:127.0.0.1:1"}\n')
     with pytest.raises(FleetError, match="nothing leads out"):
         check_outputs(read_spec(tmp_path / "p.yaml", {}, trust=False), [])
 

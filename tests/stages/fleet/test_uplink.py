@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.stages.fleet.agents import agent_at
 from thalweg.pipeline.fleet.agent_socket import NODE
 from thalweg.pipeline.fleet.telemetry import Telemetry
+from thalweg.pipeline.payload import Token
 from thalweg.stages.fleet.uplink import Uplink
+from thalweg.testing import packet
 
 
 @pytest.mark.parametrize(
@@ -30,3 +34,19 @@ def test_that_a_vehicle_is_disarmed_is_no_old_news(
             uplink.close()
 
     asyncio.run(case())
+
+
+def test_packets_with_a_deadline_are_counted_as_they_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NODE, str(tmp_path / "agent"))
+
+    now: Any = SimpleNamespace(now_ns=lambda: 100)
+
+    async def case() -> dict[str, int]:
+        async with agent_at(tmp_path / "agent"):
+            uplink = Uplink(kind="media")
+            for deadline in (None, 99, 100, 101):
+                await uplink.process(packet(Token(text="x"), time=0, deadline=deadline), now)
+            uplink.close()
+        return uplink.counts
+
+    assert asyncio.run(case()) == {"stored": 4, "lost": 0, "in_time": 2, "late": 1}
