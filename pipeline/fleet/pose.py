@@ -20,18 +20,24 @@ _STRAY = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pose:
+class Position:
     """`latitude`, `longitude`: degrees, WGS 84. `altitude_m`: above mean sea level. Velocities north and east, m/s.
-    `heading`: degrees from north, 0…360. `uncertainty_m`: of the position, one standard deviation.
+    `heading`: degrees from north, 0…360.
     """
 
-    time_ns: int
     latitude: float
     longitude: float
     altitude_m: float
     north_m_s: float = 0.0
     east_m_s: float = 0.0
     heading: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pose(Position):
+    """A position at a time. `uncertainty_m`: one standard deviation."""
+
+    time_ns: int
     uncertainty_m: float = 1.0
 
 

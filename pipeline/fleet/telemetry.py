@@ -20,11 +20,11 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from thalweg.pipeline.errors import PayloadError
-from thalweg.pipeline.fleet.pose import Pose, distance_m
+from thalweg.pipeline.fleet.pose import Pose, Position, distance_m
 from thalweg.pipeline.payload import Payload
 
 _MS, _S = 1_000_000, 1_000_000_000
@@ -39,20 +39,13 @@ REBOOT_MS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Telemetry(Payload):
-    """How a vehicle is at a moment, the packet's time. `latitude`, `longitude`: degrees, WGS 84; `altitude_m`: above
-    mean sea level, `height_m`: above where it started. Velocities north and east, m/s. `heading`: degrees from north.
-    `roll`, `pitch`: radians, None where nobody told. `battery`: share 0…1, None where nobody told. `armed`:
-    likewise. `mode`: the autopilot's own number. Raises PayloadError on what is not finite or not on Earth.
+class Telemetry(Position, Payload):
+    """Where a vehicle is and how, at a moment: the packet's time. `height_m`: above where it started. `roll`, `pitch`:
+    radians, `battery`: share 0…1, `armed`: each None where nobody told. `mode`: the autopilot's own number.
+    Raises PayloadError on what is not finite or not on Earth.
     """
 
-    latitude: float
-    longitude: float
-    altitude_m: float
     height_m: float = 0.0
-    north_m_s: float = 0.0
-    east_m_s: float = 0.0
-    heading: float = 0.0
     roll: float | None = None
     pitch: float | None = None
     battery: float | None = None
@@ -175,15 +168,7 @@ class Vehicle:
 
 def pose_of(telemetry: Telemetry, time_ns: int) -> Pose:
     """Where it says it is."""
-    return Pose(
-        time_ns=time_ns,
-        latitude=telemetry.latitude,
-        longitude=telemetry.longitude,
-        altitude_m=telemetry.altitude_m,
-        north_m_s=telemetry.north_m_s,
-        east_m_s=telemetry.east_m_s,
-        heading=telemetry.heading,
-    )
+    return Pose(time_ns=time_ns, **{field.name: getattr(telemetry, field.name) for field in fields(Position)})
 
 
 def _angle(value: float) -> float | None:

@@ -20,12 +20,12 @@ from thalweg.deploy.ops.keeping import systemd
 from thalweg.deploy.ops.keeping.control import Control
 from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError
 from thalweg.deploy.ops.keeping.logs import trim
-from thalweg.pipeline.channel import Drop
 from thalweg.pipeline.fleet.agent_socket import NODE
 from thalweg.pipeline.fleet.gate import Sight, leads_out
 from thalweg.stages.io.private import append_private
 
 NAME: Final = "pipeline"
+_DEADLINE: Final = "deadline"  # Drop.DEADLINE: its module would bring numpy into the agent
 DRAIN_S = 5.0
 ANSWER_S = 2.0
 
@@ -145,5 +145,5 @@ def deadlines_of(found: dict[str, Any]) -> dict[str, int]:
             if leads_out(stage["use"]):
                 for name in ("in_time", "late"):
                     total[name] += stage["counts"].get(name, 0)
-        total["dropped"] += sum(channel["drops"].get(Drop.DEADLINE.value, 0) for channel in worker["channels"].values())
+        total["dropped"] += sum(channel["drops"].get(_DEADLINE, 0) for channel in worker["channels"].values())
     return total

@@ -61,7 +61,6 @@ class Uplink:
         self._stopping = threading.Event()
         self._batches = BatchSize()
         self._fresh = Histogram()
-        self.hub_seen_s: float | None = None
         self.problem = ""
         lanes = {"live": self._live, "backlog": self._backlog, "report": self._report}
         self._back = {name: threading.Event() for name in lanes}
@@ -155,7 +154,6 @@ class Uplink:
         answer = client.call("/v1/report", {**self._state(), "streams": streams, "live": lag})
         self._take_marks(answer)
         now_s = float(answer["time"])
-        self.hub_seen_s = time.monotonic()
         if self.problem:
             self.problem = ""
             self._wake()

@@ -25,7 +25,7 @@ ROOT = HERE.parents[2]
 PATIENCE_S = 90.0
 
 
-def thalweg(*arguments: str | Path) -> list[str]:
+def thalweg(*arguments: str | Path | float) -> list[str]:
     """The command line of a command of ours."""
     return [sys.executable, "-m", "thalweg.deploy", *map(str, arguments)]
 
@@ -61,9 +61,9 @@ class Fleet:
         )
         wait_until(lambda: self.nodes() is not None)
 
-    def start_node(self) -> None:
+    def start_node(self, report_s: float = 0.5) -> None:
         """Its agent."""
-        self._start("node", thalweg("node", "run", "--folder", self.folder / "node", "--report", "0.5"))
+        self._start("node", thalweg("node", "run", "--folder", self.folder / "node", "--report", report_s))
 
     def enrol(self) -> None:
         """Make the node one of the hub."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
-from thalweg.deploy.fleet.node.running import deadlines_of, sight_of
+import pytest
+
+from thalweg.deploy.fleet.node.running import _DEADLINE, deadlines_of, sight_of
+from thalweg.pipeline.channel import Drop
 
 
 def stage(use: str, units: int = 0, **counts: int) -> dict[str, Any]:
@@ -32,3 +37,14 @@ def test_deadlines_are_missed_where_packets_leave_late_or_are_dropped_on_their_w
 def test_only_what_leads_out_is_an_output_and_restarts_are_summed() -> None:
     sight = sight_of(ANSWER)
     assert (dict(sight.outputs), sight.restarts, sight.ready) == ({"alerts": 4}, 1, True)
+
+
+@pytest.mark.real
+def test_the_agent_carries_no_numpy() -> None:
+    program = "import sys; import thalweg.deploy.fleet.node.agent; print({'numpy', 'pydantic'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "set()\n"
+
+
+def test_a_drop_for_a_deadline_is_called_what_channels_call_it() -> None:
+    assert Drop.DEADLINE.value == _DEADLINE

@@ -78,19 +78,26 @@ events = st.lists(st.tuples(st.sampled_from(Event), st.integers(1, 9)), max_size
 
 
 @given(events)
-def test_what_a_boot_starts_was_committed_and_generations_only_rise(events: list[tuple[Event, int]]) -> None:
-    record, committed = Record(), {0}
+def test_what_a_boot_starts_has_passed_a_trial_and_generations_only_rise(events: list[tuple[Event, int]]) -> None:
+    record, passed = Record(), {0}
     for event, generation in events:
         before = record
-        record, do = follow(record, event, generation=generation, reason="x")
+        if (before.phase, event) == (Phase.TRIAL, Event.PASSED):
+            passed.add(before.running)
+        record, _ = follow(record, event, generation=generation, reason="x")
         assert record.highest >= before.highest
-        if before.phase is Phase.COMMITTING and event is Event.COMMITTED:
-            assert before.candidate in committed or before.candidate == max(before.highest, before.candidate)
-            committed.add(record.current)
-        assert record.current in committed
         booted, _ = follow(record, Event.BOOTED)
-        assert booted.running in committed
-        assert (do is Do.NOTHING) or (before.phase, event) in NEXT
+        assert booted.running in passed
+
+
+@given(events)
+def test_what_was_rolled_back_is_never_tried_again(events: list[tuple[Event, int]]) -> None:
+    record, failed = Record(), set()
+    for event, generation in events:
+        if (record.phase, event) == (Phase.TRIAL, Event.FAILED):
+            failed.add(record.candidate)
+        record, _ = follow(record, event, generation=generation)
+        assert record.phase is not Phase.TRIAL or record.candidate not in failed
 
 
 @given(events)
