@@ -40,11 +40,12 @@ bench: $(DEMO)
 
 # The systems we measure against, each in an environment of its own
 PEERS_pipecat := pipecat-ai==1.14.0
+PEERS_pipecat-voice := 'pipecat-ai[openai,piper,silero,whisper]==1.14.0'
 PEERS_dora := dora-rs==1.1.0 dora-rs-cli==1.1.0 pyarrow numpy
 PEERS_grpc := grpcio
 PEERS_ray := ray numpy
 PEERS_zmq := pyzmq
-bench-peers: $(foreach peer,pipecat dora grpc ray zmq,.peers/$(peer)/bin/$(peer)-installed)
+bench-peers: $(foreach peer,pipecat pipecat-voice dora grpc ray zmq,.peers/$(peer)/bin/$(peer)-installed)
 
 .peers/%-installed:
 	$(PYTHON) -m venv .peers/$(*F)

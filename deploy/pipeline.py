@@ -200,7 +200,7 @@ class Pipeline:
             raise StageError(
                 f"stage {name} is an instance, which has its settings: {', '.join(settings)} cannot be set"
             )
-        info = describe(type(use))
+        info = replace(describe(type(use)), made=True)
         token = f"instance:{name}"
         self._found[token] = info
         self._instances[name] = use

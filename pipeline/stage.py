@@ -180,7 +180,10 @@ class _Parameters(BaseModel):
 
 @dataclass(frozen=True)
 class StageInfo:
-    """What is known about a stage class without making one. `use`: the name it goes by in a pipeline file."""
+    """What is known about a stage class without making one. `use`: the name it goes by in a pipeline file.
+
+    `made`: there is one already, whatever its `__init__` took, and no settings are to be given.
+    """
 
     use: str
     cls: type
@@ -190,6 +193,7 @@ class StageInfo:
     blocking: bool
     replicable: str = ""
     knobs: Mapping[str, Kind] = field(default_factory=dict)
+    made: bool = False
 
     @property
     def keeps(self) -> str:

@@ -79,7 +79,7 @@ BENCHES: Mapping[str, Bench] = {
     "turn": Bench(
         "end of speech to first partial, final, first token and first audio",
         "dialogue.turn:measure",
-        {("webrtc", True): "dialogue.webrtc:measure_turns"},
+        {("webrtc", True): "dialogue.webrtc:measure_turns", ("peer", "pipecat"): "dialogue.headtohead:measure"},
     ),
     "answers": Bench(
         "how often language models are right about 60 plain questions, and how soon they begin",

@@ -124,15 +124,18 @@ class OpenAIBackend:
         if self._client is None:
             return
         try:
-            async with aclosing(self._once(request)) as deltas:
+            async with aclosing(self._once(request, answered=False)) as deltas:
                 async for _ in deltas:
                     pass
         except BackendError:
             return
 
-    async def _once(self, request: Request) -> AsyncGenerator[Delta, None]:
+    async def _once(self, request: Request, *, answered: bool = True) -> AsyncGenerator[Delta, None]:
         assert self._client is not None, "open() comes first"
-        body = json.dumps(self._asking.body(self._model, request)).encode()
+        asked = self._asking.body(self._model, request)
+        if not answered and self._own_key is not None:  # llama.cpp; the words that begin an answer come with the answer
+            asked["add_generation_prompt"] = False
+        body = json.dumps(asked).encode()
         try:
             async with self._client.post("chat/completions", body, headers={"Accept": "text/event-stream"}) as answer:
                 if answer.status != 200:

@@ -279,6 +279,8 @@ class _Loader(Filling):
                     self._unchecked[name] = info.use
                     self._settled[name] = {key: guess(value) for key, value in settings.items()}
                     arguments: dict[str, Any] | None = {}
+                elif info.made:
+                    self._settled[name], arguments = {}, {}
                 else:
                     arguments = self._arguments(source, path, name, info, settings)
                 deadline = self._duration(source, (*path, "deadline"), body.get("deadline"))

@@ -171,10 +171,10 @@ class Chat:
         if transcript.trial and self._drafts:
             await self._draft(transcript.text, packet.epoch, ctx)
         elif not transcript.final:
-            stable = transcript.text[: transcript.stable_chars]
-            if self._prefill and len(stable) > len(self._read):
-                self._read = stable
-                await self._model.read_along(self._conversation.messages(stable))
+            likely = _likely(transcript)
+            if self._prefill and len(likely) > len(self._read):
+                self._read = likely
+                await self._model.read_along(self._conversation.messages(likely))
         elif packet.epoch != self._answered:
             self._read = ""
             await self._answer(transcript.text, packet.epoch, ctx)
@@ -256,3 +256,11 @@ class Chat:
         if reply.said and reply.state is ReplyState.ASKED:
             said = reply.said if reply.remembered is None else reply.remembered
             self._conversation.remember(reply.epoch, reply.question, said)
+
+
+def _likely(transcript: Transcript) -> str:
+    """What will probably stand at the beginning of the final text: what is settled, and all that is shown but for the
+    last word, which is the one that changes. Where it does not, what was read in vain costs nothing but its time.
+    """
+    shown = transcript.text[: transcript.text.rstrip().rfind(" ") + 1].rstrip()
+    return max(transcript.text[: transcript.stable_chars], shown, key=len)

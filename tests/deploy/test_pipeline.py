@@ -227,6 +227,16 @@ def test_an_instance_stays_in_this_process_and_cannot_be_written_down() -> None:
         pipeline.to_yaml()
 
 
+def test_an_instance_was_made_from_whatever_its_class_wants() -> None:
+    class Scaled(Louder):
+        def __init__(self, factors: dict[str, float], *more: float) -> None:
+            self.gain = sum(factors.values()) + sum(more)
+
+    pipeline = Pipeline()
+    pipeline.add("louder", Scaled({"a": 1.0}, 2.0))
+    pipeline.check()
+
+
 def test_a_class_within_a_function_is_refused_elsewhere_with_the_reason() -> None:
     class Local(Louder):
         pass

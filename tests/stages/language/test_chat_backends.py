@@ -126,6 +126,25 @@ def test_reading_along_that_raises_costs_nothing() -> None:
     assert ask(Tired(Text("Yes."), Finish()))[0] == "Yes."
 
 
+def test_it_reads_along_with_all_that_is_shown_but_the_last_word_and_with_all_that_is_settled() -> None:
+    class Reads(Says):
+        abilities = Abilities(reads_along=True)
+
+        def __init__(self, *said: Delta) -> None:
+            super().__init__(*said)
+            self.read: list[str] = []
+
+        async def prefill(self, request: Request) -> None:
+            self.read.append(request.messages[-1].text)
+
+    backend = Reads(Text("Yes."), Finish())
+    heard = [("Is", 0), ("Is it", 0), ("Is it cold at", 0), ("Is it cold", 10), ("Is it cold outside", 10)]
+    partial = [Transcript(text=text, final=False, stable_chars=stable) for text, stable in heard]
+    final = Transcript(text="Is it cold outside?", final=True, stable_chars=19)
+    run_stage(Chat(backend=backend), [packet(transcript, epoch=1) for transcript in (*partial, final)])
+    assert backend.read[1:4] == ["Is", "Is it cold", ""]  # the first: the conversation so far, as it opens
+
+
 def test_a_misspelt_backend_is_refused_where_the_file_is_read() -> None:
     parameters = find_stage("language.chat").parameters
     with pytest.raises(ValueError, match="did you mean 'llamacpp'"):
