@@ -139,7 +139,7 @@ class FrontDoor:
         # RFC 9112, section 3.2: which of several is meant, nobody knows
         if len(request.headers.getall("Host", [])) > 1:
             raise Refused(400, "bad-request", "A request has one Host.")
-        if not self.names.knows(request.headers.get("Host", ""), self.reached(request)):
+        if not self.names.knows(_asked_host(request), self.reached(request)):
             raise Refused(
                 421, "host", "This server does not answer to that name. Whoever runs it can add it with --host-name."
             )
@@ -215,6 +215,16 @@ def bearer(request: web.Request) -> str:
     """The token that a request carries; empty where there is none."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _asked_host(request: web.Request) -> str:
+    """Whom a request means: the host of a whole address goes before `Host` (RFC 9112, section 3.2.2)."""
+    _, mark, rest = request.raw_path.partition("://")
+    return (
+        rest.partition("/")[0].partition("?")[0]
+        if mark and request.raw_path[0] != "/"
+        else request.headers.get("Host", "")
+    )
 
 
 def _where(error: BaseException) -> str:

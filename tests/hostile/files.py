@@ -15,6 +15,10 @@ FILES: dict[str, str] = {
     "terminal commands in a key": '"\\e[2J": 1\n' + _STAGES,
     "an object of Python": "name: !!python/object/apply:os.system [id]\n",
     "a module of Python": "name: !!python/module:os\n",
+    "an object of Python that would be seen": "name: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:"
+    "pathlib.Path [ran]]\n",
+    "a module beside the file, by a path": "stages: {a: {use: ./beside.py:Stage}}\n",
+    "a file with a secret": "include: secret.txt\n" + _STAGES,
     "a tag that there is not": "name: !evil x\n",
     "a billion laughs": "\n".join(
         [
