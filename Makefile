@@ -11,15 +11,17 @@ DEV := $(VENV)/.$(subst $(COMMA),-,$(EXTRAS))
 
 # What the demo fetches, and what tests want besides; no other model of the registry is fetched
 DEMO_MODELS := silero-vad smart-turn-v3 whisper-base qwen2.5-coder-0.5b-instruct piper-en-us-joe
+SMALL_MODELS := silero-vad smart-turn-v3 smollm2-135m-instruct piper-en-us-joe
 TEST_MODELS := $(DEMO_MODELS) smollm2-135m-instruct all-minilm-l6-v2 whisper-tiny.en
 
 .PHONY: demo quick test lint bench bench-peers reference proto lock audit clean
 
+# `make demo SMALL=1`: for one core, or less than 2 GB of memory
 demo: $(DEMO)
-	@$(BIN)/thalweg models pull $(DEMO_MODELS)
+	@$(BIN)/thalweg models pull $(if $(SMALL),$(SMALL_MODELS),$(DEMO_MODELS))
 	@echo "The question is synthetic speech. You will see what is understood while it is spoken, then the answer."
 	$(BIN)/thalweg run deploy/examples/voice_turn.yaml --set input=deploy/examples/question.flac \
-		--set output=answer.wav --report report.json --timeline timeline.png
+		$(if $(SMALL),--set recogniser=pocketsphinx --set model=smollm2-135m-instruct) --set output=answer.wav --report report.json --timeline timeline.png
 	@echo "The spoken answer is in answer.wav, the numbers in report.json, the picture in timeline.png"
 
 quick: $(DEV)
