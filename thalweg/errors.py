@@ -65,6 +65,7 @@ FAMILIES: dict[str, dict[str, str]] = {
     "a stage that could not do its work": {
         "AudioError": "thalweg.stages.io.audio",
         "LanguageModelError": "thalweg.stages.language.model",
+        "LimitsError": "thalweg.stages.fleet.limits",
         "MavlinkError": "thalweg.stages.fleet.mavlink",
         "MediaError": "thalweg.stages.io.reading",
         "SinkError": "thalweg.stages.io.whole",

@@ -88,6 +88,8 @@ def stage_markdown(info: StageInfo) -> str:
             lines.append(f"- {side}: `{name}` – {port.type.__name__}{f' ({chr(44).join(notes)})' if notes else ''}")
     lines += [f"- replicable: {info.replicable}"] * bool(info.replicable)
     lines += [f"- knob: `{name}` – {kind.value}" for name, kind in info.knobs.items()]
+    changing = ", ".join(f"`{name}`" for name in sorted(info.configurable))
+    lines += [f"- may change while it runs: {changing}"] * bool(changing)
     parameters = parameter_entries(info)
     if parameters:
         lines += ["", "| parameter | type | default | |", "|---|---|---|---|"]

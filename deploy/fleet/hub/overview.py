@@ -37,6 +37,7 @@ def _row(state: HubState, name: str, node: dict[str, Any], now_s: float) -> dict
         "phase": str(rollout.get("phase", ""))[:40],
         "reason": problem or str(rollout.get("reason", ""))[:300],
         "waits": sum(number_in(said, "backlog", kind.value, "records") for kind in SpoolClass),
+        "rung": number_in(said, "vehicle", "rung"),
         "pipeline": str(said.get("pipeline", ""))[:40],
         "backlog": said.get("backlog", {}),
         "live": said.get("live", {}),

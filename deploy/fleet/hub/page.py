@@ -86,7 +86,7 @@ def _row(row: dict[str, Any]) -> str:
         "–" if row["seen_s"] is None else f"{row['seen_s']:.0f} s ago",
         runs,
         safe["wanted"] if row["wanted"] else "–",
-        safe["pipeline"],
+        safe["pipeline"] + (f" <small>rung {safe['rung']}</small>" if row["rung"] else ""),
         safe["waits"],
         escape(_counts(row["received"])),
         escape(_counts(row["lost"])) or "0",

@@ -73,14 +73,16 @@ def test_no_field_that_a_node_tells_becomes_part_of_the_page(state: HubState) ->
     for row in (TAGGED | {"rollout": rollout}, TAGGED | {"rollout": TAG}, {name: {TAG: TAG} for name in TAGGED}):
         state.heard("drone-7", row, 0.0)
         found = overview(state)[0]
-        assert (found["boot"], found["current"], found["last"]) == (0, 0, 0)
+        assert (found["boot"], found["current"], found["last"], found["rung"]) == (0, 0, 0, 0)
         assert b"<b>" not in asyncio.run(HubPage(state)._index(None)).body  # type: ignore[arg-type]
 
 
 def test_the_page_escapes_whatever_a_row_holds() -> None:
-    row = dict.fromkeys(("node", "state", "wanted", "current", "phase", "reason", "pipeline", "waits", "boot"), TAG)
+    row = dict.fromkeys(
+        ("node", "state", "wanted", "current", "phase", "reason", "pipeline", "waits", "boot", "rung"), TAG
+    )
     whole = _row({**row, "seen_s": None, "deadlines": TAG, "received": {TAG: TAG}, "lost": {TAG: TAG}})
-    assert "<b>" not in whole and whole.count("&lt;b&gt;") >= 12
+    assert "<b>" not in whole and whole.count("&lt;b&gt;") >= 13
 
 
 def test_records_are_read_from_the_disk_in_a_thread_of_their_own(

@@ -1,0 +1,135 @@
+"""`fleet.limits`: what a pipeline gives up while its machine is too hot, too busy or short of battery."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from thalweg.pipeline.duration import MS
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.fleet.limits import Bounds, Ladder, Move, Reading
+from thalweg.pipeline.fleet.telemetry import Telemetry
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.payload import Payload
+from thalweg.pipeline.signal import Configure, Direction
+from thalweg.pipeline.stage import Context, Port
+from thalweg.stages.fleet.agent_link import AgentLink
+from thalweg.stages.fleet.machine import Machine
+
+log = logging.getLogger(__name__)
+
+LOOK_NS = 2_000 * MS
+Setting = str | int | float | bool
+
+
+class LimitsError(ThalwegError):
+    """A ladder that cannot be gone down and up again; says where."""
+
+
+class Limits:
+    """Looks at its machine every two seconds, and configures the stages before it, the nearest and the farthest.
+
+    `ladder` has a rung a line, `stage.parameter: value` of parameters that may change while the pipeline runs. The
+    first is what everything is set to while all is well; each further one gives up more, and whatever a rung does not
+    name stays as the one before has it. Too hot or too busy: one rung further down, and another one every ten seconds
+    as long as that lasts. Below the nth share of `battery`: the nth rung at least. Critical heat: the last one at once.
+    After a minute well below every limit one rung comes back (pipeline/fleet/limits.py has the table).
+
+    What is connected says which stages are reached: those that lead here. Of packets only the battery in a telemetry
+    matters. With the first one every rung is set once, the last one first, so that a value that no stage takes is
+    reported then and not in flight. A stage that does not lead here is not reached, and nothing says so: try a ladder
+    out with `machine`, a folder of your own with `sys/class/thermal/thermal_zone0/temp`, in thousandths of a degree.
+    `counts` has the rung, and on a node its hub is shown it.
+    """
+
+    inputs = {"any": Port(Payload, many=True)}
+
+    def __init__(
+        self,
+        ladder: Annotated[
+            tuple[dict[str, Setting], ...], Field(min_length=2, description="settings by rung, everything first")
+        ],
+        heat: Annotated[float, Field(description="°C from which on it is too hot")] = 80.0,
+        critical: Annotated[float, Field(description="°C from which on only the last rung runs")] = 95.0,
+        busy: Annotated[float, Field(gt=0, le=1, description="share of all processors that is too much")] = 0.95,
+        battery: Annotated[
+            tuple[float, ...], Field(description="falling shares 0…1; below the nth at least rung n is given up")
+        ] = (),
+        machine: Annotated[str, Field(description="the folder that `sys` and `proc` are in")] = "/",
+    ) -> None:
+        self._rungs = rungs_of(ladder)
+        self._ladder = Ladder(len(ladder) - 1, Bounds(heat_c=heat, critical_c=critical, busy=busy, battery=battery))
+        self._machine = Machine(Path(machine))
+        self._battery: float | None = None
+        self._agent = AgentLink()
+        self._told: int | None = None
+        self._next_ns: int | None = None
+        self.counts = {"rung": 0, "moves": 0}
+
+    async def process(self, packet: Packet, ctx: Context) -> None:
+        """Whatever comes; what the battery of a vehicle is."""
+        if isinstance(packet.payload, Telemetry) and packet.payload.battery is not None:
+            self._battery = packet.payload.battery
+        if self._next_ns is None:
+            for rung in reversed(range(len(self._rungs))):
+                self._send({}, rung, ctx)
+            self._look(ctx)
+        if self._agent.there and self._told != self._ladder.rung:
+            self._told = self._ladder.rung
+            await self._agent.tell({"rung": self._told})
+
+    def wake(self, ctx: Context) -> None:
+        """Two seconds have passed."""
+        self._look(ctx)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._agent.close()
+
+    def _look(self, ctx: Context) -> None:
+        self._next_ns = ctx.now_ns() + LOOK_NS
+        ctx.wake_at(self._next_ns)
+        before = self._ladder.rung
+        battery = self._machine.battery() if self._battery is None else self._battery
+        reading = Reading(heat_c=self._machine.heat_c(), busy=self._machine.busy(), battery=battery)
+        move = self._ladder.look(ctx.now_ns(), reading)
+        if move is not None:
+            self._move(before, move, ctx)
+
+    def _move(self, before: int, move: Move, ctx: Context) -> None:
+        log.warning("%s: rung %d of %d: %s", ctx.name, move.rung, self._ladder.last, move.reason)
+        self.counts = {"rung": move.rung, "moves": self.counts["moves"] + 1}
+        self._send(self._rungs[before], move.rung, ctx)
+
+    def _send(self, before: Mapping[str, Setting], rung: int, ctx: Context) -> None:
+        changed = {name: value for name, value in self._rungs[rung].items() if before.get(name) != value}
+        for stage, settings in _by_stage(changed).items():
+            ctx.signal(Configure(origin=ctx.name, stage=stage, settings=settings), Direction.UP)
+
+
+def rungs_of(ladder: Sequence[Mapping[str, Setting]]) -> list[dict[str, Setting]]:
+    """Everything that each rung sets. Raises LimitsError where something could not be set, or not be set back."""
+    rungs: list[dict[str, Setting]] = []
+    for number, lines in enumerate(ladder):
+        for name in lines:
+            stage, _, parameter = name.rpartition(".")
+            if not stage or not parameter:
+                raise LimitsError(f"rung {number} sets {name!r}, expected stage.parameter")
+            if rungs and name not in rungs[0]:
+                raise LimitsError(
+                    f"rung {number} sets {name}, which the first line does not: nothing would set it back"
+                )
+        rungs.append({**(rungs[-1] if rungs else {}), **lines})
+    return rungs
+
+
+def _by_stage(settings: Mapping[str, Setting]) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = {}
+    for name, value in settings.items():
+        stage, _, parameter = name.rpartition(".")
+        found.setdefault(stage, {})[parameter] = value
+    return found
