@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from thalweg.models.store.bounded import read_at_most
+
+LARGEST = 1 << 20
 COLDEST_C, HOTTEST_C = -40.0, 150.0
 """What is beyond is a sensor that fails."""
 
@@ -24,7 +27,7 @@ class Machine:
     def busy(self) -> float | None:
         """How much of all its processors was busy since this was asked last, 0…1; None the first time."""
         try:
-            line = (self._root / "proc/stat").read_text(encoding="utf-8").partition("\n")[0]
+            line = read_at_most(self._root / "proc/stat", LARGEST).partition(b"\n")[0]
             numbers = [int(each) for each in line.split()[1:9]]  # user … steal; guests are in user already
             now = sum(numbers), numbers[3] + numbers[4]  # all; idle and waiting for a disk
         except (OSError, ValueError, IndexError):
@@ -43,6 +46,6 @@ class Machine:
 
 def _number(path: Path) -> float | None:
     try:
-        return float(path.read_text(encoding="utf-8"))
+        return float(read_at_most(path, LARGEST))
     except (OSError, ValueError):
         return None
