@@ -15,7 +15,7 @@ def sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-def read_synced(path: Path) -> bytes:
+def synced_bytes(path: Path) -> bytes:
     """What is in a file, once it is on the disk: a process that was killed may have left it short of that.
 
     Raises OSError.

@@ -22,7 +22,7 @@ from thalweg.deploy.fleet.errors import FleetError
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.received import Arrival, Received
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
-from thalweg.transports.fleet.durable import read_synced, replace_file
+from thalweg.transports.fleet.durable import replace_file, synced_bytes
 from thalweg.transports.fleet.segment import BY_CHANCE, MAGIC, SegmentWriter, Stored, pack, records
 from thalweg.transports.fleet.spool import GONE, LOSSES, OTHER, REASONS, Loss, told_losses
 
@@ -198,7 +198,7 @@ class NodeRecords:
             serial = max(serial, int(path.stem))
             if int(path.stem) < since:
                 continue
-            for found in records(read_synced(path), len(MAGIC)):
+            for found in records(synced_bytes(path), len(MAGIC)):
                 stored = found.stored
                 if stored.stream != NOTES:
                     self._marks.setdefault(stored.key[:2], Received()).take(stored.number)
