@@ -47,7 +47,8 @@ PEERS_dora := dora-rs==1.1.0 dora-rs-cli==1.1.0 pyarrow numpy
 PEERS_grpc := grpcio
 PEERS_ray := ray numpy
 PEERS_zmq := pyzmq
-bench-peers: $(foreach peer,pipecat pipecat-voice dora grpc ray zmq,.peers/$(peer)/bin/$(peer)-installed)
+PEERS_litellm := litellm==1.110.2
+bench-peers: $(foreach peer,pipecat pipecat-voice dora grpc ray zmq litellm,.peers/$(peer)/bin/$(peer)-installed)
 
 .peers/%-installed:
 	$(PYTHON) -m venv .peers/$(*F)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -254,6 +254,41 @@ class Draft(Payload):
 
     text: str
     whole: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed(Payload):
+    """Which of several language models answered a turn, and why.
+
+    `backend`: who answered in the end, empty where nobody did; `chosen`: who was to. `expected_ms`: when its first
+    words were expected; `first_ms`: when the first words of the answer came, of any; None: they did not. `confidence`:
+    how likely the first clause was in time, 0…1. `cost`: of all that were asked. `switches`: how often another went on
+    in mid-answer. `out`: name → why it could not be asked. Raises PayloadError on a confidence outside 0…1.
+    """
+
+    backend: str
+    chosen: str
+    reason: str
+    expected_ms: float
+    first_ms: float | None
+    cost: float
+    confidence: float
+    switches: int = 0
+    hedges: int = 0
+    out: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require_text(self.reason)
+        _require(0 <= self.confidence <= 1, "the confidence of a route is {}, expected 0…1", self.confidence)
+
+    def __str__(self) -> str:
+        """In a line, for reports."""
+        who = self.backend or "nobody"
+        instead = f" in place of {self.chosen}" if self.chosen and self.chosen != self.backend else ""
+        came = "no word" if self.first_ms is None else f"{self.first_ms:.0f} ms"
+        return (
+            f"{who}{instead}: {self.reason}; first words {came}, expected {self.expected_ms:.0f} ms; cost {self.cost:g}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,6 +131,14 @@ class Playing(Signal):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead(Signal):
+    """Up: of the answer of `epoch`, sound for `ahead_ns` from now on is there to be played."""
+
+    epoch: int
+    ahead_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Played(Signal):
     """Up: the answer of `epoch` is over; `text` is what was really played of it, `complete` if that is all."""
 

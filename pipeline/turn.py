@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from thalweg.pipeline.packet import AMBIENT, Packet
-from thalweg.pipeline.payload import AudioChunk, Decision, Speech, Token, Transcript
+from thalweg.pipeline.payload import AudioChunk, Decision, Routed, Speech, Token, Transcript
 
 KEPT = 10_000
 KEPT_STAYING = 1_000
@@ -36,6 +36,7 @@ class Turn:
     transcript: str = ""
     reply: str = ""
     decision: str = ""
+    route: str = ""
     complete: bool = False
     interrupted: bool = False
     problem: str = ""
@@ -88,6 +89,8 @@ class TurnRecorder:
                 self._complete(turn, payload.last)
             if payload.text:
                 turn.marks.setdefault("first_token", now_ns)
+        elif isinstance(payload, Routed):
+            turn.route = str(payload)
         elif isinstance(payload, AudioChunk) and len(payload.samples):
             turn.marks.setdefault("first_audio", now_ns)
         elif isinstance(payload, Decision) and not payload.verifies:

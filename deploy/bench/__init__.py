@@ -86,6 +86,11 @@ BENCHES: Mapping[str, Bench] = {
         "language.answers:measure",
         takes=("model", "json_path", "minutes"),
     ),
+    "handoff": Bench(
+        "language models that die, stall or are late, and who takes over; PART: deaths, pings, learning or links",
+        "language.handoff:measure",
+        takes=("part", "json_path"),
+    ),
     "wer": Bench(
         "word errors, processor time and edits of recognisers, streamed, in noise, over a telephone, from afar",
         "speech.wer:measure",

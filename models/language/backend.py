@@ -29,7 +29,7 @@ class Request:
     """What is asked of a backend. Fields may be added; a backend ignores those that its abilities do not name.
 
     `prefix`: the reply has begun so; only what follows is wanted (`Abilities.continues`). `logprobs`: log-probabilities
-    of the tokens are wanted, too (`Abilities.logprobs`).
+    of the tokens are wanted, too (`Abilities.logprobs`). `trial`: the answer may be thrown away, the question go on.
     """
 
     messages: Sequence[Message]
@@ -37,6 +37,7 @@ class Request:
     temperature: float = 0.0
     prefix: str = ""
     logprobs: bool = False
+    trial: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,12 +60,14 @@ TRANSITIONS: Mapping[ReplyState, frozenset[ReplyState]] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyLimits:
     """`first_ms`: longest wait for the first text of a backend, thinking and pings or not. `stall_ms`: silence in
-    mid-reply that counts as one. `hedge_ms`: after which another is asked beside the first; None for never.
+    mid-reply that counts as one. `hedge_ms`: after which another is asked beside the first; None for never; `hedges`:
+    how many at most.
     """
 
     first_ms: float = 4_000.0
     stall_ms: float = 1_500.0
     hedge_ms: float | None = None
+    hedges: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +124,14 @@ class _Stream:
 @dataclass(slots=True)
 class Answering:
     """A reply under way. `order`: the route. `needs_ms`: how long a backend needs from being asked until its words can
-    be heard (its first token, and speech made of it). `speaker`: whose words go out.
+    be heard (its first token, and speech made of it). `alone`: who is never asked beside another, nor another beside
+    it. `speaker`: whose words go out.
     """
 
     order: Sequence[str]
     limits: ReplyLimits = field(default_factory=ReplyLimits)
     needs_ms: Callable[[str], float] = lambda backend: 1_000.0
+    alone: Collection[str] = ()
     state: ReplyState = ReplyState.ASKING
     speaker: str = ""
     switches: int = 0
@@ -243,7 +247,7 @@ class Answering:
             since_ms = now_ms - stream.silent_ms(now_ms)
             if name != self.speaker:
                 due.append(since_ms + self.limits.first_ms)
-                if self.state is ReplyState.ASKING and self._left and not stream.hedged:
+                if self.state is ReplyState.ASKING and self._hedgeable(name) and not stream.hedged:
                     due.append(stream.asked_ms + (self.limits.hedge_ms or float("inf")))
             elif self.state is ReplyState.SPEAKING and self._left:
                 needs_ms = self.needs_ms(self._left[0])
@@ -262,12 +266,20 @@ class Answering:
         return actions
 
     def _hedge(self, now_ms: float, hedge_ms: float) -> list[Action]:
-        for stream in self._streams.values():
-            if not stream.hedged and self._left and now_ms - stream.asked_ms >= hedge_ms:
+        for name, stream in self._streams.items():
+            if not stream.hedged and self._hedgeable(name) and now_ms - stream.asked_ms >= hedge_ms:
                 stream.hedged = True
                 self.hedges += 1
                 return self._ask(self._left.pop(0), now_ms)
         return []
+
+    def _hedgeable(self, name: str) -> bool:
+        return (
+            bool(self._left)
+            and self.hedges < self.limits.hedges
+            and name not in self.alone
+            and self._left[0] not in self.alone
+        )
 
     def _must_rescue(self, now_ms: float) -> bool:
         """Whether the speaker is silent, and another must be asked now if nobody is to hear a gap."""

@@ -31,6 +31,8 @@ _OPEN = (500.0**2, 0.0, 60.0**2)
 _NOISE = 0.2
 _SURPRISING = 2.2
 """Standard deviations of the logarithm: two in a row on one side come once in 5,000 answers by chance."""
+_SLOPE = 0.3
+"""Where something has changed, it is mostly the way there: how much of `a` is doubted then."""
 _FLOOR_MS = 1.0
 
 
@@ -42,6 +44,7 @@ class LatencyModel:
     per_hundred_ms: float = 50.0
     token_ms: float = 40.0
     answers: int = 0
+    _open: tuple[float, float, float] = _OPEN
     _covariance: tuple[float, float, float] = _OPEN
     _ratios: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
     _surprise: tuple[float, float, float] | None = None
@@ -54,8 +57,8 @@ class LatencyModel:
         if not (0 <= first_ms < 1e7 and 0 <= new_tokens < 10_000_000):
             return
         ratio = first_ms / max(_FLOOR_MS, self.expected_first_ms(new_tokens))
-        self._notice(ratio, new_tokens / _HUNDRED, first_ms)
-        self._fit(new_tokens / _HUNDRED, first_ms)
+        changed = self._notice(ratio, new_tokens / _HUNDRED, first_ms)
+        self._fit(new_tokens / _HUNDRED, first_ms, first_ms if changed else self.expected_first_ms(new_tokens))
         self.answers += 1
         if self.answers > 2:
             self._ratios.append(ratio)
@@ -78,9 +81,9 @@ class LatencyModel:
         high = min(len(ordered) - 1, low + 1)
         return expected * (ordered[low] + (ordered[high] - ordered[low]) * min(1.0, max(0.0, place - low)))
 
-    def expected_clause_ms(self, new_tokens: int, clause_tokens: int = CLAUSE_TOKENS) -> float:
-        """When a first clause is expected to be whole."""
-        return self.expected_first_ms(new_tokens) + self.token_ms * (clause_tokens - 1)
+    def clause_ms_at(self, share: float, new_tokens: int, clause_tokens: int = CLAUSE_TOKENS) -> float:
+        """By when a first clause is whole in `share` of all cases."""
+        return self.first_ms_at(share, new_tokens) + self.token_ms * (clause_tokens - 1)
 
     def in_time(self, within_ms: float, new_tokens: int, clause_tokens: int = CLAUSE_TOKENS) -> float:
         """The share of answers whose first clause is expected within `within_ms`, 0…1, never quite either."""
@@ -96,7 +99,7 @@ class LatencyModel:
         squares = sum(math.log(max(1e-3, ratio)) ** 2 for ratio in self._ratios)
         return math.sqrt((4 * SPREAD**2 + squares) / (4 + len(self._ratios)))
 
-    def _notice(self, ratio: float, hundreds: float, first_ms: float) -> None:
+    def _notice(self, ratio: float, hundreds: float, first_ms: float) -> bool:
         """Open the fit again where two answers in a row are beyond what can be, on the same side."""
         off = math.log(max(1e-3, ratio)) / self._spread()
         before, self._surprise = self._surprise, None
@@ -104,14 +107,20 @@ class LatencyModel:
             self._surprise = off, hundreds, first_ms
             if before is not None and before[0] * off > 0:
                 self._surprise = None
-                self._covariance = _OPEN
+                off_ms = abs(first_ms - self.first_ms - self.per_hundred_ms * hundreds)
+                known = max(self._covariance[2], (_SLOPE * self.per_hundred_ms) ** 2)
+                self._open = (max(_OPEN[0], 2 * off_ms**2), 0.0, _OPEN[2])
+                self._covariance = (self._open[0], 0.0, min(_OPEN[2], known))
                 self._ratios.clear()
-                self._fit(*before[1:])
+                self._fit(before[1], before[2], before[2])
+                return True
+        return False
 
-    def _fit(self, hundreds: float, first_ms: float) -> None:
+    def _fit(self, hundreds: float, first_ms: float, scale_ms: float) -> None:
+        """`scale_ms`: what errors grow with."""
         p00, p01, p11 = self._covariance
         g0, g1 = p00 + p01 * hundreds, p01 + p11 * hundreds
-        noise = (_NOISE * max(_FLOOR_MS, self.first_ms + self.per_hundred_ms * hundreds)) ** 2
+        noise = (_NOISE * max(_FLOOR_MS, scale_ms)) ** 2
         denominator = FORGETTING * noise + g0 + g1 * hundreds
         k0, k1 = g0 / denominator, g1 / denominator
         error = first_ms - (self.first_ms + self.per_hundred_ms * hundreds)
@@ -122,5 +131,5 @@ class LatencyModel:
         if a < 0:
             c, a = c - a * p01 / max(1e-9, p11), 0.0
         self.first_ms, self.per_hundred_ms = max(0.0, c), a
-        f0, f1 = (math.sqrt(min(1.0, most / max(1e-9, p))) for most, p in ((_OPEN[0], p00), (_OPEN[2], p11)))
+        f0, f1 = (math.sqrt(min(1.0, most / max(1e-9, p))) for most, p in ((self._open[0], p00), (self._open[2], p11)))
         self._covariance = (p00 * f0 * f0, p01 * f0 * f1, p11 * f1 * f1)  # bounded, and still a covariance

@@ -15,6 +15,7 @@ from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import AudioChunk, EncodedVideo, SpokenText, Token, Transcript, VideoFrame
 from thalweg.pipeline.signal import (
+    Ahead,
     Bitrate,
     Decodes,
     Direction,
@@ -115,7 +116,7 @@ class LiveSpeaker:
     """What the person hears: speech at the pace of the clock, piece behind piece, each sample at most once.
 
     Says upstream when a reply begins to be heard and how much of it was (`Playing`, `Played`), so that the conversation
-    remembers no word more than that. `Hold` and `Resume` make it pause.
+    remembers no word more than that, and how much there is to play (`Ahead`). `Hold` and `Resume` make it pause.
     """
 
     inputs = {"audio": AudioChunk}
@@ -145,6 +146,7 @@ class LiveSpeaker:
         text, last = (audio.text, audio.last) if isinstance(audio, SpokenText) else ("", False)
         samples = self._resample(audio)
         playout.push(epoch=packet.epoch, samples=samples, text=text, last=last)
+        ctx.signal(Ahead(origin=ctx.name, epoch=packet.epoch, ahead_ns=playout.waiting_ns), Direction.UP)
 
     def on_signal(self, signal: Signal, ctx: Context) -> None:
         """Stop at an interrupt, pause and go on, end a reply that failed."""

@@ -27,8 +27,8 @@ from thalweg.models.language.backend import Backend, BackendError, ErrorKind
 from thalweg.models.language.registry import address, known, make
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.packet import AMBIENT, Packet
-from thalweg.pipeline.payload import Draft, Token, Transcript
-from thalweg.pipeline.signal import Played, Playing, Signal
+from thalweg.pipeline.payload import Draft, Routed, Token, Transcript
+from thalweg.pipeline.signal import Ahead, Played, Signal
 from thalweg.pipeline.stage import Context, Port
 from thalweg.stages.language.conversation import Conversation
 from thalweg.stages.language.model import LanguageModelError, Model
@@ -48,11 +48,12 @@ class Chat:
 
     A turn that is interrupted stops at once; what was heard of the answer stays in the conversation, or what had been
     made of it where nobody says what was heard. Fails a turn, and only that, where the model does not answer. What a
-    model thinks is not said, and one that goes round in circles is stopped.
+    model thinks is not said, and one that goes round in circles is stopped. Of several models, `route` says for each
+    turn which one answered, and why.
     """
 
     inputs = {"transcript": Transcript}
-    outputs = {"token": Token, "draft": Port(Draft, required=False)}
+    outputs = {"token": Token, "draft": Port(Draft, required=False), "route": Port(Routed, required=False)}
 
     def __init__(
         self,
@@ -185,8 +186,9 @@ class Chat:
 
     def on_signal(self, signal: Signal, ctx: Context) -> None:
         """Remember no more of an answer than was heard of it, and nothing of one that was not heard at all."""
-        if self._pool is not None and isinstance(signal, Playing | Played):
-            self._pool.heard(isinstance(signal, Playing), asyncio.get_running_loop().time())
+        if self._pool is not None and isinstance(signal, Ahead | Played) and signal.epoch == self._answered:
+            ahead_ns = signal.ahead_ns if isinstance(signal, Ahead) else 0
+            self._pool.heard(ahead_ns / 1e6)
         if isinstance(signal, Played) and not signal.complete:
             self._conversation.heard(signal.epoch, signal.text)
 
@@ -208,7 +210,7 @@ class Chat:
                 self.counts["turns_forgotten_early"] += 1
                 continue
             finally:
-                self._remember(reply)
+                self._remember(reply, ctx)
             return
 
     def _decline(self, error: LanguageModelError, ctx: Context) -> None:
@@ -233,12 +235,14 @@ class Chat:
                     await asyncio.wait([verdict], timeout=_VERDICT_S)
                 verdict.cancel()
         finally:
-            self._remember(reply)
+            self._remember(reply, ctx)
             hit = reply.state is ReplyState.ASKED
             self.counts["draft_hits" if hit else "draft_misses"] += 1
             self.counts["draft_tokens_wasted"] += 0 if hit else len(reply.pieces)
         if problem is not None and hit:
-            raise problem
+            if problem.kind is not ErrorKind.NOBODY:
+                raise problem
+            await self._answer(question, epoch, ctx)
 
     async def _await_verdict(self, reply: Reply, ctx: Context) -> None:
         """What comes next decides: the same question in the same conversation, final, or anything else."""
@@ -252,7 +256,10 @@ class Chat:
         else:
             reply.drop()
 
-    def _remember(self, reply: Reply) -> None:
+    def _remember(self, reply: Reply, ctx: Context) -> None:
+        if self._pool is not None and self._pool.routed is not None and reply.state is ReplyState.ASKED:
+            ctx.emit(self._pool.routed, port="route")
+            self._pool.routed = None
         if reply.said and reply.state is ReplyState.ASKED:
             said = reply.said if reply.remembered is None else reply.remembered
             self._conversation.remember(reply.epoch, reply.question, said)

@@ -31,7 +31,7 @@ from thalweg.pipeline.handoff.privacy import Zone
 log = logging.getLogger(__name__)
 
 CLOSE_S = 2.0
-_CHARACTERS_PER_TOKEN = 4
+CHARACTERS_PER_TOKEN = 4
 _GO_ON = (
     "You were interrupted in the middle of your answer. Go on exactly where it stops, in the same sentence, "
     "and repeat nothing of it."
@@ -46,6 +46,9 @@ class Member(BaseModel):
     backend: Annotated[str | None, Field(description="as of `language.chat`; left out: by `url`")] = None
     where: Annotated[str, Field(pattern="^(edge|fog|cloud)$", description="how far words go to it")] = "cloud"
     cost: Annotated[float, Field(ge=0, allow_inf_nan=False, description="of one reply, in units of one's own")] = 0.0
+    alone: Annotated[
+        bool, Field(description="it does things besides answering: never asked on trial, nor beside another")
+    ] = False
     quality: Annotated[
         float | None, Field(ge=0, le=1, description="share of questions it answers well; left out: by its cost")
     ] = None
@@ -163,7 +166,7 @@ async def listen(member: AtWork, request: Request) -> AsyncGenerator[Delta, None
     finally:
         if first_s is not None:
             new = (usage.prompt_tokens or tokens_of(request.messages)) - (usage.cached_tokens or 0)
-            tokens = usage.reply_tokens or characters // _CHARACTERS_PER_TOKEN
+            tokens = usage.reply_tokens or characters // CHARACTERS_PER_TOKEN
             member.latency.observe(max(0, new), (first_s - began_s) * 1e3, tokens, (loop.time() - began_s) * 1e3)
 
 
@@ -196,4 +199,4 @@ def continued(request: Request, said: str, abilities: Abilities) -> Request:
 
 def tokens_of(messages: Sequence[Message]) -> int:
     """About how many tokens these are."""
-    return sum(len(message.text) for message in messages) // _CHARACTERS_PER_TOKEN
+    return sum(len(message.text) for message in messages) // CHARACTERS_PER_TOKEN

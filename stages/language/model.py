@@ -123,7 +123,7 @@ class Model:
 
     async def _told(self, reply: Reply, answer: AnswerFilter) -> AsyncGenerator[Delta, None]:
         """What the backend says, and no end without a `Finish`."""
-        async with aclosing(self.backend.reply(self._request(reply.messages, self._max_tokens))) as deltas:
+        async with aclosing(self.backend.reply(self._request(reply.messages, self._max_tokens, reply.state))) as deltas:
             try:
                 async for delta in deltas:
                     yield delta
@@ -141,8 +141,9 @@ class Model:
         elif answer.over and not answer.thought:
             self._unmarked = False
 
-    def _request(self, messages: Sequence[Message], max_tokens: int) -> Request:
-        return Request(messages=messages, max_tokens=max_tokens, temperature=self._temperature)
+    def _request(self, messages: Sequence[Message], max_tokens: int, state: ReplyState = ReplyState.ASKED) -> Request:
+        trial = state is ReplyState.DRAFT
+        return Request(messages=messages, max_tokens=max_tokens, temperature=self._temperature, trial=trial)
 
     def _failed(self, error: BackendError) -> LanguageModelError:
         failed = LanguageModelError(f"{self.backend.name} {error}", error.kind)

@@ -15,10 +15,8 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field
+from dataclasses import replace
+from typing import Any
 
 from thalweg.models.language.backend import (
     Abilities,
@@ -29,63 +27,42 @@ from thalweg.models.language.backend import (
     Finish,
     Message,
     Progress,
-    Reason,
     Request,
     Text,
     Thinking,
 )
-from thalweg.pipeline.duration import Duration
 from thalweg.pipeline.handoff.answering import Action, Answering, Ask, Cancel, End, GiveUp, ReplyLimits, Say
+from thalweg.pipeline.handoff.hedging import HedgeAllowance, hedge_at_ms
 from thalweg.pipeline.handoff.privacy import Privacy, Zone
 from thalweg.pipeline.handoff.router import SURE, Candidate, Route, RoutePolicy, choose
-from thalweg.stages.language.member import AtWork, Member, Streams, Told, at_work, listen, tokens_of
+from thalweg.pipeline.payload import Routed
+from thalweg.stages.language.asked import Asked, routed
+from thalweg.stages.language.member import (
+    CHARACTERS_PER_TOKEN,
+    AtWork,
+    Member,
+    Streams,
+    Told,
+    at_work,
+    listen,
+    tokens_of,
+)
+from thalweg.stages.language.pool_policy import PoolPolicy
 
 __all__ = ["Member", "Pool", "PoolPolicy"]
 
 TICK_S = 0.25
 """How often an answer under way that nothing happens to is looked at, and said to be under way."""
-SYNTHESIS_MS = 250.0
-"""From a first clause of text to its first sound."""
-CHARACTERS_PER_S = 15.0
-"""Of English as it is spoken: how long there is still to play is reckoned from what was said."""
+SYNTHESIS_MS = 400.0
+"""From a piece of text to its first sound: ten words, 40 ms each."""
 _SETTINGS = (ErrorKind.SETTINGS, ErrorKind.REFUSED)
 _CANNOT_BE_HELPED = (ErrorKind.TOO_LONG, ErrorKind.FILTERED)
 
 
-class PoolPolicy(BaseModel):
-    """How a pool chooses. `privacy`: the widest zone; `private`: words that keep a conversation at the edge."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
-    first_clause_within: Annotated[Duration, Field(description="when a first clause must be there")] = 900_000_000
-    privacy: Annotated[str, Field(pattern="^(edge|fog|cloud)$")] = "cloud"
-    private: Annotated[list[str], Field(description="names that must not leave the edge")] = []
-    budget_per_hour: Annotated[
-        float | None, Field(ge=0, allow_inf_nan=False, description="of costs; left out: no limit")
-    ] = None
-    prefer: Annotated[str, Field(pattern="^(quality|cost|latency)$")] = "quality"
-    connect_within: Annotated[Duration, Field(description="longest wait for a connection")] = 2_000_000_000
-    first_text_within: Annotated[Duration, Field(description="longest wait for a backend's first word")] = 4_000_000_000
-    stall: Annotated[Duration, Field(description="silence in mid-answer that counts as one")] = 1_500_000_000
-    hedge_after: Annotated[Duration | None, Field(description="ask a second beside a first that is slow")] = None
-    probe_every: Annotated[
-        Duration | None, Field(description="how often one that is out or slow is tried between turns; null: never")
-    ] = 30_000_000_000
-
-
-@dataclass(slots=True)
-class _Asked:
-    """A reply under way: the question, who decides, who is asked, and what went wrong so far."""
-
-    request: Request
-    answering: Answering
-    streams: Streams = field(default_factory=Streams)
-    errors: list[ErrorKind] = field(default_factory=list)
-    reason: Reason = Reason.STOP
-
-
 class Pool:
-    """See above. `counts`: shown in reports and metrics. `routes`: the newest decisions, for whoever shows them."""
+    """See above. `counts`: shown in reports and metrics. `routes`: the newest decisions; `routed`: what became of the
+    last one, for who takes it.
+    """
 
     def __init__(
         self,
@@ -114,9 +91,10 @@ class Pool:
         self.privacy = Privacy(limit, policy.private)
         self.counts: Counter[str] = Counter()
         self.routes: deque[Route] = deque(maxlen=32)
-        self.answering: Answering | None = None
+        self.routed: Routed | None = None
+        self._allowance = HedgeAllowance(policy.hedge_share)
         self._spent: deque[tuple[float, float]] = deque()
-        self._playing_s: float | None = None
+        self._heard_out_s = 0.0
         self._probe: asyncio.Task[None] | None = None
 
     @property
@@ -152,9 +130,9 @@ class Pool:
             if member.backend.abilities.reads_along and self.privacy.allows(member.where):
                 await member.backend.prefill(request)
 
-    def heard(self, playing: bool, now_s: float) -> None:
-        """Play-out has begun with an answer at `now_s`, or it is over."""
-        self._playing_s = now_s if playing else None
+    def heard(self, ahead_ms: float) -> None:
+        """Play-out has so much sound to play of the answer under way; unless it says so, there is taken to be none."""
+        self._heard_out_s = asyncio.get_running_loop().time() + ahead_ms / 1e3
 
     async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Answer, by as many backends as it takes."""
@@ -162,11 +140,18 @@ class Pool:
         self._hear(request.messages)
         loop = asyncio.get_running_loop()
         route = self._route(request, loop.time())
-        self.routes.append(route)
+        if not request.trial:
+            self.routes.append(route)
         if not route.order:
+            self.routed = routed(route)
             raise BackendError(ErrorKind.NOBODY, f"nobody may be asked: {route.reason}")
-        answering = Answering(route.order, self._limits(), lambda name: self._needs_ms(name, request))
-        self.answering, asked = answering, _Asked(request, answering)
+        chosen = self._members[route.chosen].said
+        if request.trial and (chosen.alone or (chosen.cost and self.policy.drafts == "free")):
+            raise BackendError(ErrorKind.NOBODY, f"no answer is drafted by {route.chosen}")
+        alone = [name for name, member in self._members.items() if member.said.alone]
+        limits = self._limits(route, tokens_of(request.messages))
+        answering = Answering(route.order, limits, lambda name: self._needs_ms(name, request), alone)
+        asked, self._heard_out_s = Asked(request, route, answering, loop.time()), 0.0
         try:
             actions = deque(answering.begin(_ms(loop)))
             while True:
@@ -177,33 +162,46 @@ class Pool:
                         yield Finish(asked.reason)
                         return
                     if isinstance(action, GiveUp):
-                        raise BackendError(_kind(asked), action.reason)
+                        raise BackendError(asked.kind(), action.reason)
                     if isinstance(action, Say):
+                        asked.first_s = asked.first_s or loop.time()
                         yield Text(action.text)
                     else:
                         actions.extendleft(reversed(self._carry_out(action, asked, _ms(loop))))
                 told = await _next(asked.streams, answering.due_ms(_ms(loop)) - _ms(loop))
                 if told is None:
                     yield Progress("empty")
-                    actions += answering.buffered(self._left_ms(answering, loop.time()), _ms(loop))
+                    actions += answering.buffered(max(0.0, self._heard_out_s * 1e3 - _ms(loop)), _ms(loop))
                 elif asked.streams.is_current(told):
                     actions += self._take(asked, told, _ms(loop))
         finally:
-            self._count(answering)
-            self.answering = None
+            self._count(answering, tokens_of(request.messages))
+            self.routed = asked.routed()
             for name in answering.under_way:
                 self._members[name].breaker.let_go()
             await asked.streams.close()
 
-    def _limits(self) -> ReplyLimits:
-        hedge_ns = self.policy.hedge_after
+    def _limits(self, route: Route, tokens: int) -> ReplyLimits:
         return ReplyLimits(
             first_ms=self.policy.first_text_within / 1e6,
             stall_ms=self.policy.stall / 1e6,
-            hedge_ms=None if hedge_ns is None else hedge_ns / 1e6,
+            hedge_ms=self._hedge_ms(route, tokens),
+            hedges=1 if self.policy.hedge_after == "auto" else len(self._members),
         )
 
-    def _carry_out(self, action: Ask | Cancel, asked: _Asked, now_ms: float) -> list[Action]:
+    def _hedge_ms(self, route: Route, tokens: int) -> float | None:
+        after = self.policy.hedge_after
+        if after is None or len(route.order) < 2:
+            return None
+        if after != "auto":
+            return after / 1e6
+        if not self._allowance.may(tokens):
+            return None
+        first, other = (self._members[name].latency for name in route.order[:2])
+        clause_ms = other.clause_ms_at(SURE, tokens)
+        return hedge_at_ms(first.first_ms_at(SURE, tokens), clause_ms, self.policy.first_clause_within / 1e6)
+
+    def _carry_out(self, action: Ask | Cancel, asked: Asked, now_ms: float) -> list[Action]:
         """Do it; what comes of it at once."""
         member = self._members[action.backend]
         if isinstance(action, Cancel):
@@ -222,11 +220,12 @@ class Pool:
         self.counts[f"asked_{member.name}"] += 1
         if member.said.cost:
             self._spent.append((now_ms / 1e3, member.said.cost))
+            asked.cost += member.said.cost
         member.breaker.tries()
         asked.streams.ask(member, asked.request, action.said)
         return []
 
-    def _take(self, asked: _Asked, told: Told, now_ms: float) -> list[Action]:
+    def _take(self, asked: Asked, told: Told, now_ms: float) -> list[Action]:
         answering, member, what = asked.answering, self._members[told.name], told.what
         if isinstance(what, Text):
             return answering.text(member.name, what.text, now_ms)
@@ -289,15 +288,12 @@ class Pool:
         return member.latency.in_time(within_ms, tokens) if member.latency.answers >= 3 else 1.0
 
     def _needs_ms(self, name: str, request: Request) -> float:
-        return self._members[name].latency.first_ms_at(0.95, tokens_of(request.messages)) + SYNTHESIS_MS
+        latency = self._members[name].latency
+        return latency.clause_ms_at(0.95, tokens_of(request.messages)) + SYNTHESIS_MS
 
-    def _left_ms(self, answering: Answering, now_s: float) -> float:
-        """How much sound there is still to play."""
-        if self._playing_s is None:
-            return 0.0
-        return max(0.0, len(answering.said) / CHARACTERS_PER_S * 1e3 - (now_s - self._playing_s) * 1e3)
-
-    def _count(self, answering: Answering) -> None:
+    def _count(self, answering: Answering, tokens: int) -> None:
+        self._allowance.turn(tokens + len(answering.said) // CHARACTERS_PER_TOKEN)
+        self._allowance.spend(answering.hedges * tokens)
         self.counts["switches"] += answering.switches
         self.counts["hedges"] += answering.hedges
         if answering.speaker:
@@ -360,15 +356,6 @@ async def _next(streams: Streams, within_ms: float) -> Told | None:
             return await streams.told.get()
     except TimeoutError:
         return None
-
-
-def _kind(asked: _Asked) -> ErrorKind:
-    """What it was, all in all."""
-    if asked.answering.said:
-        return ErrorKind.BROKE_OFF
-    if ErrorKind.TOO_LONG in asked.errors:
-        return ErrorKind.TOO_LONG  # with less of the conversation at least that one would answer
-    return asked.errors[0] if len(set(asked.errors)) == 1 else ErrorKind.UNREACHABLE
 
 
 def _ms(loop: asyncio.AbstractEventLoop) -> float:

@@ -28,12 +28,14 @@ beginning of an answer, it goes on from there as `continues` says.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 _PIECE = re.compile(r"\s*\S{1,4}")
@@ -41,10 +43,21 @@ _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encodin
 Json = dict[str, Any]  # Any: what JSON can say
 
 
-class ModelServer:
-    """See above. `asked`: the bodies of the questions that came; `heard`: all bytes that came, for who looks for words.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What becomes of one question."""
 
-    `fault` and `at` may be changed between questions. `faults`, if given, has one for each question to come.
+    pieces: list[str]
+    fault: str = "none"
+    at: int = 0
+
+
+class ModelServer:
+    """See above. `asked`: the bodies of the questions that came; `asked_s`: when; `said_s`: when each was given its
+    last piece, where they come one after the other; `heard`: all bytes that came, for who looks for words.
+
+    `fault` and `at` may be changed between questions. `faults`, if given, has one for each question to come; `plan`, if
+    given, says for each question the pieces of the answer, the fault and where.
     """
 
     def __init__(
@@ -57,11 +70,15 @@ class ModelServer:
         token_s: float = 0.0,
         continues: str = "prefix",
         ping_s: float = 0.005,
+        plan: Callable[[Json], Plan] | None = None,
     ) -> None:
         self.answer, self.fault, self.at = answer, fault, at
         self.first_s, self.token_s, self.continues, self.ping_s = first_s, token_s, continues, ping_s
+        self.plan = plan
         self.faults: list[str] = []
         self.asked: list[Json] = []
+        self.asked_s: list[float] = []
+        self.said_s: list[float] = []
         self.heard = bytearray()
         self.url = ""
         self._port = 0
@@ -99,29 +116,48 @@ class ModelServer:
                 body = await reader.readexactly(length)
                 self.heard += head + body
                 self.asked.append(json.loads(body))
-                fault = self.faults.pop(0) if self.faults else self.fault
-                await _FAULTS.get(fault, _says)(self, _Reply(reader, writer, self, self._rest(self.asked[-1])), fault)
+                self.asked_s.append(asyncio.get_running_loop().time())
+                plan = self.plan(self.asked[-1]) if self.plan else self._planned()
+                reply = _Reply(reader, writer, self, self._rest(plan.pieces, self.asked[-1]), plan.at)
+                await _FAULTS[plan.fault](self, reply, plan.fault)
         finally:
             self._writers.discard(writer)
             writer.close()
 
-    def _rest(self, asked: Json) -> str:
+    def _planned(self) -> Plan:
+        return Plan(_PIECE.findall(self.answer), self.faults.pop(0) if self.faults else self.fault, self.at)
+
+    def _rest(self, pieces: list[str], asked: Json) -> list[str]:
         """What is still to be said, where an answer has begun."""
         last, said = asked["messages"][-1], ""
         if last["role"] == "assistant" and self.continues == "prefix":
             said = last["content"]
         elif self.continues == "instruct":
             said = next((m["content"] for m in asked["messages"][-2:] if m["role"] == "assistant"), "")
-            said = " ".join(said.split(" ")[:-3])  # as such models do: they repeat the last words
-        return self.answer.removeprefix(said).lstrip() if said else self.answer
+            said = " ".join(said.split()[:-2]) + " "  # as such models do: they repeat the last words
+        spaced, whole, said = said[-1:].isspace(), "".join(pieces), said.strip()
+        if not said or not whole.lstrip().startswith(said):
+            return pieces
+        past = len(whole) - len(whole.lstrip()) + len(said)
+        ends = list(itertools.accumulate(len(piece) for piece in pieces))
+        rest = [
+            piece[max(0, len(piece) - (end - past)) :] for piece, end in zip(pieces, ends, strict=True) if end > past
+        ]
+        return [rest[0].lstrip() if spaced else rest[0], *rest[1:]] if rest else []
 
 
 class _Reply:
-    """One connection's way back. `pieces`: the answer as it is cut."""
+    """One connection's way back. `pieces`: what is to be said."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: ModelServer, rest: str):
-        self.writer, self.server = writer, server
-        self.pieces = _PIECE.findall(rest)
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        server: ModelServer,
+        pieces: list[str],
+        at: int,
+    ) -> None:
+        self.writer, self.server, self.pieces, self.at = writer, server, pieces, at
         self._reader = reader
 
     async def begin(self) -> None:
@@ -132,6 +168,7 @@ class _Reply:
     async def say(self, pieces: list[str]) -> None:
         for piece in pieces:
             await self.send(_event({"content": piece}))
+            self.server.said_s[len(self.server.asked) - 1 :] = [asyncio.get_running_loop().time()]
             if self.server.token_s:
                 await asyncio.sleep(self.server.token_s)
 
@@ -159,7 +196,7 @@ async def _says(server: ModelServer, reply: _Reply, fault: str) -> None:
         await reply.send(_event({}, "stop") + b"data: [DONE]\n\n")
         reply.end()
         return
-    await reply.say(reply.pieces if fault == "no reason" else reply.pieces[: server.at])
+    await reply.say(reply.pieces if fault == "no reason" else reply.pieces[: reply.at])
     if fault == "dies":
         _reset(reply.writer)
     elif fault == "late error":

@@ -69,6 +69,7 @@ def _turn(turn: Turn, start_ns: int) -> dict[str, Any]:
         "transcript": turn.transcript,
         "reply": turn.reply,
         "decision": turn.decision or None,
+        "route": turn.route or None,
         "speech_start_ms": _ms(turn.speech_start_ns - start_ns),
         "speech_end_ms": None if ended is None else _ms(ended - start_ns),
         **latencies,

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import require_package
 from thalweg.deploy.runtime.worker import Worker
-from thalweg.deploy.testing import run_virtual
+from thalweg.deploy.testing import packet, run_virtual
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.dialogue.call import NoPeerError, using
 from thalweg.pipeline.dialogue.events import (
@@ -28,6 +28,7 @@ from thalweg.pipeline.duration import MS
 from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import AudioChunk, EncodedVideo, Speech, SpeechEvent, SpokenText, Transcript, VideoFrame
+from thalweg.pipeline.signal import Ahead, Direction, Signal
 from thalweg.pipeline.stage import Context
 from thalweg.stages.dialogue.live import LiveSpeaker
 from thalweg.stages.dialogue.turns import LiveTurns
@@ -296,3 +297,26 @@ def test_a_written_question_is_answered_too() -> None:
 def test_a_live_stage_without_anybody_there_says_how_to_run_it() -> None:
     with pytest.raises(NoPeerError, match="thalweg serve"):
         LiveSpeaker()
+
+
+class Upstream:
+    """All of a context that a speaker uses for a piece of speech."""
+
+    name = "speaker"
+
+    def __init__(self) -> None:
+        self.told: list[Signal] = []
+
+    def signal(self, signal: Signal, direction: Direction) -> None:
+        assert direction is Direction.UP
+        self.told.append(signal)
+
+
+def test_with_each_piece_of_speech_it_is_told_how_much_there_is_to_play() -> None:
+    upstream = Upstream()
+    with using(FakeLine(VirtualClock())):
+        speaker = LiveSpeaker()
+    speech = packet(SpokenText(samples=np.zeros(RATE, np.float32), rate=RATE, text="one second"), epoch=3)
+    for _ in range(2):
+        run_virtual(speaker.process(speech, upstream))  # type: ignore[arg-type]  # as it says above
+    assert upstream.told == [Ahead(origin="speaker", epoch=3, ahead_ns=s * 1_000_000_000) for s in (1, 2)]

@@ -128,6 +128,32 @@ def test_a_slow_one_is_hedged_and_the_first_word_wins() -> None:
     assert tested.counts["hedges"] == tested.counts["answered_edge"] == 1
 
 
+def test_by_itself_a_slow_one_is_hedged_when_it_is_later_than_ever_and_the_other_can_be_in_time() -> None:
+    cloud = Scripted(first_s=0.2)
+    tested = pool({"hedge_after": "auto", "first_clause_within": "1500ms"}, edge=Scripted(), cloud=cloud)
+    questions = ["what is it"] * 12
+    assert ask(tested, *questions) == [ANSWER] * 12
+    assert tested.counts["hedges"] == 0
+    cloud.first_s = 5.0
+    assert ask(tested, "and now") == [ANSWER]
+    assert tested.counts["hedges"] == tested.counts["answered_edge"] == 1
+
+
+def test_answers_are_drafted_where_they_cost_nothing() -> None:
+    def draft(tested: Pool) -> str:
+        request = Request(messages=[Message("user", "what is it")], max_tokens=64, trial=True)
+
+        async def main() -> str:
+            return "".join([delta.text async for delta in tested.reply(request) if isinstance(delta, Text)]).strip()
+
+        return run_virtual(main())
+
+    assert draft(pool(edge=Scripted())) == ANSWER
+    assert draft(pool({"drafts": "any"}, edge=Scripted(), cloud=Scripted())) == ANSWER
+    with pytest.raises(BackendError, match="no answer is drafted by cloud"):
+        draft(pool(edge=Scripted(), cloud=Scripted()))
+
+
 def test_where_all_fail_the_reasons_of_all_are_said() -> None:
     tested = pool(edge=Scripted(dies_after=0), cloud=Scripted(dies_after=0))
     with pytest.raises(BackendError, match=r"cloud: connection reset; edge: connection reset"):

@@ -224,7 +224,7 @@ def test_private_words_leave_this_process_under_no_fault(fault: str) -> None:
     async def case(talk: Conversation) -> None:
         talk.cloud.fault = talk.house.fault = fault
         talk.policy |= {"private": ["Quetzalcoatl"], "hedge_after": "10ms", "probe_every": "0s"}
-        talk.policy |= {"first_text_within": "50ms", "stall": "25ms"}
+        talk.policy |= {"first_text_within": "150ms", "stall": "40ms"}
         talk.members["pocket"] = {"backend": "echo", "where": "edge", "quality": 0.1}
         for canary in CANARIES:
             await talk.ask("What is the capital of France?", canary, "And what else?")

@@ -1,0 +1,59 @@
+"""A reply of a pool under way, and what there is to tell of it in the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from thalweg.models.language.backend import ErrorKind, Reason, Request
+from thalweg.pipeline.handoff.answering import Answering
+from thalweg.pipeline.handoff.router import Route
+from thalweg.pipeline.payload import Routed
+from thalweg.stages.language.member import Streams
+
+
+@dataclass(slots=True)
+class Asked:
+    """A reply under way: the question, who decides, who is asked, what it costs, and what went wrong so far."""
+
+    request: Request
+    route: Route
+    answering: Answering
+    began_s: float
+    first_s: float | None = None
+    cost: float = 0.0
+    streams: Streams = field(default_factory=Streams)
+    errors: list[ErrorKind] = field(default_factory=list)
+    reason: Reason = Reason.STOP
+
+    def kind(self) -> ErrorKind:
+        """What went wrong, all in all."""
+        if self.answering.said:
+            return ErrorKind.BROKE_OFF
+        if ErrorKind.TOO_LONG in self.errors:
+            return ErrorKind.TOO_LONG  # with less of the conversation at least that one would answer
+        return self.errors[0] if len(set(self.errors)) == 1 else ErrorKind.UNREACHABLE
+
+    def routed(self) -> Routed:
+        """What became of its route."""
+        return replace(
+            routed(self.route),
+            backend=self.answering.speaker,
+            first_ms=None if self.first_s is None else 1e3 * (self.first_s - self.began_s),
+            cost=self.cost,
+            switches=self.answering.switches,
+            hedges=self.answering.hedges,
+        )
+
+
+def routed(route: Route) -> Routed:
+    """A route that nobody has gone."""
+    return Routed(
+        backend="",
+        chosen=route.chosen,
+        reason=route.reason,
+        expected_ms=route.expected_first_ms,
+        first_ms=None,
+        cost=0.0,
+        confidence=route.confidence,
+        out=dict(route.out),
+    )
