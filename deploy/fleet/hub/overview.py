@@ -7,8 +7,9 @@ from typing import Any
 
 import msgpack
 
+from thalweg.deploy.fleet.hub.map import Spot
 from thalweg.deploy.fleet.hub.state import HubState
-from thalweg.deploy.fleet.hub.told import bounded, number_in
+from thalweg.deploy.fleet.hub.told import bounded, number_in, place_in
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
 
@@ -35,8 +36,10 @@ def _row(state: HubState, name: str, node: dict[str, Any], now_s: float) -> dict
         "current": number_in(rollout, "current"),
         "last": number_in(rollout, "last"),
         "phase": str(rollout.get("phase", ""))[:40],
+        "unread": bool(problem),
         "reason": problem or str(rollout.get("reason", ""))[:300],
         "waits": sum(number_in(said, "backlog", kind.value, "records") for kind in SpoolClass),
+        "place": place_in(said.get("vehicle")),
         "rung": number_in(said, "vehicle", "rung"),
         "pipeline": str(said.get("pipeline", ""))[:40],
         "backlog": said.get("backlog", {}),
@@ -47,6 +50,29 @@ def _row(state: HubState, name: str, node: dict[str, Any], now_s: float) -> dict
         "received": received,
         "lost": lost,
     }
+
+
+def spots(state: HubState, rows: list[dict[str, Any]]) -> list[Spot]:
+    """Of these nodes: where they are and have been, and their newest events that have a place."""
+    found = []
+    for row in rows:
+        name = row["node"]
+        if row["place"] is not None:
+            kind = "here" if row["state"] == "here" else "away"
+            found.append(
+                Spot(
+                    place=row["place"],
+                    kind=kind,
+                    label=name,
+                    note=row["state"],
+                    trail=tuple(state.trails.get(name, ())),
+                )
+            )
+        for event in newest_events(state, name) if not row["unread"] else ():
+            seen = event["told"].get("payload") if isinstance(event["told"], dict) else None
+            if (place := place_in(seen)) is not None:
+                found.append(Spot(place=place, kind="event", note=f"{name}, {event['stream']}"))
+    return found
 
 
 def _kept(state: HubState, name: str) -> tuple[dict[str, int], dict[str, int], str]:

@@ -1,4 +1,4 @@
-"""The hub's page: a table of nodes, and the newest events of each. For operators, at an address of its own.
+"""The hub's page: nodes in a table and on a map, the newest events of each. For operators, at an address of its own.
 
 It has no way to change anything, and no script: the browser asks anew every five seconds.
 """
@@ -14,7 +14,8 @@ from aiohttp import web
 
 from thalweg.deploy.door.front_door import DoorSettings, FrontDoor
 from thalweg.deploy.door.refused import Refused
-from thalweg.deploy.fleet.hub.overview import newest_events, overview
+from thalweg.deploy.fleet.hub.map import STYLE, drawn
+from thalweg.deploy.fleet.hub.overview import newest_events, overview, spots
 from thalweg.deploy.fleet.hub.state import HubState
 from thalweg.deploy.fleet.hub.told import number_in
 from thalweg.pipeline.text import as_json
@@ -45,17 +46,17 @@ class HubPage:
         )
 
     async def _index(self, request: web.Request) -> web.Response:
-        rows = "".join(map(_row, await asyncio.to_thread(overview, self.state)))
+        found, chart = await asyncio.to_thread(self._seen)
+        rows = "".join(map(_row, found))
         heads = "".join(f"<th>{column}</th>" for column in _COLUMNS)
         none = "" if rows else "<p>No node yet: <code>thalweg hub enrol NAME</code> prints a code for one.</p>"
-        return _html("Nodes", f"<h1>Nodes</h1><table><tr>{heads}</tr>{rows}</table>{none}")
+        return _html("Nodes", f"<h1>Nodes</h1><table><tr>{heads}</tr>{rows}</table>{none}{chart}")
 
     async def _node(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         if name not in self.state.nodes:
             raise Refused(404, "node", "There is no such node.")
-        rows = await asyncio.to_thread(overview, self.state)
-        found = next(row for row in rows if row["node"] == name)
+        (found,), chart = await asyncio.to_thread(self._seen, name)
         newest = await asyncio.to_thread(newest_events, self.state, name)
         events = "".join(
             f"<tr><td>{_clock(event['time'])}</td><td>{escape(event['stream'])}</td>"
@@ -64,7 +65,12 @@ class HubPage:
         )
         told = f"<pre>{escape(as_json(found, indent=2))}</pre>"
         table = f"<table><tr><th>time</th><th>stream</th><th>what</th></tr>{events}</table>"
-        return _html(name, f"<h1>{escape(name)}</h1><h2>Newest events</h2>{table}<h2>State</h2>{told}")
+        return _html(name, f"<h1>{escape(name)}</h1>{chart}<h2>Newest events</h2>{table}<h2>State</h2>{told}")
+
+    def _seen(self, only: str = "") -> tuple[list[dict[str, Any]], str]:
+        """Nodes, all or one, and the map of them. Blocking."""
+        rows = [row for row in overview(self.state) if only in ("", row["node"])]
+        return rows, drawn(spots(self.state, rows))
 
     async def _plain(self, request: web.Request) -> web.Response:
         return web.Response(
@@ -106,7 +112,7 @@ def _clock(seconds: float) -> str:
 def _html(title: str, body: str) -> web.Response:
     text = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="5">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style><body>{body}</body></html>"
+        f"<title>{escape(title)}</title><style>{_STYLE}{STYLE}</style><body>{body}</body></html>"
     )
     response = web.Response(text=text, content_type="text/html")
     response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"

@@ -20,6 +20,7 @@ import os
 import re
 import threading
 import time
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -29,7 +30,7 @@ from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.codes import make_code
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.hub.records import NodeRecords
-from thalweg.deploy.fleet.hub.told import bounded, number_in
+from thalweg.deploy.fleet.hub.told import bounded, number_in, place_in
 from thalweg.deploy.fleet.manifest import Artefact, Manifest, opened, sealed
 from thalweg.models.store.home import user_folder
 from thalweg.pipeline.fleet.gate import Gate
@@ -41,6 +42,8 @@ CODE_HOURS = 24.0
 MOST_FORGOTTEN = 100_000
 """Generations that a restored hub may be behind: a node that claims more is not believed."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+TRAIL = 500
+"""Places of a node that are remembered while the hub runs."""
 _KEPT_SERIALS = 4
 _KEPT_INSTANCES = 50
 
@@ -71,6 +74,7 @@ class HubState:
         self.nodes: dict[str, dict[str, Any]] = {
             path.parent.name: json.loads(path.read_bytes()) for path in sorted(folder.glob("nodes/*/node.json"))
         }
+        self.trails: defaultdict[str, deque[tuple[float, float]]] = defaultdict(lambda: deque(maxlen=TRAIL))
         self._records: dict[str, NodeRecords] = {}
         self._reading = threading.Lock()
 
@@ -161,6 +165,9 @@ class HubState:
         elif instance != known[-1]:
             node["cloned"] = seen_s  # one that was followed by another is at work again: there are two
         node["report"] = {**bounded(dict(report)), "seen": seen_s}
+        place, trail = place_in(report.get("vehicle")), self.trails[name]
+        if place is not None and (not trail or trail[-1] != place):
+            trail.append(place)
 
     def records(self, name: str) -> NodeRecords:
         """What a node has sent; read from the disk the first time, which takes a while. From any thread."""

@@ -24,6 +24,15 @@ def bounded(value: Any, depth: int = DEEPEST) -> Any:
     return value if value is None or isinstance(value, int | float) else str(value)[:LONGEST_TEXT]
 
 
+def place_in(value: Any) -> tuple[float, float] | None:
+    """The `latitude` and `longitude` of a map, degrees; None where they are no place on Earth, or none was told."""
+    match value:
+        case {"latitude": int() | float() as latitude, "longitude": int() | float() as longitude}:
+            if abs(latitude) <= 90 and abs(longitude) <= 180:  # which NaN is not
+                return float(latitude), float(longitude)
+    return None
+
+
 def number_in(value: Any, *names: str) -> int:
     """The whole number that lies so deep in maps; 0 where there is none, or one below that."""
     for name in names:
