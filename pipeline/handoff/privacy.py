@@ -8,6 +8,7 @@ here first: routing, hedges, drafts, reading along, audits, caches.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -41,13 +42,14 @@ class Privacy:
     def __post_init__(self) -> None:
         self.zone = self.limit
         if self.names:
-            words = "|".join(re.escape(name) for name in sorted(self.names, key=len, reverse=True))
+            words = "|".join(re.escape(_as_read(name)) for name in sorted(self.names, key=len, reverse=True))
             self._names = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)
 
     def hear(self, text: str) -> None:
         """Words that were said, also those not final yet: what is private in them narrows the zone to the edge."""
         if self.zone is Zone.EDGE:
             return
+        text = _as_read(text)
         if _PHRASES.search(text):
             self.narrow(Zone.EDGE, "the person asked for it")
         elif any(luhn(match[0]) for match in _CARD.finditer(text)):
@@ -67,6 +69,12 @@ class Privacy:
     def allows(self, where: Zone) -> bool:
         """Whether words may go to a backend that is there."""
         return where <= self.zone
+
+
+def _as_read(text: str) -> str:
+    """Without what nobody sees: widths of letters, soft hyphens, joiners, spaces of other kinds."""
+    normal = unicodedata.normalize("NFKC", text)
+    return "".join(c for c in normal if unicodedata.category(c) != "Cf").replace("’", "'")
 
 
 def luhn(text: str) -> bool:

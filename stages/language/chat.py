@@ -117,21 +117,20 @@ class Chat:
         policy: Annotated[PoolPolicy | None, Field(description="how one of several is chosen")] = None,
     ) -> None:
         given = {"model": model, "url": url, "api_key_env": api_key_env, "retries": retries, "threads": threads}
-        self.counts: Counter[str] = Counter()
-        self._pool: Pool | None = None
         if backends is not None:
             if backend is not None or url:
                 raise LanguageModelError("`backends` stands in place of `backend` and `url`: give one or the others")
             try:
-                self._pool = Pool(backends, policy or PoolPolicy(), {"threads": threads, "retries": 0})
+                backend = Pool(backends, policy or PoolPolicy(), {"threads": threads, "retries": 0})
             except BackendError as error:
                 raise LanguageModelError(str(error), error.kind) from None
-            backend, self.counts = self._pool, self._pool.counts
         if backend is None or isinstance(backend, str):
             try:
                 backend = make(backend or ("openai" if url else "llamacpp"), options or {}, given)
             except BackendError as error:
                 raise LanguageModelError(str(error), error.kind) from None
+        self._pool = backend if isinstance(backend, Pool) else None
+        self.counts = self._pool.counts if self._pool is not None else Counter[str]()
         self._model = Model(
             backend,
             called=model,
