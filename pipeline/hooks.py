@@ -14,6 +14,7 @@
     declare         settings          no
     choices                           no
     key             packet, static    no
+    configures      arguments, static no
 
 A source is given `run`, and no `process`, `wake` or `finish`; a stage with inputs `process`, or `process_joined` where
 it declares a `join`, and no `run`.
@@ -53,6 +54,7 @@ HOOKS: Mapping[str, Hook] = {
     "declare": Hook(("settings",)),
     "choices": Hook(()),
     "key": Hook(None),
+    "configures": Hook(None),
 }
 _PAIRS = (("snapshot", "restore"), ("restore", "snapshot"))
 

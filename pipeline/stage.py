@@ -29,6 +29,8 @@ against their annotations. What a stage may have besides is listed here, and fou
     declare(settings)        takes those that are for no one sample: what samples begin with from the next one on
     knobs, choices()         which of those an optimizer may turn, parameter → `configuring.Kind`, and what they may
                              be set to, parameter → values as text, cheapest first
+    configures(arguments)    static: what it will configure of other stages, (stage, settings) each, by what its file
+                             gives it. Checked before anything starts
     counts                   what it has counted since it began, name → number: shown in reports and metrics
     keeps = "…"              it leaves something of people behind: what, and where, in a few words. Shown to people who
                              talk to it, and refused where a pipeline file says `keep: nothing`

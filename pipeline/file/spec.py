@@ -28,6 +28,7 @@ from thalweg.pipeline.cluster.supervision import Delivery
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.catalog import find_stage
 from thalweg.pipeline.file.complaint import complaint
+from thalweg.pipeline.file.configured import configured_problems
 from thalweg.pipeline.file.filling import Filling, kind
 from thalweg.pipeline.file.leaving import leaving
 from thalweg.pipeline.file.plan import LAUNCHERS, LOCAL, TRANSPORTS, Plan, make_plan
@@ -148,6 +149,8 @@ class _Loader(Filling):
         self._edges: list[str | dict[str, Any]] = []
         self._broken: set[str] = set()
         self._infos: dict[str, StageInfo] = {}
+        self._arguments_of: dict[str, dict[str, Any]] = {}
+        self._placed: dict[str, Place] = {}
         self._reading: list[str] = []
 
     def read(self, text: str, file: str) -> None:
@@ -190,6 +193,8 @@ class _Loader(Filling):
         plan = self._plan(main, graph)
         if not self._problems:
             self._problems += [(main.place("stages"), problem) for problem in graph.problems()]
+            for name, problem in configured_problems(graph, self._arguments_of):
+                self._problems.append((self._placed[name], problem))
             for worker, problem in replication_problems(graph, plan):
                 self._wrong(main, ("workers", worker, "replicas"), problem)
             for c in leaving(graph, plan):
@@ -288,6 +293,7 @@ class _Loader(Filling):
                 if retry is not None and not info.is_source and info.cls is not Unread:
                     self._wrong(source, (*path, "retry"), f"stage {name!r} is no source, and only those are run again")
                 if arguments is not None:
+                    self._arguments_of[name], self._placed[name] = arguments, source.place(*path)
                     make = partial(info.cls, **arguments)
                     vertex = Vertex(name=name, info=info, make=make, deadline_ns=deadline, retry_ns=retry)
                     graph.add_vertex(vertex)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -39,10 +39,9 @@ class Limits:
     as long as that lasts. Below the nth share of `battery`: the nth rung at least. Critical heat: the last one at once.
     After a minute well below every limit one rung comes back (pipeline/fleet/limits.py has the table).
 
-    What is connected says which stages are reached: those that lead here. Of packets only the battery in a telemetry
-    matters. With the first one every rung is set once, the last one first, so that a value that no stage takes is
-    reported then and not in flight. A stage that does not lead here is not reached, and nothing says so: try a ladder
-    out with `machine`, a folder of your own with `sys/class/thermal/thermal_zone0/temp`, in thousandths of a degree.
+    What is connected says which stages are reached: those that lead here; `thalweg check` says where a rung names
+    another, or a value that it does not take. Of packets only the battery in a telemetry matters. To try a ladder out,
+    let `machine` be a folder of your own with `sys/class/thermal/thermal_zone0/temp`, in thousandths of a degree.
     `counts` has the rung, and on a node its hub is shown it.
     """
 
@@ -70,13 +69,17 @@ class Limits:
         self._next_ns: int | None = None
         self.counts = {"rung": 0, "moves": 0}
 
+    @staticmethod
+    def configures(arguments: Mapping[str, Any]) -> list[tuple[str, dict[str, object]]]:
+        """Everything that a rung sets."""
+        return [each for rung in rungs_of(arguments["ladder"]) for each in _by_stage(rung).items()]
+
     async def process(self, packet: Packet, ctx: Context) -> None:
         """Whatever comes; what the battery of a vehicle is."""
         if isinstance(packet.payload, Telemetry) and packet.payload.battery is not None:
             self._battery = packet.payload.battery
         if self._next_ns is None:
-            for rung in reversed(range(len(self._rungs))):
-                self._send({}, rung, ctx)
+            self._send({}, 0, ctx)
             self._look(ctx)
         if self._agent.there and self._told != self._ladder.rung:
             self._told = self._ladder.rung

@@ -12,6 +12,8 @@ from tests.stages.fleet.agents import agent_at
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.deploy.testing import Feed
 from thalweg.pipeline.clock import VirtualClock
+from thalweg.pipeline.file.source import SpecError
+from thalweg.pipeline.file.spec import load_spec
 from thalweg.pipeline.fleet.agent_socket import NODE, STATE
 from thalweg.pipeline.fleet.telemetry import Telemetry
 from thalweg.pipeline.graph import Graph
@@ -75,10 +77,38 @@ def test_stages_that_lead_here_are_configured_down_and_up_again(
     assert (limits.counts, problems) == ({"rung": 0, "moves": 4}, [])
 
 
-def test_a_value_that_no_stage_takes_is_reported_at_the_beginning_and_not_in_flight(tmp_path: Path) -> None:
-    eye, problems = run(Limits(({"eye.rate": 10}, {"eye.rate": "fast"}), machine=str(tmp_path)), VirtualClock())
-    assert len(problems) == 1 and "rate: Input should be a valid integer" in problems[0]
-    assert eye.settings["rate"] == 10
+FILE = """
+name: p
+stages:
+  slots: {{use: video.slots}}
+  aside: {{use: video.slots}}
+  autopilot: {{use: mavlink.telemetry, link: "udp:127.0.0.1:1"}}
+  film: {{use: video.file, path: film.mp4}}
+  limits:
+    use: fleet.limits
+    ladder: {ladder}
+connections: [film -> slots, film -> aside, slots -> limits, autopilot -> limits]
+"""
+
+
+@pytest.mark.parametrize(
+    ("ladder", "wrong"),
+    [
+        ("[{slot.frames: 5}, {}]", r"limits configures slot: there is no such stage \(did you mean 'slots'"),
+        ("[{slots.frame: 5}, {}]", "limits configures slots: frame cannot change while it runs.*'frames'"),
+        ("[{slots.frames: 5}, {slots.frames: few}]", "limits configures slots: .*frames: Input should be a valid int"),
+        ("[{aside.frames: 5}, {}]", "limits configures aside: it is not reached"),
+        ("[{frames: 5}, {}]", "rung 0 sets 'frames', expected stage.parameter"),
+        ("[{slots.frames: 5}, {aside.frames: 2}]", "rung 1 sets aside.frames.*nothing would set it back"),
+    ],
+)
+def test_what_a_ladder_cannot_do_is_said_where_the_file_is_checked(ladder: str, wrong: str) -> None:
+    with pytest.raises(SpecError, match=f"p.yaml:8:.*{wrong}"):
+        load_spec(FILE.format(ladder=ladder), "p.yaml")
+
+
+def test_a_ladder_of_what_leads_here_is_taken() -> None:
+    load_spec(FILE.format(ladder="[{slots.frames: 5}, {slots.frames: 2}]"), "p.yaml")
 
 
 def test_the_battery_of_the_vehicle_counts_and_the_agent_is_told_the_rung(
