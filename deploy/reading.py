@@ -6,6 +6,7 @@ import os
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from thalweg.deploy.cluster.host import Bundle
@@ -63,6 +64,17 @@ def unchecked_line(spec: Spec) -> str:
 def bundle_of(path: Path, settings: Mapping[str, str], *, traced: bool) -> Bundle:
     """Everything another process needs to read the same pipeline file. Raises as `read_spec`."""
     return pack(read_spec(path, settings), str(path), module_folders(path), traced=traced)
+
+
+def staying(spec: Spec) -> Spec:
+    """The same for a run that nobody watches: parameters that were not given begin with what their stage says for that
+    (`staying` of its class).
+    """
+    stages = dict(spec.document.get("stages", {}))
+    for name, vertex in spec.graph.stages.items():
+        if name in stages:
+            stages[name] = dict(getattr(vertex.info.cls, "staying", {})) | stages[name]
+    return replace(spec, document=spec.document | {"stages": stages})
 
 
 def pack(spec: Spec, name: str, folders: Sequence[str], *, traced: bool = False) -> Bundle:

@@ -34,6 +34,7 @@ against their annotations. What a stage may have besides is listed here, and fou
     counts                   what it has counted since it began, name → number: shown in reports and metrics
     keeps = "…"              it leaves something of people behind: what, and where, in a few words. Shown to people who
                              talk to it, and refused where a pipeline file says `keep: nothing`
+    staying = {…}            what parameters begin with, unless given, in a run that nobody watches (`up`, `serve`)
     blocking = True          `process` computes or waits for long: it gets a thread of its own
     replicable               "stateless": what it makes of a packet depends on no other. "keyed": … on no packet of
                              another key; then `key(packet)`, a static method, says which, as text or a number. So

@@ -12,11 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from thalweg.deploy.cluster.host import load_bundle
 from thalweg.deploy.commands.fit import tell_fit
 from thalweg.deploy.door.front_door import FrontDoor
 from thalweg.deploy.door.listening import listening
 from thalweg.deploy.ops.observing.metrics import parse_address
-from thalweg.deploy.reading import bundle_of, read_spec
+from thalweg.deploy.reading import module_folders, pack, read_spec, staying
 from thalweg.deploy.server.app import WebServer
 from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.exporter import metrics_only
@@ -43,8 +44,8 @@ def serve_file(path: Path, variables: Mapping[str, str], settings: ServerSetting
             "connected: leave them out of `placement`, or write `local` for them"
         )
     tell_fit(spec)
-    bundle = bundle_of(path, variables, traced=False)
-    return asyncio.run(_serve(Conversations(spec, settings, bundle), settings))
+    bundle = pack(staying(spec), str(path), module_folders(path))
+    return asyncio.run(_serve(Conversations(load_bundle(bundle), settings, bundle), settings))
 
 
 async def _serve(conversations: Conversations, settings: ServerSettings) -> int:

@@ -1,4 +1,10 @@
-"""Where a pipeline ends: files and the terminal. Files appear whole, at the end, or not at all."""
+"""Where a pipeline ends: files and the terminal.
+
+`mode` says what becomes of a file that is there already. `replace`: the new one takes its place at the end, whole, or
+not at all. `rotate`: the old one is kept beside, with the time in its name, and the new one grows in its place, to be
+read at any moment. `append`, of lines: they are added. In `run` the default is `replace`; in a deployment that stays
+(`up`, `serve`) `rotate`, so that nothing is ever overwritten there.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +13,7 @@ import dataclasses
 import wave
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -18,28 +24,38 @@ from thalweg.pipeline.stage import Context, Port
 from thalweg.pipeline.text import as_json, printable
 from thalweg.stages.io.aside import Aside
 from thalweg.stages.io.terminal import is_terminal, said, say_json
-from thalweg.stages.io.whole import SinkError, WholeFile
+from thalweg.stages.io.whole import GrowingFile, SinkError, WholeFile
+
+_ROTATES: dict[str, object] = {"mode": "rotate"}
 
 
 class AudioSink:
     """Writes speech to a 16-bit WAV file: everything it is given, one after the other.
 
-    The file is there once the stream has ended; if anything could not be written, it is not there at all.
+    With `mode: replace` the file is there once the stream has ended; if anything could not be written, it is not there
+    at all. With `rotate` it grows in its place, a whole WAV file at any moment, and what was there before is kept.
     """
 
     inputs = {"audio": AudioChunk}
     blocking = True
     keeps = "sound, in a file"
+    staying: ClassVar[dict[str, object]] = _ROTATES
 
-    def __init__(self, path: Annotated[Path, Field(description="the WAV file to write")]) -> None:
-        self._path = path
-        self._whole: WholeFile | None = None
+    def __init__(
+        self,
+        path: Annotated[Path, Field(description="the WAV file to write")],
+        mode: Annotated[
+            Literal["replace", "rotate"], Field(description="what becomes of a file that is there; under `up` rotate")
+        ] = "replace",
+    ) -> None:
+        self._path, self._mode = path, mode
+        self._whole: WholeFile | GrowingFile | None = None
         self._wave: wave.Wave_write | None = None
         self._rate = 0
 
     def open(self, ctx: Context) -> None:
         """Raises SinkError where the file cannot be written."""
-        self._whole = WholeFile(self._path)
+        self._whole = WholeFile(self._path) if self._mode == "replace" else GrowingFile(self._path, add=False)
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Append a chunk."""
@@ -52,7 +68,8 @@ class AudioSink:
         pcm = np.clip(audio.samples * 32767.0, -32768, 32767).astype("<i2")
         writer = self._wave
         assert writer is not None
-        self._whole.attempt(lambda: writer.writeframesraw(pcm.tobytes()))
+        write = writer.writeframesraw if self._mode == "replace" else writer.writeframes  # the header with each chunk
+        self._whole.attempt(lambda: write(pcm.tobytes()))
 
     def finish(self, ctx: Context) -> None:
         """Put the file in its place."""
@@ -151,18 +168,27 @@ class JsonLines:
     blocking = True  # who reads standard output may be slow, and a disk may, too
     keeps = "what is said and seen, in a file or where it is printed"
 
+    staying: ClassVar[dict[str, object]] = _ROTATES
+
     def __init__(
-        self, path: Annotated[Path | None, Field(description="file to write; standard output if left out")] = None
+        self,
+        path: Annotated[Path | None, Field(description="file to write; standard output if left out")] = None,
+        mode: Annotated[
+            Literal["replace", "append", "rotate"],
+            Field(description="what becomes of a file that is there; under `up` rotate"),
+        ] = "replace",
     ) -> None:
-        self._path = path
-        self._whole: WholeFile | None = None
+        self._path, self._mode = path, mode
+        self._whole: WholeFile | GrowingFile | None = None
         self._start_ns = 0
 
     def open(self, ctx: Context) -> None:
         """Raises SinkError where the file cannot be written."""
         self._start_ns = ctx.now_ns()
-        if self._path is not None:
+        if self._path is not None and self._mode == "replace":
             self._whole = WholeFile(self._path)
+        elif self._path is not None:
+            self._whole = GrowingFile(self._path, add=self._mode == "append")
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Write one line."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from thalweg import Packet, Payload, Pipeline
-from thalweg.deploy.reading import read_spec
+from thalweg.deploy.reading import read_spec, staying
 from thalweg.errors import SpecError
 
 
@@ -117,3 +117,18 @@ def test_so_it_is_where_a_pipeline_is_built_in_python() -> None:
     pipeline.place("sink", "elsewhere")
     with pytest.raises(SpecError, match=r"Handle\.held is of type object, which has no form"):
         pipeline.check()
+
+
+@pytest.mark.parametrize(("said", "mode"), [("", "rotate"), ("mode: append", "append"), ("mode: replace", "replace")])
+def test_in_a_run_that_nobody_watches_sinks_rotate_unless_the_file_says_otherwise(
+    tmp_path: Path, said: str, mode: str
+) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(
+        "stages: {clock: {use: audio.file, path: x.wav}, rows: {use: sink.jsonl, path: a.jsonl, " + said + "}}\n"
+        "connections: [clock -> rows.any]\n",
+        encoding="utf-8",
+    )
+    spec = read_spec(file, {})
+    assert staying(spec).document["stages"]["rows"]["mode"] == mode
+    assert spec.document["stages"]["rows"].get("mode") == (said.partition(" ")[2] or None)

@@ -17,7 +17,7 @@ from pathlib import Path
 from thalweg.deploy.ops.keeping.control import Control
 from thalweg.deploy.ops.keeping.deployments import MARK, DeploymentFolder, KeepingError
 from thalweg.deploy.ops.observing.report import write_whole
-from thalweg.deploy.reading import bundle_of, read_spec
+from thalweg.deploy.reading import module_folders, pack, read_spec, staying
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.stages.io.private import append_private
 
@@ -48,7 +48,7 @@ def bring_up(
     """
     spec = read_spec(file, settings)
     folder = DeploymentFolder(name or _name_of(spec.graph.name))
-    bundle = replace(bundle_of(file, settings, traced=False), stays=True)
+    bundle = replace(pack(staying(spec), str(file), module_folders(file)), stays=True)
     lock = folder.take()
     if lock is None:
         raise KeepingError(

@@ -71,6 +71,23 @@ def test_a_deployment_comes_up_is_seen_and_heard_and_goes_down_without_a_trace(t
     assert "nothing is up" in thalweg("ps").stdout
 
 
+def test_what_a_deployment_wrote_yesterday_is_there_today_and_grows_where_it_is_seen(
+    thalweg: Thalweg, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    file = tmp_path / "rows.yaml"
+    text = Path(TICKING).read_text(encoding="utf-8")
+    shutil.copy(Path(TICKING).with_name("ticking_stages.py"), tmp_path)
+    added = f"  rows: {{use: sink.jsonl, path: {rows}}}\nconnections:\n  - relay -> rows.any"
+    file.write_text(text.replace("connections:", added), encoding="utf-8")
+    for _ in range(2):
+        up = thalweg("up", str(file), "--name", "rows")
+        assert up.returncode == 0, up.stderr
+        wait_until(lambda: rows.exists() and rows.read_text(encoding="utf-8").count("\n") >= 2, "rows are seen")
+        assert thalweg("down", "rows").returncode == 0
+    assert len(list(tmp_path.glob("rows*.jsonl"))) == 2
+
+
 def test_a_name_that_is_up_is_not_brought_up_twice(thalweg: Thalweg) -> None:
     assert thalweg("up", TICKING).returncode == 0
     again = thalweg("up", TICKING)

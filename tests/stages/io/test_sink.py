@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import wave
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 
 from thalweg.deploy.errors import StartError
 from thalweg.deploy.testing import packet, run_stage
+from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import AudioChunk, Token, Transcript
+from thalweg.pipeline.stage import Context
 from thalweg.stages.io.sink import AudioSink, Console, JsonLines
 
 
@@ -84,3 +87,65 @@ def test_the_console_prints_partials_finals_and_the_answer(capsys: Any) -> None:
     ]
     run_stage(Console(), {"transcript": heard, "token": said})
     assert capsys.readouterr().out.splitlines() == ["  hearing he …", "you       hello", "thalweg   Good day."]
+
+
+def test_with_rotate_the_file_of_before_is_kept_and_the_new_one_grows_in_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("yesterday\n", encoding="utf-8")
+    seen: list[str] = []
+
+    class Watched(JsonLines):
+        def process(self, packet: Packet, ctx: Context) -> None:
+            super().process(packet, ctx)
+            seen.append(path.read_text(encoding="utf-8"))
+
+    run_stage(Watched(path, mode="rotate"), [packet(Token(text="a")), packet(Token(text="b"), time=1)])
+    assert [len(each.splitlines()) for each in seen] == [1, 2]
+    (aside,) = set(tmp_path.iterdir()) - {path}
+    assert aside.read_text(encoding="utf-8") == "yesterday\n" and re.fullmatch(r"rows-\d{8}-\d{6}\.jsonl", aside.name)
+
+
+def test_of_files_kept_within_a_second_none_takes_the_place_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    for text in "abcd":
+        run_stage(JsonLines(path, mode="rotate"), [packet(Token(text=text))])
+        os.utime(path, (1, 1))
+    held = [json.loads(each.read_text(encoding="utf-8"))["text"] for each in tmp_path.iterdir()]
+    assert sorted(held) == ["a", "b", "c", "d"]
+
+
+def test_lines_are_added_behind_those_that_are_there_and_behind_one_that_was_torn(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"torn', encoding="utf-8")
+    for text in "ab":
+        run_stage(JsonLines(path, mode="append"), [packet(Token(text=text))])
+    torn, *lines = path.read_text(encoding="utf-8").splitlines()
+    assert torn == '{"torn' and [json.loads(line)["text"] for line in lines] == ["a", "b"]
+
+
+def test_sound_that_grows_is_a_whole_file_at_any_moment(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    seen: list[int] = []
+
+    class Watched(AudioSink):
+        def process(self, packet: Packet, ctx: Context) -> None:
+            super().process(packet, ctx)
+            with wave.open(str(path)) as file:
+                seen.append(file.getnframes())
+
+    run_stage(Watched(path, mode="rotate"), [chunk(100), chunk(60)])
+    run_stage(Watched(path, mode="rotate"), [chunk(10)])
+    assert seen == [100, 160, 10] and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("mode", ["append", "rotate"])
+def test_what_a_full_disk_left_stays_readable(tmp_path: Path, monkeypatch: Any, mode: Any) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("yesterday\n", encoding="utf-8")
+    full = open("/dev/full", "wb")
+    for name in ("create_private", "append_private"):
+        monkeypatch.setattr(f"thalweg.stages.io.whole.{name}", lambda path: full)
+    monkeypatch.setattr("thalweg.stages.io.whole._end_line", lambda file: None)
+    outcome = run_stage(JsonLines(path, mode=mode), [packet(Token(text="a")), packet(Token(text="b"), time=1)])
+    assert len(outcome.problems) == 1 and "No space left on device" in outcome.problems[0]
+    assert [each.read_text(encoding="utf-8") for each in tmp_path.iterdir()] == ["yesterday\n"]
