@@ -12,6 +12,9 @@ import msgpack
 
 from thalweg.pipeline.fleet.agent_socket import LENGTH, NODE, STATE
 
+ANSWER_S = 10.0
+"""How long an agent that is there may take over an answer: a slow disk syncs for seconds, one that hangs for ever."""
+
 
 class AgentLink:
     """One connection, made when it is needed, for one task at a time. `there`: whether this runs on a node."""
@@ -28,17 +31,20 @@ class AgentLink:
         return bool(self._path)
 
     async def hand_over(self, kind: str, stream: str, time_ns: int, payload: bytes, patience_s: float) -> str:
-        """Why it was not stored, or nothing. An agent that is away is asked again for `patience_s`."""
+        """Why it was not stored, or nothing. An agent that is away is asked again for `patience_s`; one that does not
+        answer is given up after `ANSWER_S`.
+        """
         self._number += 1
         body = msgpack.packb([self._number, kind, stream, time_ns, payload])
         until_s = time.monotonic() + patience_s
         while True:
             try:
-                answer = await self._ask(body)
+                async with asyncio.timeout(ANSWER_S):
+                    answer = await self._ask(body)
             except (OSError, asyncio.IncompleteReadError) as error:
                 self.close()
                 if time.monotonic() >= until_s:
-                    return f"the node's agent is away: {getattr(error, 'strerror', None) or error}"
+                    return f"the node's agent is away: {getattr(error, 'strerror', None) or str(error) or 'no answer'}"
                 await asyncio.sleep(0.2)
                 continue
             return str(answer[1])

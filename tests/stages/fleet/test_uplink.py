@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,3 +51,24 @@ def test_packets_with_a_deadline_are_counted_as_they_leave(tmp_path: Path, monke
         return uplink.counts
 
     assert asyncio.run(case()) == {"stored": 4, "lost": 0, "in_time": 2, "late": 1}
+
+
+def test_an_agent_that_hangs_holds_up_no_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NODE, str(tmp_path / "agent"))
+    monkeypatch.setattr("thalweg.stages.fleet.agent_link.ANSWER_S", 0.05)
+    hung = socket.socket(socket.AF_UNIX)
+    hung.bind(str(tmp_path / "agent"))
+    hung.listen()
+    said: list[str] = []
+    ctx: Any = SimpleNamespace(now_ns=lambda: 100, report=said.append)
+
+    async def case() -> dict[str, int]:
+        uplink = Uplink(patience=0)
+        async with asyncio.timeout(5):
+            await uplink.process(packet(Token(text="x")), ctx)
+        uplink.close()
+        return uplink.counts
+
+    with hung:
+        assert asyncio.run(case())["lost"] == 1
+    assert said == ["the node's agent is away: no answer"]
