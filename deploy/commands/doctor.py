@@ -13,6 +13,7 @@ from thalweg import __version__
 from thalweg.deploy.console import Console
 from thalweg.models import ModelStore
 from thalweg.models.vision.ocr import PACKAGE as TEXT_READER
+from thalweg.pipeline.file.catalog import installed_stages
 
 CAPABILITIES = (
     ("audio files", "av", "audio"),
@@ -56,6 +57,8 @@ def examine() -> int:
             missing.append(extra)
         table.add_row(capability, package, version or "–", "" if version else f"pip install 'thalweg[{extra}]'")
     console.print(table)
+    for why in installed_stages()[1].values():
+        console.say(("broken: ", "bold"), why, "; install again, or remove, the package that brings it")
     for name in ["microphone"] if "microphone" not in missing else []:
         console.say(f"{name}: {_microphones()}")
     for held in ModelStore().list():

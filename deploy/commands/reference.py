@@ -9,7 +9,7 @@ from typing import Any
 
 from thalweg.deploy.console import Console
 from thalweg.pipeline.duration import format_duration
-from thalweg.pipeline.file.catalog import find_stage, find_without_running, stage_names
+from thalweg.pipeline.file.catalog import find_stage, find_without_running, installed_stages, stage_names
 from thalweg.pipeline.stage import Port, StageError, StageInfo
 from thalweg.stages.io.terminal import say, say_json
 
@@ -19,9 +19,10 @@ def print_stages(name: str | None, as_json: bool, *, trust: bool = False) -> Non
 
     `trust`: import a class that is named `module:Class`, from the folder that this is run in, too.
     """
-    infos = [_shown(name, trust)] if name else [find_stage(use) for use in stage_names()]
+    infos, broken = ([_shown(name, trust)], {}) if name else installed_stages()
     if as_json:
-        say_json([stage_entry(info) for info in infos], indent=2)
+        entries = [stage_entry(info) for info in infos]
+        say_json([*entries, *({"use": use, "broken": why} for use, why in broken.items())], indent=2)
     elif name:
         say(stage_markdown(infos[0]), end="")
     else:
@@ -33,6 +34,8 @@ def print_stages(name: str | None, as_json: bool, *, trust: bool = False) -> Non
             )
             console.say(f"{info.use:{width}}  {info.doc.partition(chr(10))[0]}")
             console.say(" " * (width + 2), (" → ".join(side or "·" for side in sides), "dim"))
+        for use, why in broken.items():
+            console.say(f"{use:{width}}  ", ("cannot be used: ", "bold"), why)
 
 
 def _shown(name: str, trust: bool) -> StageInfo:
@@ -102,7 +105,7 @@ def stage_markdown(info: StageInfo) -> str:
 def reference_markdown() -> str:
     """`docs/stages.md`."""
     head = "# Stages\n\nMade from the code by `make reference`; `thalweg stages NAME` prints the same.\n"
-    return "\n".join([head, *(stage_markdown(find_stage(use)) for use in stage_names())])
+    return "\n".join([head, *(stage_markdown(info) for info in installed_stages()[0])])
 
 
 def _port(port: Port) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from thalweg.pipeline.channel import Policy
 from thalweg.pipeline.cluster.supervision import Delivery, RestartWhen
 from thalweg.pipeline.duration import format_duration
-from thalweg.pipeline.file.catalog import find_stage, stage_names
+from thalweg.pipeline.file.catalog import installed_stages
 from thalweg.pipeline.file.plan import LAUNCHERS, TRANSPORTS
 from thalweg.pipeline.file.worker_options import REPLICAS_AT_MOST
 from thalweg.pipeline.node import Priority
@@ -18,8 +18,10 @@ _VARIABLE: dict[str, Any] = {"type": "string", "pattern": r"\$\{[^}]+\}"}
 
 
 def pipeline_schema() -> dict[str, Any]:
-    """JSON Schema 2020-12. A setting may always be a text with a `${variable}` in it."""
-    stages = [stage_schema(find_stage(use)) for use in stage_names()]
+    """JSON Schema 2020-12. A setting may always be a text with a `${variable}` in it. Stages that cannot be imported
+    are left out.
+    """
+    stages = [stage_schema(info) for info in installed_stages()[0]]
     parts = {name: part for stage in stages for name, part in stage.pop("$defs", {}).items()}  # refs count from the top
     named = {"type": "object", "required": ["use"], "properties": {"use": {"type": "string", "pattern": ":"}}}
     connection = {

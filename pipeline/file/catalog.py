@@ -14,8 +14,10 @@ from importlib.metadata import EntryPoint, entry_points
 from thalweg.pipeline.file.unread import unread
 from thalweg.pipeline.graph import nearest
 from thalweg.pipeline.stage import StageError, StageInfo, describe
+from thalweg.pipeline.text import printable
 
 GROUP = "thalweg.stages"
+_LONGEST = 300
 _CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -27,6 +29,24 @@ def _registered() -> dict[str, EntryPoint]:
 def stage_names() -> list[str]:
     """Every registered name, sorted."""
     return sorted(_registered())
+
+
+def installed_stages() -> tuple[list[StageInfo], dict[str, str]]:
+    """Every registered stage that can be used, sorted by name, and of the others, name → why not.
+
+    A stage of somebody else's that cannot be imported keeps nobody from using the rest.
+    """
+    found, broken = [], {}
+    for name in stage_names():
+        try:
+            info = find_stage(name)
+            info.parameters.model_json_schema()  # what lists and schemas are made of
+            found.append(info)
+        except StageError as error:
+            broken[name] = str(error)
+        except Exception as error:  # whatever pydantic makes of a stranger's annotations
+            broken[name] = f"stage {name!r} has parameters that cannot be described: {type(error).__name__}: {error}"
+    return found, {name: printable(why, _LONGEST) for name, why in broken.items()}
 
 
 def registered_name(cls: type) -> str | None:
