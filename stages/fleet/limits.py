@@ -42,7 +42,7 @@ class Limits:
     What is connected says which stages are reached: those that lead here; `thalweg check` says where a rung names
     another, or a value that it does not take. Of packets only the battery in a telemetry matters. To try a ladder out,
     let `machine` be a folder of your own with `sys/class/thermal/thermal_zone0/temp`, in thousandths of a degree.
-    `counts` has the rung, and on a node its hub is shown it.
+    `counts` has how many rungs were given up and taken up again; on a node its hub is shown the rung.
     """
 
     inputs = {"any": Port(Payload, many=True)}
@@ -67,7 +67,7 @@ class Limits:
         self._agent = AgentLink()
         self._told: int | None = None
         self._next_ns: int | None = None
-        self.counts = {"rung": 0, "moves": 0}
+        self.counts = {"given_up": 0, "taken_up": 0}
 
     @staticmethod
     def configures(arguments: Mapping[str, Any]) -> list[tuple[str, dict[str, object]]]:
@@ -105,7 +105,7 @@ class Limits:
 
     def _move(self, before: int, move: Move, ctx: Context) -> None:
         log.warning("%s: rung %d of %d: %s", ctx.name, move.rung, self._ladder.last, move.reason)
-        self.counts = {"rung": move.rung, "moves": self.counts["moves"] + 1}
+        self.counts["given_up" if move.rung > before else "taken_up"] += abs(move.rung - before)
         self._send(self._rungs[before], move.rung, ctx)
 
     def _send(self, before: Mapping[str, Setting], rung: int, ctx: Context) -> None:

@@ -14,7 +14,9 @@ from aiohttp import web
 
 from thalweg.deploy.door.front_door import DoorSettings, FrontDoor
 from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.hub.map import STYLE, drawn
+from thalweg.deploy.fleet.hub.metrics import told
 from thalweg.deploy.fleet.hub.overview import newest_events, overview, spots
 from thalweg.deploy.fleet.hub.state import HubState
 from thalweg.deploy.fleet.hub.told import number_in
@@ -42,6 +44,7 @@ class HubPage:
                 web.get("/", self._index),
                 web.get("/nodes/{name}", self._node),
                 web.get("/nodes.json", self._plain),
+                web.get("/metrics", self._metrics),
             ]
         )
 
@@ -63,9 +66,9 @@ class HubPage:
             f"<td><code>{escape(as_json(event['told']))}</code></td></tr>"
             for event in newest
         )
-        told = f"<pre>{escape(as_json(found, indent=2))}</pre>"
+        state = f"<pre>{escape(as_json(found, indent=2))}</pre>"
         table = f"<table><tr><th>time</th><th>stream</th><th>what</th></tr>{events}</table>"
-        return _html(name, f"<h1>{escape(name)}</h1>{chart}<h2>Newest events</h2>{table}<h2>State</h2>{told}")
+        return _html(name, f"<h1>{escape(name)}</h1>{chart}<h2>Newest events</h2>{table}<h2>State</h2>{state}")
 
     def _seen(self, only: str = "") -> tuple[list[dict[str, Any]], str]:
         """Nodes, all or one, and the map of them. Blocking."""
@@ -76,6 +79,14 @@ class HubPage:
         return web.Response(
             text=as_json(await asyncio.to_thread(overview, self.state)), content_type="application/json"
         )
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        rows = await asyncio.to_thread(overview, self.state)
+        try:
+            body, kind = told(rows, request.headers.get("Accept", ""))
+        except FleetError as error:
+            raise Refused(501, "metrics", str(error)) from None
+        return web.Response(body=body, headers={"Content-Type": kind})
 
 
 def _row(row: dict[str, Any]) -> str:

@@ -74,7 +74,7 @@ def test_stages_that_lead_here_are_configured_down_and_up_again(
     eye, problems = run(limits, clock)
     assert [setting[1:] for setting in eye.seen] == [("l", 10), ("l", 5), ("s", 5), ("l", 5), ("l", 10)]
     assert [setting[0] for setting in eye.seen] == pytest.approx([0, 30, 40, 107, 168], abs=3)
-    assert (limits.counts, problems) == ({"rung": 0, "moves": 4}, [])
+    assert (limits.counts, problems) == ({"given_up": 2, "taken_up": 2}, [])
 
 
 FILE = """
@@ -147,7 +147,7 @@ def test_a_ladder_that_cannot_be_gone_up_again_is_refused(ladder: Any, wrong: st
 def test_it_runs_where_nothing_can_be_read(tmp_path: Path) -> None:
     limits = Limits(LADDER, machine=str(tmp_path))
     assert run_stage(limits, {"any": Packets}).problems == []
-    assert limits.counts == {"rung": 0, "moves": 0}
+    assert limits.counts == {"given_up": 0, "taken_up": 0}
 
 
 def test_a_machine_is_as_its_hottest_zone_its_processors_and_its_weakest_battery(tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""A fleet as Prometheus reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import require_package
+from thalweg.deploy.fleet.hub.metrics import told
+from thalweg.deploy.fleet.hub.overview import overview
+from thalweg.deploy.fleet.hub.page import HubPage
+from thalweg.deploy.fleet.hub.state import HubState
+
+ROOT = Path(__file__).parents[3]
+REPORT: dict[str, Any] = {
+    "instance": "a",
+    "vehicle": {"rung": 2},
+    "rollout": {"current": 3},
+    "backlog": {"events": {"records": 7}, "media": {"records": "many"}},
+    "refused": {"telemetry": 4},
+    "deadlines": {"in_time": 90, "late": 5, "dropped": -1},
+}
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[HubState]:
+    require_package("cryptography", "hub")
+    require_package("prometheus_client", "metrics")
+    found = HubState(tmp_path / "hub")
+    for name in ("drone-7", "boat-1"):
+        found.nodes[name] = {"revoked": False, "desired": 4, "serials": {}, "instances": ["a"]}
+        (tmp_path / "hub/nodes" / name).mkdir()
+    found.heard("drone-7", REPORT, time.time())
+    yield found
+    found.close()
+
+
+def test_each_node_has_its_state_and_what_it_told_is_a_number_or_nothing(state: HubState) -> None:
+    lines = set(told(overview(state), "")[0].decode().splitlines())
+    assert {
+        'thalweg_node_up{node="drone-7"} 1.0',
+        'thalweg_node_up{node="boat-1"} 0.0',
+        'thalweg_node_release{node="drone-7"} 3.0',
+        'thalweg_node_release_wanted{node="drone-7"} 4.0',
+        'thalweg_node_rung{node="drone-7"} 2.0',
+        'thalweg_node_waiting_records{kind="events",node="drone-7"} 7.0',
+        'thalweg_node_waiting_records{kind="media",node="drone-7"} 0.0',
+        'thalweg_node_refused_records_total{kind="telemetry",node="drone-7"} 4.0',
+        'thalweg_node_deadlines_total{node="drone-7",outcome="late"} 5.0',
+        'thalweg_node_deadlines_total{node="drone-7",outcome="dropped"} 0.0',
+    } <= lines
+    assert not any(line.startswith('thalweg_node_seen_seconds{node="boat-1"}') for line in lines)
+
+
+def test_every_family_is_in_the_documentation(state: HubState) -> None:
+    told_of = set(re.findall(r"^# TYPE (\w+)", told(overview(state), "")[0].decode(), re.MULTILINE))
+    documented = set(re.findall(r"`(thalweg_node_\w+)`", (ROOT / "docs" / "edge.md").read_text(encoding="utf-8")))
+    assert told_of == documented
+
+
+def test_the_page_serves_them(state: HubState) -> None:
+    class Request:
+        """Asks for whatever there is."""
+
+        headers: dict[str, str] = {}
+
+    answer = asyncio.run(HubPage(state)._metrics(Request()))  # type: ignore[arg-type]
+    assert b'thalweg_node_up{node="drone-7"} 1.0' in (answer.body or b"")  # type: ignore[operator]
