@@ -1,10 +1,11 @@
-"""Writes the files that are made from the code: `docs/stages.md` and `docs/pipeline.schema.json`."""
+"""Writes the files that are made from the code: references of stages and payloads, the schema of pipeline files."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+from thalweg.deploy.commands.payloads import payloads_markdown
 from thalweg.deploy.commands.reference import reference_markdown
 from thalweg.deploy.commands.schema import pipeline_schema
 from thalweg.stages.io.terminal import say
@@ -14,6 +15,7 @@ def generated() -> dict[str, str]:
     """Path from the repository's root → text."""
     return {
         "docs/stages.md": reference_markdown(),
+        "docs/payloads.md": payloads_markdown(),
         "docs/pipeline.schema.json": json.dumps(pipeline_schema(), indent=2, ensure_ascii=False) + "\n",
     }
 
