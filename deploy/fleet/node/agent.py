@@ -112,8 +112,11 @@ class Agent:
             await asyncio.sleep(TICK_S)
             notify("WATCHDOG=1")
             try:
-                await self._tick(group)
                 await asyncio.to_thread(self.spool.sync, SpoolClass.TELEMETRY)
+            except ThalwegError as error:
+                log.error("telemetry: %s", error)
+            try:
+                await self._tick(group)
                 if time.monotonic() - tidied_s > TIDY_S:
                     tidied_s = time.monotonic()
                     self.pipeline.tidy()

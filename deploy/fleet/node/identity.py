@@ -157,8 +157,9 @@ def enrol(folder: Path, hub: str, code: str) -> str:
     known = {"hub": str(address), "name": given["name"], "signing": given["signing"].hex()}
     for kind, key in keys.items():
         replace_file(folder / f"{kind}.pem", given[kind] + key)
-    if given["boot"] > _boot_in(folder):  # another device had the name: what it has sent is not ours
-        replace_file(folder / "boot", str(given["boot"]).encode())
+    boot = given.get("boot", 0)
+    if isinstance(boot, int) and boot > _boot_in(folder):  # another device had the name: what it has sent is not ours
+        replace_file(folder / "boot", str(boot).encode())
     asked_of.replace(folder / "authority.pem")
     replace_file(folder / "identity.json", json.dumps(known).encode())
     for kind in keys:

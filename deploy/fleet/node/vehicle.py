@@ -22,32 +22,28 @@ MOST_NAMES = 20
 
 
 class VehicleState:
-    """`known`: all that was said last, replaced whole; `armed`: None where nobody has ever told."""
+    """`armed`: None where nobody has ever told. `known`: that, and what else was said last; replaced whole."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "vehicle.json"
-        self.known: dict[str, Any] = {}
-        if (armed := self._read()) is not None:
-            self.known = {"armed": armed}
-
-    @property
-    def armed(self) -> bool | None:
-        """See above."""
-        found: bool | None = self.known.get("armed")
-        return found
+        self.armed = self._written = self._read()
+        self.known: dict[str, Any] = {} if self.armed is None else {"armed": self.armed}
 
     def said(self, state: Mapping[Any, Any]) -> None:
         """A stage has said how it is. What it leaves out stays as it was; so does `armed` where it is no bool."""
         told = {name: value for name, value in state.items() if isinstance(name, str)}
-        if not isinstance(told.get("armed"), bool):
-            told.pop("armed", None)
-        before = self.armed
-        self.known = dict(list({**self.known, **told}.items())[:MOST_NAMES])
-        if self.armed != before:
+        armed = told.pop("armed", None)
+        if isinstance(armed, bool):
+            self.armed = armed
+        rest = list({**self.known, **told}.items())[:MOST_NAMES]
+        self.known = dict(rest) if self.armed is None else {**dict(rest), "armed": self.armed}
+        if self.armed != self._written:
             try:
                 replace_file(self._path, json.dumps({"armed": self.armed}).encode())
-            except OSError as error:  # it is remembered until the agent ends
+            except OSError as error:  # tried again with the next word
                 log.error("%s cannot be written: %s", self._path, error.strerror)
+            else:
+                self._written = self.armed
 
     def _read(self) -> bool | None:
         try:

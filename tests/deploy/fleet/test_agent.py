@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,29 @@ def test_a_word_that_cannot_be_read_is_taken_to_be_armed(tmp_path: Path) -> None
     assert VehicleState(tmp_path).armed
 
 
-def test_what_is_known_of_the_vehicle_is_bounded(tmp_path: Path) -> None:
+def test_what_is_known_of_the_vehicle_is_bounded_and_that_it_is_armed_is_always_known(tmp_path: Path) -> None:
     vehicle = VehicleState(tmp_path)
-    vehicle.said({"armed": True})
     for number in range(100):
         vehicle.said({f"name {number}": number, 5: 5})
-    assert vehicle.armed and len(vehicle.known) == 20
+    vehicle.said({"armed": True})
+    assert vehicle.armed and vehicle.known["armed"] and len(vehicle.known) == 21
+    assert VehicleState(tmp_path).armed
+
+
+def test_a_word_that_the_disk_did_not_take_is_written_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vehicle = VehicleState(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("thalweg.deploy.fleet.node.vehicle.replace_file", full)
+        vehicle.said({"armed": True})
+    assert vehicle.armed and VehicleState(tmp_path).armed is None
+    vehicle.said({"armed": True})
+    assert VehicleState(tmp_path).armed
 
 
 def test_a_pipeline_that_never_stays_is_started_again_each_minute(node: Path) -> None:
