@@ -24,7 +24,7 @@ CAPABILITIES = (
     ("language model servers", "httpx", "language"),
     ("embedded language model", "xllamacpp", "llama"),
     ("speech synthesis (Piper)", "piper-tts", "piper"),
-    ("microphone", "sounddevice", "microphone"),
+    ("microphone, loudspeaker", "sounddevice", "microphone"),
     ("conversations over WebRTC", "aiortc", "webrtc"),
     ("web server", "aiohttp", "webrtc"),
     ("timeline pictures", "matplotlib", "plot"),
