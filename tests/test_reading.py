@@ -14,6 +14,7 @@ OURS = {
     "deploy/commands/generate.py": "the repository's own",
     "deploy/commands/protobuf.py": "the repository's own",
     "deploy/fleet/hub/app.py": "written by us, a moment before",
+    "deploy/fleet/hub/export.py": "written by us, in a folder that is the hub's alone",
     "deploy/fleet/hub/records.py": "written by us, in a folder that is the hub's alone",
     "deploy/fleet/hub/state.py": "written by us, in a folder that is the hub's alone",
     "deploy/fleet/node/identity.py": "written by us, in a folder that is the node's alone",

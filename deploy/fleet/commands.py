@@ -36,6 +36,7 @@ def hub() -> None:
     thalweg hub enrol drone-7             a code for a new node, good once, for a day
     thalweg hub rollout uav.yaml          have all nodes run this
     thalweg hub nodes                     who is there, what they run, what waits
+    thalweg hub records drone-7           everything that one has sent, as JSON
     """
 
 
@@ -104,6 +105,42 @@ def hub_events(name: str, folder: Path | None) -> None:
     """Print the newest events of a node, one JSON object a line, newest first."""
     for event in _ask(folder, "events", name=name):
         say_json(event)
+
+
+@hub.command("records")
+@click.argument("name")
+@_hub_folder
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(["events", "telemetry", "media"]),
+    help="Only these. Repeatable.",
+)
+@click.option("--stream", "streams", multiple=True, metavar="STREAM", help="Only this one. Repeatable.")
+@click.option("--since", metavar="DURATION", help="Only what is no older, such as 30min, by the node's clock.")
+def hub_records(
+    name: str, folder: Path | None, kinds: tuple[str, ...], streams: tuple[str, ...], since: str | None
+) -> None:
+    """Print everything that a node has sent, one JSON object a line, in the order in which it arrived.
+
+    Read from the hub's folder, whether a hub runs or not. Bytes are {"base64": …}.
+    """
+    import time
+
+    from thalweg.deploy.fleet.hub.export import plain, stored_records
+    from thalweg.deploy.fleet.hub.state import default_folder
+    from thalweg.pipeline.duration import parse_duration
+    from thalweg.pipeline.fleet.spool_policy import SpoolClass
+
+    try:
+        since_ns = time.time_ns() - parse_duration(since) if since else 0
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--since") from None
+    wanted = [SpoolClass(kind) for kind in kinds] or list(SpoolClass)
+    for stored in stored_records(folder or default_folder(), name, wanted, since_ns):
+        if not streams or stored.stream in streams:
+            say_json(plain(stored))
 
 
 @hub.command("rollout")
