@@ -33,6 +33,7 @@ OURS = {
     "models/speech/fastconformer/nemo_archive.py": "written by our own process, in a folder made for it",
     "models/language/minilm.py": "from the model store, where it has matched its hash",
     "models/store/registry.py": "files of the package",
+    "stages/language/confidence.py": "files of the package",
     "transports/fleet/segment.py": "written by a node or its hub, in a folder that is its own",
     "transports/grpc/wire.py": "files of the package",
 }

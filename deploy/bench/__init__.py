@@ -87,9 +87,9 @@ BENCHES: Mapping[str, Bench] = {
         takes=("model", "json_path", "minutes"),
     ),
     "handoff": Bench(
-        "language models that die, stall or are late, and who takes over; PART: deaths, pings, learning or links",
+        "language models that die, stall or are late; PART: deaths, pings, learning, links, cascade",
         "language.handoff:measure",
-        takes=("part", "json_path"),
+        takes=("part",),
     ),
     "wer": Bench(
         "word errors, processor time and edits of recognisers, streamed, in noise, over a telephone, from afar",

@@ -114,7 +114,8 @@ Delta = Text | Thinking | Progress | Usage | Finish
 class ErrorKind(Enum):
     """What went wrong, by what helps: other settings, waiting, another server, less of a prompt, another question.
 
-    NOBODY: of several none may be asked, for where the words may go, for its cost, or for being out of order.
+    NOBODY: of several none may be asked, for where the words may go, for its cost, or for being out of order. UNSURE:
+    an answer began with words that are not sure enough for what was asked of it.
     """
 
     SETTINGS = "settings"
@@ -127,6 +128,7 @@ class ErrorKind(Enum):
     NO_ANSWER = "no answer"
     FILTERED = "filtered"
     NOBODY = "nobody"
+    UNSURE = "unsure"
 
 
 _PUBLIC = {
@@ -139,6 +141,7 @@ _PUBLIC = {
     ErrorKind.BROKE_OFF: "The language model broke off in the middle of its answer.",
     ErrorKind.NO_ANSWER: "The language model gave no answer.",
     ErrorKind.FILTERED: "The language model may not answer this.",
+    ErrorKind.UNSURE: "The language model is not sure of its answer.",
     ErrorKind.NOBODY: "I cannot answer that at the moment.",
 }
 

@@ -2,7 +2,8 @@
 
 Asked as early as the first one is later than it is in 95 % of turns, and no later than the second one can still be in
 time; never where that has passed already. What a hedge costs in tokens is paid from an allowance: a share of all tokens
-that turns take, and at most `MOST` turns' worth of it at a time, so that a bad hour does not double the bill.
+that turns take, and at most `MOST` turns' worth of it at a time, so that a bad hour does not double the bill. `ADVANCE`
+tokens are there from the beginning, when nothing is known of how late anybody is.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MOST = 2.0
+ADVANCE = 400.0
 
 
 def hedge_at_ms(first_p95_ms: float, other_clause_p95_ms: float, within_ms: float) -> float:
@@ -23,13 +25,13 @@ class HedgeAllowance:
     """`share` (0…1): of the tokens of all turns. `left`: tokens that hedges may still take."""
 
     share: float = 0.1
-    left: float = 0.0
+    left: float = ADVANCE
     _turn: float = 0.0
 
     def turn(self, tokens: int) -> None:
         """A turn took so many tokens, prompt and answer; hedges not counted."""
         self._turn = max(self._turn * 0.9, float(tokens))
-        self.left = min(self.left + self.share * tokens, MOST * self._turn)
+        self.left = min(self.left + self.share * tokens, max(ADVANCE, MOST * self._turn))
 
     def may(self, tokens: int) -> bool:
         """Whether a hedge of so many tokens may be made."""

@@ -7,9 +7,9 @@ Theory of operation. c and a are fitted by recursive least squares with forgetti
 what is expected, from what is believed beforehand: two noisy answers do not make a slope. What is left over, as a ratio
 of measured to expected, is kept for the last `KEPT` answers: their quantiles are the model's uncertainty, and scale
 with the expectation as real tails do. Before there are `MANY`, they are taken for log-normal, with a spread of `SPREAD`
-believed beforehand as if seen four times. Two answers in a row that can hardly be, on the same side, mean that
-something has changed (another link, another load): then the ratios are forgotten, the fit is opened up again and begins
-with these two, so that they are believed more than all before.
+believed beforehand as if seen four times. A change (another link, another load) shows in a cumulative sum of what is
+off on one side: then the ratios are forgotten, the fit is opened up again and begins with those answers since that sum
+began to grow that are off like the last, so that they are believed more than all before.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import islice, pairwise
 from statistics import NormalDist
 
 FORGETTING = 0.96
-KEPT = 60
+KEPT = 40
 MANY = 20
 SPREAD = 0.3
 CLAUSE_TOKENS = 8
@@ -29,8 +30,10 @@ _HUNDRED = 100.0
 _OPEN = (500.0**2, 0.0, 60.0**2)
 """How far off what is believed of c and a may be: ms², and (ms per hundred tokens)²."""
 _NOISE = 0.2
-_SURPRISING = 2.2
-"""Standard deviations of the logarithm: two in a row on one side come once in 5,000 answers by chance."""
+_USUAL, _MOST_OFF, _TOO_MUCH = 0.75, 2.6, 3.5
+"""Of a cumulative sum (Page 1954), in standard deviations: what each answer may be off, what counts of it at most, and
+when it is a change. Two answers in a row that can hardly be are one; one alone never is.
+"""
 _SLOPE = 0.3
 """Where something has changed, it is mostly the way there: how much of `a` is doubted then."""
 _FLOOR_MS = 1.0
@@ -47,7 +50,9 @@ class LatencyModel:
     _open: tuple[float, float, float] = _OPEN
     _covariance: tuple[float, float, float] = _OPEN
     _ratios: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
-    _surprise: tuple[float, float, float] | None = None
+    _above: float = 0.0
+    _below: float = 0.0
+    _since: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=8))
 
     def observe(self, new_tokens: int, first_ms: float, tokens: int = 0, whole_ms: float = 0.0) -> None:
         """An answer came. `new_tokens`: of the prompt, without what was cached; `tokens`: of the answer, in `whole_ms`.
@@ -95,26 +100,35 @@ class LatencyModel:
         return (made + 0.5) / (len(self._ratios) + 1)
 
     def _spread(self) -> float:
-        """Of the logarithms of the ratios."""
-        squares = sum(math.log(max(1e-3, ratio)) ** 2 for ratio in self._ratios)
-        return math.sqrt((4 * SPREAD**2 + squares) / (4 + len(self._ratios)))
+        """Of the newest ratios' logarithms, from the median step, so that neither a tail nor a change is spread."""
+        newest = [math.log(max(1e-3, ratio)) for ratio in islice(reversed(self._ratios), MANY)]
+        steps = sorted(abs(one - other) for one, other in pairwise(newest))
+        if not steps:
+            return SPREAD
+        return (4 * SPREAD + len(steps) * 1.05 * steps[len(steps) // 2]) / (4 + len(steps))
 
     def _notice(self, ratio: float, hundreds: float, first_ms: float) -> bool:
-        """Open the fit again where two answers in a row are beyond what can be, on the same side."""
-        off = math.log(max(1e-3, ratio)) / self._spread()
-        before, self._surprise = self._surprise, None
-        if len(self._ratios) >= 5 and abs(off) > _SURPRISING:
-            self._surprise = off, hundreds, first_ms
-            if before is not None and before[0] * off > 0:
-                self._surprise = None
-                off_ms = abs(first_ms - self.first_ms - self.per_hundred_ms * hundreds)
-                known = max(self._covariance[2], (_SLOPE * self.per_hundred_ms) ** 2)
-                self._open = (max(_OPEN[0], 2 * off_ms**2), 0.0, _OPEN[2])
-                self._covariance = (self._open[0], 0.0, min(_OPEN[2], known))
-                self._ratios.clear()
-                self._fit(before[1], before[2], before[2])
-                return True
-        return False
+        """Open the fit again where the sum of what is off, beyond what is usual, has become too much on one side."""
+        whole = math.log(max(1e-3, ratio)) / self._spread()
+        off = min(_MOST_OFF, max(-_MOST_OFF, whole))
+        self._above, self._below = max(0.0, self._above + off - _USUAL), max(0.0, self._below - off - _USUAL)
+        if max(self._above, self._below) == 0.0 or len(self._ratios) < 3:
+            self._since.clear()
+            return False
+        if max(self._above, self._below) < _TOO_MUCH:
+            self._since.append((whole, hundreds, first_ms))
+            return False
+        self._above = self._below = 0.0
+        off_ms = abs(first_ms - self.first_ms - self.per_hundred_ms * hundreds)
+        known = max(self._covariance[2], (_SLOPE * self.per_hundred_ms) ** 2)
+        self._open = (max(_OPEN[0], 2 * off_ms**2), 0.0, _OPEN[2])
+        self._covariance = (self._open[0], 0.0, min(_OPEN[2], known))
+        self._ratios.clear()
+        for earlier, earlier_hundreds, earlier_ms in self._since:
+            if earlier / whole > 0.5:
+                self._fit(earlier_hundreds, earlier_ms, earlier_ms)
+        self._since.clear()
+        return True
 
     def _fit(self, hundreds: float, first_ms: float, scale_ms: float) -> None:
         """`scale_ms`: what errors grow with."""

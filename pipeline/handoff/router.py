@@ -2,18 +2,20 @@
 
 A backend is out where words may not go there, its breaker is open, it cannot do what is asked, its answer would cost
 more than is left, or its first clause would come too late (`in_time` below `SURE`). Among the others the best expected
-quality, less what its cost is worth, wins. Where none is left the reasons are said, and the least bad of those that are
-only late answers: late beats silent.
+quality, less what its cost is worth, wins. One that is `LIKELY` in time counts as sure where another that is sure by
+itself may be asked beside it in time; that one then stands second. Where none is left the reasons are said, and the
+least bad of those that are only late answers: late beats silent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from thalweg.pipeline.handoff.privacy import Zone
 
 SURE = 0.95
+LIKELY = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +36,14 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutePolicy:
-    """`prefer`: what decides among backends that are in time. `quality_per_cost`: what one unit of cost must bring."""
+    """`prefer`: what decides among backends that are in time. `quality_per_cost`: what one unit of cost must bring.
+    `hedged_by`: whether the second may be asked beside the first, and is in time then; None: nobody is.
+    """
 
     prefer: str = "quality"
     quality_per_cost: float = 0.002
     budget_left: float | None = None
+    hedged_by: Callable[[str, str], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +76,9 @@ def choose(candidates: Sequence[Candidate], policy: RoutePolicy, zone: Zone) -> 
             out.append((candidate.name, reason))
         else:
             able.append(candidate)
-    timely = [candidate for candidate in able if candidate.in_time >= SURE]
-    late = [candidate for candidate in able if candidate.in_time < SURE]
+    helpers = {candidate.name: _helper(candidate, able, policy) for candidate in able}
+    timely = [candidate for candidate in able if candidate.in_time >= SURE or helpers[candidate.name]]
+    late = [candidate for candidate in able if candidate not in timely]
     ranked = sorted(timely, key=lambda c: (-_worth(c, policy), c.cost, c.first_ms))
     ranked += sorted(late, key=lambda c: (-c.in_time, c.first_ms))
     if not ranked:
@@ -84,16 +90,27 @@ def choose(candidates: Sequence[Candidate], policy: RoutePolicy, zone: Zone) -> 
             confidence=0.0,
             out=tuple(out),
         )
-    best = ranked[0]
+    best, helper = ranked[0], helpers[ranked[0].name]
     reason = _reason(best, timely, policy)
+    if helper is not None:
+        ranked = [best, helper, *(candidate for candidate in ranked[1:] if candidate is not helper)]
+        reason += f", if need be with {helper.name} beside it"
     return Route(
         order=tuple(candidate.name for candidate in ranked),
         reason=reason,
         expected_first_ms=best.first_ms,
         cost=best.cost,
-        confidence=best.in_time,
+        confidence=best.in_time if helper is None else 1 - (1 - best.in_time) * (1 - helper.in_time),
         out=tuple(out),
     )
+
+
+def _helper(candidate: Candidate, able: Sequence[Candidate], policy: RoutePolicy) -> Candidate | None:
+    """Who makes a backend sure that is only likely to be in time: the soonest of those that can."""
+    if policy.hedged_by is None or not LIKELY <= candidate.in_time < SURE:
+        return None
+    others = [other for other in able if other.in_time >= SURE and policy.hedged_by(candidate.name, other.name)]
+    return min(others, key=lambda other: other.first_ms, default=None)
 
 
 def _why_not(candidate: Candidate, policy: RoutePolicy, zone: Zone) -> str:

@@ -13,7 +13,10 @@ from thalweg.stages.language.member import Streams
 
 @dataclass(slots=True)
 class Asked:
-    """A reply under way: the question, who decides, who is asked, what it costs, and what went wrong so far."""
+    """A reply under way: the question, who decides, who is asked, what it costs, and what went wrong so far.
+
+    `first`: who is asked first whether it is sure, until it has been; `note`: what came of that.
+    """
 
     request: Request
     route: Route
@@ -21,6 +24,8 @@ class Asked:
     began_s: float
     first_s: float | None = None
     cost: float = 0.0
+    first: str = ""
+    note: str = ""
     streams: Streams = field(default_factory=Streams)
     errors: list[ErrorKind] = field(default_factory=list)
     reason: Reason = Reason.STOP
@@ -37,6 +42,7 @@ class Asked:
         """What became of its route."""
         return replace(
             routed(self.route),
+            reason=self.route.reason + self.note,
             backend=self.answering.speaker,
             first_ms=None if self.first_s is None else 1e3 * (self.first_s - self.began_s),
             cost=self.cost,

@@ -18,13 +18,16 @@ from thalweg.models.language.backend import (
     BackendError,
     Delta,
     ErrorKind,
+    Finish,
     Message,
+    Progress,
     Request,
     Text,
     Usage,
 )
 from thalweg.models.language.registry import make
 from thalweg.pipeline.handoff.breaker import Breaker
+from thalweg.pipeline.handoff.cascade import CLAUSE, score
 from thalweg.pipeline.handoff.latency import LatencyModel
 from thalweg.pipeline.handoff.privacy import Zone
 
@@ -64,6 +67,7 @@ class AtWork:
     latency: LatencyModel = field(default_factory=LatencyModel)
     breaker: Breaker = field(default_factory=Breaker)
     asked_s: float = float("-inf")
+    accepted_from: float | None = None
 
     @property
     def where(self) -> Zone:
@@ -102,9 +106,9 @@ class Streams:
         self._newest: dict[str, tuple[int, asyncio.Task[None]]] = {}
         self._all: set[asyncio.Task[None]] = set()
 
-    def ask(self, member: AtWork, request: Request, said: str) -> None:
-        """Let a backend answer, or go on from what was said."""
-        stream = self._listen(member, request, said, len(self._all))
+    def ask(self, member: AtWork, request: Request, said: str, accepted_from: float | None = None) -> None:
+        """Let a backend answer, or go on from what was said. `accepted_from`: see `sure`."""
+        stream = self._listen(member, request, said, len(self._all), accepted_from)
         self._begin(member.name, stream)
 
     def _begin(self, name: str, stream: Coroutine[Any, Any, None]) -> None:
@@ -131,10 +135,15 @@ class Streams:
         for task in hanging:
             log.warning("%s does not end, %g s after it was told to: it is left behind", task.get_name(), CLOSE_S)
 
-    async def _listen(self, member: AtWork, request: Request, said: str, attempt: int) -> None:
+    async def _listen(
+        self, member: AtWork, request: Request, said: str, attempt: int, accepted_from: float | None
+    ) -> None:
         """One backend's reply as events, the last of which is its end."""
+        reply = listen(member, continued(request, said, member.backend.abilities))
+        if accepted_from is not None:
+            reply = sure(listen(member, replace(request, prefix="", logprobs=True)), accepted_from)
         try:
-            async with aclosing(listen(member, continued(request, said, member.backend.abilities))) as deltas:
+            async with aclosing(reply) as deltas:
                 async for delta in deltas:
                     await self.told.put(Told(member.name, attempt, delta))
         except BackendError as error:
@@ -168,6 +177,34 @@ async def listen(member: AtWork, request: Request) -> AsyncGenerator[Delta, None
             new = (usage.prompt_tokens or tokens_of(request.messages)) - (usage.cached_tokens or 0)
             tokens = usage.reply_tokens or characters // CHARACTERS_PER_TOKEN
             member.latency.observe(max(0, new), (first_s - began_s) * 1e3, tokens, (loop.time() - began_s) * 1e3)
+
+
+async def sure(reply: AsyncGenerator[Delta, None], accepted_from: float) -> AsyncGenerator[Delta, None]:
+    """A reply, of which nothing is said before its first clause is there and its score is at least `accepted_from`.
+
+    Raises BackendError of kind UNSURE where it is not.
+    """
+    held: list[Delta] = []
+    logprobs: list[float] = []
+    accepted = False
+    async with aclosing(reply) as deltas:
+        async for delta in deltas:
+            if accepted:
+                yield delta
+                continue
+            held.append(delta)
+            if isinstance(delta, Text):
+                logprobs += delta.logprobs
+            if len(logprobs) < CLAUSE and not isinstance(delta, Finish):
+                yield Progress("empty")
+                continue
+            found = score(logprobs)
+            if found is None or found < accepted_from:
+                how = "says no log-probabilities" if found is None else f"is not sure enough: {found:.2f}"
+                raise BackendError(ErrorKind.UNSURE, f"{how}, expected {accepted_from:.2f}")
+            accepted = True
+            for earlier in held:
+                yield earlier
 
 
 def at_work(name: str, member: Member, defaults: Mapping[str, Any]) -> AtWork:

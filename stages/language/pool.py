@@ -37,6 +37,7 @@ from thalweg.pipeline.handoff.privacy import Privacy, Zone
 from thalweg.pipeline.handoff.router import SURE, Candidate, Route, RoutePolicy, choose
 from thalweg.pipeline.payload import Routed
 from thalweg.stages.language.asked import Asked, routed
+from thalweg.stages.language.confidence import accepted_from
 from thalweg.stages.language.member import (
     CHARACTERS_PER_TOKEN,
     AtWork,
@@ -80,6 +81,9 @@ class Pool:
             name: AtWork(name, member, made[name]) if made and name in made else at_work(name, member, given)
             for name, member in members.items()
         }
+        if policy.cascade is not None:
+            for member in self._members.values():
+                member.accepted_from = accepted_from(str((member.said.model_extra or {}).get("model")), policy.cascade)
         if all(member.where > limit for member in self._members.values()):
             raise BackendError(
                 ErrorKind.SETTINGS,
@@ -149,9 +153,14 @@ class Pool:
         if request.trial and (chosen.alone or (chosen.cost and self.policy.drafts == "free")):
             raise BackendError(ErrorKind.NOBODY, f"no answer is drafted by {route.chosen}")
         alone = [name for name, member in self._members.items() if member.said.alone]
-        limits = self._limits(route, tokens_of(request.messages))
-        answering = Answering(route.order, limits, lambda name: self._needs_ms(name, request), alone)
-        asked, self._heard_out_s = Asked(request, route, answering, loop.time()), 0.0
+        tokens, within_ms = tokens_of(request.messages), self.policy.first_clause_within / 1e6
+        first = self._sure_first(route, tokens, within_ms)
+        if first:
+            within_ms -= self._members[first].latency.clause_ms_at(SURE, tokens)
+        order = (first, *(name for name in route.order if name != first), first) if first else route.order
+        limits = self._limits(route, tokens, within_ms)
+        answering = Answering(order, limits, lambda name: self._needs_ms(name, request), alone)
+        asked, self._heard_out_s = Asked(request, route, answering, loop.time(), first=first), 0.0
         try:
             actions = deque(answering.begin(_ms(loop)))
             while True:
@@ -181,15 +190,26 @@ class Pool:
                 self._members[name].breaker.let_go()
             await asked.streams.close()
 
-    def _limits(self, route: Route, tokens: int) -> ReplyLimits:
+    def _sure_first(self, route: Route, tokens: int, within_ms: float) -> str:
+        """Who is asked first, and whether it is sure: one that costs less, with time left for the chosen one behind."""
+        chosen = self._members[route.chosen]
+        for name in route.order if self.policy.cascade is not None else ():
+            member = self._members[name]
+            clauses_ms = member.latency.clause_ms_at(SURE, tokens) + chosen.latency.clause_ms_at(SURE, tokens)
+            cheaper = member.said.cost < chosen.said.cost and not member.said.alone
+            if cheaper and member.accepted_from is not None and clauses_ms <= within_ms:
+                return name
+        return ""
+
+    def _limits(self, route: Route, tokens: int, within_ms: float) -> ReplyLimits:
         return ReplyLimits(
             first_ms=self.policy.first_text_within / 1e6,
             stall_ms=self.policy.stall / 1e6,
-            hedge_ms=self._hedge_ms(route, tokens),
+            hedge_ms=self._hedge_ms(route, tokens, within_ms),
             hedges=1 if self.policy.hedge_after == "auto" else len(self._members),
         )
 
-    def _hedge_ms(self, route: Route, tokens: int) -> float | None:
+    def _hedge_ms(self, route: Route, tokens: int, within_ms: float) -> float | None:
         after = self.policy.hedge_after
         if after is None or len(route.order) < 2:
             return None
@@ -199,7 +219,7 @@ class Pool:
             return None
         first, other = (self._members[name].latency for name in route.order[:2])
         clause_ms = other.clause_ms_at(SURE, tokens)
-        return hedge_at_ms(first.first_ms_at(SURE, tokens), clause_ms, self.policy.first_clause_within / 1e6)
+        return hedge_at_ms(first.first_ms_at(SURE, tokens), clause_ms, within_ms)
 
     def _carry_out(self, action: Ask | Cancel, asked: Asked, now_ms: float) -> list[Action]:
         """Do it; what comes of it at once."""
@@ -222,7 +242,9 @@ class Pool:
             self._spent.append((now_ms / 1e3, member.said.cost))
             asked.cost += member.said.cost
         member.breaker.tries()
-        asked.streams.ask(member, asked.request, action.said)
+        whether_sure, asked.first = (member.accepted_from, "") if asked.first == member.name else (None, asked.first)
+        asked.note = asked.note if whether_sure is None else f"; {member.name} was sure enough"
+        asked.streams.ask(member, asked.request, action.said, whether_sure)
         return []
 
     def _take(self, asked: Asked, told: Told, now_ms: float) -> list[Action]:
@@ -234,6 +256,11 @@ class Pool:
             member.breaker.answered()
             return answering.finished(member.name, now_ms)
         if isinstance(what, BackendError):
+            if what.kind is ErrorKind.UNSURE:
+                asked.note = f"; {member.name} {what}"
+                self.counts[f"unsure_{member.name}"] += 1
+                member.breaker.answered()
+                return answering.failed(member.name, str(what), now_ms)
             asked.errors.append(what.kind)
             if what.kind in _SETTINGS:
                 member.breaker.misconfigured(str(what))
@@ -278,8 +305,18 @@ class Pool:
             )
             for member in self._members.values()
         ]
-        policy = RoutePolicy(prefer=self.policy.prefer, budget_left=self._left(now_s))
+        hedged = self.policy.hedge_after == "auto" and self._allowance.may(tokens)
+        policy = RoutePolicy(
+            prefer=self.policy.prefer,
+            budget_left=self._left(now_s),
+            hedged_by=(lambda one, other: self._may_help(one, other, within_ms, tokens)) if hedged else None,
+        )
         return choose(candidates, policy, self.privacy.zone)
+
+    def _may_help(self, one: str, other: str, within_ms: float, tokens: int) -> bool:
+        """Whether the other may be asked beside the one, and its first clause is there in time then."""
+        alone = self._members[one].said.alone or self._members[other].said.alone
+        return not alone and self._members[other].latency.clause_ms_at(SURE, tokens) < within_ms
 
     def _in_time(self, member: AtWork, within_ms: float, tokens: int) -> float:
         """One that may be back is not relied on, where it is going to be tried between turns."""

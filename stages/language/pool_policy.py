@@ -34,6 +34,15 @@ class PoolPolicy(BaseModel):
     hedge_share: Annotated[
         float, Field(ge=0, le=1, description="of hedge_after auto: tokens of hedges, share of all others")
     ] = 0.1
+    cascade: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            lt=1,
+            description="a cheaper one answers where it is sure: share of turns that may be answered wrongly so; for "
+            "smollm2-135m-instruct, of which it is known how sure it is when it is right",
+        ),
+    ] = None
     drafts: Annotated[
         Literal["free", "any"], Field(description="whether answers are drafted by backends that cost something")
     ] = "free"

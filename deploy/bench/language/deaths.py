@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.deploy.bench.language.modelserver import Json, ModelServer, Plan
-from thalweg.deploy.bench.language.recording import PROMPTS, recorded
+from thalweg.deploy.bench.language.recording import CLOUD, PROMPTS, recorded
 from thalweg.deploy.bench.peers import run_peer
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.runtime.worker import Worker
@@ -49,7 +49,7 @@ MANY, QUICK = 200, 4
 AT_ONCE = 20
 AFTER = 25
 """Tokens of an answer behind the place where it is broken off."""
-CLOUD, TOKEN_S, FIRST_S, OTHER_FIRST_S = "qwen2.5-coder-1.5b-instruct", 1 / 26, 0.35, 0.25
+TOKEN_S, FIRST_S, OTHER_FIRST_S = 1 / 26, 0.35, 0.25
 SYNTHESIS_MS, CHARACTERS_PER_S = 40.0, 15.0
 _POLICY = {"probe_every": None, "first_text_within": "2s", "stall": "700ms"}
 _QUESTION = re.compile(r"#(\d+) (\w+) (\d+)")

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 
 from thalweg.deploy.bench import BenchError
 from thalweg.deploy.bench.result import Result
 
-PARTS = ("deaths", "pings", "learning", "links")
+PARTS = ("deaths", "pings", "learning", "links", "cascade")
+MAKING = ("record", "calibrate")
 
 
-def measure(result: Result, quick: bool, part: str | None = None, json_path: Path | None = None) -> None:
-    """All parts, or one; `record` asks the models and writes their answers to `json_path`. Raises BenchError."""
+def measure(result: Result, quick: bool, part: str | None = None) -> None:
+    """All parts, or one. `record` asks the models anew and keeps their answers in this package, `calibrate` how sure
+    and how right they were. Raises BenchError.
+    """
     if part == "record":
-        if json_path is None:
-            raise BenchError("bench handoff record writes what was answered: --json FILE says where")
         from thalweg.deploy.bench.language.recording import record
 
-        record(json_path)
-        return
-    if part is not None and part not in PARTS:
-        raise BenchError(f"bench handoff has no part {part!r}; it has {', '.join(PARTS)} and record")
-    for name in PARTS if part is None else (part,):
-        import_module(f"thalweg.deploy.bench.language.{name}").measure(result, quick)
+        record()
+    elif part == "calibrate":
+        from thalweg.deploy.bench.language.cascade import calibrate
+
+        calibrate()
+    elif part is not None and part not in PARTS:
+        raise BenchError(f"bench handoff has no part {part!r}; it has {', '.join((*PARTS, *MAKING))}")
+    else:
+        for name in PARTS if part is None else (part,):
+            import_module(f"thalweg.deploy.bench.language.{name}").measure(result, quick)

@@ -11,7 +11,8 @@ question, `right_in_time`: of which the first clause was in time, too.
     fallback-5s        the cloud first; after 5 s of silence, or an error, the edge answers anew (`restarting.py`)
     oracle             knows each turn's draw: the cloud where it is in time, else the edge
 
-`tokens` is what all backends were asked for and said, prompts and answers, as a share of what static-cloud takes.
+`cloud_tokens`: what the cloud was asked for and said, prompts and answers, as a share of what static-cloud takes: what
+hedges and trials between turns cost is in it.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
-from thalweg.deploy.bench.language.deaths import CLOUD, Speech
-from thalweg.deploy.bench.language.recording import recorded, templates
+from thalweg.deploy.bench.language.deaths import Speech
+from thalweg.deploy.bench.language.recording import CLOUD, EDGE, recorded, templates
 from thalweg.deploy.bench.language.restarting import Restarting
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.testing import run_virtual
@@ -41,11 +42,10 @@ from thalweg.models.language.backend import (
 from thalweg.stages.language.member import tokens_of
 from thalweg.stages.language.pool import Member, Pool, PoolPolicy
 
-EDGE = "smollm2-135m-instruct"
 WITHIN_MS, EVERY_S, TURNS, QUICK = 900.0, 10.0, 720, 40
 PATIENCE_S = 10.0
 EDGE_FIRST_MS, EDGE_TOKEN_S, CLOUD_TOKEN_S = 90.0, 0.02, 1 / 26
-_POLICY = {"first_clause_within": "900ms", "first_text_within": "2s", "stall": "700ms", "probe_every": "10s"}
+_POLICY = {"first_clause_within": "900ms", "first_text_within": "2s", "stall": "700ms"}
 _SYSTEM = "You are a helpful voice assistant. Answer in one or two short, plain sentences."
 
 
@@ -180,7 +180,7 @@ def measure(result: Result, quick: bool) -> None:
             world = _World.of(turns)
             ask = partial(_run, world, system, turns)
             found[system] = result.rounds.ours(f"{case}, {len(turns)} turns", ask, system=system)
-            tokens[system] = world.edge.tokens + world.cloud.tokens
+            tokens[system] = world.cloud.tokens
         pairs = zip(found["static-cloud"], found["static-edge"], strict=True)
         found["oracle"] = [cloud if cloud.clause_ms <= WITHIN_MS else edge for cloud, edge in pairs]
         for system, answers in found.items():
@@ -191,7 +191,7 @@ def measure(result: Result, quick: bool) -> None:
             shares = {"in_time": sum(in_time), "right": sum(right), "right_in_time": sum(both)}
             result.add(case, system, n, "%", **{name: 100 * count / n for name, count in shares.items()})
             if system in tokens:
-                result.add(case, system, n, "%", tokens=100 * tokens[system] / max(1, tokens["static-cloud"]))
+                result.add(case, system, n, "%", cloud_tokens=100 * tokens[system] / max(1, tokens["static-cloud"]))
             clauses = [answer.clause_ms for answer in answers]
             result.add(case, system, n, "ms", clause_p50=quantile(clauses, 0.5), clause_p99=quantile(clauses, 0.99))
 

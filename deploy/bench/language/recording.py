@@ -19,12 +19,13 @@ from typing import Any
 
 import yaml
 
-from thalweg.deploy.bench.language.answers import MODELS, questions
+from thalweg.deploy.bench.language.answers import questions
 from thalweg.models.language.backend import Finish, Message, Request, Text, Usage
 from thalweg.models.language.registry import make
 from thalweg.stages.io.terminal import say
 
 FILE = "recorded.json.gz"
+EDGE, CLOUD = "smollm2-135m-instruct", "qwen2.5-coder-1.5b-instruct"
 SYSTEM = "You are a helpful voice assistant. Answer in one or two short, plain sentences."
 LONGER = "You are a helpful voice assistant. Answer in one plain paragraph of about six sentences."
 _ABOUT = """the moon, how bread is made, bicycles, the city of Rome, volcanoes, how a refrigerator works, tea, whales,
@@ -51,19 +52,17 @@ def recorded() -> dict[str, dict[str, Any]]:
     return found
 
 
-def record(path: Path) -> None:
-    """Ask the smallest and the largest model all questions, one after the other, and write the answers to `path`."""
-    found: dict[str, dict[str, Any]] = json.loads(gzip.decompress(path.read_bytes())) if path.exists() else {}
-    for name in (MODELS[0], MODELS[-1]):
-        if name not in found:
-            found[name] = asyncio.run(_record(name))
-            path.write_bytes(gzip.compress(json.dumps(found, separators=(",", ":")).encode(), mtime=0))
+def record() -> None:
+    """Ask the smallest and the largest model all questions, one after the other, and keep the answers."""
+    path = Path(__file__).with_name(FILE)
+    found = {name: asyncio.run(_record(name)) for name in (EDGE, CLOUD)}
+    path.write_bytes(gzip.compress(json.dumps(found, separators=(",", ":")).encode(), mtime=0))
 
 
 async def _record(name: str) -> dict[str, Any]:
     backend = make("llamacpp", {}, {"model": name, "threads": 1, "retries": 0})
     await backend.open()
-    asked = [(LONGER, prompt, 120) for prompt in PROMPTS] if name == MODELS[-1] else []
+    asked = [(LONGER, prompt, 120) for prompt in PROMPTS] if name == CLOUD else []
     asked += [
         (SYSTEM, question, 64) for group in (questions(), templates()) for kind in group.values() for question in kind
     ]

@@ -145,3 +145,23 @@ def test_ordinary_words_and_long_numbers_do_not() -> None:
     privacy.hear("the number is 4111 1111 1111 1112, tell everybody")
     assert privacy.zone is Zone.FOG
     assert not luhn("1234")
+
+
+def test_one_that_is_likely_in_time_answers_where_another_can_help_it_and_that_one_stands_second() -> None:
+    likely = Candidate(name="cloud", where=Zone.CLOUD, quality=0.95, cost=20, in_time=0.7, first_ms=500)
+    helped = RoutePolicy(hedged_by=lambda one, other: other == "pocket")
+    route = choose([EDGE, FOG, likely], helped, Zone.CLOUD)
+    assert route.order == ("cloud", "pocket", "house")
+    assert route.reason == "best quality of 3 that are in time, if need be with pocket beside it"
+    assert route.confidence == pytest.approx(0.997)
+    assert choose([EDGE, FOG, likely], RoutePolicy(), Zone.CLOUD).chosen == "house"
+    assert choose([EDGE, FOG, likely], helped, Zone.FOG).chosen == "house"
+    assert choose([likely], helped, Zone.CLOUD).chosen == "cloud"
+
+
+def test_a_change_for_the_better_is_learned_from_trials_as_one_for_the_worse() -> None:
+    rng, model = random.Random(6), LatencyModel()
+    for c in (200, 1500, 200, 1500, 200):
+        for tokens, first_ms in answers(rng, c, 0.1, 25):
+            model.observe(tokens, first_ms, 20, first_ms + 19 * 30)
+        assert (model.in_time(900, 200) > 0.95) == (c == 200)
