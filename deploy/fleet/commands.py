@@ -48,13 +48,18 @@ def hub() -> None:
 @click.option(
     "--page-host", default="127.0.0.1", show_default=True, help="… at this address; it asks nobody who they are."
 )
-def hub_run(folder: Path | None, host: str, port: int, page_port: int | None, page_host: str) -> None:
+@click.option(
+    "--keep-days", type=click.FloatRange(0, min_open=True), help="How long to keep what nodes send; else for ever."
+)
+def hub_run(
+    folder: Path | None, host: str, port: int, page_port: int | None, page_host: str, keep_days: float | None
+) -> None:
     """Be the hub, until Ctrl-C. The first time its authority is made: keep a copy of the folder."""
     from thalweg.deploy.fleet.hub.serve import run_hub
     from thalweg.deploy.fleet.hub.state import default_folder
 
     page = None if page_port is None else (page_host, page_port)
-    sys.exit(run_hub(folder or default_folder(), host, port, page))
+    sys.exit(run_hub(folder or default_folder(), host, port, page, keep_days))
 
 
 def _ask(folder: Path | None, call: str, **args: Any) -> Any:

@@ -59,6 +59,7 @@ class NodeRecords:
         self._folder = folder
         self._lock = threading.RLock()
         self._marks: Marks = {}
+        self._since = 0  # the segments before this one are in the marks on the disk
         self._writer: SegmentWriter | None = None
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._serial = self._load()
@@ -121,6 +122,18 @@ class NodeRecords:
             self._marks = {key: received for key, received in self._marks.items() if key[0] >= oldest}
         return [[boot, stream, self._received(boot, stream).plain()] for boot, stream, _ in lowest]
 
+    def remove_before(self, time_s: float) -> int:
+        """Remove segments that were last written before this time, seconds since 1970; returns how many. What was in
+        them stays received and counted. The newest one stays: what it holds is in no marks yet.
+        """
+        removed = 0
+        with self._lock:
+            for path in self._folder.glob("*.seg"):
+                if int(path.stem) < self._since and path.stat().st_mtime < time_s:
+                    path.unlink()
+                    removed += 1
+        return removed
+
     def look(self) -> Look:
         """How things are at a moment."""
         with self._lock:
@@ -177,6 +190,7 @@ class NodeRecords:
         }
         if self._serial > 1:
             replace_file(self._folder / "marks.json", json.dumps(state).encode())
+            self._since = self._serial
         self._writer = SegmentWriter(self._folder / f"{self._serial:010}.seg")
         return self._writer
 
@@ -193,7 +207,7 @@ class NodeRecords:
             pass
         except (ValueError, KeyError, TypeError, ThalwegError) as error:
             raise FleetError(f"{self._folder / 'marks.json'} cannot be read: {error}; restore it from a copy") from None
-        serial = since
+        serial = self._since = since
         for path in sorted(self._folder.glob("*.seg")):
             serial = max(serial, int(path.stem))
             if int(path.stem) < since:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -21,6 +22,11 @@ from thalweg.deploy.ops.keeping.deployments import KeepingError
 from thalweg.pipeline.fleet.gate import Gate
 from thalweg.stages.io.terminal import say
 
+log = logging.getLogger(__name__)
+
+REMOVE_S = 3600.0
+"""How often what is too old is removed."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Place:
@@ -30,18 +36,21 @@ class _Place:
     path: Path
 
 
-def run_hub(folder: Path, host: str, port: int, page: tuple[str, int] | None) -> int:
-    """Be a hub until Ctrl-C. Raises FleetError where it cannot listen, or another one runs in this folder."""
+def run_hub(folder: Path, host: str, port: int, page: tuple[str, int] | None, keep_days: float | None = None) -> int:
+    """Be a hub until Ctrl-C. `keep_days`: how long what nodes send is kept, for ever unless given.
+
+    Raises FleetError where it cannot listen, or another one runs in this folder.
+    """
     state = HubState(folder)
     try:
-        return asyncio.run(_run(state, host, port, page))
+        return asyncio.run(_run(state, host, port, page, keep_days))
     except OSError as error:
         raise FleetError(f"the hub cannot listen at {host}:{port}, or at its page: {error.strerror or error}") from None
     finally:
         state.close()
 
 
-async def _run(state: HubState, host: str, port: int, page: tuple[str, int] | None) -> int:
+async def _run(state: HubState, host: str, port: int, page: tuple[str, int] | None, keep_days: float | None) -> int:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -56,8 +65,19 @@ async def _run(state: HubState, host: str, port: int, page: tuple[str, int] | No
             say(f"its page is at http://{page[0]}:{at}/", err=True)
         await control.start(state.folder)
         stack.push_async_callback(control.close)
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        removing = group.create_task(_remove_old(state, keep_days))
         await stopping.wait()
+        removing.cancel()
     return 0
+
+
+async def _remove_old(state: HubState, keep_days: float | None) -> None:
+    while keep_days is not None:
+        removed = await asyncio.to_thread(state.remove_records, keep_days)
+        if removed:
+            log.info("%d segments of records older than %g days were removed", removed, keep_days)
+        await asyncio.sleep(REMOVE_S)
 
 
 def _calls(state: HubState) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from thalweg.deploy.fleet.hub.records import NodeRecords
 from thalweg.deploy.fleet.hub.told import bounded, number_in, place_in
 from thalweg.deploy.fleet.manifest import Artefact, Manifest, opened, sealed
 from thalweg.models.store.home import user_folder
+from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.gate import Gate
 from thalweg.pipeline.suggestion import nearest
 from thalweg.stages.io.private import create_private
@@ -175,6 +176,16 @@ class HubState:
             if name not in self._records:
                 self._records[name] = NodeRecords(self.folder / "nodes" / name / "records")
             return self._records[name]
+
+    def remove_records(self, days: float) -> int:
+        """Remove what nodes have sent more than so many days ago, by segments; returns how many. Blocking, from any
+        thread. Nodes whose records cannot be read are left as they are.
+        """
+        before_s, removed = time.time() - days * 86_400, 0
+        for name in list(self.nodes):
+            with suppress(ThalwegError, OSError):
+                removed += self.records(name).remove_before(before_s)
+        return removed
 
     def forget_records(self, name: str) -> None:
         """Read them from the disk the next time: a write has failed, and what is in memory may not be true."""

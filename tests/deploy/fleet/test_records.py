@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
@@ -164,3 +165,28 @@ def test_what_is_kept_in_memory_holds_no_request_and_of_large_events_only_their_
     hub.receive(frame(2))
     assert [type(stored.payload) for stored in before.newest] == [bytes, bytes]
     assert before.newest[1].payload == msgpack.packb("1048576 bytes") and before.counts == {"events": 2}
+
+
+def test_what_is_too_old_is_removed_and_stays_known_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SEGMENT_BYTES", 100)
+    hub = NodeRecords(tmp_path)
+    for number in range(10):
+        hub.receive(frame(number))
+    segments = sorted(tmp_path.glob("*.seg"))
+    for path in (*segments[:3], segments[-1]):
+        os.utime(path, (1000, 1000))
+    assert hub.remove_before(2000) == 3 and sorted(tmp_path.glob("*.seg")) == segments[3:]
+    for _ in range(2):
+        assert hub.receive(frame(0)) == [[1, "s", [10, []]]]
+        assert hub.look().counts["events"] == 10
+        hub.close()
+        hub = NodeRecords(tmp_path)
+    assert hub.remove_before(2000) == 0
+
+
+def test_the_only_segment_is_never_removed(tmp_path: Path) -> None:
+    hub = NodeRecords(tmp_path)
+    hub.receive(frame(0))
+    assert hub.remove_before(1e12) == 0 and NodeRecords(tmp_path).receive(frame(0)) == [[1, "s", [1, []]]]
