@@ -153,19 +153,27 @@ def validate(file: Path, pairs: tuple[str, ...], trust: bool) -> None:
 @cli.command()
 @click.argument("file", type=PIPELINE)
 @_SET
-@click.option("--format", "form", type=click.Choice(["mermaid", "svg"]), default="mermaid", show_default=True)
+@click.option("--svg", type=_FILE, help="Draw it.")
+@click.option("--format", "form", type=click.Choice(["mermaid", "svg"]), help="Mermaid, unless OUTPUT ends in .svg.")
 @click.option("-o", "--output", type=_FILE, help="Write to a file instead of printing.")
 @operating.TRUST
-def graph(file: Path, pairs: tuple[str, ...], form: str, output: Path | None, trust: bool) -> None:
-    """Draw a pipeline file as Mermaid text or an SVG picture."""
+def graph(
+    file: Path, pairs: tuple[str, ...], svg: Path | None, form: str | None, output: Path | None, trust: bool
+) -> None:
+    """Draw a pipeline file as Mermaid text or an SVG picture; variables need no values for that."""
     from thalweg.deploy.ops.observing.report import write_whole
-    from thalweg.deploy.ops.pictures.graph import mermaid, svg
+    from thalweg.deploy.ops.pictures import graph as pictures
     from thalweg.deploy.reading import read_spec, unchecked_line
 
-    spec = read_spec(file, settings_of(pairs), trust=trust)
-    drawn = (mermaid if form == "mermaid" else svg)(spec.graph)
+    spec = read_spec(file, settings_of(pairs), trust=trust, to_look_at=True)
     if spec.unchecked:
         say(unchecked_line(spec), err=True)
+    if svg is not None:
+        write_whole(svg, pictures.svg(spec.graph), public=True)
+    if svg is not None and form is None and output is None:
+        return
+    is_svg = form == "svg" or (form is None and output is not None and output.suffix.lower() == ".svg")
+    drawn = (pictures.svg if is_svg else pictures.mermaid)(spec.graph)
     if output is None:
         say(drawn, end="")
     else:

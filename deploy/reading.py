@@ -26,8 +26,10 @@ class FileError(ThalwegError):
     """A pipeline file that cannot be read."""
 
 
-def read_spec(path: Path, settings: Mapping[str, str], *, trust: bool = True) -> Spec:
+def read_spec(path: Path, settings: Mapping[str, str], *, trust: bool = True, to_look_at: bool = False) -> Spec:
     """Read and check a pipeline file. Raises FileError, SpecError.
+
+    `to_look_at`: variables need no values, it will not run.
 
     With `trust` modules beside the file, or here, can be named in it, and are imported: that runs them. Without it
     nothing of the file runs, unless it lies in a folder that `$THALWEG_TRUSTED` lists; of stages named `module:Class`
@@ -41,7 +43,15 @@ def read_spec(path: Path, settings: Mapping[str, str], *, trust: bool = True) ->
     else:
         find = find_without_running
     text = _read(path)
-    return load_spec(text, str(path), settings=settings, read_file=_read_included, find=find, carried=carried_problem)
+    return load_spec(
+        text,
+        str(path),
+        settings=settings,
+        read_file=_read_included,
+        find=find,
+        carried=carried_problem,
+        stand_ins=to_look_at,
+    )
 
 
 def carried_problem(payload: type) -> str | None:

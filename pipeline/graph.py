@@ -208,7 +208,10 @@ class Graph:
         if not port:
             port = only_port(ports) or ""
         if port not in ports:
-            have = ", ".join(ports) or "none"
+            have = ", ".join(ports)
+            if not have:
+                what = "nothing comes out of it" if kind == "output" else "it takes nothing"
+                raise GraphError(f"stage {name} has no {side}: {what}")
             found = f"no {kind} {port!r}" if port else f"several {side}: say which"
             raise GraphError(f"stage {name} has {found}{nearest(port, ports)} (its {side}: {have})")
         return name, port

@@ -23,7 +23,17 @@ def pipeline_schema() -> dict[str, Any]:
     """
     stages = [stage_schema(info) for info in installed_stages()[0]]
     parts = {name: part for stage in stages for name, part in stage.pop("$defs", {}).items()}  # refs count from the top
-    named = {"type": "object", "required": ["use"], "properties": {"use": {"type": "string", "pattern": ":"}}}
+    names = [stage["properties"]["use"]["const"] for stage in stages]
+    used = {"type": "string", "description": "the kind of stage: a name of `thalweg stages`, or module:Class"}
+    registered = {"if": {"not": {"pattern": "[:$]"}}, "then": {"enum": names}}
+    of_a_kind = [{"if": _uses({"const": name}), "then": stage} for name, stage in zip(names, stages, strict=True)]
+    named = {
+        "type": "object",
+        "required": ["use"],
+        "properties": {"use": used},
+        # each told apart by its `use`, so that what is wrong is said of the kind that was meant
+        "allOf": [{"properties": {"use": registered}}, *of_a_kind],
+    }
     connection = {
         "type": "object",
         "additionalProperties": False,
@@ -89,16 +99,16 @@ def pipeline_schema() -> dict[str, Any]:
             "latency_budget": _DURATION | {"description": "turns whose first audio comes later are counted"},
             "stages": {
                 "type": "object",
-                "additionalProperties": {"anyOf": [{"type": "string"}, *stages, named]},
+                "additionalProperties": _text_or(registered, named),
             },
             "connections": {
                 "type": "array",
-                "items": {"anyOf": [{"type": "string", "pattern": "->"}, connection]},
+                "items": _text_or({"pattern": "->"}, connection),
             },
             "workers": {
                 "type": "object",
                 "description": "name: launcher, or name: {launcher, options}",
-                "additionalProperties": {"anyOf": [{"enum": list(LAUNCHERS)}, worker]},
+                "additionalProperties": _text_or({"enum": list(LAUNCHERS)}, worker),
             },
             "placement": {
                 "type": "object",
@@ -137,12 +147,22 @@ def _or_variable(entry: dict[str, Any]) -> dict[str, Any]:
     _let_contents_vary(rest)
     if rest.get("pattern") and isinstance(about.get("default"), int):
         about["default"] = format_duration(about["default"])
-    return {"anyOf": [rest, _VARIABLE], **about}
+    return {"if": _VARIABLE, "else": rest, **about} if rest else about
+
+
+def _uses(of: dict[str, Any]) -> dict[str, Any]:
+    """A stage whose `use` is such a text."""
+    return {"type": "object", "required": ["use"], "properties": {"use": of}}
+
+
+def _text_or(text: dict[str, Any], otherwise: dict[str, Any]) -> dict[str, Any]:
+    """A text that is such, or a mapping: told apart by what it is, so that an error is about the one that was meant."""
+    return {"type": ["string", "object"], "if": {"type": "string"}, "then": text, "else": otherwise}
 
 
 def _let_contents_vary(entry: dict[str, Any]) -> None:
     """Allow a variable for what stands in a mapping or list."""
-    for alternative in entry.get("anyOf", [entry]):
+    for alternative in entry.get("anyOf", [entry]):  # what the model says, before it may be a variable
         for inner in ("additionalProperties", "items"):
             if isinstance(alternative.get(inner), dict):
                 alternative[inner] = _or_variable(alternative[inner])

@@ -16,11 +16,13 @@ _VARIABLE = re.compile(r"(?<!\$)\$\{([^}]*)\}")  # `$${` stands for `${`
 class Filling:
     """Knows the variables of a pipeline's files and collects what is wrong with their values.
 
-    `settings`: what was given with `--set`. `literal`: `${…}` has no meaning.
+    `settings`: what was given with `--set`. `literal`: `${…}` has no meaning. `stand_ins`: a variable without a value
+    is its name, in angle brackets.
     """
 
-    def __init__(self, settings: dict[str, str], literal: bool) -> None:
+    def __init__(self, settings: dict[str, str], literal: bool, stand_ins: bool = False) -> None:
         self._literal = literal
+        self._stand_ins = stand_ins
         self._settings = settings
         self._problems: list[tuple[Place, str]] = []
         self._variables: dict[str, Any] = {}
@@ -35,6 +37,8 @@ class Filling:
             if name in self._settings:
                 value = Given(self._settings[name])
                 self._texts.pop(name, None)
+            elif value is None and self._stand_ins:
+                value = Given(f"<{name}>")
             elif value is None:
                 self._wrong(source, ("variables", name), f"variable {name!r} has no value: give it with --set {name}=…")
             self._variables[name] = value

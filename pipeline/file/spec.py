@@ -104,12 +104,14 @@ def load_spec(
     read_file: ReadFile | None = None,
     find: Callable[[str], StageInfo] = find_stage,
     carried: Carried = lambda _: None,
+    stand_ins: bool = False,
 ) -> Spec:
     """Check a pipeline file and build its graph; no stage is made yet.
 
-    `settings`: values of variables, as text (`file.values`). Raises SpecError with everything that is wrong.
+    `settings`: values of variables, as text (`file.values`); `stand_ins`: those without one get their name for it,
+    since the pipeline is only to be looked at. Raises SpecError with everything that is wrong.
     """
-    loader = _Loader(dict(settings or {}), read_file, find, carried)
+    loader = _Loader(dict(settings or {}), read_file, find, carried, stand_ins=stand_ins)
     loader.read(text, file)
     with few_suggestions():
         return loader.spec()
@@ -136,8 +138,9 @@ class _Loader(Filling):
         carried: Carried,
         *,
         literal: bool = False,
+        stand_ins: bool = False,
     ) -> None:
-        super().__init__(settings, literal)
+        super().__init__(settings, literal, stand_ins)
         self._read_file = read_file
         self._find = find
         self._carried = carried

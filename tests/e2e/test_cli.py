@@ -213,6 +213,47 @@ def test_the_examples_fit_the_schema(path: Path) -> None:
     jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), pipeline_schema())
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("stages: {a: {use: speech.vad, treshold: 1}}", "('treshold' was unexpected)"),
+        ("stages: {a: {use: speech.vad, threshold: 3}}", "3 is greater than"),
+        ("stages: {a: {use: speech.vda}}", "'speech.vda' is not one of ['audio.file', "),
+        ("stages: {a: speech.vda}", "'speech.vda' is not one of ['audio.file', "),
+        ("stages: {a: {use: audio.file}}", "'path' is a required property"),
+        ("connections: [a b]", "'a b' does not match '->'"),
+        ("connections: [{from: a, to: b, polcy: x}]", "('polcy' was unexpected)"),
+        ("workers: {a: ray2}", "'ray2' is not one of"),
+        ("workers: {a: {lancher: ray}}", "('lancher' was unexpected)"),
+    ],
+)
+def test_an_editor_says_of_a_mistake_what_it_is(text: str, said: str) -> None:
+    (error,) = jsonschema.Draft202012Validator(pipeline_schema()).iter_errors(yaml.safe_load(text))
+    assert said in error.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "stages: {a: {use: 'mine:Stage', anything: 1}, b: 'mine:Other', c: speech.vad}",
+        "stages: {a: {use: speech.vad, threshold: '${x}', silence: 300ms}}",
+        "workers: {a: ray, b: {launcher: subprocess}}",
+    ],
+)
+def test_an_editor_complains_of_nothing_that_is_right(text: str) -> None:
+    jsonschema.validate(yaml.safe_load(text), pipeline_schema())
+
+
+def test_a_pipeline_is_drawn_and_planned_without_values_for_its_variables(tmp_path: Path) -> None:
+    for number, arguments in enumerate((("graph", "-o"), ("graph", "--svg"), ("plan", "--svg"))):
+        command, option = arguments
+        picture = tmp_path / f"{number}.svg"
+        done = thalweg(command, VOICE, option, str(picture))
+        assert done.returncode == 0, done.stderr
+        assert "<svg" in picture.read_text(encoding="utf-8")
+    assert thalweg("graph", VOICE).stdout.startswith("flowchart")
+
+
 def test_the_schema_refuses_a_misspelt_parameter() -> None:
     bad = {"stages": {"v": {"use": "speech.vad", "silense": "300ms"}}, "connections": []}
     with pytest.raises(jsonschema.ValidationError):

@@ -72,7 +72,7 @@ def plan(file: Path, pairs: tuple[str, ...], svg: Path | None, as_json: bool, tr
     from thalweg.deploy.ops.pictures.plan_text import plan_entry, print_plan
     from thalweg.deploy.reading import read_spec, unchecked_line
 
-    spec = read_spec(file, settings_of(pairs), trust=trust)
+    spec = read_spec(file, settings_of(pairs), trust=trust, to_look_at=True)
     if spec.unchecked:
         say(unchecked_line(spec), err=True)
     if svg is not None:
