@@ -22,7 +22,9 @@ from thalweg.stages.language.chat import Chat
 ANSWER = "The capital of France is Paris, which lies on the river Seine, in the north of the country."
 BEGUN = ("dies", "ends", "no reason", "stalls", "pings in between", "late error")
 """Of `FAULTS`, those that say something first."""
-POLICY = {"first_text_within": "150ms", "stall": "60ms", "connect_within": "150ms", "probe_every": None}
+POLICY = {"first_text_within": "600ms", "stall": "250ms", "connect_within": "600ms", "probe_every": None}
+
+pytestmark = pytest.mark.real  # real servers and a real clock: limits that a busy machine keeps
 
 
 class Conversation:
@@ -55,7 +57,7 @@ class Conversation:
         graph.connect("ask", "chat")
         graph.connect("chat", "sink")
         worker = Worker(graph)
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(30):
             await worker.run()
         replies: dict[int, str] = {}
         for emitted in sink.emitted:
@@ -203,7 +205,7 @@ def test_both_at_once_dying_in_mid_answer_end_with_a_third() -> None:
 
 def test_the_patience_for_one_server_is_not_that_for_several() -> None:
     async def case(talk: Conversation) -> None:
-        talk.chat_settings["timeout"] = "200ms"
+        talk.chat_settings["timeout"] = "800ms"
         talk.cloud.fault = talk.house.fault = "black hole"
         talk.members["pocket"] = {"backend": "echo", "where": "edge", "quality": 0.1}
         await talk.ask("What is the capital of France?")
@@ -224,7 +226,7 @@ def test_private_words_leave_this_process_under_no_fault(fault: str) -> None:
     async def case(talk: Conversation) -> None:
         talk.cloud.fault = talk.house.fault = fault
         talk.policy |= {"private": ["Quetzalcoatl"], "hedge_after": "10ms", "probe_every": "0s"}
-        talk.policy |= {"first_text_within": "150ms", "stall": "40ms"}
+        talk.policy |= {"first_text_within": "600ms", "stall": "200ms"}
         talk.members["pocket"] = {"backend": "echo", "where": "edge", "quality": 0.1}
         for canary in CANARIES:
             await talk.ask("What is the capital of France?", canary, "And what else?")
