@@ -5,7 +5,8 @@ their backend's name; what goes out is the text of one of them, the *speaker*, c
 backend that takes over is given what was said and passes through a `seam.Seam`, so that no word comes twice.
 
     state      event                                              next       action
-    ASKING     text of any                                        SPEAKING   that one is the speaker; Cancel the others
+    ASKING     text of the only one that is asked                 SPEAKING   that one is the speaker
+    ASKING     of several, the first clause of one                SPEAKING   that one is the speaker; Cancel the others
     ASKING     no text for `hedge_ms`, another may be asked       ASKING     Ask the next, beside the first
     ASKING     no text for `first_ms`, or failed                  ASKING     Cancel, Ask the next
     SPEAKING   text of the speaker                                SPEAKING   Say
@@ -28,6 +29,7 @@ that was cancelled and had done nothing wrong may be asked again, `ROUNDS` times
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -35,6 +37,8 @@ from enum import Enum
 from thalweg.pipeline.handoff.seam import Seam, WordGate
 
 ROUNDS = 3
+_CLAUSE = re.compile(r"\s*\S[^.,;:!?…]*[.,;:!?…]\s|\s*(?:\S+\s+){6}")
+"""What can be spoken by itself: up to a mark, or six words."""
 
 
 class ReplyState(Enum):
@@ -115,6 +119,7 @@ class _Stream:
     heard_ms: float = float("-inf")
     hedged: bool = False
     alive: bool = False
+    held: str = ""
 
     def silent_ms(self, now_ms: float) -> float:
         """For how long it has said nothing, and thought nothing."""
@@ -173,8 +178,13 @@ class Answering:
         actions: list[Action] = []
         if backend != self.speaker or self.state is ReplyState.RESCUING:
             passed = stream.seam.put(text)
+            passed = stream.held + passed
             if backend != self.speaker and not passed.strip():
                 return []  # it repeats what was said, or says nothing yet
+            if self.state is ReplyState.ASKING and len(self._streams) > 1 and not _CLAUSE.match(passed):
+                stream.held = passed
+                return []
+            stream.held = ""
             actions += self._win(backend)
         else:
             passed = stream.seam.put(text)
@@ -195,7 +205,7 @@ class Answering:
         stream = self._streams.get(backend)
         if stream is None or self.over:
             return []
-        rest = stream.seam.finish()
+        rest = stream.held + stream.seam.finish()
         if backend != self.speaker and not rest.strip() and not self.said:
             return self.failed(backend, "it gave an empty answer", now_ms)
         actions = self._win(backend) if backend != self.speaker or len(self._streams) > 1 else []
@@ -213,7 +223,10 @@ class Answering:
             self.speaker = ""
             self._gate.drop()
             self.state = ReplyState.RESCUING
-        return self._next(now_ms) if self._streams.keys() <= {self.speaker} else []
+        if self._streams.keys() <= {self.speaker}:
+            return self._next(now_ms)
+        only, *others = self._streams.items()
+        return self.text(only[0], "", now_ms) if not others and only[1].held else []
 
     def buffered(self, ms: float, now_ms: float) -> list[Action]:
         """How much sound there is still to play, as play-out tells while it plays."""

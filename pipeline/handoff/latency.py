@@ -24,7 +24,7 @@ FORGETTING = 0.96
 KEPT = 40
 MANY = 20
 SPREAD = 0.3
-CLAUSE_TOKENS = 8
+CLAUSE_TOKENS = 10
 """Tokens of a first clause, as `speech.sentences` cuts it."""
 _HUNDRED = 100.0
 _OPEN = (500.0**2, 0.0, 60.0**2)

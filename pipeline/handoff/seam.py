@@ -53,6 +53,7 @@ class Seam:
     def __init__(self, said: str) -> None:
         self.kind = "" if said.strip() else "goes on"
         self._said = words(said)
+        self._spaced = said[-1:].isspace()
         self._held = ""
         self._dropped = 0
 
@@ -99,7 +100,8 @@ class Seam:
     def _pass(self, pieces: list[str], dropped: int) -> str:
         self.kind = "goes on"
         self._held = ""
-        return "".join(pieces[dropped:])
+        passed = "".join(pieces[dropped:])
+        return passed.lstrip() if self._spaced else passed
 
     def _repeats(self, come: list[str]) -> int:
         """How many of the words that came are the last ones that were said."""

@@ -223,7 +223,12 @@ def at_work(name: str, member: Member, defaults: Mapping[str, Any]) -> AtWork:
 
 
 def continued(request: Request, said: str, abilities: Abilities) -> Request:
-    """The request that goes on from what was said, by what the backend can."""
+    """The request that goes on from what was said, by what the backend can.
+
+    White space at its end is left out: tokens begin with theirs, and behind a space a model goes on with what needs
+    none, such as a number.
+    """
+    said = said.rstrip()
     if not said:
         return replace(request, prefix="")
     if abilities.continues == "prefix":

@@ -136,12 +136,30 @@ def test_thinking_keeps_a_backend_from_being_silent() -> None:
     assert reply.passed(1500) == []
 
 
-def test_a_hedge_asks_a_second_and_the_first_word_wins() -> None:
+def test_a_hedge_asks_a_second_and_the_first_clause_wins() -> None:
     reply = begun(hedge_ms=300.0)
     assert reply.passed(299) == []
     assert reply.passed(300) == [Ask("cloud")]
-    assert reply.text("cloud", "Paris. ", 400) == [Cancel("edge"), Say("Paris. ")]
+    assert reply.text("edge", "It may ", 390) == []
+    assert reply.text("cloud", "It is ", 400) == []
+    assert reply.text("cloud", "Paris. ", 410) == [Cancel("edge"), Say("It is Paris. ")]
+    assert reply.text("edge", "be Lyon. ", 420) == []
     assert reply.hedges == 1
+
+
+def test_what_the_one_that_is_left_of_a_hedge_has_said_so_far_goes_out_at_once() -> None:
+    reply = begun(hedge_ms=300.0)
+    reply.passed(300)
+    assert reply.text("edge", "It is ", 400) == []
+    assert reply.failed("cloud", "reset", 410) == [Say("It is ")]
+    assert spoken(reply.text("edge", "Paris. ", 420)) == "Paris. "
+
+
+def test_an_answer_shorter_than_a_clause_wins_a_hedge_by_its_end() -> None:
+    reply = begun(hedge_ms=300.0)
+    reply.passed(300)
+    assert reply.text("edge", "Paris", 400) == []
+    assert reply.finished("edge", 410) == [Cancel("cloud"), Say("Paris"), End()]
 
 
 def test_both_of_a_hedge_failing_gives_up_with_the_reasons_of_both() -> None:

@@ -110,6 +110,22 @@ def test_an_answer_whose_backend_dies_is_finished_by_another_without_a_word_lost
     assert tested.counts["answered_edge"] == 1
 
 
+@pytest.mark.parametrize("continues", ["prefix", "instruct"])
+def test_one_that_goes_on_is_given_no_white_space_at_the_end_and_none_comes_twice(continues: str) -> None:
+    class Tokens(Scripted):
+        async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
+            self.heard.append(request)
+            yield Text(" Paris, which")
+            yield Text(" lies on the river Seine.")
+            yield Finish()
+
+    other = Tokens(continues=continues)
+    tested = pool(edge=other, cloud=Scripted(dies_after=5))
+    assert ask(tested) == [ANSWER]
+    began = other.heard[0].prefix or other.heard[0].messages[-2].text
+    assert began == "The capital of France is"
+
+
 def test_one_that_stalls_in_mid_answer_is_followed_by_another() -> None:
     tested = pool(edge=Scripted(), cloud=Scripted(stalls_after=4))
     assert ask(tested) == [ANSWER]
