@@ -87,7 +87,7 @@ BENCHES: Mapping[str, Bench] = {
         takes=("model", "json_path", "minutes"),
     ),
     "handoff": Bench(
-        "language models that die, stall or are late; PART: deaths, pings, learning, links, cascade",
+        "language models that die, stall or are late; PART: deaths, pings, learning, links, cascade, seams",
         "language.handoff:measure",
         takes=("part",),
     ),

@@ -45,7 +45,11 @@ from thalweg.stages.language.chat import Chat
 from thalweg.stages.speech.sentences import Sentences
 
 AT = (1, 5, 20, 60)
-MANY, QUICK = 200, 4
+CASES = [*(("dies", at) for at in AT), ("stalls", 20)]
+TURNS = {OURS: 200, f"{OURS}-instruct": 100, f"{OURS}-none": 100, "single": 40, "restarts": 40}
+TURNS |= {"litellm": 40, "litellm-continues": 40}
+"""Of each case; of those whose answers are all wrong, or all right, fewer tell as much."""
+QUICK = 4
 AT_ONCE = 20
 AFTER = 25
 """Tokens of an answer behind the place where it is broken off."""
@@ -99,25 +103,23 @@ class Speech:
 
 def measure(result: Result, quick: bool) -> None:
     """Rows per place of death and system."""
-    answers = [_cut(recorded()[CLOUD][prompt]["tokens"]) for prompt in PROMPTS]
+    answers = [on_one_line(recorded()[CLOUD][prompt]["tokens"]) for prompt in PROMPTS]
     answers = [answer for answer in answers if len(answer) >= AT[-1] + AFTER]
-    count = QUICK if quick else MANY
-    cases = [("dies", at) for at in AT] + [("stalls", 20)]
-    questions = [f"#{n} {fault} {at}" for fault, at in cases for n in range(count)]
-    systems = ("single", "restarts", OURS, f"{OURS}-instruct", f"{OURS}-none")
-    result.rounds.expect(len(systems) + 2)
-    limit_s = 60 + 5.0 * len(questions)
-    what = f"{len(questions)} turns"
-    for system in systems:
-        asked = partial(_run, system, questions, answers)
-        _add(result, system, cases, count, result.rounds.ours(what, asked, limit_s, system=system), answers)
-    for system in ("litellm", "litellm-continues"):
-        found = _litellm(result, system, questions, answers, limit_s)
+    result.rounds.expect(len(TURNS))
+    for system, many in TURNS.items():
+        count = QUICK if quick else many
+        questions = [f"#{n} {fault} {at}" for fault, at in CASES for n in range(count)]
+        limit_s = 60 + 5.0 * len(questions)
+        if system.startswith("litellm"):
+            found = _litellm(result, system, questions, answers, limit_s)
+        else:
+            ask = partial(_run, system, questions, answers)
+            found = result.rounds.ours(f"{len(questions)} turns", ask, limit_s, system=system)
         if found is not None:
-            _add(result, system, cases, count, found, answers)
+            _add(result, system, count, found, answers)
 
 
-def _cut(tokens: Sequence[str]) -> list[str]:
+def on_one_line(tokens: Sequence[str]) -> list[str]:
     """Pieces of a recorded answer, as they came, on one line."""
     return [re.sub(r"\s+", " ", token) for token in tokens if token]
 
@@ -275,12 +277,11 @@ def _serving(answers: Sequence[list[str]]) -> Iterator[tuple[ModelServer, ModelS
 def _add(
     result: Result,
     system: str,
-    cases: Sequence[tuple[str, int]],
     count: int,
     measured: Sequence[Heard],
     answers: Sequence[list[str]],
 ) -> None:
-    for k, (fault, at) in enumerate(cases):
+    for k, (fault, at) in enumerate(CASES):
         turns = measured[k * count : (k + 1) * count]
         whole = ["".join(_answer(answers, n, at)).split() for n in range(count)]
         case = f"{fault} at {at}"

@@ -1,0 +1,53 @@
+"""`thalweg bench handoff` runs, and its rows have the names that docs/benchmarks/handoff.md quotes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import require_package
+from thalweg.deploy.bench import BenchError, run_bench
+from thalweg.deploy.bench.language.deaths import Heard
+from thalweg.deploy.bench.language.recording import CLOUD, EDGE, PROMPTS, recorded, templates
+
+
+def rows(part: str, folder: Path) -> dict[tuple[str, str, str], float]:
+    result = run_bench("handoff", folder / "b.json", quick=True, part=part)
+    return {(row.case, row.system, row.metric): row.value for row in result.rows}
+
+
+def test_what_is_known_of_latency_covers_what_comes(tmp_path: Path) -> None:
+    found = rows("learning", tmp_path)
+    assert all(90 <= found[link, "thalweg", "covered"] <= 99 for link in ("near", "far", "mobile", "busy"))
+    assert ("far, × 4", "thalweg", "learned") in found
+
+
+def test_answers_can_be_told_apart_and_the_risk_is_kept(tmp_path: Path) -> None:
+    found = rows("cascade", tmp_path)
+    assert found["score", "thalweg", "low_95"] > 0.65, "else the cascade would have to be switched off"
+    assert found["risk ≤ 0.1", "thalweg", "risk"] < found["risk ≤ 0.1", "random", "risk"]
+
+
+def test_whoever_only_pings_is_left(tmp_path: Path) -> None:
+    require_package("httpx", "language")
+    found = rows("pings", tmp_path)
+    assert all(found[fault, "thalweg", "late_p50"] >= 0 for fault in ("pings", "roles", "spaces", "black hole"))
+
+
+def test_a_part_that_there_is_not_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="it has deaths, pings, learning, links, cascade, seams, record, calibrate"):
+        rows("lives", tmp_path)
+
+
+def test_all_that_is_asked_was_recorded() -> None:
+    found = recorded()
+    asked = {question for group in templates().values() for question in group}
+    assert asked <= found[EDGE].keys() and asked | set(PROMPTS) <= found[CLOUD].keys()
+
+
+def test_silence_between_sentences_is_heard_as_a_gap() -> None:
+    tokens = [(0.0, "The moon is a world. "), (100.0, "It goes round the earth. "), (9000.0, "It is small. ")]
+    speech = Heard(tokens).spoken()
+    assert speech.first_ms == 5 * 40
+    assert 5000 < speech.gap_ms < 9000
