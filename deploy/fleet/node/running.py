@@ -18,7 +18,7 @@ from typing import IO, Any, Final
 from thalweg.deploy.fleet.manifest import Manifest
 from thalweg.deploy.ops.keeping import systemd
 from thalweg.deploy.ops.keeping.control import Control
-from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError
+from thalweg.deploy.ops.keeping.deployments import MARK, DeploymentFolder, KeepingError
 from thalweg.deploy.ops.keeping.logs import trim
 from thalweg.pipeline.fleet.agent_socket import NODE
 from thalweg.pipeline.fleet.gate import Sight, leads_out
@@ -106,9 +106,11 @@ class Pipeline:
             trim(self._log)
 
     def _environment(self) -> dict[str, str]:
-        """That of the agent, whose words with systemd are its own."""
+        """That of the agent, whose words with systemd are its own. With the mark a keeper is found, and ended, that an
+        agent before has left: its lock keeps every other one from starting, and it answers for a release of its own.
+        """
         own = {name: value for name, value in os.environ.items() if name != systemd.SOCKET}
-        return own | {NODE: str(self._socket), "XDG_STATE_HOME": str(self._run)}
+        return own | {NODE: str(self._socket), "XDG_STATE_HOME": str(self._run), MARK: str(self._deployment.path)}
 
     def _opened_log(self) -> IO[bytes]:
         return append_private(self._log)

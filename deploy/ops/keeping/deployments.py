@@ -134,8 +134,8 @@ class DeploymentFolder:
         return found
 
     def kill_processes(self) -> None:
-        """End those that are left, at once: for when nobody is there who could end them kindly."""
-        for pid in self.processes():
+        """End those that are left but this one, at once: for when nobody is there who could end them kindly."""
+        for pid in set(self.processes()) - {os.getpid()}:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from thalweg.deploy.fleet.node.running import _DEADLINE, deadlines_of, sight_of
+from tests.deploy.fleet.processes import wait_until
+from thalweg.deploy.fleet.manifest import Manifest
+from thalweg.deploy.fleet.node.running import _DEADLINE, Pipeline, deadlines_of, sight_of
 from thalweg.pipeline.channel import Drop
 
 
@@ -44,6 +48,24 @@ def test_the_agent_carries_no_numpy() -> None:
     program = "import sys; import thalweg.deploy.fleet.node.agent; print({'numpy', 'pydantic'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.real
+def test_what_an_agent_that_was_killed_has_left_is_ended_with_its_keeper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))  # a pipeline sets it
+    (tmp_path / "files").mkdir()
+    for name in ("beacon.yaml", "beacon.py"):
+        shutil.copy(Path(__file__).parent / name, tmp_path / "files")
+    left = Pipeline(tmp_path, tmp_path / "intake.sock")
+    left.start(tmp_path, Manifest(generation=1, pipeline="beacon.yaml", files=()))
+    try:
+        wait_until(lambda: (sight := left.sight()) is not None and sight.ready)
+        Pipeline(tmp_path, tmp_path / "intake.sock").stop()
+        assert left.ended
+    finally:
+        left.stop()
 
 
 def test_a_drop_for_a_deadline_is_called_what_channels_call_it() -> None:
