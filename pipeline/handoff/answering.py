@@ -327,6 +327,7 @@ class Answering:
         return [Cancel(name, self._silence() if name == before else "") for name in losers]
 
     def _next(self, now_ms: float) -> list[Action]:
+        self._left = [name for name in self._left if name not in self._streams]
         if self._left:
             return self._ask(self._left.pop(0), now_ms)
         if self._streams:

@@ -180,9 +180,10 @@ class Pool:
                 told = await _next(asked.streams, answering.due_ms(_ms(loop)) - _ms(loop))
                 if told is None:
                     yield Progress("empty")
-                    actions += answering.buffered(max(0.0, self._heard_out_s * 1e3 - _ms(loop)), _ms(loop))
                 elif asked.streams.is_current(told):
                     actions += self._take(asked, told, _ms(loop))
+                if told is None or answering.due_ms(_ms(loop)) <= _ms(loop):
+                    actions += answering.buffered(max(0.0, self._heard_out_s * 1e3 - _ms(loop)), _ms(loop))
         finally:
             self._count(answering, tokens_of(request.messages))
             self.routed = asked.routed()

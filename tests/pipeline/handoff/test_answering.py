@@ -114,6 +114,13 @@ def test_one_that_was_not_needed_is_asked_again_when_the_winner_breaks_off() -> 
     assert reply.failed("edge", "reset", 800) == [Ask("cloud", "It is in Paris, which ")]
 
 
+def test_nobody_is_asked_to_take_over_from_itself() -> None:
+    reply = begun(("edge", "edge"), stall_ms=500, first_ms=1000)
+    reply.text("edge", "It is in ", 100)
+    assert reply.passed(600) == []
+    assert isinstance(reply.passed(1600)[-1], GiveUp)
+
+
 def test_one_that_stalled_and_lost_is_cancelled_with_the_reason() -> None:
     reply = begun(stall_ms=500)
     reply.text("edge", "It is in ", 100)

@@ -138,6 +138,20 @@ def test_pings_for_ever_and_no_word_end_with_the_budget() -> None:
     assert tested.counts["asked_cloud"] == tested.counts["answered_edge"] == 1
 
 
+class Hasty(Scripted):
+    """Pings without a pause between two of them."""
+
+    async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
+        while True:
+            yield Progress("ping")
+            await asyncio.sleep(1e-4)
+
+
+def test_pings_that_leave_no_time_to_look_at_the_clock_end_with_the_budget_too() -> None:
+    tested = pool({"first_text_within": "1s"}, edge=Scripted(), cloud=Hasty())
+    assert ask(tested) == [ANSWER]
+
+
 def test_a_slow_one_is_hedged_and_the_first_word_wins() -> None:
     tested = pool({"hedge_after": "300ms"}, edge=Scripted(), cloud=Scripted(first_s=2.0))
     assert ask(tested) == [ANSWER]

@@ -99,7 +99,7 @@ def test_worker_killed_in_mid_continuation() -> None:
 
     killed, _ = converse(two(), final(0, "hello"))
     before = killed.snapshot()
-    cut = run_stage(killed, [final(0, QUESTION, 2), interrupt(600, 3)])
+    cut = run_stage(killed, [final(0, QUESTION, 2), interrupt(640, 3)])
     assert said(cut, 2) == "The capital of France"
     other = Chat(backend=two())
     other.restore(before)
