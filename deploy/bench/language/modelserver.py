@@ -110,7 +110,8 @@ class ModelServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError):
+            # cancelled only where the loop ends, which would print that
+            with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = int(re.findall(rb"(?i)content-length:\s*(\d+)", head)[0])
                 body = await reader.readexactly(length)

@@ -39,7 +39,7 @@ def test_interruption_during_a_switch() -> None:
     assert said(outcome) == "The capital of"
     assert said(outcome, 2) == ANSWER
     assert outcome.problems == []
-    assert [request.prefix for request in edge.heard] == ["The capital of ", "The capital of "]
+    assert [request.prefix for request in edge.heard] == ["The capital of", "The capital of"]
     assert chat.counts["answered_cloud"] == 0
 
 
