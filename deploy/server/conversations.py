@@ -18,6 +18,7 @@ from thalweg.deploy.server.load import LoadMeter
 from thalweg.deploy.server.pipelines import Pipelines
 from thalweg.deploy.server.session import Session, SessionState
 from thalweg.deploy.server.settings import ServerSettings
+from thalweg.pipeline.dialogue.events import Trouble
 from thalweg.pipeline.file.spec import Spec
 
 log = logging.getLogger(__name__)
@@ -154,6 +155,8 @@ class Conversations:
     async def drain(self) -> None:
         """Let nobody in any more, and wait for those who talk, for a while."""
         self.draining = True
+        for session in self.sessions.values():
+            session.call.tell(Trouble(code="closing", message="This server is about to stop. Come back in a minute."))
         try:
             async with asyncio.timeout(self.settings.drain_s):
                 while any(session.state is SessionState.TALKING for session in self.sessions.values()):

@@ -2,15 +2,17 @@
 
 import { Call, CallError } from "./call.js";
 import { Marks, Softened } from "./look.js";
+import { asJson, asText, download } from "./saving.js";
 import { Timeline } from "./timeline.js";
 import { explain, microphoneTrouble } from "./trouble.js";
 import { Turns } from "./turns.js";
 
 const $ = (id) => document.getElementById(id);
 const STATES = { listening: "Listening", hearing: "I hear you …", thinking: "Thinking …", speaking: "Speaking. Speak to interrupt", held: "Yes? …" };
+const WRITTEN = { ...STATES, listening: "Write your question", speaking: "Answering. Stop with the button or Esc" };
 const PHASES = { idle: "Ready when you are", connecting: "Connecting …", away: "Waiting for the network …", ended: "The conversation has ended" };
 
-const turns = new Turns($("turns"), $("talk"));
+const turns = new Turns($("turns"), $("talk"), $("said"));
 const timeline = new Timeline($("timeline"), $("stages").tBodies[0]);
 const marks = new Marks($("marks"), $("look-words"));
 let softened = null;
@@ -38,19 +40,20 @@ function keptOf({ keeps, keepsNothing }) {
   return keepsNothing ? "Nothing of this conversation is kept." : "";
 }
 
-async function start() {
+/** Connects; `written`: without asking for the microphone. */
+async function start(written = false) {
   hideNotice();
   if (call && !["idle", "ended"].includes(call.phase)) return;
   setPhase("connecting");
   try {
     if (!window.RTCPeerConnection) throw new CallError("no-webrtc");
     await loadConfig().catch(() => { throw new CallError("unreachable"); });
-    const missing = await openMicrophone();
+    const missing = written ? null : await openMicrophone();
     call = new Call({ config, token: $("token").value });
     listen(call);
     $("voice").srcObject = call.remote;
     await call.start(stream);
-    turns.clear();
+    turns.begin();
     $("welcome").hidden = true;
     $("voice").play().catch(() => showTrouble("sound-blocked"));
     if (missing) showTrouble(missing);
@@ -62,6 +65,23 @@ async function start() {
     setPhase("idle");
     showTrouble(error.code ?? "unreachable", error.message);
   }
+}
+
+/** Asks in writing; whoever has not begun does so by it, and needs no microphone. */
+async function ask(text) {
+  if (!call || ["idle", "ended"].includes(call.phase)) await start(true);
+  if (call?.phase === "talking") call.send({ type: "say", text });
+  else $("text").value ||= text;
+}
+
+/** Adds the microphone to a conversation that was written so far. */
+async function speak() {
+  if (call?.phase !== "talking") { start(); return; }
+  const missing = await openMicrophone();
+  if (missing) { showTrouble(missing); return; }
+  await call.replace("audio", stream.getAudioTracks()[0]);
+  call.send({ type: "echo", cancelled: $("echo").checked });
+  setPhase(call.phase);
 }
 
 /** Opens the microphone; returns the trouble where there is none and the conversation has to be written. */
@@ -121,6 +141,10 @@ function listen(current) {
     $("screen").srcObject = new MediaStream([track]);
     track.addEventListener("unmute", () => { $("seen").hidden = false; $("screen").play().catch(() => {}); });
   });
+  current.addEventListener("stall", ({ detail }) => {
+    if (current !== call) return;
+    if (detail) showTrouble("stalled"); else if ($("notice").dataset.code === "stalled") hideNotice();
+  });
   current.addEventListener("trouble", ({ detail }) => current === call && showTrouble(detail.code, detail.message));
   current.addEventListener("event", ({ detail }) => current === call && tell(detail));
 }
@@ -138,7 +162,7 @@ function tell(event) {
       break;
     case "state":
       document.body.dataset.floor = event.state;
-      $("state").textContent = STATES[event.state];
+      $("state").textContent = states()[event.state];
       $("stop").disabled = !["thinking", "speaking", "held"].includes(event.state);
       if (event.state === "thinking") turns.thinking(event.turn);
       timeline.mark(event.state);
@@ -179,12 +203,19 @@ function setPhase(phase) {
   document.body.dataset.phase = phase;
   const talking = phase === "talking";
   if (!talking) document.body.dataset.floor = "";
-  $("state").textContent = talking ? STATES.listening : PHASES[phase];
-  $("start-label").textContent = talking ? "End the conversation" : "Start talking";
-  for (const control of [$("mute"), $("text"), $("write").querySelector("button")]) control.disabled = !talking;
+  $("state").textContent = talking ? states().listening : PHASES[phase];
+  $("start-name").textContent = talking ? "End the conversation" : "Start talking";
+  $("start-label").textContent = talking ? "End" : "Start talking";
+  for (const control of [$("text"), $("write").querySelector("button")]) control.disabled = ["connecting", "away"].includes(phase);
+  $("speak").hidden = !talking || Boolean(stream);
+  $("mute").hidden = talking && !stream;
+  $("mute").disabled = !talking || !stream;
+  $("save-button").disabled = !turns.said.length && !talking;
   if (!talking) $("stop").disabled = true;
   if (phase === "idle" || phase === "ended") setMuted(false);
 }
+
+function states() { return stream ? STATES : WRITTEN; }
 
 function showTrouble(code, said) {
   const { sentence, way } = explain(code, said);
@@ -242,6 +273,16 @@ async function changeDevices() {
 }
 
 $("start").addEventListener("click", () => { if (document.body.dataset.phase === "idle" || document.body.dataset.phase === "ended") start(); else call?.end(); });
+$("speak").addEventListener("click", speak);
+$("ideas").addEventListener("click", ({ target }) => target.closest("button") && ask(target.textContent));
+$("save-button").addEventListener("click", () => $("saving").showModal());
+$("saving").addEventListener("close", () => {
+  const how = $("saving").returnValue;
+  if (how === "copy") navigator.clipboard?.writeText(asText(turns.said));
+  if (how === "text") download("conversation.txt", `${asText(turns.said)}\n`, "text/plain");
+  if (how === "json") download("conversation.json", asJson(config?.name ?? "", turns.said), "application/json");
+  $("saving").returnValue = "";
+});
 $("stop").addEventListener("click", () => call?.send({ type: "stop" }));
 $("mute").addEventListener("click", () => setMuted($("mute").getAttribute("aria-pressed") !== "true"));
 $("camera").addEventListener("click", () => {
@@ -266,13 +307,15 @@ $("settings").addEventListener("close", changeDevices);
 $("write").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = $("text").value.trim();
-  if (text) call?.send({ type: "say", text });
   $("text").value = "";
+  if (text) ask(text);
 });
+$("notice-close").addEventListener("click", hideNotice);
 $("notice-act").addEventListener("click", () => {
   const act = $("notice-act").dataset.act;
   hideNotice();
   if (act === "start") { call?.end(); start(); }
+  if (act === "speak") speak();
   if (act === "settings") $("settings").showModal();
   if (act === "sound") $("voice").play();
 });

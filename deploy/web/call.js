@@ -2,12 +2,15 @@
 
 const VERSION = 1;
 const RETRY_MS = [300, 700, 1500, 3000];
+const BEAT_MS = 500;
+const SILENT_MS = 1600; // without an answer, after which people are told
 
 export class CallError extends Error {
   constructor(code, message = "") { super(message || code); this.code = code; }
 }
 
-/** One conversation. Events: `event` (detail: what the server told), `phase` (connecting, talking, away, ended), `trouble`. */
+/** One conversation. Events: `event` (detail: what the server told), `phase` (connecting, talking, away, ended), `trouble`,
+ * `stall` (detail: whether nothing comes from the server while the connection seems to be there). */
 export class Call extends EventTarget {
   constructor({ config, token = "" }) {
     super();
@@ -17,6 +20,7 @@ export class Call extends EventTarget {
     this.resume = null;
     this.peer = null;
     this.remote = new MediaStream();
+    this.stalled = false;
   }
 
   async start(stream) {
@@ -31,7 +35,8 @@ export class Call extends EventTarget {
 
   /** Another microphone or camera, in the middle of it. */
   async replace(kind, track) {
-    const sender = this.peer?.getSenders().find((s) => s.track?.kind === kind || (kind === "video" && s === this.videoSender));
+    const sender = kind === "video" ? this.videoSender : this.audioSender;
+    if (kind === "audio" && track) this.stream = new MediaStream([track, ...(this.stream?.getVideoTracks() ?? [])]);
     await sender?.replaceTrack(track);
   }
 
@@ -58,7 +63,7 @@ export class Call extends EventTarget {
     const channel = peer.createDataChannel("events");
     this.channel = channel;
     const audio = this.stream?.getAudioTracks()[0];
-    peer.addTransceiver(audio ?? "audio", { direction: "sendrecv", streams: audio ? [this.stream] : [] });
+    this.audioSender = peer.addTransceiver(audio ?? "audio", { direction: "sendrecv", streams: audio ? [this.stream] : [] }).sender;
     if (this.config.video) {
       const video = this.stream?.getVideoTracks()[0];
       this.videoSender = peer.addTransceiver(video ?? "video", { direction: "sendrecv" }).sender;
@@ -102,6 +107,25 @@ export class Call extends EventTarget {
     const never = new Promise((_, reject) => setTimeout(() => reject(new CallError("no-path")), 12000));
     await Promise.race([open, failed, never]);
     this.#phase("talking");
+    this.#beat(peer);
+  }
+
+  /** Asks the server for a sign of life twice a second: it may be gone long before the connection notices. */
+  #beat(peer) {
+    let asked = performance.now();
+    this.answered = asked;
+    const timer = setInterval(() => {
+      if (peer !== this.peer || this.phase !== "talking") { clearInterval(timer); this.#stall(false); return; }
+      const now = performance.now();
+      if (now - asked > 3 * BEAT_MS) this.answered = now; // the page itself stood still
+      asked = now;
+      this.send({ type: "ping", t: now });
+      this.#stall(now - this.answered > SILENT_MS);
+    }, BEAT_MS);
+  }
+
+  #stall(stalled) {
+    if (this.stalled !== stalled) { this.stalled = stalled; this.dispatchEvent(new CustomEvent("stall", { detail: stalled })); }
   }
 
   #trickle(candidate) {
@@ -114,6 +138,7 @@ export class Call extends EventTarget {
     let event;
     try { event = JSON.parse(data); } catch { return; }
     if (event.v !== VERSION) return;
+    if (event.type === "pong") { this.answered = performance.now(); this.#stall(false); return; }
     this.dispatchEvent(new CustomEvent("event", { detail: event }));
     if (event.type === "limits") this.#limit(event).catch(() => {});
     if (event.type === "bye") { this.#phase("ended"); this.#hangUp(); }
@@ -135,16 +160,17 @@ export class Call extends EventTarget {
     this.#phase("away");
     this.dispatchEvent(new CustomEvent("trouble", { detail: { code: "away" } }));
     const until = Date.now() + 1000 * (this.config.resume_s ?? 60);
+    let code = "gone";
     for (let i = 0; Date.now() < until && this.phase === "away"; i++) {
       this.#hangUp();
       try { await this.#connect(); return; } catch (error) {
-        if (error.code === "gone") break;
+        if (error.code === "gone") { code = "restarted"; break; }
       }
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS[Math.min(i, RETRY_MS.length - 1)]));
     }
     if (this.phase === "away") {
       this.#phase("ended");
-      this.dispatchEvent(new CustomEvent("trouble", { detail: { code: "gone" } }));
+      this.dispatchEvent(new CustomEvent("trouble", { detail: { code } }));
     }
   }
 

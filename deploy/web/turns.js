@@ -1,15 +1,33 @@
 // The conversation as text: one list item per turn, captions visibly provisional until they are final.
 
 export class Turns {
-  constructor(list, scroller) { this.list = list; this.scroller = scroller; this.turns = new Map(); }
+  /** `log`: a list that only whole questions and answers are added to, for screen readers. */
+  constructor(list, scroller, log) { this.list = list; this.scroller = scroller; this.log = log; this.turns = new Map(); }
 
-  clear() { this.list.replaceChildren(); this.turns.clear(); }
+  /** A new conversation: what was said in the one before stays above it. */
+  begin() {
+    this.turns.clear();
+    if (!this.list.childElementCount) return;
+    const divider = document.createElement("li");
+    divider.className = "divider";
+    divider.textContent = "A new conversation";
+    this.list.append(divider);
+  }
+
+  /** All that is on the page, oldest first. */
+  get said() {
+    return [...this.list.querySelectorAll(".turn")].map((item) => {
+      const text = (name) => { const found = item.querySelector(name); return found && !found.hidden ? found.textContent.trim() : ""; };
+      return { asked: text(".asked, .aside"), answer: text(".answer"), notes: text(".note") };
+    });
+  }
 
   caption({ turn, text, stable, final }) {
     const { asked } = this.#turn(turn);
     asked.hidden = !text;
     asked.replaceChildren(span("", text.slice(0, final ? text.length : stable)), span(final ? "" : "unsure", final ? "" : text.slice(stable)));
     asked.dataset.final = final;
+    if (final && text) this.#tell(`You: ${text}`);
     this.#follow();
   }
 
@@ -27,6 +45,7 @@ export class Turns {
     found.state.last = last;
     if (found.state.text.trim()) { found.answer.hidden = false; found.answer.replaceChildren(span("", found.state.text)); }
     else if (last) found.answer.hidden = true;
+    if (last && found.state.text.trim()) this.#tell(`Answer: ${found.state.text.trim()}`);
     this.#follow();
   }
 
@@ -83,6 +102,13 @@ export class Turns {
     found.notes.hidden = false;
     if (kind === "wrong") found.notes.classList.add("wrong");
     this.#follow();
+  }
+
+  #tell(text) {
+    const line = document.createElement("p");
+    line.textContent = text;
+    this.log.append(line);
+    while (this.log.childElementCount > 20) this.log.firstElementChild.remove();
   }
 
   #follow() { this.scroller.scrollTop = this.scroller.scrollHeight; }

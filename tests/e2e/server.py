@@ -49,6 +49,27 @@ stages:
 connections:
   - microphone -> vad -> recogniser -> captions.transcript
 """
+ECHO = """
+name: echo
+description: Says back what it is asked.
+stages:
+  microphone: {use: live.microphone}
+  vad: {use: speech.vad, silence: 500ms, barge_in: false}
+  recogniser: {use: speech.pocketsphinx, apart: true}
+  turns: {use: live.turns}
+  chat: {use: language.chat, backend: echo}
+  sentences: {use: speech.sentences}
+  voice: {use: speech.piper}
+  speaker: {use: live.speaker}
+  captions: {use: live.captions}
+connections:
+  - microphone -> vad -> recogniser -> turns.transcript
+  - microphone -> turns.audio
+  - vad -> turns.speech
+  - turns -> chat -> sentences -> voice -> speaker
+  - recogniser -> captions.transcript
+  - chat -> captions.token
+"""
 
 
 class Server:

@@ -1,0 +1,129 @@
+"""The page in each of its states: what it says is true, it is reached by everybody (axe-core), and it fits."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import require_model, require_package
+from tests.e2e.server import ECHO, Server, serve
+from tests.e2e.test_browser import PATIENCE_MS, browser, net, opened
+from tests.netlab import Lab
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+SIZES = {"desktop": (1280, 800), "phone": (390, 844), "narrow": (320, 568), "landscape": (844, 390)}
+__all__ = ["net"]  # the fixture
+
+
+@pytest.fixture
+def echo(net: Lab, tmp_path: Path) -> Iterator[Server]:
+    """A server that one can write to."""
+    require_package("pocketsphinx", "demo")
+    require_package("piper", "demo")
+    require_model("silero-vad")
+    require_model("piper-en-us-joe")
+    file = tmp_path / "echo.yaml"
+    file.write_text(ECHO, encoding="utf-8")
+    with serve(net, file, tmp_path / "serve.log") as found:
+        yield found
+
+
+def check(page: Page, what: str) -> None:
+    """Every size in light and dark: nothing that axe-core knows to be wrong, and no scrolling of the page."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    for name, (width, height) in SIZES.items():
+        for scheme in ("light", "dark"):
+            page.set_viewport_size({"width": width, "height": height})
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]})
+            wrong = [(each["id"], [node["target"] for node in each["nodes"]]) for each in found.response["violations"]]
+            assert wrong == [], f"{what}, {name}, {scheme}"
+            over = page.evaluate(
+                "[document.documentElement.scrollWidth - innerWidth, document.body.scrollHeight - innerHeight]"
+            )
+            assert max(over) <= 0, f"{what}, {name}"
+
+
+def test_one_can_write_without_a_microphone_and_every_state_is_true_and_open_to_everybody(
+    echo: Server, tmp_path: Path
+) -> None:
+    require_package("axe_playwright_python", "dev")
+    with browser(echo, tmp_path, None) as chromium:
+        page = opened(chromium, echo)
+        check(page, "idle")
+        page.click("#ideas button >> nth=0")
+        page.wait_for_selector(".answer:has-text('capital of France')")
+        page.wait_for_selector("#state:has-text('Write your question')")
+        assert page.is_hidden("#mute") and page.is_visible("#speak")
+        assert page.locator("#said p").all_text_contents() == [
+            "You: What is the capital of France?",
+            "Answer: What is the capital of France?",
+        ]
+        check(page, "written")
+        page.click("#speak")
+        page.wait_for_selector("#notice[data-code=no-microphone]")
+        check(page, "no microphone")
+        page.click("#notice-close")
+        assert page.is_hidden("#notice") and page.get_attribute("body", "data-phase") == "talking"
+        page.click("#save-button")
+        check(page, "saving")
+        with page.expect_download() as downloaded:
+            page.click("#saving [value=json]")
+        saved = json.loads(Path(downloaded.value.path()).read_text(encoding="utf-8"))
+        assert [(turn["asked"], turn["answer"]) for turn in saved["turns"]] == [("What is the capital of France?",) * 2]
+        page.click("#start")
+        page.wait_for_selector("body[data-phase=ended]")
+        page.fill("#text", "Again?")
+        page.press("#text", "Enter")
+        page.wait_for_selector(".answer:has-text('Again?')")
+        assert page.locator(".turn").count() == 2, "what was said before stays"
+        assert page.locator(".divider").count() == 1
+
+
+def test_a_server_that_hangs_is_noticed_and_one_that_stops_or_comes_back_says_so(
+    echo: Server, net: Lab, tmp_path: Path
+) -> None:
+    with browser(echo, tmp_path, None) as chromium:
+        page = opened(chromium, echo)
+        page.fill("#text", "Hello?")
+        page.press("#text", "Enter")
+        page.wait_for_selector(".answer:has-text('Hello?')")
+        echo.process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        page.wait_for_selector("#notice[data-code=stalled]")
+        took = time.monotonic() - began
+        echo.process.send_signal(signal.SIGCONT)
+        page.wait_for_selector("#notice", state="hidden", timeout=PATIENCE_MS)
+        assert took < 4.0, "2 s on a machine that does nothing else"
+        echo.process.send_signal(signal.SIGINT)
+        page.wait_for_selector("#notice[data-code=closing]")
+        assert "about to stop" in page.inner_text("#notice-text")
+
+
+def test_a_server_that_was_started_anew_says_that_the_conversation_is_lost(net: Lab, tmp_path: Path) -> None:
+    require_package("pocketsphinx", "demo")
+    require_package("piper", "demo")
+    require_model("silero-vad")
+    require_model("piper-en-us-joe")
+    file = tmp_path / "echo.yaml"
+    file.write_text(ECHO, encoding="utf-8")
+    with serve(net, file, tmp_path / "first.log") as first, browser(first, tmp_path, None) as chromium:
+        page = opened(chromium, first)
+        page.fill("#text", "Hello?")
+        page.press("#text", "Enter")
+        page.wait_for_selector(".answer:has-text('Hello?')")
+        first.process.kill()
+        page.wait_for_selector("#notice[data-code=stalled], #notice[data-code=away]")
+        with serve(net, file, tmp_path / "second.log"):
+            page.wait_for_selector("#notice[data-code=restarted]")
+            assert "started anew" in page.inner_text("#notice-text")
+            assert page.locator(".turn").count() == 1, "what was said stays on the page"
