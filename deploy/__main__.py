@@ -29,7 +29,14 @@ from thalweg.stages.io.terminal import READER_GONE, be_in_utf8, begin, log_to_st
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
 @click.option("--debug", is_flag=True, help="Show tracebacks and more of what goes on.")
-def cli(debug: bool) -> None:
+@click.option(
+    "--log",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    envvar="THALWEG_LOG",
+    help="What lines of the log are: text, or an object each.  [$THALWEG_LOG]",
+)
+def cli(debug: bool, log: str) -> None:
     """Streaming multimodal pipelines, from sensor to language model.
 
     \b
@@ -39,7 +46,8 @@ def cli(debug: bool) -> None:
     Your own:         thalweg new pipeline NAME, thalweg new stage NAME
     To stay:          thalweg up FILE, then ps, top, logs, restart, down
     """
-    log_to_stderr(logging.DEBUG if debug else logging.WARNING, ours=logging.DEBUG if debug else logging.INFO)
+    level, ours = (logging.DEBUG, logging.DEBUG) if debug else (logging.WARNING, logging.INFO)
+    log_to_stderr(level, ours=ours, as_json=log == "json")
 
 
 @cli.command()

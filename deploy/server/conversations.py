@@ -24,6 +24,7 @@ from thalweg.pipeline.file.spec import Spec
 log = logging.getLogger(__name__)
 
 TICK_S = 0.5
+TELL_S = 10.0
 
 
 def draining() -> Refused:
@@ -51,6 +52,8 @@ class Conversations:
         self._group: asyncio.TaskGroup | None = None
         self._taken = asyncio.Lock()
         self._changed = asyncio.Event()
+        self._refused: Counter[str] = Counter()
+        self._refused_told_s: dict[str, float] = {}
 
     @property
     def ready(self) -> bool:
@@ -77,6 +80,24 @@ class Conversations:
 
     async def enter(self, address: str) -> Session:
         """A conversation for somebody new, within `connect_s`. Raises Refused."""
+        try:
+            return await self._enter(address)
+        except Refused as refused:
+            self._tell_refused(refused.code)
+            raise
+
+    def _tell_refused(self, code: str) -> None:
+        """To the log, of each reason once in ten seconds with how many there were: nobody fills a disk by asking."""
+        self._refused[code] += 1
+        now_s = time.monotonic()
+        if now_s - self._refused_told_s.get(code, -TELL_S) < TELL_S:
+            return
+        self._refused_told_s[code] = now_s
+        count = self._refused.pop(code)
+        fields = {"event": "refused", "why": code, "count": count}
+        log.info("refused: %s (%d since this was said last)", code, count, extra={"fields": fields})
+
+    async def _enter(self, address: str) -> Session:
         self._admit(address)
         with self.admission.counted(address):
             try:

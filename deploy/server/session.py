@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
+from typing import Any
 
 from aiortc import RTCIceServer
 
@@ -91,6 +92,7 @@ class Session:
         self.why = ""
         self.on_heard: Callable[[float], None] = lambda first_audio_s: None
         self.reconnects = 0
+        self.turns_heard = 0
         self._known = False
         self._name = spec.graph.name
         self._video = any(vertex.info.use == "live.camera" for vertex in spec.graph.stages.values())
@@ -204,6 +206,8 @@ class Session:
         """The conversation is over. Idempotent."""
         if not self._over.is_set():
             self.why = code
+            if self._known:
+                self._log("ended", f"ended ({code}) after {self.age_s:.0f} s", why=code, turns=self.turns_heard)
             self.call.end(code, message)
             self._over.set()
 
@@ -266,9 +270,11 @@ class Session:
             self._known = True
             self.reconnects += resumed
             self._change(SessionState.TALKING)
+            self._log("resumed" if resumed else "began", "is back" if resumed else "somebody talks")
             self.call.tell(Hello(session=self.id, name=self._name, resumed=resumed, video=self._video))
         elif state in ("failed", "closed") and self.state is SessionState.TALKING:
             self._change(SessionState.AWAY)
+            self._log("away", "the connection is lost; waiting for them")
         elif state == "expelled":
             self.end("expelled", f"The connection was ended: {peer.why}.")
 
@@ -277,6 +283,11 @@ class Session:
             log.info("session %s: a listener was ended: %s", self.id, peer.why)
             self._unwanted.append(peer)
             self.listener = None
+
+    def _log(self, event: str, message: str, **fields: Any) -> None:
+        """A line for whoever runs the server: what happened and how long it took, never what was said or by whom."""
+        said = {"event": event, "session": self.id, **fields}
+        log.info("session %s: %s", self.id, message, extra={"fields": said})
 
     def _change(self, state: SessionState) -> None:
         if self.state is not SessionState.ENDED:
@@ -306,12 +317,16 @@ class Session:
         speech_end_ns, marks = found
         self.on_heard((played_ns - speech_end_ns) / 1e9)
         latency = {name: (at_ns - speech_end_ns) / 1e6 for name, at_ns in marks.items()}
+        played_ms = (played_ns - speech_end_ns) / 1e6
+        self.turns_heard += 1
+        measured = {f"{name}_ms": round(value) for name, value in latency.items()} | {"played_ms": round(played_ms)}
+        self._log("turn", f"turn {epoch} was answered after {played_ms:.0f} ms", turn=epoch, **measured)
         self.call.tell(
             Latency(
                 turn=epoch,
                 final_ms=latency.get("final_transcript"),
                 first_token_ms=latency.get("first_token"),
                 first_audio_ms=latency.get("first_audio"),
-                played_ms=(played_ns - speech_end_ns) / 1e6,
+                played_ms=played_ms,
             )
         )

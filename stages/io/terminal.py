@@ -56,10 +56,15 @@ def begin() -> None:
     sys.excepthook = _say_traceback
 
 
-def log_to_stderr(level: int = logging.WARNING, form: str = "%(message)s", ours: int = logging.INFO) -> None:
-    """Log to standard error: our own lines from `ours` on, everybody else's from `level` on."""
+def log_to_stderr(
+    level: int = logging.WARNING, form: str = "%(message)s", ours: int = logging.INFO, as_json: bool = False
+) -> None:
+    """Log to standard error: our own lines from `ours` on, everybody else's from `level` on.
+
+    `as_json`: an object in each line, of time, level, logger and message, and what `fields` of a record adds.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter(form))
+    handler.setFormatter(_JsonFormatter() if as_json else _Formatter(form))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("thalweg").setLevel(ours)
 
@@ -71,6 +76,14 @@ def _say_traceback(kind: type[BaseException], error: BaseException, trace: Trace
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record), LONGEST, lines=True)
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        said = super().format(record)
+        known = {"time": record.created, "level": record.levelname.lower(), "logger": record.name}
+        fields = getattr(record, "fields", {})
+        return as_json(known | {"message": printable(said, LONGEST, lines=True)} | fields)
 
 
 def is_terminal() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.deploy.server.serving import PARROT, SETTINGS, Server, run
 from thalweg.deploy.door.front_door import DoorSettings, FrontDoor
 from thalweg.deploy.server.serve import left_behind
 from thalweg.deploy.server.settings import IceServer, SettingsError, parse_ice
-from thalweg.transports.webrtc.client import Talker
+from thalweg.transports.webrtc.client import Talker, TalkError
 
 
 def test_the_operator_sees_what_goes_on_and_nobody_else() -> None:
@@ -27,6 +28,26 @@ def test_the_operator_sees_what_goes_on_and_nobody_else() -> None:
             assert 'thalweg_sessions{state="talking"} 1' in text
 
     run(case)
+
+
+def test_the_log_says_who_came_went_and_was_refused_and_nothing_of_what_was_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "thalweg")
+
+    async def case(server: Server) -> None:
+        async with Talker(server.url):
+            for _ in range(3):
+                with pytest.raises(TalkError):
+                    async with Talker(server.url):
+                        pass
+        await server.until(lambda: not server.conversations.sessions)
+
+    run(case, replace(SETTINGS, sessions=1))
+    told = [record.fields for record in caplog.records if hasattr(record, "fields")]
+    assert [each["event"] for each in told] == ["began", "refused", "ended"]
+    assert told[1] == {"event": "refused", "why": "busy", "count": 1}, "three in ten seconds are one line"
+    assert {"session", "why", "turns"} <= told[2].keys()
 
 
 def test_a_token_is_taken_away_from_newcomers_while_the_server_runs(tmp_path: Path) -> None:

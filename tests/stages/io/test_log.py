@@ -1,0 +1,32 @@
+"""The log as objects: one in each line, whatever is said."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.real
+
+PROGRAM = """
+import logging
+from thalweg.stages.io.terminal import log_to_stderr
+log_to_stderr(as_json=True)
+log = logging.getLogger("thalweg.x")
+log.info("one\\ntwo \x1b[2J", extra={"fields": {"event": "turn", "ms": 3}})
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.exception("broke")
+logging.getLogger("other").info("left out")
+"""
+
+
+def test_each_line_of_the_log_is_an_object_with_its_fields() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True)
+    first, second = map(json.loads, done.stderr.splitlines())
+    assert {"level": "info", "logger": "thalweg.x", "event": "turn", "ms": 3}.items() <= first.items()
+    assert "\x1b" not in done.stderr and first["message"].startswith("one") and first["time"] > 1e9
+    assert "ZeroDivisionError" in second["message"] and second["level"] == "error"
