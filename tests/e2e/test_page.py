@@ -23,16 +23,21 @@ SIZES = {"desktop": (1280, 800), "phone": (390, 844), "narrow": (320, 568), "lan
 __all__ = ["net"]  # the fixture
 
 
-@pytest.fixture
-def echo(net: Lab, tmp_path: Path) -> Iterator[Server]:
-    """A server that one can write to."""
+def echo_file(folder: Path) -> Path:
+    """A pipeline that says back what it is asked."""
     require_package("pocketsphinx", "demo")
     require_package("piper", "demo")
     require_model("silero-vad")
     require_model("piper-en-us-joe")
-    file = tmp_path / "echo.yaml"
+    file = folder / "echo.yaml"
     file.write_text(ECHO, encoding="utf-8")
-    with serve(net, file, tmp_path / "serve.log") as found:
+    return file
+
+
+@pytest.fixture
+def echo(net: Lab, tmp_path: Path) -> Iterator[Server]:
+    """A server that one can write to."""
+    with serve(net, echo_file(tmp_path), tmp_path / "serve.log") as found:
         yield found
 
 
@@ -110,12 +115,7 @@ def test_a_server_that_hangs_is_noticed_and_one_that_stops_or_comes_back_says_so
 
 
 def test_a_server_that_was_started_anew_says_that_the_conversation_is_lost(net: Lab, tmp_path: Path) -> None:
-    require_package("pocketsphinx", "demo")
-    require_package("piper", "demo")
-    require_model("silero-vad")
-    require_model("piper-en-us-joe")
-    file = tmp_path / "echo.yaml"
-    file.write_text(ECHO, encoding="utf-8")
+    file = echo_file(tmp_path)
     with serve(net, file, tmp_path / "first.log") as first, browser(first, tmp_path, None) as chromium:
         page = opened(chromium, first)
         page.fill("#text", "Hello?")
