@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 from collections.abc import Generator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -23,6 +24,9 @@ from thalweg.models.vision.ocr import PACKAGE
 
 settings.register_profile("thalweg", deadline=None)  # a loaded machine is slow, not wrong
 settings.load_profile("thalweg")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background by a shell: what Ctrl-C does is tested
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TESTS = Path(__file__).parent
 EXAMPLES = TESTS.parent / "deploy" / "examples"

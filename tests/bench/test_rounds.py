@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from thalweg.deploy.bench import BENCHES, rounds, run_bench
+from thalweg.deploy.bench.language import handoff
 from thalweg.deploy.bench.peers import run_peer
 from thalweg.deploy.bench.result import Result
 from thalweg.deploy.bench.rounds import RoundError, Rounds
@@ -122,8 +123,10 @@ def test_a_round_of_ours_that_does_not_end_is_an_error_and_what_was_found_is_kep
     "where", sorted({where for b in BENCHES.values() for where in (b.measure, *b.instead.values())})
 )
 def test_every_benchmark_announces_its_rounds(where: str) -> None:
-    module = importlib.import_module(f"thalweg.deploy.bench.{where.partition(':')[0]}")
-    assert ".rounds" in inspect.getsource(module)
+    name = where.partition(":")[0]
+    parts = [f"language.{part}" for part in handoff.PARTS] if name == "language.handoff" else [name]
+    for part in parts:
+        assert ".rounds" in inspect.getsource(importlib.import_module(f"thalweg.deploy.bench.{part}")), part
 
 
 def test_a_long_round_is_mentioned_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
