@@ -21,8 +21,8 @@ CONNECTIONS = 400
 
 @asynccontextmanager
 async def gets_in(server: Server) -> AsyncIterator[Talker]:
-    """As a person does: who is told to try again in a moment does so, and who is cut off presses the button again; more
-    than three times nobody does.
+    """As a person does: who is told to try again in a moment does so, and who is cut off, since all places are taken,
+    presses the button again, ten times.
     """
     cut_off = 0
     async with AsyncExitStack() as stack:
@@ -33,7 +33,7 @@ async def gets_in(server: Server) -> AsyncIterator[Talker]:
                     break
                 except TalkError as error:
                     cut_off += error.code == "unreachable"  # a slow greeter gives way where all places are taken
-                    again = cut_off <= 3 if error.code == "unreachable" else "again in a moment" in str(error)
+                    again = cut_off <= 10 if error.code == "unreachable" else "again in a moment" in str(error)
                     if not again:
                         raise
                     await asyncio.sleep(0.5)
