@@ -247,6 +247,7 @@ function measureLevel(source) {
     $("start").style.setProperty("--level", Math.min(1, level * 6).toFixed(3));
     const muted = $("mute").getAttribute("aria-pressed") === "true";
     if (level > 0 || muted || context.state !== "running") alive = true;
+    if (level > 0 && $("notice").dataset.code === "silent") hideNotice();
     if (!alive && performance.now() - began > 12000 && call?.phase === "talking") { alive = true; showTrouble("silent"); }
   }, 60);
   return { stop() { clearInterval(timer); context.close(); $("start").style.setProperty("--level", 0); } };
