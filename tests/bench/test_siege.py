@@ -21,10 +21,7 @@ CONNECTIONS = 400
 
 @asynccontextmanager
 async def gets_in(server: Server) -> AsyncIterator[Talker]:
-    """As a person does: who is told to try again in a moment does so, and who is cut off, since all places are taken,
-    presses the button again, ten times.
-    """
-    cut_off = 0
+    """As a person does: who is told to try again in a moment, or is cut off since all places are taken, does so."""
     async with AsyncExitStack() as stack:
         async with asyncio.timeout(PATIENCE_S):
             while True:
@@ -32,9 +29,7 @@ async def gets_in(server: Server) -> AsyncIterator[Talker]:
                     talker = await stack.enter_async_context(Talker(server.url))
                     break
                 except TalkError as error:
-                    cut_off += error.code == "unreachable"  # a slow greeter gives way where all places are taken
-                    again = cut_off <= 10 if error.code == "unreachable" else "again in a moment" in str(error)
-                    if not again:
+                    if error.code != "unreachable" and "again in a moment" not in str(error):
                         raise
                     await asyncio.sleep(0.5)
         yield talker
