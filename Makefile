@@ -57,7 +57,7 @@ bench-peers: $(foreach peer,pipecat pipecat-voice dora grpc ray zmq litellm,.pee
 
 # Files made from the code; a test checks that they are current
 reference: $(DEV)
-	$(BIN)/python -m thalweg.deploy.commands.generate
+	$(BIN)/python -m thalweg.deploy.commands.reference.generate
 
 proto: $(DEV)
 	$(BIN)/python -m thalweg.deploy.commands.protobuf

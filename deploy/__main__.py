@@ -191,7 +191,7 @@ def graph(
 @cli.command()
 def schema() -> None:
     """Print the JSON Schema of pipeline files, for editors that complete and check YAML."""
-    from thalweg.deploy.commands.schema import pipeline_schema
+    from thalweg.deploy.commands.reference.schema import pipeline_schema
 
     say_json(pipeline_schema(), indent=2)
 
@@ -204,7 +204,7 @@ def schema() -> None:
 )
 def stages(name: str | None, as_json: bool, trust: bool) -> None:
     """List every stage, or show the ports and parameters of one."""
-    from thalweg.deploy.commands.reference import print_stages
+    from thalweg.deploy.commands.reference.stages import print_stages
 
     print_stages(name, as_json, trust=trust)
 

@@ -148,9 +148,7 @@ class FrontDoor:
             raise Refused(403, "origin", "Pages of that origin may not ask here. Whoever runs this can add --origin.")
 
     def _may(self, request: web.Request, origin: str) -> bool:
-        return self.names.listed(origin) or self.names.same(
-            origin, self._scheme(request), request.headers.get("Host", "")
-        )
+        return self.names.listed(origin) or self.names.same(origin, self._scheme(request), _asked_host(request))
 
     def _scheme(self, request: web.Request) -> str:
         said = request.headers.get("X-Forwarded-Proto", "").strip().lower()
@@ -219,12 +217,9 @@ def bearer(request: web.Request) -> str:
 
 def _asked_host(request: web.Request) -> str:
     """Whom a request means: the host of a whole address goes before `Host` (RFC 9112, section 3.2.2)."""
-    _, mark, rest = request.raw_path.partition("://")
-    return (
-        rest.partition("/")[0].partition("?")[0]
-        if mark and request.raw_path[0] != "/"
-        else request.headers.get("Host", "")
-    )
+    if request.raw_path.startswith("/") or "://" not in request.raw_path:
+        return request.headers.get("Host", "")
+    return request.raw_path.partition("://")[2].partition("/")[0].partition("?")[0]
 
 
 def _where(error: BaseException) -> str:

@@ -155,4 +155,4 @@ def _mark(path: Path) -> tuple[int, ...]:
         found = os.stat(path)
     except OSError:
         return ()
-    return (found.st_mtime_ns, found.st_ino, found.st_size)
+    return (found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size)  # ctime: another may read it now

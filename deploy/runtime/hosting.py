@@ -38,6 +38,11 @@ class Hosting(Protocol):
     edges: list[Edge]
 
     @property
+    def stopped(self) -> bool:
+        """See `Worker.stopped`."""
+        ...
+
+    @property
     def wake(self) -> Callable[[Any], None]:
         """See `Pump.wake`."""
         ...
@@ -65,7 +70,16 @@ class Hosting(Protocol):
         """See `Worker.done`."""
         ...
 
-    def failed(self, actor: Any, message: str, packet: Packet | PacketSet | None, cause: BaseException | None) -> None:
+    def failed(
+        self,
+        actor: Any,
+        message: str,
+        packet: Packet | PacketSet | None,
+        cause: BaseException | None,
+        *,
+        recovered: bool = False,
+        final: bool = False,
+    ) -> None:
         """See `Worker.failed`."""
         ...
 

@@ -158,8 +158,8 @@ def _open_here(actor: HostedStage) -> Any:
     return None
 
 
-async def close_stages(actors: Iterable[HostedStage], hurried: asyncio.Future[None]) -> bool:
-    """Close those that are open; whether all of them have closed. `hurried`: wait no longer than `HURRIED_S` from then.
+async def close_stages(actors: Iterable[HostedStage], hurried: asyncio.Future[None]) -> None:
+    """Close those that are open. `hurried`: wait no longer than `HURRIED_S` from then.
 
     What goes wrong is a problem of the stage. Where it is cancelled it hurries, and raises that in the end.
     """
@@ -188,7 +188,6 @@ async def close_stages(actors: Iterable[HostedStage], hurried: asyncio.Future[No
             actor.worker.failed(actor, f"did not close within {waited} and is left behind", None, None)
     if cancelled is not None:
         raise cancelled
-    return not waiting
 
 
 async def _close(actor: HostedStage) -> None:

@@ -6,6 +6,7 @@ One loop owns every node and channel; nothing of them is touched from another th
     pump                which node works next, and how its stage is called
     signalling          signals, from stage to stage
     lifetime            opening and closing
+    sources             running those that make packets, again where they say so
     problems            what went wrong
     here                beginning and end: running, draining, giving up
 """
@@ -13,14 +14,13 @@ One loop owns every node and channel; nothing of them is touched from another th
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from threading import get_ident
 from typing import Any
 
-from thalweg.deploy.errors import Problem, describe_error
+from thalweg.deploy.errors import Problem
 from thalweg.deploy.ops.observing.spans import TurnSpans, flush_spans, start_spans
 from thalweg.deploy.runtime.actor import Actor, Mover
 from thalweg.deploy.runtime.bridge import Inlet, Outlet
@@ -29,7 +29,8 @@ from thalweg.deploy.runtime.lifetime import HURRIED_S, close_stages, open_stages
 from thalweg.deploy.runtime.problems import Problems
 from thalweg.deploy.runtime.pump import Pump, refuse_awaitable
 from thalweg.deploy.runtime.signalling import spread
-from thalweg.deploy.runtime.tasks import STAGE_ERRORS, StageTasks, is_cancelled
+from thalweg.deploy.runtime.sources import run_source
+from thalweg.deploy.runtime.tasks import StageTasks
 from thalweg.deploy.runtime.watch import Watch
 from thalweg.pipeline.clock import Clock, SystemClock
 from thalweg.pipeline.errors import ReaderGone, ThalwegError
@@ -132,7 +133,7 @@ class Worker:
                     if actor.info.is_source and (self.stopped or actor.finished):
                         actor.state = NodeState.FINISHING
                     elif actor.info.is_source:
-                        actor.task = group.create_task(self._run_source(actor), actor.name)
+                        actor.task = group.create_task(run_source(self, actor), actor.name)
                     self.wake(actor)
                 if self.hurried:
                     self._all_done.set()
@@ -357,54 +358,6 @@ class Worker:
         """Close the links. Idempotent. Not part of `run`: other workers may still want what the outlets keep."""
         for bridge in (*self.outlets.values(), *self.inlets.values()):
             bridge.shut()
-
-    async def _run_source(self, actor: Actor) -> None:
-        try:
-            while (pause_ns := await self._until_it_raises(actor)) is not None:
-                await self._pause(actor, pause_ns)
-        except asyncio.CancelledError:
-            if not self.stopped:
-                raise
-        actor.task = None
-        actor.state = NodeState.FINISHING
-        actor.busy = False
-        self.wake(actor)
-
-    async def _pause(self, actor: Actor, pause_ns: int) -> None:
-        try:
-            await asyncio.sleep(pause_ns / 1e9)
-        except asyncio.CancelledError:
-            self.failed(actor, "it had not come back when the run ended", None, None, final=True)
-            raise
-
-    async def _until_it_raises(self, actor: Actor) -> int | None:
-        """Run a source. Returns after how long it is to be run again, ns; None where it has ended."""
-        began_ns = self.clock.now_ns()
-        try:
-            running = actor.stage.run(actor.ctx)
-            if not inspect.isawaitable(running):
-                self.failed(actor, f"`run` of a source must be async; it gave {running!r}", None, None, final=True)
-                return None
-            await running
-            return None
-        except asyncio.CancelledError as error:
-            if is_cancelled():
-                raise
-            self.failed(actor, "it cancelled itself", None, error, final=True)
-            return None
-        except STAGE_ERRORS as error:
-            retry = actor.retry if isinstance(error, Exception) and not isinstance(error, ReaderGone) else None
-            if retry is None or self.stopped:
-                self.failed(actor, describe_error(error), None, error, final=True)
-                return None
-            again = retry.failed(began_ns, self.clock.now_ns())
-            message = f"{describe_error(error)}; it is run again in {again / 1e9:g} s"
-            if retry.streak == 1:
-                self.failed(actor, message, None, error, recovered=True)
-            else:  # the same trouble goes on: one night without a camera is one problem, not a thousand
-                actor.failures += 1
-                log.debug("stage %s: %s", actor.name, message)
-            return again
 
     def _left_behind(self, name: str) -> None:
         self.failed(self.actors[name], f"did not stop within {HURRIED_S:g} s and is left behind", None, None)

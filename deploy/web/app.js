@@ -279,8 +279,9 @@ $("ideas").addEventListener("click", ({ target }) => target.closest("button") &&
 $("save-button").addEventListener("click", () => $("saving").showModal());
 $("saving").addEventListener("close", () => {
   const how = $("saving").returnValue;
-  if (how === "copy") navigator.clipboard?.writeText(asText(turns.said));
-  if (how === "text") download("conversation.txt", `${asText(turns.said)}\n`, "text/plain");
+  const plain = () => download("conversation.txt", `${asText(turns.said)}\n`, "text/plain");
+  if (how === "copy") (navigator.clipboard?.writeText(asText(turns.said)) ?? Promise.reject()).catch(plain); // where a page may not
+  if (how === "text") plain();
   if (how === "json") download("conversation.json", asJson(config?.name ?? "", turns.said), "application/json");
   $("saving").returnValue = "";
 });

@@ -17,19 +17,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 from pydantic import ValidationError
 
-from thalweg.pipeline.channel import Policy
 from thalweg.pipeline.cluster.replica_plan import replicate, replication_problems
-from thalweg.pipeline.cluster.supervision import Delivery
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.catalog import find_stage
 from thalweg.pipeline.file.complaint import complaint
 from thalweg.pipeline.file.configured import configured_problems
-from thalweg.pipeline.file.filling import Filling, kind
+from thalweg.pipeline.file.edges import Edges
+from thalweg.pipeline.file.filling import kind
 from thalweg.pipeline.file.leaving import leaving
 from thalweg.pipeline.file.plan import LAUNCHERS, LOCAL, TRANSPORTS, Plan, make_plan
 from thalweg.pipeline.file.source import Place, Source, SpecError, read_source
@@ -37,7 +35,6 @@ from thalweg.pipeline.file.unread import Unread, ends_of, unread
 from thalweg.pipeline.file.values import fit, guess, plain
 from thalweg.pipeline.file.worker_options import WORKER_TEXTS, read_worker
 from thalweg.pipeline.graph import Graph, Vertex, nearest
-from thalweg.pipeline.node import Priority
 from thalweg.pipeline.stage import StageError, StageInfo
 from thalweg.pipeline.suggestion import few_suggestions
 
@@ -57,7 +54,6 @@ TOP_KEYS = (
 MOST_FILES = 100
 """Of one pipeline: the file and what it includes."""
 STAGE_KEYS = ("use", "deadline", "retry")
-CONNECTION_KEYS = ("from", "to", "policy", "capacity", "max_age", "priority", "delivery")
 
 ReadFile = Callable[[str, str], tuple[str, str]]
 """`(name, file that names it) -> (path, text)`: how an included file is read. Raises OSError."""
@@ -127,7 +123,7 @@ def load_document(
         return loader.spec()
 
 
-class _Loader(Filling):
+class _Loader(Edges):
     """Collects problems while it builds; the first complaint about a thing is the only one."""
 
     def __init__(
@@ -144,13 +140,10 @@ class _Loader(Filling):
         self._read_file = read_file
         self._find = find
         self._carried = carried
-        self._connected: dict[str, Place] = {}
         self._sources: list[Source] = []
         self._settled: dict[str, dict[str, Any]] = {}
         self._unchecked: dict[str, str] = {}
         self._workers: dict[str, Any] = {}
-        self._edges: list[str | dict[str, Any]] = []
-        self._broken: set[str] = set()
         self._infos: dict[str, StageInfo] = {}
         self._arguments_of: dict[str, dict[str, Any]] = {}
         self._placed: dict[str, Place] = {}
@@ -317,69 +310,6 @@ class _Loader(Filling):
             for wrong in error.errors():
                 self._wrong(source, (*path, *wrong["loc"][:1]), complaint(name, info, wrong))
             return None
-
-    def _connections(self, source: Source, graph: Graph) -> None:
-        for i, given in enumerate(self._list(source, "connections")):
-            path = ("connections", i)
-            if isinstance(given, str):
-                ends = [end.strip() for end in given.split("->")]
-                if len(ends) < 2:
-                    self._wrong(source, path, f"{given!r} connects nothing, expected `stage.port -> stage.port`")
-                for a, b in pairwise(ends):
-                    self._connect(source, path, graph, a, b, {})
-                self._edges.append(given)
-            elif isinstance(given, dict) and {"from", "to"} <= given.keys():
-                for key in given:
-                    if key not in CONNECTION_KEYS:
-                        hint = nearest(key, CONNECTION_KEYS)
-                        self._wrong(source, (*path, key), f"unknown key {key!r}{hint}, expected {_or(CONNECTION_KEYS)}")
-                options = self._options(source, path, given)
-                said: dict[str, Any] = {key: self._text(source, (*path, key), given[key]) for key in given}
-                self._edges.append(said | {key: options[key] for key in ("capacity",) if key in options})
-                self._connect(source, path, graph, said["from"], said["to"], options)
-            else:
-                self._wrong(source, path, "a connection is `a.port -> b.port`, or a mapping with `from` and `to`")
-
-    def _options(self, source: Source, path: tuple[str | int, ...], given: dict[str, Any]) -> dict[str, Any]:
-        options: dict[str, Any] = {}
-        names: tuple[tuple[str, Mapping[str, Any]], ...] = (
-            ("policy", {policy.value: policy for policy in Policy}),
-            ("priority", {priority.name.lower(): priority for priority in Priority}),
-            ("delivery", {delivery.value: delivery for delivery in Delivery}),
-        )
-        for key, valid in names:
-            if key in given:
-                value = self._text(source, (*path, key), given[key])
-                if value in valid:
-                    options[key] = valid[value]
-                else:
-                    self._wrong(
-                        source, (*path, key), f"{key}: {value!r} is not one of {_or(valid)}{nearest(value, valid)}"
-                    )
-        if "capacity" in given:
-            capacity = guess(self._fill(source, (*path, "capacity"), given["capacity"]))
-            if type(capacity) is int and 1 <= capacity <= 1_000_000:
-                options["capacity"] = capacity
-            else:
-                self._wrong(
-                    source,
-                    (*path, "capacity"),
-                    f"capacity: expected a number of packets, 1…1000000, found {capacity!r}",
-                )
-        if "max_age" in given:
-            options["max_age_ns"] = self._duration(source, (*path, "max_age"), given["max_age"])
-        return options
-
-    def _connect(
-        self, source: Source, path: tuple[str | int, ...], graph: Graph, a: str, b: str, options: dict[str, Any]
-    ) -> None:
-        if {a.partition(".")[0], b.partition(".")[0]} & self._broken:
-            return
-        try:
-            graph.connect(a, b, **options)
-            self._connected[graph.connections[-1].name] = source.place(*path)
-        except ThalwegError as error:
-            self._wrong(source, path, str(error))
 
     def _plan(self, source: Source, graph: Graph) -> Plan:
         workers = {name: self._worker(source, name, body) for name, body in self._mapping(source, "workers").items()}

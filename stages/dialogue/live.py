@@ -128,8 +128,6 @@ class LiveSpeaker:
         self._peer = current_peer("live.speaker")
         self._ahead_ns = ahead
         self._ctx: Context | None = None
-        self._resampler: Any = None  # Any: PyAV, which may be absent
-        self._resampled = 0
 
     def open(self, ctx: Context) -> None:
         """Listen to the play-out."""

@@ -126,8 +126,13 @@ def _set_aside(path: Path) -> None:
             path.unlink()
             return
         except FileExistsError:
-            number += 1
-            beside = path.with_name(f"{path.stem}-{at}-{number}{path.suffix}")
+            pass
+        except OSError:  # a file system without links
+            if not beside.exists():
+                path.rename(beside)
+                return
+        number += 1
+        beside = path.with_name(f"{path.stem}-{at}-{number}{path.suffix}")
 
 
 def _end_line(file: IO[bytes]) -> None:

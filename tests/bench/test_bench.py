@@ -62,6 +62,18 @@ def test_turn_measures_every_milestone_and_its_parts_add_up(tmp_path: Path) -> N
     assert order == sorted(order)
 
 
+@pytest.mark.usefixtures("voice_demo")
+def test_next_to_pipecat_ours_is_measured_also_where_that_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THALWEG_PEERS", str(tmp_path / "nobody"))
+    result = run_bench("turn", tmp_path / "b.json", quick=True, peer="pipecat")
+    found = {row.metric: row.value for row in result.rows if row.system == "thalweg"}
+    assert found["first_audio_p50"] > 0 and found["words_wrong"] < 50 and found["missed"] < 3
+    assert found["processor"] > 0 and found["model_processor"] > 0 and found["memory"] > 100
+    assert "pipecat is left out: it is not installed (`make bench-peers`)" in result.notes
+
+
 def test_multimodal_has_its_systems_and_skipping_saves_time_and_units(tmp_path: Path) -> None:
     require_package("onnxruntime", "multimodal")
     run_bench("multimodal", tmp_path / "b.json", quick=True)

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from tests.conftest import DEMO_MODELS, EXAMPLES, QUESTION, require_model, require_package, write_wav
-from thalweg.deploy.commands.generate import generated
-from thalweg.deploy.commands.schema import pipeline_schema
+from thalweg.deploy.commands.reference.generate import generated
+from thalweg.deploy.commands.reference.schema import pipeline_schema
 from thalweg.models.store.store import default_root
 
 ROOT = Path(__file__).parent.parent.parent

@@ -143,7 +143,7 @@ def _round(
     limit_s = told["lasts_s"] + 240
     before = _processor_s()
     if system == OURS:
-        found = result.rounds.ours(what, lambda: _ours(path, limit_s), limit_s)
+        found = result.rounds.ours(what, lambda: _ours(path), limit_s)
     else:
         program = "dialogue/programs/pipecat_turn.py"
         found = run_peer("pipecat-voice", program, [str(path)], result, system=system, what=what, limit_s=limit_s)
@@ -166,7 +166,7 @@ def _round(
         heard.words += count
 
 
-def _ours(path: Path, limit_s: float) -> Any:  # Any: what the program prints
+def _ours(path: Path) -> Any:  # Any: what the program prints
     key = json.loads(path.read_text(encoding="utf-8"))["key"]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(each for each in sys.path if each), KEY: key}
     with as_file(files("thalweg.deploy.bench").joinpath("dialogue/programs/thalweg_turn.py")) as program:
@@ -176,7 +176,6 @@ def _ours(path: Path, limit_s: float) -> Any:  # Any: what the program prints
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=limit_s,
         )
     said = done.stdout.strip().splitlines()
     if done.returncode or not said:

@@ -78,6 +78,21 @@ def test_changes_that_cannot_be_read_change_nothing_and_each_is_said_once(
     assert tokens.open("other-token") and not tokens.open("good-token")
 
 
+def test_a_file_that_may_be_read_again_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_text("good-token\n", encoding="utf-8")
+    tokens = AccessTokens(path=path)
+    with monkeypatch.context() as forbidden:  # root, who runs tests, may read anything
+
+        def refuse(*_: object) -> str:
+            raise PermissionError(13, "Permission denied")
+
+        forbidden.setattr("thalweg.deploy.door.tokens.read_text_at_most", refuse)
+        path.write_text("other-token\n", encoding="utf-8")
+        assert tokens.open("good-token")
+    path.chmod(0o640)
+    assert tokens.open("other-token") and not tokens.open("good-token")
+
+
 def test_an_empty_file_lets_nobody_in_and_no_file_everybody(path: Path) -> None:
     assert AccessTokens(path=path).wanted
     assert not AccessTokens(path=path).open("")

@@ -114,6 +114,14 @@ def test_of_files_kept_within_a_second_none_takes_the_place_of_another(tmp_path:
     assert sorted(held) == ["a", "b", "c", "d"]
 
 
+def test_where_files_have_no_links_it_is_renamed_and_takes_no_place_either(tmp_path: Path, monkeypatch: Any) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("thalweg.stages.io.whole.os.link", refuse)
+    test_of_files_kept_within_a_second_none_takes_the_place_of_another(tmp_path)
+
+
 def test_lines_are_added_behind_those_that_are_there_and_behind_one_that_was_torn(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"torn', encoding="utf-8")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from thalweg.deploy.commands.payloads import payloads_markdown
-from thalweg.deploy.commands.reference import reference_markdown
-from thalweg.deploy.commands.schema import pipeline_schema
+from thalweg.deploy.commands.reference.payloads import payloads_markdown
+from thalweg.deploy.commands.reference.schema import pipeline_schema
+from thalweg.deploy.commands.reference.stages import reference_markdown
 from thalweg.stages.io.terminal import say
 
 
