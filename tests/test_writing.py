@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 WRITES = {"write_text", "write_bytes", "mkstemp", "NamedTemporaryFile", "tofile", "savetxt"}
 SAVES = {"np.save", "np.savez", "np.savez_compressed", "shutil.copy", "shutil.copy2", "shutil.copyfile"}
 OTHERS = {
-    "deploy/commands/generate.py": "the repository's own",
+    "deploy/commands/reference/generate.py": "the repository's own",
     "deploy/commands/protobuf.py": "the repository's own",
     "deploy/commands/scaffolding/scaffold.py": "code that somebody begins with",
     "deploy/ops/keeping/deployments.py": "a lock, 0600, which holds nothing",

@@ -6,9 +6,10 @@ played interrupts it. Both have the same weights: Silero and Smart Turn, Whisper
 one llama.cpp server in this process, Piper's voice. What differs is the framework: what is done when, and how often.
 
 `first_audio` is from the last audible sample of a question to the first audible sample that is played after it and
-before the next question; `missed`, questions without one. `words_wrong`: of the questions' words, those misheard; the
-texts of one question are put together. Processor time and memory are of the system's own process, `model_processor` is
-what the shared language-model server spent meanwhile; all of the whole conversation. Rounds are interleaved.
+before the next question; `missed`, questions without one; `too_soon`, questions at whose end an answer was already
+played, which are in neither. `words_wrong`: of the questions' words, those misheard; the texts of one question are put
+together. Processor time and memory are of the system's own process, `model_processor` is what the shared language-model
+server spent meanwhile; all of the whole conversation. Rounds are interleaved.
 """
 
 from __future__ import annotations
@@ -29,14 +30,15 @@ from numpy.typing import NDArray
 
 from thalweg.deploy.bench import BenchError
 from thalweg.deploy.bench.dialogue.turn import PAUSE_S, QUESTIONS
+from thalweg.deploy.bench.dialogue.webrtc import Speaker
 from thalweg.deploy.bench.peers import run_peer
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.bench.speech.wer_text import words
 from thalweg.models import ModelStore
 from thalweg.models.language.llama import LlamaServer
 from thalweg.models.recipes.asr.measure import word_errors
-from thalweg.models.speech.piper import PiperVoice
 from thalweg.models.speech.wav import write_wav
+from thalweg.transports.webrtc.client import AUDIBLE
 
 CASE = "head to head"
 ROUNDS = 2
@@ -48,9 +50,19 @@ SYSTEM = "You are a helpful voice assistant. Answer in one or two short, plain s
 MAX_TOKENS = 96
 KEY = "BENCH_API_KEY"
 RATE = 16_000
-AUDIBLE = 0.01
+SOON_NS = 200_000_000
 LEAD_S = 2.0
 """Silence before the first question: everything is loaded and connected when it begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question of the recording: when its voice begins and ends, and until when it may be answered, s."""
+
+    text: str
+    begin_s: float
+    end_s: float
+    until_s: float
 
 
 @dataclass(slots=True)
@@ -59,6 +71,7 @@ class Heard:
 
     first_audio: list[float] = field(default_factory=list)
     missed: int = 0
+    too_soon: int = 0
     wrong: int = 0
     words: int = 0
     processor: list[float] = field(default_factory=list)
@@ -72,15 +85,15 @@ def measure(result: Result, quick: bool) -> None:
     found = {OURS: Heard(), PEER: Heard()}
     with tempfile.TemporaryDirectory() as folder:
         recording = Path(folder) / "questions.wav"
-        samples, spans = spoken(questions)
+        samples, asked = spoken(questions)
         write_wav(recording, samples, RATE)
         server = LlamaServer(ModelStore().path(MODEL))
         try:
-            told = _told(recording, len(samples) / RATE, server, Path(folder))
+            told = _told(recording, len(samples) / RATE, server)
             result.rounds.expect(2 * rounds)
             for number in range(rounds):
                 for system in found if number % 2 == 0 else reversed(found):
-                    _round(result, system, told, found[system], questions, spans, f"round {number + 1} of {rounds}")
+                    _round(result, system, told, found[system], asked, f"round {number + 1} of {rounds}")
         finally:
             server.close()
     for system, heard in found.items():
@@ -88,25 +101,38 @@ def measure(result: Result, quick: bool) -> None:
             _add(result, system, heard)
 
 
-def spoken(questions: tuple[str, ...]) -> tuple[NDArray[np.float32], list[tuple[float, float]]]:
-    """The questions as one recording of 16 kHz, and when the voice of each begins and ends, s."""
-    model, config = ModelStore().pull(VOICE)
-    voice = PiperVoice(model, config)
+def spoken(questions: tuple[str, ...]) -> tuple[NDArray[np.float32], list[Asked]]:
+    """The questions as one recording of 16 kHz."""
+    speaker = Speaker(RATE)
     parts: list[NDArray[np.float32]] = [np.zeros(round(LEAD_S * RATE), np.float32)]
-    spans, at = [], LEAD_S
+    asked, at_s = [], LEAD_S
     for question in questions:
-        said = np.concatenate(list(voice.speak(question)))
-        moments = np.arange(round(len(said) * RATE / voice.rate)) * voice.rate / RATE
-        samples = np.interp(moments, np.arange(len(said)), said).astype(np.float32)
-        audible = np.flatnonzero(np.abs(samples) > AUDIBLE)
-        samples = samples[audible[0] : audible[-1] + 1]
-        spans.append((at, at + len(samples) / RATE))
+        samples = speaker.say(question)
+        end_s = at_s + len(samples) / RATE
+        asked.append(Asked(question, at_s, end_s, end_s + PAUSE_S))
         parts += [samples, np.zeros(round(PAUSE_S * RATE), np.float32)]
-        at += len(samples) / RATE + PAUSE_S
-    return np.concatenate(parts), spans
+        at_s = end_s + PAUSE_S
+    return np.concatenate(parts), asked
 
 
-def _told(recording: Path, lasts_s: float, server: LlamaServer, folder: Path) -> dict[str, Any]:
+def judge(heard: Heard, asked: list[Asked], found: dict[str, Any]) -> None:
+    """Add what a system has printed: when it began, when it was heard, and what it heard."""
+    for each in asked:
+        first, asked_ns, over = (found["started_ns"] + round(1e9 * s) for s in (each.begin_s, each.end_s, each.until_s))
+        answered = next((at for at in found["heard_ns"] if asked_ns <= at < over), None)
+        if any(asked_ns - SOON_NS <= at < asked_ns for at in found["heard_ns"]):
+            heard.too_soon += 1
+        elif answered is None:
+            heard.missed += 1
+        else:
+            heard.first_audio.append((answered - asked_ns) / 1e6)
+        text = " ".join(said for at, said in found["words"] if first <= at < over)
+        wrong, count = word_errors(" ".join(words(each.text)), " ".join(words(text)))
+        heard.wrong += wrong
+        heard.words += count
+
+
+def _told(recording: Path, lasts_s: float, server: LlamaServer) -> dict[str, Any]:
     store = ModelStore()
     voice, _ = store.pull(VOICE)
     return {
@@ -124,59 +150,32 @@ def _told(recording: Path, lasts_s: float, server: LlamaServer, folder: Path) ->
         "out_rate": 22_050,
         "system": SYSTEM,
         "max_tokens": MAX_TOKENS,
-        "file": str(folder / "told.json"),
     }
 
 
-def _round(
-    result: Result,
-    system: str,
-    told: dict[str, Any],
-    heard: Heard,
-    questions: tuple[str, ...],
-    spans: list[tuple[float, float]],
-    what: str,
-) -> None:
-    path = Path(told["file"])
+def _round(result: Result, system: str, told: dict[str, Any], heard: Heard, asked: list[Asked], what: str) -> None:
+    path = Path(told["recording"]).with_name("told.json")
+    path.touch(0o600)  # it holds the key of the server
     path.write_text(json.dumps(told), encoding="utf-8")
-    path.chmod(0o600)  # it holds the key of the server
     limit_s = told["lasts_s"] + 240
     before = _processor_s()
     if system == OURS:
-        found = result.rounds.ours(what, lambda: _ours(path), limit_s)
+        found = result.rounds.ours(what, lambda: _ours(path, told["key"]), limit_s)
     else:
         program = "dialogue/programs/pipecat_turn.py"
         found = run_peer("pipecat-voice", program, [str(path)], result, system=system, what=what, limit_s=limit_s)
-    if found is None:
-        return
-    heard.model.append(_processor_s() - before)
-    heard.processor.append(found["processor_s"])
-    heard.memory.append(found["memory_kb"] / 1024)
-    ends = [*(begin for begin, _ in spans[1:]), spans[-1][1] + PAUSE_S]
-    for question, (begin, end), until in zip(questions, spans, ends, strict=True):
-        first, asked, over = (found["started_ns"] + round(1e9 * s) for s in (begin, end, until))
-        answered = next((at for at in found["heard_ns"] if asked <= at < over), None)
-        if answered is None:
-            heard.missed += 1
-        else:
-            heard.first_audio.append((answered - asked) / 1e6)
-        text = " ".join(said for at, said in found["words"] if first <= at < over)
-        wrong, count = word_errors(" ".join(words(question)), " ".join(words(text)))
-        heard.wrong += wrong
-        heard.words += count
+    if found is not None:
+        heard.model.append(_processor_s() - before)
+        heard.processor.append(found["processor_s"])
+        heard.memory.append(found["memory_kb"] / 1024)
+        judge(heard, asked, found)
 
 
-def _ours(path: Path) -> Any:  # Any: what the program prints
-    key = json.loads(path.read_text(encoding="utf-8"))["key"]
+def _ours(path: Path, key: str) -> Any:  # Any: what the program prints
     env = os.environ | {"PYTHONPATH": os.pathsep.join(each for each in sys.path if each), KEY: key}
     with as_file(files("thalweg.deploy.bench").joinpath("dialogue/programs/thalweg_turn.py")) as program:
-        done = subprocess.run(
-            [sys.executable, str(program), str(path)],
-            env=env,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-        )
+        command = [sys.executable, str(program), str(path)]
+        done = subprocess.run(command, env=env, capture_output=True, encoding="utf-8", errors="replace")
     said = done.stdout.strip().splitlines()
     if done.returncode or not said:
         raise BenchError(f"our own program failed: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
@@ -194,7 +193,8 @@ def _add(result: Result, system: str, heard: Heard) -> None:
     if n:
         times = {f"first_audio_p{round(100 * q)}": quantile(heard.first_audio, q) for q in (0.5, 0.95)}
         result.add(CASE, system, n, "ms", **times)
-    result.add(CASE, system, n + heard.missed, "questions", missed=heard.missed)
+    asked = n + heard.missed + heard.too_soon
+    result.add(CASE, system, asked, "questions", missed=heard.missed, too_soon=heard.too_soon)
     result.add(CASE, system, heard.words, "%", words_wrong=100 * heard.wrong / heard.words)
     rounds = len(heard.processor)
     result.add(

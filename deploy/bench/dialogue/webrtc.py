@@ -52,18 +52,19 @@ class Turns:
 
 
 class Speaker:
-    """Questions as sound, made once."""
+    """Questions as sound at `rate` Hz, made once."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate: int = RATE) -> None:
+        self._rate = rate
         model, config = ModelStore().pull("piper-en-us-joe")
         self._voice = PiperVoice(model, config)
         self._made: dict[str, NDArray[np.float32]] = {}
 
     def say(self, text: str) -> NDArray[np.float32]:
-        """[time] float32 at 48 kHz, from the first audible sample to the last."""
+        """[time] float32, from the first audible sample to the last."""
         if text not in self._made:
             spoken = np.concatenate(list(self._voice.speak(text)))
-            at = np.arange(round(len(spoken) * RATE / self._voice.rate)) * self._voice.rate / RATE
+            at = np.arange(round(len(spoken) * self._rate / self._voice.rate)) * self._voice.rate / self._rate
             samples = np.interp(at, np.arange(len(spoken)), spoken).astype(np.float32)
             audible = np.flatnonzero(np.abs(samples) > AUDIBLE)
             self._made[text] = samples[audible[0] : audible[-1] + 1]
