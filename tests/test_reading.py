@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 READS = {"read_text", "read_bytes"}
 OURS = {
     "deploy/cluster/host.py": "/proc, of this machine",
-    "deploy/commands/generate.py": "the repository's own",
+    "deploy/commands/reference/generate.py": "the repository's own",
     "deploy/commands/protobuf.py": "the repository's own",
     "deploy/fleet/hub/app.py": "written by us, a moment before",
     "deploy/fleet/hub/export.py": "written by us, in a folder that is the hub's alone",

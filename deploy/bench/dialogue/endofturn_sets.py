@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.deploy.bench.speech.wer_sets import PEOPLE
-from thalweg.models.recipes.asr.data import human_recordings
-from thalweg.models.recipes.asr.voices import samples_of
+from thalweg.models.recipes.asr.corpus.data import human_recordings
+from thalweg.models.recipes.asr.corpus.voices import samples_of
 
 RATE = 16_000
 Floats = NDArray[np.float32]

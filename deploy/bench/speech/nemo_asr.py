@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from thalweg.deploy.bench.stopwatch import Stopwatch, Taken
 from thalweg.models.errors import ModelError
-from thalweg.models.recipes.asr.text import Sentences
+from thalweg.models.recipes.asr.corpus.text import Sentences
 from thalweg.models.speech.fastconformer.config import FastConformerConfig
 from thalweg.models.speech.fastconformer.torch_file import Weights
 

@@ -22,8 +22,8 @@ from thalweg.deploy.bench.result import Result
 from thalweg.deploy.bench.speech.wer import listener
 from thalweg.deploy.bench.speech.wer_sets import Utterance, far
 from thalweg.deploy.bench.speech.wer_text import words
-from thalweg.models.recipes.asr.text import Sentences
-from thalweg.models.recipes.asr.voices import voices
+from thalweg.models.recipes.asr.corpus.text import Sentences
+from thalweg.models.recipes.asr.corpus.voices import voices
 
 RATE = 16_000
 Floats = NDArray[np.float32]

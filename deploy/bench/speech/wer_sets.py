@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.models.recipes.asr.augment import noisy
-from thalweg.models.recipes.asr.data import human_recordings
+from thalweg.models.recipes.asr.corpus.augment import noisy
+from thalweg.models.recipes.asr.corpus.data import human_recordings
+from thalweg.models.recipes.asr.corpus.text import Sentences
+from thalweg.models.recipes.asr.corpus.voices import choose, voices
 from thalweg.models.recipes.asr.measure import speech_begins_s
-from thalweg.models.recipes.asr.text import Sentences
-from thalweg.models.recipes.asr.voices import choose, voices
 
 RATE = 16_000
 Floats = NDArray[np.float32]

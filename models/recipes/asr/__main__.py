@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _data(given: argparse.Namespace) -> None:
-    from thalweg.models.recipes.asr.data import Source, make_shards
+    from thalweg.models.recipes.asr.corpus.data import Source, make_shards
 
     piper = tuple(given.piper)
     for test, count in ((True, given.test_shards), (False, given.shards)):

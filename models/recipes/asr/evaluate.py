@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from thalweg.models.errors import ModelError
-from thalweg.models.recipes.asr.augment import noisy
-from thalweg.models.recipes.asr.data import Utterance, human_recordings, read_shard, shards
+from thalweg.models.recipes.asr.corpus.augment import noisy
+from thalweg.models.recipes.asr.corpus.data import Utterance, human_recordings, read_shard, shards
+from thalweg.models.recipes.asr.corpus.text import normalise
 from thalweg.models.recipes.asr.measure import Listener, hear, speech_begins_s, word_errors
 from thalweg.models.recipes.asr.systems import systems
-from thalweg.models.recipes.asr.text import normalise
 from thalweg.models.speech.fastconformer.deployed import DESCRIPTION, Deployed
 from thalweg.models.store.store import sha256
 

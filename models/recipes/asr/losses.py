@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thalweg.models.recipes.asr.align import Spans
+from thalweg.models.recipes.asr.corpus.align import Spans
 
 _NEVER = -1e30
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from thalweg.models.recipes.asr.corpus.text import Sentences
 from thalweg.models.recipes.asr.plan import Plan
-from thalweg.models.recipes.asr.text import Sentences
 from thalweg.models.recipes.asr.train import CHECKPOINT, TOKENIZER, Trainer
 from thalweg.models.speech.fastconformer.deployed import convert, keep_weights
 from thalweg.models.speech.loading import load_deployed

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from thalweg.models.recipes.asr.data import Floats
+from thalweg.models.recipes.asr.corpus.data import Floats
 from thalweg.models.recipes.asr.measure import Listener
 from thalweg.models.speech.decoding.transducer import RnntDecoder
 from thalweg.models.speech.fastconformer.buffered import BufferedEncoder, BufferedStream

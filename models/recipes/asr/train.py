@@ -22,13 +22,13 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thalweg.models.recipes.asr.augment import augmented, masked
-from thalweg.models.recipes.asr.batches import Features, UtteranceFeatures, batches
 from thalweg.models.recipes.asr.beginning import even_out
+from thalweg.models.recipes.asr.corpus.augment import augmented, masked
+from thalweg.models.recipes.asr.corpus.batches import Features, UtteranceFeatures, batches
+from thalweg.models.recipes.asr.corpus.text import pronunciations
 from thalweg.models.recipes.asr.losses import aligned_labels, rnnt_loss
 from thalweg.models.recipes.asr.optimiser import Optimiser
 from thalweg.models.recipes.asr.plan import Plan
-from thalweg.models.recipes.asr.text import pronunciations
 from thalweg.models.recipes.asr.together import mean_gradients, summed
 from thalweg.models.speech.decoding.tokens import sentencepiece_tokens
 from thalweg.models.speech.fastconformer.config import SUBSAMPLING

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tests.conftest import QUESTION, require_package
 from thalweg.models import ModelStore
-from thalweg.models.recipes.asr.data import Utterance, human_recordings
+from thalweg.models.recipes.asr.corpus.data import Utterance, human_recordings
 from thalweg.models.speech.loading import recognisers
 
 SAID = "what is the capital of france how many days are in a week"

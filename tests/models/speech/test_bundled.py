@@ -15,9 +15,9 @@ from tests.conftest import require
 from tests.models.speech.bundled import SAID, bundled_or_none, people, spoken_question
 from tests.models.speech.deployments import deploy, lively_weights, speechlike
 from thalweg.models import ModelError, ModelStore, Registry
-from thalweg.models.recipes.asr.data import Utterance
+from thalweg.models.recipes.asr.corpus.data import Utterance
+from thalweg.models.recipes.asr.corpus.text import normalise
 from thalweg.models.recipes.asr.measure import word_errors
-from thalweg.models.recipes.asr.text import normalise
 from thalweg.models.speech.fastconformer.deployed import convert, keep_weights
 from thalweg.models.speech.fastconformer.nemo_archive import Checkpoint
 from thalweg.models.speech.loading import load_deployed, recognisers

@@ -15,7 +15,7 @@ from tests.models.speech.archives import TINY
 from tests.models.speech.deployments import deploy, speechlike
 from thalweg.models import ModelError
 from thalweg.models.recipes.asr import evaluate, systems
-from thalweg.models.recipes.asr.data import Utterance
+from thalweg.models.recipes.asr.corpus.data import Utterance
 from thalweg.models.recipes.asr.evaluate import Case, Row
 from thalweg.models.recipes.asr.measure import hear, speech_begins_s, taken_back, word_errors
 

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.conftest import require, require_package
-from thalweg.models.recipes.asr import augment, batches, data, text, voices
+from thalweg.models.recipes.asr.corpus import augment, batches, data, text, voices
 from thalweg.models.recipes.asr.plan import Plan
 from thalweg.models.speech.mel import MelConfig, log_mel
 
@@ -145,7 +145,7 @@ def test_a_beginning_gives_every_channel_its_say() -> None:
 
 def test_the_aligner_finds_words_where_they_are() -> None:
     require_package("pocketsphinx", "sphinx")
-    from thalweg.models.recipes.asr.align import Aligner
+    from thalweg.models.recipes.asr.corpus.align import Aligner
 
     require(shutil.which("flite"), "apt-get install flite")
     said = "what is the capital of france"

@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.models.recipes.asr.align import Aligner, Spans
-from thalweg.models.recipes.asr.text import Sentences, normalise
-from thalweg.models.recipes.asr.voices import RATE, choose, voices
+from thalweg.models.recipes.asr.corpus.align import Aligner, Spans
+from thalweg.models.recipes.asr.corpus.text import Sentences, normalise
+from thalweg.models.recipes.asr.corpus.voices import RATE, choose, voices
 
 Floats = NDArray[np.float32]
 PER_SHARD = 200

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.models.recipes.asr.align import Spans
-from thalweg.models.recipes.asr.data import read_shard, shards
+from thalweg.models.recipes.asr.corpus.align import Spans
+from thalweg.models.recipes.asr.corpus.data import read_shard, shards
 from thalweg.models.speech.mel import MelConfig, log_mel
 
 FRAMES_PER_S = 100
