@@ -1,11 +1,14 @@
-"""The Python in the documentation runs."""
+"""The Python in the documentation runs, and what it names is there."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import click
 import pytest
+
+from thalweg.deploy.__main__ import cli
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = [path for path in sorted(DOCS.glob("*.md")) if "```python" in path.read_text()]
@@ -23,3 +26,20 @@ def test_every_link_between_the_pages_leads_somewhere() -> None:
     for page in [*DOCS.rglob("*.md"), *root.glob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_command_that_is_named_is_there() -> None:
+    root = DOCS.parent
+    code = [
+        path
+        for room in ("deploy", "models", "pipeline", "stages", "transports")
+        for path in (root / room).rglob("*.py")
+    ]
+    for page in [*DOCS.rglob("*.md"), root / "README.md", root / "CONTRIBUTING.md", *code]:
+        for named in re.findall(r"(?:`|^ *)thalweg((?: [a-z]+)+)", page.read_text(encoding="utf-8"), re.MULTILINE):
+            command: click.Command = cli
+            for word in named.split():
+                if not isinstance(command, click.Group):
+                    break
+                assert word in command.commands, f"{page.name}: thalweg{named}"
+                command = command.commands[word]

@@ -39,7 +39,7 @@ class Limits:
     as long as that lasts. Below the nth share of `battery`: the nth rung at least. Critical heat: the last one at once.
     After a minute well below every limit one rung comes back (pipeline/fleet/limits.py has the table).
 
-    What is connected says which stages are reached: those that lead here; `thalweg check` says where a rung names
+    What is connected says which stages are reached: those that lead here; `thalweg validate` says where a rung names
     another, or a value that it does not take. Of packets only the battery in a telemetry matters. To try a ladder out,
     let `machine` be a folder of your own with `sys/class/thermal/thermal_zone0/temp`, in thousandths of a degree.
     `counts` has how many rungs were given up and taken up again; on a node its hub is shown the rung.

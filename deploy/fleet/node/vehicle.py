@@ -3,7 +3,7 @@
     vehicle.json    {"armed": true}: the last that was heard. Remove it where nobody will ever say otherwise
 
 Silence says nothing: a vehicle that was armed is armed until it is told that it is not. So the loss of its position,
-of the autopilot, of the pipeline that listens, or a restart of the agent never makes a change in flight possible.
+of the autopilot, of the pipeline that listens, or a restart of the agent never has a release tried in flight.
 """
 
 from __future__ import annotations
