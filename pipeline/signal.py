@@ -58,6 +58,15 @@ class Configure(Signal):
     epoch: int = 0
 
 
+def by_stage(settings: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """Settings by stage, of names with their stage: `{"ear.size": "m"}` → `{"ear": {"size": "m"}}`."""
+    found: dict[str, dict[str, object]] = {}
+    for name, value in settings.items():
+        stage, _, parameter = name.rpartition(".")
+        found.setdefault(stage, {})[parameter] = value
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region(Signal):
     """Where the viewer looks: boxes (x, y, width, height, weight), all 0…1 of the frame, valid from `time`."""

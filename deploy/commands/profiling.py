@@ -31,9 +31,9 @@ from thalweg.models.store.fingerprint import fingerprint
 from thalweg.pipeline.file.spec import Spec
 from thalweg.pipeline.payload import Unit
 from thalweg.pipeline.senses.configuring import Kind, Knob, Profile, Row, unit_key
+from thalweg.pipeline.signal import by_stage
 from thalweg.pipeline.stage import describe
 from thalweg.stages.senses.replay import Replay
-from thalweg.stages.senses.tune import by_stage
 from thalweg.stages.senses.units import EncodeUnits
 
 QUANTILE = 0.95

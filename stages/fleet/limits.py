@@ -15,7 +15,7 @@ from thalweg.pipeline.fleet.limits import Bounds, Ladder, Move, Reading
 from thalweg.pipeline.fleet.telemetry import Telemetry
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Payload
-from thalweg.pipeline.signal import Configure, Direction
+from thalweg.pipeline.signal import Configure, Direction, by_stage
 from thalweg.pipeline.stage import Context, Port
 from thalweg.stages.fleet.agent_link import AgentLink
 from thalweg.stages.fleet.machine import Machine
@@ -72,7 +72,7 @@ class Limits:
     @staticmethod
     def configures(arguments: Mapping[str, Any]) -> list[tuple[str, dict[str, object]]]:
         """Everything that a rung sets."""
-        return [each for rung in rungs_of(arguments["ladder"]) for each in _by_stage(rung).items()]
+        return [each for rung in rungs_of(arguments["ladder"]) for each in by_stage(rung).items()]
 
     async def process(self, packet: Packet, ctx: Context) -> None:
         """Whatever comes; what the battery of a vehicle is."""
@@ -110,7 +110,7 @@ class Limits:
 
     def _send(self, before: Mapping[str, Setting], rung: int, ctx: Context) -> None:
         changed = {name: value for name, value in self._rungs[rung].items() if before.get(name) != value}
-        for stage, settings in _by_stage(changed).items():
+        for stage, settings in by_stage(changed).items():
             ctx.signal(Configure(origin=ctx.name, stage=stage, settings=settings), Direction.UP)
 
 
@@ -128,11 +128,3 @@ def rungs_of(ladder: Sequence[Mapping[str, Setting]]) -> list[dict[str, Setting]
                 )
         rungs.append({**(rungs[-1] if rungs else {}), **lines})
     return rungs
-
-
-def _by_stage(settings: Mapping[str, Setting]) -> dict[str, dict[str, object]]:
-    found: dict[str, dict[str, object]] = {}
-    for name, value in settings.items():
-        stage, _, parameter = name.rpartition(".")
-        found.setdefault(stage, {})[parameter] = value
-    return found

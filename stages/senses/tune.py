@@ -28,7 +28,7 @@ from thalweg.pipeline.senses.configuring import (
     profile_from,
     unit_key,
 )
-from thalweg.pipeline.signal import Configure, Direction
+from thalweg.pipeline.signal import Configure, Direction, by_stage
 from thalweg.pipeline.stage import Context
 
 log = logging.getLogger(__name__)
@@ -111,15 +111,6 @@ class Tuner:
     def _send(self, settings: Mapping[str, str], epoch: int, ctx: Context) -> None:
         for stage, some in by_stage(settings).items():
             ctx.signal(Configure(origin=ctx.name, stage=stage, settings=some, epoch=epoch), Direction.UP)
-
-
-def by_stage(settings: Mapping[str, str]) -> dict[str, dict[str, object]]:
-    """`{"ear.size": "m"}` → `{"ear": {"size": "m"}}`."""
-    found: dict[str, dict[str, object]] = {}
-    for name, value in settings.items():
-        stage, _, parameter = name.rpartition(".")
-        found.setdefault(stage, {})[parameter] = value
-    return found
 
 
 def predictor_of(profile: Profile, bundle: Bundle) -> Predictor | None:

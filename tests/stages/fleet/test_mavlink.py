@@ -7,7 +7,7 @@ import os
 import pty
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +94,17 @@ def test_over_udp_among_garbage_and_other_vehicles() -> None:
     assert norths == sorted(set(norths))
 
 
-def test_over_a_serial_line_a_byte_at_a_time() -> None:
+@pytest.fixture
+def line() -> Iterator[tuple[int, str]]:
+    """A serial line: where an autopilot writes, and the path of the other end."""
     ours, theirs = pty.openpty()
+    yield ours, os.ttyname(theirs)
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_over_a_serial_line_a_byte_at_a_time(line: tuple[int, str]) -> None:
+    ours, path = line
     autopilot = Autopilot()
 
     def tell() -> None:
@@ -103,31 +112,21 @@ def test_over_a_serial_line_a_byte_at_a_time() -> None:
         for at in range(len(data)):
             os.write(ours, data[at : at + 1])
 
-    try:
-        found = asyncio.run(heard(f"serial:{os.ttyname(theirs)}:57600", tell))
-    finally:
-        os.close(ours)
-        os.close(theirs)
-    assert len(found) == 5
+    assert len(asyncio.run(heard(f"serial:{path}:57600", tell))) == 5
 
 
-def test_a_serial_line_that_was_unplugged_is_opened_again(tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
+def test_a_serial_line_that_was_unplugged_is_opened_again(line: tuple[int, str], tmp_path: Path) -> None:
+    ours, path = line
     (tmp_path / "port").symlink_to(tmp_path / "gone")
     (tmp_path / "gone").touch()
     autopilot = Autopilot()
 
     def tell() -> None:
-        (tmp_path / "new").symlink_to(os.ttyname(theirs))
+        (tmp_path / "new").symlink_to(path)
         (tmp_path / "new").replace(tmp_path / "port")
         os.write(ours, autopilot.messages())
 
-    try:
-        found = asyncio.run(heard(f"serial:{tmp_path}/port:57600", tell))
-    finally:
-        os.close(ours)
-        os.close(theirs)
-    assert len(found) == 5
+    assert len(asyncio.run(heard(f"serial:{tmp_path}/port:57600", tell))) == 5
 
 
 @pytest.mark.parametrize("link", ["", "udp", "udp:host", "carrier:pigeon:1", "serial:/dev/x:1234"])
