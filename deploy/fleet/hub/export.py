@@ -28,7 +28,11 @@ def stored_records(folder: Path, node: str, kinds: Collection[SpoolClass], since
         known = [path.parent.name for path in nodes.glob("*/node.json")]
         raise FleetError(f"there is no node {node!r} in {folder}{nearest(node, known)}")
     for path in sorted((nodes / node / "records").glob("*.seg")):
-        for found in records(path.read_bytes(), len(MAGIC)):
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:  # too old meanwhile: a hub removes what it need not keep
+            continue
+        for found in records(data, len(MAGIC)):
             stored = found.stored
             own = stored.stream.startswith("~")  # what node and hub note for themselves
             if not own and stored.kind in kinds and stored.time_ns >= since_ns:

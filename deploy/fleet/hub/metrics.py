@@ -62,7 +62,7 @@ def _records(rows: list[dict[str, Any]]) -> Iterator[Metric]:
     received = CounterMetricFamily("thalweg_node_received_records", "Records that are here", labels=["node", "kind"])
     lost = CounterMetricFamily("thalweg_node_lost_records", "Records that will never come", labels=["node", "reason"])
     refused = CounterMetricFamily(
-        "thalweg_node_refused_records", "Records its spool had no room for", labels=["node", "kind"]
+        "thalweg_node_refused_records", "Records its spool did not take", labels=["node", "kind"]
     )
     deadlines = CounterMetricFamily(
         "thalweg_node_deadlines", "Packets with a deadline, by what became of them", labels=["node", "outcome"]
@@ -70,7 +70,8 @@ def _records(rows: list[dict[str, Any]]) -> Iterator[Metric]:
     for row in rows:
         name = row["node"]
         for kind in KINDS:
-            received.add_metric([name, kind], row["received"].get(kind, 0))
+            if not row["unread"]:  # nothing is not zero: a counter that falls was begun anew
+                received.add_metric([name, kind], row["received"].get(kind, 0))
             refused.add_metric([name, kind], number_in(row["refused"], kind))
         for reason, count in row["lost"].items():
             lost.add_metric([name, reason], count)

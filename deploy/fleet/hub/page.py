@@ -60,7 +60,7 @@ class HubPage:
         if name not in self.state.nodes:
             raise Refused(404, "node", "There is no such node.")
         (found,), chart = await asyncio.to_thread(self._seen, name)
-        newest = await asyncio.to_thread(newest_events, self.state, name)
+        newest = [] if found["unread"] else await asyncio.to_thread(newest_events, self.state, name)
         events = "".join(
             f"<tr><td>{_clock(event['time'])}</td><td>{escape(event['stream'])}</td>"
             f"<td><code>{escape(as_json(event['told']))}</code></td></tr>"

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from thalweg.deploy.fleet.commands import hub
 from thalweg.deploy.fleet.hub import records as module
+from thalweg.deploy.fleet.hub.export import stored_records
 from thalweg.deploy.fleet.hub.records import NodeRecords
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
 from thalweg.transports.fleet.segment import Stored, pack
@@ -77,6 +78,14 @@ def test_everything_is_there_in_the_order_it_arrived_and_as_json(folder: Path) -
 )
 def test_kinds_streams_and_ages_can_be_chosen(folder: Path, options: tuple[str, ...], streams: list[str]) -> None:
     assert [each["stream"] for each in printed(folder, *options)] == streams
+
+
+def test_what_a_hub_removes_meanwhile_is_passed_over(folder: Path) -> None:
+    found = stored_records(folder, "drone-7", list(SpoolClass))
+    assert next(found).stream == "alerts"
+    for path in (folder / "nodes/drone-7/records").glob("*.seg"):
+        path.unlink()
+    assert "garbage" not in [stored.stream for stored in found]
 
 
 def test_a_node_that_is_none_and_an_age_that_is_none_are_refused(folder: Path) -> None:

@@ -42,7 +42,7 @@ def state(tmp_path: Path) -> Iterator[HubState]:
 
 
 def test_each_node_has_its_state_and_what_it_told_is_a_number_or_nothing(state: HubState) -> None:
-    lines = set(told(overview(state), "")[0].decode().splitlines())
+    lines = set(_text(state).splitlines())
     assert {
         'thalweg_node_up{node="drone-7"} 1.0',
         'thalweg_node_up{node="boat-1"} 0.0',
@@ -58,8 +58,16 @@ def test_each_node_has_its_state_and_what_it_told_is_a_number_or_nothing(state: 
     assert not any(line.startswith('thalweg_node_seen_seconds{node="boat-1"}') for line in lines)
 
 
+def test_what_was_received_of_a_node_is_not_zero_where_it_cannot_be_read(state: HubState, tmp_path: Path) -> None:
+    records = tmp_path / "hub/nodes/boat-1/records"
+    records.mkdir()
+    (records / "marks.json").write_bytes(b"{")
+    found = re.findall(r'^thalweg_node_received_records_total.*node="([^"]*)"', _text(state), re.MULTILINE)
+    assert set(found) == {"drone-7"}
+
+
 def test_every_family_is_in_the_documentation(state: HubState) -> None:
-    told_of = set(re.findall(r"^# TYPE (\w+)", told(overview(state), "")[0].decode(), re.MULTILINE))
+    told_of = set(re.findall(r"^# TYPE (\w+)", _text(state), re.MULTILINE))
     documented = set(re.findall(r"`(thalweg_node_\w+)`", (ROOT / "docs" / "edge.md").read_text(encoding="utf-8")))
     assert told_of == documented
 
@@ -72,3 +80,7 @@ def test_the_page_serves_them(state: HubState) -> None:
 
     answer = asyncio.run(HubPage(state)._metrics(Request()))  # type: ignore[arg-type]
     assert b'thalweg_node_up{node="drone-7"} 1.0' in (answer.body or b"")  # type: ignore[operator]
+
+
+def _text(state: HubState) -> str:
+    return told(overview(state), "")[0].decode()

@@ -113,6 +113,8 @@ def test_a_node_whose_records_cannot_be_read_hides_no_other(state: HubState, tmp
     state.nodes["boat-1"] = dict(state.nodes["drone-7"])
     rows = overview(state)
     assert "marks.json cannot be read" in rows[1]["reason"] and rows[0]["reason"] == ""
+    request: Any = SimpleNamespace(match_info={"name": "drone-7"})
+    assert b"marks.json cannot be read" in asyncio.run(HubPage(state)._node(request)).body  # type: ignore[operator]
 
 
 def test_a_restored_hub_goes_beyond_generations_it_no_longer_knows_of(state: HubState) -> None:
