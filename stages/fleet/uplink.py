@@ -45,6 +45,7 @@ class Uplink:
         self._patience_s = patience
         self._agent = AgentLink()
         self._told_s = -float("inf")
+        self._told_armed: bool | None = None
         self.counts = {"stored": 0, "lost": 0, "in_time": 0, "late": 0}
 
     def open(self, ctx: Context) -> None:
@@ -70,11 +71,13 @@ class Uplink:
         self._agent.close()
 
     async def _tell_state(self, vehicle: Telemetry, age_ns: int) -> None:
-        """How the vehicle is, once a second. Releases are tried while it is disarmed: that must not be old news."""
+        """How the vehicle is: when it arms or disarms, and once a second. Releases are tried while it is disarmed: that
+        must not be old news.
+        """
         now_s = time.monotonic()
-        if now_s - self._told_s < STATE_S:
+        if now_s - self._told_s < STATE_S and vehicle.armed == self._told_armed:
             return
-        self._told_s = now_s
+        self._told_s, self._told_armed = now_s, vehicle.armed
         state = {name: getattr(vehicle, name) for name in ("latitude", "longitude", "altitude_m", "battery")}
         if vehicle.armed or (vehicle.armed is False and age_ns < NEWS_NS):
             state["armed"] = vehicle.armed

@@ -24,6 +24,7 @@ from thalweg.transports.packing import unpack
 
 SOCKET: Final = "intake.sock"
 LARGEST = LARGEST_PAYLOAD + 4096
+PIECE = 1 << 16
 
 
 class Intake:
@@ -60,15 +61,22 @@ class Intake:
         try:
             while True:
                 (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-                if length > LARGEST:
-                    return
-                answer = msgpack.packb(await self._take(await reader.readexactly(length)))
+                answer = msgpack.packb(await self._read(reader, length))
                 writer.write(LENGTH.pack(len(answer)) + answer)
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
+
+    async def _read(self, reader: asyncio.StreamReader, length: int) -> tuple[int, str]:
+        """One message, and the answer. One that is too large is passed over: whoever sent it goes on with the next."""
+        if length <= LARGEST:
+            return await self._take(await reader.readexactly(length))
+        left = length
+        while left:
+            left -= len(await reader.readexactly(min(left, PIECE)))
+        return -1, f"a message of {length / 1e6:.1f} MB: at most {LARGEST / 1e6:.1f} MB are taken"
 
     async def _take(self, body: bytes) -> tuple[int, str]:
         number = -1

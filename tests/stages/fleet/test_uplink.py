@@ -37,6 +37,22 @@ def test_that_a_vehicle_is_disarmed_is_no_old_news(
     asyncio.run(case())
 
 
+def test_that_a_vehicle_arms_is_told_at_once_and_the_rest_once_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(NODE, str(tmp_path / "agent"))
+    uplink = Uplink()
+
+    async def case() -> list[bool]:
+        async with agent_at(tmp_path / "agent") as heard:
+            for armed in (False, False, True, True, False):
+                await uplink._tell_state(Telemetry(latitude=1, longitude=2, altitude_m=3, armed=armed), 0)
+            uplink.close()
+            return [heard.get_nowait()[1]["armed"] for _ in range(heard.qsize())]
+
+    assert asyncio.run(case()) == [False, True, False]
+
+
 def test_packets_with_a_deadline_are_counted_as_they_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NODE, str(tmp_path / "agent"))
 

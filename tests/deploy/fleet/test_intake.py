@@ -1,0 +1,56 @@
+"""What the agent takes of stages, and what it refuses, over its socket."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thalweg.deploy.fleet.node.intake import LARGEST, Intake
+from thalweg.pipeline.fleet.agent_socket import NODE
+from thalweg.stages.fleet.agent_link import AgentLink
+from thalweg.transports.fleet.spool import Spool
+
+
+def handed_over(tmp_path: Path, *messages: tuple[str, str, bytes]) -> tuple[list[str], Spool]:
+    """What is answered to messages of a kind, a stream and a payload, and the spool then."""
+    spool = Spool(tmp_path / "spool", 1, 1 << 20)
+    said: list[Any] = []
+
+    async def case() -> list[str]:
+        intake = Intake(spool, lambda: None, said.append)
+        await intake.start(tmp_path / "agent")
+        link = AgentLink()
+        try:
+            return [await link.hand_over(kind, stream, 0, payload, 0.0) for kind, stream, payload in messages]
+        finally:
+            link.close()
+            await intake.close()
+
+    return asyncio.run(case()), spool
+
+
+@pytest.fixture(autouse=True)
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NODE, str(tmp_path / "agent"))
+
+
+def test_a_message_that_is_too_large_is_refused_and_the_next_one_is_taken(tmp_path: Path) -> None:
+    answers, spool = handed_over(tmp_path, ("events", "s", bytes(2 * LARGEST)), ("events", "s", b"x"))
+    assert answers == ["a message of 16.8 MB: at most 8.4 MB are taken", ""]
+    assert spool.backlog()["events"]["records"] == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "stream", "why"),
+    [
+        ("news", "s", "cannot be read: ValueError"),
+        ("events", "~losses", "kept for the node itself"),
+        ("events", "", "0 bytes"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_with_the_reason(tmp_path: Path, kind: str, stream: str, why: str) -> None:
+    (answer,), spool = handed_over(tmp_path, (kind, stream, b"x"))
+    assert why in answer and spool.backlog()["events"]["records"] == 0
