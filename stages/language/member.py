@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -126,14 +126,8 @@ class Streams:
         task.cancel()
 
     async def close(self) -> None:
-        """End all, and wait until they have; one that does not within `CLOSE_S` is left behind, and said to be."""
-        for task in self._all:
-            task.cancel()
-        if not self._all:
-            return
-        _, hanging = await asyncio.wait(self._all, timeout=CLOSE_S)
-        for task in hanging:
-            log.warning("%s does not end, %g s after it was told to: it is left behind", task.get_name(), CLOSE_S)
+        """End all, and wait until they have, `CLOSE_S` at most."""
+        await end(self._all, CLOSE_S)
 
     async def _listen(
         self, member: AtWork, request: Request, said: str, attempt: int, accepted_from: float | None
@@ -205,6 +199,15 @@ async def sure(reply: AsyncGenerator[Delta, None], accepted_from: float) -> Asyn
             accepted = True
             for earlier in held:
                 yield earlier
+
+
+async def end(tasks: Collection[asyncio.Task[None]], within_s: float) -> None:
+    """Cancel tasks, and wait until they have ended; one that does not in time is left behind, and said to be."""
+    for task in tasks:
+        task.cancel()
+    hanging = (await asyncio.wait(tasks, timeout=within_s))[1] if tasks else ()
+    for task in hanging:
+        log.warning("%s does not end, %g s after it was told to: it is left behind", task.get_name(), within_s)
 
 
 def at_work(name: str, member: Member, defaults: Mapping[str, Any]) -> AtWork:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -45,10 +44,10 @@ from thalweg.stages.language.member import (
     Streams,
     Told,
     at_work,
-    listen,
     tokens_of,
 )
 from thalweg.stages.language.pool_policy import PoolPolicy
+from thalweg.stages.language.trials import Trials
 
 __all__ = ["Member", "Pool", "PoolPolicy"]
 
@@ -99,7 +98,7 @@ class Pool:
         self._allowance = HedgeAllowance(policy.hedge_share)
         self._spent: deque[tuple[float, float]] = deque()
         self._heard_out_s = 0.0
-        self._probe: asyncio.Task[None] | None = None
+        self._trials = Trials(policy.first_text_within / 1e9, self._tried)
 
     @property
     def name(self) -> str:
@@ -124,7 +123,7 @@ class Pool:
 
     async def close(self) -> None:
         """Close all. Idempotent."""
-        await self._leave_probe()
+        await self._trials.leave()
         await asyncio.gather(*(m.backend.close() for m in self._members.values()), return_exceptions=True)
 
     async def prefill(self, request: Request) -> None:
@@ -140,7 +139,7 @@ class Pool:
 
     async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Answer, by as many backends as it takes."""
-        await self._leave_probe()
+        await self._trials.leave()
         self._hear(request.messages)
         loop = asyncio.get_running_loop()
         route = self._route(request, loop.time())
@@ -239,9 +238,8 @@ class Pool:
         if left is not None and member.said.cost > left:
             return asked.answering.failed(member.name, f"it costs {member.said.cost:g}, {left:g} are left", now_ms)
         self.counts[f"asked_{member.name}"] += 1
-        if member.said.cost:
-            self._spent.append((now_ms / 1e3, member.said.cost))
-            asked.cost += member.said.cost
+        self._pay(member)
+        asked.cost += member.said.cost
         member.breaker.tries()
         whether_sure, asked.first = (member.accepted_from, "") if asked.first == member.name else (None, asked.first)
         asked.note = asked.note if whether_sure is None else f"; {member.name} was sure enough"
@@ -355,36 +353,16 @@ class Pool:
             left = self._left(now_s)
             if (member.breaker.half_open or late) and (left is None or member.said.cost <= left):
                 doubtful.append(member)
-        if doubtful:
-            self._probe = loop.create_task(self._try(doubtful, question), name="probing backends")
+        self._trials.begin(doubtful, question)
 
-    async def _try(self, members: Sequence[AtWork], question: Request) -> None:
-        """Ask each for one token, one after the other. What it costs is counted as an answer's."""
-        loop = asyncio.get_running_loop()
-        for member in members:
-            member.breaker.tries()
-            self.counts[f"probed_{member.name}"] += 1
-            if member.said.cost:
-                self._spent.append((loop.time(), member.said.cost))
-            try:
-                async with (
-                    asyncio.timeout(self.policy.first_text_within / 1e9),
-                    aclosing(listen(member, question)) as deltas,
-                ):
-                    async for _ in deltas:
-                        pass
-                member.breaker.answered()
-            except (BackendError, TimeoutError) as error:
-                member.breaker.failed(_ms(loop), str(error) or "it did not answer when it was tried")
-            finally:
-                member.breaker.let_go()
+    def _pay(self, member: AtWork) -> None:
+        """It is asked, and that costs the same on trial."""
+        if member.said.cost:
+            self._spent.append((asyncio.get_running_loop().time(), member.said.cost))
 
-    async def _leave_probe(self) -> None:
-        """Somebody speaks, or it is over: what is under way between turns ends."""
-        probe, self._probe = self._probe, None
-        if probe is not None:
-            probe.cancel()
-            await asyncio.wait([probe], timeout=TICK_S)
+    def _tried(self, member: AtWork) -> None:
+        self.counts[f"probed_{member.name}"] += 1
+        self._pay(member)
 
 
 async def _next(streams: Streams, within_ms: float) -> Told | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
 from tests.stages.language.test_pool import ANSWER, Scripted, pool
-from thalweg.models.language.backend import Backend, BackendError, Message, Request, Text
+from thalweg.models.language.backend import Backend, BackendError, Delta, Message, Request, Text
 from thalweg.stages.language.pool import Member, Pool, PoolPolicy
 from thalweg.testing import run_virtual
 
@@ -104,3 +105,93 @@ def test_a_budget_that_is_spent_in_mid_answer_is_not_overdrawn_by_who_takes_over
     assert converse(tested, 1) == [ANSWER]
     assert tested.counts["asked_fog"] == 0
     assert tested.counts["answered_edge"] == 1
+
+
+QUESTION = Request(messages=[Message("user", "what is it")], max_tokens=64)
+
+
+class Hangs(Scripted):
+    """Asked for one token it never answers. `hanging`: how many such questions are under way; `clings`: for good."""
+
+    def __init__(self, *, clings: bool = False) -> None:
+        super().__init__()
+        self.clings, self.hanging = clings, 0
+
+    async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
+        if request.max_tokens > 1:
+            async for delta in super().reply(request):
+                yield delta
+            return
+        self.heard.append(request)
+        self.hanging += 1
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            if not self.clings:
+                raise
+            await asyncio.sleep(3600)
+        finally:
+            self.hanging -= 1
+
+
+def on_trial(cloud: Scripted) -> Pool:
+    """A pool that will try the cloud behind its next answer: it was down, and its pause is over."""
+    tested = pool({"first_text_within": "30s"}, edge=Scripted(), cloud=cloud)
+    for _ in range(2):
+        tested._members["cloud"].breaker.failed(-60_000, "reset")
+    return tested
+
+
+async def answer(tested: Pool) -> str:
+    return "".join([delta.text async for delta in tested.reply(QUESTION) if isinstance(delta, Text)]).strip()
+
+
+def trials() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if task.get_name() == "probing backends"]
+
+
+def test_a_trial_under_way_ends_when_somebody_speaks_and_the_next_one_when_the_pool_closes() -> None:
+    async def main() -> None:
+        cloud = Hangs()
+        tested = on_trial(cloud)
+        assert await answer(tested) == ANSWER
+        await asyncio.sleep(1)
+        (first,) = trials()
+        assert cloud.hanging == 1
+        asking = asyncio.create_task(answer(tested))
+        await asyncio.sleep(0.05)
+        assert (first.cancelled(), cloud.hanging) == (True, 0)
+        assert await asking == ANSWER
+        await asyncio.sleep(1)
+        assert cloud.hanging == 1
+        await tested.close()
+        assert (trials(), cloud.hanging) == ([], 0)
+
+    run_virtual(main())
+
+
+def test_of_two_answers_at_once_one_puts_backends_on_trial_and_closing_leaves_nothing_running() -> None:
+    async def main() -> None:
+        cloud = Hangs()
+        tested = on_trial(cloud)
+        assert await asyncio.gather(answer(tested), answer(tested)) == [ANSWER] * 2
+        await asyncio.sleep(1)
+        assert (len(trials()), cloud.hanging) == (1, 1)
+        await tested.close()
+        assert trials() == []
+
+    run_virtual(main())
+
+
+def test_a_trial_that_does_not_end_holds_up_no_turn_and_is_said_to_be_left(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> float:
+        tested = on_trial(Hangs(clings=True))
+        await answer(tested)
+        await asyncio.sleep(1)
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        assert await answer(tested) == ANSWER
+        return loop.time() - began_s
+
+    assert run_virtual(main()) < 2
+    assert "probing backends does not end, 0.25 s after it was told to: it is left behind" in caplog.text

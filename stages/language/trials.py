@@ -1,0 +1,52 @@
+"""Backends on trial between two turns: one that may be back, or fast again, is asked for one token.
+
+The task that does so belongs to `Trials`, which has one at most. It ends when all have been tried, when somebody speaks
+(the next turn leaves it), and when the pool closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+
+from thalweg.models.language.backend import BackendError, Request
+from thalweg.stages.language.member import AtWork, end, listen
+
+LEAVE_S = 0.25
+"""Longest wait for a trial that was cancelled: somebody waits for an answer."""
+
+
+class Trials:
+    """See above. `within_s`: longest wait for each; `begins`: told of each before it is asked."""
+
+    def __init__(self, within_s: float, begins: Callable[[AtWork], None]) -> None:
+        self._within_s, self._begins = within_s, begins
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, members: Sequence[AtWork], question: Request) -> None:
+        """Ask each, one after the other, beside what else happens. Does nothing while others are being tried."""
+        if members and (self._task is None or self._task.done()):
+            self._task = asyncio.get_running_loop().create_task(self._try(members, question), name="probing backends")
+
+    async def leave(self) -> None:
+        """End what is under way; one that does not let itself be cancelled is left behind. Idempotent."""
+        task, self._task = self._task, None
+        if task is not None:
+            await end([task], LEAVE_S)
+
+    async def _try(self, members: Sequence[AtWork], question: Request) -> None:
+        loop = asyncio.get_running_loop()
+        for member in members:
+            member.breaker.tries()
+            self._begins(member)
+            try:
+                async with asyncio.timeout(self._within_s), aclosing(listen(member, question)) as deltas:
+                    async for _ in deltas:
+                        pass
+                member.breaker.answered()
+            except (BackendError, TimeoutError) as error:
+                reason = str(error) or "it did not answer when it was tried"
+                member.breaker.failed(loop.time() * 1e3, reason)
+            finally:
+                member.breaker.let_go()
