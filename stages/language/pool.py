@@ -98,7 +98,7 @@ class Pool:
         self._allowance = HedgeAllowance(policy.hedge_share)
         self._spent: deque[tuple[float, float]] = deque()
         self._heard_out_s = 0.0
-        self._trials = Trials(policy.first_text_within / 1e9, self._tried)
+        self._trials = Trials(policy.first_text_within / 1e9, self._may_try)
 
     @property
     def name(self) -> str:
@@ -234,9 +234,10 @@ class Pool:
                 member.breaker.let_go()
                 member.hung_up_on(asked.request, now_ms / 1e3)
             return []
-        left = self._left(now_ms / 1e3)
-        if left is not None and member.said.cost > left:
-            return asked.answering.failed(member.name, f"it costs {member.said.cost:g}, {left:g} are left", now_ms)
+        self.privacy.hear(action.said)
+        refused = self._refused(member, now_ms / 1e3)
+        if refused:
+            return asked.answering.failed(member.name, refused, now_ms)
         self.counts[f"asked_{member.name}"] += 1
         self._pay(member)
         asked.cost += member.said.cost
@@ -277,6 +278,15 @@ class Pool:
         for message in messages:
             if message.role != "system":
                 self.privacy.hear(message.text)
+
+    def _refused(self, member: AtWork, now_s: float) -> str:
+        """Why one that was on the route may not be asked any more: for what was said and spent since; empty: it may."""
+        if not self.privacy.allows(member.where):
+            return f"words may not leave the {self.privacy.zone.name.lower()}"
+        left = self._left(now_s)
+        return (
+            f"it costs {member.said.cost:g}, {left:g} are left" if left is not None and member.said.cost > left else ""
+        )
 
     def _left(self, now_s: float) -> float | None:
         """What may still be spent; None: anything."""
@@ -319,7 +329,7 @@ class Pool:
 
     def _in_time(self, member: AtWork, within_ms: float, tokens: int) -> float:
         """One that may be back is not relied on, where it is going to be tried between turns."""
-        if member.breaker.half_open and self.policy.probe_every is not None:
+        if member.breaker.half_open and self.policy.probe_every is not None and not member.said.alone:
             return 0.0
         return member.latency.in_time(within_ms, tokens) if member.latency.answers >= 3 else 1.0
 
@@ -341,17 +351,17 @@ class Pool:
         if every_ns is None:
             return
         so_far = [*request.messages, Message("assistant", answering.said)]
+        self._hear(so_far)
         question = replace(request, messages=so_far, max_tokens=1, prefix="")
         within_ms, now_s = self.policy.first_clause_within / 1e6, loop.time()
         doubtful = []
         for member in self._members.values():
-            if not self.privacy.allows(member.where) or not member.breaker.allows(now_s * 1e3):
+            if member.said.alone or not member.breaker.allows(now_s * 1e3):
                 continue
             late = (
                 self._in_time(member, within_ms, tokens_of(so_far)) < SURE and now_s - member.asked_s > every_ns / 1e9
             )
-            left = self._left(now_s)
-            if (member.breaker.half_open or late) and (left is None or member.said.cost <= left):
+            if member.breaker.half_open or late:
                 doubtful.append(member)
         self._trials.begin(doubtful, question)
 
@@ -360,9 +370,13 @@ class Pool:
         if member.said.cost:
             self._spent.append((asyncio.get_running_loop().time(), member.said.cost))
 
-    def _tried(self, member: AtWork) -> None:
+    def _may_try(self, member: AtWork) -> bool:
+        """Whether it may be tried now, which is paid for then."""
+        if self._refused(member, asyncio.get_running_loop().time()):
+            return False
         self.counts[f"probed_{member.name}"] += 1
         self._pay(member)
+        return True
 
 
 async def _next(streams: Streams, within_ms: float) -> Told | None:

@@ -18,10 +18,10 @@ LEAVE_S = 0.25
 
 
 class Trials:
-    """See above. `within_s`: longest wait for each; `begins`: told of each before it is asked."""
+    """See above. `within_s`: longest wait for each; `may`: asked of each in its turn, for what others have cost."""
 
-    def __init__(self, within_s: float, begins: Callable[[AtWork], None]) -> None:
-        self._within_s, self._begins = within_s, begins
+    def __init__(self, within_s: float, may: Callable[[AtWork], bool]) -> None:
+        self._within_s, self._may = within_s, may
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, members: Sequence[AtWork], question: Request) -> None:
@@ -38,8 +38,9 @@ class Trials:
     async def _try(self, members: Sequence[AtWork], question: Request) -> None:
         loop = asyncio.get_running_loop()
         for member in members:
+            if not self._may(member):
+                continue
             member.breaker.tries()
-            self._begins(member)
             try:
                 async with asyncio.timeout(self._within_s), aclosing(listen(member, question)) as deltas:
                     async for _ in deltas:

@@ -211,6 +211,14 @@ def test_private_words_never_reach_the_cloud_whatever_fails() -> None:
     assert tested.routes[-1].out == (("cloud", "words may not leave the edge"),)
 
 
+def test_private_words_that_an_answer_began_with_are_not_handed_over() -> None:
+    edge, cloud = Scripted("You owe it to Mrs. Vanderbilt, I think.", dies_after=6), Scripted()
+    tested = pool({"private": ["Vanderbilt"], "prefer": "cost"}, edge=edge, cloud=cloud)
+    with pytest.raises(BackendError, match="cloud: words may not leave the edge"):
+        ask(tested, "whom do I owe it to")
+    assert cloud.heard == []
+
+
 def test_a_budget_that_is_spent_leaves_the_cheap_ones() -> None:
     tested = pool({"budget_per_hour": 1.5}, edge=Scripted(), cloud=Scripted())
     ask(tested, "one", "two")

@@ -16,6 +16,13 @@ from thalweg.testing import run_virtual
 LONGER_THAN_A_PAUSE_S = 5.0
 
 
+def after_a_pause(tested: Pool, *names: str) -> Pool:
+    """As if these had been down, and may be back."""
+    for name in (*names, *names):
+        tested._members[name].breaker.failed(-60_000, "reset")
+    return tested
+
+
 def converse(tested: Pool, questions: int, before: Any = None, text: str = "what is it") -> list[str]:
     """Answers to questions some seconds apart. `before`: called with the number of each."""
 
@@ -82,6 +89,31 @@ def test_nobody_is_tried_with_words_or_money_that_a_turn_could_not_have(policy: 
     assert len(cloud.heard) == asked
 
 
+def test_nobody_is_tried_with_private_words_that_only_the_answer_said() -> None:
+    answer = "You owe it to Mrs. Vanderbilt."
+    cloud = Scripted()
+    tested = after_a_pause(pool({"private": ["Vanderbilt"]}, edge=Scripted(answer), cloud=cloud), "cloud")
+    assert converse(tested, 1) == [answer]
+    assert cloud.heard == []
+
+
+def test_two_on_trial_do_not_cost_more_than_is_left() -> None:
+    three = pool({"budget_per_hour": 2.5}, edge=Scripted(), fog=Scripted(), cloud=Scripted())
+    tested = after_a_pause(three, "fog", "cloud")
+    assert converse(tested, 1) == [ANSWER]
+    assert (tested.counts["probed_fog"], tested.counts["probed_cloud"]) == (1, 0)
+
+
+def test_who_does_things_besides_answering_is_not_tried_and_is_asked_when_its_pause_is_over() -> None:
+    robot = Scripted()
+    made: dict[str, Backend] = {"edge": Scripted(), "robot": robot}
+    members = {"edge": Member(where="edge", quality=0.1), "robot": Member(where="edge", alone=True, quality=0.9)}
+    tested = after_a_pause(Pool(members, PoolPolicy(), made=made), "robot")
+    assert converse(tested, 2) == [ANSWER] * 2
+    assert [request.max_tokens for request in robot.heard] == [64, 64]
+    assert tested.counts["answered_robot"] == 2
+
+
 def test_what_was_private_before_a_worker_was_lost_is_private_in_the_new_one() -> None:
     cloud = Scripted()
     tested = pool({"private": ["Vanderbilt"]}, edge=Scripted(), cloud=cloud)
@@ -135,11 +167,8 @@ class Hangs(Scripted):
 
 
 def on_trial(cloud: Scripted) -> Pool:
-    """A pool that will try the cloud behind its next answer: it was down, and its pause is over."""
-    tested = pool({"first_text_within": "30s"}, edge=Scripted(), cloud=cloud)
-    for _ in range(2):
-        tested._members["cloud"].breaker.failed(-60_000, "reset")
-    return tested
+    """A pool that will try the cloud behind its next answer."""
+    return after_a_pause(pool({"first_text_within": "30s"}, edge=Scripted(), cloud=cloud), "cloud")
 
 
 async def answer(tested: Pool) -> str:
