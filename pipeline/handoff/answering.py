@@ -260,8 +260,14 @@ class Answering:
             since_ms = now_ms - stream.silent_ms(now_ms)
             if name != self.speaker:
                 due.append(since_ms + self.limits.first_ms)
-                if self.state is ReplyState.ASKING and self._hedgeable(name) and not stream.hedged:
-                    due.append(stream.asked_ms + (self.limits.hedge_ms or float("inf")))
+                hedge_ms = self.limits.hedge_ms
+                if (
+                    self.state is ReplyState.ASKING
+                    and hedge_ms is not None
+                    and not stream.hedged
+                    and self._beside(name)
+                ):
+                    due.append(stream.asked_ms + hedge_ms)
             elif self.state is ReplyState.SPEAKING and self._left:
                 needs_ms = self.needs_ms(self._left[0])
                 due.append(max(since_ms + self.limits.stall_ms, self._heard_out_ms - needs_ms))
@@ -280,19 +286,18 @@ class Answering:
 
     def _hedge(self, now_ms: float, hedge_ms: float) -> list[Action]:
         for name, stream in self._streams.items():
-            if not stream.hedged and self._hedgeable(name) and now_ms - stream.asked_ms >= hedge_ms:
+            other = self._beside(name)
+            if other and not stream.hedged and now_ms - stream.asked_ms >= hedge_ms:
                 stream.hedged = True
                 self.hedges += 1
-                return self._ask(self._left.pop(0), now_ms)
+                self._left.remove(other)
+                return self._ask(other, now_ms)
         return []
 
-    def _hedgeable(self, name: str) -> bool:
-        return (
-            bool(self._left)
-            and self.hedges < self.limits.hedges
-            and name not in self.alone
-            and self._left[0] not in self.alone
-        )
+    def _beside(self, name: str) -> str:
+        """Who may be asked beside one: the next that is not under way (a route may name one twice); empty: nobody."""
+        other = next((left for left in self._left if left not in self._streams), "")
+        return other if self.hedges < self.limits.hedges and not {name, other} & {*self.alone} else ""
 
     def _must_rescue(self, now_ms: float) -> bool:
         """Whether the speaker is silent, and another must be asked now if nobody is to hear a gap."""
@@ -322,7 +327,7 @@ class Answering:
         for name in losers:
             del self._streams[name]
             self._again[name] = self._again.get(name, 0) + 1
-            if self._again[name] <= ROUNDS:
+            if self._again[name] <= ROUNDS and name not in self._left:
                 self._left.append(name)
         return [Cancel(name, self._silence() if name == before else "") for name in losers]
 

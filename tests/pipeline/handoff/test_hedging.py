@@ -51,3 +51,19 @@ def test_no_more_are_asked_at_once_than_may_be() -> None:
     reply.begin(0)
     assert reply.passed(100) == [Ask("b")]
     assert reply.passed(900) == []
+
+
+def test_one_that_is_under_way_and_stands_in_the_route_twice_is_not_asked_beside_itself() -> None:
+    reply = Answering(("small", "large", "small"), ReplyLimits(hedge_ms=100, first_ms=1000))
+    reply.begin(0)
+    assert reply.passed(100) == [Ask("large")]
+    assert reply.passed(200) == []
+    assert reply.failed("small", "unsure", 300) == []
+    assert reply.failed("large", "reset", 310) == [Ask("small")]
+
+
+def test_with_no_time_between_them_both_are_asked_at_once() -> None:
+    reply = Answering(("a", "b"), ReplyLimits(hedge_ms=0))
+    assert reply.begin(0) == [Ask("a")]
+    assert reply.due_ms(0) == 0
+    assert reply.passed(0) == [Ask("b")]
