@@ -59,7 +59,7 @@ class Member(BaseModel):
 
 @dataclass(slots=True)
 class AtWork:
-    """A member and what is known of it."""
+    """A member and what is known of it. `asked_s`: when last; `silent`: it has not said a word since."""
 
     name: str
     said: Member
@@ -67,6 +67,7 @@ class AtWork:
     latency: LatencyModel = field(default_factory=LatencyModel)
     breaker: Breaker = field(default_factory=Breaker)
     asked_s: float = float("-inf")
+    silent: bool = False
     accepted_from: float | None = None
 
     @property
@@ -80,9 +81,9 @@ class AtWork:
         return 1.0 - 1.0 / (2.0 + self.said.cost) if self.said.quality is None else self.said.quality
 
     def hung_up_on(self, request: Request, now_s: float) -> None:
-        """It had said nothing yet, and was not needed: learned from where it took longer than can be expected."""
+        """It was not needed: where it had said nothing yet, for longer than can be expected, that is learned from."""
         tokens, waited_ms = tokens_of(request.messages), (now_s - self.asked_s) * 1e3
-        if waited_ms > self.latency.first_ms_at(0.95, tokens):
+        if self.silent and waited_ms > self.latency.first_ms_at(0.95, tokens):
             self.latency.observe(tokens, waited_ms)
 
 
@@ -148,6 +149,7 @@ async def listen(member: AtWork, request: Request) -> AsyncGenerator[Delta, None
     """A backend's reply through the filter of answers. What it takes is learned. Raises BackendError, nothing else."""
     loop = asyncio.get_running_loop()
     member.asked_s = began_s = loop.time()
+    member.silent = True
     first_s, characters, usage = None, 0, Usage()
     answer = AnswerFilter(request.max_tokens)
     try:
@@ -157,7 +159,7 @@ async def listen(member: AtWork, request: Request) -> AsyncGenerator[Delta, None
                     if isinstance(delta, Usage):
                         usage = delta
                     if isinstance(delta, Text) and delta.text.strip():
-                        first_s = first_s or loop.time()
+                        first_s, member.silent = first_s or loop.time(), False
                         characters += len(delta.text)
                     yield delta
         if not answer.over:

@@ -139,6 +139,7 @@ class Pool:
 
     async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Answer, by as many backends as it takes."""
+        self.routed = None
         await self._trials.leave()
         self._hear(request.messages)
         loop = asyncio.get_running_loop()

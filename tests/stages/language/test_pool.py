@@ -180,14 +180,30 @@ def test_answers_are_drafted_where_they_cost_nothing() -> None:
 
     assert draft(pool(edge=Scripted())) == ANSWER
     assert draft(pool({"drafts": "any"}, edge=Scripted(), cloud=Scripted())) == ANSWER
+    tested = pool(edge=Scripted(), cloud=Scripted())
+    ask(tested)
     with pytest.raises(BackendError, match="no answer is drafted by cloud"):
-        draft(pool(edge=Scripted(), cloud=Scripted()))
+        draft(tested)
+    assert tested.routed is None, "what became of the question before is not told again"
 
 
 def test_where_all_fail_the_reasons_of_all_are_said() -> None:
     tested = pool(edge=Scripted(dies_after=0), cloud=Scripted(dies_after=0))
     with pytest.raises(BackendError, match=r"cloud: connection reset; edge: connection reset"):
         ask(tested)
+
+
+def test_one_that_has_said_a_word_when_it_is_hung_up_on_is_known_by_when_that_came() -> None:
+    class Slow(Scripted):
+        async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
+            await asyncio.sleep(0.4)
+            yield Text("The ")
+            await asyncio.sleep(60)
+
+    tested = pool({"hedge_after": "300ms", "first_text_within": "30s"}, edge=Scripted(first_s=10), cloud=Slow())
+    assert ask(tested) == [ANSWER]
+    latency = tested._members["cloud"].latency
+    assert (latency.answers, latency.expected_first_ms(0) < 500) == (1, True)
 
 
 def test_one_that_refuses_its_settings_is_not_asked_again() -> None:
