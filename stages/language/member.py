@@ -145,8 +145,11 @@ class Streams:
             await self.told.put(Told(member.name, attempt, error))
 
 
-async def listen(member: AtWork, request: Request) -> AsyncGenerator[Delta, None]:
-    """A backend's reply through the filter of answers. What it takes is learned. Raises BackendError, nothing else."""
+async def listen(member: AtWork, request: Request, *, trial: bool = False) -> AsyncGenerator[Delta, None]:
+    """A backend's reply through the filter of answers. What it takes is learned. Raises BackendError, nothing else.
+
+    `trial`: it need not say anything, as long as its reply ends.
+    """
     loop = asyncio.get_running_loop()
     member.asked_s = began_s = loop.time()
     member.silent = True
@@ -155,7 +158,13 @@ async def listen(member: AtWork, request: Request) -> AsyncGenerator[Delta, None
     try:
         async with aclosing(member.backend.reply(request)) as deltas:
             async for raw in deltas:
-                for delta in answer.feed(raw):
+                try:
+                    told = answer.feed(raw)
+                except BackendError:
+                    if not (trial and answer.over):
+                        raise
+                    break
+                for delta in told:
                     if isinstance(delta, Usage):
                         usage = delta
                     if isinstance(delta, Text) and delta.text.strip():

@@ -55,6 +55,8 @@ TICK_S = 0.25
 """How often an answer under way that nothing happens to is looked at, and said to be under way."""
 SYNTHESIS_MS = 400.0
 """From a piece of text to its first sound: ten words, 40 ms each."""
+_TRIED_WITH = Message("user", "And?")
+"""Stands behind the conversation on trial: behind a whole answer of its own a model says nothing."""
 _SETTINGS = (ErrorKind.SETTINGS, ErrorKind.REFUSED)
 _CANNOT_BE_HELPED = (ErrorKind.TOO_LONG, ErrorKind.FILTERED)
 
@@ -353,7 +355,7 @@ class Pool:
             return
         so_far = [*request.messages, Message("assistant", answering.said)]
         self._hear(so_far)
-        question = replace(request, messages=so_far, max_tokens=1, prefix="")
+        question = replace(request, messages=[*so_far, _TRIED_WITH], max_tokens=1, prefix="")
         within_ms, now_s = self.policy.first_clause_within / 1e6, loop.time()
         doubtful = []
         for member in self._members.values():

@@ -42,7 +42,7 @@ class Trials:
                 continue
             member.breaker.tries()
             try:
-                async with asyncio.timeout(self._within_s), aclosing(listen(member, question)) as deltas:
+                async with asyncio.timeout(self._within_s), aclosing(listen(member, question, trial=True)) as deltas:
                     async for _ in deltas:
                         pass
                 member.breaker.answered()

@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 
 from tests.stages.language.test_pool import ANSWER, Scripted, pool
-from thalweg.models.language.backend import Backend, BackendError, Delta, Message, Request, Text
+from thalweg.models.language.backend import (
+    Backend,
+    BackendError,
+    Delta,
+    Finish,
+    Message,
+    Reason,
+    Request,
+    Text,
+    Thinking,
+)
+from thalweg.pipeline.handoff.breaker import BreakerState
 from thalweg.stages.language.pool import Member, Pool, PoolPolicy
 from thalweg.testing import run_virtual
 
@@ -56,8 +67,26 @@ def test_one_that_was_down_is_tried_with_one_token_between_turns_and_answers_aga
     assert converse(tested, 6, mend) == [ANSWER] * 6
     lengths = [request.max_tokens for request in cloud.heard]
     assert lengths == [64, 64, 1, 1, 64, 64], "twice in vain, tried in vain, tried, and again from then on"
-    assert cloud.heard[2].messages[-1] == Message("assistant", ANSWER + " ")
+    assert cloud.heard[2].messages[-2] == Message("assistant", ANSWER + " ")
     assert tested.counts["probed_cloud"] == 2
+
+
+def test_one_that_spends_its_token_on_thinking_is_back_and_one_that_breaks_off_is_not() -> None:
+    class Thinks(Scripted):
+        ends = True
+
+        async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
+            self.heard.append(request)
+            yield Thinking("Well")
+            if self.ends:
+                yield Finish(Reason.LENGTH)
+
+    for ends in (True, False):
+        cloud = Thinks()
+        cloud.ends = ends
+        tested = after_a_pause(pool(edge=Scripted(), cloud=cloud), "cloud")
+        assert converse(tested, 1) == [ANSWER]
+        assert tested._members["cloud"].breaker.state is (BreakerState.CLOSED if ends else BreakerState.OPEN)
 
 
 def test_one_that_may_be_back_and_is_not_chosen_is_not_forgotten() -> None:

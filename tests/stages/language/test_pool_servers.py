@@ -14,10 +14,13 @@ from tests.conftest import require_package
 from tests.stages.language.test_chat import Ask, Tokens
 from thalweg.deploy.bench.language.modelserver import FAULTS, ModelServer
 from thalweg.deploy.runtime.worker import Worker
+from thalweg.models.language.backend import Message, Request
 from thalweg.pipeline.graph import Graph
+from thalweg.pipeline.handoff.breaker import BreakerState
 from thalweg.pipeline.payload import Token
 from thalweg.pipeline.stage import describe
 from thalweg.stages.language.chat import Chat
+from thalweg.stages.language.pool import Member, Pool, PoolPolicy
 
 ANSWER = "The capital of France is Paris, which lies on the river Seine, in the north of the country."
 BEGUN = ("dies", "ends", "no reason", "stalls", "pings in between", "late error")
@@ -164,6 +167,30 @@ def test_a_link_that_comes_and_goes_costs_no_turn_and_is_left_alone_after_two_fa
         assert (talk.said, talk.problems) == ([ANSWER] * 6, [])
         assert talk.counts["asked_cloud"] == 4, "left alone after the second failure in a row"
         assert talk.counts["answered_cloud"] == 1
+
+    conversing(case)
+
+
+def test_one_that_would_go_on_with_an_answer_that_is_whole_is_back_once_it_was_tried() -> None:
+    async def case(talk: Conversation) -> None:
+        members = {
+            "cloud": Member.model_validate({"model": "m", "url": talk.cloud.url, "quality": 0.9}),
+            "house": Member.model_validate({"model": "m", "url": talk.house.url, "quality": 0.5}),
+        }
+        tested = Pool(members, PoolPolicy.model_validate(POLICY | {"probe_every": "30s"}))
+        await tested.open()
+        cloud = tested._members["cloud"]
+        for _ in range(2):
+            cloud.breaker.failed(-60_000, "reset")
+        question = Request(messages=[Message("user", "What is the capital of France?")], max_tokens=64)
+        async for _delta in tested.reply(question):
+            pass
+        (trying,) = (task for task in asyncio.all_tasks() if task.get_name() == "probing backends")
+        await asyncio.wait([trying], timeout=10)
+        await tested.close()
+        assert cloud.breaker.state is BreakerState.CLOSED, cloud.breaker.reason
+        assert cloud.latency.answers == 1
+        assert [asked["max_tokens"] for asked in talk.cloud.asked] == [1]
 
     conversing(case)
 
