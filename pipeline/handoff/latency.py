@@ -4,12 +4,13 @@
     t       = t_first + n_out · t_token
 
 Theory of operation. c and a are fitted by recursive least squares with forgetting, weighted for errors that grow with
-what is expected, from what is believed beforehand: two noisy answers do not make a slope. What is left over, as a ratio
-of measured to expected, is kept for the last `KEPT` answers: their quantiles are the model's uncertainty, and scale
-with the expectation as real tails do. Before there are `MANY`, they are taken for log-normal, with a spread of `SPREAD`
-believed beforehand as if seen four times. A change (another link, another load) shows in a cumulative sum of what is
-off on one side: then the ratios are forgotten, the fit is opened up again and begins with those answers since that sum
-began to grow that are off like the last, so that they are believed more than all before.
+what is expected, from what is believed beforehand: two noisy answers do not make a slope. How much of a prompt will be
+new is expected by the share that was cached lately; a backend that does not say is taken to read all of it. What is
+left over, as a ratio of measured to expected, is kept for the last `KEPT` answers: their quantiles are the model's
+uncertainty, and scale with the expectation as real tails do. Before there are `MANY`, they are taken for log-normal,
+with a spread of `SPREAD` believed beforehand as if seen four times. A change (another link, another load) shows in a
+cumulative sum of what is off on one side: then the ratios are forgotten, the fit is opened up again and begins with
+those answers since that sum began to grow that are off like the last, so that they are believed more than all before.
 """
 
 from __future__ import annotations
@@ -37,16 +38,21 @@ when it is a change. Two answers in a row that can hardly be are one; one alone 
 _SLOPE = 0.3
 """Where something has changed, it is mostly the way there: how much of `a` is doubted then."""
 _FLOOR_MS = 1.0
+_CACHED = 0.5
+"""How much the newest answer says of what will be cached: of a conversation that grows it is more with each turn."""
 
 
 @dataclass(slots=True)
 class LatencyModel:
-    """Of one backend. `first_ms`, `per_hundred_ms`, `token_ms`: what is believed before anything was measured."""
+    """Of one backend. `first_ms`, `per_hundred_ms`, `token_ms`: what is believed before anything was measured.
+    `cached`: share of a prompt (0…1) that it is expected to have read before.
+    """
 
     first_ms: float = 500.0
     per_hundred_ms: float = 50.0
     token_ms: float = 40.0
     answers: int = 0
+    cached: float = 0.0
     _open: tuple[float, float, float] = _OPEN
     _covariance: tuple[float, float, float] = _OPEN
     _ratios: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
@@ -54,16 +60,28 @@ class LatencyModel:
     _below: float = 0.0
     _since: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=8))
 
-    def observe(self, new_tokens: int, first_ms: float, tokens: int = 0, whole_ms: float = 0.0) -> None:
-        """An answer came. `new_tokens`: of the prompt, without what was cached; `tokens`: of the answer, in `whole_ms`.
+    def observe(
+        self,
+        new_tokens: int,
+        first_ms: float,
+        tokens: int = 0,
+        whole_ms: float = 0.0,
+        *,
+        cached_tokens: int | None = None,
+    ) -> None:
+        """An answer came. `new_tokens`: of the prompt, without the `cached_tokens` (None: that is not known); `tokens`: of
+        the answer, in `whole_ms`.
 
         Values that cannot be (negative, not finite) are ignored.
         """
         if not (0 <= first_ms < 1e7 and 0 <= new_tokens < 10_000_000):
             return
-        ratio = first_ms / max(_FLOOR_MS, self.expected_first_ms(new_tokens))
-        changed = self._notice(ratio, new_tokens / _HUNDRED, first_ms)
-        self._fit(new_tokens / _HUNDRED, first_ms, first_ms if changed else self.expected_first_ms(new_tokens))
+        hundreds = new_tokens / _HUNDRED
+        ratio = first_ms / self._expected_ms(hundreds)
+        changed = self._notice(ratio, hundreds, first_ms)
+        self._fit(hundreds, first_ms, first_ms if changed else self._expected_ms(hundreds))
+        if cached_tokens is not None and 0 < new_tokens + cached_tokens < 10_000_000 and cached_tokens >= 0:
+            self.cached += (cached_tokens / (new_tokens + cached_tokens) - self.cached) * _CACHED
         self.answers += 1
         if self.answers > 2:
             self._ratios.append(ratio)
@@ -71,13 +89,17 @@ class LatencyModel:
             measured = (whole_ms - first_ms) / (tokens - 1)
             self.token_ms += (measured - self.token_ms) * (0.5 if self.answers < 4 else 0.2)
 
-    def expected_first_ms(self, new_tokens: int) -> float:
-        """When the first token is expected."""
-        return max(_FLOOR_MS, self.first_ms + self.per_hundred_ms * new_tokens / _HUNDRED)
+    def new_of(self, prompt_tokens: int) -> int:
+        """How many tokens of a prompt it is expected to have to read."""
+        return round(prompt_tokens * (1.0 - self.cached))
 
-    def first_ms_at(self, share: float, new_tokens: int) -> float:
+    def expected_first_ms(self, prompt_tokens: int) -> float:
+        """When the first token is expected."""
+        return self._expected_ms(self.new_of(prompt_tokens) / _HUNDRED)
+
+    def first_ms_at(self, share: float, prompt_tokens: int) -> float:
         """By when the first token comes in `share` (between 0 and 1) of all cases."""
-        expected = self.expected_first_ms(new_tokens)
+        expected = self.expected_first_ms(prompt_tokens)
         if len(self._ratios) < MANY:
             return expected * math.exp(NormalDist().inv_cdf(share) * self._spread())
         ordered = sorted(self._ratios)
@@ -86,18 +108,21 @@ class LatencyModel:
         high = min(len(ordered) - 1, low + 1)
         return expected * (ordered[low] + (ordered[high] - ordered[low]) * min(1.0, max(0.0, place - low)))
 
-    def clause_ms_at(self, share: float, new_tokens: int, clause_tokens: int = CLAUSE_TOKENS) -> float:
+    def clause_ms_at(self, share: float, prompt_tokens: int, clause_tokens: int = CLAUSE_TOKENS) -> float:
         """By when a first clause is whole in `share` of all cases."""
-        return self.first_ms_at(share, new_tokens) + self.token_ms * (clause_tokens - 1)
+        return self.first_ms_at(share, prompt_tokens) + self.token_ms * (clause_tokens - 1)
 
-    def in_time(self, within_ms: float, new_tokens: int, clause_tokens: int = CLAUSE_TOKENS) -> float:
+    def in_time(self, within_ms: float, prompt_tokens: int, clause_tokens: int = CLAUSE_TOKENS) -> float:
         """The share of answers whose first clause is expected within `within_ms`, 0…1, never quite either."""
-        expected, rest = self.expected_first_ms(new_tokens), self.token_ms * (clause_tokens - 1)
+        expected, rest = self.expected_first_ms(prompt_tokens), self.token_ms * (clause_tokens - 1)
         if len(self._ratios) < MANY:
             left = max(1e-9, (within_ms - rest) / expected)
             return min(0.999, max(0.001, NormalDist().cdf(math.log(left) / self._spread())))
         made = sum(expected * ratio + rest <= within_ms for ratio in self._ratios)
         return (made + 0.5) / (len(self._ratios) + 1)
+
+    def _expected_ms(self, hundreds: float) -> float:
+        return max(_FLOOR_MS, self.first_ms + self.per_hundred_ms * hundreds)
 
     def _spread(self) -> float:
         """Of the newest ratios' logarithms, from the median step, so that neither a tail nor a change is spread."""

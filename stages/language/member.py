@@ -84,7 +84,7 @@ class AtWork:
         """It was not needed: where it had said nothing yet, for longer than can be expected, that is learned from."""
         tokens, waited_ms = tokens_of(request.messages), (now_s - self.asked_s) * 1e3
         if self.silent and waited_ms > self.latency.first_ms_at(0.95, tokens):
-            self.latency.observe(tokens, waited_ms)
+            self.latency.observe(self.latency.new_of(tokens), waited_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +179,12 @@ async def listen(member: AtWork, request: Request, *, trial: bool = False) -> As
         raise BackendError(ErrorKind.NO_ANSWER, f"failed: {type(error).__name__}") from error
     finally:
         if first_s is not None:
-            new = (usage.prompt_tokens or tokens_of(request.messages)) - (usage.cached_tokens or 0)
+            new, cached = member.latency.new_of(tokens_of(request.messages)), None
+            if usage.prompt_tokens:  # else hung up on before it said so
+                new, cached = max(0, usage.prompt_tokens - (usage.cached_tokens or 0)), usage.cached_tokens
             tokens = usage.reply_tokens or characters // CHARACTERS_PER_TOKEN
-            member.latency.observe(max(0, new), (first_s - began_s) * 1e3, tokens, (loop.time() - began_s) * 1e3)
+            first_ms, whole_ms = (first_s - began_s) * 1e3, (loop.time() - began_s) * 1e3
+            member.latency.observe(new, first_ms, tokens, whole_ms, cached_tokens=cached)
 
 
 async def sure(reply: AsyncGenerator[Delta, None], accepted_from: float) -> AsyncGenerator[Delta, None]:

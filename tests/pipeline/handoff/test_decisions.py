@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import defaultdict
+from typing import Any
 
 import pytest
 
@@ -50,6 +52,25 @@ def test_a_change_of_the_link_is_learned_within_five_turns() -> None:
     for tokens, first_ms in answers(rng, 900, 0.5, 5):
         model.observe(tokens, first_ms)
     assert model.expected_first_ms(400) == pytest.approx(1100, rel=0.2)
+
+
+def test_of_a_backend_that_caches_only_what_is_new_is_expected_to_be_read() -> None:
+    rng, model = random.Random(7), LatencyModel()
+    errors, read = [], 0
+    for n in range(30):
+        prompt = 100 + 60 * n
+        expected, true = model.expected_first_ms(prompt), 100 + 2.0 * (prompt - read)
+        errors.append(abs(expected / true - 1))
+        model.observe(prompt - read, true * rng.lognormvariate(0, 0.1), cached_tokens=read)
+        read = prompt
+    assert sorted(errors[10:])[10] <= 0.15, "with all of the prompt as new it would be 7 to 17 times as late"
+
+
+@pytest.mark.parametrize("cached", [-1, 10**12, math.nan, math.inf, None])
+def test_caches_that_cannot_be_are_not_believed(cached: Any) -> None:
+    model = LatencyModel()
+    model.observe(100, 200.0, cached_tokens=cached)
+    assert (model.cached, model.answers) == (0.0, 1)
 
 
 @pytest.mark.parametrize("first_ms", [-1.0, float("nan"), float("inf")])

@@ -96,6 +96,13 @@ def test_figures_that_cannot_be_teach_nothing_and_break_nothing(usage: Usage) ->
     assert latency.token_ms >= 0
 
 
+def test_what_a_server_says_it_has_cached_is_not_expected_to_be_read_again() -> None:
+    tested = pool(edge=Scripted(), cloud=Counting(Usage(prompt_tokens=1000, cached_tokens=900)))
+    ask(tested, *["what is it"] * 5)
+    assert 85 < 100 * tested._members["cloud"].latency.cached < 90
+    assert tested._members["edge"].latency.cached == 0
+
+
 @pytest.mark.parametrize("within", ["0ms", "1ms"])
 def test_a_deadline_that_cannot_be_met_is_answered_as_soon_as_can_be(within: str) -> None:
     tested = pool({"first_clause_within": within, "hedge_after": "auto"}, edge=Scripted(), cloud=Scripted(first_s=0.3))
