@@ -69,8 +69,8 @@ class LatencyModel:
         *,
         cached_tokens: int | None = None,
     ) -> None:
-        """An answer came. `new_tokens`: of the prompt, without the `cached_tokens` (None: that is not known); `tokens`: of
-        the answer, in `whole_ms`.
+        """An answer came. `new_tokens`: of the prompt, without the `cached_tokens` (None: that is not known); `tokens`:
+        of the answer, in `whole_ms`.
 
         Values that cannot be (negative, not finite) are ignored.
         """
