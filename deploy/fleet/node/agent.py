@@ -181,6 +181,7 @@ class Agent:
         try:
             manifest = self.releases.manifest(wanted)
             if self.pipeline.generation != wanted or self.pipeline.ended:
+                self._vehicle.forget_rung()
                 await asyncio.to_thread(self.pipeline.start, self.releases.path(wanted), manifest)
         except (ThalwegError, OSError) as error:
             log.error("release %d cannot be run: %s", wanted, error)

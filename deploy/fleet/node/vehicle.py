@@ -45,6 +45,10 @@ class VehicleState:
             else:
                 self._written = self.armed
 
+    def forget_rung(self) -> None:
+        """Another pipeline begins: if it has a ladder, it says where it is."""
+        self.known = {name: value for name, value in self.known.items() if name != "rung"}
+
     def _read(self) -> bool | None:
         try:
             armed = json.loads(self._path.read_bytes())["armed"]

@@ -161,6 +161,16 @@ def test_a_release_that_could_not_be_started_is_started_again(site: Site) -> Non
     assert site.pipeline.generation == 1
 
 
+def test_the_rung_of_a_pipeline_ends_with_it_and_the_rest_stays_known(site: Site) -> None:
+    async def case() -> None:
+        site.start(Record(current=1, highest=1))
+        site.agent._vehicle.said({"rung": 2, "battery": 0.5, "armed": True})
+        await site.agent._boot_up()
+
+    asyncio.run(case())
+    assert site.agent._vehicle.known == {"battery": 0.5, "armed": True}
+
+
 def test_a_trial_that_could_not_be_started_on_a_full_disk_ends_in_one_release_that_runs(site: Site) -> None:
     async def case() -> None:
         site.start(replace(OLD, phase=Phase.STAGED, tries=0))
