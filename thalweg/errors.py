@@ -80,7 +80,7 @@ FAMILIES: dict[str, dict[str, str]] = {
     },
     "a command": {
         "BenchError": "thalweg.deploy.bench",
-        "MetricsError": "thalweg.deploy.ops.observing.metrics",
+        "MetricsError": "thalweg.deploy.ops.observing.families",
         "OutputError": "thalweg.deploy.ops.observing.report",
         "RehearsalError": "thalweg.deploy.commands.recording.rehearsal",
         "ScaffoldError": "thalweg.deploy.commands.scaffolding.scaffold",

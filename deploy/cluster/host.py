@@ -31,12 +31,13 @@ from thalweg.pipeline.file.spec import Spec, load_spec
 from thalweg.pipeline.graph import Connection
 from thalweg.pipeline.trace import Trace
 from thalweg.pipeline.turn import KEPT, KEPT_STAYING
-from thalweg.transports import shm
 from thalweg.transports.grpc.tls import Certificates
 from thalweg.transports.link import Receiver, TransportError
 
 if TYPE_CHECKING:
-    from thalweg.transports.grpc import GrpcListener, GrpcSender
+    from thalweg.transports.grpc.listener import GrpcListener
+    from thalweg.transports.grpc.sender import GrpcSender
+    from thalweg.transports.shm import ShmListener
 
 WINDOW_AT_MOST = 256
 CONNECT_S = 10
@@ -106,7 +107,7 @@ class Host:
         self._senders: list[GrpcSender] = []
         self._pulse = Heartbeat(self.worker, checkpoints=spec.plan.workers[name].restart.may_return)
         self._windows = {c.name: window_of(c) for c in spec.deployed.connections}
-        self._shm: shm.ShmListener | None = None
+        self._shm: ShmListener | None = None
         self._grpc: GrpcListener | None = None
         self._addresses: dict[str, str] = {}
         self._missing = set(self.worker.inlets) if worker is None else set()  # one that is ready has its links
@@ -129,11 +130,13 @@ class Host:
         """
         addresses = self._addresses
         if SHARED_MEMORY in edges.values() and self._shm is None:
+            from thalweg.transports.shm import ShmListener
+
             name = f"thalweg-{os.getpid()}-{self.name}-{secrets.token_hex(4)}"
-            self._shm = shm.ShmListener(name, self._token, self._accepted, self._position)
+            self._shm = ShmListener(name, self._token, self._accepted, self._position)
             addresses[SHARED_MEMORY] = name
         if GRPC in edges.values() and self._grpc is None:
-            from thalweg.transports.grpc import GrpcListener
+            from thalweg.transports.grpc.listener import GrpcListener
 
             self._grpc = GrpcListener(self._token, self._accepted, _certificates(certificates), self._position)
             host = address or _own_address()
@@ -159,9 +162,11 @@ class Host:
         for edge, (transport, address, generation) in routes.items():
             outlet = self.worker.outlets[edge]
             if transport == SHARED_MEMORY:
-                outlet.attach(await shm.connect(address, edge, self._token, generation=generation))
+                from thalweg.transports.shm import connect
+
+                outlet.attach(await connect(address, edge, self._token, generation=generation))
             else:
-                from thalweg.transports.grpc import GrpcSender
+                from thalweg.transports.grpc.sender import GrpcSender
 
                 certs = _certificates(certificates)
                 sender = GrpcSender(address, edge, self._token, certs, generation=generation)

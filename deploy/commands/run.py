@@ -9,23 +9,23 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thalweg.deploy.cluster.deployment import Deployment
 from thalweg.deploy.commands.fit import tell_fit
 from thalweg.deploy.commands.interrupts import interrupts
 from thalweg.deploy.console import Console
 from thalweg.deploy.errors import StartError
-from thalweg.deploy.ops.observing.live import live_view
-from thalweg.deploy.ops.observing.metrics import serving_metrics
 from thalweg.deploy.ops.observing.outcome import Outcome, Problem
-from thalweg.deploy.ops.observing.readings import Stats
 from thalweg.deploy.ops.observing.report import OutputError, build_report, print_report, write_report
-from thalweg.deploy.ops.pictures.trace_file import write_trace
 from thalweg.deploy.reading import module_folders, pack, read_spec
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.file.spec import Spec
 from thalweg.stages.io.aside import Aside
 from thalweg.stages.io.terminal import READER_GONE, is_terminal
+
+if TYPE_CHECKING:
+    from thalweg.deploy.ops.observing.readings import Stats
 
 DRAIN_S = 1.2
 INTERRUPTED = 130
@@ -132,8 +132,13 @@ async def _run(
     with interrupts(stop, runner.kill_processes, INTERRUPTED):
         try:
             async with AsyncExitStack() as stack:
-                stack.enter_context(serving_metrics(metrics, lambda: _look(runner)))
+                if metrics:
+                    from thalweg.deploy.ops.observing.metrics import serving_metrics
+
+                    stack.enter_context(serving_metrics(metrics, spec.graph.name, lambda: _look(runner)))
                 if live or (not quiet and not is_terminal()):
+                    from thalweg.deploy.ops.observing.live import live_view
+
                     await stack.enter_async_context(live_view(runner.stats, console, live))
                 outcome = await runner.run()
         except StartError:
@@ -151,6 +156,8 @@ def _tell(runner: Deployment, outcome: Outcome, spec: Spec, outputs: Outputs, qu
     if outputs.report is not None:
         write_report(outputs.report, report)
     if outputs.trace is not None:
+        from thalweg.deploy.ops.pictures.trace_file import write_trace
+
         write_trace(outputs.trace, outcome)
     if outputs.timeline is not None:
         from thalweg.deploy.ops.pictures.timeline import draw_timeline

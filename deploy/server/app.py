@@ -179,7 +179,7 @@ class WebServer:
         """For the operator: with the admin token where there is one, else from this machine only."""
         if self._admin.wanted or not from_here(request):
             self._check_admin(request)
-        return told(self.conversations)
+        return told(self.conversations, request)
 
     async def _sessions(self, request: web.Request) -> web.StreamResponse:
         """Who talks: for the operator, with the admin token."""

@@ -54,6 +54,10 @@ class ConversationStats:
         here = sum((Counter(actor.counts) for actor in self._worker.actors.values()), Counter[str]())
         return here + self._counted_elsewhere
 
+    def workers(self) -> dict[str, WorkerStats]:
+        """What each worker says of itself, where it has said anything."""
+        return {LOCAL: stats_of(self._worker)} | {name: told for name, (told, _, _) in self._elsewhere.items()}
+
     @property
     def problem_count(self) -> int:
         """How much has gone wrong in the workers."""

@@ -18,6 +18,7 @@ from thalweg.deploy.server.load import LoadMeter
 from thalweg.deploy.server.pipelines import Pipelines
 from thalweg.deploy.server.session import Session, SessionState
 from thalweg.deploy.server.settings import ServerSettings
+from thalweg.deploy.server.tally import Tally
 from thalweg.pipeline.dialogue.events import Trouble
 from thalweg.pipeline.file.spec import Spec
 
@@ -33,8 +34,8 @@ def draining() -> Refused:
 
 
 class Conversations:
-    """Runs until cancelled. `counts`: what happened since the start, by name; `counted`: by the stages of conversations
-    that are over.
+    """Runs until cancelled. `counts`: what happened since the start, by name; of conversations that are over,
+    `counted`: by their stages, `over`: all else.
     """
 
     def __init__(self, spec: Spec, settings: ServerSettings, bundle: Bundle | None = None) -> None:
@@ -47,6 +48,7 @@ class Conversations:
         self.pipelines = Pipelines(spec, bundle, self._start)
         self.counts: Counter[str] = Counter()
         self.counted: Counter[str] = Counter()
+        self.over = Tally()
         self.draining = False
         self.on_end: Callable[[Session], None] = lambda session: None
         self._group: asyncio.TaskGroup | None = None
@@ -88,6 +90,7 @@ class Conversations:
 
     def _tell_refused(self, code: str) -> None:
         """To the log, of each reason once in ten seconds with how many there were: nobody fills a disk by asking."""
+        self.counts[f"refused_{code}"] += 1
         self._refused[code] += 1
         now_s = time.monotonic()
         if now_s - self._refused_told_s.get(code, -TELL_S) < TELL_S:
@@ -208,6 +211,7 @@ class Conversations:
         finally:
             self.pipelines.gone(session)
             self.counted += session.counts
+            self.over.close(session.measured())
             if self.sessions.pop(session.id, None) is not None:
                 self.counts[f"ended_{session.why or 'crash'}"] += 1
             if session.why == "expelled":

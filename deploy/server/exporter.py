@@ -1,38 +1,37 @@
-"""The conversations in the text format of Prometheus."""
+"""The conversations of a server for Prometheus: the families of a pipeline that is up, of all of them together, and
+what only a server has (docs/metrics.md).
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from thalweg.deploy.door.front_door import FrontDoor
+from thalweg.deploy.ops.observing.families import counter, encoded, fill, gauge, histogram, info
+from thalweg.deploy.ops.observing.metrics import turn_families, worker_families
 from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.settings import ServerSettings
 
-HELP = {  # every metric, without `thalweg_` before it
-    "sessions": "Conversations now, by state",
-    "events_total": "What happened since the start: sessions begun, ended and refused, by kind",
-    "loop_late_seconds": "How late the event loop is, p95 over four seconds",
-    "loop_tasks": "Tasks of the event loop",
-    "cpu_share": "Share of all processors that this process and its children used over four seconds",
-    "sessions_limit": "Most conversations at once, set or learned from the time to first sound; 0: none is known",
-    "counts_total": "What the stages of all conversations have counted, by kind",
-    "conversation_turns": "Turns so far of the conversations that are under way",
-}
+if TYPE_CHECKING:
+    from prometheus_client import Metric
 
 
-def told(conversations: Conversations) -> web.Response:
-    """The exposition as a response."""
-    return web.Response(text=exposition(conversations), content_type="text/plain", charset="utf-8")
+def told(conversations: Conversations, request: web.Request) -> web.Response:
+    """The exposition, in the format that is asked for."""
+    body, kind = encoded(families(conversations), request.headers.get("Accept", ""))
+    return web.Response(body=body, headers={"Content-Type": kind})
 
 
 def metrics_only(conversations: Conversations, settings: ServerSettings) -> tuple[FrontDoor, web.Application]:
     """A server of its own for `/metrics` and health, for a port that the public does not reach."""
 
     async def metrics(request: web.Request) -> web.StreamResponse:
-        return told(conversations)
+        return told(conversations, request)
 
     door = FrontDoor(settings.door())
     application = door.application()
@@ -40,27 +39,41 @@ def metrics_only(conversations: Conversations, settings: ServerSettings) -> tupl
     return door, application
 
 
-def exposition(conversations: Conversations) -> str:
-    """Every metric with its help and type."""
-    states = Counter(session.state.value for session in conversations.sessions.values())
-    counted = sum((session.counts for session in conversations.sessions.values()), Counter(conversations.counted))
-    turns = sum(len(session.worker.turns.turns) for session in conversations.sessions.values())
-    rows: list[tuple[str, str, list[tuple[str, float]]]] = [
-        ("sessions", "gauge", [(f'{{state="{state}"}}', count) for state, count in states.items()] or [("", 0)]),
-        (
-            "events_total",
-            "counter",
-            [(f'{{kind="{kind}"}}', count) for kind, count in sorted(conversations.counts.items())],
-        ),
-        ("counts_total", "counter", [(f'{{kind="{kind}"}}', count) for kind, count in sorted(counted.items())]),
-        ("loop_late_seconds", "gauge", [("", conversations.load.late_s)]),
-        ("loop_tasks", "gauge", [("", len(asyncio.all_tasks()))]),
-        ("cpu_share", "gauge", [("", conversations.load.used)]),
-        ("sessions_limit", "gauge", [("", conversations.limit or 0)]),
-        ("conversation_turns", "gauge", [("", turns)]),
-    ]
-    lines = []
-    for name, kind, values in rows:
-        lines += [f"# HELP thalweg_{name} {HELP[name]}", f"# TYPE thalweg_{name} {kind}"]
-        lines += [f"thalweg_{name}{labels} {value:g}" for labels, value in values]
-    return "\n".join(lines) + "\n"
+def families(conversations: Conversations) -> Iterator[Metric]:
+    """Of all conversations since the start; counters never fall when one ends."""
+    talked = list(conversations.sessions.values())
+    whole = conversations.over.with_those_under_way(session.measured() for session in talked)
+    yield info(conversations.spec.graph.name)
+    yield from worker_families(whole.workers, {})
+    yield from turn_families(whole.ledger.started, whole.ledger.outcomes, whole.latencies)
+    interrupts = histogram("thalweg_interrupt_seconds", "From speech during an answer to the answer's last sound")
+    fill(interrupts, [], whole.interrupts)
+    answers = histogram("thalweg_answer_seconds", "How long answers sounded")
+    fill(answers, [], whole.answers)
+    yield from (interrupts, answers)
+    yield from _server(conversations)
+
+
+def _server(conversations: Conversations) -> Iterator[Metric]:
+    talked = conversations.sessions.values()
+    sessions = gauge("thalweg_sessions", "Conversations now, by state", "state")
+    for state, count in Counter(session.state.value for session in talked).items():
+        sessions.add_metric([state], count)
+    events = counter("thalweg_events", "Sessions begun, ended and refused since the start, by kind", "kind")
+    for kind, count in sorted(conversations.counts.items()):
+        events.add_metric([kind], count)
+    counts = counter("thalweg_counts", "What the stages of all conversations have counted, by kind", "kind")
+    for kind, count in sorted(sum((session.counts for session in talked), Counter(conversations.counted)).items()):
+        counts.add_metric([kind], count)
+    turns = sum(len(session.worker.turns.turns) for session in talked)
+    yield from (sessions, events, counts)
+    for name, doc, value in (
+        ("loop_late_seconds", "How late the event loop is, p95 over four seconds", conversations.load.late_s),
+        ("loop_tasks", "Tasks of the event loop", len(asyncio.all_tasks())),
+        ("cpu_share", "Share of all processors that it and its children used over 4 s", conversations.load.used),
+        ("sessions_limit", "Most conversations at once, set or learned; 0: none is known", conversations.limit or 0),
+        ("conversation_turns", "Turns so far of the conversations that are under way", turns),
+    ):
+        family = gauge(f"thalweg_{name}", doc)
+        family.add_metric([], value)
+        yield family

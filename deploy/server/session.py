@@ -32,8 +32,10 @@ from thalweg.deploy.ops.observing.outcome import Outcome, Problem
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.deploy.server.conversation_stats import ConversationStats
+from thalweg.deploy.server.tally import Tally
 from thalweg.pipeline.dialogue.call import using
 from thalweg.pipeline.dialogue.events import Hello, Latency
+from thalweg.pipeline.dialogue.playout import Finished
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.plan import LOCAL
 from thalweg.pipeline.file.spec import Spec
@@ -102,6 +104,8 @@ class Session:
         own = None if bundle is None else replace(bundle, token=secrets.token_hex(16))
         with using(self.call):
             self.deployment = Deployment(spec, own, self._problem)
+        self.tally = Tally()
+        self._sounding: dict[int, int] = {}
         self._told_ns = -round(PROBLEM_S * 1e9)
         self._stats = ConversationStats(self.deployment, self.worker, self.call.clock)
         self._over = asyncio.Event()
@@ -223,6 +227,11 @@ class Session:
             return sum((Counter(stage["counts"]) for stage in self._outcome.stages.values()), Counter())
         return self._stats.counts
 
+    def measured(self) -> Tally:
+        """What there is to tell of it now; readable after its end, too."""
+        self.tally.look(self._stats.workers())
+        return self.tally
+
     @property
     def problem_count(self) -> int:
         """How much has gone wrong."""
@@ -303,9 +312,23 @@ class Session:
             if self._deaf():
                 self._ended_by_itself()
             for epoch, played_ns in list(self.call.started.items()):
+                self._sounding.setdefault(epoch, played_ns)
                 self._report_turn(epoch, played_ns)
+            while self.call.finished:
+                self._measure_answer(self.call.finished.popleft())
             if self.call.watched:
                 self.call.tell(self._stats.report())
+
+    def _measure_answer(self, answer: Finished) -> None:
+        """How long it sounded, and where somebody spoke, how soon it was silent."""
+        began_ns = self._sounding.pop(answer.epoch, None)
+        if began_ns is not None:
+            self.tally.answers.record(answer.time_ns - began_ns)
+        if not answer.complete:
+            turns = self.worker.turns.turns.values()
+            spoke = [turn.speech_start_ns for turn in turns if turn.epoch > answer.epoch]
+            if spoke and began_ns is not None and began_ns < min(spoke) <= answer.time_ns:
+                self.tally.interrupts.record(answer.time_ns - min(spoke))
 
     def _report_turn(self, epoch: int, played_ns: int) -> None:
         found = self._stats.milestones(epoch, played_ns)
@@ -316,6 +339,7 @@ class Session:
         del self.call.started[epoch]
         speech_end_ns, marks = found
         self.on_heard((played_ns - speech_end_ns) / 1e9)
+        self.tally.played.record(played_ns - speech_end_ns)
         latency = {name: (at_ns - speech_end_ns) / 1e6 for name, at_ns in marks.items()}
         played_ms = (played_ns - speech_end_ns) / 1e6
         self.turns_heard += 1

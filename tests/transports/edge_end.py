@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from tests.transports.edges import EDGE, TOKEN, Taker, number
-from thalweg.transports.grpc import GrpcListener, GrpcSender
+from thalweg.transports.grpc.listener import GrpcListener
+from thalweg.transports.grpc.sender import GrpcSender
 from thalweg.transports.grpc.tls import Certificates
 
 

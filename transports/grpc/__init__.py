@@ -16,9 +16,3 @@ holds up its producer across hosts. Received is not taken: a consumer that is sl
 a full window still. Each edge has a connection of its own, so a full one holds up no other. Nothing is compressed:
 media is already, and the rest is small.
 """
-
-from thalweg.transports.grpc.listener import GrpcListener
-from thalweg.transports.grpc.receiver import GrpcReceiver
-from thalweg.transports.grpc.sender import GrpcSender
-
-__all__ = ["GrpcListener", "GrpcReceiver", "GrpcSender"]

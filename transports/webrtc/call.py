@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from thalweg.pipeline.clock import Clock, SystemClock
 from thalweg.pipeline.dialogue.events import Bye, Control, Event, Ping, Pong, Watch
-from thalweg.pipeline.dialogue.playout import PlayEvent, Playout, Started
+from thalweg.pipeline.dialogue.playout import Finished, PlayEvent, Playout, Started
 from thalweg.pipeline.payload import AudioChunk, EncodedVideo, VideoFrame
 
 RATE = 16_000
@@ -43,7 +43,11 @@ class Carrier(Protocol):
 
 
 class Call:
-    """One conversation. `lost_units`: audio of the person that the pipeline was too slow to take."""
+    """One conversation. `lost_units`: audio of the person that the pipeline was too slow to take.
+
+    `started`, `finished`: answers that began to sound, by epoch with the time, and that are over; whoever measures
+    takes them out.
+    """
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or SystemClock()
@@ -54,6 +58,7 @@ class Call:
         self.on_codecs: Callable[[tuple[str, ...]], None] = lambda codecs: None
         self.on_play: Callable[[PlayEvent], None] = lambda event: None
         self.started: dict[int, int] = {}
+        self.finished: deque[Finished] = deque(maxlen=64)
         self.watched = False
         self.lost_units = 0
         self.late_units = 0
@@ -148,6 +153,8 @@ class Call:
         for event in events:
             if isinstance(event, Started):
                 self.started[event.epoch] = event.time_ns
+            else:
+                self.finished.append(event)
             self.on_play(event)
         return samples
 

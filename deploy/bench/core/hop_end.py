@@ -78,7 +78,7 @@ async def consume(orders: dict[str, Any], graph: Graph, edge: str) -> None:
         local.close()
         await worker.run()
     else:
-        from thalweg.transports.grpc import GrpcListener
+        from thalweg.transports.grpc.listener import GrpcListener
 
         remote = GrpcListener(TOKEN, accepted, certificates(orders))
         remote.expect(edge, window)
@@ -96,7 +96,7 @@ async def produce(orders: dict[str, Any], graph: Graph, edge: str) -> None:
     if orders["transport"] == SHARED_MEMORY:
         worker.outlets[edge].attach(await shm.connect(orders["address"], edge, TOKEN))
     else:
-        from thalweg.transports.grpc import GrpcSender
+        from thalweg.transports.grpc.sender import GrpcSender
 
         sender = GrpcSender(orders["address"], edge, TOKEN, certificates(orders))
         worker.outlets[edge].attach(sender)

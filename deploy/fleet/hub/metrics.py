@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.hub.told import number_in
+from thalweg.deploy.ops.observing.families import counter, encoded, gauge, need_metrics
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
 
 if TYPE_CHECKING:
@@ -17,32 +17,18 @@ OUTCOMES = ("in_time", "late", "dropped")
 
 
 def told(rows: list[dict[str, Any]], accepted: str) -> tuple[bytes, str]:
-    """Rows of `overview` in the format that is asked for, and its name. Raises FleetError without the package."""
-    try:
-        from prometheus_client.exposition import choose_encoder
-    except ImportError:
-        raise FleetError("metrics need a package that is missing: pip install 'thalweg[metrics]'") from None
-    encode, kind = choose_encoder(accepted)
-    return encode(_Families(rows)), kind
-
-
-class _Families:
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
-        self._rows = rows
-
-    def collect(self) -> list[Metric]:
-        return [*_states(self._rows), *_records(self._rows)]
+    """Rows of `overview` in the format that is asked for, and its name. Raises MetricsError without the package."""
+    need_metrics()
+    return encoded([*_states(rows), *_records(rows)], accepted)
 
 
 def _states(rows: list[dict[str, Any]]) -> Iterator[Metric]:
-    from prometheus_client.core import GaugeMetricFamily
-
-    up = GaugeMetricFamily("thalweg_node_up", "1 where the node has reported of late", labels=["node"])
-    seen = GaugeMetricFamily("thalweg_node_seen_seconds", "Since its last report", labels=["node"])
-    runs = GaugeMetricFamily("thalweg_node_release", "The generation that is committed there", labels=["node"])
-    wanted = GaugeMetricFamily("thalweg_node_release_wanted", "The generation that it should run", labels=["node"])
-    rung = GaugeMetricFamily("thalweg_node_rung", "How far down its ladder of limits it is", labels=["node"])
-    waiting = GaugeMetricFamily("thalweg_node_waiting_records", "Records that wait there", labels=["node", "kind"])
+    up = gauge("thalweg_node_up", "1 where the node has reported of late", "node")
+    seen = gauge("thalweg_node_seen_seconds", "Since its last report", "node")
+    runs = gauge("thalweg_node_release", "The generation that is committed there", "node")
+    wanted = gauge("thalweg_node_release_wanted", "The generation that it should run", "node")
+    rung = gauge("thalweg_node_rung", "How far down its ladder of limits it is", "node")
+    waiting = gauge("thalweg_node_waiting_records", "Records that wait there", "node", "kind")
     for row in rows:
         name = [row["node"]]
         up.add_metric(name, int(row["state"] == "here"))
@@ -57,16 +43,10 @@ def _states(rows: list[dict[str, Any]]) -> Iterator[Metric]:
 
 
 def _records(rows: list[dict[str, Any]]) -> Iterator[Metric]:
-    from prometheus_client.core import CounterMetricFamily
-
-    received = CounterMetricFamily("thalweg_node_received_records", "Records that are here", labels=["node", "kind"])
-    lost = CounterMetricFamily("thalweg_node_lost_records", "Records that will never come", labels=["node", "reason"])
-    refused = CounterMetricFamily(
-        "thalweg_node_refused_records", "Records its spool did not take", labels=["node", "kind"]
-    )
-    deadlines = CounterMetricFamily(
-        "thalweg_node_deadlines", "Packets with a deadline, by what became of them", labels=["node", "outcome"]
-    )
+    received = counter("thalweg_node_received_records", "Records that are here", "node", "kind")
+    lost = counter("thalweg_node_lost_records", "Records that will never come", "node", "reason")
+    refused = counter("thalweg_node_refused_records", "Records its spool did not take", "node", "kind")
+    deadlines = counter("thalweg_node_deadlines", "Packets with a deadline, by what became of them", "node", "outcome")
     for row in rows:
         name = row["node"]
         for kind in KINDS:

@@ -14,12 +14,12 @@ from aiohttp import web
 
 from thalweg.deploy.door.front_door import DoorSettings, FrontDoor
 from thalweg.deploy.door.refused import Refused
-from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.hub.map import STYLE, drawn
 from thalweg.deploy.fleet.hub.metrics import told
 from thalweg.deploy.fleet.hub.overview import newest_events, overview, spots
 from thalweg.deploy.fleet.hub.state import HubState
 from thalweg.deploy.fleet.hub.told import number_in
+from thalweg.deploy.ops.observing.families import MetricsError
 from thalweg.pipeline.text import as_json
 
 _STYLE = (
@@ -84,7 +84,7 @@ class HubPage:
         rows = await asyncio.to_thread(overview, self.state)
         try:
             body, kind = told(rows, request.headers.get("Accept", ""))
-        except FleetError as error:
+        except MetricsError as error:
             raise Refused(501, "metrics", str(error)) from None
         return web.Response(body=body, headers={"Content-Type": kind})
 

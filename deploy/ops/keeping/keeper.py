@@ -87,7 +87,7 @@ class Keeper:
             self._deployment = Deployment(spec, self._bundle, self._problem, on_ready=self._is_ready, logs=self._logs)
             await control.start(self._folder.path)
             async with beside(self._trim()):
-                with serving_metrics(self._metrics, self._look) as url:
+                with serving_metrics(self._metrics, spec.graph.name, self._look) as url:
                     self._tell(metrics=url)
                     outcome = await self._deployment.run()
         except Exception as error:

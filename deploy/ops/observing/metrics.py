@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from thalweg.deploy.ops.observing.families import (
+    MetricsError,
+    counter,
+    encoded,
+    fill,
+    gauge,
+    histogram,
+    info,
+    need_metrics,
+)
 from thalweg.deploy.ops.observing.turn_ledger import TurnLedger
-from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.histogram import Histogram
 
 if TYPE_CHECKING:
@@ -23,29 +32,21 @@ if TYPE_CHECKING:
 
 PORT = 9464  # what OpenTelemetry's exporters for Prometheus take by default
 READ_S = 3.0
-BOUNDS = tuple(range(14, 36))
-"""Of histograms: 2^14 ns = 16 µs … 2^35 ns = 34 s. Powers of two, because workers count those exactly."""
-
 Read = Callable[[], Awaitable[tuple["Stats", Mapping[str, int]]]]
 """What workers say of themselves, and how often each was restarted."""
-
-
-class MetricsError(ThalwegError):
-    """Metrics that cannot be served."""
 
 
 class Exporter:
     """What is told at every scrape."""
 
-    def __init__(self, read: Read, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, pipeline: str, read: Read, loop: asyncio.AbstractEventLoop) -> None:
+        self._pipeline = pipeline
         self._read = read
         self._loop = loop
         self._ledger = TurnLedger()
 
     async def told(self, accepted: str) -> tuple[bytes, str]:
-        """Every family there is, also those without a sample yet, in the format that is asked for. Raises Refused."""
-        from prometheus_client.exposition import choose_encoder
-
+        """Every family there is, in the format that is asked for. Raises Refused."""
         from thalweg.deploy.door.refused import Refused
 
         try:
@@ -54,38 +55,33 @@ class Exporter:
         except Exception:
             raise Refused(503, "workers", "The workers do not answer.") from None
         self._ledger.update(stats)
-        encode, kind = choose_encoder(accepted)
-        return encode(_Families(families(stats, restarts, self._ledger))), kind
+        found = families(stats, restarts, self._ledger)
+        return encoded([info(self._pipeline), *found], accepted)
 
     async def _now(self) -> tuple[Stats, Mapping[str, int]]:
         async with asyncio.timeout(READ_S):
             return await self._read()
 
 
-class _Families:
-    """What prometheus_client asks for what it is to encode."""
-
-    def __init__(self, found: Iterable[Metric]) -> None:
-        self._found = list(found)
-
-    def collect(self) -> list[Metric]:
-        return self._found
-
-
 def families(stats: Stats, restarts: Mapping[str, int], ledger: TurnLedger) -> Iterator[Metric]:
-    """Workers, stages, channels and turns as metric families."""
+    """Workers, their stages and channels, and turns, of one pipeline."""
+    yield from worker_families(stats, restarts)
+    yield from turn_families(ledger.started, ledger.outcomes, ledger.latencies)
+
+
+def worker_families(stats: Stats, restarts: Mapping[str, int]) -> Iterator[Metric]:
+    """Workers, their stages and their channels."""
     yield from _workers(stats, restarts)
     yield from _stages(stats)
     yield from _channels(stats)
-    yield from _turns(ledger)
 
 
 def _workers(stats: Stats, restarts: Mapping[str, int]) -> Iterator[Metric]:
-    up = _gauge("thalweg_worker_up", "1 where the worker answers", "worker")
-    again = _counter("thalweg_worker_restarts", "Times the worker was started again", "worker")
-    cpu = _counter("thalweg_worker_cpu_seconds", "CPU time of the worker's process", "worker")
-    resident = _gauge("thalweg_worker_resident_bytes", "Resident memory of the worker's process", "worker")
-    files = _gauge("thalweg_worker_open_files", "Open file descriptors of the worker's process", "worker")
+    up = gauge("thalweg_worker_up", "1 where the worker answers", "worker")
+    again = counter("thalweg_worker_restarts", "Times the worker was started again", "worker")
+    cpu = counter("thalweg_worker_cpu_seconds", "CPU time of the worker's process", "worker")
+    resident = gauge("thalweg_worker_resident_bytes", "Resident memory of the worker's process", "worker")
+    files = gauge("thalweg_worker_open_files", "Open file descriptors of the worker's process", "worker")
     for name, found in stats.items():
         up.add_metric([name], int(found is not None))
         again.add_metric([name], restarts.get(name, 0))
@@ -98,11 +94,11 @@ def _workers(stats: Stats, restarts: Mapping[str, int]) -> Iterator[Metric]:
 
 def _stages(stats: Stats) -> Iterator[Metric]:
     labels = ("worker", "stage", "use")
-    units = _counter("thalweg_stage_units", "Units the stage has worked on", *labels)
-    busy = _counter("thalweg_stage_busy_seconds", "Time the stage has worked", *labels)
-    failures = _counter("thalweg_stage_failures", "Packets lost to the stage's failures", *labels)
-    counts = _counter("thalweg_stage_counts", "What the stage itself has counted, by kind", *labels, "kind")
-    duration = _histogram("thalweg_stage_unit_duration_seconds", "Time per unit", *labels)
+    units = counter("thalweg_stage_units", "Units the stage has worked on", *labels)
+    busy = counter("thalweg_stage_busy_seconds", "Time the stage has worked", *labels)
+    failures = counter("thalweg_stage_failures", "Packets lost to the stage's failures", *labels)
+    counts = counter("thalweg_stage_counts", "What the stage itself has counted, by kind", *labels, "kind")
+    duration = histogram("thalweg_stage_unit_duration_seconds", "Time per unit", *labels)
     for name, found in stats.items():
         for stage, told in found["stages"].items() if found is not None else ():
             values = [name, stage, told["use"]]
@@ -112,18 +108,18 @@ def _stages(stats: Stats) -> Iterator[Metric]:
             failures.add_metric(values, told["failures"])
             for kind, count in told["counts"].items():
                 counts.add_metric([*values, kind], count)
-            _fill(duration, values, work)
+            fill(duration, values, work)
     yield from (units, busy, failures, counts, duration)
 
 
 def _channels(stats: Stats) -> Iterator[Metric]:
     labels = ("worker", "channel", "side")
-    depth = _gauge("thalweg_channel_depth", "Packets that wait", *labels)
-    capacity = _gauge("thalweg_channel_capacity", "Packets that may wait", *labels)
-    pushed = _counter("thalweg_channel_pushed", "Packets that were put in", *labels)
-    popped = _counter("thalweg_channel_popped", "Packets that were taken out", *labels)
-    dropped = _counter("thalweg_channel_dropped", "Packets that were dropped, by reason", *labels, "reason")
-    age = _histogram("thalweg_channel_age_seconds", "Age of packets, from capture, when they were taken", *labels)
+    depth = gauge("thalweg_channel_depth", "Packets that wait", *labels)
+    capacity = gauge("thalweg_channel_capacity", "Packets that may wait", *labels)
+    pushed = counter("thalweg_channel_pushed", "Packets that were put in", *labels)
+    popped = counter("thalweg_channel_popped", "Packets that were taken out", *labels)
+    dropped = counter("thalweg_channel_dropped", "Packets that were dropped, by reason", *labels, "reason")
+    age = histogram("thalweg_channel_age_seconds", "Age of packets, from capture, when they were taken", *labels)
     for name, found in stats.items():
         for channel, told in found["channels"].items() if found is not None else ():
             values = [name, channel, told["side"]]
@@ -133,51 +129,31 @@ def _channels(stats: Stats) -> Iterator[Metric]:
             popped.add_metric(values, told["popped"])
             for reason, count in told["drops"].items():
                 dropped.add_metric([*values, reason], count)
-            _fill(age, values, Histogram.from_plain(told["age"]))
+            fill(age, values, Histogram.from_plain(told["age"]))
     yield from (depth, capacity, pushed, popped, dropped, age)
 
 
-def _turns(ledger: TurnLedger) -> Iterator[Metric]:
-    started = _counter("thalweg_turns_started", "Turns that began")
-    started.add_metric([], ledger.started)
-    ended = _counter("thalweg_turns", "Turns by how they went: complete, interrupted, failed", "outcome")
-    for outcome, count in ledger.outcomes.items():
+def turn_families(
+    started_count: int, outcomes: Mapping[str, int], latencies: Mapping[str, Histogram]
+) -> Iterator[Metric]:
+    """Turns; `latencies` by milestone."""
+    started = counter("thalweg_turns_started", "Turns that began")
+    started.add_metric([], started_count)
+    ended = counter("thalweg_turns", "Turns by how they went: complete, interrupted, failed", "outcome")
+    for outcome, count in outcomes.items():
         ended.add_metric([outcome], count)
-    latency = _histogram(
+    latency = histogram(
         "thalweg_turn_latency_seconds", "From the end of speech to each milestone, 0 where it came before", "milestone"
     )
-    for milestone, histogram in ledger.latencies.items():
-        _fill(latency, [milestone], histogram)
+    for milestone, counted in latencies.items():
+        fill(latency, [milestone], counted)
     yield from (started, ended, latency)
 
 
-def _gauge(name: str, doc: str, *labels: str) -> Any:  # Any: prometheus_client may be missing
-    from prometheus_client.core import GaugeMetricFamily
-
-    return GaugeMetricFamily(name, doc, labels=labels)
-
-
-def _counter(name: str, doc: str, *labels: str) -> Any:
-    from prometheus_client.core import CounterMetricFamily
-
-    return CounterMetricFamily(name, doc, labels=labels)
-
-
-def _histogram(name: str, doc: str, *labels: str) -> Any:
-    from prometheus_client.core import HistogramMetricFamily
-
-    return HistogramMetricFamily(name, doc, labels=labels)
-
-
-def _fill(family: Any, labels: list[str], histogram: Histogram) -> None:
-    counts = histogram.below(BOUNDS)
-    buckets = [(repr(2**bound / 1e9), count) for bound, count in zip(BOUNDS, counts, strict=True)]
-    family.add_metric(labels, buckets=[*buckets, ("+Inf", histogram.count)], sum_value=histogram.total_ns / 1e9)
-
-
 @contextmanager
-def serving_metrics(address: str | None, read: Read) -> Iterator[str]:
-    """Serve metrics at `[HOST:]PORT` while the block runs; gives their URL. Without an address it does nothing.
+def serving_metrics(address: str | None, pipeline: str, read: Read) -> Iterator[str]:
+    """Serve metrics of `pipeline` at `[HOST:]PORT` while the block runs; gives their URL. Without an address it does
+    nothing.
 
     To be entered on the event loop that `read` is to run on. Loopback unless a host is given: metrics are for
     whoever can connect. Port 0 is any that is free. Raises MetricsError where it cannot.
@@ -186,15 +162,15 @@ def serving_metrics(address: str | None, read: Read) -> Iterator[str]:
         yield ""
         return
     host, port = parse_address(address)
+    need_metrics()
     try:
-        import prometheus_client  # noqa: F401
         from aiohttp import web
 
         from thalweg.deploy.door.front_door import DoorSettings, FrontDoor
         from thalweg.deploy.door.listening import listening_apart
     except ImportError:
         raise MetricsError("metrics need a package that is missing: pip install 'thalweg[metrics]'") from None
-    exporter = Exporter(read, asyncio.get_running_loop())
+    exporter = Exporter(pipeline, read, asyncio.get_running_loop())
 
     async def metrics(request: web.Request) -> web.StreamResponse:
         body, kind = await exporter.told(request.headers.get("Accept", ""))

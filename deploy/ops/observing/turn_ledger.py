@@ -53,6 +53,14 @@ class TurnLedger:
             del self._known[oldest]
             self._forgotten = max(self._forgotten, oldest)
 
+    def add(self, other: TurnLedger) -> None:
+        """Count everything that `other`, of another pipeline, has counted."""
+        self.started += other.started
+        for outcome, count in other.outcomes.items():
+            self.outcomes[outcome] += count
+        for milestone, histogram in other.latencies.items():
+            self.latencies[milestone].add(histogram)
+
     def _count(self, epoch: int, seen: list[TurnStats]) -> None:
         known = self._known.get(epoch)
         if known is None:

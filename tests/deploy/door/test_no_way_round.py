@@ -59,7 +59,7 @@ async def nothing() -> tuple[Stats, dict[str, int]]:
 
 @asynccontextmanager
 async def metrics() -> AsyncIterator[int]:
-    with serving_metrics("0", nothing) as url:
+    with serving_metrics("0", "x", nothing) as url:
         yield int(url.rpartition(":")[2].partition("/")[0])
 
 

@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import require_package
 from thalweg.deploy.cluster.deployment import Deployment
@@ -23,6 +24,19 @@ ROOT = Path(__file__).parents[3]
 TICKING = Path(__file__).parents[1] / "ticking" / "ticking.yaml"
 DASHBOARD = ROOT / "deploy" / "dashboards" / "thalweg.json"
 MS = 1_000_000
+OF_A_SERVER = {
+    "thalweg_sessions": ["state"],
+    "thalweg_events_total": ["kind"],
+    "thalweg_counts_total": ["kind"],
+    "thalweg_conversation_turns": [],
+    "thalweg_sessions_limit": [],
+    "thalweg_loop_late_seconds": [],
+    "thalweg_loop_tasks": [],
+    "thalweg_cpu_share": [],
+    "thalweg_interrupt_seconds": [],
+    "thalweg_answer_seconds": [],
+}
+"""What `serve` exports besides: tests/deploy/server/test_metrics.py holds it against a server."""
 
 
 async def scrape(settings: dict[str, str]) -> str:
@@ -39,7 +53,7 @@ async def scrape(settings: dict[str, str]) -> str:
             text: str = answer.read().decode()
             return text
 
-    with serving_metrics("0", look) as url:
+    with serving_metrics("0", "ticking", look) as url:
         async with asyncio.TaskGroup() as group:
             group.create_task(deployment.run())
             await ready.wait()
@@ -103,9 +117,11 @@ def test_every_expression_of_the_dashboard_asks_for_metrics_and_labels_that_are_
         labels_of.setdefault(name, set()).update(dict(labels))
     labels_of.setdefault("thalweg_channel_dropped_total", set()).update({"worker", "channel", "side", "reason"})
     labels_of.setdefault("thalweg_turn_latency_seconds_bucket", set()).update({"milestone", "le"})
-    exported = set(re.findall(r"^# TYPE (\w+)", scraped, re.MULTILINE))
-    expressions = expressions_of(json.loads(DASHBOARD.read_text()))
-    assert len(expressions) > 10
+    expressions = [*expressions_of(json.loads(DASHBOARD.read_text())), *alerts()]
+    for name, labels in OF_A_SERVER.items():
+        labels_of[name], labels_of[f"{name}_bucket"] = set(labels), {*labels, "le"}
+    exported = set(re.findall(r"^# TYPE (\w+)", scraped, re.MULTILINE)) | set(OF_A_SERVER)
+    assert len(expressions) > 25
     for expression in expressions:
         names = re.findall(r"\bthalweg_\w+", expression)
         assert names, expression
@@ -113,9 +129,9 @@ def test_every_expression_of_the_dashboard_asks_for_metrics_and_labels_that_are_
             family = re.sub(r"_(bucket|count|sum)$", "", name)
             assert {name, family} & exported, f"{name} is not exported"
         for labels in re.findall(r"\bby \(([^)]*)\)", expression):
-            asked = {label.strip() for label in labels.split(",")}
+            asked = {label.strip() for label in labels.split(",")} - {"instance"}
             assert asked <= set.union(*(labels_of[name] for name in names)), expression
-        for label in re.findall(r"[{,]\s*(\w+)\s*=", expression):
+        for label in set(re.findall(r"[{,]\s*(\w+)\s*=", expression)) - {"instance"}:
             assert label in set.union(*(labels_of[name] for name in names)), expression
 
 
@@ -123,12 +139,18 @@ def test_every_expression_of_the_dashboard_is_promql() -> None:
     require_package("promql_parser", "dev")
     import promql_parser
 
-    filled = {"$__rate_interval": "1m", "$__range": "1h", "$worker": ".*"}
-    for expression in expressions_of(json.loads(DASHBOARD.read_text())):
+    filled = {"$__rate_interval": "1m", "$__range": "1h", "$worker": ".*", "$instance": ".*"}
+    for expression in [*expressions_of(json.loads(DASHBOARD.read_text())), *alerts()]:
         if not expression.startswith("label_values("):
             for variable, value in filled.items():
                 expression = expression.replace(variable, value)
             promql_parser.parse(expression)
+
+
+def alerts() -> list[str]:
+    """What the rules beside the dashboard ask for."""
+    found = yaml.safe_load((DASHBOARD.parent / "alerts.yaml").read_text())
+    return [rule["expr"] for group in found["groups"] for rule in group["rules"]]
 
 
 def expressions_of(dashboard: dict[str, object]) -> list[str]:
@@ -140,10 +162,7 @@ def expressions_of(dashboard: dict[str, object]) -> list[str]:
 
 @pytest.mark.real
 def test_the_page_on_metrics_names_exactly_what_is_exported(scraped: str) -> None:
-    require_package("aiortc", "webrtc")
-    from thalweg.deploy.server.exporter import HELP
-
-    exported = set(re.findall(r"^# TYPE (\w+)", scraped, re.MULTILINE)) | {f"thalweg_{name}" for name in HELP}
+    exported = set(re.findall(r"^# TYPE (\w+)", scraped, re.MULTILINE)) | set(OF_A_SERVER)
     documented = set(re.findall(r"`(thalweg_\w+)`", (ROOT / "docs" / "metrics.md").read_text()))
     assert documented == exported
 
@@ -155,7 +174,7 @@ def test_a_port_that_is_taken_is_said_so() -> None:
         async def nothing() -> tuple[Stats, dict[str, int]]:
             return {}, {}
 
-        with serving_metrics(str(port), nothing):
+        with serving_metrics(str(port), "x", nothing):
             pass
 
     with socket.socket() as taken:

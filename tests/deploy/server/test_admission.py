@@ -131,7 +131,7 @@ def test_a_crowd_that_made_answers_slow_is_not_let_in_again() -> None:
                     pass
             assert refused.value.code == "busy"
             assert (
-                "thalweg_sessions_limit 2\n"
+                "thalweg_sessions_limit 2.0\n"
                 in (await server.ask("GET", "/metrics", headers={"Authorization": "Bearer admin"}))[1]
             )
 

@@ -25,7 +25,7 @@ def test_the_operator_sees_what_goes_on_and_nobody_else() -> None:
             _, body = await server.ask("GET", "/sessions", headers=admin)
             assert [session["state"] for session in body["sessions"]] == ["talking"]
             _, text = await server.ask("GET", "/metrics", headers=admin)
-            assert 'thalweg_sessions{state="talking"} 1' in text
+            assert 'thalweg_sessions{state="talking"} 1.0' in text
 
     run(case)
 

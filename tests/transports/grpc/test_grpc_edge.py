@@ -26,7 +26,10 @@ from thalweg.transports.link import TransportError
 require_package("grpc", "grpc")
 require_package("cryptography", "grpc")
 
-from thalweg.transports.grpc import GrpcListener, GrpcReceiver, GrpcSender, limits  # noqa: E402
+from thalweg.transports.grpc import limits  # noqa: E402
+from thalweg.transports.grpc.listener import GrpcListener  # noqa: E402
+from thalweg.transports.grpc.receiver import GrpcReceiver  # noqa: E402
+from thalweg.transports.grpc.sender import GrpcSender  # noqa: E402
 from thalweg.transports.grpc.tls import Certificates, make_certificates  # noqa: E402
 from thalweg.transports.grpc.wire import METHOD, Frame  # noqa: E402
 

@@ -16,7 +16,9 @@ require_package("cryptography", "grpc")
 
 from tests.transports.grpc.test_grpc_edge import Proxy, listening  # noqa: E402
 from thalweg.transports.codec import VERSION, encode, encode_signal, size_of  # noqa: E402
-from thalweg.transports.grpc import GrpcReceiver, GrpcSender, limits, sender  # noqa: E402
+from thalweg.transports.grpc import limits, sender  # noqa: E402
+from thalweg.transports.grpc.receiver import GrpcReceiver  # noqa: E402
+from thalweg.transports.grpc.sender import GrpcSender  # noqa: E402
 from thalweg.transports.grpc.wire import METHOD, Frame, from_bytes, record_frame, to_bytes  # noqa: E402
 from thalweg.transports.link import TransportError  # noqa: E402
 
