@@ -165,7 +165,10 @@ class Node:
     @property
     def ended(self) -> bool:
         """Whether every input has ended and been taken."""
-        return all(edge.channel.closed for edge in self.inputs)
+        for edge in self.inputs:  # once per packet: a generator costs three times as much  # noqa: SIM110
+            if not edge.channel.closed:
+                return False
+        return True
 
     @property
     def stale(self) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from thalweg.deploy.cluster.host import Bundle, Host
 from thalweg.deploy.cluster.launch import AnyHost, launch
-from thalweg.deploy.cluster.links import Links
+from thalweg.deploy.cluster.links import Links, check_transports
 from thalweg.deploy.cluster.remote import RemoteHost, WorkerLost
 from thalweg.deploy.cluster.steps import on_every
 from thalweg.deploy.cluster.subprocess_host import Child, start_child
@@ -72,6 +72,7 @@ class Deployment:
         self.hurried = False
         self.ready = asyncio.Event()
         self._plan = plan = spec.plan
+        check_transports(plan)
         self._bundle = bundle
         self._on_problem = on_problem
         self._on_ready = on_ready

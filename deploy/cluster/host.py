@@ -33,11 +33,12 @@ from thalweg.pipeline.trace import Trace
 from thalweg.pipeline.turn import KEPT, KEPT_STAYING
 from thalweg.transports.grpc.tls import Certificates
 from thalweg.transports.link import Receiver, TransportError
+from thalweg.transports.shm.support import missing as shared_memory_lacks
 
 if TYPE_CHECKING:
     from thalweg.transports.grpc.listener import GrpcListener
     from thalweg.transports.grpc.sender import GrpcSender
-    from thalweg.transports.shm import ShmListener
+    from thalweg.transports.shm.listener import ShmListener
 
 WINDOW_AT_MOST = 256
 CONNECT_S = 10
@@ -76,11 +77,17 @@ class Bundle:
 
 
 def host_identity() -> str:
-    """The same for two processes exactly where they can share memory by an abstract socket."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    namespace = Path("/proc/self/ns/net")
-    machine = boot.read_text(encoding="utf-8").strip() if boot.exists() else socket.gethostname()
-    return f"{machine}/{os.readlink(namespace)}"
+    """The same for two processes exactly where they can share memory by an abstract socket. Before the `/`: the same
+    where they share a boot.
+    """
+    try:
+        machine = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        namespace = os.readlink("/proc/self/ns/net")
+    except OSError:  # no /proc
+        machine, namespace = socket.gethostname(), ""
+    if not namespace or shared_memory_lacks():
+        namespace = f"process {os.getpid()}"
+    return f"{machine}/{namespace}"
 
 
 class Host:
@@ -130,7 +137,7 @@ class Host:
         """
         addresses = self._addresses
         if SHARED_MEMORY in edges.values() and self._shm is None:
-            from thalweg.transports.shm import ShmListener
+            from thalweg.transports.shm.listener import ShmListener
 
             name = f"thalweg-{os.getpid()}-{self.name}-{secrets.token_hex(4)}"
             self._shm = ShmListener(name, self._token, self._accepted, self._position)
@@ -162,7 +169,7 @@ class Host:
         for edge, (transport, address, generation) in routes.items():
             outlet = self.worker.outlets[edge]
             if transport == SHARED_MEMORY:
-                from thalweg.transports.shm import connect
+                from thalweg.transports.shm.sender import connect
 
                 outlet.attach(await connect(address, edge, self._token, generation=generation))
             else:

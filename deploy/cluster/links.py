@@ -8,12 +8,24 @@ from collections.abc import Callable, Iterable, Mapping
 from thalweg.deploy.cluster.host import Routes, choose_transport
 from thalweg.deploy.cluster.launch import AnyHost
 from thalweg.deploy.cluster.remote import WorkerLost
+from thalweg.deploy.errors import StartError
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.file.plan import GRPC, MEMORY, Plan
+from thalweg.pipeline.file.plan import GRPC, MEMORY, SHARED_MEMORY, Plan
 from thalweg.transports.grpc.tls import make_certificates
+from thalweg.transports.shm.support import missing
 
 CONTROL_S = 10.0
 MEND_S = 0.5
+
+
+def check_transports(plan: Plan) -> None:
+    """Raises StartError where the file asks for shared memory on a system that has none."""
+    edge = next((edge for edge in plan.edges.values() if edge.transport == SHARED_MEMORY), None)
+    if edge is not None and (lacking := missing()):
+        raise StartError(
+            f"edge {edge.name} is to use shared memory, which needs Linux ({lacking} is not here): "
+            "take it out of `transports`, and gRPC carries it"
+        )
 
 
 class Links:

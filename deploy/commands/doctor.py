@@ -14,6 +14,7 @@ from thalweg.deploy.console import Console
 from thalweg.models import ModelStore
 from thalweg.models.vision.ocr import PACKAGE as TEXT_READER
 from thalweg.pipeline.file.catalog import installed_stages
+from thalweg.transports.shm.support import missing
 
 CAPABILITIES = (
     ("audio files", "av", "audio"),
@@ -46,6 +47,8 @@ def examine() -> int:
     """Print the findings; returns 1 where the demo could not run."""
     console = Console()
     console.say(f"thalweg {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    if note := _platform():
+        console.say(note)
     console.say(f"{os.cpu_count()} CPUs, {_memory_gib():.0f} GiB memory, {_free_gib():.0f} GiB free for models")
     table = Table(box=None, pad_edge=False)
     for column in ("can do", "with", "version", "missing? then"):
@@ -66,6 +69,17 @@ def examine() -> int:
         state = "here" if held.complete else f"not here: {remedy}"
         console.say(f"model {held.model.name}: {state}")
     return int(bool(set(missing) & _DEMO))
+
+
+def _platform() -> str:
+    """What does not work on this system; empty on one that is tested."""
+    if lacking := missing():
+        return (
+            f"not Linux ({lacking} is not here): `run`, `serve` and Python work, edges between processes use gRPC "
+            "(pip install 'thalweg[grpc]'); `up` does not"
+        )
+    machine = platform.machine().lower()
+    return "" if machine in ("x86_64", "amd64") else f"{machine}: only x86-64 is tested"
 
 
 def _version(package: str) -> str:

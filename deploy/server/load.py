@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from thalweg.models.store.fitting import usable_cores
+
 STEP_S = 0.05
 WINDOW_S = 4.0
 CHILDREN_S = 0.5
@@ -28,7 +30,7 @@ class LoadMeter:
 
     def __init__(self, late_s: float, used: float) -> None:
         self._limits = (late_s, used)
-        self._cpus = len(os.sched_getaffinity(0))
+        self._cpus = usable_cores()
         self._late: deque[float] = deque(maxlen=round(WINDOW_S / STEP_S))
         self._used: deque[tuple[float, float]] = deque(maxlen=round(WINDOW_S / CHILDREN_S) + 1)
 

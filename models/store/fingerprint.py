@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
+
+from thalweg.models.store.fitting import allowed_cores
 
 
 def fingerprint() -> dict[str, str]:
     """Processor, how many of it may be used, architecture, and the Python that runs on it."""
     return {
         "cpu": _cpu(),
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "cores": str(allowed_cores()),
         "machine": platform.machine(),
         "python": ".".join(platform.python_version_tuple()[:2]),
     }

@@ -31,9 +31,14 @@ def advice(models: Sequence[Model], *, cores: float, memory: int | None) -> list
     return found
 
 
+def allowed_cores() -> int:
+    """Processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def usable_cores(cgroup: Path = _CGROUP) -> float:
     """Processors that this process may use, as a container's quota has them."""
-    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    cores = float(allowed_cores())
     quota, _, period = _read(cgroup / "cpu.max").partition(" ")
     return min(cores, int(quota) / int(period)) if quota.isdigit() and period.strip().isdigit() else cores
 

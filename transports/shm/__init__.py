@@ -21,9 +21,3 @@ What makes a hop quick: the packet is handed on within the callback that heard o
 windows and after the consumer has worked, because waking the producer gives it the processor; and the socket is read
 once, because finding nothing there costs as much as the message, unless messages come in quick succession.
 """
-
-from thalweg.transports.shm.listener import ShmListener
-from thalweg.transports.shm.receiver import ShmReceiver
-from thalweg.transports.shm.sender import ShmSender, connect
-
-__all__ = ["ShmListener", "ShmReceiver", "ShmSender", "connect"]

@@ -20,8 +20,9 @@ from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import VideoFrame
 from thalweg.pipeline.stage import Context
-from thalweg.transports import shm
 from thalweg.transports.grpc.tls import Certificates
+from thalweg.transports.shm.listener import ShmListener
+from thalweg.transports.shm.sender import connect
 
 TOKEN = "bench"
 SHARED_MEMORY = "thalweg"
@@ -71,7 +72,7 @@ async def consume(orders: dict[str, Any], graph: Graph, edge: str) -> None:
         connected.set()
 
     if orders["transport"] == SHARED_MEMORY:
-        local = shm.ShmListener(f"thalweg-bench-{os.getpid()}", TOKEN, accepted)
+        local = ShmListener(f"thalweg-bench-{os.getpid()}", TOKEN, accepted)
         local.expect(edge, window)
         print(local.address, flush=True)
         await connected.wait()
@@ -94,7 +95,7 @@ async def produce(orders: dict[str, Any], graph: Graph, edge: str) -> None:
     """Connect, and run to the end."""
     worker = Worker(graph, hosted=["source"])
     if orders["transport"] == SHARED_MEMORY:
-        worker.outlets[edge].attach(await shm.connect(orders["address"], edge, TOKEN))
+        worker.outlets[edge].attach(await connect(orders["address"], edge, TOKEN))
     else:
         from thalweg.transports.grpc.sender import GrpcSender
 

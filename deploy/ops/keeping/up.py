@@ -46,6 +46,11 @@ def bring_up(
     deployment that has ended and the exit code of its run: 1 where anything went wrong on the way.
     Raises SpecError, KeepingError where one of that name is up, UpError where it does not come up `within_s`.
     """
+    if not Path("/proc/self/environ").exists():
+        raise UpError(
+            "`up` needs Linux: without /proc nobody finds the processes of a deployment that crashed. "
+            "`thalweg run` works here, also under launchd or another keeper of services"
+        )
     spec = read_spec(file, settings)
     folder = DeploymentFolder(name or _name_of(spec.graph.name))
     bundle = replace(pack(staying(spec), str(file), module_folders(file)), stays=True)

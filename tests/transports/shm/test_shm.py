@@ -15,8 +15,11 @@ from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import VideoFrame
 from thalweg.pipeline.signal import KeyFrame, Signal
 from thalweg.transports.codec import encode_signal
-from thalweg.transports.shm import ShmListener, ShmReceiver, ShmSender, connect, messages
+from thalweg.transports.shm import messages
 from thalweg.transports.shm import sender as sender_module
+from thalweg.transports.shm.listener import ShmListener
+from thalweg.transports.shm.receiver import ShmReceiver
+from thalweg.transports.shm.sender import ShmSender, connect
 
 
 @pytest.fixture(autouse=True)

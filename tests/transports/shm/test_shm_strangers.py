@@ -22,8 +22,9 @@ from tests.transports.edges import EDGE, TOKEN, Taker, number
 from thalweg.pipeline.text import printable
 from thalweg.transports.codec import VERSION
 from thalweg.transports.link import TransportError
-from thalweg.transports.shm import ShmListener, connect
+from thalweg.transports.shm.listener import ShmListener
 from thalweg.transports.shm.ring import RingError, RingReader, RingWriter
+from thalweg.transports.shm.sender import connect
 
 NAME = f"thalweg-strangers-{os.getpid()}"
 
