@@ -10,6 +10,8 @@
     wake            ctx               no
     snapshot                          no
     restore         state             no
+    remembered                        no
+    recall          state             no
     configure       settings          no
     declare         settings          no
     choices                           no
@@ -50,13 +52,15 @@ HOOKS: Mapping[str, Hook] = {
     "wake": Hook(("ctx",)),
     "snapshot": Hook(()),
     "restore": Hook(("state",)),
+    "remembered": Hook(()),
+    "recall": Hook(("state",)),
     "configure": Hook(("settings",)),
     "declare": Hook(("settings",)),
     "choices": Hook(()),
     "key": Hook(None),
     "configures": Hook(None),
 }
-_PAIRS = (("snapshot", "restore"), ("restore", "snapshot"))
+_PAIRS = (("snapshot", "restore"), ("restore", "snapshot"), ("remembered", "recall"), ("recall", "remembered"))
 
 
 def is_async(function: object) -> bool:

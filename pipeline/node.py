@@ -257,7 +257,7 @@ class Node:
 
     def new_epoch(self) -> int:
         """One above the highest epoch seen here, by packet or by signal."""
-        self._made = self._highest + 1
+        self._made = self.highest + 1
         return self._made
 
     def hear(self, signal: Signal) -> None:
@@ -274,7 +274,7 @@ class Node:
             "seq": dict(self._seq),
             "replays": dict(self._replays),
             "floor": self._floor,
-            "highest": self._highest,
+            "highest": self.highest,
             "units": self.units,
         }
 
@@ -288,15 +288,20 @@ class Node:
 
     def is_past(self, epoch: int) -> bool:
         """Whether something newer than `epoch` was taken or emitted here; nothing is past AMBIENT."""
-        return AMBIENT < epoch < self._highest
+        return AMBIENT < epoch < self.highest
 
     def skip_seq(self, port: str, last: int) -> None:
         """What is emitted on `port` from now on is numbered above `last`."""
         self._seq[port] = max(self._seq[port], last + 1)
 
     @property
-    def _highest(self) -> int:
+    def highest(self) -> int:
+        """The highest epoch seen or made here."""
         return max(self._seen, self._made)
+
+    def go_on_after(self, epoch: int) -> None:
+        """Epochs made from now on are above `epoch`."""
+        self._seen = max(self._seen, epoch)
 
     @property
     def floor(self) -> int:

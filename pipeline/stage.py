@@ -25,6 +25,9 @@ against their annotations. What a stage may have besides is listed here, and fou
     wake(ctx)                the time has come that was asked for with `ctx.wake_at`; as `on_signal`, but between two
                              packets
     snapshot(), restore(s)   the state between two packets, as a tree of arrays and plain values
+    remembered(), recall(r)  what of a conversation goes on where its machine is lost: at any moment, little, as JSON.
+                             `asked` in it is the question under way: {turn, text}; `recall` is told how much of its
+                             answer was heard, too: `heard`, {turn, text}
     configurable, configure  the parameters that may change while it runs, and the method that takes them
     declare(settings)        takes those that are for no one sample: what samples begin with from the next one on
     knobs, choices()         which of those an optimizer may turn, parameter → `configuring.Kind`, and what they may

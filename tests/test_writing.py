@@ -30,6 +30,7 @@ OTHERS = {
     "deploy/ops/keeping/deployments.py": "a lock, 0600, which holds nothing",
     "deploy/ops/observing/report.py": "what is public where it is told so; devices as they are",
     "deploy/fleet/hub/state.py": "a lock, 0600, which holds nothing",
+    "deploy/server/hosts/subprocesses.py": "a lock, 0600, which holds nothing",
     "models/senses/packs.py": "a task for tests and benchmarks",
     "models/speech/fastconformer/deployed.py": "a model",
     "models/speech/fastconformer/nemo_archive.py": "a model, in a folder made for it",

@@ -17,6 +17,8 @@ MACHINES = {
     "pipeline.video.region_benefit": ("RegionBenefit", "state"),
     "deploy.door.doorkeeper": ("Place", "state"),
     "deploy.runtime.lifetime": ("Lifetime", "_state"),
+    "deploy.server.hosts.link": ("HostLink", "state"),
+    "deploy.server.hosts.moving": ("Move", "state"),
     "deploy.server.session": ("Session", "state"),
     "stages.language.reply": ("Reply", "state"),
 }

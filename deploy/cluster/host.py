@@ -24,6 +24,7 @@ from thalweg.deploy.cluster.heartbeat import Beat, Heartbeat
 from thalweg.deploy.ops.observing.outcome import Outcome, Problem, outcome_of
 from thalweg.deploy.ops.observing.stats import WorkerStats, stats_of
 from thalweg.deploy.runtime.checkpoint import restore_checkpoint
+from thalweg.deploy.runtime.remembering import Memory, memory_of, recall_memory
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.channel import Policy
 from thalweg.pipeline.file.plan import GRPC, SHARED_MEMORY, Plan
@@ -218,6 +219,14 @@ class Host:
     async def configure(self, stage: str, settings: Mapping[str, object]) -> None:
         """See `Worker.configure`. Raises StageError."""
         self.worker.configure(stage, settings)
+
+    async def remembered(self) -> Memory:
+        """What of a conversation another host could go on with."""
+        return memory_of(self.worker)
+
+    async def recall(self, memory: Memory, heard: Mapping[str, Any] | None) -> None:
+        """Go on with a conversation of another host: see `recall_memory`."""
+        recall_memory(self.worker, memory, heard)
 
     def kill(self, reason: str) -> None:
         """It lives and dies with this process: nothing happens."""

@@ -80,7 +80,7 @@ class RayCarrier:
     async def start(self) -> None:
         """Make the actor. Raises RemoteError where there is no Ray, or no node that has what it asks for."""
         try:
-            ray = await _aside(CONNECT_S, _connected_ray)
+            ray = await aside(CONNECT_S, connected_ray)
         except TimeoutError:
             where = os.environ.get("RAY_ADDRESS") or "the address that Ray found"
             raise RemoteError(f"no Ray cluster answers at {where} within {CONNECT_S:g} s; {ADDRESS_HINT}") from None
@@ -139,14 +139,14 @@ class RayCarrier:
 
             actor, self._actor = self._actor, None
             with contextlib.suppress(TimeoutError):  # a cluster that is gone has nothing left to end
-                await _aside(CLOSE_S, ray.kill, actor)
+                await aside(CLOSE_S, ray.kill, actor)
 
 
 async def _answer(reference: Any) -> Any:
     return await reference
 
 
-async def _aside(within_s: float, call: Callable[..., Any], *args: Any) -> Any:
+async def aside(within_s: float, call: Callable[..., Any], *args: Any) -> Any:
     """What a call that blocks returns, made on a thread of its own, which holds up no exit. Raises TimeoutError, and
     whatever the call raises.
     """
@@ -182,7 +182,7 @@ def ray_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return asked
 
 
-def _connected_ray() -> Any:
+def connected_ray() -> Any:
     """The ray module, connected to a cluster. Raises RemoteError where it is not installed or there is none."""
     try:
         import ray

@@ -14,6 +14,7 @@ from thalweg.deploy.cluster.heartbeat import Beat
 from thalweg.deploy.cluster.host import Routes
 from thalweg.deploy.ops.observing.outcome import Outcome
 from thalweg.deploy.ops.observing.stats import WorkerStats
+from thalweg.deploy.runtime.remembering import Memory
 from thalweg.pipeline.errors import ThalwegError
 
 
@@ -102,6 +103,15 @@ class RemoteHost:
         """See `Host.beat`."""
         beat: Beat = await self.carrier.call("beat", stored)
         return beat
+
+    async def remembered(self) -> Memory:
+        """See `Host.remembered`."""
+        memory: Memory = await self.carrier.call("remembered")
+        return memory
+
+    async def recall(self, memory: Memory, heard: Mapping[str, Any] | None) -> None:
+        """See `Host.recall`."""
+        await self.carrier.call("recall", dict(memory), None if heard is None else dict(heard))
 
     async def open(self) -> None:
         """See `Host.open`."""

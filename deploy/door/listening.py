@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import socket
 import ssl
@@ -199,7 +200,10 @@ class Listener:
 async def listening(
     door: FrontDoor, application: web.Application, host: str, port: int, context: ssl.SSLContext | None = None
 ) -> AsyncIterator[int]:
-    """Serve while the block runs; gives the port, which is a free one for 0. Raises OSError where it cannot listen."""
+    """Serve while the block runs; gives the port, which is a free one for 0. Raises OSError where it cannot listen.
+
+    `host`: an address, or `unix:PATH` in a folder that is this user's alone.
+    """
     runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     sockets: list[socket.socket] = []
@@ -209,7 +213,8 @@ async def listening(
         async with asyncio.TaskGroup() as group:  # should accepting end by itself, so does the block
             accepting = group.create_task(Listener(door, runner, context).run(sockets), name="front door")
             try:
-                yield sockets[0].getsockname()[1]
+                at = sockets[0].getsockname()
+                yield at[1] if isinstance(at, tuple) else 0
             except Exception as error:  # as it is, not as one of a group
                 failed = error
             finally:
@@ -256,7 +261,9 @@ def listening_apart(door: FrontDoor, application: web.Application, host: str, po
 
 
 async def _bound(host: str, port: int) -> list[socket.socket]:
-    """A listening socket for each address of `host`, all at the same port."""
+    """A listening socket for each address of `host`, all at the same port; one at a path for `unix:PATH`."""
+    if host.startswith("unix:"):
+        return [_bound_at(host.removeprefix("unix:"))]
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
@@ -276,3 +283,19 @@ async def _bound(host: str, port: int) -> list[socket.socket]:
             one.close()
         raise
     return sockets
+
+
+def _bound_at(path: str) -> socket.socket:
+    """A listening Unix socket, for the user that runs us alone, in the place of one that nobody listens at."""
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        one.bind(path)
+        os.chmod(path, 0o600)
+        one.listen(BACKLOG)
+        one.setblocking(False)
+    except OSError:
+        one.close()
+        raise
+    return one

@@ -42,6 +42,7 @@ class Actor(Node):
         self.lifetime = Lifetime(stage)
         self.finished = False
         self.gives_snapshots = hasattr(stage, "snapshot") and hasattr(stage, "restore")
+        self.remembers = hasattr(stage, "remembered") and hasattr(stage, "recall")
         self.held: Packet | None = None
         self.on_ready: Callable[[], None] | None = None
         joins = hasattr(info.cls, "join")

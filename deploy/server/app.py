@@ -5,22 +5,18 @@ from __future__ import annotations
 import logging
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
-from aiortc import RTCIceServer
 
 from thalweg import __version__
 from thalweg.deploy.door.front_door import FrontDoor, Handler, bearer, from_here
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.door.tokens import AccessTokens
-from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.exporter import told
-from thalweg.deploy.server.pipelines import no_pipeline
-from thalweg.deploy.server.session import Session, SessionOver
+from thalweg.deploy.server.house import Coming, Connected, House
 from thalweg.deploy.server.settings import ServerSettings
-from thalweg.deploy.server.whip import play, publish, trickle
-from thalweg.transports.webrtc import Offer, OfferError, read_offer
+from thalweg.deploy.server.whip import fragment_of, play, publish
+from thalweg.transports.webrtc import OfferError, read_offer
 
 log = logging.getLogger(__name__)
 
@@ -28,18 +24,14 @@ _PAGE_FILES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css
 
 
 class WebServer:
-    """The routes over conversations; `application` is what aiohttp runs. Raises TokenError where a file is no list."""
+    """The routes over a house; `application` is what aiohttp runs. Raises TokenError where a file is no list."""
 
-    def __init__(self, conversations: Conversations, settings: ServerSettings) -> None:
-        self.conversations = conversations
+    def __init__(self, house: House, settings: ServerSettings) -> None:
+        self.house = house
         self.settings = settings
-        self.door = FrontDoor(settings.door(), conversations.counts)
+        self.door = FrontDoor(settings.door(), house.counts)
         self._tokens = AccessTokens(settings.token, settings.token_file)
         self._admin = AccessTokens(settings.admin_token, settings.admin_token_file)
-        self._ice = [
-            RTCIceServer(urls=server.url, username=server.username or None, credential=server.credential or None)
-            for server in settings.ice
-        ]
         self.application = self.door.application(refuse_offers)
         self.application.add_routes(
             [
@@ -49,12 +41,15 @@ class WebServer:
                 web.post("/offer", self._offer),
                 web.post("/whip", self._whip),
                 web.post("/whep", self._whep),
+                web.get("/sessions/{id}", self._stands),
                 web.patch("/sessions/{id}", self._patch),
                 web.delete("/sessions/{id}", self._delete),
                 web.get("/healthz", self._health),
                 web.get("/readyz", self._ready),
                 web.get("/metrics", self._metrics),
                 web.get("/sessions", self._sessions),
+                web.get("/hosts", self._hosts),
+                web.post("/hosts/{name}/drain", self._drain),
             ]
         )
 
@@ -66,7 +61,7 @@ class WebServer:
 
     async def _config(self, request: web.Request) -> web.StreamResponse:
         """What the page needs to know before it connects."""
-        spec = self.conversations.spec
+        spec = self.house.spec
         servers = [
             {"urls": server.url, "username": server.username, "credential": server.credential}
             if server.username
@@ -99,8 +94,8 @@ class WebServer:
             raise Refused(400, "bad-request", "Expected a JSON object with the offer in `sdp`.")
         if not all(isinstance(body.get(name, ""), str) for name in ("session", "key")):
             raise Refused(400, "bad-request", "Expected texts in `session` and `key`.")
-        session, answer = await self._connect(request, body["sdp"], body.get("session"), body.get("key"))
-        return web.json_response({"sdp": answer, "type": "answer", "session": session.id, "key": session.key})
+        found = await self._connect(request, body["sdp"], body.get("session"), body.get("key"))
+        return web.json_response({"sdp": found.sdp, "type": "answer", "session": found.session, "key": found.key})
 
     async def _whip(self, request: web.Request) -> web.StreamResponse:
         self._check(request)
@@ -112,7 +107,8 @@ class WebServer:
 
     async def _patch(self, request: web.Request) -> web.StreamResponse:
         self._check(request)
-        return await trickle(request, self.conversations.find(request.match_info["id"], request.query.get("key", "")))
+        await self.house.trickle(*_named(request), await fragment_of(request))
+        return web.Response(status=204)
 
     async def _connect(
         self,
@@ -122,69 +118,61 @@ class WebServer:
         key: str | None = None,
         *,
         listening: bool = False,
-    ) -> tuple[Session, str]:
+    ) -> Connected:
         """Whoever has a session goes on with it, anybody else gets one; before that, the offer is looked over.
 
         Raises Refused and OfferError.
         """
-        offer = read_offer(sdp)
-        for note in offer.notes:
-            log.info("an offer was answered in part: %s", note)
-        if session_id:
-            return await self._resume(offer, session_id, key or "", listening=listening)
-        return await self._enter(request, offer)
+        return await self.house.connect(
+            Coming(
+                offer=read_offer(sdp),
+                sdp=sdp,
+                address=self.door.address(request),
+                session=session_id or "",
+                key=key or "",
+                listening=listening,
+            )
+        )
 
-    async def _resume(self, offer: Offer, session_id: str, key: str, *, listening: bool) -> tuple[Session, str]:
-        session = self.conversations.find(session_id, key)
-        try:
-            _, answer = await session.connect(offer, self._ice, listening=listening)
-        except SessionOver as over:
-            raise Refused(404, "gone", str(over)) from None
-        return session, answer
-
-    async def _enter(self, request: web.Request, offer: Offer) -> tuple[Session, str]:
-        session = await self.conversations.enter(self.door.address(request))
-        try:
-            _, answer = await session.connect(offer, self._ice)
-        except SessionOver:
-            raise no_pipeline() from None
-        except BaseException:
-            self.conversations.release(session)
-            raise
-        return session, answer
+    async def _stands(self, request: web.Request) -> web.StreamResponse:
+        """Asked by a page that hears nothing any more: whether to wait, or to connect anew."""
+        self._check(request)
+        return web.json_response({"stands": await self.house.stands(*_named(request))})
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
         self._check(request)
-        session = self.conversations.find(request.match_info["id"], request.query.get("key", ""))
-        session.end("hung-up", "The conversation was ended.")
+        await self.house.end(*_named(request))
         return web.Response(status=200)
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({"status": "ok", "version": __version__})
 
     async def _ready(self, request: web.Request) -> web.StreamResponse:
-        conversations = self.conversations
-        if conversations.ready:
+        reason = self.house.not_ready
+        if not reason:
             return web.json_response({"status": "ready"})
-        reason = (
-            "draining"
-            if conversations.draining
-            else "the pipeline cannot be started"
-            if conversations.problem
-            else "loading"
-        )
         return web.json_response({"status": "not ready", "reason": reason}, status=503)
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         """For the operator: with the admin token where there is one, else from this machine only."""
         if self._admin.wanted or not from_here(request):
             self._check_admin(request)
-        return told(self.conversations, request)
+        return told(*await self.house.metrics(request.headers.get("Accept", "")))
 
     async def _sessions(self, request: web.Request) -> web.StreamResponse:
         """Who talks: for the operator, with the admin token."""
         self._check_admin(request)
-        return web.json_response({"sessions": [_describe(session) for session in self.conversations.sessions.values()]})
+        return web.json_response({"sessions": await self.house.sessions()})
+
+    async def _hosts(self, request: web.Request) -> web.StreamResponse:
+        """What the conversations run on: for the operator, with the admin token."""
+        self._check_admin(request)
+        return web.json_response({"hosts": await self.house.hosts()})
+
+    async def _drain(self, request: web.Request) -> web.StreamResponse:
+        """Empty a host: for the operator, with the admin token."""
+        self._check_admin(request)
+        return web.json_response(dict(await self.house.drain_host(request.match_info["name"])))
 
     def _check_admin(self, request: web.Request) -> None:
         """Raises Refused."""
@@ -218,14 +206,6 @@ def _asset(name: str) -> web.Response:
     return web.Response(body=asset.read_bytes(), content_type=_PAGE_FILES[suffix], charset="utf-8")
 
 
-def _describe(session: Session) -> dict[str, Any]:
-    return {
-        "id": session.id,
-        "state": session.state.value,
-        "age_s": round(session.age_s, 1),
-        "turns": len(session.worker.turns.turns),
-        "problems": session.problem_count,
-        "reconnects": session.reconnects,
-        "gaps": session.call.playout.gaps,
-        "lost_units": session.call.lost_units,
-    }
+def _named(request: web.Request) -> tuple[str, str]:
+    """Id and key of the conversation that a request is about."""
+    return request.match_info["id"], request.query.get("key", "")

@@ -35,17 +35,17 @@ def draining() -> Refused:
 
 class Conversations:
     """Runs until cancelled. `counts`: what happened since the start, by name; of conversations that are over,
-    `counted`: by their stages, `over`: all else.
+    `counted`: by their stages, `over`: all else. `host`: the name of this conversation host, where it is one.
     """
 
-    def __init__(self, spec: Spec, settings: ServerSettings, bundle: Bundle | None = None) -> None:
+    def __init__(self, spec: Spec, settings: ServerSettings, bundle: Bundle | None = None, host: str = "") -> None:
         self.spec = spec
         self.settings = settings
         self.sessions: dict[str, Session] = {}
         self.load = LoadMeter(settings.late_s, settings.used)
         self.capacity = Capacity()
         self.admission = Admission(settings.per_address, settings.connecting)
-        self.pipelines = Pipelines(spec, bundle, self._start)
+        self.pipelines = Pipelines(spec, bundle, self._start, host)
         self.counts: Counter[str] = Counter()
         self.counted: Counter[str] = Counter()
         self.over = Tally()

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -21,17 +21,25 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 
-def told(conversations: Conversations, request: web.Request) -> web.Response:
-    """The exposition, in the format that is asked for."""
-    body, kind = encoded(families(conversations), request.headers.get("Accept", ""))
+Exposed = Callable[[str], Awaitable[tuple[bytes, str]]]
+"""Gives an exposition with its content type, in the format that an `Accept` asks for."""
+
+
+def exposition(conversations: Conversations, accept: str) -> tuple[bytes, str]:
+    """All of it, and its content type."""
+    return encoded(families(conversations), accept)
+
+
+def told(body: bytes, kind: str) -> web.Response:
+    """An exposition as a response."""
     return web.Response(body=body, headers={"Content-Type": kind})
 
 
-def metrics_only(conversations: Conversations, settings: ServerSettings) -> tuple[FrontDoor, web.Application]:
+def metrics_only(exposed: Exposed, settings: ServerSettings) -> tuple[FrontDoor, web.Application]:
     """A server of its own for `/metrics` and health, for a port that the public does not reach."""
 
     async def metrics(request: web.Request) -> web.StreamResponse:
-        return told(conversations, request)
+        return told(*await exposed(request.headers.get("Accept", "")))
 
     door = FrontDoor(settings.door())
     application = door.application()

@@ -30,10 +30,11 @@ def no_pipeline() -> Refused:
 class Pipelines:
     """`problem`: why the last one could not be made; empty once one could. `start`: given each one to run."""
 
-    def __init__(self, spec: Spec, bundle: Bundle | None, start: Callable[[Session], None]) -> None:
+    def __init__(self, spec: Spec, bundle: Bundle | None, start: Callable[[Session], None], host: str = "") -> None:
         self.problem = ""
         self._spec = spec
         self._bundle = bundle
+        self._host = host
         self._start = start
         self._waiting: list[Session] = []
         self._wanted = asyncio.Event()
@@ -89,7 +90,7 @@ class Pipelines:
                 self._news.set()
                 await asyncio.sleep(RETRY_S)
             try:
-                session = Session(self._spec, self._bundle)
+                session = Session(self._spec, self._bundle, self._host)
                 self._start(session)
                 await session.opened()
             except Exception as error:  # the constructors of stages raise what they like

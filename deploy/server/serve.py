@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import signal
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from thalweg.deploy.cluster.host import load_bundle
+from thalweg.deploy.cluster.host import Bundle, load_bundle
 from thalweg.deploy.commands.fit import tell_fit
 from thalweg.deploy.door.front_door import FrontDoor
 from thalweg.deploy.door.listening import listening
@@ -21,18 +21,27 @@ from thalweg.deploy.reading import module_folders, pack, read_spec, staying
 from thalweg.deploy.server.app import WebServer
 from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.exporter import metrics_only
+from thalweg.deploy.server.hosts.serve import Placed, front_of
+from thalweg.deploy.server.house import Here, House
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.plan import LOCAL
+from thalweg.pipeline.file.spec import Spec
 from thalweg.stages.io.terminal import say
+
+Until = Callable[[asyncio.Event, asyncio.Event, asyncio.Event], Awaitable[None]]
+"""Runs a house until the first of these is set; until the third, without ending what it runs on; the second: hurry."""
 
 
 class ServeError(ThalwegError):
     """A server that cannot be started."""
 
 
-def serve_file(path: Path, variables: Mapping[str, str], settings: ServerSettings) -> int:
-    """Serve a pipeline file until Ctrl-C; a second one does not wait for those who talk. Returns the exit code."""
+def serve_file(path: Path, variables: Mapping[str, str], settings: ServerSettings, placed: Placed | None = None) -> int:
+    """Serve a pipeline file until Ctrl-C; a second one does not wait for those who talk. Returns the exit code.
+
+    `placed`: conversations run there; without it in this process.
+    """
     spec = read_spec(path, variables)
     if not any(vertex.info.use.startswith("live.") for vertex in spec.graph.stages.values()):
         raise ServeError(f"{path} talks to nobody: it needs live.microphone and live.speaker instead of files")
@@ -45,19 +54,36 @@ def serve_file(path: Path, variables: Mapping[str, str], settings: ServerSetting
         )
     tell_fit(spec)
     bundle = pack(staying(spec), str(path), module_folders(path))
-    return asyncio.run(_serve(Conversations(load_bundle(bundle), settings, bundle), settings))
+    if placed is None:
+        return asyncio.run(_serve_here(Conversations(load_bundle(bundle), settings, bundle), settings))
+    return asyncio.run(_serve_hosts(load_bundle(bundle), bundle, settings, placed))
 
 
-async def _serve(conversations: Conversations, settings: ServerSettings) -> int:
+async def _serve_here(conversations: Conversations, settings: ServerSettings) -> int:
+    async def until(stopping: asyncio.Event, hurry: asyncio.Event, _leaving: asyncio.Event) -> None:
+        await _until(conversations, stopping, hurry)
+
+    return await _serve(Here(conversations, settings), settings, until)
+
+
+async def _serve_hosts(spec: Spec, bundle: Bundle, settings: ServerSettings, placed: Placed) -> int:
+    front, until = front_of(spec, bundle, settings, placed)
+    return await _serve(front, settings, until, leaves=True)
+
+
+async def _serve(house: House, settings: ServerSettings, until: Until, *, leaves: bool = False) -> int:
+    """Serve a house to the public. `leaves`: SIGHUP ends this process only, not what its conversations run on."""
     loop = asyncio.get_running_loop()
-    stopping, hurry = asyncio.Event(), asyncio.Event()
+    stopping, hurry, leaving = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def stop() -> None:
         (hurry if stopping.is_set() else stopping).set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
-    server = WebServer(conversations, settings)
+    if leaves:
+        loop.add_signal_handler(signal.SIGHUP, leaving.set)
+    server = WebServer(house, settings)
     loop.set_exception_handler(partial(left_behind, server.door))
     try:
         async with AsyncExitStack() as stack:
@@ -66,10 +92,10 @@ async def _serve(conversations: Conversations, settings: ServerSettings) -> int:
                 listening(server.door, server.application, settings.host, settings.port, context)
             )
             if settings.metrics:
-                url = await stack.enter_async_context(_metrics(conversations, settings))
+                url = await stack.enter_async_context(_metrics(house, settings))
                 say(f"metrics at {url}", err=True)
-            say(f"serving {conversations.spec.graph.name} at {_shown(settings, port)}", err=True)
-            await _until(conversations, stopping, hurry)
+            say(f"serving {house.spec.graph.name} at {_shown(settings, port)}", err=True)
+            await until(stopping, hurry, leaving)
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
         raise ServeError(f"cannot listen on {where}: {error.strerror or error}") from None
@@ -103,10 +129,10 @@ async def _until(conversations: Conversations, stopping: asyncio.Event, hurry: a
 
 
 @asynccontextmanager
-async def _metrics(conversations: Conversations, settings: ServerSettings) -> AsyncIterator[str]:
+async def _metrics(house: House, settings: ServerSettings) -> AsyncIterator[str]:
     """Serve metrics at an address of their own while the block runs; gives their URL. Raises ServeError."""
     host, port = parse_address(settings.metrics)
-    door, application = metrics_only(conversations, settings)
+    door, application = metrics_only(house.metrics, settings)
     try:
         async with listening(door, application, host, port) as found:
             yield f"http://{host}:{found}/metrics"

@@ -32,9 +32,10 @@ from thalweg.deploy.ops.observing.outcome import Outcome, Problem
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.deploy.server.conversation_stats import ConversationStats
+from thalweg.deploy.server.snapshot import Snapshot, recall, session_id, snapshot_of
 from thalweg.deploy.server.tally import Tally
 from thalweg.pipeline.dialogue.call import using
-from thalweg.pipeline.dialogue.events import Hello, Latency
+from thalweg.pipeline.dialogue.events import Again, Hello, Latency
 from thalweg.pipeline.dialogue.playout import Finished
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.plan import LOCAL
@@ -47,6 +48,7 @@ CLOSING_S = 2.0
 REPORT_S = 0.25
 PROBLEM_S = 10.0
 MILESTONES_S = 5.0
+MOVED = "moved"
 
 
 class SessionOver(ThalwegError):
@@ -77,12 +79,14 @@ class Session:
     """Made for nobody in particular; `connect` gives it to somebody. `key` is what resumes it.
 
     The stages that meet the person run in this process, all others where the plan of `spec` puts them; `bundle` is
-    needed where that is elsewhere. `on_heard`: called for each answer with how long after the end of speech its first
-    sound was played, seconds. `failure`: why the pipeline did not start, or ended early.
+    needed where that is elsewhere. `host`: the conversation host this is on, which the id then says. `on_heard`: called
+    for each answer with how long after the end of speech its first sound was played, seconds. `failure`: why the
+    pipeline did not start, or ended early.
     """
 
-    def __init__(self, spec: Spec, bundle: Bundle | None = None) -> None:
-        self.id = secrets.token_urlsafe(9)
+    def __init__(self, spec: Spec, bundle: Bundle | None = None, host: str = "") -> None:
+        self._host = host
+        self.id = session_id(host)
         self.key = secrets.token_urlsafe(18)
         self.call = Call()
         self.state = SessionState.OPENING
@@ -96,6 +100,7 @@ class Session:
         self.reconnects = 0
         self.turns_heard = 0
         self._known = False
+        self._again = ""
         self._name = spec.graph.name
         self._video = any(vertex.info.use == "live.camera" for vertex in spec.graph.stages.values())
         self.failure: ThalwegError | None = None
@@ -198,7 +203,7 @@ class Session:
 
     async def renew(self) -> None:
         """Make it nobody's again: what was told to whoever never came is worth nothing any more."""
-        self.id, self.key, self.address = secrets.token_urlsafe(9), secrets.token_urlsafe(18), ""
+        self.id, self.key, self.address = session_id(self._host), secrets.token_urlsafe(18), ""
         peer, self.peer = self.peer, None
         listener, self.listener = self.listener, None
         self.changed_ns = self.call.clock.now_ns()
@@ -206,13 +211,24 @@ class Session:
             if one is not None:
                 await one.close()
 
+    async def recall(self, snapshot: Snapshot, key: str) -> None:
+        """Go on with a conversation of another host; nobody is connected to this one yet. `key`: what resumes it."""
+        self.key = key
+        self._known = True
+        self._again = snapshot.question
+        await recall(self.deployment, snapshot)
+
+    async def snapshot(self) -> Snapshot:
+        """What another host could go on with."""
+        return await snapshot_of(self.deployment, self.call.playout)
+
     def end(self, code: str, message: str) -> None:
-        """The conversation is over. Idempotent."""
+        """The conversation is over. One that `moved` goes on elsewhere: nobody is told. Idempotent."""
         if not self._over.is_set():
             self.why = code
             if self._known:
                 self._log("ended", f"ended ({code}) after {self.age_s:.0f} s", why=code, turns=self.turns_heard)
-            self.call.end(code, message)
+            self.call.end(code, message, silently=code == MOVED)
             self._over.set()
 
     @property
@@ -281,6 +297,9 @@ class Session:
             self._change(SessionState.TALKING)
             self._log("resumed" if resumed else "began", "is back" if resumed else "somebody talks")
             self.call.tell(Hello(session=self.id, name=self._name, resumed=resumed, video=self._video))
+            if self._again:
+                self.call.control(Again(text=self._again))
+                self._again = ""
         elif state in ("failed", "closed") and self.state is SessionState.TALKING:
             self._change(SessionState.AWAY)
             self._log("away", "the connection is lost; waiting for them")

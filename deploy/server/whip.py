@@ -13,24 +13,20 @@ and the client posts a new offer to the same conversation instead, which keeps e
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from urllib.parse import quote
 
 from aiohttp import web
 
 from thalweg.deploy.door.refused import Refused
-from thalweg.deploy.server.session import Session
+from thalweg.deploy.server.house import Connected
 from thalweg.deploy.server.settings import IceServer
 from thalweg.transports.webrtc import OfferError
 
 SDP = "application/sdp"
 FRAGMENT = "application/trickle-ice-sdpfrag"
-MAX_CANDIDATES = 50
-_UFRAG = re.compile(r"^a=ice-ufrag:(\S+)", re.MULTILINE)
 
-Connect = Callable[..., Awaitable[tuple[Session, str]]]
+Connect = Callable[..., Awaitable[Connected]]
 
 
 async def publish(request: web.Request, connect: Connect, ice: tuple[IceServer, ...]) -> web.Response:
@@ -38,9 +34,9 @@ async def publish(request: web.Request, connect: Connect, ice: tuple[IceServer, 
 
     What was left out of the offer is said in `Warning`: a sender may have no data channel to be told by.
     """
-    session, answer = await connect(request, await _offer(request))
-    response = _created(session, answer, ice)
-    for note in session.peer.notes if session.peer is not None else ():
+    connected = await connect(request, await _offer(request))
+    response = _created(connected, ice)
+    for note in connected.notes:
         response.headers.add("Warning", f'299 thalweg "{note}"'.encode("ascii", "replace").decode())
     return response
 
@@ -48,51 +44,14 @@ async def publish(request: web.Request, connect: Connect, ice: tuple[IceServer, 
 async def play(request: web.Request, connect: Connect, ice: tuple[IceServer, ...]) -> web.Response:
     """WHEP: as WHIP, for who listens."""
     session_id, key = request.query.get("session"), request.query.get("key")
-    session, answer = await connect(request, await _offer(request), session_id, key, listening=True)
-    return _created(session, answer, ice)
+    return _created(await connect(request, await _offer(request), session_id, key, listening=True), ice)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One candidate of a fragment; an empty `line` is the end of them."""
-
-    line: str
-    mid: str | None
-
-
-async def trickle(request: web.Request, session: Session) -> web.Response:
-    """PATCH: add what a fragment holds to the connection."""
+async def fragment_of(request: web.Request) -> str:
+    """What a PATCH brings. Raises Refused where that is no fragment."""
     if request.content_type != FRAGMENT:
         raise Refused(415, "type", f"Expected a body of type {FRAGMENT}.")
-    text = await request.text()
-    peer = session.peer
-    if peer is None:
-        raise Refused(409, "no-connection", "There is no connection to add candidates to.")
-    ufrag = _UFRAG.search(text)
-    if ufrag is not None and peer.remote_ufrag and ufrag[1] != peer.remote_ufrag:
-        raise Refused(422, "ice-restart", "ICE cannot be restarted in place: post a new offer to this conversation.")
-    found = candidates_of(text)
-    if len(found) + peer.candidates > MAX_CANDIDATES:
-        raise Refused(429, "too-many", f"More than {MAX_CANDIDATES} candidates.")
-    for candidate in found:
-        await peer.add_candidate(candidate.line, candidate.mid, None)
-    return web.Response(status=204)
-
-
-def candidates_of(fragment: str) -> list[Candidate]:
-    """The candidates of an RFC 8840 fragment, each with the media section it stands in."""
-    found: list[Candidate] = []
-    mid: str | None = None
-    for line in fragment.splitlines():
-        if line.startswith("m="):
-            mid = None
-        elif line.startswith("a=mid:"):
-            mid = line.removeprefix("a=mid:").strip()
-        elif line.startswith("a=candidate:"):
-            found.append(Candidate(line.removeprefix("a=candidate:").strip(), mid or "0"))
-        elif line.startswith("a=end-of-candidates"):
-            found.append(Candidate("", mid))
-    return found
+    return await request.text()
 
 
 async def _offer(request: web.Request) -> str:
@@ -104,10 +63,10 @@ async def _offer(request: web.Request) -> str:
     return sdp
 
 
-def _created(session: Session, answer: str, ice: tuple[IceServer, ...]) -> web.Response:
-    response = web.Response(status=201, text=answer, content_type=SDP)
-    response.headers["Location"] = f"/sessions/{session.id}?key={quote(session.key)}"
-    response.headers["ETag"] = f'"{session.id}"'
+def _created(connected: Connected, ice: tuple[IceServer, ...]) -> web.Response:
+    response = web.Response(status=201, text=connected.sdp, content_type=SDP)
+    response.headers["Location"] = f"/sessions/{connected.session}?key={quote(connected.key)}"
+    response.headers["ETag"] = f'"{connected.session}"'
     response.headers["Accept-Patch"] = FRAGMENT
     for server in ice:
         link = f'<{server.url}>; rel="ice-server"'

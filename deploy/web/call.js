@@ -121,7 +121,28 @@ export class Call extends EventTarget {
       asked = now;
       this.send({ type: "ping", t: now });
       this.#stall(now - this.answered > SILENT_MS);
+      if (this.stalled) this.#ask();
     }, BEAT_MS);
+  }
+
+  /** The machine that the conversation was on may be gone while the server is there, and brings it back elsewhere. */
+  async #ask() {
+    if (this.asking || !this.resume) return;
+    this.asking = true;
+    try {
+      const { session, key } = this.resume;
+      const response = await fetch(`sessions/${session}?key=${encodeURIComponent(key)}`, { headers: this.#headers() });
+      const { stands } = await response.json();
+      if (this.stalled && (response.status === 404 || stands === false)) this.#lost();
+    } catch { /* the server does not answer either: it may be busy, and the connection says when it is gone */ }
+    finally { this.asking = false; }
+  }
+
+  /** The conversation moves to another machine: connect to it there, then let go of this one. */
+  async #move() {
+    const before = this.peer;
+    try { await this.#connect(); } catch { this.peer = before; this.#lost(); return; }
+    before?.close();
   }
 
   #stall(stalled) {
@@ -141,6 +162,7 @@ export class Call extends EventTarget {
     if (event.type === "pong") { this.answered = performance.now(); this.#stall(false); return; }
     this.dispatchEvent(new CustomEvent("event", { detail: event }));
     if (event.type === "limits") this.#limit(event).catch(() => {});
+    if (event.type === "reconnect") { this.#move(); return; }
     if (event.type === "bye") { this.#phase("ended"); this.#hangUp(); }
   }
 

@@ -175,6 +175,12 @@ class Pong(Event):
     t: float
 
 
+class Reconnect(Event):
+    """This connection is about to end and the conversation is not: connect anew, with the key, as after a loss."""
+
+    type: Literal["reconnect"] = "reconnect"
+
+
 class Bye(Event):
     """The conversation ends, and why."""
 
@@ -221,6 +227,12 @@ class Ping(Control):
 
     type: Literal["ping"] = "ping"
     t: float
+
+
+class Again(Control):
+    """A question of before, to be answered now: of ours alone, no message is one."""
+
+    text: str
 
 
 _CONTROLS: TypeAdapter[Stop | Say | Watch | Echo | Ping] = TypeAdapter(

@@ -118,6 +118,12 @@ class Playout:
         return self._epoch
 
     @property
+    def heard(self) -> str:
+        """What was played of the reply that is being played, to the last whole word."""
+        half = self._pieces[0].heard if self._pieces and self._pieces[0].epoch == self._epoch else ""
+        return " ".join(part for part in (*self._said, half) if part)
+
+    @property
     def waiting_ns(self) -> int:
         """How much speech waits to be played."""
         return sum(len(piece.samples) - piece.at for piece in self._pieces) * 1_000_000_000 // self.rate

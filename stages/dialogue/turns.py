@@ -13,6 +13,7 @@ from pydantic import Field
 from thalweg.pipeline.dialogue import turn_taking as dialogue
 from thalweg.pipeline.dialogue.call import current_peer
 from thalweg.pipeline.dialogue.events import (
+    Again,
     Caption,
     Control,
     Dismissed,
@@ -109,6 +110,8 @@ class LiveTurns:
             epoch = ctx.new_epoch()
             self._peer.tell(Caption(turn=epoch, text=control.text, stable=len(control.text), final=True))
             self._do(self._talk.say(epoch, control.text), ctx)
+        elif isinstance(control, Again):
+            self._do(self._talk.say(ctx.new_epoch(), control.text), ctx)
         elif isinstance(control, Echo):
             self._talk.echo = not control.cancelled
 

@@ -34,6 +34,7 @@ from thalweg.stages.language.conversation import Conversation
 from thalweg.stages.language.model import LanguageModelError, Model
 from thalweg.stages.language.pool import Member, Pool, PoolPolicy
 from thalweg.stages.language.reply import Reply, ReplyState
+from thalweg.stages.language.under_way import UnderWay
 
 __all__ = ["Chat", "LanguageModelError"]
 
@@ -142,6 +143,7 @@ class Chat:
         self._prefill = backend.abilities.reads_along if prefill is None else prefill
         self._drafts = backend.abilities.reads_along if draft is None else draft
         self._conversation = Conversation(system, history)
+        self._under_way = UnderWay()
         self._answered = AMBIENT
         self._read = ""
 
@@ -163,6 +165,14 @@ class Chat:
         """Go on from a snapshot. What an embedded model had read along it reads again when it is asked."""
         self._conversation.restore(state)
         self._read, self._answered = state["read"], state["answered"]
+
+    def remembered(self) -> dict[str, Any]:
+        """What was said so far, and the question under way."""
+        return self._under_way.remembered(self._conversation.past)
+
+    def recall(self, state: dict[str, Any]) -> None:
+        """Go on with a conversation of another machine. Raises pydantic's ValidationError."""
+        self._conversation.past = self._under_way.recall(state).exchanges()
 
     async def process(self, packet: Packet, ctx: Context) -> None:
         """Answer a final transcript; draft an answer to a trial; read along with a partial one."""
@@ -188,6 +198,8 @@ class Chat:
         if self._pool is not None and isinstance(signal, Ahead | Played) and signal.epoch == self._answered:
             ahead_ns = signal.ahead_ns if isinstance(signal, Ahead) else 0
             self._pool.heard(ahead_ns / 1e6)
+        if isinstance(signal, Played):
+            self._under_way.over(signal.epoch)
         if isinstance(signal, Played) and not signal.complete:
             self._conversation.heard(signal.epoch, signal.text)
 
@@ -196,8 +208,12 @@ class Chat:
         if not question.strip():
             ctx.emit(Token(text="", last=True), port="token")
             return
+        if (known := self._under_way.rest(question)) is not None:
+            self._go_on(question, epoch, *known, ctx)
+            return
         while True:
             reply = Reply(epoch=epoch, messages=self._conversation.messages(question))
+            self._under_way.begun(reply)
             try:
                 await self._model.say(reply, ctx)
             except LanguageModelError as error:
@@ -211,6 +227,14 @@ class Chat:
             finally:
                 self._remember(reply, ctx)
             return
+
+    def _go_on(self, question: str, epoch: int, said: str, rest: str, ctx: Context) -> None:
+        """Say the rest of an answer that another machine has begun to say."""
+        reply = Reply(epoch=epoch, messages=self._conversation.messages(question), pieces=[said], whole=True)
+        self._under_way.begun(reply)
+        ctx.emit(Token(text=rest), port="token")
+        ctx.emit(Token(text="", last=True), port="token")
+        self._conversation.remember(epoch, question, said)
 
     def _decline(self, error: LanguageModelError, ctx: Context) -> None:
         """Nobody may be asked, which is no failure: say so to the person, and to the operator why."""
@@ -251,6 +275,7 @@ class Chat:
         same = packet.epoch == reply.epoch and self._conversation.messages(transcript.text) == reply.messages
         if transcript.final and same and not ctx.stale:
             self._answered, self._read = packet.epoch, ""
+            self._under_way.begun(reply)
             reply.ask(ctx)
         else:
             reply.drop()

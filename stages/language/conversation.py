@@ -62,14 +62,22 @@ class Conversation:
         del self._past[: (len(self._past) + 1) // 2]
         return True
 
+    @property
+    def past(self) -> list[Exchange]:
+        """The turns that are remembered, oldest first; of those that are put in, the newest stay."""
+        return list(self._past)
+
+    @past.setter
+    def past(self, past: list[Exchange]) -> None:
+        self._past = past[max(0, len(past) - self._most) :]
+
     def snapshot(self) -> dict[str, Any]:
         """As plain values."""
         return {"past": [asdict(exchange) for exchange in self._past], "heard": dict(self._heard)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a snapshot."""
-        past = [Exchange(**exchange) for exchange in state["past"]]
-        self._past = past[max(0, len(past) - self._most) :]
+        self.past = [Exchange(**exchange) for exchange in state["past"]]
         self._heard = dict(state["heard"])
 
     def _forget(self) -> None:

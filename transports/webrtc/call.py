@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.pipeline.clock import Clock, SystemClock
-from thalweg.pipeline.dialogue.events import Bye, Control, Event, Ping, Pong, Watch
-from thalweg.pipeline.dialogue.playout import Finished, PlayEvent, Playout, Started
+from thalweg.pipeline.dialogue.events import Bye, Control, Event, Ping, Pong, State, Watch
+from thalweg.pipeline.dialogue.playout import Finished, PlayEvent, Playout, PlayState, Started
 from thalweg.pipeline.payload import AudioChunk, EncodedVideo, VideoFrame
 
 RATE = 16_000
@@ -43,7 +43,7 @@ class Carrier(Protocol):
 
 
 class Call:
-    """One conversation. `lost_units`: audio of the person that the pipeline was too slow to take.
+    """One conversation. `floor`: who has it, see `State`. `lost_units`: sound that the pipeline was too slow for.
 
     `started`, `finished`: answers that began to sound, by epoch with the time, and that are over; whoever measures
     takes them out.
@@ -60,6 +60,7 @@ class Call:
         self.started: dict[int, int] = {}
         self.finished: deque[Finished] = deque(maxlen=64)
         self.watched = False
+        self.floor = "listening"
         self.lost_units = 0
         self.late_units = 0
         self.filled_units = 0
@@ -82,6 +83,11 @@ class Call:
         return self._carrier is not None
 
     @property
+    def between_turns(self) -> bool:
+        """Whether nobody has the floor and nothing waits to be heard."""
+        return self.floor == "listening" and self.playout.state is PlayState.IDLE
+
+    @property
     def untouched(self) -> bool:
         """Whether nobody has ever been heard, seen or connected."""
         return not self._begun.is_set() and not self._units and self._frame is None
@@ -99,10 +105,11 @@ class Call:
         if self._carrier is carrier:
             self._carrier = None
 
-    def end(self, code: str, message: str) -> None:
-        """The conversation is over. Idempotent."""
+    def end(self, code: str, message: str, *, silently: bool = False) -> None:
+        """The conversation is over, which the person is told unless it goes on elsewhere. Idempotent."""
         if not self.ended:
-            self.tell(Bye(code=code, message=message))
+            if not silently:
+                self.tell(Bye(code=code, message=message))
             self.ended = True
             self._begun.set()
             self._came.set()
@@ -183,6 +190,8 @@ class Call:
 
     def tell(self, event: Event) -> None:
         """See `Line.tell`."""
+        if isinstance(event, State):
+            self.floor = event.state
         if self._carrier is not None:
             self._carrier.send(event.encode())
         elif event.keep:

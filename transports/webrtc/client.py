@@ -164,6 +164,15 @@ class Talker:
         self.connected_ns = self.clock.now_ns()
         self.lost = False
 
+    async def connect_anew(self) -> None:
+        """Connect to the same conversation while the old connection stands: what `reconnect` asks for."""
+        before, self.voice = self._pc, VoiceTrack(self.clock)
+        await self.connect()
+        if before is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(END_S):
+                    await before.close()
+
     def send(self, control: dict[str, Any]) -> None:
         """Send a control, such as `{"type": "stop"}`; without a connection it is dropped."""
         if self._channel.readyState == "open":

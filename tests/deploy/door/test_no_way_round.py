@@ -21,6 +21,7 @@ from thalweg.deploy.ops.observing.metrics import serving_metrics
 from thalweg.deploy.ops.observing.readings import Stats
 from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.exporter import metrics_only
+from thalweg.deploy.server.house import Here
 from thalweg.pipeline.file.spec import load_spec
 
 ROOT = Path(__file__).parents[3]
@@ -71,7 +72,8 @@ async def serve() -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def metrics_of_serve() -> AsyncIterator[int]:
-    door, application = metrics_only(Conversations(load_spec(PARROT, "parrot.yaml"), SETTINGS), SETTINGS)
+    house = Here(Conversations(load_spec(PARROT, "parrot.yaml"), SETTINGS), SETTINGS)
+    door, application = metrics_only(house.metrics, SETTINGS)
     async with listening(door, application, "127.0.0.1", 0) as port:
         yield port
 

@@ -9,7 +9,7 @@ from aiortc import RTCPeerConnection
 
 from tests.deploy.server.serving import SETTINGS, Server, a_good_offer, run, tone
 from thalweg.deploy.server.settings import IceServer
-from thalweg.deploy.server.whip import Candidate, candidates_of
+from thalweg.deploy.server.trickle import Candidate, candidates_of
 
 
 def test_whip_is_answered_trickled_and_deleted() -> None:

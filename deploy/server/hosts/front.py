@@ -1,0 +1,371 @@
+"""A `House` whose conversations are on hosts: whom a newcomer is sent to, and where one goes on whose host is gone.
+
+somebody comes                                 is answered by
+with no conversation                           the first host that takes them, in the order of `placing.py`; busy, where
+                                               none does
+back, and their host is there                  that host
+back, and their host is being emptied          another host, with a snapshot of now; that host, where no other has room
+back, and their host is lost                   another host, with the last snapshot; 404 without the right key, or once
+                                               `resume_s` passed
+with an id that no host knows                  404
+
+Media goes straight between the person and the host: an offer and its answer pass here unchanged. An id opens nothing;
+that a key is right is decided by the host that has the conversation, or, where it is lost, by the digest that it told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.server.conversations import draining
+from thalweg.deploy.server.hosts.kept import Kept, KeptConversations
+from thalweg.deploy.server.hosts.link import HostLink, HostLost, LinkState
+from thalweg.deploy.server.hosts.metrics import TEXT, merged
+from thalweg.deploy.server.hosts.news import News
+from thalweg.deploy.server.hosts.placing import Room, order
+from thalweg.deploy.server.hosts.private_server import MOVING
+from thalweg.deploy.server.hosts.record import HostRecord
+from thalweg.deploy.server.house import Coming, Connected
+from thalweg.deploy.server.settings import ServerSettings
+from thalweg.deploy.server.snapshot import host_of
+from thalweg.pipeline.file.spec import Spec
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.5
+GONE_S = 30.0
+ANSWER_S = 5.0
+MARGIN_S = 15.0
+_BUSY = "Everybody here is talking already. Try again in a moment."
+
+
+def gone() -> Refused:
+    """What somebody is told whose conversation is nowhere, or who has not its key."""
+    return Refused(404, "gone", "That conversation has ended. Start a new one.")
+
+
+class Front:
+    """Runs until cancelled. `pipeline`: digest of what newcomers are to talk to. `links`: hosts by name.
+
+    `drained_end`: a host that the operator has emptied ends, and another takes its place; otherwise it stays empty.
+    """
+
+    def __init__(self, spec: Spec, settings: ServerSettings, pipeline: str) -> None:
+        self.spec = spec
+        self.settings = settings
+        self.counts: Counter[str] = Counter()
+        self.links: dict[str, HostLink] = {}
+        self.draining = False
+        self.drained_end = True
+        self.changed = asyncio.Event()
+        self.kept = KeptConversations(settings.resume_s)
+        self._pipeline = pipeline
+        self._pending: Counter[str] = Counter()
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._lost_s: dict[str, float] = {}
+        self._group: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Follow the hosts. Cancel it to let go of them; they talk on."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for link in self.links.values():
+                self._follow(link)
+            while True:
+                await asyncio.sleep(TICK_S)
+                self._look()
+
+    def add(self, record: HostRecord) -> None:
+        """There is a host, or it is reached in another way than before."""
+        known = self.links.get(record.name)
+        if known is not None and known.record == record:
+            return
+        if known is not None:
+            self.remove(record.name)
+        link = self.links[record.name] = HostLink(record, self._pipeline, self._news)
+        link.changed = lambda: self._changed(link)
+        if self._group is not None:
+            self._follow(link)
+
+    def remove(self, name: str) -> None:
+        """A host will not come back."""
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            task.cancel()
+        if self.links.pop(name, None) is not None:
+            self._lost_s.pop(name, None)
+            self.kept.lost(name, time.monotonic())
+            self.changed.set()
+
+    @property
+    def not_ready(self) -> str:
+        """See `House.not_ready`."""
+        if self.draining:
+            return "draining"
+        if any(link.takes and not link.told.not_ready for link in self.links.values()):
+            return ""
+        reasons = [link.told.not_ready for link in self.links.values() if link.takes]
+        return reasons[0] if reasons else "no conversation host is there"
+
+    async def connect(self, coming: Coming) -> Connected:
+        """See `House.connect`."""
+        if not coming.session:
+            return await self._newcomer(coming)
+        async with self._alone(coming.session):
+            session = self.kept.now_at(coming.session)
+            return await self._back(replace(coming, session=session))
+
+    async def trickle(self, session: str, key: str, fragment: str) -> None:
+        """See `House.trickle`."""
+        await self._at_home("/trickle", session, key, fragment=fragment)
+
+    async def end(self, session: str, key: str) -> None:
+        """See `House.end`."""
+        await self._at_home("/end", session, key)
+
+    async def stands(self, session: str, key: str) -> bool:
+        """See `House.stands`."""
+        now_at = self.kept.now_at(session)
+        kept = self.kept.find(now_at)
+        if kept is None or not kept.opens(key):
+            raise gone()
+        return kept.lost_s is None and now_at == session
+
+    async def sessions(self) -> list[dict[str, Any]]:
+        """See `House.sessions`; each with its `host`."""
+        found = await self._ask_all("/sessions")
+        return [
+            dict(one) | {"host": name}
+            for name, answer in found.items()
+            for one in answer.get("sessions", [])
+            if isinstance(one, dict)
+        ]
+
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
+        """See `House.metrics`, always as text: all hosts with the label `host`, and this front."""
+        found = await self._ask_all("/metrics")
+        texts = {name: str(answer.get("text", "")) for name, answer in found.items()}
+        up = {name: link.state is LinkState.UP for name, link in self.links.items()}
+        return merged(texts, self.counts, up).encode(), TEXT
+
+    async def hosts(self) -> list[dict[str, Any]]:
+        """See `House.hosts`."""
+        return [
+            {
+                "name": link.name,
+                "state": "draining" if link.told.draining and link.state is not LinkState.LOST else link.state.value,
+                "why": link.why or link.told.not_ready,
+                "version": link.record.version,
+                "conversations": dict(self.kept.states(link.name)),
+                "limit": link.told.limit,
+                "used": round(link.told.used, 3),
+                "late_s": round(link.told.late_s, 4),
+            }
+            for link in self.links.values()
+        ]
+
+    async def drain_host(self, name: str) -> Mapping[str, Any]:
+        """See `House.drain_host`."""
+        link = self.links.get(name)
+        if link is None:
+            known = ", ".join(sorted(self.links)) or "none"
+            raise Refused(404, "no-host", f"There is no conversation host of that name; there are: {known}.")
+        try:
+            return await link.ask("/drain", {"ends": self.drained_end}, within_s=ANSWER_S)
+        except HostLost:
+            raise Refused(503, "host", "That host does not answer.") from None
+
+    async def _newcomer(self, coming: Coming) -> Connected:
+        if self.draining:
+            raise draining()
+        mine = self.kept.by_address()[coming.address] + self._pending[coming.address]
+        if mine >= self.settings.per_address:
+            raise Refused(
+                429, "too-many", f"There are already {mine} conversations from your address. End one of them first."
+            )
+        self._pending[coming.address] += 1
+        try:
+            found = await self._place(coming, {})
+        finally:
+            self._pending[coming.address] -= 1
+            if not self._pending[coming.address]:
+                del self._pending[coming.address]
+        self.counts["sessions"] += 1
+        return found
+
+    async def _place(self, coming: Coming, more: Mapping[str, Any], *, but: str = "") -> Connected:
+        """The first host that takes them. Raises Refused: as the last one said, or that there is none."""
+        said: Refused | None = None
+        for name in order(self._rooms(but)):
+            link = self.links.get(name)
+            if link is None or not link.takes:
+                continue
+            link.pending += 1
+            try:
+                return await self._offer(link, coming, more)
+            except HostLost as lost:
+                log.warning("%s", lost)
+            except Refused as refused:
+                if refused.status != 503:
+                    raise
+                said = refused
+            finally:
+                link.pending -= 1
+        self.counts["refused_everywhere"] += 1
+        if said is not None and said.code == "no-pipeline":
+            raise said
+        raise Refused(503, "busy", _BUSY)
+
+    async def _back(self, coming: Coming) -> Connected:
+        kept = self.kept.find(coming.session)
+        link = self.links.get(kept.host if kept is not None else host_of(coming.session))
+        if link is not None and link.state in (LinkState.UP, LinkState.REFUSED):
+            try:
+                return await self._stay_or_move(link, coming)
+            except HostLost as lost:
+                log.warning("%s", lost)
+            except Refused as refused:
+                if refused.status != 404 or kept is None or kept.lost_s is None:
+                    raise
+        if kept is None or kept.snapshot is None or not kept.opens(coming.key):
+            raise gone()
+        return await self._go_on(kept, kept.snapshot, coming)
+
+    async def _stay_or_move(self, link: HostLink, coming: Coming) -> Connected:
+        """At their own host, or at another where that one is being emptied. Raises Refused, HostLost."""
+        try:
+            return await self._offer(link, coming, {"stay": coming.listening})
+        except Refused as refused:
+            if refused.code != MOVING:
+                raise
+        return await self._move(link, coming) or await self._offer(link, coming, {"stay": True})
+
+    async def _move(self, link: HostLink, coming: Coming) -> Connected | None:
+        """Put a conversation on another host while its own is there; None where no other has room. Raises Refused."""
+        asked = {"session": coming.session, "key": coming.key}
+        kept = self.kept.find(coming.session)
+        try:
+            snapshot = (await link.ask("/snapshot", asked, within_s=ANSWER_S)).get("snapshot")
+            found = await self._place(coming, {"snapshot": snapshot, "was": coming.session}, but=link.name)
+        except HostLost:
+            return None
+        except Refused as refused:
+            if refused.status == 503:
+                return None
+            raise
+        self._led(coming, found, kept)
+        try:
+            await link.ask("/end", asked | {"moved": True}, within_s=ANSWER_S)
+        except (HostLost, Refused) as error:
+            log.warning("conversation host %s did not end what was moved: %s", link.name, error)
+        self.counts["moved"] += 1
+        return found
+
+    async def _go_on(self, kept: Kept, snapshot: Mapping[str, Any], coming: Coming) -> Connected:
+        """Put a conversation on another host, its own being lost. Raises Refused."""
+        found = await self._place(coming, {"snapshot": dict(snapshot), "was": coming.session})
+        self._led(coming, found, kept)
+        self.counts["resumed_elsewhere"] += 1
+        return found
+
+    def _led(self, coming: Coming, found: Connected, kept: Kept | None) -> None:
+        """The old id leads to the new one from now on; its new host will say so, too, in its next news."""
+        self.kept.moved(coming.session, found.session)
+        log.info("a conversation moved from host %s to %s", kept.host if kept else "?", host_of(found.session))
+
+    async def _offer(self, link: HostLink, coming: Coming, more: Mapping[str, Any]) -> Connected:
+        body = {
+            "sdp": coming.sdp,
+            "address": coming.address,
+            "session": coming.session,
+            "key": coming.key,
+            "listening": coming.listening,
+        }
+        within_s = self.settings.connect_s + MARGIN_S
+        found = await link.ask("/connect", body | dict(more), within_s=within_s)
+        session, key, sdp, notes = (found.get(name) for name in ("session", "key", "sdp", "notes"))
+        if not (isinstance(session, str) and isinstance(key, str) and isinstance(sdp, str)):
+            raise HostLost(f"conversation host {link.name} answers an offer with what is no answer")
+        told = tuple(str(note) for note in notes) if isinstance(notes, list) else ()
+        return Connected(session=session, key=key, sdp=sdp, notes=told)
+
+    async def _at_home(self, path: str, session: str, key: str, **more: str) -> None:
+        session = self.kept.now_at(session)
+        kept = self.kept.find(session)
+        link = self.links.get(kept.host if kept is not None else host_of(session))
+        if link is None:
+            raise gone()
+        try:
+            await link.ask(path, {"session": session, "key": key, **more}, within_s=ANSWER_S)
+        except HostLost:
+            raise Refused(503, "host", "The machine of that conversation does not answer. Connect anew.") from None
+
+    async def _ask_all(self, path: str) -> dict[str, dict[str, Any]]:
+        """Host → answer, of those that give one."""
+        reached = [link for link in self.links.values() if link.state in (LinkState.UP, LinkState.REFUSED)]
+        answers = await asyncio.gather(
+            *(link.ask(path, {}, within_s=ANSWER_S) for link in reached), return_exceptions=True
+        )
+        return {link.name: answer for link, answer in zip(reached, answers, strict=True) if isinstance(answer, dict)}
+
+    def _rooms(self, but: str) -> list[Room]:
+        return [
+            Room(
+                name=link.name,
+                ready=not link.told.not_ready,
+                held=link.told.held,
+                pending=link.pending,
+                limit=link.told.limit,
+                busy=link.told.busy,
+            )
+            for link in self.links.values()
+            if link.takes and link.name != but
+        ]
+
+    @asynccontextmanager
+    async def _alone(self, session: str) -> AsyncIterator[None]:
+        """One offer of a conversation at a time: two must not put it on two hosts."""
+        lock, users = self._locks.get(session, (asyncio.Lock(), 0))
+        self._locks[session] = lock, users + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks[session]
+            if users == 1:
+                del self._locks[session]
+            else:
+                self._locks[session] = lock, users - 1
+
+    def _follow(self, link: HostLink) -> None:
+        assert self._group is not None
+        self._tasks[link.name] = self._group.create_task(link.run())
+
+    def _news(self, link: HostLink, news: News) -> None:
+        self.kept.news(link.name, news, time.monotonic())
+        self.kept.back(link.name, news.boot)
+
+    def _changed(self, link: HostLink) -> None:
+        if link.state is LinkState.LOST:
+            if link.name not in self._lost_s:
+                self._lost_s[link.name] = time.monotonic()
+                self.kept.lost(link.name, self._lost_s[link.name])
+        else:
+            self._lost_s.pop(link.name, None)
+        self.changed.set()
+
+    def _look(self) -> None:
+        now_s = time.monotonic()
+        self.kept.passed(now_s)
+        for name, since_s in list(self._lost_s.items()):
+            if now_s - since_s > max(GONE_S, self.settings.resume_s):
+                self.remove(name)

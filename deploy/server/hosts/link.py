@@ -1,0 +1,184 @@
+"""A front's side of one conversation host: its calls, its news, and whether it is there.
+
+state    event                                    next
+NEW      it answered with news                    UP
+NEW      it answered, and is not to be used       REFUSED  of another version, or with another pipeline: nobody new is
+                                                           sent there, and who is there already talks on
+NEW      it does not answer                       LOST
+UP       it does not answer within `LATE_S`       LOST     who was there may be put elsewhere
+UP       it is not to be used                     REFUSED
+LOST     it answers                               UP
+LOST     it answers, and is not to be used        REFUSED
+REFUSED  it does not answer                       LOST
+REFUSED  it answers, and is to be used            UP
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from enum import Enum
+from typing import Any
+
+import aiohttp
+from pydantic import ValidationError
+
+from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.server.hosts.news import HostState, News
+from thalweg.deploy.server.hosts.private_server import BODY_BYTES, VERSION_HEADER
+from thalweg.deploy.server.hosts.record import PROTOCOL, HostRecord
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.transports.grpc.tls import NAME
+
+log = logging.getLogger(__name__)
+
+LATE_S = 3.0
+AGAIN_S = 0.2
+MOST_NEWS = 1 << 28
+MOST_CALLS = 200
+
+
+class HostLost(ThalwegError):
+    """A conversation host that does not answer."""
+
+
+class LinkState(Enum):
+    """See the table above."""
+
+    NEW = "new"
+    UP = "up"
+    LOST = "lost"
+    REFUSED = "refused"
+
+
+TRANSITIONS: Mapping[LinkState, frozenset[LinkState]] = {
+    LinkState.NEW: frozenset({LinkState.UP, LinkState.REFUSED, LinkState.LOST}),
+    LinkState.UP: frozenset({LinkState.LOST, LinkState.REFUSED}),
+    LinkState.LOST: frozenset({LinkState.UP, LinkState.REFUSED}),
+    LinkState.REFUSED: frozenset({LinkState.LOST, LinkState.UP}),
+}
+"""What may become of each state, itself aside: the table above as data."""
+
+
+class HostLink:
+    """One host. `run` asks for its news and gives each to `on_news`; `told`: how it was, last. `why`: see REFUSED.
+
+    `pipeline`: what newcomers are to talk to.
+    """
+
+    def __init__(self, record: HostRecord, pipeline: str, on_news: Callable[[HostLink, News], None]) -> None:
+        self.record = record
+        self.state = LinkState.NEW
+        self.told = HostState(not_ready="loading")
+        self.why = ""
+        self.pending = 0
+        self.changed: Callable[[], None] = lambda: None
+        self._pipeline = pipeline
+        self._on_news = on_news
+        self._http: aiohttp.ClientSession | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the host."""
+        return self.record.name
+
+    @property
+    def takes(self) -> bool:
+        """Whether newcomers may be sent there."""
+        return self.state is LinkState.UP and not self.told.draining
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with self._session() as self._http:
+            boot, since = "", -1
+            while True:
+                try:
+                    news = await self._news(boot, since)
+                except HostLost as lost:
+                    self._become(LinkState.LOST, str(lost))
+                    await asyncio.sleep(AGAIN_S)
+                    continue
+                except Refused as refused:
+                    self._become(LinkState.REFUSED, str(refused))
+                    await asyncio.sleep(LATE_S)
+                    continue
+                boot, since = news.boot, news.number
+                self.told = news.state
+                self._on_news(self, news)
+                other = self.record.pipeline != self._pipeline
+                self._become(LinkState.REFUSED if other else LinkState.UP, "it serves another pipeline")
+
+    async def ask(self, path: str, body: Mapping[str, Any], *, within_s: float = 30.0) -> dict[str, Any]:
+        """What a host answers. Raises HostLost where it does not, and Refused as the host says."""
+        status, found = await self._ask(path, body, within_s)
+        if status != 200:
+            code, message = str(found.get("error", "refused"))[:60], str(found.get("message", "It was refused."))[:500]
+            raise Refused(status, code, message)
+        return found
+
+    async def _news(self, boot: str, since: int) -> News:
+        found = await self.ask("/news", {"boot": boot, "since": since}, within_s=LATE_S)
+        try:
+            return News.model_validate(found)
+        except ValidationError:
+            raise HostLost(f"conversation host {self.name} tells news that cannot be read") from None
+
+    async def _ask(self, path: str, body: Mapping[str, Any], within_s: float) -> tuple[int, dict[str, Any]]:
+        if self._http is None:
+            raise HostLost(f"conversation host {self.name} is not asked any more")
+        secure = self.record.url.startswith("https://")
+        url = self.record.url if secure else "http://localhost"
+        try:
+            async with (
+                asyncio.timeout(within_s),
+                self._http.post(
+                    url + path, json=dict(body), server_hostname=NAME if secure else None, allow_redirects=False
+                ) as response,
+            ):
+                text = bytearray()
+                async for part in response.content.iter_any():
+                    text += part
+                    if len(text) > (MOST_NEWS if path == "/news" else BODY_BYTES * 16):
+                        raise HostLost(f"conversation host {self.name} answers without end")
+                found = json.loads(text)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError) as error:
+            raise HostLost(f"conversation host {self.name} does not answer: {type(error).__name__}") from None
+        if not isinstance(found, dict):
+            raise HostLost(f"conversation host {self.name} answers with what is no object")
+        return response.status, found
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[aiohttp.ClientSession]:
+        connector: aiohttp.BaseConnector
+        if self.record.url.startswith("unix:"):
+            connector = aiohttp.UnixConnector(self.record.url.removeprefix("unix:"), limit=MOST_CALLS)
+        else:
+            context = ssl.create_default_context(cadata=self.record.authority)
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+            connector = aiohttp.TCPConnector(ssl=context, limit=MOST_CALLS)
+        headers = {"Authorization": f"Bearer {self.record.token}", VERSION_HEADER: str(PROTOCOL)}
+        try:
+            async with aiohttp.ClientSession(connector=connector, headers=headers, auto_decompress=False) as http:
+                yield http
+        finally:
+            self._http = None
+            with contextlib.suppress(OSError):
+                await connector.close()
+
+    def _become(self, state: LinkState, why: str) -> None:
+        why = "" if state is LinkState.UP else why
+        if state is not self.state:
+            log.log(
+                logging.INFO if state is LinkState.UP else logging.WARNING,
+                "conversation host %s is %s%s",
+                self.name,
+                state.value,
+                f": {why}" if why else "",
+            )
+        self.state, self.why = state, why
+        self.changed()

@@ -1,0 +1,47 @@
+"""The metrics of many hosts as one exposition: each sample with the label `host`, each family once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_SAMPLE = re.compile(r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>[^\n]*)\})? (?P<value>[^\s{}]+)(?: \d+)?")
+MOST_LINES = 20_000
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def merged(texts: Mapping[str, str], counts: Mapping[str, int], up: Mapping[str, bool]) -> str:
+    """`texts`: host → its exposition; `counts`: what happened at the front; `up`: host → whether it answers.
+
+    Lines that are none of the format are left out.
+    """
+    families: dict[str, list[str]] = {}
+    for host, text in texts.items():
+        family = ""
+        for line in text.splitlines()[:MOST_LINES]:
+            if line.startswith(("# HELP ", "# TYPE ")):
+                family = line.split(" ", 3)[2]
+                heads = families.setdefault(family, [])
+                if line.startswith("# HELP ") and not any(head.startswith("# HELP ") for head in heads):
+                    heads.insert(0, line)
+                elif line.startswith("# TYPE ") and not any(head.startswith("# TYPE ") for head in heads):
+                    heads.insert(sum(head.startswith("# HELP ") for head in heads), line)
+            elif found := _SAMPLE.fullmatch(line.strip()):
+                labels = f'host="{host}"' + (f",{found['labels']}" if found["labels"] else "")
+                families.setdefault(family or found["name"], []).append(f"{found['name']}{{{labels}}} {found['value']}")
+    own = {
+        "thalweg_front_events_total": (
+            "counter",
+            "What happened at the front since its start, by kind",
+            [f'{{kind="{kind}"}} {count}' for kind, count in sorted(counts.items())],
+        ),
+        "thalweg_host_up": (
+            "gauge",
+            "Whether a conversation host answers",
+            [f'{{host="{name}"}} {int(there)}' for name, there in sorted(up.items())],
+        ),
+    }
+    lines = [line for family in families.values() for line in family]
+    for name, (kind, text, samples) in own.items():
+        lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *(f"{name}{sample}" for sample in samples)]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,156 @@
+"""What a host tells its fronts, again and again: how it is, and which of its conversations have changed.
+
+A front asks with the number of the last answer it has; the next comes once there is something new, after `QUIET_S` at
+the latest. So a front that was away, or is new, is told everything once, and what did not change is told once only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import secrets
+import time
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from thalweg.deploy.server.conversations import Conversations
+from thalweg.deploy.server.session import Session, SessionState
+from thalweg.pipeline.errors import ThalwegError
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.1
+QUIET_S = 0.5
+SELDOM = 4
+"""Where nobody has had the floor since the last look, one of so many is enough."""
+_TOLD = (SessionState.READY, SessionState.TALKING, SessionState.AWAY)
+
+
+class HostState(BaseModel):
+    """How a host is. `not_ready`: why a newcomer would have to wait; `limit`: most conversations, None: not known."""
+
+    model_config = ConfigDict(frozen=True)
+    not_ready: str = Field(default="", max_length=200)
+    draining: bool = False
+    held: int = 0
+    limit: int | None = None
+    busy: bool = False
+    late_s: float = 0.0
+    used: float = 0.0
+
+
+class SessionNews(BaseModel):
+    """One conversation. `key`: a digest of the key that resumes it; `was`: the id it had on another host."""
+
+    model_config = ConfigDict(frozen=True)
+    key: str = Field(max_length=64)
+    address: str = Field(max_length=100)
+    state: str = Field(max_length=20)
+    was: str = Field(default="", max_length=100)
+    snapshot: dict[str, Any] | None = None
+
+
+class News(BaseModel):
+    """An answer. `changed`: conversations that are new or other than at `since`; `all`: every one there is now."""
+
+    model_config = ConfigDict(frozen=True)
+    boot: str = Field(max_length=40)
+    number: int
+    state: HostState
+    changed: dict[str, SessionNews] = Field(max_length=5000)
+    all: list[str] = Field(max_length=5000)
+
+
+class Newsroom:
+    """The news of one host. `run` gathers; `asked_s`: when a front has asked last."""
+
+    def __init__(self, conversations: Conversations) -> None:
+        self.boot = secrets.token_hex(8)
+        self.asked_s = time.monotonic()
+        self._conversations = conversations
+        self._known: dict[str, tuple[int, SessionNews]] = {}
+        self._number = 0
+        self._changed = asyncio.Event()
+        self._was: dict[str, str] = {}
+        self._looks = 0
+        self._quiet: set[str] = set()
+
+    def moved(self, session: str, was: str) -> None:
+        """A conversation has come here, which had another id elsewhere."""
+        self._was[session] = was
+
+    async def run(self) -> None:
+        """Look at every conversation, until cancelled."""
+        while True:
+            with contextlib.suppress(ThalwegError):
+                await self._look()
+            await asyncio.sleep(TICK_S)
+
+    async def next(self, boot: str, since: int) -> News:
+        """What is new since the answer `since` of the boot `boot`; of another boot, everything."""
+        self.asked_s = time.monotonic()
+        if boot != self.boot:
+            since = -1
+        elif since >= self._number:
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(QUIET_S):
+                    await self._changed.wait()
+        self.asked_s = time.monotonic()
+        changed = {name: news for name, (number, news) in self._known.items() if number > since}
+        return News(boot=self.boot, number=self._number, state=self.state(), changed=changed, all=list(self._known))
+
+    def state(self) -> HostState:
+        """How the host is now."""
+        conversations = self._conversations
+        held = sum(not session.over for session in conversations.sessions.values())
+        return HostState(
+            not_ready="" if conversations.ready else conversations.problem[:200] or "loading",
+            draining=conversations.draining,
+            held=held + conversations.admission.pending.total(),
+            limit=conversations.limit,
+            busy=conversations.load.busy,
+            late_s=conversations.load.late_s,
+            used=conversations.load.used,
+        )
+
+    async def _look(self) -> None:
+        seen: set[str] = set()
+        self._looks += 1
+        for session in list(self._conversations.sessions.values()):
+            if session.state not in _TOLD or session.over:
+                continue
+            seen.add(session.id)
+            between = session.call.between_turns
+            if between and session.id in self._quiet and self._looks % SELDOM:
+                continue
+            news = await self._news_of(session)
+            (self._quiet.add if between else self._quiet.discard)(session.id)
+            if session.id not in self._known or self._known[session.id][1] != news:
+                self._number += 1
+                self._known[session.id] = self._number, news
+                self._changed.set()
+        for gone in self._known.keys() - seen:
+            del self._known[gone]
+            self._number += 1
+            self._changed.set()
+        self._quiet &= seen
+        for gone in self._was.keys() - seen:
+            del self._was[gone]
+
+    async def _news_of(self, session: Session) -> SessionNews:
+        return SessionNews(
+            key=key_digest(session.key),
+            address=session.address,
+            state=session.state.value,
+            was=self._was.get(session.id, ""),
+            snapshot=(await session.snapshot()).model_dump(),
+        )
+
+
+def key_digest(key: str) -> str:
+    """What a front compares a key with: of a key of 144 random bits nobody finds the key in it."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()

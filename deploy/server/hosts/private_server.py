@@ -1,0 +1,190 @@
+"""The side of a conversation host that fronts see: the calls of a front, each with the host's token.
+
+    POST /news        {boot, since}                                        → `News`, as soon as there is any
+    POST /connect     {sdp, address, session, key, listening, snapshot, was, stay}
+                                                                           → {session, key, sdp, notes}
+    POST /trickle     {session, key, fragment}
+    POST /end         {session, key, moved}
+    POST /snapshot    {session, key}                                       → {snapshot}
+    POST /drain       {ends}                                               → {held, within_s}
+    POST /sessions, /metrics, /stop                                        → for the operator
+
+Who has not the token is told nothing else, whatever they ask. What is refused comes as `{error, message}` with its
+status, as from the public side; the front passes it on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from thalweg.deploy.door.doorkeeper import Limits
+from thalweg.deploy.door.front_door import DoorSettings, FrontDoor, Handler, bearer
+from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.door.tokens import same_secret
+from thalweg.deploy.server.hosts.moving import Moving
+from thalweg.deploy.server.hosts.news import Newsroom
+from thalweg.deploy.server.hosts.record import PROTOCOL
+from thalweg.deploy.server.house import Coming, Here
+from thalweg.deploy.server.session import MOVED
+from thalweg.deploy.server.snapshot import MOST_BYTES, Snapshot
+from thalweg.transports.webrtc import OfferError, read_offer
+
+BODY_BYTES = 4 * MOST_BYTES
+MOVING = "moving"
+VERSION_HEADER = "X-Thalweg-Protocol"
+LIMITS = Limits(connections=512, per_address=512, requests_per_s=2000.0, total_per_s=8000.0)
+A = TypeVar("A", bound=BaseModel)
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AskNews(_Asked):
+    """See the head of this file; so are the others."""
+
+    boot: str = Field(default="", max_length=40)
+    since: int = -1
+
+
+class AskConnect(_Asked):
+    """`snapshot`, `was`: a conversation of another host is to go on here, with the key it had.
+
+    `stay`: whoever comes back stays, though the host is being emptied: no other has room.
+    """
+
+    sdp: str = Field(max_length=MOST_BYTES)
+    address: str = Field(max_length=100)
+    session: str = Field(default="", max_length=100)
+    key: str = Field(default="", max_length=100)
+    listening: bool = False
+    snapshot: dict[str, Any] | None = None
+    was: str = Field(default="", max_length=100)
+    stay: bool = False
+
+
+class AskSession(_Asked):
+    """About one conversation. `moved`: it goes on elsewhere, so that nobody is told goodbye."""
+
+    session: str = Field(max_length=100)
+    key: str = Field(max_length=100)
+    moved: bool = False
+    fragment: str = Field(default="", max_length=MOST_BYTES)
+
+
+class AskDrain(_Asked):
+    """`ends`: once nobody is left, so does the host."""
+
+    ends: bool = False
+
+
+class PrivateServer:
+    """The routes over a house in this process; `application` is what aiohttp runs."""
+
+    def __init__(self, house: Here, newsroom: Newsroom, moving: Moving, token: str, stop: Callable[[], None]) -> None:
+        self._house = house
+        self._newsroom = newsroom
+        self._moving = moving
+        self._token = token
+        self._end_all = stop
+        self.door = FrontDoor(DoorSettings(limits=LIMITS, body_bytes=BODY_BYTES), house.counts)
+        self.application = self.door.application(self._guard)
+        routes = {
+            "/news": self._news,
+            "/connect": self._connect,
+            "/trickle": self._trickle,
+            "/end": self._end,
+            "/snapshot": self._snapshot,
+            "/sessions": self._sessions,
+            "/metrics": self._metrics,
+            "/drain": self._drain,
+            "/stop": self._stop,
+        }
+        self.application.add_routes([web.post(path, handler) for path, handler in routes.items()])
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not same_secret(bearer(request), self._token):
+            raise Refused(401, "token", "This is for fronts, which know its token.")
+        asked = request.headers.get(VERSION_HEADER, "")
+        if asked != str(PROTOCOL):
+            raise Refused(426, "version", f"This host speaks version {PROTOCOL} of the protocol of fronts and hosts.")
+        try:
+            return await handler(request)
+        except OfferError as error:
+            raise Refused(422, "bad-offer", str(error), kind="offer") from None
+
+    async def _news(self, request: web.Request) -> web.StreamResponse:
+        asked = await _read(request, AskNews)
+        news = await self._newsroom.next(asked.boot, asked.since)
+        return web.Response(text=news.model_dump_json(), content_type="application/json")
+
+    async def _connect(self, request: web.Request) -> web.StreamResponse:
+        asked = await _read(request, AskConnect)
+        snapshot = None if asked.snapshot is None else Snapshot.read(asked.snapshot)
+        if asked.session and snapshot is None and not asked.stay and self._house.conversations.draining:
+            raise Refused(409, MOVING, "This host is being emptied: put the conversation on another one.")
+        coming = Coming(
+            offer=read_offer(asked.sdp),
+            sdp=asked.sdp,
+            address=asked.address,
+            session=asked.session,
+            key=asked.key,
+            listening=asked.listening,
+        )
+        found = await self._house.connect(coming, snapshot)
+        if snapshot is not None:
+            self._newsroom.moved(found.session, asked.was)
+        return web.json_response(
+            {"session": found.session, "key": found.key, "sdp": found.sdp, "notes": list(found.notes)}
+        )
+
+    async def _trickle(self, request: web.Request) -> web.StreamResponse:
+        asked = await _read(request, AskSession)
+        await self._house.trickle(asked.session, asked.key, asked.fragment)
+        return web.json_response({})
+
+    async def _end(self, request: web.Request) -> web.StreamResponse:
+        asked = await _read(request, AskSession)
+        if asked.moved:
+            self._house.conversations.find(asked.session, asked.key).end(MOVED, "It goes on elsewhere.")
+        else:
+            await self._house.end(asked.session, asked.key)
+        return web.json_response({})
+
+    async def _snapshot(self, request: web.Request) -> web.StreamResponse:
+        asked = await _read(request, AskSession)
+        session = self._house.conversations.find(asked.session, asked.key)
+        return web.json_response({"snapshot": (await session.snapshot()).model_dump()})
+
+    async def _sessions(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"sessions": await self._house.sessions()})
+
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        body, _ = await self._house.metrics("")
+        return web.json_response({"text": body.decode()})
+
+    async def _drain(self, request: web.Request) -> web.StreamResponse:
+        asked = await _read(request, AskDrain)
+        self._moving.begin(ends=asked.ends)
+        return web.json_response({"held": self._newsroom.state().held, "within_s": self._moving.within_s})
+
+    async def _stop(self, request: web.Request) -> web.StreamResponse:
+        self._end_all()
+        return web.json_response({})
+
+
+async def _read(request: web.Request, kind: type[A]) -> A:
+    """The body as one of these. Raises Refused, without saying what stands in it."""
+    try:
+        return kind.model_validate(json.loads(await request.text() or "{}"))
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors(include_input=False, include_url=False)[0]["loc"])) or "body"
+        raise Refused(400, "bad-request", f"{where} is not as expected.") from None
+    except (ValueError, RecursionError):
+        raise Refused(400, "bad-request", "The body is not JSON.") from None

@@ -1,0 +1,167 @@
+"""Conversation hosts as Ray actors: one on each node, found by their names, so that any number of fronts share them.
+
+Ray places them and says how each is reached; what a front and a host have to say to each other goes over TLS between
+the two, and media between the person and the node. An actor is detached: it outlives the front that made it, and ends
+when no front asks any more. Whoever may talk to the cluster may ask a host for its token: the cluster is the border.
+
+A node gets a host where it has the resource `thalweg`; where no node has that, every node does. What is looked at every
+`LOOK_S`: new nodes, hosts that died, hosts of another pipeline file, which are emptied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import re
+from typing import Any
+
+from thalweg.deploy.cluster.host import Bundle
+from thalweg.deploy.cluster.ray_host import CONNECT_S, aside, connected_ray
+from thalweg.deploy.cluster.remote import RemoteError
+from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.server.hosts.front import Front
+from thalweg.deploy.server.hosts.host import ConversationHost, HostOrder, settings_for_hosts
+from thalweg.deploy.server.hosts.link import HostLost, LinkState
+from thalweg.deploy.server.hosts.record import HostError, HostRecord, digest_of
+from thalweg.deploy.server.settings import ServerSettings
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+START_S = 30.0
+RESOURCE = "thalweg"
+SHARE = 0.001
+_PREFIX = "conversation-host-"
+
+
+class _HostActor:
+    """What runs on a node. Its order says everything but where it is, which it knows itself."""
+
+    def __init__(self, order: str) -> None:
+        self._order = HostOrder.model_validate_json(order)
+        self._record: asyncio.Future[HostRecord] | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return self._order.name  # how Ray begins the lines that come from here
+
+    async def record(self) -> dict[str, Any]:
+        """How it is reached; it is started by whoever asks first."""
+        if self._record is None:
+            ray: Any = importlib.import_module("ray")
+
+            self._record = asyncio.get_running_loop().create_future()
+            where = str(ray.util.get_node_ip_address())
+            order = self._order.model_copy(update={"where": where})
+            self._running = asyncio.get_running_loop().create_task(self._run(order, self._record))
+        return (await asyncio.shield(self._record)).model_dump()
+
+    async def _run(self, order: HostOrder, record: asyncio.Future[HostRecord]) -> None:
+        ray: Any = importlib.import_module("ray")  # untyped in parts
+
+        try:
+            await ConversationHost(order).run(lambda found: None if record.done() else record.set_result(found))
+        except Exception as error:
+            log.exception("conversation host %s broke", order.name)
+            if not record.done():
+                record.set_exception(HostError(f"{type(error).__name__}: {error}"))
+                await asyncio.sleep(1.0)  # for whoever asked to hear of it
+        ray.actor.exit_actor()
+
+
+class RayHosts:
+    """Keeps one on each node for a front. `run` until cancelled; the hosts stay, for other fronts."""
+
+    def __init__(self, front: Front, bundle: Bundle, settings: ServerSettings) -> None:
+        self._front = front
+        front.drained_end = False  # the node is the operator's, who wants it empty
+        self._bundle = bundle
+        self._settings = settings
+        self._digest = digest_of(bundle)
+        self._namespace = f"thalweg-{re.sub(r'[^A-Za-z0-9_-]', '-', front.spec.graph.name)}"
+        self._drained: set[str] = set()
+        self._said = ""
+
+    async def run(self) -> None:
+        """See the head of this file. A cluster that does not answer changes nothing: who talks, talks on."""
+        while True:
+            try:
+                async with asyncio.timeout(START_S + CONNECT_S):
+                    for found in await aside(START_S + CONNECT_S, self._survey):
+                        self._front.add(HostRecord.read(found))
+                self._say("")
+            except (HostError, RemoteError, TimeoutError) as error:
+                self._say(str(error) or "the Ray cluster does not answer")
+            except Exception as error:  # of Ray, which raises whatever its parts do
+                self._say(f"the Ray cluster does not answer: {type(error).__name__}")
+            await self._empty_others()
+            await asyncio.sleep(LOOK_S)
+
+    async def end(self) -> None:
+        """Nothing ends: a host ends by itself once no front asks."""
+
+    def _survey(self) -> list[dict[str, Any]]:
+        """How every host of the cluster is reached, those that were missing included. Blocks."""
+        ray = connected_ray()
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        marked = [node for node in nodes if node["Resources"].get(RESOURCE)]
+        asked = [self._actor(ray, node, bool(marked)).record.remote() for node in marked or nodes]
+        for known in ray.util.list_named_actors(all_namespaces=True):
+            if known["namespace"] == self._namespace and known["name"].startswith(_PREFIX):
+                with contextlib.suppress(ValueError):
+                    asked.append(ray.get_actor(known["name"], namespace=self._namespace).record.remote())
+        done, _ = ray.wait(asked, num_returns=len(asked), timeout=START_S)
+        found: dict[str, dict[str, Any]] = {}
+        for one in done:
+            with contextlib.suppress(ray.exceptions.RayError):
+                record = ray.get(one)
+                found[record["name"]] = record
+        return list(found.values())
+
+    def _actor(self, ray: Any, node: dict[str, Any], marked: bool) -> Any:  # Any: Ray has no types for these
+        """The host of a node: the one that is there, or a new one."""
+        name = f"{node['NodeID'][:8]}-{self._digest[:6]}"
+        order = HostOrder(
+            name=name,
+            bundle=self._bundle.plain(),
+            where="0.0.0.0",  # where it is, the actor knows
+            settings=settings_for_hosts(self._settings),
+            drain_s=self._settings.drain_s,
+        )
+        strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        return (
+            ray.remote(_HostActor)
+            .options(
+                name=f"{_PREFIX}{name}",
+                namespace=self._namespace,
+                lifetime="detached",
+                get_if_exists=True,
+                max_concurrency=16,
+                num_cpus=0,
+                resources={RESOURCE: SHARE} if marked else {},
+                scheduling_strategy=strategy,
+            )
+            .remote(order.model_dump_json())
+        )
+
+    async def _empty_others(self) -> None:
+        """Those of another pipeline file, once there are others to go to."""
+        if self._front.not_ready:
+            return
+        for link in list(self._front.links.values()):
+            other = link.record.pipeline != self._digest
+            if other and link.state is LinkState.REFUSED and link.name not in self._drained:
+                self._drained.add(link.name)
+                with contextlib.suppress(HostLost, Refused):
+                    await link.ask("/drain", {"ends": True}, within_s=2.0)
+
+    def _say(self, problem: str) -> None:
+        """To the log, once for each problem in a row."""
+        if problem != self._said:
+            self._said = problem
+            if problem:
+                log.error("%s", problem)
+            else:
+                log.info("the Ray cluster answers")

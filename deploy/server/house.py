@@ -1,0 +1,181 @@
+"""What holds the conversations behind a web server: this process (`Here`), or hosts elsewhere (`hosts/front.py`)."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aiortc import RTCIceServer
+
+from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.server.conversations import Conversations
+from thalweg.deploy.server.exporter import exposition
+from thalweg.deploy.server.pipelines import no_pipeline
+from thalweg.deploy.server.session import Session, SessionOver
+from thalweg.deploy.server.settings import ServerSettings
+from thalweg.deploy.server.snapshot import Snapshot
+from thalweg.deploy.server.trickle import add_fragment
+from thalweg.pipeline.file.spec import Spec
+from thalweg.transports.webrtc import Offer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """An answered offer. `key` ends or resumes the conversation; `notes`: what was left out of it, for people."""
+
+    session: str
+    key: str
+    sdp: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coming:
+    """Somebody with an offer, at `address`. With `session` and `key` they come back; `listening`: beside who talks."""
+
+    offer: Offer
+    sdp: str
+    address: str
+    session: str = ""
+    key: str = ""
+    listening: bool = False
+
+
+class House(Protocol):
+    """All of these raise Refused where they are not to be done. `counts`: what happened, by kind."""
+
+    spec: Spec
+    counts: Counter[str]
+
+    @property
+    def not_ready(self) -> str:
+        """Why the next person would not be answered at once; empty where they would."""
+        ...
+
+    async def connect(self, coming: Coming) -> Connected:
+        """A conversation for somebody, or the one they come back to. Raises OfferError, too."""
+        ...
+
+    async def trickle(self, session: str, key: str, fragment: str) -> None:
+        """Candidates found later (RFC 8840). Raises OfferError, too."""
+        ...
+
+    async def end(self, session: str, key: str) -> None:
+        """The person hangs up."""
+        ...
+
+    async def stands(self, session: str, key: str) -> bool:
+        """Whether a conversation is still where its connection leads to; if not, connecting anew brings it back."""
+        ...
+
+    async def sessions(self) -> list[dict[str, Any]]:
+        """Who talks, for the operator."""
+        ...
+
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
+        """For Prometheus, in the format that is asked for, with its content type."""
+        ...
+
+    async def hosts(self) -> list[dict[str, Any]]:
+        """The conversation hosts, for the operator; none where there is only this process."""
+        ...
+
+    async def drain_host(self, name: str) -> Mapping[str, Any]:
+        """Let nobody new in at a host, and move those who talk there elsewhere."""
+        ...
+
+
+class Here:
+    """A `House` in this process."""
+
+    def __init__(self, conversations: Conversations, settings: ServerSettings) -> None:
+        self.conversations = conversations
+        self.spec = conversations.spec
+        self.counts = conversations.counts
+        self._ice = [
+            RTCIceServer(urls=server.url, username=server.username or None, credential=server.credential or None)
+            for server in settings.ice
+        ]
+
+    @property
+    def not_ready(self) -> str:
+        """See `House.not_ready`."""
+        if self.conversations.ready:
+            return ""
+        if self.conversations.draining:
+            return "draining"
+        return "the pipeline cannot be started" if self.conversations.problem else "loading"
+
+    async def connect(self, coming: Coming, snapshot: Snapshot | None = None) -> Connected:
+        """See `House.connect`. `snapshot`: of another host, whose conversation goes on here with the key it had."""
+        for note in coming.offer.notes:
+            log.info("an offer was answered in part: %s", note)
+        if coming.session and snapshot is None:
+            session = self.conversations.find(coming.session, coming.key)
+            return await self._resume(session, coming)
+        session = await self.conversations.enter(coming.address)
+        try:
+            if snapshot is not None:
+                await session.recall(snapshot, coming.key)
+            peer, sdp = await session.connect(coming.offer, self._ice)
+        except SessionOver:
+            raise no_pipeline() from None
+        except BaseException:
+            self.conversations.release(session)
+            raise
+        return Connected(session=session.id, key=session.key, sdp=sdp, notes=peer.notes)
+
+    async def _resume(self, session: Session, coming: Coming) -> Connected:
+        try:
+            peer, sdp = await session.connect(coming.offer, self._ice, listening=coming.listening)
+        except SessionOver as over:
+            raise Refused(404, "gone", str(over)) from None
+        return Connected(session=session.id, key=session.key, sdp=sdp, notes=peer.notes)
+
+    async def trickle(self, session: str, key: str, fragment: str) -> None:
+        """See `House.trickle`."""
+        await add_fragment(self.conversations.find(session, key).peer, fragment)
+
+    async def end(self, session: str, key: str) -> None:
+        """See `House.end`."""
+        self.conversations.find(session, key).end("hung-up", "The conversation was ended.")
+
+    async def stands(self, session: str, key: str) -> bool:
+        """See `House.stands`."""
+        self.conversations.find(session, key)
+        return True
+
+    async def sessions(self) -> list[dict[str, Any]]:
+        """See `House.sessions`."""
+        return [described(session) for session in self.conversations.sessions.values()]
+
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
+        """See `House.metrics`."""
+        return exposition(self.conversations, accept)
+
+    async def hosts(self) -> list[dict[str, Any]]:
+        """None."""
+        return []
+
+    async def drain_host(self, name: str) -> Mapping[str, Any]:
+        """There is none."""
+        raise Refused(404, "no-host", "All conversations of this server are in its own process: there are no hosts.")
+
+
+def described(session: Session) -> dict[str, Any]:
+    """One conversation, for the operator."""
+    return {
+        "id": session.id,
+        "state": session.state.value,
+        "age_s": round(session.age_s, 1),
+        "turns": len(session.worker.turns.turns),
+        "problems": session.problem_count,
+        "reconnects": session.reconnects,
+        "gaps": session.call.playout.gaps,
+        "lost_units": session.call.lost_units,
+    }

@@ -1,0 +1,171 @@
+"""Conversations on hosts: put where there is room, resumed elsewhere when a host is killed, with what was said."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+import aiohttp
+import pytest
+
+from tests.deploy.server.hosts.housing import HOUSED, Housed, asked, host_of, housed
+from tests.deploy.server.serving import a_good_offer
+from thalweg.deploy.bench.dialogue.scripted import pipeline
+from thalweg.transports.webrtc.client import Talker, TalkError
+
+
+def test_newcomers_are_spread_and_seen_as_one() -> None:
+    async def case(there: Housed) -> None:
+        async with Talker(there.url) as one, Talker(there.url) as other:
+            assert {host_of(one), host_of(other)} == {"host-1", "host-2"}
+            assert await asked(one, "red") == "red"
+            _, body = await there.ask("GET", "/sessions")
+            assert {(each["id"], each["host"]) for each in body["sessions"]} == {
+                (one.session, host_of(one)),
+                (other.session, host_of(other)),
+            }
+            _, text = await there.ask("GET", "/metrics")
+            assert 'thalweg_sessions{host="host-1",state="talking"} 1.0' in text
+            assert 'thalweg_sessions{host="host-2",state="talking"} 1.0' in text
+            assert text.count("# TYPE thalweg_sessions gauge") == 1
+
+    housed(case)
+
+
+def test_a_conversation_whose_host_is_killed_goes_on_elsewhere_with_what_was_said() -> None:
+    async def case(there: Housed) -> None:
+        async with Talker(there.url) as talker:
+            assert await asked(talker, "red") == "red"
+            before, key, home = talker.session, talker.key, host_of(talker)
+            await there.until(lambda: there.remembers(talker, 1))
+            there.kill(home)
+            killed_s = time.monotonic()
+            await there.until(lambda: there.front.kept.find(before).lost_s is not None)
+            status, body = await there.ask("GET", f"/sessions/{before}?key={key}")
+            assert (status, body) == (200, {"stands": False})
+            await talker.hang_up()
+            await talker.connect()
+            assert time.monotonic() - killed_s < 5.0
+            assert host_of(talker) != home
+            assert talker.key == key
+            assert await asked(talker, "green") == "red and green"
+            hellos = [event for _, event in talker.events if event["type"] == "hello"]
+            assert [event["resumed"] for event in hellos] == [False, True]
+            turns = [event["turn"] for _, event in talker.events if event["type"] == "heard"]
+            assert turns == sorted(set(turns)), "no turn has the number of another"
+        await there.until(lambda: there.ready(2))
+
+    housed(case, apart=True)
+
+
+def test_an_answer_that_was_cut_off_is_said_from_where_it_was_heard() -> None:
+    async def case(there: Housed) -> None:
+        async with Talker(there.url) as talker:
+            words = " ".join(f"w{number}" for number in range(12))
+            talker.send({"type": "say", "text": words})
+            before = talker.session
+
+            def heard() -> str:
+                kept = there.front.kept.find(before)
+                return "" if kept is None or kept.snapshot["heard"] is None else str(kept.snapshot["heard"]["text"])
+
+            await there.until(lambda: len(heard().split()) >= 4)
+            there.lose(host_of(talker))
+            known = heard()
+            await talker.hang_up()
+            await talker.connect()
+            rest = await talker.next("heard")
+            assert rest["complete"]
+            assert f"{known} {rest['text']}" == words
+            assert await asked(talker, "end") == f"{words} and end"
+
+    housed(case, text=pipeline(length="300ms"))
+
+
+def test_who_has_not_the_key_gets_nothing_of_a_conversation_that_was_lost() -> None:
+    async def case(there: Housed) -> None:
+        async with Talker(there.url) as talker:
+            await asked(talker, "red")
+            before, home = talker.session, host_of(talker)
+            there.lose(home)
+            offer = await a_good_offer()
+            for key in ("", "guess", talker.key[:-1], there.front.kept.find(before).key):
+                status, body = await there.ask("POST", "/offer", json={"sdp": offer, "session": before, "key": key})
+                assert (status, body["error"]) == (404, "gone")
+                assert (await there.ask("GET", f"/sessions/{before}?key={key}"))[0] == 404
+            for forged in ("host-9-abcdefghijkl", f"host-2{before[6:]}", "x", "../news", f"{before}{'a' * 300}"):
+                body = {"sdp": offer, "session": forged, "key": talker.key}
+                assert (await there.ask("POST", "/offer", json=body))[0] == 404
+            talker.session = ""
+
+    housed(case)
+
+
+def test_a_key_that_is_used_again_leads_to_the_one_conversation_there_is() -> None:
+    async def case(there: Housed) -> None:
+        async with Talker(there.url) as talker:
+            await asked(talker, "red")
+            before, key = talker.session, talker.key
+            await there.until(lambda: there.remembers(talker, 1))
+            there.lose(host_of(talker))
+            offer = await a_good_offer()
+            answers = await asyncio.gather(
+                *(there.ask("POST", "/offer", json={"sdp": offer, "session": before, "key": key}) for _ in range(3))
+            )
+            assert [status for status, _ in answers] == [200, 200, 200]
+            assert len({body["session"] for _, body in answers}) == 1
+            talker.session, talker.key = answers[0][1]["session"], key
+        await there.until(lambda: not there.front.kept.by_address())
+        body = {"sdp": offer, "session": before, "key": key}
+        assert (await there.ask("POST", "/offer", json=body))[0] == 404, "what has ended stays ended"
+
+    housed(case)
+
+
+def test_only_when_every_host_is_full_is_somebody_told_busy() -> None:
+    async def case(there: Housed) -> None:
+        async with Talker(there.url), Talker(there.url), Talker(there.url), Talker(there.url):
+            with pytest.raises(TalkError) as refused:
+                async with Talker(there.url):
+                    pass
+            assert refused.value.code == "busy"
+            held = [link.told.held for link in there.front.links.values()]
+            await there.until(lambda: [link.told.held for link in there.front.links.values()] == [2, 2])
+            assert sum(held) <= 4
+
+    housed(case, settings=replace(HOUSED, sessions=2))
+
+
+def test_an_address_has_so_many_conversations_on_all_hosts_together() -> None:
+    async def case(there: Housed) -> None:
+        async with Talker(there.url), Talker(there.url):
+            await there.until(lambda: there.front.kept.by_address().total() == 2)
+            with pytest.raises(TalkError) as refused:
+                async with Talker(there.url):
+                    pass
+            assert refused.value.code == "too-many"
+
+    housed(case, settings=replace(HOUSED, per_address=2))
+
+
+def test_a_host_tells_nothing_to_who_has_not_its_token() -> None:
+    async def case(there: Housed) -> None:
+        (link,) = there.front.links.values()
+        path = link.record.url.removeprefix("unix:")
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as http:
+            for header in (
+                {},
+                {"Authorization": "Bearer guess"},
+                {"Authorization": f"Bearer {link.record.token[:-1]}"},
+            ):
+                for route in ("/news", "/connect", "/stop", "/nothing"):
+                    async with http.post(f"http://localhost{route}", json={}, headers=header) as response:
+                        body = await response.text()
+                        assert response.status == 401
+                        assert link.record.token not in body
+            right = {"Authorization": f"Bearer {link.record.token}", "X-Thalweg-Protocol": "0"}
+            async with http.post("http://localhost/news", json={}, headers=right) as response:
+                assert response.status == 426
+
+    housed(case, count=1)
