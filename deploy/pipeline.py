@@ -253,7 +253,8 @@ class Pipeline:
                     ends.append(("program.input", f"program-to-{name}-{port}", f"{name}.{port}"))
             for port, out in vertex.info.outputs.items():
                 shown = f"{name}.{port}"
-                near = document["placement"].get(name, LOCAL) == LOCAL or not issubclass(out.type, _MEDIA)
+                place = document["placement"].get(name, LOCAL)
+                near = place == LOCAL or not isinstance(place, str) or not issubclass(out.type, _MEDIA)
                 if shown in self._exposed or ((name, port) not in feeding and near):
                     ends.append(("program.output", f"program-from-{name}-{port}", shown))
         document["stages"] = document["stages"] | {end: {"use": use} for use, end, _ in ends}

@@ -11,6 +11,7 @@ from typing import Any
 from thalweg.pipeline.channel import Policy
 from thalweg.pipeline.cluster.supervision import Delivery
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.fleet.placing import Placing
 from thalweg.pipeline.node import Priority
 from thalweg.pipeline.payload import AudioChunk, EncodedVideo, Payload, VideoFrame
 from thalweg.pipeline.stage import Port, StageInfo, describe, only_port
@@ -38,7 +39,7 @@ class Role(Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vertex:
     """A stage that is to run under `name`; `make` builds it where it will run. `retry_ns`: a source that raises is run
-    again after this, see `pipeline.cluster.retry`; None: it has ended.
+    again after this, see `pipeline.cluster.retry`; None: it has ended. `placing`: where else it may run.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Vertex:
     deadline_ns: int | None = None
     retry_ns: int | None = None
     role: Role = Role.STAGE
+    placing: Placing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@
                 it is reached
     renewal     of a node, 5 years: good for nothing but asking for a working one
     working     of a node, 30 days
+    lender      of a node that lends workers, made anew at each start of its lender; its name is `LENDER_NAME`
 
 Keys are made where they are used and never leave it. Manifests are signed with Ed25519, by a key of its own, so that
 a hub which only serves them need not have it.
@@ -24,8 +25,13 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 HUB_NAME: Final = "hub.thalweg"
-WORKING, RENEWAL = "working", "renewal"
-DAYS: Final = {WORKING: 30, RENEWAL: 5 * 365, "hub": 366, "authority": 20 * 365}
+LENDER_NAME: Final = "lender.thalweg"
+COMMAND_SALT: Final = b"thalweg command 1\0"
+"""Before a command where it is signed: the signature of a manifest is good for no command."""
+WORKING, RENEWAL, LENDER = "working", "renewal", "lender"
+DAYS: Final = {WORKING: 30, RENEWAL: 5 * 365, LENDER: 366, "hub": 366, "authority": 20 * 365}
+_ANSWERS: Final = {"hub": HUB_NAME, LENDER: LENDER_NAME}
+"""Kinds that others connect to, and the name that each is asked for by."""
 _MISSING = "nodes and hubs need the package cryptography: pip install 'thalweg[edge]'"
 
 
@@ -83,11 +89,12 @@ def issue(authority: bytes, key: bytes, request: bytes, name: str, kind: str) ->
         raise FleetError("that is no signing request whose signature fits it")
     ours = x509.load_pem_x509_certificate(authority)
     builder = _builder(x509, ours.subject, _name(x509, name, kind), asked.public_key(), kind)
-    use = x509.ExtendedKeyUsageOID.SERVER_AUTH if kind == "hub" else x509.ExtendedKeyUsageOID.CLIENT_AUTH
+    answers = _ANSWERS.get(kind)
+    use = x509.ExtendedKeyUsageOID.CLIENT_AUTH if answers is None else x509.ExtendedKeyUsageOID.SERVER_AUTH
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage([use]), critical=True)
-    if kind == "hub":
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(HUB_NAME)]), critical=False)
+    if answers is not None:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(answers)]), critical=False)
     certificate = _signed(builder, key)
     return certificate, x509.load_pem_x509_certificate(certificate).serial_number
 

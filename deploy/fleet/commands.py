@@ -73,9 +73,10 @@ def _ask(folder: Path | None, call: str, **args: Any) -> Any:
 @hub.command("enrol")
 @click.argument("name")
 @_hub_folder
-def hub_enrol(name: str, folder: Path | None) -> None:
+@click.option("--lends", default="", metavar="PLACE", help="It may lend workers to other nodes, as fog, cloud or so.")
+def hub_enrol(name: str, folder: Path | None, lends: str) -> None:
     """Print a code by which one device becomes the node NAME, within a day."""
-    say(_ask(folder, "enrol", name=name))
+    say(_ask(folder, "enrol", name=name, lends=lends))
 
 
 @hub.command("nodes")
@@ -202,6 +203,24 @@ def hub_rollback(generation: int, folder: Path | None, nodes: tuple[str, ...]) -
     say(f"generation {new}, which is {generation} again, is wanted of {', '.join(chosen) or 'no node'}")
 
 
+@hub.command("command")
+@click.argument("name")
+@click.argument("action", type=click.Choice(["hold", "return", "land", "gimbal", "photo"]))
+@_hub_folder
+@click.option("--set", "pairs", multiple=True, metavar="NAME=DEGREES", help="Of gimbal: pitch, yaw. Repeatable.")
+@click.option("--within", type=click.FloatRange(1, 30), default=10.0, show_default=True, metavar="SECONDS")
+def hub_command(name: str, action: str, folder: Path | None, pairs: tuple[str, ...], within: float) -> None:
+    """Have the vehicle of a node do something, within seconds or not at all, where the node's own file allows it.
+
+    What became of it is among `thalweg hub events NAME`.
+    """
+    try:
+        settings = {key: float(value) for key, _, value in (pair.partition("=") for pair in pairs)}
+    except ValueError:
+        raise click.BadParameter("a number of degrees is expected, as --set pitch=-90", param_hint="--set") from None
+    say(_ask(folder, "command", name=name, action=action, settings=settings, within_s=within))
+
+
 @hub.command("revoke")
 @click.argument("name")
 @_hub_folder
@@ -218,6 +237,7 @@ def node() -> None:
     \b
     thalweg node enrol HUB CODE      become a node of a hub; `thalweg hub enrol NAME` prints the code
     thalweg node run                 be the agent: for systemd
+    thalweg node lend                lend workers to other nodes, where the hub allows that
     """
 
 
@@ -242,6 +262,24 @@ def node_run(folder: Path | None, report: float) -> None:
     from thalweg.deploy.fleet.node.identity import default_folder
 
     sys.exit(run_node(folder or default_folder(), report_s=report))
+
+
+@node.command("lend")
+@_node_folder
+@click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen at.")
+@click.option("--port", type=click.IntRange(0, 65535), default=7444, show_default=True)
+@click.option("--reached-at", default="", metavar="HOST", help="How nodes reach it; else as the hub sees it.")
+@click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Lent at a time, at most.")
+@click.option("--files", type=_FOLDER, default=".", help="Folder that workers run in: models, stages of your own.")
+def node_lend(folder: Path | None, host: str, port: int, reached_at: str, workers: int, files: Path) -> None:
+    """Lend workers to nodes of the same hub, until SIGTERM. Each runs one stage, as long as its node asks for it.
+
+    Runs on a machine in fog or cloud that was enrolled by a code of `thalweg hub enrol NAME --lends PLACE`.
+    """
+    from thalweg.deploy.fleet.lending.run import run_lender
+    from thalweg.deploy.fleet.node.identity import default_folder
+
+    sys.exit(run_lender(folder or default_folder(), host, port, reached_at, workers, files))
 
 
 @node.command("status")

@@ -22,6 +22,10 @@ def build(worker: Hosting, graph: Graph, hosted: Collection[str], edges: Collect
             continue
         try:
             stage = vertex.make()
+            if vertex.placing is not None:
+                from thalweg.deploy.fleet.placing.placed import PlacedStage  # only nodes need what it needs
+
+                stage = PlacedStage(stage, vertex)
         except Exception as error:
             raise StartError(f"stage {vertex.name}: {describe_error(error)}") from error
         actor = node_of(worker, vertex, stage, replica)

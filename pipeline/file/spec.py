@@ -29,6 +29,7 @@ from thalweg.pipeline.file.configured import configured_problems
 from thalweg.pipeline.file.edges import Edges
 from thalweg.pipeline.file.filling import kind
 from thalweg.pipeline.file.leaving import leaving
+from thalweg.pipeline.file.places import placing_of
 from thalweg.pipeline.file.plan import LAUNCHERS, LOCAL, TRANSPORTS, Plan, make_plan
 from thalweg.pipeline.file.source import Place, Source, SpecError, read_source
 from thalweg.pipeline.file.unread import Unread, ends_of, unread
@@ -144,6 +145,7 @@ class _Loader(Edges):
         self._settled: dict[str, dict[str, Any]] = {}
         self._unchecked: dict[str, str] = {}
         self._workers: dict[str, Any] = {}
+        self._followed: dict[str, Any] = {}
         self._infos: dict[str, StageInfo] = {}
         self._arguments_of: dict[str, dict[str, Any]] = {}
         self._placed: dict[str, Place] = {}
@@ -241,7 +243,10 @@ class _Loader(Edges):
             document["workers"] = self._workers
         for key in ("placement", "transports"):
             if main.value.get(key):
-                document[key] = {n: self._text(main, (key, n), value) for n, value in main.value[key].items()}
+                document[key] = {
+                    n: self._followed.get(n) or self._text(main, (key, n), value)
+                    for n, value in main.value[key].items()
+                }
         plained: dict[str, Any] = plain(document)
         return plained
 
@@ -316,6 +321,9 @@ class _Loader(Edges):
         places = dict.fromkeys(graph.stages, LOCAL)
         valid = [*workers, *LAUNCHERS]
         for name, place in self._mapping(source, "placement").items():
+            if isinstance(place, list | dict):
+                self._follow(source, graph, name, place)
+                continue
             place = self._text(source, ("placement", name), place)
             if place not in valid:
                 hint = nearest(str(place), valid)
@@ -337,6 +345,31 @@ class _Loader(Edges):
                 self._wrong(source, ("transports", name), f"{transport!r} is not one of {_or(TRANSPORTS)}")
             transports[name] = transport
         return make_plan(places, edges, workers, transports).noting(lambda stage: graph.stages[stage].info.resumes)
+
+    def _follow(self, source: Source, graph: Graph, name: str, said: Any) -> None:
+        """Several places for one stage: see `pipeline.fleet.placing`."""
+        path = ("placement", name)
+        if name not in graph.stages:
+            if name not in self._broken:
+                self._wrong(source, path, f"there is no stage {name!r}{nearest(name, graph.stages)}")
+            return
+        filled = self._followed[name] = self._values(source, path, said)
+        placing, arguments, wrong = placing_of(graph.stages[name], self._settled[name], filled)
+        for message in wrong:
+            self._wrong(source, path, message)
+        if placing is not None:
+            vertex = replace(graph.stages[name], placing=placing)
+            graph.stages[name] = (
+                vertex if arguments is None else replace(vertex, make=partial(vertex.info.cls, **arguments))
+            )
+
+    def _values(self, source: Source, path: tuple[str | int, ...], value: Any) -> Any:
+        """Settings in a place: what they look like, with variables put in."""
+        if isinstance(value, dict):
+            return {key: self._values(source, (*path, key), inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self._values(source, (*path, i), inner) for i, inner in enumerate(value)]
+        return guess(self._fill(source, path, value))
 
     def _worker(self, source: Source, name: str, body: Any) -> dict[str, Any]:
         path = ("workers", name)

@@ -16,4 +16,6 @@ NODE: Final = "THALWEG_NODE"
 """The environment variable in which stages find the path of the agent's socket."""
 STATE: Final = "~state"
 """Messages of this stream are no records: a map that says how the vehicle is, such as `{"armed": True}`."""
+COMMANDS: Final = "~commands"
+"""Messages of this stream ask for a command to the vehicle. The answer, after seconds, is one as JSON, or nothing."""
 LENGTH: Final = struct.Struct("<I")

@@ -12,6 +12,9 @@ model is a place of its own). Among equals the quickest wins.
     any       this place has missed `beats` beats                               Switch at once, to the best that is
                                                                                 warm here and alive; SETTLED
 
+A place that missed its beats is gone to again once it has not missed any for `dwell_ns`: a link that comes and goes
+more often than that is not followed at all, after it was followed once.
+
 Better is: this place misses the deadline and the other one meets it; or both meet it and the other one's quality is
 higher, with `gain` of the deadline to spare; or both are of one quality and meet it, or neither meets it, and the
 other one takes `gain` less time. A short hold follows a link that changes within seconds; dwell is what keeps a link
@@ -88,12 +91,24 @@ class Placement:
         self.places = {place.name: place for place in places}
         self.place = places[0].name
         self._heard_ns: dict[str, int] = {}
+        self._gap_ns: dict[str, int] = {}
         self._since_ns = now_ns - rule.dwell_ns
         self._tempted: tuple[str, int] | None = None
 
     def beat(self, place: str, now_ns: int) -> None:
         """A remote place said that it lives."""
+        if place in self._heard_ns and now_ns - self._heard_ns[place] > self.rule.beats * self.rule.beat_ns:
+            self._gap_ns[place] = now_ns
         self._heard_ns[place] = now_ns
+
+    def lost(self, place: str, now_ns: int) -> None:
+        """A remote place is known to be gone, before it has missed a beat."""
+        if place in self._heard_ns:
+            self._heard_ns[place] = now_ns - self.rule.beats * self.rule.beat_ns - 1
+
+    def stay(self, place: str) -> None:
+        """It could not be left for where it was to go: it is where it was."""
+        self.place = place
 
     def alive(self, place: str, now_ns: int) -> bool:
         """Whether it may be counted on."""
@@ -104,8 +119,13 @@ class Placement:
 
     def decide(self, now_ns: int, predictions: Mapping[str, Prediction]) -> Switch | None:
         """Look at what is predicted of each place that can be predicted; go where it says, at once."""
-        alive = {name: found.whole_ns for name, found in predictions.items() if self.alive(name, now_ns)}
+        alive = {
+            name: found.whole_ns
+            for name, found in predictions.items()
+            if self.alive(name, now_ns) and (name == self.place or self._steady(name, now_ns))
+        }
         if not self.alive(self.place, now_ns):
+            self._gap_ns[self.place] = now_ns
             local = {name: ns for name, ns in alive.items() if not self.places[name].remote}
             target = self._best(local) if local else next(n for n, p in self.places.items() if not p.remote)
             return self._go(target, now_ns, f"{self.place} missed {self.rule.beats} beats")
@@ -123,6 +143,11 @@ class Placement:
         if held_ns < (self.rule.hold_ns if fits else self.rule.urgent_ns) or stayed_ns < self.rule.dwell_ns:
             return None
         return self._go(target, now_ns, f"{reason} for {held_ns / _S:.1f} s")
+
+    def _steady(self, place: str, now_ns: int) -> bool:
+        """Whether it has missed no beats for long enough to be gone to (again)."""
+        gap_ns = self._gap_ns.get(place)
+        return gap_ns is None or now_ns - gap_ns >= self.rule.dwell_ns
 
     def _best(self, whole_ns: Mapping[str, int]) -> str:
         """In time with something to spare, then quality, then time; this place before its equals."""

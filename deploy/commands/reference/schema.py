@@ -10,6 +10,7 @@ from thalweg.pipeline.duration import format_duration
 from thalweg.pipeline.file.catalog import installed_stages
 from thalweg.pipeline.file.plan import LAUNCHERS, TRANSPORTS
 from thalweg.pipeline.file.worker_options import REPLICAS_AT_MOST
+from thalweg.pipeline.fleet.placing import PLACES_AT_MOST
 from thalweg.pipeline.node import Priority
 from thalweg.pipeline.stage import StageInfo
 
@@ -112,8 +113,17 @@ def pipeline_schema() -> dict[str, Any]:
             },
             "placement": {
                 "type": "object",
-                "description": "stage, or default: a worker, or a launcher for a worker of its own",
-                "additionalProperties": {"type": "string"},
+                "description": (
+                    "stage, or default: a worker, or a launcher for a worker of its own; "
+                    "on a node also several places, edge first, between which the stage is moved while it runs"
+                ),
+                "additionalProperties": {
+                    "anyOf": [
+                        {"type": "string"},
+                        {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": PLACES_AT_MOST},
+                        {"type": "object", "minProperties": 2, "maxProperties": PLACES_AT_MOST},
+                    ]
+                },
             },
             "transports": {
                 "type": "object",

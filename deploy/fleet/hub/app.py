@@ -3,8 +3,12 @@
     POST /v1/authority   the authority's certificate; nobody need be known for it
     POST /v1/enrol       secret, two signing requests → two certificates; the secret is what lets it in
     POST /v1/renew       signing request → a working certificate; the only thing a renewal certificate may ask
-    POST /v1/report      how a node is → what time it is, which generation it should run, what was received
+    POST /v1/report      how a node is → what time it is, which generation it should run, what was received,
+                         where workers are lent
+    POST /v1/lend        signing request → a certificate to lend with; of nodes that may
+    POST /v1/lending     where a lender is → what time it is, and the nodes that may borrow
     POST /v1/records     frames → what was received, once it is on the disk
+    POST /v1/commands    waits some seconds for a command to its vehicle → that, or nothing
     GET  /v1/manifest    what it should run, signed
     GET  /v1/artefacts/SHA256   a file of a release; of its own release only. Takes Range
 
@@ -28,8 +32,10 @@ from thalweg.deploy.door.front_door import DoorSettings, FrontDoor
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.errors import FleetError
+from thalweg.deploy.fleet.hub.commanding import Commanding
 from thalweg.deploy.fleet.hub.records import MOST_STREAMS
 from thalweg.deploy.fleet.hub.state import HubState
+from thalweg.deploy.fleet.hub.told import number_in
 from thalweg.deploy.fleet.manifest import opened
 from thalweg.stages.io.private import create_private
 from thalweg.transports.fleet.segment import LARGEST_PAYLOAD
@@ -39,6 +45,8 @@ log = logging.getLogger(__name__)
 
 LARGEST_BODY = LARGEST_PAYLOAD + (1 << 20)
 LARGEST_REPORT = 256 << 10
+COMMAND_S = 6.0
+"""How long a node waits for a command at a time; it gives up after ten seconds without an answer."""
 LIMITS = Limits(connections=2000, requests_per_s=400.0, total_per_s=5000.0)
 
 
@@ -55,11 +63,15 @@ class HubApp:
                 web.post("/v1/enrol", self._enrol),
                 web.post("/v1/renew", self._renew),
                 web.post("/v1/report", self._report),
+                web.post("/v1/lend", self._lend),
+                web.post("/v1/commands", self._command),
+                web.post("/v1/lending", self._lending),
                 web.post("/v1/records", self._records),
                 web.get("/v1/manifest", self._manifest),
                 web.get("/v1/artefacts/{sha}", self._artefact),
             ]
         )
+        self.commanding = Commanding()
         self._writing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def context(self) -> ssl.SSLContext:
@@ -118,8 +130,31 @@ class HubApp:
         streams = _streams(report.pop("streams", ()))
         async with self._writing[name]:
             marks = await self._on_disk(name, lambda: self.state.records(name).floors(streams))
-        self.state.heard(name, report, time.time())
-        return _packed({"time": time.time(), "desired": self.state.nodes[name]["desired"], "marks": marks})
+        now_s = time.time()
+        self.state.heard(name, report, now_s)
+        desired, lenders = self.state.nodes[name]["desired"], self.state.lenders(now_s)
+        return _packed({"time": now_s, "desired": desired, "marks": marks, "lenders": lenders})
+
+    async def _command(self, request: web.Request) -> web.Response:
+        name = self._who(request)
+        return _packed({"command": await self.commanding.next(name, COMMAND_S)})
+
+    async def _lend(self, request: web.Request) -> web.Response:
+        name = self._who(request)
+        asked = await _asked(request)
+        try:
+            return _packed({"lender": self.state.lend(name, _bytes(asked, "request"))})
+        except FleetError as error:
+            raise Refused(403, "lending", str(error)) from None
+
+    async def _lending(self, request: web.Request) -> web.Response:
+        name = self._who(request)
+        said = await _asked(request)
+        host, port = str(said.get("host") or request.remote or "")[:255], number_in(said, "port")
+        if not self.state.nodes[name].get("lends") or not host or not 0 < port < 65536:
+            raise Refused(403, "lending", f"{name} was not enrolled to lend, or does not say where it listens.")
+        self.state.lending(name, host, port, number_in(said, "free"), time.time())
+        return _packed({"time": time.time(), "admitted": self.state.admitted()})
 
     async def _records(self, request: web.Request) -> web.Response:
         name = self._who(request)

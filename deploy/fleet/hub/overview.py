@@ -41,6 +41,7 @@ def _row(state: HubState, name: str, node: dict[str, Any], now_s: float) -> dict
         "waits": sum(number_in(said, "backlog", kind.value, "records") for kind in SpoolClass),
         "place": place_in(said.get("vehicle")),
         "rung": number_in(said, "vehicle", "rung"),
+        "places": _places(said.get("vehicle")),
         "pipeline": str(said.get("pipeline", ""))[:40],
         "backlog": said.get("backlog", {}),
         "live": said.get("live", {}),
@@ -50,6 +51,12 @@ def _row(state: HubState, name: str, node: dict[str, Any], now_s: float) -> dict
         "received": received,
         "lost": lost,
     }
+
+
+def _places(vehicle: Any) -> dict[str, str]:
+    """Stage → where it runs and why, of those that may run elsewhere."""
+    told = vehicle if isinstance(vehicle, dict) else {}
+    return {name.removeprefix("place "): str(where) for name, where in told.items() if name.startswith("place ")}
 
 
 def spots(state: HubState, rows: list[dict[str, Any]]) -> list[Spot]:

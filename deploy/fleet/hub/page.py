@@ -103,13 +103,21 @@ def _row(row: dict[str, Any]) -> str:
         "–" if row["seen_s"] is None else f"{row['seen_s']:.0f} s ago",
         runs,
         safe["wanted"] if row["wanted"] else "–",
-        safe["pipeline"] + (f" <small>rung {safe['rung']}</small>" if row["rung"] else ""),
+        safe["pipeline"] + (f" <small>rung {safe['rung']}</small>" if row["rung"] else "") + _where(row["places"]),
         safe["waits"],
         escape(_counts(row["received"])),
         escape(_counts(row["lost"])) or "0",
         f"{late + dropped} of {made} missed" if made else "–",
     )
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _where(places: dict[str, str]) -> str:
+    """Which stages run where; the reason is on the node's own page."""
+    return "".join(
+        f"<br><small>{escape(stage)}: {escape(where.partition(', since ')[0])}</small>"
+        for stage, where in places.items()
+    )
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from thalweg.deploy.door.listening import listening
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.hub.app import HubApp
+from thalweg.deploy.fleet.hub.commanding import Commanding
 from thalweg.deploy.fleet.hub.overview import newest_events, overview
 from thalweg.deploy.fleet.hub.page import HubPage
 from thalweg.deploy.fleet.hub.state import HubState
@@ -55,7 +56,7 @@ async def _run(state: HubState, host: str, port: int, page: tuple[str, int] | No
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     app = HubApp(state)
-    control = ControlServer(_calls(state))
+    control = ControlServer(_calls(state, app.commanding))
     async with AsyncExitStack() as stack:
         found = await stack.enter_async_context(listening(app.door, app.application, host, port, app.context()))
         say(f"hub of {len(state.nodes)} node(s) at {host}:{found}, in {state.folder}", err=True)
@@ -80,14 +81,19 @@ async def _remove_old(state: HubState, keep_days: float | None) -> None:
         await asyncio.sleep(REMOVE_S)
 
 
-def _calls(state: HubState) -> dict[str, Any]:
+def _calls(state: HubState, commanding: Commanding) -> dict[str, Any]:
     taking = asyncio.Lock()
 
-    async def enrol(name: str) -> str:
-        return state.new_code(name)
+    async def enrol(name: str, lends: str = "") -> str:
+        return state.new_code(name, lends)
 
     async def revoke(name: str) -> None:
         state.revoke(name)
+
+    async def command(name: str, action: str, settings: dict[str, float], within_s: float) -> str:
+        made, data = state.command(name, action, settings, within_s)
+        taken = await commanding.give(name, data, within_s)
+        return f"{made} was {'fetched' if taken else 'not fetched in time, and is void'}"
 
     async def nodes() -> Any:
         return await asyncio.to_thread(overview, state)
@@ -107,7 +113,7 @@ def _calls(state: HubState) -> dict[str, Any]:
     async def rollback(generation: int, nodes: list[str]) -> Any:
         return state.roll_back(generation, nodes)
 
-    return {call.__name__: call for call in (enrol, revoke, nodes, events, rollout, rollback)}
+    return {call.__name__: call for call in (enrol, revoke, command, nodes, events, rollout, rollback)}
 
 
 @contextmanager

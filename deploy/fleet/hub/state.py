@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import threading
 import time
 from collections import defaultdict, deque
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.deploy.fleet import certificates as certs
+from thalweg.deploy.fleet.certificates import COMMAND_SALT
 from thalweg.deploy.fleet.codes import make_code
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.hub.records import NodeRecords
@@ -34,7 +36,9 @@ from thalweg.deploy.fleet.hub.told import bounded, number_in, place_in
 from thalweg.deploy.fleet.manifest import Artefact, Manifest, opened, sealed
 from thalweg.models.store.home import user_folder
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.fleet.actions import Command
 from thalweg.pipeline.fleet.gate import Gate
+from thalweg.pipeline.fleet.placing import EDGE
 from thalweg.pipeline.suggestion import nearest
 from thalweg.stages.io.private import create_private
 from thalweg.transports.fleet.durable import replace_file, sync_folder
@@ -43,6 +47,8 @@ CODE_HOURS = 24.0
 MOST_FORGOTTEN = 100_000
 """Generations that a restored hub may be behind: a node that claims more is not believed."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+LENDING_S = 60.0
+"""How long a lender is named to nodes after it has last said that it lends."""
 TRAIL = 500
 """Places of a node that are remembered while the hub runs."""
 _KEPT_SERIALS = 4
@@ -77,6 +83,7 @@ class HubState:
         }
         self.trails: defaultdict[str, deque[tuple[float, float]]] = defaultdict(lambda: deque(maxlen=TRAIL))
         self._records: dict[str, NodeRecords] = {}
+        self._lending: dict[str, dict[str, Any]] = {}
         self._reading = threading.Lock()
 
     @property
@@ -89,13 +96,17 @@ class HubState:
         key = certs.make_key()
         return certs.issue(self.authority, self._key, certs.make_request(key), certs.HUB_NAME, "hub")[0], key
 
-    def new_code(self, name: str) -> str:
-        """A code by which a device becomes the node `name`, within a day. Raises FleetError."""
+    def new_code(self, name: str, lends: str = "") -> str:
+        """A code by which a device becomes the node `name`, within a day; one that may lend workers to others, as the
+        place `lends`. Raises FleetError.
+        """
+        if lends and (not _NAME.fullmatch(lends) or lends == EDGE):
+            raise FleetError(f"{lends!r} cannot name a place that workers are lent at, such as fog or cloud")
         if not _NAME.fullmatch(name):
             raise FleetError(f"{name!r} cannot name a node: use small letters, digits, _ and -")
         code, secret = make_code(certs.fingerprint(self.authority))
         codes = {key: known for key, known in self._codes().items() if known["until"] > time.time()}
-        codes[_hash(secret)] = {"name": name, "until": time.time() + CODE_HOURS * 3600, "used": ""}
+        codes[_hash(secret)] = {"name": name, "until": time.time() + CODE_HOURS * 3600, "used": "", "lends": lends}
         self._write("codes.json", codes)
         return code
 
@@ -124,6 +135,7 @@ class HubState:
             "enrolled": time.time(),
             "revoked": False,
             "desired": before.get("desired", 0),
+            "lends": known.get("lends", ""),
             "serials": {kind: [str(serial)] for kind, (_, serial) in certificates.items()},
             "instances": before.get("instances", []),
             "report": {},
@@ -139,6 +151,48 @@ class HubState:
         serials[certs.WORKING] = [*serials[certs.WORKING], str(serial)][-_KEPT_SERIALS:]
         self.save(name)
         return certificate
+
+    def lend(self, name: str, request: bytes) -> bytes:
+        """A certificate for a node that lends workers to answer with. Raises FleetError where it may not."""
+        if not self.nodes[name].get("lends"):
+            raise FleetError(f"{name} was not enrolled to lend: `thalweg hub enrol {name} --lends PLACE` makes a code")
+        return certs.issue(self.authority, self._key, request, name, certs.LENDER)[0]
+
+    def lending(self, name: str, host: str, port: int, free: int, seen_s: float) -> None:
+        """A lender has said where it is. Kept in memory: it says so again and again."""
+        self._lending[name] = {"host": host, "port": port, "free": free, "seen": seen_s}
+
+    def lenders(self, now_s: float) -> list[dict[str, Any]]:
+        """Where workers are lent now: place, name, host, port."""
+        return [
+            {"place": self.nodes[name]["lends"], "name": name, "host": said["host"], "port": said["port"]}
+            for name, said in sorted(self._lending.items())
+            if now_s - said["seen"] < LENDING_S and not self.nodes[name]["revoked"] and self.nodes[name].get("lends")
+        ]
+
+    def admitted(self) -> dict[str, list[str]]:
+        """Node that may borrow → the serial numbers of its working certificates."""
+        return {name: node["serials"][certs.WORKING] for name, node in self.nodes.items() if not node["revoked"]}
+
+    def command(self, name: str, action: str, settings: Mapping[str, float], within_s: float) -> tuple[str, bytes]:
+        """A command to a node's vehicle, to be done within so many seconds, signed; its id. Raises ThalwegError."""
+        node, now_s = self._known(name), time.time()
+        instance = node["report"].get("instance") if isinstance(node.get("report"), dict) else None
+        if not instance:
+            raise FleetError(f"{name} has not reported since the hub was started: it cannot be addressed")
+        plain = {
+            "id": secrets.token_hex(16),
+            "node": name,
+            "instance": instance,
+            "action": action,
+            "settings": dict(settings),
+            "issued_s": now_s,
+            "expires_s": now_s + within_s,
+        }
+        command = Command.read(plain)
+        body = json.dumps(command.plain()).encode()
+        signature = certs.sign(self._signing, COMMAND_SALT + body)
+        return command.id, json.dumps({"command": body.hex(), "signature": signature.hex()}).encode()
 
     def admits(self, name: str, kind: str, serial: int) -> str:
         """Why whoever shows this certificate may not come in; nothing where it may."""

@@ -18,8 +18,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgpack
+
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.node.asking import HubRefused
+from thalweg.deploy.fleet.node.commands import Commands, allowed_in
 from thalweg.deploy.fleet.node.identity import Identity
 from thalweg.deploy.fleet.node.intake import SOCKET, Intake
 from thalweg.deploy.fleet.node.releases import ReleaseRefused, Releases
@@ -58,9 +61,11 @@ class Agent:
         self.releases = Releases(folder, self.identity.signing)
         self.pipeline = Pipeline(folder, folder / SOCKET)
         self.record = self.releases.load()
-        self.uplink = Uplink(self.identity, self.spool, self._report, self._wanted, report_s=report_s)
+        who = self.identity
+        self.commands = Commands(who.name, who.instance, _allowed(folder), who.signing, self._note_command)
+        self.uplink = Uplink(who, self.spool, self._report, self._wanted, report_s=report_s, commands=self.commands)
         self._vehicle = VehicleState(folder)
-        self._intake = Intake(self.spool, self.uplink.stored, self._vehicle.said)
+        self._intake = Intake(self.spool, self.uplink.stored, self._vehicle.said, self.commands.wait)
         self._trial: Trial | None = None
         self._deciding = asyncio.Lock()
         self._fetching: asyncio.Task[None] | None = None
@@ -181,7 +186,7 @@ class Agent:
         try:
             manifest = self.releases.manifest(wanted)
             if self.pipeline.generation != wanted or self.pipeline.ended:
-                self._vehicle.forget_rung()
+                self._vehicle.forget_pipeline()
                 await asyncio.to_thread(self.pipeline.start, self.releases.path(wanted), manifest)
         except (ThalwegError, OSError) as error:
             log.error("release %d cannot be run: %s", wanted, error)
@@ -242,6 +247,14 @@ class Agent:
     def _wanted(self, generation: int) -> None:
         self._desired = generation
 
+    def _note_command(self, outcome: dict[str, Any]) -> None:
+        """What became of a command that no stage has seen. From any thread."""
+        try:
+            self.spool.append(SpoolClass.EVENTS, "commands", msgpack.packb({"payload": outcome}), time.time_ns())
+            self.uplink.stored()
+        except ThalwegError as error:
+            log.error("%s", error)
+
     def _report(self) -> dict[str, Any]:
         """How this node is. Called in a thread; what is read is replaced whole."""
         found = self.pipeline.status() if self.pipeline.generation else None
@@ -257,7 +270,17 @@ class Agent:
             "refused": dict(self.spool.refused),
             "deadlines": deadlines_of(found) if found else {},
             "vehicle": self._vehicle.known,
+            "commands": sorted(self.commands.allowed),
         }
+
+
+def _allowed(folder: Path) -> frozenset[str]:
+    """Which commands are taken; none where the file that says so is no good."""
+    try:
+        return allowed_in(folder)
+    except FleetError as error:
+        log.error("%s; no command is taken", error)
+        return frozenset()
 
 
 def run_node(folder: Path, *, report_s: float) -> int:

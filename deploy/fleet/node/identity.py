@@ -4,6 +4,7 @@
     authority.pem           the hub's authority, pinned when it was enrolled
     working.pem             certificate and key in one file, 30 days: what it works with
     renewal.pem             likewise, 5 years: what it asks for another working one with
+    lenders.json            where workers are lent, as the hub last said: for stages that may run elsewhere
     floor                   the latest time it has heard from its hub, seconds since 1970
     boot                    how often its agent was started
     local.json              what its operator decides here, and no hub: {"updates": "disarmed" | "always",
@@ -27,6 +28,7 @@ from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.codes import fits, read_code
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.node.asking import HubAddress, HubClient
+from thalweg.deploy.fleet.placing.lenders import LENDERS, Lender
 from thalweg.models.store.home import user_folder
 from thalweg.transports.fleet.durable import replace_file
 from thalweg.transports.fleet.segment import BY_CHANCE
@@ -69,6 +71,7 @@ class Identity:
         self.instance = secrets.token_hex(8)
         self.floor_s = self._read_floor()
         self._valid_s: tuple[float, float] | None = None
+        self._lenders: list[dict[str, Any]] | None = None
 
     def local(self) -> Local:
         """What the operator has decided, read anew. Raises FleetError on what cannot be."""
@@ -113,6 +116,16 @@ class Identity:
             if hub_s - self._read_floor() > 3600:
                 replace_file(self.folder / "floor", str(hub_s).encode())
             self.floor_s = hub_s
+
+    def lenders_are(self, told: Any) -> None:
+        """The hub has said where workers are lent. Raises FleetError, OSError."""
+        try:
+            found = [Lender.parse(each).plain() for each in told or ()]
+        except (KeyError, TypeError, ValueError):
+            raise FleetError("the hub answered something that is no hub's answer") from None
+        if found != self._lenders:
+            replace_file(self.folder / LENDERS, json.dumps(found).encode())
+            self._lenders = found
 
     def renewal_due(self, now_s: float) -> bool:
         """Whether a third of its time is all that the working certificate has left, by the hub's clock."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ import msgpack
 
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.fleet.agent_socket import LENGTH, STATE
+from thalweg.pipeline.fleet.agent_socket import COMMANDS, LENGTH, STATE
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
 from thalweg.transports.fleet.segment import LARGEST_PAYLOAD
 from thalweg.transports.fleet.spool import Spool
@@ -25,12 +25,22 @@ from thalweg.transports.packing import unpack
 SOCKET: Final = "intake.sock"
 LARGEST = LARGEST_PAYLOAD + 4096
 PIECE = 1 << 16
+COMMAND_S = 5.0
 
 
 class Intake:
-    """Listens while it is open. `stored`: called after each batch. `said`: takes what is known of the vehicle."""
+    """Listens while it is open. `stored`: called after each batch. `said`: takes what is known of the vehicle.
+    `command`: waits for the next command to it, for some seconds.
+    """
 
-    def __init__(self, spool: Spool, stored: Callable[[], None], said: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        stored: Callable[[], None],
+        said: Callable[[dict[str, Any]], None],
+        command: Callable[[float], Awaitable[str]],
+    ) -> None:
+        self._command = command
         self._spool = spool
         self._stored = stored
         self._said = said
@@ -64,8 +74,8 @@ class Intake:
                 answer = msgpack.packb(await self._read(reader, length))
                 writer.write(LENGTH.pack(len(answer)) + answer)
                 await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # cancelled, as the agent ends: asyncio's streams would print it as an error
         finally:
             writer.close()
 
@@ -87,6 +97,8 @@ class Intake:
                     if isinstance(state, dict):
                         self._said(state)
                     return number, ""
+                case (int() as number, str(), str() as stream, int(), bytes()) if stream == COMMANDS:
+                    return number, await self._command(COMMAND_S)
                 case (int() as number, str() as kind, str() as stream, int() as time_ns, bytes() as payload):
                     if stream.startswith("~"):
                         return number, f"stream {stream[:40]!r} has a name that is kept for the node itself"

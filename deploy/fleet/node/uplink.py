@@ -3,6 +3,7 @@
     live      what was stored just now, newest first, as soon as it is there
     backlog   what the hub does not have yet, oldest first, in batches as large as the link takes in a quarter second
     report    how this node is, every few seconds; what the hub wants and has comes back
+    commands  waits at the hub for commands to the vehicle, on nodes that take any
 
 A hub that is away is asked again later and later, a minute at most; meanwhile everything stays in the spool. Once a
 report arrives, the other lanes wait no longer. A working certificate that ended meanwhile is renewed when reports keep
@@ -19,6 +20,7 @@ from typing import Any
 
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.node.asking import HubClient, HubRefused
+from thalweg.deploy.fleet.node.commands import Commands
 from thalweg.deploy.fleet.node.identity import Identity
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.backoff import pause_s
@@ -50,7 +52,9 @@ class Uplink:
         wanted: Callable[[int], None],
         *,
         report_s: float = REPORT_S,
+        commands: Commands | None = None,
     ) -> None:
+        self._commands = commands
         self._identity = identity
         self._spool = spool
         self._state = state
@@ -63,6 +67,8 @@ class Uplink:
         self._fresh = Histogram()
         self.problem = ""
         lanes = {"live": self._live, "backlog": self._backlog, "report": self._report}
+        if commands is not None and commands.allowed:
+            lanes["commands"] = self._wait_for_command
         self._back = {name: threading.Event() for name in lanes}
         self._threads = [threading.Thread(target=self._keep, args=lane, name=lane[0]) for lane in lanes.items()]
 
@@ -151,6 +157,7 @@ class Uplink:
         streams = [[boot, stream, floor] for (boot, stream), floor in self._spool.streams().items()]
         fresh, self._fresh = self._fresh, Histogram()
         lag = {"count": fresh.count, "p95_ms": fresh.quantile(0.95) / 1e6}
+        sent_ns = time.monotonic_ns()
         answer = client.call("/v1/report", {**self._state(), "streams": streams, "live": lag})
         self._take_marks(answer)
         now_s = float(answer["time"])
@@ -158,11 +165,20 @@ class Uplink:
             self.problem = ""
             self._wake()
         self._wanted(int(answer["desired"]))
+        self._identity.lenders_are(answer.get("lenders"))
         self._identity.heard(now_s)
+        if self._commands is not None:
+            self._commands.heard(sent_ns, now_s)
         if self._identity.renewal_due(now_s):
             self._identity.renew()
             client.close()
         self._hurry.wait(self._report_s)
+
+    def _wait_for_command(self, client: HubClient) -> None:
+        assert self._commands is not None
+        answer = client.call("/v1/commands", {})
+        if isinstance(answer, dict) and isinstance(found := answer.get("command"), bytes):
+            self._commands.take(found)
 
     def _take_marks(self, answer: Any) -> None:
         try:

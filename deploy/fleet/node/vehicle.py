@@ -19,6 +19,8 @@ from thalweg.transports.fleet.durable import replace_file
 log = logging.getLogger(__name__)
 
 MOST_NAMES = 20
+PLACE = "place "
+"""What begins the name under which a stage says where it runs."""
 
 
 class VehicleState:
@@ -45,9 +47,11 @@ class VehicleState:
             else:
                 self._written = self.armed
 
-    def forget_rung(self) -> None:
-        """Another pipeline begins: if it has a ladder, it says where it is."""
-        self.known = {name: value for name, value in self.known.items() if name != "rung"}
+    def forget_pipeline(self) -> None:
+        """Another pipeline begins: if it has a ladder, or stages that move, it says where they are."""
+        self.known = {
+            name: value for name, value in self.known.items() if name != "rung" and not name.startswith(PLACE)
+        }
 
     def _read(self) -> bool | None:
         try:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from thalweg.deploy.door.listening import listening
 from thalweg.deploy.fleet.hub.app import HubApp
+from thalweg.deploy.fleet.hub.commanding import Commanding
 from thalweg.deploy.fleet.hub.state import HubState
 from thalweg.deploy.fleet.node.identity import Identity, enrol
 
@@ -24,6 +25,7 @@ class Hub:
     state: HubState
     address: str
     folder: Path
+    commanding: Commanding
 
     async def node(self, name: str, folder: Path | None = None) -> Identity:
         """A node that was just enrolled."""
@@ -39,7 +41,7 @@ async def hub_at(folder: Path, port: int = 0) -> AsyncIterator[Hub]:
     try:
         app = HubApp(state)
         async with listening(app.door, app.application, "127.0.0.1", port, app.context()) as found:
-            yield Hub(state, f"127.0.0.1:{found}", folder)
+            yield Hub(state, f"127.0.0.1:{found}", folder, app.commanding)
     finally:
         state.close()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from thalweg.deploy.fleet.node.intake import LARGEST, Intake
-from thalweg.pipeline.fleet.agent_socket import NODE
+from thalweg.pipeline.fleet.agent_socket import COMMANDS, NODE
 from thalweg.stages.fleet.agent_link import AgentLink
 from thalweg.transports.fleet.spool import Spool
 
@@ -20,7 +20,7 @@ def handed_over(tmp_path: Path, *messages: tuple[str, str, bytes]) -> tuple[list
     said: list[Any] = []
 
     async def case() -> list[str]:
-        intake = Intake(spool, lambda: None, said.append)
+        intake = Intake(spool, lambda: None, said.append, command)
         await intake.start(tmp_path / "agent")
         link = AgentLink()
         try:
@@ -32,6 +32,11 @@ def handed_over(tmp_path: Path, *messages: tuple[str, str, bytes]) -> tuple[list
     return asyncio.run(case()), spool
 
 
+async def command(within_s: float) -> str:
+    """What the agent has to be done."""
+    return '{"action": "hold"}'
+
+
 @pytest.fixture(autouse=True)
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NODE, str(tmp_path / "agent"))
@@ -41,6 +46,11 @@ def test_a_message_that_is_too_large_is_refused_and_the_next_one_is_taken(tmp_pa
     answers, spool = handed_over(tmp_path, ("events", "s", bytes(2 * LARGEST)), ("events", "s", b"x"))
     assert answers == ["a message of 16.8 MB: at most 8.4 MB are taken", ""]
     assert spool.backlog()["events"]["records"] == 1
+
+
+def test_who_asks_for_a_command_is_given_the_next_one_and_nothing_is_stored(tmp_path: Path) -> None:
+    answers, spool = handed_over(tmp_path, ("", COMMANDS, b""))
+    assert answers == ['{"action": "hold"}'] and spool.backlog()["events"]["records"] == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,141 @@
+"""`thalweg node lend`: an enrolled machine lends workers, as the hub allows it, and goes on lending without the hub.
+
+    lender.pem       certificate and key with which it answers nodes; the hub gives it to those enrolled with `--lends`
+    admitted.json    node → serial numbers of its working certificates, as the hub last said
+
+Both are asked for at each start and then again and again; what was had last is used while the hub is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from thalweg.deploy.fleet import certificates as certs
+from thalweg.deploy.fleet.errors import FleetError
+from thalweg.deploy.fleet.lending.lender import Lender, LenderFiles
+from thalweg.deploy.fleet.node.asking import HubRefused
+from thalweg.deploy.fleet.node.identity import Identity
+from thalweg.deploy.ops.keeping.systemd import notify
+from thalweg.deploy.runtime.tasks import beside
+from thalweg.models.store.bounded import read_at_most
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.stages.io.terminal import say
+from thalweg.transports.fleet.durable import replace_file
+
+log = logging.getLogger(__name__)
+
+TELL_S = 10.0
+PORT = 7444
+
+
+class Lending:
+    """What the hub knows and says of this lender. `port`: where it listens; `host`: how nodes reach it, where that is
+    not the address by which the hub sees it. `tell` and `renew` block, for threads.
+    """
+
+    def __init__(self, identity: Identity, host: str) -> None:
+        self.port = 0
+        self._identity = identity
+        self._host = host
+        self._folder = identity.folder
+        self._admitted = self._read()
+        self._problem = ""
+
+    @property
+    def files(self) -> LenderFiles:
+        """What it listens with. Raises FleetError where the hub has never given it a certificate."""
+        files = LenderFiles(self._folder / "authority.pem", self._folder / "lender.pem")
+        if not files.lender.exists():
+            raise FleetError(
+                f"this node has no certificate to lend with: {self._problem or 'the hub has not answered'}; "
+                "enrol it by a code of `thalweg hub enrol NAME --lends PLACE`"
+            )
+        return files
+
+    def renew(self) -> None:
+        """Get a certificate to answer with. Whatever keeps it from that is said where it has none."""
+        key = certs.make_key()
+        try:
+            with self._identity.client() as client:
+                given = client.call("/v1/lend", {"request": certs.make_request(key)})
+            replace_file(self._folder / "lender.pem", given["lender"] + key)
+        except (ThalwegError, OSError, KeyError, TypeError) as error:
+            self._problem = str(error)
+
+    def tell(self, lent: dict[str, int], free: int) -> None:
+        """Say that it lends, and hear who may borrow."""
+        try:
+            with self._identity.client() as client:
+                answer = client.call("/v1/lending", {"host": self._host, "port": self.port, "lent": lent, "free": free})
+            admitted = {str(name): [str(serial) for serial in found] for name, found in answer["admitted"].items()}
+            self._identity.heard(float(answer["time"]))
+            if self._identity.renewal_due(float(answer["time"])):
+                self._identity.renew()
+            if admitted != self._admitted:
+                replace_file(self._folder / "admitted.json", json.dumps(admitted).encode())
+                self._admitted = admitted
+            self._problem = ""
+        except (ThalwegError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+            if str(error) != self._problem:
+                self._problem = str(error)
+                log.log(logging.ERROR if isinstance(error, HubRefused) else logging.WARNING, "%s", error)
+
+    def admits(self, name: str, kind: str, serial: int) -> str:
+        """Why whoever shows this certificate may not borrow; nothing where it may."""
+        if kind != certs.WORKING:
+            return f"a {kind or 'nameless'} certificate does not borrow"
+        if str(serial) not in self._admitted.get(name, ()):
+            return "the hub has not said that this node may, or has said that it may no more"
+        return ""
+
+    def _read(self) -> dict[str, list[str]]:
+        try:
+            found: dict[str, list[str]] = json.loads(read_at_most(self._folder / "admitted.json"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            log.error("admitted.json cannot be read: %s; nobody may borrow until the hub has answered", error)
+            return {}
+        return found
+
+
+def run_lender(folder: Path, host: str, port: int, told_host: str, workers: int, place: Path) -> int:
+    """Lend until told to stop. Raises FleetError where this folder is no node, or may not lend, or cannot listen."""
+    identity = Identity(folder)
+    if not place.is_dir():
+        raise FleetError(f"{place} is no folder: lent workers need one to run in")
+    try:
+        return asyncio.run(_run(identity, host, port, told_host, workers, place))
+    except OSError as error:
+        raise FleetError(f"cannot listen at {host}:{port}: {error.strerror or error}") from None
+
+
+async def _run(identity: Identity, host: str, port: int, told_host: str, workers: int, place: Path) -> int:
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    lending = Lending(identity, told_host)
+    await asyncio.to_thread(lending.renew)
+    lender = Lender(lending.files, lending.admits, workers, place)
+    async with AsyncExitStack() as stack:
+        found = lending.port = await stack.enter_async_context(lender.listening(host, port))
+        await stack.enter_async_context(beside(_tell_on(lending, lender)))
+        say(f"{identity.name} lends {workers} worker(s) at {host}:{found}", err=True)
+        notify("READY=1")
+        await stopping.wait()
+    return 0
+
+
+async def _tell_on(lending: Lending, lender: Lender) -> Any:
+    while True:
+        began_s = time.monotonic()
+        await asyncio.to_thread(lending.tell, lender.lent, lender.free)
+        notify("WATCHDOG=1")
+        await asyncio.sleep(max(0.0, TELL_S - (time.monotonic() - began_s)))

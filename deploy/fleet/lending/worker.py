@@ -1,0 +1,194 @@
+"""A lent worker: `python -m thalweg.deploy.fleet.lending.worker FD`, started by the lender for one stage of one node.
+
+It talks with the node over the inherited socket, through the lender, as `transports.fleet.lease` describes. The stage
+computes in a thread, so beats are answered meanwhile. When the socket ends so does the process. Only what is installed
+here is run: a class that the node names `module:Class` must lie in the lender's own folder, which is the working
+directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from thalweg.deploy.errors import describe_error
+from thalweg.deploy.fleet.errors import FleetError
+from thalweg.deploy.fleet.lending.context import LentContext
+from thalweg.deploy.runtime.tasks import in_thread
+from thalweg.pipeline.decoding import shown
+from thalweg.pipeline.file.catalog import find_stage, stage_names
+from thalweg.pipeline.hooks import is_async
+from thalweg.stages.io.terminal import begin, log_to_stderr
+from thalweg.transports.codec import decode, decode_signal
+from thalweg.transports.fleet.lease import LEASE_S, VERSION, frame, read_frame
+from thalweg.transports.state import pack_state, unpack_state
+
+log = logging.getLogger(__name__)
+
+STATE_S = 0.1
+"""How often a state goes along with an answer: what has to be done again when this worker is lost."""
+STATE_PACKETS = 8
+QUEUED = 64
+
+
+class LentStage:
+    """The stage, and what it was asked. `serve` returns when the node has gone."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="stage")
+        self._work: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue(QUEUED)
+        self._stage: Any = None
+        self._loop = asyncio.get_running_loop()
+        self._ctx = LentContext(self._send_anywhere, self._thread)
+        self._stateful = False
+        self._generation = -1
+        self._failed = False
+        self._state_s = 0.0
+        self._since_state = 0
+
+    async def serve(self) -> None:
+        """Open the stage that is asked for, then answer. Raises IncompleteReadError, ConnectionError at the end."""
+        try:
+            await self._open(await read_frame(self._reader))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            raise
+        except Exception as error:  # a stage of anybody's: whatever it raises, the node is to know why it has none
+            self._send("refused", describe_error(error)[:1000])
+            await self._writer.drain()
+            return
+        self._send("open", LEASE_S)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._compute())
+            while True:
+                await self._hear(await read_frame(self._reader))
+
+    async def _open(self, asked: tuple[Any, ...]) -> None:
+        match asked:
+            case ("lease", int() as version, str() as use, dict() as settings, bool() as stateful):
+                if version != VERSION:
+                    raise FleetError(f"the node speaks version {version} of leases, this lender {VERSION}")
+            case _:
+                raise FleetError(f"a lease is asked for by version, stage and settings, found {shown(asked)}")
+        find_only_ours(use)
+        info = find_stage(use)
+        self._stateful = stateful
+        self._stage = info.cls(**info.check(settings))
+        self._ctx.ports = info.outputs
+        opening = getattr(self._stage, "open", None)
+        if opening is not None:
+            await self._call(opening, self._ctx)
+
+    async def _hear(self, said: tuple[Any, ...]) -> None:
+        match said:
+            case ("ping", int() as number):
+                self._send("pong", number)
+            case ("packet" | "probe" | "begin", *_):
+                await self._work.put(said)
+            case ("configure", dict()):
+                await self._work.put(said)
+            case ("signal", bytes() as written):
+                if hasattr(self._stage, "on_signal"):
+                    self._stage.on_signal(decode_signal(written), self._ctx)
+            case _:
+                raise FleetError(f"the node said {shown(said[0])}, which a lent worker does not know")
+
+    async def _compute(self) -> None:
+        while True:
+            match await self._work.get():
+                case ("begin", int() as generation, bytes() | None as state):
+                    await self._begin(generation, state)
+                case ("packet", int() as generation, int() as number, bytes() as record):
+                    if generation == self._generation and not self._failed:
+                        await self._answer(number, record)
+                case ("probe", int() as number, bytes() as record):
+                    _, took_ns, _ = await self._process(record)
+                    self._send("probed", number, took_ns)
+                case ("configure", dict() as settings):
+                    self._stage.configure(settings)
+                case _:
+                    raise FleetError("the node said something that a lent worker does not know")
+            await self._writer.drain()
+
+    async def _begin(self, generation: int, state: bytes | None) -> None:
+        self._generation, self._failed = generation, False
+        self._since_state, self._state_s = 0, 0.0
+        if state is None:
+            return
+        try:
+            await in_thread(self._thread, self._stage.restore, unpack_state(state))
+        except Exception as error:
+            self._failed = True
+            self._send("failed", generation, describe_error(error)[:1000])
+
+    async def _answer(self, number: int, record: bytes) -> None:
+        results, took_ns, error = await self._process(record)
+        self._since_state += 1
+        now_s = time.monotonic()
+        state = None
+        if self._stateful and (now_s - self._state_s >= STATE_S or self._since_state >= STATE_PACKETS):
+            snapshot = await in_thread(self._thread, self._stage.snapshot)
+            if snapshot is not None:  # else it is in the middle of something, and asked again with the next packet
+                state = pack_state(snapshot)
+                self._since_state, self._state_s = 0, now_s
+        self._send("answer", self._generation, number, results, took_ns, state, error)
+
+    async def _process(self, record: bytes) -> tuple[list[bytes], int, str]:
+        """Results, ns that it took, and why it failed or nothing."""
+        began_ns = time.monotonic_ns()
+        error = ""
+        try:
+            self._ctx.begin(decode(record))
+            await self._call(self._stage.process, self._ctx.packet, self._ctx)
+        except Exception as raised:  # as in any worker: it costs this packet
+            error = describe_error(raised)[:1000]
+        return self._ctx.end(), time.monotonic_ns() - began_ns, error
+
+    async def _call(self, function: Any, *args: Any) -> None:
+        if is_async(function):
+            await function(*args)
+        elif inspect.isawaitable(result := await in_thread(self._thread, function, *args)):
+            await result
+
+    def _send(self, *parts: Any) -> None:
+        self._writer.write(frame(*parts))
+
+    def _send_anywhere(self, *parts: Any) -> None:
+        """From the stage's own threads, too."""
+        self._loop.call_soon_threadsafe(self._writer.write, frame(*parts))
+
+
+def find_only_ours(use: str) -> None:
+    """Raises FleetError where a class is named that is neither installed as a stage nor in the working directory."""
+    if use in stage_names():
+        return
+    module = use.partition(":")[0].partition(".")[0]
+    if not module.isidentifier() or not os.path.exists(f"{module}.py"):
+        raise FleetError(f"{shown(use)} is no stage that is installed here, and no module in the lender's folder")
+
+
+async def main(fd: int) -> None:
+    """Serve the node until it is gone."""
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd))
+    try:
+        await LentStage(reader, writer).serve()
+    except* (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    os._exit(0)  # whatever its threads still do, nobody wants it
+
+
+if __name__ == "__main__":
+    begin()
+    log_to_stderr()
+    for number in (signal.SIGINT, signal.SIGTERM):  # the lender decides what an interrupt means
+        signal.signal(number, signal.SIG_IGN)
+    sys.path.insert(0, os.getcwd())
+    asyncio.run(main(int(sys.argv[1])))

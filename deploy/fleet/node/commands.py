@@ -1,0 +1,137 @@
+"""Commands of the hub, from the connection that waits for them to the stage that carries them out.
+
+`commands.json` in the node's folder says what is allowed, and nothing is where it is missing: {"allow": ["hold"]}.
+Where the agent is not root it must not be writable for it: what a hub rolls out runs as the agent's user, and is not
+to widen what a hub may do. Commands are never written down: each is handed to the stage that waits for one, within its
+time, or refused; then the hub is told so, by an event of the stream `commands`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from thalweg.deploy.fleet.certificates import COMMAND_SALT, check_signature
+from thalweg.deploy.fleet.errors import FleetError
+from thalweg.models.store.bounded import read_at_most
+from thalweg.pipeline.decoding import decoder
+from thalweg.pipeline.fleet.actions import ACTIONS, Admission, Command, CommandError, HubClock
+
+log = logging.getLogger(__name__)
+
+FILE = "commands.json"
+LARGEST = 4096
+WAITING = 4
+LISTENED_S = 2.0
+"""How long a stage may take from one command to asking for the next."""
+
+
+def allowed_in(folder: Path) -> frozenset[str]:
+    """The actions that this node takes. Raises FleetError on a file that cannot be read, or is not the operator's."""
+    path = folder / FILE
+    try:
+        found = json.loads(read_at_most(path, LARGEST))["allow"]
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FleetError(f'{path} cannot be read: {error}; expected {{"allow": ["hold"]}}') from None
+    if not isinstance(found, list) or not set(map(str, found)) <= set(ACTIONS):
+        raise FleetError(f"{path} allows {found!r}, expected some of {', '.join(ACTIONS)}")
+    if os.geteuid() != 0 and os.access(path, os.W_OK):
+        raise FleetError(f"{path} can be written by what runs here: let it be root's, `chown root` and `chmod 644`")
+    return frozenset(map(str, found))
+
+
+@decoder(FleetError, "a command")
+def opened(data: bytes, public: bytes) -> Command:
+    """What the hub has sealed. Raises FleetError where it was not signed by the owner of `public`, or is none."""
+    if len(data) > LARGEST:
+        raise FleetError(f"a command of {len(data)} bytes: at most {LARGEST} are read")
+    envelope = json.loads(data)
+    body, signature = bytes.fromhex(envelope["command"]), bytes.fromhex(envelope["signature"])
+    if not check_signature(public, signature, COMMAND_SALT + body):
+        raise FleetError("its signature is not that of the hub this node was enrolled at")
+    return Command.read(json.loads(body))
+
+
+class Commands:
+    """Of a node while its agent runs. `heard` and `take` are called in the uplink's threads, `wait` on the loop.
+
+    `report`: is told what became of each, as a map.
+    """
+
+    def __init__(self, node: str, instance: str, allowed: frozenset[str], public: bytes, report: Any) -> None:
+        self.allowed = allowed
+        self._public = public
+        self._clock = HubClock()
+        self._admission = Admission(node, instance, allowed)
+        self._report = report
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._queue: asyncio.Queue[tuple[Command, float, int]] = asyncio.Queue(WAITING)
+        self._listening = 0
+        self._listened_s = -LISTENED_S
+
+    def heard(self, sent_ns: int, hub_s: float) -> None:
+        """The hub has answered with its time what was sent at `sent_ns`, monotonic."""
+        with self._lock:
+            self._clock.heard(sent_ns, time.monotonic_ns(), hub_s)
+
+    def take(self, data: bytes) -> None:
+        """A command has come. Whatever is wrong with it is reported; nothing is raised."""
+        now_ns = time.monotonic_ns()
+        command: Command | None = None
+        try:
+            command = opened(data, self._public)
+            with self._lock:
+                left_s = self._admission.admit(command, self._clock.latest_s(now_ns))
+            gone = not self._listening and time.monotonic() - self._listened_s > LISTENED_S
+            if self._loop is None or gone:
+                raise CommandError("no mavlink.action runs here")
+            self._loop.call_soon_threadsafe(self._put, command, left_s, now_ns)
+        except (FleetError, CommandError) as error:
+            self._refuse(command, str(error))
+
+    async def wait(self, within_s: float) -> str:
+        """For a stage: the next command as JSON, with how old it is and what is left of its time; or nothing."""
+        self._loop = asyncio.get_running_loop()
+        self._listening += 1
+        try:
+            async with asyncio.timeout(within_s):
+                while True:
+                    command, left_s, at_ns = await self._queue.get()
+                    left_s -= (time.monotonic_ns() - at_ns) / 1e9
+                    if left_s > 0:
+                        age_s = command.expires_s - command.issued_s - left_s
+                        return json.dumps(
+                            {
+                                "id": command.id,
+                                "action": command.action,
+                                "settings": dict(command.settings),
+                                "age_s": max(0.0, age_s),
+                                "left_s": left_s,
+                            }
+                        )
+                    self._refuse(command, "its time was over before anybody took it")
+        except TimeoutError:
+            return ""
+        finally:
+            self._listening -= 1
+            self._listened_s = time.monotonic()
+
+    def _put(self, command: Command, left_s: float, at_ns: int) -> None:
+        try:
+            self._queue.put_nowait((command, left_s, at_ns))
+        except asyncio.QueueFull:
+            self._refuse(command, f"{WAITING} others wait already")
+
+    def _refuse(self, command: Command | None, reason: str) -> None:
+        log.warning("a command was refused: %s", reason)
+        what = {} if command is None else {"id": command.id, "action": command.action}
+        self._report({**what, "done": False, "reason": reason[:300]})

@@ -1,0 +1,61 @@
+"""What a stage sees while it processes a packet that is not the one in hand: done again, or as a probe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.payload import Payload
+from thalweg.pipeline.signal import Direction, Signal
+
+
+class Again:
+    """The stage's context, for `packet`: what is emitted has its time, epoch and deadline unless they are given."""
+
+    def __init__(self, ctx: Any, packet: Packet, deadline_ns: int | None) -> None:
+        self._ctx = ctx
+        self._packet = packet
+        self._deadline_ns = deadline_ns
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ctx, name)
+
+    def emit(
+        self,
+        payload: Payload,
+        *,
+        port: str | None = None,
+        time: int | None = None,
+        epoch: int | None = None,
+        deadline: int | None = None,
+    ) -> None:
+        """See `Context.emit`."""
+        packet = self._packet
+        time = packet.time if time is None else time
+        if deadline is None:
+            deadline = packet.deadline if self._deadline_ns is None else time + self._deadline_ns
+        epoch = packet.epoch if epoch is None else epoch
+        self._ctx.emit(payload, port=port, time=time, epoch=epoch, deadline=deadline)
+
+    async def send(self, payload: Payload, *, port: str | None = None, time: int, epoch: int = 0) -> None:
+        """See `Context.send`."""
+        await self._ctx.send(payload, port=port, time=time, epoch=epoch)
+
+
+class Quiet(Again):
+    """Nothing comes of it."""
+
+    def __init__(self, ctx: Any, packet: Packet) -> None:
+        super().__init__(ctx, packet, None)
+
+    def emit(self, payload: Payload, **_: Any) -> None:
+        """Nothing."""
+
+    async def send(self, payload: Payload, **_: Any) -> None:
+        """Nothing."""
+
+    def signal(self, signal: Signal, direction: Direction = Direction.DOWN) -> None:
+        """Nothing."""
+
+    def report(self, problem: str) -> None:
+        """Nothing."""

@@ -1,0 +1,308 @@
+"""A stage with several places: the one here, and workers that others lend.
+
+Theory of operation. In the graph it is one node, whose stage is this. The stage itself is made and opened here, and
+stays open whatever happens: what comes is processed by it, or sent to the lent worker that has taken over. Who does is
+decided by `pipeline.fleet.placement` on what `pipeline.fleet.gauges` has measured; what was sent and is not settled is
+kept by `pipeline.fleet.handover`. So:
+
+    going out      the lent worker has opened its own before; between two packets it gets the state of the one here,
+                   and the packets from then on. Nothing stops for it: make before break
+    coming home    at once, planned or not: from the last state that came back, what was not settled is done again here,
+                   silently where the results are out
+    a lent worker  that misses two beats, closes or refuses is lost; another lease is asked for after a while. Results
+                   of a generation that is over are not believed
+
+`follow.py` has the loop that measures and decides; here is what the decision does. One lock is held by whatever uses
+the stage or moves it, so packets stay in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+from thalweg.deploy.errors import describe_error
+from thalweg.deploy.fleet.placing.again import Again, Quiet
+from thalweg.deploy.fleet.placing.follow import Follower
+from thalweg.deploy.fleet.placing.lease import Lease
+from thalweg.deploy.fleet.placing.lenders import NodeFolder
+from thalweg.deploy.runtime.tasks import beside
+from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.fleet.handover import Ledger
+from thalweg.pipeline.fleet.placing import EDGE
+from thalweg.pipeline.graph import Vertex
+from thalweg.pipeline.hooks import is_async
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.signal import Direction, Signal
+from thalweg.pipeline.stage import Context
+from thalweg.transports.codec import decode, decode_signal, encode, encode_signal
+from thalweg.transports.state import pack_state, unpack_state
+
+log = logging.getLogger(__name__)
+
+DRAIN_S = 0.25
+"""How long a planned return waits for answers that are on their way: what comes later is done again here."""
+
+
+class PlacedStage:
+    """Stands for `stage` in a worker. What it does not say itself, the stage does (`__getattr__`)."""
+
+    def __init__(self, stage: Any, vertex: Vertex) -> None:
+        assert vertex.placing is not None
+        self.stage = stage
+        self.placing = vertex.placing
+        self._blocking = vertex.info.blocking
+        self._deadline_ns = vertex.deadline_ns
+        self._ledger: Ledger[Packet] = Ledger(stateful=vertex.placing.stateful)
+        self._lock = asyncio.Lock()
+        self._here = asyncio.Lock()
+        self._room = asyncio.Event()
+        self._lease: Lease | None = None
+        self._undone: list[tuple[Packet, bool]] = []
+        self._finishing = False
+        self._ctx: Any = None
+        self._tasks = AsyncExitStack()
+        self._counts = {"moved": 0, "away": 0, "done_again": 0}
+        folder = NodeFolder.here()
+        self._follower = None if folder is None else Follower(self, folder, vertex.name)
+        if hasattr(stage, "snapshot") and hasattr(stage, "restore"):
+            self.snapshot, self.restore = self._snapshot, self._restore
+        if hasattr(stage, "on_signal"):
+            self.on_signal = self._on_signal
+        if hasattr(stage, "configure"):
+            self.configure = self._configure
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "stage":
+            raise AttributeError(name)
+        return getattr(self.stage, name)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The stage's own, and how often it was moved, packets processed elsewhere, and done again."""
+        return {**getattr(self.stage, "counts", {}), **self._counts}
+
+    async def open(self, ctx: Context) -> None:
+        """Open the one here; others come when they come."""
+        self._ctx = ctx
+        opening = getattr(self.stage, "open", None)
+        if opening is not None:
+            await self._called(opening, ctx, apart=True)
+        if self._follower is not None:
+            await self._tasks.enter_async_context(beside(self._follower.run()))
+
+    async def close(self) -> None:
+        """Give back what was lent, close the one here."""
+        await self._tasks.aclose()
+        closing = getattr(self.stage, "close", None)
+        if closing is not None:
+            result = closing() if is_async(closing) else await asyncio.to_thread(closing)
+            if inspect.isawaitable(result):
+                await result
+
+    async def process(self, packet: Packet, ctx: Context) -> None:
+        """Here or there. Returns once there is room for another."""
+        if self._follower is not None:
+            self._follower.came(packet)
+        async with self._lock:
+            await self._do_undone()
+            if self._lease is None:
+                await self._run_here(packet, ctx)
+            else:
+                self._lease.packet(self._ledger.generation, self._ledger.give(packet), _record(packet))
+        while self._lease is not None and not self._ledger.has_room:
+            self._room.clear()
+            await self._room.wait()
+
+    async def finish(self, ctx: Context) -> None:
+        """What is under way comes back first, or is done here."""
+        self._finishing = True
+        while self._lease is not None and self._ledger.unanswered:
+            self._room.clear()
+            await self._room.wait()
+        async with self._lock:
+            await self._come_home()
+        finishing = getattr(self.stage, "finish", None)
+        if finishing is not None:
+            await self._called(finishing, ctx, apart=self._blocking)
+
+    @property
+    def away(self) -> Lease | None:
+        """The lent worker that has it."""
+        return self._lease
+
+    @property
+    def stuck(self) -> bool:
+        """Whether nothing can be given since no state comes back."""
+        return self._lease is not None and self._ledger.stuck
+
+    async def go(self, lease: Lease) -> bool:
+        """Hand over to a lent worker, between two packets; False where that cannot be now."""
+        async with self._lock:
+            await self._do_undone()
+            if self._lease is not None:
+                await self._come_home()
+            state = None
+            if self.placing.stateful:
+                snapshot = self.stage.snapshot()
+                if snapshot is None:  # it is in the middle of something
+                    return False
+                state = pack_state(snapshot)
+            if not lease.ready or self._finishing:
+                return False
+            lease.begin(self._ledger.lend(state), state)
+            self._lease = lease
+            self._counts["moved"] += 1
+        return True
+
+    async def come_home(self, *, lost: bool) -> int:
+        """Go on here; how many packets were done again."""
+        lease = self._lease
+        if lease is None:
+            return 0
+        if lost:
+            lease.end("it was lost")
+        async with self._lock:
+            if not lost:
+                await self._drain()
+            done = await self._come_home()
+            self._counts["moved"] += 1
+        self._room.set()
+        return done
+
+    async def probe_here(self, packet: Packet) -> int:
+        """How long this packet takes here, ns, while the stage is elsewhere: whatever comes of it is thrown away, and
+        so is the state, since coming home restores it.
+        """
+        async with self._here:
+            began_ns = time.monotonic_ns()
+            try:
+                await self._called(self.stage.process, packet, Quiet(self._ctx, packet), apart=self._blocking)
+            except Exception as error:
+                log.debug("a probe of %s failed: %s", self._ctx.name, describe_error(error))
+            return time.monotonic_ns() - began_ns
+
+    def answered(self, lease: Lease, generation: int, number: int, results: Any, state: Any, why: str) -> None:
+        """See `Borrower`: a packet was processed there; its results go on from here."""
+        if lease is not self._lease:
+            return
+        packet = self._ledger.answered(generation, number, state if isinstance(state, bytes) else None)
+        self._room.set()
+        if packet is None:
+            return
+        self._counts["away"] += 1
+        again = Again(self._ctx, packet, self._deadline_ns)
+        try:
+            for record in results:
+                found = decode(record)
+                again.emit(
+                    found.payload, port=found.stream, time=found.time, epoch=found.epoch, deadline=found.deadline
+                )
+        except ThalwegError as error:
+            why = str(error)
+        if why:
+            self._ctx.report(why)
+
+    def signalled(self, written: bytes, direction: str) -> None:
+        """See `Borrower`."""
+        self._ctx.signal(decode_signal(written), Direction(direction))
+
+    def reported(self, problem: str) -> None:
+        """See `Borrower`."""
+        self._ctx.report(problem)
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                while self._ledger.unanswered:
+                    self._room.clear()
+                    await self._room.wait()
+        except TimeoutError:
+            return
+
+    async def _come_home(self) -> int:
+        """With the lock held. Idempotent."""
+        if self._lease is None:
+            return 0
+        self._lease = None
+        state, again = self._ledger.home()
+        async with self._here:
+            if state is not None:
+                self.stage.restore(unpack_state(state))
+        self._undone = [(each.packet, each.silent) for each in again]
+        return await self._do_undone()
+
+    async def _do_undone(self) -> int:
+        """What a place that was lost had not settled. A packet that is overdue matters to the state only."""
+        done = 0
+        while self._undone:
+            packet, silent = self._undone.pop(0)
+            overdue = packet.deadline is not None and packet.deadline < self._ctx.now_ns()
+            if overdue and not self.placing.stateful:
+                continue
+            ctx = Quiet(self._ctx, packet) if silent else Again(self._ctx, packet, self._deadline_ns)
+            try:
+                await self._run_here(packet, ctx)
+            except Exception as error:  # as if it had failed there: it costs this packet
+                self._ctx.report(describe_error(error))
+            done += 1
+        self._counts["done_again"] += done
+        return done
+
+    async def _run_here(self, packet: Packet, ctx: Any) -> None:
+        async with self._here:
+            began_ns = time.monotonic_ns()
+            await self._called(self.stage.process, packet, ctx, apart=self._blocking)
+            if self._follower is not None:
+                self._follower.home.took(time.monotonic_ns() - began_ns)
+
+    async def _called(self, function: Any, *args: Any, apart: bool) -> None:
+        """As a worker would: `apart` in the stage's own thread."""
+        if is_async(function):
+            await function(*args)
+            return
+        result = await self._ctx.compute(function, *args) if apart else function(*args)
+        if inspect.isawaitable(result):
+            await result
+
+    def _on_signal(self, signal: Signal, ctx: Context) -> None:
+        for lease in self._leases():
+            lease.signal(encode_signal(signal))
+        self.stage.on_signal(signal, ctx)
+
+    def _configure(self, settings: Mapping[str, Any]) -> None:
+        self.stage.configure(settings)
+        for lease in self._leases():
+            lease.configure(settings)
+
+    def _leases(self) -> list[Lease]:
+        return [] if self._follower is None else list(self._follower.leases.values())
+
+    def _snapshot(self) -> Any:
+        """Of the stage, wherever it is, with the packets that would be done again."""
+        if self._lock.locked():
+            return None
+        if self._lease is None:
+            state = self.stage.snapshot()
+            return None if state is None else {"stage": state, "undone": list(self._undone)}
+        packed, again = self._ledger.kept()
+        undone = [(each.packet, each.silent) for each in again]
+        return None if packed is None else {"stage": unpack_state(packed), "undone": undone}
+
+    def _restore(self, state: Any) -> None:
+        self.stage.restore(state["stage"])
+        self._undone = [(packet, silent) for packet, silent in state["undone"]]
+
+
+def place_of(stage: PlacedStage) -> str:
+    """Where it is."""
+    return EDGE if stage.away is None else stage.away.place
+
+
+def _record(packet: Packet) -> bytes:
+    return b"".join(encode(packet))

@@ -1,0 +1,307 @@
+"""Commands from the hub to an autopilot, through a real agent: those that are to be, and none that are not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import require_package
+from tests.deploy.fleet.hubs import hub_at
+from tests.stages.fleet.test_mavlink import free_udp_port
+from thalweg import Pipeline
+from thalweg.deploy.fleet import certificates as certs
+from thalweg.deploy.fleet.certificates import COMMAND_SALT
+from thalweg.deploy.fleet.errors import FleetError
+from thalweg.deploy.fleet.node.commands import Commands, allowed_in
+from thalweg.deploy.fleet.node.intake import Intake
+from thalweg.pipeline.fleet.agent_socket import NODE
+from thalweg.stages.fleet.mavlink_link import MavlinkError
+
+KEY = bytes(range(32))
+MINUTE_NS = 60_000_000_000
+
+
+class Hub:
+    """What signs commands, and what a node of it has."""
+
+    def __init__(self) -> None:
+        self.key = certs.make_signing_key()
+        self.public = certs.public_of(self.key)
+        self.count = 0
+
+    def command(self, *, key: bytes = b"", salt: bytes = COMMAND_SALT, **more: Any) -> bytes:
+        self.count += 1
+        now_s = time.time()
+        plain = {
+            "id": f"{self.count:032x}",
+            "node": "drone-7",
+            "instance": "ab",
+            "action": "hold",
+            "settings": {},
+            "issued_s": now_s,
+            "expires_s": now_s + 10,
+            **more,
+        }
+        body = json.dumps(plain).encode()
+        signature = certs.sign(key or self.key, salt + body)
+        return json.dumps({"command": body.hex(), "signature": signature.hex()}).encode()
+
+
+class Spool:
+    """In place of the node's: keeps nothing."""
+
+    def append(self, *_: Any) -> int:
+        return 0
+
+    def sync(self, *_: Any) -> None: ...
+
+
+class Autopilot(asyncio.DatagramProtocol):
+    """Counts what it is told; signs, where it has a key; says its mode ten times a second."""
+
+    def __init__(self, port: int, *, system: int = 1, key: bytes = KEY) -> None:
+        from pymavlink.dialects.v20 import common
+
+        self._mav = common.MAVLink(None, srcSystem=system, srcComponent=1)
+        self._mav.robust_parsing = True
+        if key:
+            self._mav.signing.secret_key = key
+            self._mav.signing.sign_outgoing = True
+            self._mav.signing.timestamp = round((time.time() - 1_420_070_400) * 100_000)
+        self._port = port
+        self.mode = 3
+        self.carried_out: list[tuple[int, int]] = []
+        self.answers = True
+        self._transport: Any = None
+
+    async def fly(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, remote_addr=("127.0.0.1", self._port))
+        try:
+            while True:
+                self._say(self._mav.heartbeat_encode(2, 3, 128, self.mode, 4))
+                await asyncio.sleep(0.1)
+        finally:
+            self._transport.close()
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        for message in self._mav.parse_buffer(data) or ():
+            if message.get_type() == "COMMAND_LONG":
+                self.carried_out.append((message.command, message.confirmation))
+                if self.answers:
+                    self._say(self._mav.command_ack_encode(message.command, 0))
+
+    def error_received(self, exc: Exception) -> None: ...
+
+    def _say(self, message: Any) -> None:
+        self._transport.sendto(bytes(message.pack(self._mav)))
+        self._mav.seq = (self._mav.seq + 1) % 256
+
+
+class Node:
+    """The agent's part and a pipeline with the stage."""
+
+    def __init__(self, commands: Commands, outcomes: list[dict[str, Any]]) -> None:
+        self.commands, self.outcomes = commands, outcomes
+
+    async def outcome(self) -> dict[str, Any]:
+        """The next one."""
+        before, until_s = len(self.outcomes), time.monotonic() + 10
+        while len(self.outcomes) == before:
+            assert time.monotonic() < until_s
+            await asyncio.sleep(0.02)
+        return self.outcomes[-1]
+
+
+@asynccontextmanager
+async def node(
+    folder: Path, hub: Hub, pilot: Autopilot, port: int, *, allow: tuple[str, ...] = ("hold", "photo")
+) -> AsyncIterator[Node]:
+    (folder / "mavlink.key").write_text(KEY.hex(), encoding="ascii")
+    outcomes: list[dict[str, Any]] = []
+    commands = Commands("drone-7", "ab", frozenset(allow), hub.public, outcomes.append)
+    commands.heard(time.monotonic_ns(), time.time())
+    intake = Intake(Spool(), lambda: None, lambda _: None, commands.wait)  # type: ignore[arg-type]
+    await intake.start(folder / "intake.sock")
+    os.environ[NODE] = str(folder / "intake.sock")
+    pipeline = Pipeline("command")
+    pipeline.add("action", "mavlink.action", link=f"udp:127.0.0.1:{port}")
+    pipeline.expose("action.outcome")
+    try:
+        async with pipeline.run() as run, asyncio.TaskGroup() as group:
+
+            async def listen() -> None:
+                async for packet in run.packets("action.outcome"):
+                    outcomes.append(json.loads(packet.payload.text))  # type: ignore[attr-defined]
+
+            tasks = [group.create_task(listen()), group.create_task(pilot.fly())]
+            await asyncio.sleep(0.5)
+            yield Node(commands, outcomes)
+            for task in tasks:
+                task.cancel()
+    finally:
+        del os.environ[NODE]
+        await intake.close()
+
+
+@pytest.fixture(autouse=True)
+def packages() -> None:
+    require_package("pymavlink", "edge")
+    require_package("cryptography", "edge")
+
+
+def run(work: Any) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await work
+
+    asyncio.run(bounded())
+
+
+@pytest.mark.real
+def test_a_command_is_carried_out_acknowledged_and_reported(tmp_path: Path) -> None:
+    async def fly() -> None:
+        hub, port = Hub(), free_udp_port()
+        pilot = Autopilot(port)
+        async with node(tmp_path, hub, pilot, port) as there:
+            there.commands.take(hub.command())
+            assert (await there.outcome())["done"] is True
+            assert pilot.carried_out == [(17, 0)]
+
+    run(fly())
+
+
+@pytest.mark.real
+def test_none_is_carried_out_that_is_late_repeated_unsigned_or_for_somebody_else(tmp_path: Path) -> None:
+    async def fly() -> None:
+        hub, port, now_s = Hub(), free_udp_port(), time.time()
+        pilot = Autopilot(port)
+        async with node(tmp_path, hub, pilot, port) as there:
+            once = hub.command(action="photo")
+            there.commands.take(once)
+            await there.outcome()
+            assert len(pilot.carried_out) == 1
+            wrong = [
+                once,  # repeated
+                hub.command(issued_s=now_s - 20, expires_s=now_s - 10),  # after its time
+                hub.command(issued_s=now_s + 60, expires_s=now_s + 70),  # before it
+                hub.command(expires_s=now_s + 300),  # valid for too long
+                hub.command(key=certs.make_signing_key()),  # signed by somebody else
+                hub.command(salt=b""),  # signed, as something else
+                hub.command(node="drone-8"),
+                hub.command(instance="cd"),
+                hub.command(action="land"),  # not allowed here
+                hub.command(action="arm"),
+                hub.command()[:-20],
+                b"",
+                b"garbage" * 1000,
+            ]
+            for data in wrong:
+                there.commands.take(data)
+            await asyncio.sleep(2.5)
+            assert len(pilot.carried_out) == 1
+            assert [outcome["done"] for outcome in there.outcomes] == [True] + [False] * len(wrong)
+
+    run(fly())
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("wrong", [{"key": b""}, {"key": bytes(32)}, {"system": 9}])
+def test_an_autopilot_that_is_unsigned_or_another_one_is_told_nothing(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    async def fly() -> None:
+        hub, port = Hub(), free_udp_port()
+        right, other = Autopilot(port), Autopilot(port, **wrong)
+        right.answers = False
+        async with node(tmp_path, hub, right, port) as there, asyncio.TaskGroup() as group:
+            flying = group.create_task(other.fly())
+            await asyncio.sleep(0.3)
+            there.commands.take(hub.command())
+            outcome = await there.outcome()
+            flying.cancel()
+        assert outcome["done"] is False  # whatever the other one acknowledged
+
+    run(fly())
+
+
+@pytest.mark.real
+def test_the_pilots_change_of_mode_wins(tmp_path: Path) -> None:
+    async def fly() -> None:
+        hub, port = Hub(), free_udp_port()
+        pilot = Autopilot(port)
+        async with node(tmp_path, hub, pilot, port) as there:
+            given = hub.command()
+            pilot.mode = 9
+            await asyncio.sleep(0.3)
+            there.commands.take(given)
+            assert "the pilot has changed the mode" in (await there.outcome())["reason"]
+            assert pilot.carried_out == []
+
+    run(fly())
+
+
+def test_what_is_allowed_is_in_a_file_of_the_operators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert allowed_in(tmp_path) == frozenset()
+    path = tmp_path / "commands.json"
+    path.write_text('{"allow": ["hold"]}', encoding="utf-8")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert allowed_in(tmp_path) == {"hold"}
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(FleetError, match="can be written by what runs here"):
+        allowed_in(tmp_path)
+    for wrong in ("{", "[]", '{"allow": "hold"}', '{"allow": ["arm"]}', '{"allow": {"hold": 1}}'):
+        path.write_text(wrong, encoding="utf-8")
+        with pytest.raises(FleetError):
+            allowed_in(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "local"), [("", ""), ("00", ""), ("no key", ""), ("", '{"allow": ["hold"]}'), ("", "{")]
+)
+def test_what_cannot_sign_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, local: str) -> None:
+    from thalweg.stages.fleet.mavlink_action import MavlinkAction
+
+    monkeypatch.setenv(NODE, str(tmp_path / "intake.sock"))
+    if key:
+        (tmp_path / "mavlink.key").write_text(key, encoding="utf-8")
+    if local:
+        (tmp_path / "commands.json").write_text(local, encoding="utf-8")
+    with pytest.raises(MavlinkError):
+        MavlinkAction("udp:127.0.0.1:1").open(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.real
+def test_a_hub_gives_a_command_to_its_node_once_and_to_nobody_who_has_not_reported(tmp_path: Path) -> None:
+    require_package("aiohttp", "hub")
+
+    async def give() -> None:
+        async with hub_at(tmp_path) as hub:
+            identity = await hub.node("drone-7")
+            with pytest.raises(FleetError, match="has not reported"):
+                hub.state.command("drone-7", "hold", {}, 10)
+            hub.state.heard("drone-7", {"instance": identity.instance}, time.time())
+            made, data = hub.state.command("drone-7", "hold", {}, 10)
+
+            def wait() -> Any:
+                with identity.client() as client:
+                    return client.call("/v1/commands", {})
+
+            giving = asyncio.create_task(hub.commanding.give("drone-7", data, 5))
+            answer = await asyncio.to_thread(wait)
+            assert await giving
+            commands = Commands("drone-7", identity.instance, frozenset({"hold"}), identity.signing, print)
+            commands.heard(time.monotonic_ns(), time.time())
+            waiting = asyncio.create_task(commands.wait(5))
+            await asyncio.sleep(0.05)
+            commands.take(answer["command"])
+            assert json.loads(await waiting)["id"] == made
+            assert not await hub.commanding.give("drone-7", data, 0.2)
+
+    run(give())
