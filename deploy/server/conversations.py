@@ -80,10 +80,14 @@ class Conversations:
         finally:
             self._group = None
 
-    async def enter(self, address: str) -> Session:
-        """A conversation for somebody new, within `connect_s`. Raises Refused."""
+    async def enter(self, address: str, *, moved: bool = False) -> Session:
+        """A conversation for somebody new, within `connect_s`. Raises Refused.
+
+        `moved`: their conversation was on a host that is gone, or is emptied. That this one is busy just now keeps
+        them out no more than somebody who talks here already; that it is full does.
+        """
         try:
-            return await self._enter(address)
+            return await self._enter(address, moved)
         except Refused as refused:
             self._tell_refused(refused.code)
             raise
@@ -100,8 +104,8 @@ class Conversations:
         fields = {"event": "refused", "why": code, "count": count}
         log.info("refused: %s (%d since this was said last)", code, count, extra={"fields": fields})
 
-    async def _enter(self, address: str) -> Session:
-        self._admit(address)
+    async def _enter(self, address: str, moved: bool) -> Session:
+        self._admit(address, moved)
         with self.admission.counted(address):
             try:
                 async with asyncio.timeout(self.settings.connect_s), self._taken:
@@ -117,7 +121,7 @@ class Conversations:
         self.counts["sessions"] += 1
         return session
 
-    def _admit(self, address: str) -> None:
+    def _admit(self, address: str, moved: bool) -> None:
         """Whether there is room for somebody at this address. Raises Refused."""
         if self.draining:
             raise draining()
@@ -129,12 +133,12 @@ class Conversations:
             if session.state is SessionState.READY
         }
         pending = self.admission.pending.total()
-        room = len(connecting) + pending < self.settings.connecting and not self._full(len(held) + pending)
+        room = len(connecting) + pending < self.settings.connecting and not self._full(len(held) + pending, moved)
         going = None if room else self.admission.to_go(address, connecting, now_s)
         self.admission.check(
             address,
             mine=sum(session.address == address for session in held if session.id != going),
-            full=self._full(len(held) + pending - (going is not None)),
+            full=self._full(len(held) + pending - (going is not None), moved),
             connecting=len(connecting) - (going is not None),
             now_s=now_s,
         )
@@ -146,11 +150,11 @@ class Conversations:
         """How many may talk at once; None where that is not known."""
         return self.settings.sessions or self.capacity.limit(time.monotonic())
 
-    def _full(self, talking: int) -> bool:
+    def _full(self, talking: int, moved: bool) -> bool:
         limit = self.limit
         if limit is not None and talking >= limit:
             return True
-        return talking > 0 and not self.settings.sessions and self.load.busy
+        return talking > 0 and not moved and not self.settings.sessions and self.load.busy
 
     @property
     def talking(self) -> int:

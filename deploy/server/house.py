@@ -118,7 +118,7 @@ class Here:
         if coming.session and snapshot is None:
             session = self.conversations.find(coming.session, coming.key)
             return await self._resume(session, coming)
-        session = await self.conversations.enter(coming.address)
+        session = await self.conversations.enter(coming.address, moved=snapshot is not None)
         try:
             if snapshot is not None:
                 await session.recall(snapshot, coming.key)

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from thalweg.deploy.server.hosts.host import ConversationHost, HostOrder
-from thalweg.deploy.server.hosts.record import SUFFIX, HostRecord
+from thalweg.deploy.server.hosts.record import SUFFIX
 from thalweg.stages.io.terminal import begin, log_to_stderr
 
 
@@ -25,11 +25,8 @@ async def main(order: HostOrder, folder: Path) -> None:
     loop.add_signal_handler(signal.SIGTERM, host.stop)
     kept = folder / f"{order.name}{SUFFIX}"
 
-    def told(record: HostRecord) -> None:
-        record.model_copy(update={"pid": os.getpid()}).keep(folder)
-
     try:
-        await host.run(told)
+        await host.run(lambda record: record.keep(folder))
     finally:
         for path in (kept, order.where):
             with contextlib.suppress(FileNotFoundError):

@@ -165,6 +165,7 @@ class Front:
                 "state": "draining" if link.told.draining and link.state is not LinkState.LOST else link.state.value,
                 "why": link.why or link.told.not_ready,
                 "version": link.record.version,
+                "pid": link.record.pid,
                 "conversations": dict(self.kept.states(link.name)),
                 "limit": link.told.limit,
                 "used": round(link.told.used, 3),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import ssl
 import tempfile
@@ -125,6 +126,7 @@ class ConversationHost:
             version=__version__,
             protocol=PROTOCOL,
             pipeline=self._digest,
+            pid=os.getpid(),
         )
         if where.startswith("/"):
             async with listening(door, application, f"unix:{where}", 0):

@@ -15,6 +15,8 @@ import contextlib
 import importlib
 import logging
 import re
+import signal
+import threading
 from typing import Any
 
 from thalweg.deploy.cluster.host import Bundle
@@ -86,11 +88,15 @@ class RayHosts:
 
     async def run(self) -> None:
         """See the head of this file. A cluster that does not answer changes nothing: who talks, talks on."""
+        heard = False
         while True:
             try:
                 async with asyncio.timeout(START_S + CONNECT_S):
                     for found in await aside(START_S + CONNECT_S, self._survey):
                         self._front.add(HostRecord.read(found))
+                if not heard:
+                    heard = True
+                    _hear_signals_again()
                 self._say("")
             except (HostError, RemoteError, TimeoutError) as error:
                 self._say(str(error) or "the Ray cluster does not answer")
@@ -165,3 +171,11 @@ class RayHosts:
                 log.error("%s", problem)
             else:
                 log.info("the Ray cluster answers")
+
+
+def _hear_signals_again() -> None:
+    """Put the loop's handlers back: Ray's core takes the signals of a process when it connects, and dies of them."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.getsignal(number))
+            signal.siginterrupt(number, False)

@@ -1,0 +1,118 @@
+"""`thalweg serve --on ray`: a conversation on each node of a real cluster, and on another when its host is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.conftest import require_package
+from tests.deploy.server.hosts.housing import asked, host_of
+from thalweg.deploy.bench.dialogue.scripted import pipeline
+from thalweg.transports.webrtc.client import Talker
+
+ROOT = Path(__file__).parent.parent.parent
+ADMIN = {"Authorization": "Bearer operator"}
+PATIENCE_S = 90.0
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+marked = {"num_cpus": 1, "resources": {"thalweg": 1}}
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+for _ in range(2):
+    cluster.add_node(**marked)
+print(cluster.address, flush=True)
+for line in sys.stdin:
+    cluster.add_node(**marked)
+    print("added", flush=True)
+cluster.shutdown()
+"""
+
+
+@pytest.fixture
+def cluster() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Address and process of a cluster: a head without, and two nodes with the resource that hosts go by."""
+    require_package("ray", "ray")
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        lines = (line.decode().strip() for line in process.stdout)
+        yield next(line for line in lines if line.count(":") == 1 and line.rpartition(":")[2].isdigit()), process
+        process.stdin.close()
+        process.wait(60)
+
+
+def test_conversations_live_on_the_nodes_and_outlive_one_of_them(
+    cluster: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    address, process = cluster
+    file = tmp_path / "scripted.yaml"
+    file.write_text(pipeline(), encoding="utf-8")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "THALWEG_ADMIN_TOKEN": "operator", "XDG_STATE_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "thalweg.deploy", "serve", str(file), "--port", str(port)]
+    with subprocess.Popen([*command, "--on", "ray", "--address", address], env=env) as front:
+        try:
+            asyncio.run(conversations(f"http://127.0.0.1:{port}", process))
+        finally:
+            front.terminate()
+            assert front.wait(30) == 0
+
+
+async def conversations(url: str, cluster: subprocess.Popen[bytes]) -> None:
+    async with aiohttp.ClientSession(headers=ADMIN) as http:
+
+        async def hosts() -> dict[str, dict[str, Any]]:
+            try:
+                async with http.get(f"{url}/hosts") as response:
+                    return {host["name"]: host for host in (await response.json())["hosts"] if host["state"] == "up"}
+            except aiohttp.ClientError:
+                return {}
+
+        async def until_ready(count: int) -> dict[str, dict[str, Any]]:
+            async with asyncio.timeout(PATIENCE_S):
+                found = await hosts()
+                while sum(not host["why"] for host in found.values()) < count:
+                    await asyncio.sleep(0.2)
+                    found = await hosts()
+            return found
+
+        found = await until_ready(2)
+        async with Talker(url) as one, Talker(url) as other:
+            assert {host_of(one), host_of(other)} == set(found), "each of them has a node of its own"
+            assert await asked(one, "red") == "red"
+            await asyncio.sleep(0.5)
+            home = host_of(one)
+            os.kill(found[home]["pid"], signal.SIGKILL)
+            killed_s = time.monotonic()
+            while (await stands(http, url, one)) is not False:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            await one.hang_up()
+            await one.connect()
+            assert time.monotonic() - killed_s < 5.0
+            assert host_of(one) == host_of(other)
+            assert await asked(one, "green") == "red and green"
+            assert await asked(other, "blue") == "blue"
+        assert cluster.stdin is not None
+        cluster.stdin.write(b"\n")
+        cluster.stdin.flush()
+        await until_ready(3)
+
+
+async def stands(http: aiohttp.ClientSession, url: str, talker: Talker) -> object:
+    async with http.get(f"{url}/sessions/{talker.session}?key={talker.key}") as response:
+        return (await response.json()).get("stands")
