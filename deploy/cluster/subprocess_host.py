@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from thalweg.deploy.cluster.host import Bundle
 from thalweg.deploy.cluster.remote import RemoteError, WorkerLost
 from thalweg.deploy.ops.observing.outcome import Problem
 from thalweg.deploy.runtime.tasks import beside
+from thalweg.models.child_process import module_path, python_module
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +48,9 @@ async def start_child(through: Sequence[str] = ()) -> Child:
     with theirs:
         process = await asyncio.create_subprocess_exec(
             *through,
-            sys.executable,
-            "-m",
-            "thalweg.deploy.cluster.child",
-            str(theirs.fileno()),
+            *python_module("thalweg.deploy.cluster.child", str(theirs.fileno())),
             pass_fds=[theirs.fileno()],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env=os.environ | module_path(),
             start_new_session=True,
         )
     return Child(process, ours)

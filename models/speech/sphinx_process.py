@@ -21,6 +21,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.models.child_process import module_path, python_module
 from thalweg.models.errors import ModelError
 from thalweg.models.speech.decoding.hypothesis import RecognisedWord
 from thalweg.models.speech.sphinx import SphinxRecogniser
@@ -34,10 +35,10 @@ class SphinxProcess:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "thalweg.models.speech.sphinx_process"],
+            python_module("thalweg.models.speech.sphinx_process"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env=os.environ | module_path(),
             start_new_session=True,
         )
         self._ask(b"P")

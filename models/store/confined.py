@@ -20,6 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from thalweg.models.child_process import module_path, python_module
 from thalweg.models.errors import ModelError
 
 BASE_BYTES = 1 << 30
@@ -40,13 +41,13 @@ def confined(function: str, path: Path, out: Path, *, memory: int, seconds: floa
     does not end is the file's fault, and is said to be.
     """
     child = subprocess.Popen(
-        [sys.executable, "-m", __name__, function, str(path), str(out), str(memory), str(seconds)],
+        python_module(__name__, function, str(path), str(out), str(memory), str(seconds)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=os.environ
+        | module_path()
         | {
-            "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
             "OPENBLAS_NUM_THREADS": "1",
             "OMP_NUM_THREADS": "1",
             "PYTHONUTF8": "1",

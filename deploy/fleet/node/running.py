@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -20,6 +19,7 @@ from thalweg.deploy.ops.keeping import systemd
 from thalweg.deploy.ops.keeping.control import Control
 from thalweg.deploy.ops.keeping.deployments import MARK, DeploymentFolder, KeepingError
 from thalweg.deploy.ops.keeping.logs import trim
+from thalweg.models.child_process import python_module
 from thalweg.pipeline.fleet.agent_socket import NODE
 from thalweg.pipeline.fleet.gate import Sight, leads_out
 from thalweg.stages.io.private import append_private
@@ -49,7 +49,7 @@ class Pipeline:
         self.stop()
         with self._lock:
             settings = [part for name, value in manifest.settings.items() for part in ("--set", f"{name}={value}")]
-            command = [sys.executable, "-m", "thalweg.deploy", "up", "--foreground", "--name", NAME, *settings]
+            command = python_module("thalweg.deploy", "up", "--foreground", "--name", NAME, *settings)
             with self._opened_log() as log:
                 self._process = subprocess.Popen(
                     [*command, "--", manifest.pipeline],

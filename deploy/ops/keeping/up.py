@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from thalweg.deploy.ops.keeping.control import Control
 from thalweg.deploy.ops.keeping.deployments import MARK, DeploymentFolder, KeepingError
 from thalweg.deploy.ops.observing.report import write_whole
 from thalweg.deploy.reading import module_folders, pack, read_spec, staying
+from thalweg.models.child_process import module_path, python_module
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.stages.io.private import append_private
 
@@ -87,13 +87,13 @@ def _start(folder: DeploymentFolder, lock: int, environment: dict[str, str], wit
     ready, answer = os.pipe()
     with append_private(folder.supervisor_log) as log, os.fdopen(ready, "rb") as hearing:
         keeper = subprocess.Popen(
-            [sys.executable, "-m", "thalweg.deploy.ops.keeping.keeper", folder.name, str(lock), str(answer)],
+            python_module("thalweg.deploy.ops.keeping.keeper", folder.name, str(lock), str(answer)),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             pass_fds=[lock, answer],
             start_new_session=True,
-            env=os.environ | environment | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env=os.environ | environment | module_path(),
         )
         os.close(answer)
         try:
