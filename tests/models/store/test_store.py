@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
 import threading
@@ -24,6 +25,8 @@ class Server(ThreadingHTTPServer):
         self.cut: int | None = None
         self.asked: list[str | None] = []
         self.content = CONTENT
+        self.endless = False
+        self.hung_up = threading.Event()
 
     @property
     def url(self) -> str:
@@ -38,8 +41,12 @@ class Handler(BaseHTTPRequestHandler):
         server.asked.append(wanted)
         start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
         self.send_response(206 if wanted else 200)
-        self.send_header("Content-Length", str(len(server.content) - start))
+        if not server.endless:
+            self.send_header("Content-Length", str(len(server.content) - start))
         self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            while server.endless and not server.hung_up.is_set():
+                self.wfile.write(bytes(1 << 16))
         self.wfile.write(server.content[start : server.cut])
 
     def log_message(self, *args: object) -> None:
@@ -85,6 +92,20 @@ def test_a_file_with_another_hash_is_refused_and_not_kept(tmp_path: Path, server
         store(tmp_path, Source("url", server.url)).path("tiny")
     assert not list(tmp_path.rglob("*.bin*.part"))
     assert not list(tmp_path.rglob("model.bin"))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_source_that_sends_without_end_is_hung_up_on_and_leaves_nothing(
+    tmp_path: Path, server: Server, parts: int
+) -> None:
+    server.endless = True
+    timer = threading.Timer(10.0, server.hung_up.set)
+    timer.start()
+    with pytest.raises(ModelError, match="sends more than the"):
+        store(tmp_path, Source("url", server.url, (server.url,) * (parts - 1))).path("tiny")
+    assert not server.hung_up.is_set()
+    timer.cancel()
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 10_000
 
 
 def test_sources_are_tried_in_order(tmp_path: Path, server: Server) -> None:
