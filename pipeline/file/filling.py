@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from thalweg.pipeline.duration import parse_duration
-from thalweg.pipeline.file.source import Place, Source
+from thalweg.pipeline.file.source import MAX_CHARACTERS, Place, Source
 from thalweg.pipeline.file.values import Given
 from thalweg.pipeline.graph import nearest
 
@@ -25,6 +25,7 @@ class Filling:
         self._stand_ins = stand_ins
         self._settings = settings
         self._problems: list[tuple[Place, str]] = []
+        self._put_in = 0
         self._variables: dict[str, Any] = {}
         self._texts: dict[str, str] = {}
 
@@ -67,10 +68,19 @@ class Filling:
             return value
 
         def replace(match: re.Match[str]) -> str:
-            return self._texts.get(match[1]) or str(self._variable(source, path, match[1]))
+            return self._bounded(source, path, self._texts.get(match[1]) or str(self._variable(source, path, match[1])))
 
         whole = _VARIABLE.fullmatch(value)
         return self._variable(source, path, whole[1]) if whole else _VARIABLE.sub(replace, value).replace("$${", "${")
+
+    def _bounded(self, source: Source, path: tuple[str | int, ...], text: str) -> str:
+        """A text to be put in; nothing once it would be too much: a megabyte can name a megabyte 100,000 times."""
+        before, self._put_in = self._put_in, self._put_in + len(text)
+        if self._put_in <= MAX_CHARACTERS:
+            return text
+        if before <= MAX_CHARACTERS:
+            self._wrong(source, path, f"variables put in more than {MAX_CHARACTERS} characters")
+        return ""
 
     def _variable(self, source: Source, path: tuple[str | int, ...], name: str) -> Any:
         if name not in self._variables:

@@ -1,6 +1,6 @@
 """YAML text as plain values that remember where they stood, so that every complaint can point at a line.
 
-Limits, because a pipeline file may come from anybody: a million characters, ten thousand values after aliases
+Limits, because a pipeline file may come from anybody: a million characters and ten thousand values, also after aliases
 are followed, a hundred levels. YAML's tags are read as plain scalars; nothing in a file can build an object. Merge keys
 (`<<: *common`) take in what another mapping says.
 """
@@ -81,7 +81,10 @@ def read_source(text: str, file: str) -> Source:
             [(Place(file, 1, 1), f"the file has {len(text)} characters, at most {MAX_CHARACTERS} are read")]
         )
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=_Loader)
+    except _TooManyError as error:
+        place = Place(file, error.mark.line + 1, error.mark.column + 1)
+        raise SpecError([(place, _too_much(f"more than {MAX_VALUES} values"))]) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
@@ -99,11 +102,38 @@ def read_source(text: str, file: str) -> Source:
     return source
 
 
+class _TooManyError(Exception):
+    """A file has more nodes than there may be values; where it goes on."""
+
+    def __init__(self, mark: Any) -> None:  # Any: PyYAML's
+        super().__init__()
+        self.mark = mark
+
+
+class _Loader(yaml.SafeLoader):
+    """Counts nodes as they are made: each takes a kilobyte, and a file of a megabyte could hold half a million."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._nodes = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """As PyYAML's. Raises _TooManyError."""
+        self._nodes += 1
+        if self._nodes > 2 * MAX_VALUES + 1:  # with a key to each value
+            raise _TooManyError(self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
+
+
+def _too_much(limit: str) -> str:
+    return f"the file has {limit} once its aliases are followed"
+
+
 class _Reader:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.problems: list[tuple[Place, str]] = []
-        self._values = 0
+        self._values = self._characters = 0
         self._scalars = yaml.SafeLoader("")
 
     def read(self, node: yaml.Node, path: Path) -> Any:
@@ -161,9 +191,16 @@ class _Reader:
 
     def _count(self, node: yaml.Node, depth: int) -> None:
         self._values += 1
-        if self._values > MAX_VALUES or depth > MAX_DEPTH:
-            limit = f"more than {MAX_VALUES} values" if self._values > MAX_VALUES else f"more than {MAX_DEPTH} levels"
-            raise SpecError([(self._place(node), f"the file has {limit} once its aliases are followed")])
+        self._characters += len(node.value) if isinstance(node, yaml.ScalarNode) else 0
+        limits = (
+            (self._values, MAX_VALUES, "values"),
+            (depth, MAX_DEPTH, "levels"),
+            (self._characters, MAX_CHARACTERS, "characters"),
+        )
+        over = [f"more than {most} {what}" for found, most, what in limits if found > most]
+        if over:
+            limit = over[0]
+            raise SpecError([(self._place(node), _too_much(limit))])
 
     def _place(self, node: yaml.Node) -> Place:
         return Place(self.source.file, node.start_mark.line + 1, node.start_mark.column + 1)

@@ -56,6 +56,14 @@ FILES: dict[str, str] = {
     "a capacity of 10^30": _STAGES + f"connections: [{{from: a, to: a, capacity: {10**30}}}]\n",
     "a capacity that is no number": _STAGES + "connections: [{from: a, to: a, capacity: .nan}]\n",
     "a path of the system": "stages: {a: {use: audio.file, path: /etc/shadow, nope: 1}}\n",
+    "a text of a kilobyte, nine thousand times": "name: &a " + "y" * 1000 + "\nx-a: [" + "*a," * 9000 + "]\n" + _STAGES,
+    "half a million values": "x-a: [" + "a," * 480_000 + "a]\n" + _STAGES,
+    "a variable of a kilobyte, a hundred thousand times": "variables: {v: "
+    + "y" * 1000
+    + '}\nname: "'
+    + "${v}" * 100_000
+    + '"\n'
+    + _STAGES,
     "a million letters and more": "x-a: " + "y" * 1_100_000,
 }
 """Each is refused with SpecError or FileError, quickly, and nothing of it runs."""
