@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.models.pyav import tolerant
+from thalweg.models.pyav import bounded, closed
 from thalweg.models.senses.samples import SampleError, Track
 
 RATE, FPS, SIZE = 16_000, 25, 32
@@ -51,7 +51,8 @@ class LrwClips:
         frames: list[NDArray[np.uint8]] = []
         top, bottom, left, right = self._mouth
         try:
-            with path.open("rb") as file, av.open(file, "r", **tolerant()) as container:
+            with path.open("rb") as file, av.open(file, "r", **closed()) as container:
+                bounded(container)
                 resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
                 for frame in container.decode(*container.streams.audio[:1], *container.streams.video[:1]):
                     if isinstance(frame, av.AudioFrame):

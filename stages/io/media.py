@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from thalweg.models.pyav import tolerant
+from thalweg.models.pyav import bounded, closed
 from thalweg.stages.io.joined import Span, Stretch, index_last, kind_of, spans
 from thalweg.stages.io.lengths import Length, length_of, mend, told_by
 from thalweg.stages.io.reading import MediaError, Source, Stopped
@@ -200,13 +200,14 @@ class Media:
         if _PLAYLIST.match(head):
             raise MediaError(f"{self.name} is a playlist: it names recordings and holds none; read those it names")
         try:
-            container = av.open(file, options={"protocol_whitelist": "none"}, **tolerant())
+            container = av.open(file, **closed())
         except (av.FFmpegError, OSError, ValueError) as error:
             reason = _reason(head, file, error)
             if self._count:
                 raise MediaError(f"{self.name} cannot be read on after {self.held_s:.1f} s: {reason}") from None
             raise MediaError(f"{self.name} is not {self._kind}: {reason}") from None
         with container:
+            bounded(container)
             yield container
 
     def _stream(self, container: Any) -> tuple[Any, int]:
