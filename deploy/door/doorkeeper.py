@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from thalweg.deploy.door.refused import Refused
@@ -88,6 +88,12 @@ class Limits:
     request_s: float = 60.0
     requests_per_s: float = 20.0
     total_per_s: float = 400.0
+
+    def within(self, connections: int) -> Limits:
+        """The same, or with so many connections in all, of which no address has more than half."""
+        if self.connections <= connections:
+            return self
+        return replace(self, connections=connections, per_address=min(self.per_address, max(1, connections // 2)))
 
 
 class Doorkeeper:

@@ -36,6 +36,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class DoorSettings:
     """`host_names`, `origins`: see `names.py`; `proxies`: see `addresses.py`; `body_s`: longest wait for a body.
 
+    `body_bytes`: the largest body, `known_body_bytes` of whom the server knows before it has read any; 0: the same.
     `unmetered`: paths that health checks ask, which have a bucket of their own, so that a limit never looks like death.
     """
 
@@ -45,13 +46,15 @@ class DoorSettings:
     proxies: tuple[Network, ...] = ()
     body_s: float = BODY_S
     body_bytes: int = 64_000
+    known_body_bytes: int = 0
     unmetered: tuple[str, ...] = ("/healthz", "/readyz")
 
 
 class FrontDoor:
     """One server's. `application` makes what aiohttp runs; `listening.py` opens it to the network.
 
-    `counts`: takes what is refused, by kind. Raises WrongName where a host name or an origin of the settings is none.
+    `counts`: takes what is refused, by kind. `knows`: whether somebody may send `known_body_bytes`, asked before any of
+    the body is kept. Raises WrongName where a host name or an origin of the settings is none.
     """
 
     def __init__(
@@ -59,8 +62,10 @@ class FrontDoor:
         settings: DoorSettings,
         counts: Counter[str] | None = None,
         now_s: Callable[[], float] = time.monotonic,
+        knows: Callable[[web.Request], bool] = lambda request: False,
     ) -> None:
         self.settings = settings
+        self._knows = knows
         self.keeper = Doorkeeper(settings.limits, counts)
         self.names = Names(settings.host_names, settings.origins)
         self.now_s = now_s
@@ -70,7 +75,7 @@ class FrontDoor:
         """An application behind this door, for routes to be added to; middlewares of its own come after it."""
         return web.Application(
             middlewares=[self.middleware, *behind],
-            client_max_size=self.settings.body_bytes,
+            client_max_size=max(self.settings.body_bytes, self.settings.known_body_bytes),
             logger=logging.getLogger("thalweg.http"),
         )
 
@@ -108,7 +113,7 @@ class FrontDoor:
             return refusal(refused.status, refused.code, str(refused))
         except web.HTTPRequestEntityTooLarge:
             self.keeper.counts["refused_size"] += 1
-            return refusal(413, "too-large", f"A request has at most {self.settings.body_bytes} bytes here.")
+            return refusal(413, "too-large", f"A request has at most {self._most(request)} bytes here.")
         except web.HTTPException as error:
             return of_http(error)
         except UnicodeDecodeError:
@@ -169,11 +174,23 @@ class FrontDoor:
             raise Refused(415, "encoding", "Bodies are taken as they are, not compressed.")
         if (request.charset or "utf-8").lower() not in _CHARSETS:
             raise Refused(415, "charset", "Text is taken in UTF-8 only.")
+        self._measure(request)
         try:
             async with asyncio.timeout(self.settings.body_s):
                 await request.read()
         except TimeoutError:
             raise Refused(408, "slow", f"The body did not come within {self.settings.body_s:g} s.") from None
+
+    def _measure(self, request: web.Request) -> None:
+        """Of a stranger where others may send more: the size must be said, and be right. Raises HTTPException."""
+        if not self.settings.known_body_bytes or not request.body_exists or self._knows(request):
+            return
+        if request.content_length is None or request.content_length > self.settings.body_bytes:
+            raise web.HTTPRequestEntityTooLarge(self.settings.body_bytes)
+
+    def _most(self, request: web.Request) -> int:
+        known = self.settings.known_body_bytes
+        return known if known and self._knows(request) else self.settings.body_bytes
 
     def _options(self, request: web.Request) -> web.StreamResponse:
         """What a browser asks before it lets a page of another origin ask (CORS), and what WHIP clients may ask."""

@@ -41,8 +41,13 @@ _RESET = b"\x01\x00\x00\x00\x00\x00\x00\x00"
 
 
 def most_connections() -> int:
-    """How many connections a server may hold: half of what this process may open, for calls need descriptors, too."""
-    return max(16, min(MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
+    """How many connections a server may hold that is told nothing else."""
+    return min(MOST, _half_of_the_descriptors())
+
+
+def _half_of_the_descriptors() -> int:
+    """Of what this process may open: the rest is for what it does besides, such as writing down what came."""
+    return max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
 
 class Visitor(web.RequestHandler):
@@ -202,8 +207,10 @@ async def listening(
 ) -> AsyncIterator[int]:
     """Serve while the block runs; gives the port, which is a free one for 0. Raises OSError where it cannot listen.
 
-    `host`: an address, or `unix:PATH` in a folder that is this user's alone.
+    `host`: an address, or `unix:PATH` in a folder that is this user's alone. Connections are bounded by the descriptors
+    that there are, whatever the door was told: without one left nobody is let in, displaced or served.
     """
+    door.keeper.limits = door.keeper.limits.within(_half_of_the_descriptors())
     runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     sockets: list[socket.socket] = []

@@ -55,7 +55,8 @@ class HubApp:
 
     def __init__(self, state: HubState) -> None:
         self.state = state
-        self.door = FrontDoor(DoorSettings(limits=LIMITS, host_names=(certs.HUB_NAME,), body_bytes=LARGEST_BODY))
+        settings = DoorSettings(limits=LIMITS, host_names=(certs.HUB_NAME,), known_body_bytes=LARGEST_BODY)
+        self.door = FrontDoor(settings, knows=self._knows)
         self.application = self.door.application()
         self.application.add_routes(
             [
@@ -103,6 +104,14 @@ class HubApp:
         if wrong:
             raise Refused(403, "not-admitted", wrong)
         return name
+
+    def _knows(self, request: web.Request) -> bool:
+        """Whether a node asks; a stranger has nothing to say that is long."""
+        try:
+            self._who(request, (certs.WORKING, certs.RENEWAL))
+        except Refused:
+            return False
+        return True
 
     async def _authority(self, request: web.Request) -> web.Response:
         return _packed({"authority": self.state.authority})

@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from thalweg.deploy.door.front_door import DoorSettings, FrontDoor
-from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.door.refused import CLOSED, Refused
 from thalweg.deploy.fleet.hub.map import STYLE, drawn
 from thalweg.deploy.fleet.hub.metrics import told
 from thalweg.deploy.fleet.hub.overview import newest_events, overview, spots
@@ -134,5 +134,5 @@ def _html(title: str, body: str) -> web.Response:
         f"<title>{escape(title)}</title><style>{_STYLE}{STYLE}</style><body>{body}</body></html>"
     )
     response = web.Response(text=text, content_type="text/html")
-    response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
+    response.headers["Content-Security-Policy"] = f"default-src 'none'; style-src 'unsafe-inline'; {CLOSED}"
     return response

@@ -22,7 +22,9 @@ SETTINGS = DoorSettings(
 
 
 @asynccontextmanager
-async def a_server(settings: DoorSettings = SETTINGS) -> AsyncIterator[tuple[FrontDoor, int]]:
+async def a_server(
+    settings: DoorSettings = SETTINGS, knows: Callable[[web.Request], bool] = lambda request: False
+) -> AsyncIterator[tuple[FrontDoor, int]]:
     """One with a route that echoes, one that fails and one that answers with more than anybody takes."""
 
     async def echo(request: web.Request) -> web.StreamResponse:
@@ -34,7 +36,7 @@ async def a_server(settings: DoorSettings = SETTINGS) -> AsyncIterator[tuple[Fro
     async def much(request: web.Request) -> web.StreamResponse:
         return web.Response(body=bytes(50_000_000))
 
-    door = FrontDoor(settings)
+    door = FrontDoor(settings, knows=knows)
     application = door.application()
     application.add_routes(
         [web.get("/echo", echo), web.post("/echo", echo), web.get("/fail", fail), web.get("/much", much)]

@@ -127,6 +127,37 @@ def test_half_a_body_is_told_so_and_gone() -> None:
     run(case)
 
 
+@pytest.mark.parametrize(
+    ("token", "head", "status"),
+    [
+        ("", "Content-Length: 1001", 413),
+        ("", "Transfer-Encoding: chunked", 413),
+        ("", "Content-Length: 1000", 408),
+        ("X-Known: yes\r\n", "Content-Length: 5000", 408),
+        ("X-Known: yes\r\n", "Content-Length: 5001", 408),
+    ],
+)
+def test_of_a_stranger_nothing_is_kept_that_only_others_may_send(token: str, head: str, status: int) -> None:
+    async def main() -> None:
+        settings = replace(SETTINGS, known_body_bytes=5000)
+        async with a_server(settings, lambda request: "X-Known" in request.headers) as (_, port):
+            start = f"POST /echo HTTP/1.1\r\nHost: localhost\r\n{token}{head}\r\n\r\n".encode()
+            assert (await answer(port, start + b"1"))[0] == status  # before the rest has come, or for want of it
+
+    asyncio.run(main())
+
+
+def test_a_server_takes_no_more_connections_than_half_of_what_its_process_may_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("thalweg.deploy.door.listening.resource.getrlimit", lambda which: (64, 1024))
+
+    async def case(door: FrontDoor, port: int) -> None:
+        assert (door.keeper.limits.connections, door.keeper.limits.per_address) == (32, 16)
+
+    run(case, limited(connections=2000, per_address=128))
+
+
 def test_an_answer_that_nobody_takes_is_given_up() -> None:
     async def case(door: FrontDoor, port: int) -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
