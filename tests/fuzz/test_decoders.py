@@ -19,7 +19,11 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.text import printable
 
 ROOT = Path(__file__).parent.parent.parent
-HOLDERS = (*sorted((ROOT / "transports").rglob("*.py")), ROOT / "pipeline/dialogue/events.py")
+HOLDERS = (
+    *sorted((ROOT / "transports").rglob("*.py")),
+    ROOT / "pipeline/dialogue/events.py",
+    ROOT / "deploy/fleet/node/asking.py",
+)
 READERS = {"unpack", "unpackb", "unpack_tree", "Unpacker", "loads", "FromString", "ParseFromString"}
 RAW = {
     "transports/packing.py",  # what decoders are made of

@@ -6,7 +6,9 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,13 @@ import msgpack
 
 from thalweg.deploy.fleet.certificates import HUB_NAME
 from thalweg.deploy.fleet.errors import FleetError
-from thalweg.pipeline.decoding import shown
+from thalweg.pipeline.decoding import decoder, shown
 from thalweg.pipeline.text import printable
+from thalweg.transports.packing import unpack
 
 PORT = 7443
 LARGEST_ANSWER = 4 << 20
+STRANGER_S = 30.0
 _HUNG_UP = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """What a connection says that was closed while it was idle; http's `RemoteDisconnected` is among them."""
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which Python's ssl has no name for
@@ -35,6 +39,21 @@ class HubRefused(FleetError):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+@decoder(HubAway, "the answer of the hub")
+def _answered(body: bytes) -> dict[str, Any]:
+    """A map, with arrays as tuples. Raises HubAway on anything else."""
+    found = unpack(body)
+    if not isinstance(found, dict):
+        raise HubAway("the hub answered something that is no hub's answer")
+    return found
+
+
+@decoder(HubAway, "the refusal of the hub")
+def _reason_in(body: bytes) -> str:
+    """What a refusal says. Raises HubAway where it says nothing."""
+    return str(json.loads(body)["message"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +122,11 @@ class HubClient:
         self._timeout_s = timeout_s
         self._connection: _Connection | None = None
 
-    def call(self, path: str, asked: Mapping[str, Any] | bytes) -> Any:
-        """POST a map, or bytes as they are; the answer. Raises HubAway, HubRefused."""
+    def call(self, path: str, asked: Mapping[str, Any] | bytes) -> dict[str, Any]:
+        """POST a map, or bytes as they are; the answer, a map. Raises HubAway, HubRefused."""
         body = asked if isinstance(asked, bytes) else msgpack.packb(dict(asked))
-        answer = self._ask("POST", path, body, {})
-        data = answer.read(LARGEST_ANSWER)
-        try:
-            return msgpack.unpackb(data)
-        except ValueError:
-            raise HubAway(f"{self.address} answered something that is no hub's answer") from None
+        with self._bounded():
+            return _answered(self._read(self._ask("POST", path, body, {})))
 
     def get(self, path: str, at: int = 0) -> http.client.HTTPResponse:
         """GET, from byte `at` on; whoever asks reads it to its end. Raises HubAway, HubRefused."""
@@ -133,17 +148,48 @@ class HubClient:
         try:
             answer = self._exchange(method, path, body, headers)
         except (OSError, http.client.HTTPException) as error:
-            self.close()
-            reason = getattr(error, "verify_message", "") or getattr(error, "strerror", "") or str(error)
-            raise HubAway(f"cannot reach the hub at {self.address}: {reason or type(error).__name__}") from None
+            raise self._away(error) from None
         if answer.status in (200, 206):
             return answer
-        told = answer.read(LARGEST_ANSWER)
+        told = self._read(answer)
         try:
-            reason = str(json.loads(told)["message"])
-        except (ValueError, KeyError, TypeError):
+            reason = _reason_in(told)
+        except HubAway:
             reason = answer.reason
         raise HubRefused(answer.status, f"the hub refuses: {printable(reason, 300)}")
+
+    def _read(self, answer: http.client.HTTPResponse) -> bytes:
+        """The body of an answer, no more than there may be. Raises HubAway."""
+        try:
+            return answer.read(LARGEST_ANSWER)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._away(error) from None
+
+    def _away(self, error: Exception) -> HubAway:
+        self.close()
+        reason = getattr(error, "verify_message", "") or getattr(error, "strerror", "") or str(error)
+        return HubAway(f"cannot reach the hub at {self.address}: {printable(reason or type(error).__name__, 300)}")
+
+    @contextmanager
+    def _bounded(self) -> Iterator[None]:
+        """Whoever is not verified may be anybody, and has `STRANGER_S` for the whole of an answer."""
+        if self._files[0] is not None:
+            yield
+            return
+        timer = threading.Timer(STRANGER_S, self._hang_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _hang_up(self) -> None:
+        """From another thread: whoever reads meets the end."""
+        connection = self._connection
+        if connection is not None and connection.sock is not None:
+            with suppress(OSError):
+                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
 
     def _exchange(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]

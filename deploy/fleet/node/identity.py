@@ -157,7 +157,7 @@ def enrol(folder: Path, hub: str, code: str) -> str:
     address = HubAddress.parse(hub)
     pinned, secret = read_code(code)
     with HubClient(address, None, None, floor_s=lambda: 0.0) as client:
-        authority = client.call("/v1/authority", {})["authority"]
+        authority = client.call("/v1/authority", {}).get("authority")
     if not isinstance(authority, bytes) or not fits(certs.fingerprint(authority), pinned):
         raise FleetError(f"{address} is not the hub that made this code: its authority is another one")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
+import socket
+import ssl
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -225,3 +229,92 @@ def test_what_a_device_sends_under_a_name_that_another_one_had_is_new(tmp_path: 
                 assert hub.state.records("drone-7").counts == {"events": expected}
 
     asyncio.run(case())
+
+
+def test_a_stranger_cannot_have_a_hub_keep_what_only_nodes_may_send(tmp_path: Path) -> None:
+    async def case() -> None:
+        async with hub_at(tmp_path) as hub:
+            host, _, port = hub.address.rpartition(":")
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
+            writer.write(
+                b"POST /v1/records HTTP/1.1\r\nHost: hub.thalweg\r\nContent-Length: 8000000\r\n\r\n" + bytes(1000)
+            )
+            assert (await reader.readline()).startswith(b"HTTP/1.1 413")
+            writer.close()
+
+    asyncio.run(case())
+
+
+def http(body: bytes, status: str = "200 OK") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
+
+
+ANSWERS = {
+    "nothing": b"",
+    "another protocol": b"SSH-2.0-x\r\n",
+    "a list": http(b"\x91\x01"),
+    "a map of something else": http(b"\x81\xa1x\x01"),
+    "an authority that is a text": http(b"\x81\xa9authority\xa1x"),
+    "an authority that is none": http(b"\x81\xa9authority\xc4\x01x"),
+    "lists that claim to be long": http(b"\xdd\x00\x10\x00\x00" * 1000),
+    "lists without end": http(b"\x91" * 100_000),
+    "a time that there is not": http(b"\xc7\x0c\xff" + b"\xff" * 12),
+    "half an answer": http(bytes(1000))[:-500],
+    "chunks of no number": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "a refusal nested without end": http(b"[" * 200_000, "500 X"),
+    "a refusal of 5,000 digits": http(b'{"message": ' + b"9" * 5000 + b"}", "500 X"),
+    "terminal commands": http(b"", "500 \x1b[2J\x1b]0;x\x07"),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_whatever_answers_in_place_of_a_hub_the_device_says_so_in_a_sentence(answer: bytes, tmp_path: Path) -> None:
+    authority, key = certs.make_authority("x")
+    own = certs.make_key()
+    (tmp_path / "own.pem").write_bytes(
+        certs.issue(authority, key, certs.make_request(own), certs.HUB_NAME, "hub")[0] + own
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "own.pem")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async def case() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(FleetError) as refused:
+            await asyncio.to_thread(enrol, tmp_path / "node", address, make_code(bytes(32))[0])
+        server.close()
+        assert str(refused.value).isprintable() and len(str(refused.value)) < 500
+        assert not (tmp_path / "node").exists()
+
+    asyncio.run(case())
+
+
+def test_whoever_answers_one_byte_at_a_time_in_place_of_a_hub_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thalweg.deploy.fleet.node.asking.STRANGER_S", 0.5)
+
+    near, far = socket.socketpair()
+
+    def drip() -> None:
+        far.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while True:
+                far.sendall(b" ")
+                time.sleep(0.05)
+
+    def connect(connection: Any) -> None:
+        connection.sock = near
+
+    monkeypatch.setattr("thalweg.deploy.fleet.node.asking._Connection.connect", connect)
+    thread = threading.Thread(target=drip)
+    thread.start()
+    with HubClient(HubAddress("localhost", 1), None, None, floor_s=lambda: 0.0) as client, pytest.raises(HubAway):
+        client.call("/v1/authority", {})
+    far.close()
+    thread.join()

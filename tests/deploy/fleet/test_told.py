@@ -134,7 +134,7 @@ def test_streams_that_are_none_are_left_out(tmp_path: Path, streams: Any) -> Non
     async def case() -> None:
         async with hub_at(tmp_path) as hub:
             identity = await hub.node("drone-7")
-            assert (await asyncio.to_thread(ask, identity, certs.WORKING, report))["marks"] == []
+            assert (await asyncio.to_thread(ask, identity, certs.WORKING, report))["marks"] == ()
 
     asyncio.run(case())
 
