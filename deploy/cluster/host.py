@@ -78,8 +78,8 @@ class Bundle:
 
 
 def host_identity() -> str:
-    """The same for two processes exactly where they can share memory by an abstract socket. Before the `/`: the same
-    where they share a boot.
+    """The same for two processes exactly where they can share memory by an abstract socket, of one user. Before the
+    `/`: the same where they share a boot.
     """
     try:
         machine = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
@@ -88,7 +88,7 @@ def host_identity() -> str:
         machine, namespace = socket.gethostname(), ""
     if not namespace or shared_memory_lacks():
         namespace = f"process {os.getpid()}"
-    return f"{machine}/{namespace}"
+    return f"{machine}/{namespace} of {os.geteuid()}"
 
 
 class Host:

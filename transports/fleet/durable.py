@@ -28,11 +28,13 @@ def synced_bytes(path: Path) -> bytes:
 def replace_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Put a file in its place: the one before is there until the new one is, and both survive a power cut.
 
+    It is made, never found: who may write into its folder could have put a link there, or a file that they may read.
     Raises OSError; then the one before is there still.
     """
     part = path.with_name(f".{path.name}.part")
     try:
-        opened = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        part.unlink(missing_ok=True)
+        opened = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(opened, "wb") as file:
             file.write(data)
             file.flush()

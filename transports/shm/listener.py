@@ -12,6 +12,7 @@ from thalweg.pipeline.decoding import shown
 from thalweg.transports.link import TransportError
 from thalweg.transports.shm.greeting import decode_greeting
 from thalweg.transports.shm.messages import LARGEST_MESSAGE, encode_welcome
+from thalweg.transports.shm.neighbour import is_ours
 from thalweg.transports.shm.receiver import ShmReceiver
 
 _GREETING_AT_MOST = 64
@@ -23,7 +24,8 @@ class ShmListener:
 
     `accepted(edge, receiver)` is called for each edge that was announced by `expect` when its producer has come, and
     again when one of a higher generation comes in its place. `position(edge)`: `next_seq` and `settled` of
-    `link.Sender`. A stranger, a wrong token, another version or an old generation is told why and hung up on.
+    `link.Sender`. A wrong token, another version or an old generation is told why and hung up on; other users of the
+    machine are only hung up on.
     """
 
     def __init__(
@@ -70,6 +72,9 @@ class ShmListener:
         except OSError:  # no descriptors are left: trying again at once would only keep the loop busy
             self._loop.remove_reader(self._sock)
             self._loop.call_later(_BREATHER_S, self._breathe)
+            return
+        if not is_ours(sock):  # who is told nothing takes nobody's place
+            sock.close()
             return
         sock.setblocking(False)
         self._greeting[sock] = None

@@ -13,6 +13,7 @@ from thalweg.transports.codec import CodecError, decode_signal, encode, encode_s
 from thalweg.transports.link import TransportError, ignore
 from thalweg.transports.shm.greeting import Greeting, encode_greeting
 from thalweg.transports.shm.messages import LARGEST_MESSAGE, Wire, decode_count, decode_welcome
+from thalweg.transports.shm.neighbour import is_ours
 from thalweg.transports.shm.ring import SMALL, RingWriter, capacity_for
 
 
@@ -128,6 +129,8 @@ async def _greet(
     try:
         async with asyncio.timeout(timeout_s):
             await loop.sock_connect(sock, f"\0{address}")
+            if not is_ours(sock):
+                raise TransportError(f"{address} belongs to another user of this machine: the token was not told")
             hello = Greeting(edge=edge, token=token, generation=generation)
             await loop.sock_sendall(sock, encode_greeting(hello))
             answer = await loop.sock_recv(sock, LARGEST_MESSAGE)
