@@ -34,7 +34,7 @@ async function loadConfig() {
   $("camera").hidden = $("cameras-row").hidden = !config.video;
 }
 
-/** What of the conversation stays here once it is over: people read it before they press the button. */
+/** What of the conversation stays here once it is over: people read it before they press the button, and while they talk. */
 function keptOf({ keeps, keepsNothing }) {
   if (keeps.length) return `Of this conversation is kept: ${keeps.map(({ stage, what }) => `${what} (${stage})`).join("; ")}. By starting you agree to that.`;
   return keepsNothing ? "Nothing of this conversation is kept." : "";
@@ -47,7 +47,9 @@ async function start(written = false) {
   setPhase("connecting");
   try {
     if (!window.RTCPeerConnection) throw new CallError("no-webrtc");
+    const told = $("kept").textContent;
     await loadConfig().catch(() => { throw new CallError("unreachable"); });
+    if (config.keeps.length && $("kept").textContent !== told) throw new CallError("kept"); // nobody has agreed to that yet
     const missing = written ? null : await openMicrophone();
     call = new Call({ config, token: $("token").value });
     listen(call);

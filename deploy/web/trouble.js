@@ -8,6 +8,7 @@ const TROUBLE = {
   "microphone-busy": ["Another program holds the microphone. Close it there, then try again.", ["Try again", "speak"]],
   "microphone-gone": ["The microphone was unplugged. Plug it in, or choose another one.", ["Start again", "start"]],
   "no-camera": ["The camera could not be opened, so it stays off. Talking works without it.", null],
+  "kept": ["This server keeps something of what is said, and this page did not say so before. Read below what it is, then start.", ["Start", "start"]],
   "busy": ["Everybody here is talking already. It is usually a matter of a minute.", ["Try again", "start"]],
   "too-many": ["There are already several conversations from your address. End one of them, then try again.", ["Try again", "start"]],
   "too-often": ["That was a lot of tries in a short time. Wait a moment.", ["Try again", "start"]],

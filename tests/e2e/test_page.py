@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import require_model, require_package
-from tests.e2e.server import ECHO, Server, serve
+from tests.e2e.server import ECHO, PARROT, Server, serve
 from tests.e2e.test_browser import PATIENCE_MS, browser, net, opened
 from tests.netlab import Lab
 
@@ -92,6 +92,47 @@ def test_one_can_write_without_a_microphone_and_every_state_is_true_and_open_to_
         page.wait_for_selector(".answer:has-text('Again?')")
         assert page.locator(".turn").count() == 2, "what was said before stays"
         assert page.locator(".divider").count() == 1
+
+
+def kept_file(folder: Path) -> Path:
+    """A pipeline that writes down what it hears."""
+    file = folder / "kept.yaml"
+    ear = f"  ear: {{use: sink.audio, path: {folder / 'heard.wav'}}}\nconnections:\n  - microphone -> ear\n"
+    file.write_text(PARROT.replace("connections:\n", ear), encoding="utf-8")
+    return file
+
+
+def test_what_is_kept_is_said_before_a_conversation_begins_and_while_it_goes_on(net: Lab, tmp_path: Path) -> None:
+    with serve(net, kept_file(tmp_path), tmp_path / "serve.log") as server, browser(server, tmp_path, None) as chromium:
+        page = opened(chromium, server)
+        page.wait_for_selector(
+            "#kept[data-kept=true]:has-text('sound, in a file (ear). By starting you agree to that.')"
+        )
+        check(page, "idle")
+        for width, height in SIZES.values():
+            page.set_viewport_size({"width": width, "height": height})
+            place = page.locator("#kept").bounding_box()
+            assert place is not None and place["y"] >= 0 and place["y"] + place["height"] <= height
+        page.fill("#text", "Hello?")
+        page.press("#text", "Enter")
+        page.wait_for_selector("body[data-phase=talking]")
+        assert page.is_visible("#kept")
+
+
+def test_nobody_begins_a_conversation_that_is_kept_without_having_been_told(net: Lab, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.yaml"
+    plain.write_text(PARROT, encoding="utf-8")
+    with serve(net, plain, tmp_path / "first.log") as first, browser(first, tmp_path, None) as chromium:
+        page = opened(chromium, first)
+        assert page.is_hidden("#kept")
+        first.process.kill()
+        first.process.wait()
+        with serve(net, kept_file(tmp_path), tmp_path / "second.log"):
+            page.click("#start")
+            page.wait_for_selector("#notice[data-code=kept]")
+            assert page.get_attribute("body", "data-phase") == "idle" and page.is_visible("#kept")
+            page.click("#notice-act")
+            page.wait_for_selector("body[data-phase=talking]")
 
 
 def test_a_server_that_hangs_is_noticed_and_one_that_stops_or_comes_back_says_so(
