@@ -29,7 +29,29 @@ EXPELLED_S = 30.0
 HONEST_S = 3.0
 LONGEST_S = 300.0
 FORGOTTEN_S = 900.0
+RETURNS = 6.0
+RETURN_S = 1.0
 ADDRESSES = 10_000
+
+
+@dataclass(slots=True)
+class Returns:
+    """How often somebody may come back to one conversation: `RETURNS` times in a row, then once in `RETURN_S`.
+
+    A new connection costs tens of milliseconds of the loop that everybody else talks on, and whoever has one
+    conversation could ask for as many as the door lets requests in.
+    """
+
+    left: float = RETURNS
+    then_s: float = -float("inf")
+
+    def take(self, now_s: float) -> None:
+        """Somebody comes back. Raises Refused where that is too often."""
+        self.left = min(RETURNS, self.left + (now_s - self.then_s) / RETURN_S)
+        self.then_s = now_s
+        if self.left < 1.0:
+            raise Refused(429, "too-often", "You come back to this conversation too often. Wait a moment.")
+        self.left -= 1.0
 
 
 @dataclass(frozen=True, slots=True)

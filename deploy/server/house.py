@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -117,6 +118,7 @@ class Here:
             log.info("an offer was answered in part: %s", note)
         if coming.session and snapshot is None:
             session = self.conversations.find(coming.session, coming.key)
+            session.returns.take(time.monotonic())
             return await self._resume(session, coming)
         session = await self.conversations.enter(coming.address, moved=snapshot is not None)
         try:

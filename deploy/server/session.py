@@ -31,6 +31,7 @@ from thalweg.deploy.cluster.host import Bundle, Host
 from thalweg.deploy.ops.observing.outcome import Outcome, Problem
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.deploy.runtime.worker import Worker
+from thalweg.deploy.server.admission import Returns
 from thalweg.deploy.server.conversation_stats import ConversationStats
 from thalweg.deploy.server.snapshot import Snapshot, recall, session_id, snapshot_of
 from thalweg.deploy.server.tally import Tally
@@ -98,6 +99,7 @@ class Session:
         self.why = ""
         self.on_heard: Callable[[float], None] = lambda first_audio_s: None
         self.reconnects = 0
+        self.returns = Returns()
         self.turns_heard = 0
         self._known = False
         self._again = ""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.server.serving import PATIENCE_S, SETTINGS, Server, a_good_offer, run
+from thalweg.deploy.server.admission import Returns
 from thalweg.deploy.server.capacity import TO_COMPARE
 from thalweg.deploy.server.conversations import Refused
 from thalweg.deploy.server.serve import ServeError, tls_context
@@ -204,3 +205,15 @@ def test_with_a_certificate_everything_goes_over_tls(tmp_path: Path) -> None:
             await talker.next("pong")
 
     run(case, replace(SETTINGS, certificate=certificate, key=key))
+
+
+def test_somebody_comes_back_as_often_as_a_bad_network_has_them_and_not_without_end() -> None:
+    returns = Returns()
+    for _ in range(6):
+        returns.take(0.0)
+    with pytest.raises(Refused, match="too often"):
+        returns.take(0.5)
+    returns.take(1.0)
+    with pytest.raises(Refused):
+        returns.take(1.9)
+    returns.take(2.0)
