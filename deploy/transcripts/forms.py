@@ -37,7 +37,7 @@ def _tsv(utterances: Iterable[Utterance], about: Mapping[str, Any], by_word: boo
     yield "start\tend\ttext\n"
     for utterance in utterances:
         for said in _words(utterance) if by_word else (_whole(utterance),):
-            yield f"{said.start_s * 1000:.0f}\t{said.end_s * 1000:.0f}\t{printable(said.text.strip(), None)}\n"
+            yield f"{said.start_s * 1000:.0f}\t{said.end_s * 1000:.0f}\t{_cell(said.text)}\n"
 
 
 def _json(utterances: Iterable[Utterance], about: Mapping[str, Any], by_word: bool) -> Lines:
@@ -84,6 +84,14 @@ def _whole(utterance: Utterance) -> Said:
 def _shown(cue: Said) -> str:
     lines = (printable(line.strip(), None).replace("-->", "→") for line in cue.text.split("\n"))
     return "\n".join(line for line in lines if line.strip()) or "…"
+
+
+def _cell(text: str) -> str:
+    """A text as programs for tables take it for one: an apostrophe before what they would compute (`=`, `+`, `-`, `@`),
+    or take for the beginning of a cell of many lines (`"`).
+    """
+    shown = printable(text.strip(), None)
+    return f"'{shown}" if shown.startswith(tuple('=+-@"')) else shown
 
 
 def _clock(seconds: float, point: str) -> str:

