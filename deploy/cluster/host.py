@@ -83,12 +83,12 @@ def host_identity() -> str:
     """
     try:
         machine = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-        namespace = os.readlink("/proc/self/ns/net")
+        namespace = f"{os.readlink('/proc/self/ns/net')} of {os.geteuid()}"
     except OSError:  # no /proc
         machine, namespace = socket.gethostname(), ""
     if not namespace or shared_memory_lacks():
         namespace = f"process {os.getpid()}"
-    return f"{machine}/{namespace} of {os.geteuid()}"
+    return f"{machine}/{namespace}"
 
 
 class Host:

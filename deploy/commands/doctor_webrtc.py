@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiortc import RTCIceServer
-from aiortc.rtcicetransport import RTCIceGatherer
+from aiortc.rtcicetransport import RTCIceGatherer, parse_stun_turn_uri
 
 from thalweg.deploy.console import Console
+from thalweg.pipeline.decoding import shown
 from thalweg.transports.webrtc.client import Talker, TalkError
 from thalweg.transports.webrtc.signalling import Signalling
 
@@ -58,7 +59,12 @@ async def examination(url: str, token: str, ice: list[RTCIceServer], *, insecure
     config = await _signalling(Signalling(url, token, insecure=insecure), url, token, found)
     if config is None:
         return found
-    servers = ice or _servers(config.get("iceServers"))
+    servers = []
+    for server in ice or _servers(config.get("iceServers")):
+        if _usable(str(server.urls)):
+            servers.append(server)
+        else:
+            found.add("STUN and TURN", False, f"{shown(server.urls)} is no address of such a server")
     await _addresses(found)
     for server in servers:
         await _ice_server(server, found)
@@ -171,6 +177,15 @@ def _servers(given: Any) -> list[RTCIceServer]:
         if isinstance(fields[0], str) and all(field is None or isinstance(field, str) for field in fields):
             found.append(RTCIceServer(urls=fields[0], username=fields[1], credential=fields[2]))
     return found[:8]
+
+
+def _usable(url: str) -> bool:
+    """Whether aiortc can be given it: of anything else it raises what it stumbles over."""
+    try:
+        parsed = parse_stun_turn_uri(url)
+    except ValueError:
+        return False
+    return 0 < parsed["port"] < 65536 and len(url) < 300 and url.isascii() and url.isprintable()
 
 
 def _is_local(url: str) -> bool:

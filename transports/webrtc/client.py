@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from thalweg.pipeline.clock import Clock, SystemClock
 from thalweg.pipeline.dialogue.events import VERSION, ControlError, decode_event
+from thalweg.transports.webrtc.guard import Guard
 from thalweg.transports.webrtc.receive import OpusIn, Tap
 from thalweg.transports.webrtc.send import BLOCK, BLOCK_NS, OpusPackets
 from thalweg.transports.webrtc.signalling import Signalling, TalkError
@@ -27,6 +28,7 @@ CONNECT_S = 30.0
 END_S = 5.0
 MAX_BAD = 100
 MAX_EVENTS = 200_000
+MAX_EVENT_BYTES = 64_000_000
 ATTEMPT_S = 10.0
 AUDIBLE = 0.01
 
@@ -101,6 +103,7 @@ class Talker:
         self.lost = False
         self._url = self._server.url
         self.bad_events = 0
+        self._event_bytes = 0
         self._ice = ice or []
         self._relay = relay
         self._pc: RTCPeerConnection | None = None
@@ -160,6 +163,7 @@ class Talker:
             raise TalkError(
                 "unreachable", f"the answer of {self._url} cannot be read: {type(error).__name__}"
             ) from None
+        Guard(self.clock, lambda why: self._leave()).watch(pc)
         await self._open.wait()
         self.connected_ns = self.clock.now_ns()
         self.lost = False
@@ -227,7 +231,13 @@ class Talker:
                 self.on_event(event)
                 if event["type"] == "bye":
                     self.ended.set()
-        if self.bad_events > MAX_BAD or len(self.events) > MAX_EVENTS:
-            self.lost = True
-            self.ended.set()
+        self._event_bytes += len(message)
+        if self.bad_events > MAX_BAD or len(self.events) > MAX_EVENTS or self._event_bytes > MAX_EVENT_BYTES:
+            self._leave()
+        self._news.set()
+
+    def _leave(self) -> None:
+        """The server sends too much, or nothing that could be understood: it is listened to no longer."""
+        self.lost = True
+        self.ended.set()
         self._news.set()

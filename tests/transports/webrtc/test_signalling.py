@@ -98,6 +98,19 @@ def test_what_is_no_event_is_counted_and_the_next_one_is_heard(message: str | by
     asyncio.run(case())
 
 
+def test_a_server_that_tells_more_than_anybody_keeps_is_left() -> None:
+    async def case() -> None:
+        talker = Talker("http://localhost:1")
+        answer = json.dumps({"v": 1, "type": "answer", "turn": 1, "text": "x" * 200_000, "last": False})
+        for _ in range(400):
+            if not talker.lost:
+                talker._message(answer)
+        assert talker.lost and talker.ended.is_set()
+        assert sum(len(event["text"]) for _, event in talker.events) < 70_000_000
+
+    asyncio.run(case())
+
+
 def test_a_server_that_sends_nothing_but_nonsense_is_left() -> None:
     async def case() -> None:
         talker = Talker("http://localhost:1")
