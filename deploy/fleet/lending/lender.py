@@ -14,7 +14,6 @@ import logging
 import os
 import socket
 import ssl
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thalweg.deploy.fleet import certificates as certs
+from thalweg.models.child_process import module_path, python_module
 from thalweg.transports.fleet.lease import LEASE_S, frame
 
 log = logging.getLogger(__name__)
@@ -125,13 +125,10 @@ class Lender:
         async with AsyncExitStack() as stack:
             with theirs:
                 process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-m",
-                    "thalweg.deploy.fleet.lending.worker",
-                    str(theirs.fileno()),
+                    *python_module("thalweg.deploy.fleet.lending.worker", str(theirs.fileno())),
                     pass_fds=[theirs.fileno()],
                     cwd=self._place,
-                    env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                    env=os.environ | module_path(),
                     start_new_session=True,
                 )
             stack.push_async_callback(_end, process)

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from thalweg.deploy.server.hosts.host import HostOrder, settings_for_hosts
 from thalweg.deploy.server.hosts.link import HostLink, HostLost, LinkState
 from thalweg.deploy.server.hosts.record import SUFFIX, HostError, digest_of, records_in
 from thalweg.deploy.server.settings import ServerSettings
+from thalweg.models.child_process import module_path, python_module
 from thalweg.models.store.home import user_folder
 
 log = logging.getLogger(__name__)
@@ -131,12 +131,9 @@ class SubprocessHosts:
             drain_s=self._settings.drain_s,
         )
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "thalweg.deploy.server.hosts.child",
-            str(self._folder),
+            *python_module("thalweg.deploy.server.hosts.child", str(self._folder)),
             stdin=asyncio.subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env=os.environ | module_path(),
             start_new_session=True,
         )
         self._started[name] = _Started(process, time.monotonic())
