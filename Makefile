@@ -14,7 +14,7 @@ DEMO_MODELS := silero-vad smart-turn-v3 whisper-base qwen2.5-coder-0.5b-instruct
 SMALL_MODELS := silero-vad smart-turn-v3 smollm2-135m-instruct piper-en-us-joe
 TEST_MODELS := $(DEMO_MODELS) smollm2-135m-instruct all-minilm-l6-v2 whisper-tiny.en
 
-.PHONY: demo quick test lint bench bench-peers reference proto lock audit clean
+.PHONY: demo quick unit test lint bench bench-peers reference proto lock audit clean
 
 # `make demo SMALL=1`: for one core, or less than 2 GB of memory
 demo: $(DEMO)
@@ -24,10 +24,14 @@ demo: $(DEMO)
 		$(if $(SMALL),--set recogniser=pocketsphinx --set model=smollm2-135m-instruct) --set output=answer.wav --report report.json --timeline timeline.png
 	@echo "The spoken answer is in answer.wav, the numbers in report.json, the picture in timeline.png"
 
+# The unit tests that what you changed touches
 quick: $(DEV)
+	@tests=$$($(BIN)/python -m tests.changed) && $(BIN)/python -m pytest -m unit -n auto $$tests
+
+unit: $(DEV)
 	$(BIN)/python -m pytest -m unit -n auto
 
-test: quick
+test: unit
 	$(BIN)/thalweg models pull $(TEST_MODELS)
 	$(BIN)/python -m pytest -m "not unit" -n 2 --dist loadgroup
 
