@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from thalweg.models.errors import ModelError
 from thalweg.models.senses.incremental import Aggregation, FusionHead, Mlp, softmax
 from thalweg.models.senses.unit_encoder import UnitEncoder
+from thalweg.models.store.arrays import read_arrays
 from thalweg.models.store.bounded import read_json_at_most
 
 BUNDLED = ("avwords", "vehicle")
@@ -93,8 +94,8 @@ class Bundle:
     @cached_property
     def _weights(self) -> dict[str, NDArray[np.float32]]:
         try:
-            with np.load(self.folder / "weights.npz") as held:
-                return {name: held[name].astype(np.float32) for name in held.files}
+            held = read_arrays(self.folder / "weights.npz")
+            return {name: array.astype(np.float32) for name, array in held.items()}
         except (OSError, ValueError) as error:
             raise ModelError(f"the weights of {self.folder.name} cannot be read: {error}") from None
 

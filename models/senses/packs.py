@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from thalweg.models.senses.lrw import LrwClips
 from thalweg.models.senses.samples import SampleError, Samples, Track
+from thalweg.models.store.arrays import read_arrays
 
 
 class Pack:
@@ -22,15 +23,15 @@ class Pack:
 
     def __init__(self, path: Path) -> None:
         try:
-            with np.load(path) as held:
-                about = json.loads(str(held["about"]))
-                self.tracks = {m: Track(**track) for m, track in about["tracks"].items()}
-                self.labels: tuple[str, ...] = tuple(str(label) for label in held["labels"])
-                self._ticks = {m: held[m] for m in self.tracks}
-                self.window_ns = max(self._ticks[m].shape[1] * track.tick_ns for m, track in self.tracks.items())
+            held = read_arrays(path)
+            about = json.loads(str(held["about"]))
+            self.tracks = {m: Track(**track) for m, track in about["tracks"].items()}
+            self.labels: tuple[str, ...] = tuple(str(label) for label in held["labels"])
+            self._ticks = {m: held[m] for m in self.tracks}
+            self.window_ns = max(self._ticks[m].shape[1] * track.tick_ns for m, track in self.tracks.items())
         except FileNotFoundError:
             raise SampleError(f"{path} does not exist, from {Path.cwd()}") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise SampleError(f"{path} is no pack of samples: {error}") from None
 
     def ticks(self, index: int, modality: str) -> NDArray[Any]:

@@ -9,7 +9,6 @@ weights.npz       where `keep_weights` put them: the weights themselves, float16
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from thalweg.models.errors import ModelError
 from thalweg.models.speech.decoding.tokens import Tokens
 from thalweg.models.speech.fastconformer.config import FastConformerConfig
 from thalweg.models.speech.fastconformer.nemo_archive import Checkpoint
+from thalweg.models.store.arrays import read_arrays
 from thalweg.models.store.bounded import read_json_at_most
 from thalweg.models.store.onnx import open_session
 
@@ -60,11 +60,10 @@ class Deployed:
         """The weights that `keep_weights` put beside the graphs, as float32. Raises ModelError where there are none."""
         path = self.folder / WEIGHTS
         try:
-            with np.load(path, allow_pickle=False) as kept:
-                weights = {name: kept[name].astype(np.float32) for name in kept.files}
+            weights = {name: array.astype(np.float32) for name, array in read_arrays(path).items()}
         except FileNotFoundError:
             raise ModelError(f"{self.folder} holds graphs only: there is no {WEIGHTS} to convert anew") from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError) as error:
             raise ModelError(f"{path} is damaged: {error}") from None
         return Checkpoint(self.config, self.tokens, weights | {"mel_filters": self.filters})
 

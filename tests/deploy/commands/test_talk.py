@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import pytest
 
 from tests.conftest import require_package
 from tests.stages.io.recordings import encoded, tone, wav
-from thalweg.deploy.commands.talk import question_of, talk_to
+from thalweg.deploy.commands.talk import _talk, question_of, talk_to
 from thalweg.stages.io.media import MediaError
 from thalweg.stages.io.whole import SinkError
-from thalweg.transports.webrtc.client import TalkError
+from thalweg.transports.webrtc.client import Talker, TalkError
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -67,3 +70,25 @@ def test_a_question_in_two_parts_of_different_rates_is_said_whole(tmp_path: Path
     parts = [encoded(tmp_path / "a.mp3", "libmp3lame", tone(1.0, rate), rate) for rate in (44_100, 48_000)]
     (tmp_path / "a.mp3").write_bytes(b"".join(parts))
     assert len(question_of(tmp_path / "a.mp3")) == pytest.approx(96_000, abs=9_000)
+
+
+class Nonsense(Talker):
+    """Connected to a server whose every event is something else."""
+
+    async def __aenter__(self) -> Self:
+        self.voice = self  # type: ignore[assignment]  # says at once
+        for message in ("[1,2]", "{{{", b"\xff\xfe", '{"v":1,"type":"heard"}', '{"v":1,"type":"state","state":[]}'):
+            self._message(message)
+        return self
+
+    async def say(self, samples: Any) -> None:
+        """All of it has been said."""
+
+    async def end(self) -> None:
+        """There is nothing to hang up."""
+
+
+def test_a_server_that_sends_no_events_is_waited_for_as_long_as_was_said_and_no_longer() -> None:
+    began_s = time.monotonic()
+    assert asyncio.run(_talk(lambda: Nonsense("http://localhost:1"), np.zeros(10, np.float32), None, 0.2, False)) == 1
+    assert time.monotonic() - began_s < 10.0

@@ -307,7 +307,8 @@ def test_ten_thousand_connections_and_thousands_at_once_leave_nothing_behind() -
     assert grown < 5000 * 4096
 
 
-def test_garbage_and_a_huge_message_do_a_listener_no_harm() -> None:
+@pytest.mark.parametrize("packed", [False, True])
+def test_garbage_and_a_huge_message_do_a_listener_no_harm(packed: bool) -> None:
     import grpc
 
     async def main() -> tuple[list[int], str]:
@@ -321,7 +322,8 @@ def test_garbage_and_a_huge_message_do_a_listener_no_harm() -> None:
                 with socket.create_connection(("127.0.0.1", port)) as peer, contextlib.suppress(OSError):
                     peer.sendall(garbage)
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                call: Any = channel.stream_stream(METHOD)()  # type: ignore[call-arg]
+                bomb = grpc.Compression.Gzip if packed else grpc.Compression.NoCompression
+                call: Any = channel.stream_stream(METHOD)(compression=bomb)  # type: ignore[call-arg]
                 with contextlib.suppress(grpc.aio.AioRpcError):
                     await call.write(b"\0" * (limits.LARGEST_MESSAGE + 1000))
                 code = (await call.code()).name
