@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -90,22 +91,30 @@ def _mirrored(test: Path) -> set[str]:
     return {str(folder / f"{name}.py"), str(folder / name / "__init__.py")}
 
 
-def _imports(test: Path, root: Path, seen: frozenset[Path] = frozenset()) -> set[str]:
+def _imports(test: Path, root: Path) -> set[str]:
     """Modules of the product that a test file imports, anywhere in it, and what it imports of other tests does."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(test.read_text(encoding="utf-8"))):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
+    found, seen, left = set[str](), {test}, [test]
+    while left:
+        for name in _names(left.pop()):
             helper = root / (name.replace(".", "/") + ".py")
-            if name.startswith("tests.") and helper.exists() and helper.name != "conftest.py" and helper not in seen:
-                found |= _imports(helper, root, seen | {helper, test})
-            elif name.startswith("thalweg"):
+            if name.startswith("thalweg"):
                 found.add(name)
+            elif helper.name != "conftest.py" and helper not in seen and helper.exists():
+                seen.add(helper)
+                left.append(helper)
     return found
+
+
+@cache
+def _names(file: Path) -> frozenset[str]:
+    """What a file imports of the product and of the tests."""
+    found = set[str]()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.update((node.module, *(f"{node.module}.{alias.name}" for alias in node.names)))
+    return frozenset(name for name in found if name.startswith(("thalweg", "tests.")))
 
 
 def main() -> None:

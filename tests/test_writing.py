@@ -39,6 +39,7 @@ OTHERS = {
     "models/store/hub.py": "a model",
     "models/store/store.py": "a model, and the lock beside it",
     "models/store/wheels.py": "a model",
+    "stages/fleet/mavlink_link.py": "a serial line",
     "stages/io/private.py": "this is the place",
     "stages/io/terminal.py": "/dev/null",
     "transports/fleet/durable.py": "0600 unless it is told otherwise, by itself: transports know no stages",
