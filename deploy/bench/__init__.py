@@ -54,6 +54,11 @@ BENCHES: Mapping[str, Bench] = {
         takes=("part", "csv"),
     ),
     "glass": Bench("age of a picture decoded at the other end of WebRTC, next to plain aiortc", "video.glass:measure"),
+    "hosts": Bench(
+        "conversations on one to three hosts behind a front, and kill -9 of one; PART: crowds or loss",
+        "dialogue.hosts:measure",
+        takes=("part",),
+    ),
     "replicas": Bench(
         "what a second replica of a stage brings, what splitting and merging cost", "core.replicas:measure"
     ),

@@ -29,7 +29,9 @@ def memory_of(worker: Worker) -> Memory:
         if not actor.remembers:
             continue
         try:
-            stages[actor.name] = json.loads(json.dumps(actor.stage.remembered()))
+            remembered = actor.stage.remembered()
+            json.dumps(remembered)  # which raises where it is none
+            stages[actor.name] = remembered
         except Exception as error:  # of the stage, which may raise what it likes
             actor.remembers = False
             message = f"what it remembers goes nowhere: {describe_error(error)}"

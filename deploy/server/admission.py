@@ -54,6 +54,11 @@ class Returns:
         self.left -= 1.0
 
 
+def full() -> Refused:
+    """What somebody is told where as many talk as may."""
+    return Refused(503, "busy", "Everybody here is talking already. Try again in a moment.")
+
+
 @dataclass(frozen=True, slots=True)
 class Connecting:
     """Somebody who was let in and is not connected yet, for `since_s` seconds."""
@@ -80,7 +85,7 @@ class Admission:
         self._expelled: OrderedDict[str, float] = OrderedDict()
         self._failures: OrderedDict[str, Failures] = OrderedDict()
 
-    def check(self, address: str, *, mine: int, full: bool, connecting: int, now_s: float) -> None:
+    def check(self, address: str, *, mine: int, is_full: bool, connecting: int, now_s: float) -> None:
         """Whether somebody at `address` may come in, who has `mine` conversations there. Raises Refused.
 
         `connecting`: how many are let in and not connected, without one who has to go.
@@ -95,8 +100,8 @@ class Admission:
             raise Refused(
                 429, "too-many", f"There are already {mine} conversations from your address. End one of them first."
             )
-        if full:
-            raise Refused(503, "busy", "Everybody here is talking already. Try again in a moment.")
+        if is_full:
+            raise full()
         if connecting + self.pending.total() >= self._connecting:
             raise Refused(503, "busy", "Many are connecting just now. Try again in a moment.")
 

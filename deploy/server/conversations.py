@@ -12,7 +12,7 @@ from collections.abc import Callable
 from thalweg.deploy.cluster.host import Bundle
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.door.tokens import same_secret
-from thalweg.deploy.server.admission import Admission, Connecting
+from thalweg.deploy.server.admission import Admission, Connecting, full
 from thalweg.deploy.server.capacity import Capacity
 from thalweg.deploy.server.load import LoadMeter
 from thalweg.deploy.server.pipelines import Pipelines
@@ -83,8 +83,7 @@ class Conversations:
     async def enter(self, address: str, *, moved: bool = False) -> Session:
         """A conversation for somebody new, within `connect_s`. Raises Refused.
 
-        `moved`: their conversation was on a host that is gone, or is emptied. That this one is busy just now keeps
-        them out no more than somebody who talks here already; that it is full does.
+        `moved`: their conversation was on a host that is gone, or is emptied; nothing but a full house keeps them out.
         """
         try:
             return await self._enter(address, moved)
@@ -133,12 +132,16 @@ class Conversations:
             if session.state is SessionState.READY
         }
         pending = self.admission.pending.total()
-        room = len(connecting) + pending < self.settings.connecting and not self._full(len(held) + pending, moved)
+        if moved:  # they have a place already, in a house that is one
+            if self._full(len(held) + pending, moved):
+                raise full()
+            return
+        room = len(connecting) + pending < self.settings.connecting and not self._full(len(held) + pending)
         going = None if room else self.admission.to_go(address, connecting, now_s)
         self.admission.check(
             address,
             mine=sum(session.address == address for session in held if session.id != going),
-            full=self._full(len(held) + pending - (going is not None), moved),
+            is_full=self._full(len(held) + pending - (going is not None)),
             connecting=len(connecting) - (going is not None),
             now_s=now_s,
         )
@@ -150,7 +153,7 @@ class Conversations:
         """How many may talk at once; None where that is not known."""
         return self.settings.sessions or self.capacity.limit(time.monotonic())
 
-    def _full(self, talking: int, moved: bool) -> bool:
+    def _full(self, talking: int, moved: bool = False) -> bool:
         limit = self.limit
         if limit is not None and talking >= limit:
             return True

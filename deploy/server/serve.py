@@ -56,7 +56,7 @@ def serve_file(path: Path, variables: Mapping[str, str], settings: ServerSetting
     bundle = pack(staying(spec), str(path), module_folders(path))
     if placed is None:
         return asyncio.run(_serve_here(Conversations(load_bundle(bundle), settings, bundle), settings))
-    return asyncio.run(_serve_hosts(load_bundle(bundle), bundle, settings, placed))
+    return asyncio.run(serve_hosts(load_bundle(bundle), bundle, settings, placed))
 
 
 async def _serve_here(conversations: Conversations, settings: ServerSettings) -> int:
@@ -66,7 +66,8 @@ async def _serve_here(conversations: Conversations, settings: ServerSettings) ->
     return await _serve(Here(conversations, settings), settings, until)
 
 
-async def _serve_hosts(spec: Spec, bundle: Bundle, settings: ServerSettings, placed: Placed) -> int:
+async def serve_hosts(spec: Spec, bundle: Bundle, settings: ServerSettings, placed: Placed) -> int:
+    """A front, with hosts where `placed` says, until it is told to end. Raises ServeError, HostError."""
     front, until = front_of(spec, bundle, settings, placed)
     return await _serve(front, settings, until, leaves=True)
 

@@ -25,6 +25,7 @@ from dataclasses import replace
 from typing import Any
 
 from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.server.admission import full
 from thalweg.deploy.server.conversations import draining
 from thalweg.deploy.server.hosts.kept import Kept, KeptConversations
 from thalweg.deploy.server.hosts.link import HostLink, HostLost, LinkState
@@ -44,7 +45,6 @@ TICK_S = 0.5
 GONE_S = 30.0
 ANSWER_S = 5.0
 MARGIN_S = 15.0
-_BUSY = "Everybody here is talking already. Try again in a moment."
 
 
 def gone() -> Refused:
@@ -224,7 +224,7 @@ class Front:
         self.counts["refused_everywhere"] += 1
         if said is not None and said.code == "no-pipeline":
             raise said
-        raise Refused(503, "busy", _BUSY)
+        raise full()
 
     async def _back(self, coming: Coming) -> Connected:
         kept = self.kept.find(coming.session)
@@ -237,7 +237,7 @@ class Front:
             except Refused as refused:
                 if refused.status != 404 or kept is None or kept.lost_s is None:
                     raise
-        if kept is None or kept.snapshot is None or not kept.opens(coming.key):
+        if kept is None or kept.snapshot is None or not kept.opens(coming.key) or coming.listening:
             raise gone()
         return await self._go_on(kept, kept.snapshot, coming)
 

@@ -147,7 +147,7 @@ class Newsroom:
             address=session.address,
             state=session.state.value,
             was=self._was.get(session.id, ""),
-            snapshot=(await session.snapshot()).model_dump(),
+            snapshot=None if session.state is SessionState.READY else (await session.snapshot()).model_dump(),
         )
 
 

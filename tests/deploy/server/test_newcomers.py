@@ -22,7 +22,7 @@ def check(
 ) -> str:
     """The code of the refusal; empty where there is none."""
     try:
-        door.check(address, mine=0, full=full, connecting=connecting, now_s=now_s)
+        door.check(address, mine=0, is_full=full, connecting=connecting, now_s=now_s)
     except Refused as refused:
         return refused.code
     return ""
@@ -171,3 +171,17 @@ def test_who_was_expelled_is_refused_at_the_door(monkeypatch: pytest.MonkeyPatch
             assert (await server.offer(await a_good_offer()))[1]["error"] == "expelled"
 
     run(case)
+
+
+def test_whose_host_was_lost_is_kept_out_by_nothing_but_a_full_house() -> None:
+    async def case(server: Server) -> None:
+        async def told(*, moved: bool) -> str:
+            try:
+                await server.conversations.enter("10.0.0.1", moved=moved)
+            except Refused as refused:
+                return refused.code
+            return ""
+
+        assert [await told(moved=moved) for moved in (False, False, True, True)] == ["", "too-many", "", "busy"]
+
+    run(case, replace(SETTINGS, sessions=2, per_address=1, connecting=1, connect_s=30.0))
