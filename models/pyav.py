@@ -22,4 +22,4 @@ def closed() -> dict[str, Any]:
     import av
 
     tolerant = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
-    return {"options": {"protocol_whitelist": "none"}, **tolerant}
+    return {"options": {"protocol_whitelist": "none", "max_pixels": str(LARGEST_PIXELS)}, **tolerant}
