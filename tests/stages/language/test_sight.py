@@ -17,7 +17,7 @@ from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.payload import Detection, Detections, Token, Transcript
 from thalweg.pipeline.stage import Context
 from thalweg.stages.language.chat import Chat
-from thalweg.stages.language.sight import Sight
+from thalweg.stages.language.sight import Sight, in_words
 from thalweg.stages.video.file import VideoFile
 from thalweg.stages.vision.read import TextInFrames
 
@@ -36,9 +36,10 @@ def said(text: str, **about: Any) -> Transcript:
 
 def heard(*events: tuple[float, Transcript | Detections], **settings: Any) -> list[Transcript]:
     """What comes out, for what comes in at these seconds."""
-    ports: dict[str, list[Any]] = {"transcript": [], "detections": []}
+    ports: dict[str, list[Any]] = {"transcript": [], "detections": [], "scene": []}
     for at, payload in events:
-        port = "transcript" if isinstance(payload, Transcript) else "detections"
+        of_scene = isinstance(payload, Detections) and any(item.kind != "text" for item in payload.items)
+        port = "transcript" if isinstance(payload, Transcript) else "scene" if of_scene else "detections"
         ports[port].append(packet(payload, time=round(at * S), epoch=1))
     return [p for p in run_stage(Sight(**settings), ports).payloads() if isinstance(p, Transcript)]
 
@@ -62,6 +63,42 @@ def test_what_was_read_last_comes_before_the_question() -> None:
 def test_nothing_is_told_where_there_is_nothing_to_tell(events: list[tuple[float, Any]]) -> None:
     (told,) = heard(*events)
     assert told == events[-1][1]
+
+
+def seen(*kinds: tuple[str, str]) -> Detections:
+    box = {"x": 0.1, "y": 0.1, "width": 0.2, "height": 0.1, "score": 0.9}
+    return Detections(items=tuple(Detection(kind=kind, text=text, **box) for kind, text in kinds))
+
+
+GREEN = seen(("light", "dark"), ("colour", "green"), ("colour", "white"), ("face", ""), ("face", ""), ("motion", ""))
+
+
+def test_what_was_seen_is_told_with_questions_about_the_picture_and_with_no_others() -> None:
+    about, other = heard((1, GREEN), (2, said("what do you see")), (2.1, said("what is two plus two")))
+    scene = "a dark picture, mostly green and white, with two faces and something that moves"
+    assert (
+        about.text == f"You see through a camera: {scene}. You can tell nothing else about the picture. what do you see"
+    )
+    assert other.text == "what is two plus two"
+
+
+@pytest.mark.parametrize("events", [[], [(0, GREEN)]], ids=["never", "long ago"])
+def test_while_nothing_is_seen_a_question_about_the_picture_is_told_so(events: list[tuple[float, Any]]) -> None:
+    about, other = heard(*events, (5, said("am I holding a cup")), (5.1, said("hello")), blind="It is dark. ")
+    assert (about.text, other.text) == ("It is dark. am I holding a cup", "hello")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        ([], "a picture, with no face or person that was found"),
+        ([("colour", "red")], "a picture, mostly red, with no face or person that was found"),
+        ([("person", "")] * 9, "a picture, with 9 people"),
+        ([("face", ""), ("person", "")], "a picture, with one face"),
+    ],
+)
+def test_what_is_seen_is_put_in_words(kinds: list[tuple[str, str]], words: str) -> None:
+    assert in_words(seen(*kinds).items) == words
 
 
 def test_the_final_transcript_is_given_what_its_trial_was_given_and_no_other_is() -> None:
