@@ -78,8 +78,10 @@ BENCHES: Mapping[str, Bench] = {
         takes=("minutes", "part"),
     ),
     "edge": Bench(
-        "deadlines missed by placement that follows the link, beside placement that does not; simulated flights",
+        "deadlines missed by placement that follows the link, in simulated flights; a stage moved for real; "
+        "PART: flights, geotag or moved",
         "fleet.placing:measure",
+        takes=("part",),
     ),
     "turn": Bench(
         "end of speech to first partial, final, first token and first audio",

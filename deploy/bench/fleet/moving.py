@@ -141,7 +141,7 @@ async def running(
 
 def measure(result: Result, quick: bool) -> None:
     """Add the rows."""
-    times = 2 if quick else 15
+    times = 2 if quick else 12
     cases: dict[str, Callable[[Cloud, Cable], None]] = {
         "killed": lambda cloud, cable: cloud.signal(signal.SIGKILL),
         "stopped": lambda cloud, cable: cloud.signal(signal.SIGSTOP),

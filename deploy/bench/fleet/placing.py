@@ -5,7 +5,7 @@ model in one place; `static-small` the small one on the edge; `oracle` takes of 
 three made of it; `hedged` is `thalweg` whose small model takes over a frame that the cloud has not answered just before
 it would be late. `missed`: share of frames without a result in time, late or dropped. `quality`: of all frames, 0 where
 it was missed. `after_loss_p95`: from the beginning of an outage to the next result in time of a frame captured since.
-`switches`: the most within any ten seconds.
+`switches`: the most within any ten seconds. Parts: `flights`, these; `geotag`; `moved`, not simulated (`moving.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Callable
 from functools import partial
 from statistics import mean, median
 
-from thalweg.deploy.bench.fleet import geotag
+from thalweg.deploy.bench import BenchError
+from thalweg.deploy.bench.fleet import geotag, moving
 from thalweg.deploy.bench.fleet.flight import CLOUD, DEADLINE_NS, EDGE, MS, QUALITY, SMALL, Cell, Flight, S
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.pipeline.video.impairment import Burst, Link
@@ -57,8 +58,22 @@ SYSTEMS: dict[str, Callable[[Cell, int], Flight]] = {
 }
 
 
-def measure(result: Result, quick: bool) -> None:
-    """Fill in the rows: medians over seeds."""
+def measure(result: Result, quick: bool, part: str = "") -> None:
+    """Fill in the rows. Raises BenchError on a part that there is not."""
+    parts = {"flights": _flights, "geotag": _geotag, "moved": moving.measure}
+    if part and part not in parts:
+        raise BenchError(f"bench edge has the parts {', '.join(parts)}, not {part!r}")
+    for name, run in parts.items():
+        if part in ("", name):
+            run(result, quick)
+
+
+def _geotag(result: Result, quick: bool) -> None:
+    geotag.measure(result, 1 if quick else 5)
+
+
+def _flights(result: Result, quick: bool) -> None:
+    """Medians over seeds."""
     seeds = 1 if quick else 5
     totals: dict[str, list[float]] = {}
     result.rounds.expect(len(CELLS))
@@ -72,7 +87,6 @@ def measure(result: Result, quick: bool) -> None:
         totals.setdefault("oracle", []).append(missed)
     for name, shares in totals.items():
         result.add("all", name, len(shares), "share", missed=mean(shares))
-    geotag.measure(result, seeds)
     result.notes.append(f"simulated flights of 120 s, {seeds} seed(s), medians; `all`: the mean of the cases")
 
 

@@ -56,14 +56,14 @@ class Fleet:
 
     def start_hub(self) -> None:
         """Returns once it answers."""
-        self._start(
+        self.start(
             "hub", thalweg("hub", "run", "--folder", self.folder / "hub", "--host", self.address, "--port", self.port)
         )
         wait_until(lambda: self.nodes() is not None)
 
     def start_node(self, report_s: float = 0.5) -> None:
         """Its agent."""
-        self._start("node", thalweg("node", "run", "--folder", self.folder / "node", "--report", report_s))
+        self.start("node", thalweg("node", "run", "--folder", self.folder / "node", "--report", report_s))
 
     def enrol(self) -> None:
         """Make the node one of the hub."""
@@ -88,7 +88,7 @@ class Fleet:
                 rows = hub.ask("nodes")
         except ThalwegError:
             return None
-        return dict(rows[0]) if rows else {}
+        return next((dict(row) for row in rows if row["node"] == "drone-7"), {})
 
     def seen(self, condition: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         """Wait until the hub says of the node what is wanted."""
@@ -123,10 +123,11 @@ class Fleet:
         return sum(path.stat().st_size for path in (self.folder / "node/spool").glob("*-events.seg"))
 
     def _on(self, name: str, command: list[str]) -> list[str]:
-        host = self.hosts[name]
+        host = self.hosts.get(name)
         return command if host is None else host.command(command)
 
-    def _start(self, name: str, command: list[str]) -> None:
+    def start(self, name: str, command: list[str]) -> None:
+        """A process, to be ended with the others; what it prints is in NAME.log."""
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 self._on(name, command), cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL

@@ -1,0 +1,210 @@
+"""The power goes at random moments, and a start is made from what was on the disk then: `python -m …cut_disk POINTS`.
+
+A process of its own stores events, each forced to the disk before it is acknowledged, and carries out one update after
+the other, on an ext4 file system in the image of a loop device. The image is copied while it writes; the copy is
+mounted, which replays its journal, and looked at as an agent would that starts from it. What was acknowledged before
+the copy began must be there. Needs root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.deploy.fleet.processes import ROOT
+from thalweg.deploy.fleet import certificates as certs
+from thalweg.deploy.fleet.manifest import Artefact, Manifest, sealed
+from thalweg.deploy.fleet.node.releases import Releases
+from thalweg.pipeline.fleet.rollout import Do, Event, Phase, follow
+from thalweg.pipeline.fleet.spool_policy import SpoolClass
+from thalweg.transports.fleet.segment import records
+from thalweg.transports.fleet.spool import Spool
+
+IMAGE_MB = 64
+EVENTS_BETWEEN = 5
+
+
+class Served:
+    """What a hub would answer: one release, whose files are made of its generation."""
+
+    def __init__(self, generation: int, key: bytes) -> None:
+        self.files = {f"f{n}": bytes([generation % 251, n]) * 5000 for n in range(3)}
+        files = tuple(
+            Artefact(path=name, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+            for name, data in self.files.items()
+        )
+        self.sealed = sealed(Manifest(generation=generation, pipeline="f0", files=files, settings={}), key)
+
+    def get(self, path: str, at: int = 0) -> Any:
+        """As `HubClient.get`."""
+        by_hash = {hashlib.sha256(data).hexdigest(): data for data in self.files.values()}
+        answer: Any = Answer(self.sealed if path == "/v1/manifest" else by_hash[path.rpartition("/")[2]][at:])
+        answer.status = 206 if at else 200
+        return answer
+
+
+class Answer(io.BytesIO):
+    """Bytes with a status."""
+
+    status = 200
+
+
+def write(folder: Path, key: bytes) -> None:
+    """Until it is killed: tells what is on the disk, `event NUMBER` and `release GENERATION`."""
+    spool = Spool(folder / "spool", 1, 16 << 20)
+    releases = Releases(folder, certs.public_of(key))
+    record = releases.load()
+    for number in range(1_000_000):
+        stored = spool.append(SpoolClass.EVENTS, "event", b"%08d" % number * 25, 1)
+        spool.sync(SpoolClass.EVENTS, stored)
+        print("event", number, flush=True)
+        if number % EVENTS_BETWEEN == 0:
+            record = _update(releases, record, key)
+            print("release", record.current, flush=True)
+
+
+def _update(releases: Releases, record: Any, key: bytes) -> Any:
+    """One rollout, as the agent does it."""
+    client: Any = Served(record.highest + 1, key)
+
+    def hear(event: Event, generation: int = 0) -> None:
+        nonlocal record
+        record, do = follow(record, event, generation=generation)
+        releases.save(record)
+        if do is Do.POINT:
+            releases.point(record.candidate)
+            hear(Event.COMMITTED)
+        if record.phase is Phase.RESTING:
+            releases.tidy(record)
+
+    manifest, signed = releases.ask(client)
+    hear(Event.WANTED, manifest.generation)
+    releases.fetch(client, manifest, signed)
+    for event in (Event.FETCHED, Event.ALLOWED, Event.PASSED, Event.BOOTED, Event.PASSED):
+        hear(event)
+    return record
+
+
+@contextmanager
+def mounted(image: Path, at: Path) -> Iterator[Path]:
+    """A file system in a file. Raises CalledProcessError where it cannot be mounted."""
+    at.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-o", "loop", image, at], check=True, capture_output=True)
+    try:
+        yield at
+    finally:
+        subprocess.run(["umount", "-l", at], check=True, capture_output=True)
+
+
+class Written:
+    """What the writer has said that is on the disk."""
+
+    def __init__(self) -> None:
+        self.event, self.release = -1, 0
+
+    def listen(self, pipe: Any) -> None:
+        """To its end."""
+        for line in pipe:
+            name, _, number = line.partition(" ")
+            setattr(self, name, int(number))
+
+
+def cut(folder: Path, points: int, seed: int = 0) -> tuple[int, int, list[str]]:
+    """How many events and releases were acknowledged, and what was wrong with what was started from."""
+    chance = random.Random(seed)
+    image, copy, key = folder / "disk.img", folder / "copy.img", certs.make_signing_key()
+    (folder / "key").write_bytes(key)
+    subprocess.run(["truncate", "-s", f"{IMAGE_MB}M", image], check=True)
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+    wrong: list[str] = []
+    with mounted(image, folder / "disk") as disk:
+        command = [sys.executable, "-m", "tests.deploy.fleet.cut_disk", "write", str(disk), str(folder / "key")]
+        writer = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        written = Written()
+        listening = threading.Thread(target=written.listen, args=(writer.stdout,))
+        listening.start()
+        try:
+            while written.release < 2:
+                time.sleep(0.01)
+                assert writer.poll() is None
+            for point in range(points):
+                time.sleep(chance.uniform(0, 0.05))
+                event, release = written.event, written.release
+                subprocess.run(["cp", "--sparse=always", image, copy], check=True)
+                with mounted(copy, folder / "started") as started:
+                    wrong += [f"{point}: {each}" for each in look(started, event, release, certs.public_of(key))]
+                assert writer.poll() is None
+        finally:
+            writer.kill()
+            writer.wait()
+            listening.join()
+            assert writer.stdout is not None
+            writer.stdout.close()
+    return written.event + 1, written.release, wrong
+
+
+def look(folder: Path, event: int, release: int, public: bytes) -> Iterator[str]:
+    """What an agent that starts here would find wrong."""
+    spool = Spool(folder / "spool", 2, 16 << 20)
+    found: Counter[int] = Counter()
+    while frames := spool.oldest(1 << 20):
+        for record in records(b"".join(frames)):
+            if record.stored.stream == "event":
+                found[record.stored.number] += 1
+                if record.stored.payload != b"%08d" % record.stored.number * 25:
+                    yield f"event {record.stored.number} holds something else"
+    lost, doubled = set(range(event + 1)) - set(found), [number for number, count in found.items() if count > 1]
+    if lost or doubled:
+        yield f"{len(lost)} events that were acknowledged are lost, {len(doubled)} are doubled"
+    releases = Releases(folder, public)
+    record, _ = follow(releases.load(), Event.BOOTED)
+    if not release <= record.current <= release + 1:
+        yield f"release {record.current} is started, {release} was committed"
+    link = folder / "current"
+    if record.phase is Phase.RESTING and os.readlink(link) != f"releases/{record.current}":
+        yield f"`current` leads to {os.readlink(link)}, not to {record.current}"
+    for file in releases.manifest(record.running).files:
+        data = (releases.path(record.running) / "files" / file.path).read_bytes()
+        if hashlib.sha256(data).hexdigest() != file.sha256:
+            yield f"{file.path} of release {record.running} is damaged"
+
+
+def why_not(folder: Path) -> str:
+    """Why no loop device can be mounted here; nothing where it can."""
+    image = folder / "probe.img"
+    try:
+        subprocess.run(["truncate", "-s", "8M", image], check=True, capture_output=True)
+        subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True, capture_output=True)
+        with mounted(image, folder / "probe"):
+            return ""
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"loop devices cannot be mounted here (root, /dev/loop*, e2fsprogs): {error}"
+
+
+def main(arguments: list[str]) -> None:
+    """`write FOLDER KEY`, or the number of points."""
+    if arguments[:1] == ["write"]:
+        write(Path(arguments[1]), Path(arguments[2]).read_bytes())
+        return
+    import tempfile
+
+    points = int(arguments[0]) if arguments else 200
+    with tempfile.TemporaryDirectory() as folder:
+        events, releases, wrong = cut(Path(folder), points)
+    print(f"{points} cuts, {events} events and {releases} releases acknowledged in all; wrong: {len(wrong)}")
+    print(*wrong, sep="\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
