@@ -79,7 +79,7 @@ BENCHES: Mapping[str, Bench] = {
     ),
     "edge": Bench(
         "deadlines missed by placement that follows the link, in simulated flights; a stage moved for real; "
-        "PART: flights, geotag or moved",
+        "PART: flights, geotag, moved or flapping",
         "fleet.placing:measure",
         takes=("part",),
     ),

@@ -5,7 +5,8 @@ model in one place; `static-small` the small one on the edge; `oracle` takes of 
 three made of it; `hedged` is `thalweg` whose small model takes over a frame that the cloud has not answered just before
 it would be late. `missed`: share of frames without a result in time, late or dropped. `quality`: of all frames, 0 where
 it was missed. `after_loss_p95`: from the beginning of an outage to the next result in time of a frame captured since.
-`switches`: the most within any ten seconds. Parts: `flights`, these; `geotag`; `moved`, not simulated (`moving.py`).
+`switches`: the most within any ten seconds. Parts: `flights`, these; `geotag`; not simulated
+(`moving.py`): `moved`, `flapping`.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ SYSTEMS: dict[str, Callable[[Cell, int], Flight]] = {
 
 def measure(result: Result, quick: bool, part: str = "") -> None:
     """Fill in the rows. Raises BenchError on a part that there is not."""
-    parts = {"flights": _flights, "geotag": _geotag, "moved": moving.measure}
+    parts = {"flights": _flights, "geotag": _geotag, "moved": moving.measure, "flapping": moving.measure_flapping}
     if part and part not in parts:
         raise BenchError(f"bench edge has the parts {', '.join(parts)}, not {part!r}")
     for name, run in parts.items():

@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 LOOK_S: Final = 0.05
 BEAT_S: Final = 0.1
 PROBE_S: Final = 2.0
+CALM_PROBE_S: Final = 15.0
+"""Where packets take less than half of their time here."""
 FIRST_PROBES_S: Final = 0.2
 PROBE_HERE_S: Final = 5.0
 RULE = Rule(deadline_ns=1_000_000_000, beat_ns=round(BEAT_S * 1e9))
@@ -130,8 +132,8 @@ class Follower:
                 await self._pause()
                 try:
                     await self._look()
-                except ThalwegError as error:
-                    log.error("%s: %s", self._name, error)
+                except Exception:  # without this loop a stage whose worker is lost would never come home
+                    log.exception("%s: what was found could not be acted on; it is looked at again", self._name)
         finally:
             for lease in self.leases.values():
                 lease.end()
@@ -275,12 +277,21 @@ class Follower:
             return
         away = self._stage.away
         for lease in self.leases.values():
-            every_s = PROBE_S if lease.gauge.known else FIRST_PROBES_S
+            every_s = self._probe_every_s() if lease.gauge.known else FIRST_PROBES_S
             if lease is away or not lease.ready or lease.probing or not self._due(lease.place, every_s, now_s):
                 continue
-            lease.probe(b"".join(encode(packet)))
+            try:
+                lease.probe(b"".join(encode(packet)))
+            except ThalwegError as error:
+                lease.end(f"packets cannot be sent there: {error}")
         if away is not None and self._due(EDGE, PROBE_HERE_S, now_s):
             self.home.took(await self._stage.probe_here(packet))
+
+    def _probe_every_s(self) -> float:
+        """Probes take of the uplink what packets take: seldom while all is well here."""
+        here = self.home.predict(self._rhythm, waiting=self._stage.away is None)
+        well = here is not None and here.whole_ns <= self._placement.rule.deadline_ns / 2
+        return CALM_PROBE_S if well and self._stage.away is None else PROBE_S
 
     def _due(self, place: str, every_s: float, now_s: float) -> bool:
         if now_s - self._probed_s.get(place, 0.0) < every_s:

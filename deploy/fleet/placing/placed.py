@@ -41,10 +41,12 @@ from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.signal import Direction, Signal
 from thalweg.pipeline.stage import Context
 from thalweg.transports.codec import decode, decode_signal, encode, encode_signal
+from thalweg.transports.fleet.lease import LARGEST, LeaseError
 from thalweg.transports.state import pack_state, unpack_state
 
 log = logging.getLogger(__name__)
 
+LARGEST_RECORD = LARGEST - 4096
 DRAIN_S = 0.25
 """How long a planned return waits for answers that are on their way: what comes later is done again here."""
 
@@ -114,7 +116,8 @@ class PlacedStage:
             if self._lease is None:
                 await self._run_here(packet, ctx)
             else:
-                self._lease.packet(self._ledger.generation, self._ledger.give(packet), _record(packet))
+                record = _record(packet)  # before it is given: one that cannot be sent costs itself, and nothing else
+                self._lease.packet(self._ledger.generation, self._ledger.give(packet), record)
         while self._lease is not None and not self._ledger.has_room:
             self._room.clear()
             await self._room.wait()
@@ -231,10 +234,13 @@ class PlacedStage:
             return 0
         self._lease = None
         state, again = self._ledger.home()
-        async with self._here:
-            if state is not None:
-                self.stage.restore(unpack_state(state))
         self._undone = [(each.packet, each.silent) for each in again]
+        try:
+            async with self._here:
+                if state is not None:
+                    self.stage.restore(unpack_state(state))
+        except Exception as error:  # it goes on as it is: that is better than not at all
+            self._ctx.report(f"it came home and cannot go on from the state it had: {describe_error(error)}")
         return await self._do_undone()
 
     async def _do_undone(self) -> int:
@@ -305,4 +311,11 @@ def place_of(stage: PlacedStage) -> str:
 
 
 def _record(packet: Packet) -> bytes:
-    return b"".join(encode(packet))
+    """Raises ThalwegError on what cannot be sent."""
+    record = b"".join(encode(packet))
+    if len(record) > LARGEST_RECORD:
+        raise LeaseError(
+            f"a packet of {len(record) / 1e6:.0f} MB is too large for a lent worker, "
+            f"at most {LARGEST_RECORD / 1e6:.0f} MB"
+        )
+    return record

@@ -1,0 +1,226 @@
+"""A stage that moves, with a lent worker that does what a test wants."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from thalweg.deploy.fleet.placing import placed
+from thalweg.deploy.fleet.placing.lenders import Lender
+from thalweg.deploy.fleet.placing.placed import PlacedStage
+from thalweg.pipeline.fleet.placing import PlaceOf, Placing
+from thalweg.pipeline.graph import Vertex
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.payload import Token
+from thalweg.pipeline.stage import Context, describe
+from thalweg.transports.codec import decode, encode
+from thalweg.transports.fleet.lease import LeaseError
+from thalweg.transports.state import pack_state, unpack_state
+
+
+class Joined:
+    """Its state is all that it was given."""
+
+    inputs = {"token": Token}
+    outputs = {"token": Token}
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.broken = False
+
+    def process(self, packet: Packet[Token], ctx: Context) -> None:
+        self.text += packet.payload.text
+        ctx.emit(Token(text=self.text))
+
+    def snapshot(self) -> dict[str, str]:
+        return {"text": self.text}
+
+    def restore(self, state: dict[str, str]) -> None:
+        if self.broken:
+            raise ValueError("no")
+        self.text = state["text"]
+
+
+class Ctx:
+    """What a worker gives a stage."""
+
+    name = "joined"
+
+    def __init__(self) -> None:
+        self.out: list[str] = []
+        self.reported: list[str] = []
+
+    def emit(self, payload: Token, **_: Any) -> None:
+        self.out.append(payload.text)
+
+    def report(self, problem: str) -> None:
+        self.reported.append(problem)
+
+    def now_ns(self) -> int:
+        return 0
+
+
+@dataclass
+class Lent:
+    """A lent worker: keeps what it is given until `answer` is called."""
+
+    stage: PlacedStage
+    lender: Lender = field(default_factory=lambda: Lender(place="fog", name="fog-1", host="h", port=1))
+    place: str = "fog"
+    ready: bool = True
+    generation: int = 0
+    there: Joined = field(default_factory=Joined)
+    given: list[tuple[int, Packet]] = field(default_factory=list)
+
+    def begin(self, generation: int, state: bytes) -> None:
+        self.generation = generation
+        self.there.restore(unpack_state(state))
+
+    def packet(self, generation: int, number: int, record: bytes) -> None:
+        self.given.append((number, decode(record)))
+
+    def answer(self, *, state: bool = False, generation: int | None = None) -> None:
+        number, packet = self.given.pop(0)
+        ctx = Ctx()
+        self.there.process(packet, ctx)  # type: ignore[arg-type]
+        result = b"".join(encode(token(ctx.out[0], "token")))
+        packed = pack_state(self.there.snapshot()) if state else None
+        self.stage.answered(self, generation or self.generation, number, (result,), packed, "")  # type: ignore[arg-type]
+
+    def end(self, why: str) -> None:
+        self.ready = False
+
+
+def token(text: str, stream: str = "a.token") -> Packet[Token]:
+    return Packet(stream=stream, seq=0, time=0, payload=Token(text=text))
+
+
+async def opened() -> tuple[PlacedStage, Ctx]:
+    places = (PlaceOf(name="edge"), PlaceOf(name="fog"))
+    placing = Placing(use="joined", stateful=True, places=places)
+    stage = PlacedStage(Joined(), Vertex(name="joined", info=describe(Joined), make=Joined, placing=placing))
+    ctx = Ctx()
+    await stage.open(ctx)  # type: ignore[arg-type]
+    return stage, ctx
+
+
+async def away(before: str = "a") -> tuple[PlacedStage, Ctx, Lent]:
+    stage, ctx = await opened()
+    for text in before:
+        await stage.process(token(text), ctx)  # type: ignore[arg-type]
+    lent = Lent(stage)
+    assert await stage.go(lent)  # type: ignore[arg-type]
+    return stage, ctx, lent
+
+
+async def give(stage: PlacedStage, ctx: Ctx, texts: str) -> None:
+    for text in texts:
+        await stage.process(token(text), ctx)  # type: ignore[arg-type]
+
+
+def test_it_goes_with_its_state_and_comes_home_with_what_was_not_answered_done_here() -> None:
+    async def case() -> None:
+        stage, ctx, lent = await away("ab")
+        await give(stage, ctx, "cde")
+        lent.answer(state=True)
+        lent.answer()
+        assert ctx.out == ["a", "ab", "abc", "abcd"]
+        assert await stage.come_home(lost=True) == 2  # d silently, e aloud
+        await give(stage, ctx, "f")
+        assert ctx.out == ["a", "ab", "abc", "abcd", "abcde", "abcdef"]
+        assert stage.counts == {"moved": 2, "away": 2, "done_again": 2}
+
+    asyncio.run(case())
+
+
+def test_an_answer_of_a_lease_that_is_over_is_not_believed() -> None:
+    async def case() -> None:
+        stage, ctx, lent = await away()
+        await give(stage, ctx, "b")
+        await stage.come_home(lost=True)
+        lent.answer()
+        other = Lent(stage)
+        await stage.go(other)  # type: ignore[arg-type]
+        await give(stage, ctx, "c")
+        other.answer(generation=1)
+        assert ctx.out == ["a", "ab"]
+        other.given.append((1, token("c")))
+        other.there.text = "ab"
+        other.answer()
+        assert ctx.out == ["a", "ab", "abc"]
+
+    asyncio.run(case())
+
+
+def test_who_gives_waits_while_too_many_are_unanswered_until_an_answer_or_the_loss() -> None:
+    async def case() -> None:
+        stage, ctx, lent = await away("")
+        giving = asyncio.create_task(give(stage, ctx, "abcdefgh"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(lent.given) == 4
+        lent.answer()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(lent.given) == 4
+        await stage.come_home(lost=True)
+        await giving
+        assert ctx.out[-1] == "abcdefgh" and len(ctx.out) == 8
+
+    asyncio.run(case())
+
+
+def test_what_cannot_be_sent_costs_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def case() -> None:
+        stage, ctx, lent = await away()
+        monkeypatch.setattr(placed, "LARGEST_RECORD", 1000)
+        with pytest.raises(LeaseError, match="too large"):
+            await give(stage, ctx, ["x" * 2000])  # type: ignore[arg-type]
+        await give(stage, ctx, "b")
+        lent.answer(state=True)
+        assert ctx.out == ["a", "ab"]
+        assert await stage.come_home(lost=False) == 0
+
+    asyncio.run(case())
+
+
+def test_a_stage_that_cannot_go_on_from_its_state_is_said_and_goes_on_as_it_is() -> None:
+    async def case() -> None:
+        stage, ctx, _ = await away("ab")
+        await give(stage, ctx, "c")
+        stage.stage.broken = True
+        await stage.come_home(lost=True)
+        assert ctx.out == ["a", "ab", "abc"] and "cannot go on from the state it had" in ctx.reported[0]
+
+    asyncio.run(case())
+
+
+def test_a_checkpoint_while_it_is_away_has_what_would_be_done_again() -> None:
+    async def case() -> None:
+        stage, ctx, lent = await away("a")
+        await give(stage, ctx, "bc")
+        lent.answer()
+        kept = unpack_state(pack_state(stage.snapshot()))
+        other, its = await opened()
+        other.restore(kept)
+        await give(other, its, "d")
+        assert its.out == ["abc", "abcd"]
+
+    asyncio.run(case())
+
+
+def test_at_the_end_it_comes_home_and_does_not_go_again() -> None:
+    async def case() -> None:
+        stage, ctx, lent = await away("a")
+        await give(stage, ctx, "b")
+        finishing = asyncio.create_task(stage.finish(ctx))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        lent.answer(state=True)
+        await finishing
+        assert ctx.out == ["a", "ab"] and stage.away is None
+        assert not await stage.go(lent)  # type: ignore[arg-type]
+
+    asyncio.run(case())
