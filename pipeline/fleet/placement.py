@@ -12,8 +12,8 @@ model is a place of its own). Among equals the quickest wins.
     any       this place has missed `beats` beats                               Switch at once, to the best that is
                                                                                 warm here and alive; SETTLED
 
-A place that missed its beats is gone to again once it has not missed any for `dwell_ns`: a link that comes and goes
-more often than that is not followed at all, after it was followed once.
+A remote place is gone to once it has not missed any beats for `dwell_ns`: a link that comes and goes more often than
+that is not followed at all.
 
 Better is: this place misses the deadline and the other one meets it; or both meet it and the other one's quality is
 higher, with `gain` of the deadline to spare; or both are of one quality and meet it, or neither meets it, and the
@@ -97,7 +97,8 @@ class Placement:
 
     def beat(self, place: str, now_ns: int) -> None:
         """A remote place said that it lives."""
-        if place in self._heard_ns and now_ns - self._heard_ns[place] > self.rule.beats * self.rule.beat_ns:
+        heard_ns = self._heard_ns.get(place)
+        if heard_ns is None or now_ns - heard_ns > self.rule.beats * self.rule.beat_ns:
             self._gap_ns[place] = now_ns
         self._heard_ns[place] = now_ns
 
@@ -145,7 +146,7 @@ class Placement:
         return self._go(target, now_ns, f"{reason} for {held_ns / _S:.1f} s")
 
     def _steady(self, place: str, now_ns: int) -> bool:
-        """Whether it has missed no beats for long enough to be gone to (again)."""
+        """Whether it has missed no beats for long enough to be gone to."""
         gap_ns = self._gap_ns.get(place)
         return gap_ns is None or now_ns - gap_ns >= self.rule.dwell_ns
 

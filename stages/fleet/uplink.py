@@ -9,14 +9,16 @@ import msgpack
 from pydantic import Field
 
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.fleet.agent_socket import RATE
 from thalweg.pipeline.fleet.telemetry import Telemetry
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Payload
+from thalweg.pipeline.signal import Bitrate, Direction
 from thalweg.pipeline.stage import Context, Port
 from thalweg.stages.fleet.agent_link import AgentLink
 from thalweg.stages.fleet.plain import packet_plain
 
-STATE_S = 1.0
+STATE_S = RATE_S = 1.0
 NEWS_NS = 1_000_000_000
 
 
@@ -30,7 +32,8 @@ class Uplink:
     `events` are on the disk before the next packet is taken; `telemetry` within two seconds; `media` when the system
     writes it, and they give way first where the disk is full. What the spool has no room for is reported and counted,
     and the pipeline goes on. An agent that restarts is waited for, `patience` seconds, then packets are lost and
-    counted. Of telemetry the agent learns whether the vehicle is armed.
+    counted. Of telemetry the agent learns whether the vehicle is armed. Who feeds it `media` is told by a `Bitrate`
+    signal how much the link leaves for that, where that has changed by a twentieth: an encoder follows it.
     """
 
     inputs = {"any": Port(Payload, many=True)}
@@ -46,6 +49,8 @@ class Uplink:
         self._agent = AgentLink()
         self._told_s = -float("inf")
         self._told_armed: bool | None = None
+        self._asked_s = -float("inf")
+        self._told_bps = 0
         self.counts = {"stored": 0, "lost": 0, "in_time": 0, "late": 0}
 
     def open(self, ctx: Context) -> None:
@@ -65,10 +70,23 @@ class Uplink:
         self.counts["lost" if refusal else "stored"] += 1
         if refusal:
             ctx.report(refusal)
+        if self._kind == "media":
+            await self._follow_rate(ctx)
 
     def close(self) -> None:
         """Hang up."""
         self._agent.close()
+
+    async def _follow_rate(self, ctx: Context) -> None:
+        now_s = time.monotonic()
+        if now_s - self._asked_s < RATE_S:
+            return
+        self._asked_s = now_s
+        said = await self._agent.hand_over("", RATE, 0, b"", 0.0)
+        bps = int(said) if said.isdecimal() else 0  # else the agent is away, or does not know what that is
+        if bps and abs(bps - self._told_bps) > self._told_bps / 20:
+            self._told_bps = bps
+            ctx.signal(Bitrate(origin=ctx.name, bitrate_bps=bps), Direction.UP)
 
     async def _tell_state(self, vehicle: Telemetry, age_ns: int) -> None:
         """How the vehicle is: when it arms or disarms, and once a second. Releases are tried while it is disarmed: that

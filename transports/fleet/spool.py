@@ -22,7 +22,7 @@ import errno
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +65,7 @@ class Spool:
         self._marks: dict[tuple[int, str], Received] = {}
         self._live: deque[tuple[Stored, bytes]] = deque()
         self._live_bytes = 0
-        self._flying: set[Key] = set()
+        self._flying: dict[str, set[Key]] = {}
         self._cursors: dict[SpoolClass, tuple[str, int]] = {}
         self._untold: deque[Loss] = deque()
         self._doubtful: dict[str, int] = {}  # stream → below this number a sync has failed
@@ -105,23 +105,37 @@ class Spool:
         if stored is not None and stored.number < self._doubtful.get(stored.stream, 0):
             raise SpoolError("the disk did not take it")
 
-    def newest(self, most_bytes: int) -> list[bytes]:
-        """Frames of the live lane, newest first, that were not given out before.
+    def newest(self, most_bytes: int, kinds: Collection[SpoolClass] = tuple(SpoolClass), lane: str = "") -> list[bytes]:
+        """Frames of a live lane, newest first, that were not given out before.
 
-        They stay in the backlog, which ends before them until this is called again: by then they have arrived or not.
+        They stay in the backlog, which ends before them until this is called again by the same lane: by then they have
+        arrived or not.
         """
         frames: list[bytes] = []
         with self._lock:
             size = 0
-            self._flying.clear()
-            while self._live and (not frames or size + len(self._live[-1][1]) <= most_bytes):
+            flying = self._flying[lane] = set()
+            passed_over: list[tuple[Stored, bytes]] = []
+            while self._live:
                 stored, frame = self._live.pop()
+                if stored.kind not in kinds:
+                    passed_over.append((stored, frame))
+                    continue
+                if frames and size + len(frame) > most_bytes:
+                    self._live.append((stored, frame))
+                    break
                 self._live_bytes -= len(frame)
                 if not self._settled(stored):
                     frames.append(frame)
                     size += len(frame)
-                    self._flying.add(stored.key)
+                    flying.add(stored.key)
+            self._live.extend(reversed(passed_over))
         return frames
+
+    def waiting_live(self, kind: SpoolClass) -> int:
+        """Bytes of a class that are new and were not given out."""
+        with self._lock:
+            return sum(len(frame) for stored, frame in self._live if stored.kind is kind)
 
     def oldest(self, most_bytes: int) -> list[bytes]:
         """Frames of the backlog behind those given out before, without those that are live; see `rewind`."""
@@ -262,7 +276,7 @@ class Spool:
 
     def _read(self, kind: SpoolClass, most_bytes: int, *, alone: bool) -> list[bytes]:
         """Frames behind the cursor, up to what is live. `alone`: the first one may be larger than all the room."""
-        held = {stored.key for stored, _ in self._live} | self._flying
+        held = {stored.key for stored, _ in self._live}.union(*self._flying.values())
         frames: list[bytes] = []
         size = 0
         for name, segment in self._segments[kind].items():

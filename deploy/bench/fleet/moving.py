@@ -4,7 +4,8 @@ A number every 100 ms, due 250 ms after; the stage adds them up in 40 ms here an
 lender and its worker while they have the stage. `stopped`: SIGSTOP. `cut`, `cut one way`: the link holds back what is
 sent, both ways or only towards the lender. From then to the next result of a number made since; and what of the sum was
 lost or counted twice, over all of it. Dwell and hold are shortened there (1 s, 0.3 s), so that each takes seconds:
-they have no part in coming home. `flapping`: 4 s of link, 4 s without, with the rule as it is.
+they have no part in coming home. `flapping`: the stage has been there for ten seconds, then 4 s without a link, 4 s
+with it and so on, by the rule as it is.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from thalweg.pipeline.fleet.placement import Rule
 
 S = 1_000_000_000
 QUICK = replace(follow.RULE, hold_ns=3 * S // 10, urgent_ns=3 * S // 10, dwell_ns=S)
-PATIENCE_S = 120.0
+PATIENCE_S, STEADY_S = 120.0, 10.0
 FILE = """
 name: moving
 stages:
@@ -203,6 +204,7 @@ async def _flapping(seconds: float) -> tuple[int, int, int]:
                 cloud.start()
                 async with running(cloud.node, follow.RULE) as moving, beside(_note(moving, moves)):
                     await moving.until_at(PLACE)
+                    await asyncio.sleep(STEADY_S)
                     until_s = time.monotonic() + seconds
                     while time.monotonic() < until_s:
                         cable.cut()

@@ -65,7 +65,9 @@ class Agent:
         self.commands = Commands(who.name, who.instance, _allowed(folder), who.signing, self._note_command)
         self.uplink = Uplink(who, self.spool, self._report, self._wanted, report_s=report_s, commands=self.commands)
         self._vehicle = VehicleState(folder)
-        self._intake = Intake(self.spool, self.uplink.stored, self._vehicle.said, self.commands.wait)
+        self._intake = Intake(
+            self.spool, self.uplink.stored, self._vehicle.said, self.commands.wait, self.uplink.media_bps
+        )
         self._trial: Trial | None = None
         self._deciding = asyncio.Lock()
         self._fetching: asyncio.Task[None] | None = None

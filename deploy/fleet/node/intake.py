@@ -16,7 +16,7 @@ import msgpack
 
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.fleet.agent_socket import COMMANDS, LENGTH, STATE
+from thalweg.pipeline.fleet.agent_socket import COMMANDS, LENGTH, RATE, STATE
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
 from thalweg.transports.fleet.segment import LARGEST_PAYLOAD
 from thalweg.transports.fleet.spool import Spool
@@ -30,7 +30,7 @@ COMMAND_S = 5.0
 
 class Intake:
     """Listens while it is open. `stored`: called after each batch. `said`: takes what is known of the vehicle.
-    `command`: waits for the next command to it, for some seconds.
+    `command`: waits for the next command to it, for some seconds. `rate`: says how much media may be produced, bit/s.
     """
 
     def __init__(
@@ -39,7 +39,9 @@ class Intake:
         stored: Callable[[], None],
         said: Callable[[dict[str, Any]], None],
         command: Callable[[float], Awaitable[str]],
+        rate: Callable[[], int],
     ) -> None:
+        self._rate = rate
         self._command = command
         self._spool = spool
         self._stored = stored
@@ -97,6 +99,8 @@ class Intake:
                     if isinstance(state, dict):
                         self._said(state)
                     return number, ""
+                case (int() as number, str(), str() as stream, int(), bytes()) if stream == RATE:
+                    return number, str(self._rate())
                 case (int() as number, str(), str() as stream, int(), bytes()) if stream == COMMANDS:
                     return number, await self._command(COMMAND_S)
                 case (int() as number, str() as kind, str() as stream, int() as time_ns, bytes() as payload):

@@ -1,9 +1,14 @@
-"""The way up: three threads, each with a connection of its own, so that none waits behind another.
+"""The way up: some threads, each with a connection of its own, so that none waits behind another.
 
-    live      what was stored just now, newest first, as soon as it is there
-    backlog   what the hub does not have yet, oldest first, in batches as large as the link takes in a quarter second
+    live      events and telemetry that were stored just now, newest first, as soon as they are there
+    media     likewise media, in two threads, so that the link is not idle while one waits for an answer
+    backlog   what the hub does not have yet, oldest first
     report    how this node is, every few seconds; what the hub wants and has comes back
     commands  waits at the hub for commands to the vehicle, on nodes that take any
+
+Batches of media and of the backlog are as large as the link takes in two of its round trips, a quarter second at most:
+so what is in the link's queue is about a round trip's worth, and what is live does not wait longer. What that leaves
+for media is found out by `pipeline.fleet.media_budget`, and told to stages that ask.
 
 A hub that is away is asked again later and later, a minute at most; meanwhile everything stays in the spool. Once a
 report arrives, the other lanes wait no longer. A working certificate that ended meanwhile is renewed when reports keep
@@ -15,7 +20,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
+from statistics import median_low
 from typing import Any
 
 from thalweg.deploy.fleet.errors import FleetError
@@ -25,7 +33,9 @@ from thalweg.deploy.fleet.node.identity import Identity
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.backoff import pause_s
 from thalweg.pipeline.fleet.batches import BatchSize
+from thalweg.pipeline.fleet.media_budget import MediaBudget
 from thalweg.pipeline.fleet.received import Received
+from thalweg.pipeline.fleet.spool_policy import SpoolClass
 from thalweg.pipeline.histogram import Histogram
 from thalweg.transports.fleet.segment import records
 from thalweg.transports.fleet.spool import Spool
@@ -35,6 +45,11 @@ log = logging.getLogger(__name__)
 LIVE_BYTES = 64 << 10
 REPORT_S = 5.0
 LOOK_S = 1.0
+MEDIA_LANES = ("media-1", "media-2")
+NOT_MEDIA = (SpoolClass.EVENTS, SpoolClass.TELEMETRY)
+BACKLOG_REST = 4.0
+"""How much longer than its last batch took the backlog rests while media is live."""
+QUARTER_NS, LEAST_TARGET_NS, TRIPS, RECENT = 250_000_000, 60_000_000, 300, 7
 RENEW_EVERY = 3
 """Failed reports until another certificate is asked for: an expired one looks like a hub that cannot be reached."""
 LIVE_PAUSE_S, BACKLOG_PAUSE_S = 0.02, 0.01
@@ -64,9 +79,15 @@ class Uplink:
         self._hurry = threading.Event()
         self._stopping = threading.Event()
         self._batches = BatchSize()
+        self._media_news = {lane: threading.Event() for lane in MEDIA_LANES}
+        self._media = {lane: BatchSize(least=1 << 10, most=64 << 10) for lane in MEDIA_LANES}
+        self._trips: deque[int] = deque(maxlen=TRIPS)
+        self._budget = MediaBudget()
+        self._budgeting = threading.Lock()
         self._fresh = Histogram()
         self.problem = ""
         lanes = {"live": self._live, "backlog": self._backlog, "report": self._report}
+        lanes |= {lane: partial(self._send_media, lane) for lane in MEDIA_LANES}
         if commands is not None and commands.allowed:
             lanes["commands"] = self._wait_for_command
         self._back = {name: threading.Event() for name in lanes}
@@ -81,7 +102,7 @@ class Uplink:
     def stop(self) -> None:
         """End; a request under way has two seconds."""
         self._stopping.set()
-        self._news.set()
+        self.stored()
         self._hurry.set()
         self._wake()
         for thread in self._threads:
@@ -89,7 +110,16 @@ class Uplink:
 
     def stored(self) -> None:
         """There is something new in the spool."""
-        self._news.set()
+        for news in (self._news, *self._media_news.values()):
+            news.set()
+
+    def media_bps(self) -> int:
+        """The most that senders of media may produce, bit/s."""
+        trips = list(self._trips)
+        queued_ns = median_low(trips[-RECENT:]) - min(trips) if trips else 0
+        waiting = self._spool.waiting_live(SpoolClass.MEDIA)
+        with self._budgeting:
+            return self._budget.look(time.monotonic_ns(), waiting, queued_ns)
 
     def report_soon(self) -> None:
         """Something has happened that the hub wants to know."""
@@ -123,9 +153,11 @@ class Uplink:
             waiting.set()
 
     def _live(self, client: HubClient) -> None:
-        frames = self._spool.newest(LIVE_BYTES)
+        frames = self._spool.newest(LIVE_BYTES, NOT_MEDIA, "live")
         if frames:
+            began_ns = time.monotonic_ns()
             self._send(client, frames)
+            self._trips.append(time.monotonic_ns() - began_ns)
             now_ns = time.time_ns()
             for found in records(b"".join(frames)):
                 if found.stored.time_ns:  # the node's own notes have none
@@ -135,17 +167,41 @@ class Uplink:
         self._news.wait(60.0)
         self._news.clear()
 
+    def _send_media(self, lane: str, client: HubClient) -> None:
+        batch = self._media[lane]
+        batch.target_ns = self._target_ns()
+        frames = self._spool.newest(batch.size, (SpoolClass.MEDIA,), lane)
+        if not frames:
+            self._media_news[lane].wait(60.0)
+            self._media_news[lane].clear()
+            return
+        self._timed(client, frames, batch)
+        with self._budgeting:
+            self._budget.arrived(sum(map(len, frames)))
+        self.media_bps()
+
+    def _target_ns(self) -> int:
+        """How long a batch may be under way: two round trips of something small, as they were of late."""
+        trip_ns = min(self._trips, default=QUARTER_NS // 2)
+        return max(LEAST_TARGET_NS, min(QUARTER_NS, 2 * trip_ns))
+
+    def _timed(self, client: HubClient, frames: list[bytes], batch: BatchSize) -> None:
+        began_ns = time.monotonic_ns()
+        try:
+            self._send(client, frames)
+        except (ThalwegError, OSError):
+            batch.failed()
+            raise
+        batch.took(sum(map(len, frames)), time.monotonic_ns() - began_ns)
+
     def _backlog(self, client: HubClient) -> None:
+        self._batches.target_ns = self._target_ns()
         frames = self._spool.oldest(self._batches.size)
         if frames:
-            began_ns = time.monotonic_ns()
-            try:
-                self._send(client, frames)
-            except (ThalwegError, OSError):
-                self._batches.failed()
-                raise
-            self._batches.took(sum(map(len, frames)), time.monotonic_ns() - began_ns)
-            self._stopping.wait(BACKLOG_PAUSE_S)
+            began_s = time.monotonic()
+            self._timed(client, frames, self._batches)
+            busy = self._spool.waiting_live(SpoolClass.MEDIA) > 0
+            self._stopping.wait(BACKLOG_REST * (time.monotonic() - began_s) if busy else BACKLOG_PAUSE_S)
         else:
             self._stopping.wait(LOOK_S)
 

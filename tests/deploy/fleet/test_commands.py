@@ -129,7 +129,7 @@ async def node(
     outcomes: list[dict[str, Any]] = []
     commands = Commands("drone-7", "ab", frozenset(allow), hub.public, outcomes.append)
     commands.heard(time.monotonic_ns(), time.time())
-    intake = Intake(Spool(), lambda: None, lambda _: None, commands.wait)  # type: ignore[arg-type]
+    intake = Intake(Spool(), lambda: None, lambda _: None, commands.wait, lambda: 0)  # type: ignore[arg-type]
     await intake.start(folder / "intake.sock")
     os.environ[NODE] = str(folder / "intake.sock")
     pipeline = Pipeline("command")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from thalweg.deploy.fleet.node.intake import LARGEST, Intake
-from thalweg.pipeline.fleet.agent_socket import COMMANDS, NODE
+from thalweg.pipeline.fleet.agent_socket import COMMANDS, NODE, RATE
 from thalweg.stages.fleet.agent_link import AgentLink
 from thalweg.transports.fleet.spool import Spool
 
@@ -20,7 +20,7 @@ def handed_over(tmp_path: Path, *messages: tuple[str, str, bytes]) -> tuple[list
     said: list[Any] = []
 
     async def case() -> list[str]:
-        intake = Intake(spool, lambda: None, said.append, command)
+        intake = Intake(spool, lambda: None, said.append, command, lambda: 5)
         await intake.start(tmp_path / "agent")
         link = AgentLink()
         try:
@@ -48,9 +48,9 @@ def test_a_message_that_is_too_large_is_refused_and_the_next_one_is_taken(tmp_pa
     assert spool.backlog()["events"]["records"] == 1
 
 
-def test_who_asks_for_a_command_is_given_the_next_one_and_nothing_is_stored(tmp_path: Path) -> None:
-    answers, spool = handed_over(tmp_path, ("", COMMANDS, b""))
-    assert answers == ['{"action": "hold"}'] and spool.backlog()["events"]["records"] == 0
+def test_who_asks_for_a_command_or_the_rate_is_told_and_nothing_is_stored(tmp_path: Path) -> None:
+    answers, spool = handed_over(tmp_path, ("", COMMANDS, b""), ("", RATE, b""))
+    assert answers == ['{"action": "hold"}', "5"] and spool.backlog()["events"]["records"] == 0
 
 
 @pytest.mark.parametrize(

@@ -108,10 +108,10 @@ def test_a_lane_goes_on_after_a_mistake_and_it_is_logged(tmp_path: Path, caplog:
             spool = Spool(tmp_path / "spool", 1, 1 << 20)
             ways = iter([spool.newest] * 2)
 
-            def newest(most_bytes: int) -> list[bytes]:
+            def newest(most_bytes: int, *which: Any) -> list[bytes]:
                 if next(ways, None) is not None:
                     raise TypeError("a mistake")
-                return Spool.newest(spool, most_bytes)
+                return Spool.newest(spool, most_bytes, *which)
 
             spool.newest = newest  # type: ignore[method-assign]
             with caplog.at_level(logging.ERROR), lanes(identity, spool) as uplink:

@@ -19,8 +19,10 @@ def took(ms: int) -> Prediction:
 
 
 def follow(placement: Placement, **ms: int) -> list[tuple[int, str]]:
-    """Decide every 100 ms for 30 s with the cloud alive; when it went where."""
+    """Decide every 100 ms for 30 s with the cloud alive, and steady since ten; when it went where."""
     found = []
+    for step in range(100):
+        placement.beat("cloud", 10 * S + step * 100 * MS)
     for step in range(300):
         now_ns = 20 * S + step * 100 * MS
         placement.beat("cloud", now_ns)
@@ -67,10 +69,37 @@ def test_a_place_that_never_beat_is_never_gone_to() -> None:
     assert all(placement.decide(step * S, ways) is None for step in range(30))
 
 
+def test_a_place_is_gone_to_once_it_has_missed_no_beats_for_ten_seconds() -> None:
+    placement = Placement(RULE, (EDGE, CLOUD))
+    found = []
+    for step in range(1200):  # 4 s of link, 1 s without, for a minute; then it stays
+        now_ns = step * 100 * MS
+        if now_ns >= 60 * S or now_ns % (5 * S) < 4 * S:
+            placement.beat("cloud", now_ns)
+        if placement.decide(now_ns, {"edge": took(150), "cloud": took(20)}) is not None:
+            found.append(now_ns / S)
+    assert found == [73]
+
+
+def test_one_that_is_known_to_be_lost_is_left_at_once_and_gone_to_again_after_ten_seconds() -> None:
+    placement = Placement(RULE, (EDGE, CLOUD))
+    ways = {"edge": took(150), "cloud": took(20)}
+    found = []
+    for step in range(600):
+        now_ns = step * 100 * MS
+        if now_ns == 20 * S:
+            placement.lost("cloud", now_ns)
+        else:
+            placement.beat("cloud", now_ns)
+        if (switch := placement.decide(now_ns, ways)) is not None:
+            found.append((now_ns / S, switch.target))
+    assert found == [(13, "cloud"), (20, "edge"), (33.1, "cloud")]
+
+
 @given(st.lists(st.integers(1, 400), min_size=300, max_size=300))
 def test_a_link_that_flaps_costs_at_most_one_switch_in_ten_seconds(cloud_ms: list[int]) -> None:
     placement = Placement(RULE, (EDGE, CLOUD))
-    switched = []
+    switched: list[int] = []
     for step, ms in enumerate(cloud_ms):
         now_ns = step * 500 * MS
         placement.beat("cloud", now_ns)

@@ -10,12 +10,12 @@ from typing import Any
 
 import msgpack
 
-from thalweg.pipeline.fleet.agent_socket import LENGTH
+from thalweg.pipeline.fleet.agent_socket import LENGTH, RATE
 
 
 @contextlib.asynccontextmanager
 async def agent_at(path: Path) -> AsyncIterator[asyncio.Queue[Any]]:
-    """Answers that everything is stored; gives (stream, what is in it)."""
+    """Answers that everything is stored, and that 123 kbit/s are left; gives (stream, what is in it)."""
     told: asyncio.Queue[Any] = asyncio.Queue()
 
     serving: set[asyncio.Task[None] | None] = set()
@@ -26,8 +26,9 @@ async def agent_at(path: Path) -> AsyncIterator[asyncio.Queue[Any]]:
             while True:
                 (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
                 number, _, stream, _, payload = msgpack.unpackb(await reader.readexactly(length))
-                told.put_nowait((stream, msgpack.unpackb(payload)))
-                answer = msgpack.packb([number, ""])
+                if stream != RATE:
+                    told.put_nowait((stream, msgpack.unpackb(payload)))
+                answer = msgpack.packb([number, "123000" if stream == RATE else ""])
                 writer.write(LENGTH.pack(len(answer)) + answer)
         writer.close()
         await writer.wait_closed()

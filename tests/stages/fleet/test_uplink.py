@@ -14,6 +14,7 @@ from tests.stages.fleet.agents import agent_at
 from thalweg.pipeline.fleet.agent_socket import NODE
 from thalweg.pipeline.fleet.telemetry import Telemetry
 from thalweg.pipeline.payload import Token
+from thalweg.pipeline.signal import Bitrate, Direction
 from thalweg.stages.fleet.uplink import Uplink
 from thalweg.testing import packet
 
@@ -60,13 +61,32 @@ def test_packets_with_a_deadline_are_counted_as_they_leave(tmp_path: Path, monke
 
     async def case() -> dict[str, int]:
         async with agent_at(tmp_path / "agent"):
-            uplink = Uplink(kind="media")
+            uplink = Uplink()
             for deadline in (None, 99, 100, 101):
                 await uplink.process(packet(Token(text="x"), time=0, deadline=deadline), now)
             uplink.close()
         return uplink.counts
 
     assert asyncio.run(case()) == {"stored": 4, "lost": 0, "in_time": 2, "late": 1}
+
+
+def test_who_feeds_it_media_is_told_once_how_much_the_link_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(NODE, str(tmp_path / "agent"))
+    monkeypatch.setattr("thalweg.stages.fleet.uplink.RATE_S", 0.0)
+    raised: list[Any] = []
+    ctx: Any = SimpleNamespace(now_ns=lambda: 100, name="up", signal=lambda *signal: raised.append(signal))
+
+    async def case() -> None:
+        async with agent_at(tmp_path / "agent"):
+            uplink = Uplink(kind="media")
+            for _ in range(3):
+                await uplink.process(packet(Token(text="x"), time=0), ctx)
+            uplink.close()
+
+    asyncio.run(case())
+    assert raised == [(Bitrate(origin="up", bitrate_bps=123_000), Direction.UP)]
 
 
 def test_an_agent_that_hangs_holds_up_no_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,21 @@ def test_the_live_lane_gives_the_newest_first_and_each_once(tmp_path: Path) -> N
     assert spool.newest(10_000) == []
 
 
+def test_a_lane_is_given_its_own_classes_and_what_each_has_in_flight_is_no_backlog(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 1, BUDGET)
+    for _ in range(3):
+        fill(spool, TELEMETRY, 1)
+        fill(spool, MEDIA, 1, stream="m")
+    assert spool.waiting_live(MEDIA) > 150
+    assert numbers(spool.newest(1, (MEDIA,), "one"), "m") == [2]
+    assert numbers(spool.newest(1, (MEDIA,), "two"), "m") == [1]
+    assert numbers(spool.newest(10_000, (TELEMETRY,), "live")) == [2, 1, 0]
+    assert spool.oldest(10_000) == []
+    spool.newest(10_000, (TELEMETRY,), "live")
+    assert numbers(spool.oldest(10_000)) == [0, 1, 2]
+    assert numbers(spool.newest(1, (MEDIA,), "one"), "m") == [0] and spool.waiting_live(MEDIA) == 0
+
+
 def test_the_backlog_gives_the_oldest_first_and_ends_before_what_is_live(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 1, BUDGET)
     fill(spool, TELEMETRY, 300)
