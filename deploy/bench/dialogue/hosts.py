@@ -43,7 +43,7 @@ from thalweg.transports.webrtc.client import Talker, TalkError
 
 PARTS = ("crowds", "loss")
 CROWDS = ((10, 1), (50, 2), (200, 3))
-TALKERS = 20
+TALKERS = 8
 QUESTIONS = 2
 AT_ONCE = 4
 READY_S, PART_S, ANSWER_S = 90.0, 300.0, 30.0
@@ -207,7 +207,7 @@ async def _bereave(url: str, count: int) -> Loss:
         beats = [group.create_task(_follow(talker, http)) for talker in bereft]
         await asyncio.sleep(2 * BEAT_S)
         os.kill(hosts[home], signal.SIGKILL)
-        killed_s = time.monotonic()
+        killed_s = talkers[0].clock.now_ns() / 1e9
         for back in await asyncio.gather(*beats):
             if back is None:
                 loss.given_up += 1
@@ -241,12 +241,11 @@ async def _follow(talker: Talker, http: aiohttp.ClientSession) -> float | None:
             stands = (await response.json()).get("stands")
         if stands is not False:
             continue
-        await talker.hang_up()
         with contextlib.suppress(TalkError, TimeoutError):
             async with asyncio.timeout(ANSWER_S):
-                await talker.connect()
+                await talker.connect_anew()
         if host_of(talker.session) != home and not talker.lost:
-            return time.monotonic()
+            return talker.connected_ns / 1e9
     return None
 
 
