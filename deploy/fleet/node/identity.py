@@ -118,14 +118,20 @@ class Identity:
             self.floor_s = hub_s
 
     def lenders_are(self, told: Any) -> None:
-        """The hub has said where workers are lent. Raises FleetError, OSError."""
+        """The hub has said where workers are lent. Raises FleetError on what is no answer; a disk that does not take it
+        is tried again with the next one, and holds up nothing.
+        """
         try:
             found = [Lender.parse(each).plain() for each in told or ()]
         except (KeyError, TypeError, ValueError):
             raise FleetError("the hub answered something that is no hub's answer") from None
         if found != self._lenders:
-            replace_file(self.folder / LENDERS, json.dumps(found).encode())
-            self._lenders = found
+            try:
+                replace_file(self.folder / LENDERS, json.dumps(found).encode())
+            except OSError as error:
+                log.error("%s cannot be written: %s", self.folder / LENDERS, error.strerror)
+            else:
+                self._lenders = found
 
     def renewal_due(self, now_s: float) -> bool:
         """Whether a third of its time is all that the working certificate has left, by the hub's clock."""

@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import EXAMPLES, require_package
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.given import check_outputs, files_by_name
+from thalweg.deploy.fleet.hub.commanding import Commanding
 from thalweg.deploy.fleet.hub.serve import _calls
 from thalweg.deploy.fleet.hub.state import HubState
 from thalweg.deploy.reading import read_spec
@@ -40,7 +41,7 @@ def test_rollouts_at_once_are_generations_of_their_own(tmp_path: Path) -> None:
     for name, path in sources.items():
         path.write_bytes(name.encode() * 2_000_000)
     state = HubState(tmp_path / "hub")
-    roll_out = _calls(state)["rollout"]
+    roll_out = _calls(state, Commanding())["rollout"]
 
     async def case() -> list[int]:
         asked = [roll_out(name, {name: str(path)}, {}, [], {}) for name, path in sources.items()]

@@ -113,6 +113,25 @@ def test_a_node_shows_where_its_stages_are_and_nothing_of_it_is_markup(tmp_path:
     asyncio.run(case())
 
 
+def test_a_full_disk_keeps_no_report_from_being_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def case() -> None:
+        async with hub_at(tmp_path) as hub:
+            node = await hub.node("drone-7")
+            told = [{"place": "fog", "name": "a", "host": "h", "port": 1}]
+
+            def full(*_: object) -> None:
+                raise OSError(28, "No space left on device")
+
+            with monkeypatch.context() as disk:
+                disk.setattr("thalweg.deploy.fleet.node.identity.replace_file", full)
+                node.lenders_are(told)
+            assert not (node.folder / "lenders.json").exists()
+            node.lenders_are(told)
+            assert (node.folder / "lenders.json").exists()
+
+    asyncio.run(case())
+
+
 @pytest.mark.parametrize("told", [3, [3], [{"place": "fog"}], [{"place": "fog", "name": "a", "host": "", "port": 1}]])
 def test_lenders_that_are_none_are_refused_and_those_before_stay(tmp_path: Path, told: Any) -> None:
     async def case() -> None:

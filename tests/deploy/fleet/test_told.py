@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.conftest import require_package
 from tests.deploy.fleet.hubs import ask, hub_at
 from thalweg.deploy.fleet import certificates as certs
+from thalweg.deploy.fleet.hub.commanding import Commanding
 from thalweg.deploy.fleet.hub.overview import overview
 from thalweg.deploy.fleet.hub.page import HubPage, _row
 from thalweg.deploy.fleet.hub.records import Look
@@ -81,7 +82,9 @@ def test_the_page_escapes_whatever_a_row_holds() -> None:
     row = dict.fromkeys(
         ("node", "state", "wanted", "current", "phase", "reason", "pipeline", "waits", "boot", "rung"), TAG
     )
-    whole = _row({**row, "seen_s": None, "deadlines": TAG, "received": {TAG: TAG}, "lost": {TAG: TAG}})
+    whole = _row(
+        {**row, "seen_s": None, "deadlines": TAG, "places": {TAG: TAG}, "received": {TAG: TAG}, "lost": {TAG: TAG}}
+    )
     assert "<b>" not in whole and whole.count("&lt;b&gt;") >= 13
 
 
@@ -90,7 +93,7 @@ def test_records_are_read_from_the_disk_in_a_thread_of_their_own(
 ) -> None:
     readers: list[threading.Thread] = []
     monkeypatch.setattr(state, "records", lambda name: readers.append(threading.current_thread()) or FakeRecords())
-    calls, page = _calls(state), HubPage(state)
+    calls, page = _calls(state, Commanding()), HubPage(state)
     request: Any = SimpleNamespace(match_info={"name": "drone-7"})
     for asked in (calls["nodes"](), calls["events"]("drone-7"), page._index(request), page._node(request)):
         asyncio.run(asked)
