@@ -68,7 +68,8 @@ def test_an_answer_that_was_cut_off_is_said_from_where_it_was_heard() -> None:
 
             def heard() -> str:
                 kept = there.front.kept.find(before)
-                return "" if kept is None or kept.snapshot["heard"] is None else str(kept.snapshot["heard"]["text"])
+                told = (kept.snapshot or {}).get("heard") if kept is not None else None
+                return str(told["text"]) if told else ""
 
             await there.until(lambda: len(heard().split()) >= 4)
             there.lose(host_of(talker))
