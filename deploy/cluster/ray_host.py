@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -27,7 +27,10 @@ ADDRESS_HINT = "start one with `ray start --head`, or name one in RAY_ADDRESS"
 PROBE_S = 5.0
 CONNECT_S = 15.0
 CLOSE_S = 5.0
+PLACE_S = 60.0
 _CONNECTING = threading.Lock()
+
+log = logging.getLogger(__name__)
 
 
 class _Actor:
@@ -86,15 +89,22 @@ class RayCarrier:
             raise RemoteError(f"no Ray cluster answers at {where} within {CONNECT_S:g} s; {ADDRESS_HINT}") from None
         self._gone = asyncio.get_running_loop().create_future()
         options = self._plan.options
-        remote = ray.remote(_Actor).options(max_concurrency=16, **ray_options(options))
+        asked = ray_options(options)
+        lacking = ""
+        with contextlib.suppress(TimeoutError):
+            lacking = unplaceable(asked, await aside(CONNECT_S, ray.nodes))
+        if lacking:
+            log.warning("worker %s: %s; waiting %g s in case the cluster grows", self._name, lacking, PLACE_S)
+        remote = ray.remote(_Actor).options(max_concurrency=16, **asked)
         self._actor = remote.remote(self._name, self._bundle.plain())
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PLACE_S):
                 await self.call("make")
         except TimeoutError:
             wants = {key: value for key, value in options.items() if value}
+            why = lacking or "the nodes have it, but others use it"
             raise RemoteError(
-                f"Ray did not place worker {self._name} within 60 s; it asks for {wants or 'nothing'}"
+                f"Ray did not place worker {self._name} within {PLACE_S:g} s; it asks for {wants or 'nothing'}: {why}"
             ) from None
 
     async def call(self, name: str, *args: Any) -> Any:
@@ -180,6 +190,35 @@ def ray_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if "labels" in options:
         asked["label_selector"] = dict(options["labels"])
     return asked
+
+
+def unplaceable(asked: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> str:
+    """Why no node that lives could ever host what asks for this (`ray_options`; `nodes`: `ray.nodes`); empty where one
+    could, were nothing else there.
+    """
+    wants = {"CPU": asked["num_cpus"], "GPU": asked["num_gpus"], **asked["resources"]}
+    wants = {name: amount for name, amount in wants.items() if amount}
+    living = [node for node in nodes if node.get("Alive")]
+    has = [(node.get("NodeManagerAddress", "?"), node.get("Resources", {})) for node in living]
+    labels = dict(asked.get("label_selector", {}))
+    if any(
+        all(had.get(name, 0) >= amount for name, amount in wants.items())
+        and (not labels or _labelled(node.get("Labels", {}), labels))
+        for node, (_, had) in zip(living, has, strict=True)
+    ):
+        return ""
+    for name, amount in wants.items():
+        most, where = max(((had.get(name, 0), address) for address, had in has), default=(0, "none"))
+        if most < amount:
+            best = f"the most is {most:g} at {where}" if most else "none has any"
+            return f"it asks for {amount:g} {name}, and of the {len(living)} nodes {best}"
+    return f"no one of the {len(living)} nodes has all that it asks for: {wants | labels}"
+
+
+def _labelled(has: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Whether a node has the labels; what Ray understands beyond equality is not judged here."""
+    plain = {key: value for key, value in wanted.items() if not value.startswith(("!", "in(", "!in("))}
+    return all(has.get(key) == value for key, value in plain.items())
 
 
 def connected_ray() -> Any:
