@@ -11,7 +11,7 @@ from pydantic import Field
 from thalweg.pipeline.duration import Duration
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Detection, Detections, Transcript
-from thalweg.pipeline.stage import Context
+from thalweg.pipeline.stage import Context, Port
 
 _S = 1_000_000_000
 _ABOUT = re.compile(
@@ -31,7 +31,11 @@ class Sight:
     transcript of the same words is given too, so that an answer drafted for the one answers the other.
     """
 
-    inputs = {"transcript": Transcript, "detections": Detections, "scene": Detections}
+    inputs = {
+        "transcript": Transcript,
+        "detections": Port(Detections, required=False),
+        "scene": Port(Detections, required=False),
+    }
     outputs = {"transcript": Transcript}
 
     def __init__(
