@@ -119,7 +119,7 @@ class Run(Deployment):
         Those of before it was asked for wait, as many as `program.output` keeps. Raises RunError where the program does
         not hold that output.
         """
-        hint = f"name it before the run: pipeline.expose({port!r})"
+        hint = f"one that feeds a stage is named before the run: pipeline.expose({port!r})"
         output: ProgramOutput = self._end(port, self._outputs, "output", hint)
         return output.packets()
 

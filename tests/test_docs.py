@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -11,7 +14,13 @@ import pytest
 from thalweg.deploy.__main__ import cli
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = [path for path in sorted(DOCS.glob("*.md")) if "```python" in path.read_text()]
+FIRST = DOCS / "first-programs.md"
+PAGES = [path for path in sorted(DOCS.glob("*.md")) if path != FIRST and "```python" in path.read_text()]
+COMMANDS = [
+    command.partition("\n")
+    for block in re.findall(r"```\n\$ (.*?)```", FIRST.read_text(encoding="utf-8"), re.DOTALL)
+    for command in block.split("\n$ ")
+]
 
 
 @pytest.mark.real
@@ -19,6 +28,27 @@ PAGES = [path for path in sorted(DOCS.glob("*.md")) if "```python" in path.read_
 def test_the_python_on_the_page_runs_from_top_to_bottom(page: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     exec(compile("\n".join(blocks), str(page), "exec", dont_inherit=True), {"__name__": page.stem})
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("command", "_", "output"), COMMANDS)
+def test_the_first_programs_print_what_the_page_says(command: str, _: str, output: str, tmp_path: Path) -> None:
+    for name, text in re.findall(
+        r"```(?:python|yaml)\n# (\S+)\n(.*?)```", FIRST.read_text(encoding="utf-8"), re.DOTALL
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    program, *arguments = command.split()
+    done = subprocess.run(
+        [sys.executable, *(["-m", "thalweg.deploy"] if program == "thalweg" else []), *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{DOCS.parent}{os.pathsep}{tmp_path}"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\n".join(line.rstrip() for line in done.stdout.splitlines()).endswith(output.rstrip())
 
 
 def test_every_link_between_the_pages_leads_somewhere() -> None:

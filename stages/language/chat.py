@@ -29,7 +29,7 @@ from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Draft, Routed, Token, Transcript
 from thalweg.pipeline.signal import Ahead, Played, Signal
-from thalweg.pipeline.stage import Context, Port
+from thalweg.pipeline.stage import Context, Port, StageError
 from thalweg.stages.language.conversation import Conversation
 from thalweg.stages.language.model import LanguageModelError, Model
 from thalweg.stages.language.pool import Member, Pool, PoolPolicy
@@ -185,6 +185,8 @@ class Chat:
             if self._prefill and len(likely) > len(self._read):
                 self._read = likely
                 await self._model.read_along(self._conversation.messages(likely))
+        elif packet.epoch == AMBIENT:
+            raise StageError("a final transcript of no turn is not answered: give it an `epoch`, from 1, a turn each")
         elif packet.epoch != self._answered:
             self._read = ""
             await self._answer(transcript.text, packet.epoch, ctx)

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
+from typing import get_args
 
 from thalweg.models.http.errors import quoted
 from thalweg.models.language.answer import AnswerFilter, may_think_unmarked
@@ -28,6 +29,7 @@ from thalweg.stages.language.repetition import Repetition, without_circles
 from thalweg.stages.language.reply import Reply, ReplyState
 
 _PREFILL_S = 1.0
+_DELTAS = ", ".join(delta.__name__ for delta in get_args(Delta))
 _COUNTED = {Reason.CUT: "answers_cut", Reason.FILTER: "answers_filtered", Reason.LENGTH: "answers_at_length"}
 
 
@@ -126,6 +128,8 @@ class Model:
         async with aclosing(self.backend.reply(self._request(reply.messages, self._max_tokens, reply.state))) as deltas:
             try:
                 async for delta in deltas:
+                    if not isinstance(delta, Delta):
+                        raise TypeError(f"`reply` gave {type(delta).__name__}, expected one of {_DELTAS}")
                     yield delta
             except (BackendError, asyncio.CancelledError):
                 raise

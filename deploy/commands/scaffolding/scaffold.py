@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import sys
 from pathlib import Path
 
 from thalweg.deploy.commands.scaffolding.templates import STAGES
@@ -27,13 +28,11 @@ connections:
 
 _PIPELINE_TEST = """from pathlib import Path
 
-from thalweg.pipeline.file.spec import load_spec
+import thalweg
 
 
 def test_the_pipeline_file_is_valid() -> None:
-    text = Path(__file__).with_name("{name}.yaml").read_text(encoding="utf-8")
-    spec = load_spec(text, settings={{"input": "speech.wav"}})
-    assert list(spec.graph.stages) == ["file", "vad", "print"]
+    thalweg.load(Path(__file__).with_name("{name}.yaml"), input="speech.wav").check()
 """
 
 
@@ -65,6 +64,8 @@ def _check(name: str) -> None:
         raise ScaffoldError(
             f"{name!r} cannot name a Python module: use letters, digits and _, and no word of the language"
         )
+    if name in sys.stdlib_module_names or name == "thalweg":
+        raise ScaffoldError(f"{name}.py would hide the module {name!r} that others import: choose another name")
 
 
 def _write(folder: Path, texts: dict[str, str]) -> None:

@@ -154,7 +154,7 @@ def test_only_final_words_count() -> None:
 _JOIN = '''"""TITLE: several streams, matched by their capture times."""
 
 from thalweg import AudioChunk, Context, Token, VideoFrame
-from thalweg.pipeline.joins.join import PacketSet, Nearest
+from thalweg.pipeline.joins.join import Nearest, PacketSet
 
 
 class TITLE:

@@ -31,6 +31,13 @@ def test_a_new_stage_of_each_kind_passes_its_own_test(kind: str, tmp_path: Path)
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize("name", ["json", "thalweg"])
+def test_a_name_that_would_hide_a_module_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ScaffoldError, match=f"{name}.py would hide the module '{name}'"):
+        write_stage(name, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     write_stage("mine", tmp_path)
     with pytest.raises(ScaffoldError, match=r"mine\.py, test_mine\.py already exists; nothing was written"):

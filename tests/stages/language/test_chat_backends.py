@@ -77,6 +77,7 @@ def test_it_is_asked_with_the_conversation_and_closed_at_the_end() -> None:
         ((Text("a"), BackendError(ErrorKind.BUSY, "is busy")), "stage: the model is busy"),
         ((Text("a"),), "stage: the model broke off: its reply ended without a `Finish`"),
         ((Finish(),), "stage: the model gave an empty answer"),
+        (("a",), "stage: the model failed: TypeError: `reply` gave str, expected one of Text, "),
         ((TimeoutError("inner"),), "stage: the model failed: TimeoutError: inner"),
         ((20.0,), "stage: the model was silent for 10s: raise `timeout` or look at the server"),
         ((Text("a"), 20.0), "stage: the model was silent for 10s in the middle of its answer: raise"),
@@ -88,6 +89,12 @@ def test_one_that_fails_costs_the_turn_and_says_why(says: tuple[Delta | Exceptio
     assert len(outcome.problems) == 2
     assert outcome.problems[0].startswith(problem)
     assert backend.left == 2
+
+
+def test_a_final_transcript_of_no_turn_is_said_to_have_none() -> None:
+    outcome = run_stage(Chat(backend=Says(Finish())), [packet(Transcript(text="Hi?", final=True))])
+    assert outcome.payloads("token") == []
+    assert "give it an `epoch`" in outcome.problems[0]
 
 
 def test_thinking_for_longer_than_the_timeout_is_not_silence() -> None:
