@@ -16,6 +16,7 @@ from thalweg.deploy.commands import bench as bench_command
 from thalweg.deploy.commands import secrets
 from thalweg.deploy.commands.recording import recordings
 from thalweg.deploy.commands.scaffolding.commands import new
+from thalweg.deploy.commands.serving import serve
 from thalweg.deploy.fleet import commands as fleet
 from thalweg.deploy.ops.keeping import operating
 from thalweg.deploy.ops.keeping.operating import FILE as _FILE
@@ -77,77 +78,6 @@ def run(
 
     outputs = Outputs(report=report, trace=trace, timeline=timeline)
     sys.exit(run_file(file, settings_of(pairs), outputs, live=live, quiet=quiet, metrics=metrics))
-
-
-@click.command("drain")
-@click.argument("host")
-@click.option("--url", default="http://localhost:8080", show_default=True, help="Of the server.")
-@secrets.ADMIN_TOKEN
-@click.option("--wait/--no-wait", default=True, show_default=True, help="Until nobody is left there.")
-@click.option("--insecure", is_flag=True, help="Verify no certificate; refused for another machine.")
-def drain(host: str, url: str, admin_token: str, admin_token_file: Path | None, wait: bool, insecure: bool) -> None:
-    """Empty a conversation host of a running server: nobody new there, and those who talk move elsewhere."""
-    from thalweg.deploy.commands.hosts import drain_host
-
-    token = secrets.known_token(admin_token, admin_token_file)
-    sys.exit(drain_host(host, url, token, wait=wait, insecure=insecure))
-
-
-class _Serve(click.Command):
-    """`serve FILE`, and `serve drain HOST`."""
-
-    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> click.Context:
-        if args[:1] == [str(drain.name)]:
-            return drain.make_context(f"{info_name} {args[0]}", args[1:], *rest, **more)
-        return super().make_context(info_name, args, *rest, **more)
-
-
-@cli.command(cls=_Serve)
-@click.argument("file", type=PIPELINE)
-@_SET
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port to listen on.")
-@secrets.TOKEN
-@secrets.ADMIN_TOKEN
-@click.option("--metrics", default="", metavar="[HOST:]PORT", help="Serve /metrics there, too, without a token.")
-@click.option(
-    "--host-name",
-    "host_names",
-    multiple=True,
-    envvar="THALWEG_HOST_NAME",
-    help="A name people reach this server by. Repeatable.  [$THALWEG_HOST_NAME]",
-)
-@click.option("--trusted-proxy", "proxies", multiple=True, metavar="NETWORK", help="Believe its X-Forwarded-For.")
-@click.option("--origin", "origins", multiple=True, help="A page of another origin that may connect. Repeatable.")
-@secrets.ICE
-@click.option("--sessions", default=0, show_default=True, help="Most conversations at once; 0: as many as keep up.")
-@click.option("--per-address", default=4, show_default=True, help="Most conversations of one address.")
-@click.option("--session-seconds", default=3600.0, show_default=True, help="Longest conversation.")
-@click.option("--resume-seconds", default=60.0, show_default=True, help="How long a lost connection may come back.")
-@click.option("--certificate", type=_FILE, help="TLS certificate chain (PEM): browsers want it except on localhost.")
-@click.option("--key", type=_FILE, help="Private key of the certificate (PEM).")
-@click.option("--drain-seconds", default=30.0, show_default=True, help="Longest wait for those who talk, at the end.")
-@click.option("--on", type=click.Choice(["subprocess", "ray"]), help="Hold conversations on hosts, not here.")
-@click.option("--hosts", type=click.IntRange(1, 64), default=2, show_default=True, help="How many, on this machine.")
-@click.option("--address", default="", help="Address of the Ray cluster; else RAY_ADDRESS, or the one found here.")
-def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], ice_file: Path | None, **given: Any) -> None:
-    """Serve a pipeline to browsers: a page to talk on, over WebRTC.
-
-    `thalweg serve drain HOST` empties a conversation host of a server that runs.
-    """
-    from thalweg.deploy.door.addresses import network_of
-    from thalweg.deploy.server.hosts.serve import Placed
-    from thalweg.deploy.server.serve import serve_file
-    from thalweg.deploy.server.settings import ServerSettings
-
-    given["session_s"] = given.pop("session_seconds")
-    given["resume_s"] = given.pop("resume_seconds")
-    given["drain_s"] = given.pop("drain_seconds")
-    on, hosts, address = (given.pop(name) for name in ("on", "hosts", "address"))
-    placed = None if on is None else Placed(on=on, count=hosts, address=address)
-    given["proxies"] = tuple(network_of(text) for text in given["proxies"])
-    settings = ServerSettings(ice=secrets.ice_servers(ice, ice_file), **given)
-    sys.exit(serve_file(file, settings_of(pairs), settings, placed))
 
 
 @cli.command()
@@ -396,7 +326,7 @@ def profile(
         draw_pareto(picture, made)
 
 
-for command in (bench_command.bench, *operating.COMMANDS, *recordings.COMMANDS, new, fleet.hub, fleet.node):
+for command in (serve, bench_command.bench, *operating.COMMANDS, *recordings.COMMANDS, new, fleet.hub, fleet.node):
     cli.add_command(command)
 
 
