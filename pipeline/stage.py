@@ -244,8 +244,8 @@ class StageInfo:
         try:
             return {name: _validate(self.parameters, name, value) for name, value in settings.items()}
         except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise StageError(f"stage {self.use}: {wrong}") from None
+            wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in error.errors()]
+            raise StageError(f"stage {self.use}: {'; '.join(wrong)}") from None
 
 
 def describe(cls: type, use: str = "") -> StageInfo:

@@ -114,7 +114,7 @@ class Console:
     def __init__(self, partials: Annotated[bool, Field(description="print partial transcripts too")] = True) -> None:
         self._partials = partials
         self._tty = is_terminal()
-        self._answering = False
+        self._answering: int | None = None  # the turn whose answer the line shows
         self._aside = Aside()
 
     @property
@@ -124,13 +124,14 @@ class Console:
 
     def close(self) -> None:
         """Wait until everything is printed."""
+        self._end_answer()
         self._aside.close()
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Print one transcript, token or set of detections."""
         payload = packet.payload
         if isinstance(payload, Token):
-            self._token(payload)
+            self._token(payload, packet.epoch)
         elif isinstance(payload, Detections):
             seen = " | ".join(item.text or item.kind for item in payload.items) or "nothing"
             self._line(f"  seeing  {seen}  ({payload.confidence:.0%} sure)", overwrite=True)
@@ -139,19 +140,23 @@ class Console:
         elif isinstance(payload, Transcript) and self._partials:
             self._line(f"  hearing {payload.text} …", overwrite=True, end="" if self._tty else "\n")
 
-    def _token(self, token: Token) -> None:
-        if token.text and not self._answering:
-            self._answering = True
+    def _token(self, token: Token, epoch: int) -> None:
+        if self._answering != epoch:
+            self._end_answer()
+        if token.text and self._answering is None:
+            self._answering = epoch
             self._say("thalweg   ", end="")
         self._say(token.text, end="")
-        if token.last and self._answering:
+        if token.last:
+            self._end_answer()
+
+    def _end_answer(self) -> None:
+        if self._answering is not None:
+            self._answering = None
             self._say()
-            self._answering = False
 
     def _line(self, text: str, overwrite: bool, end: str = "\n") -> None:
-        if self._answering:
-            self._answering = False
-            self._say()
+        self._end_answer()
         self._say(printable(text), end=end, over=self._tty and overwrite)
 
     def _say(self, text: str = "", *, end: str = "\n", over: bool = False) -> None:

@@ -275,7 +275,7 @@ def test_a_configure_signal_for_no_one_sample_leaves_the_one_under_way_as_it_is(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"times": 9}, "times: Input should be less than or equal to 3"),
+        ({"times": 9}, "times: Input should be less than or equal to 3, found 9"),
         ({"mark": "x"}, "mark cannot change while it runs"),
     ],
 )

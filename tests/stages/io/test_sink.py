@@ -89,6 +89,11 @@ def test_the_console_prints_partials_finals_and_the_answer(capsys: Any) -> None:
     assert capsys.readouterr().out.splitlines() == ["  hearing he …", "you       hello", "thalweg   Good day."]
 
 
+def test_the_console_begins_a_line_for_every_answer_also_behind_one_that_broke_off(capsys: Any) -> None:
+    run_stage(Console(), {"token": [packet(Token(text=f"Well {epoch}"), epoch=epoch) for epoch in (1, 2)]})
+    assert capsys.readouterr().out == "thalweg   Well 1\nthalweg   Well 2\n"
+
+
 def test_with_rotate_the_file_of_before_is_kept_and_the_new_one_grows_in_its_place(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("yesterday\n", encoding="utf-8")
