@@ -12,6 +12,8 @@ const STATES = { listening: "Listening", hearing: "I hear you …", thinking: "T
 const WRITTEN = { ...STATES, listening: "Write your question", speaking: "Answering. Stop with the button or Esc" };
 const PHASES = { idle: "Ready when you are", connecting: "Connecting …", away: "Waiting for the network …", ended: "The conversation has ended" };
 
+const QUIET_DB = -60;
+
 const turns = new Turns($("turns"), $("talk"), $("said"));
 const timeline = new Timeline($("timeline"), $("stages").tBodies[0]);
 const marks = new Marks($("marks"), $("look-words"));
@@ -215,6 +217,7 @@ function setPhase(phase) {
   $("save-button").disabled = !turns.said.length && !talking;
   if (!talking) $("stop").disabled = true;
   if (phase === "idle" || phase === "ended") setMuted(false);
+  if (talking && $("hold").checked) setMuted(true);
 }
 
 function states() { return stream ? STATES : WRITTEN; }
@@ -235,6 +238,11 @@ function setMuted(muted) {
   $("mute").setAttribute("aria-pressed", muted);
 }
 
+/** Somebody presses to speak, or lets go; nothing unless they have chosen that. */
+function hold(muted) {
+  if ($("hold").checked && call?.phase === "talking" && stream) setMuted(muted);
+}
+
 /** Moves the ring around the button with the voice, and notices a microphone that gives nothing at all. */
 function measureLevel(source) {
   const context = new AudioContext();
@@ -247,12 +255,20 @@ function measureLevel(source) {
     analyser.getFloatTimeDomainData(samples);
     const level = Math.sqrt(samples.reduce((sum, s) => sum + s * s, 0) / samples.length);
     $("start").style.setProperty("--level", Math.min(1, level * 6).toFixed(3));
+    if ($("settings").open) showLevel(level);
     const muted = $("mute").getAttribute("aria-pressed") === "true";
     if (level > 0 || muted || context.state !== "running") alive = true;
     if (level > 0 && $("notice").dataset.code === "silent") hideNotice();
     if (!alive && performance.now() - began > 12000 && call?.phase === "talking") { alive = true; showTrouble("silent"); }
   }, 60);
-  return { stop() { clearInterval(timer); context.close(); $("start").style.setProperty("--level", 0); } };
+  return { stop() { clearInterval(timer); context.close(); $("start").style.setProperty("--level", 0); showLevel(null); } };
+}
+
+/** The microphone's level in numbers: dB below full scale; null: there is no microphone. */
+function showLevel(level) {
+  const db = Math.max(QUIET_DB, Math.round(20 * Math.log10(level || 1e-9)));
+  $("level").value = level === null ? QUIET_DB : db;
+  $("level-value").textContent = level === null ? "off" : `${db} dB`;
 }
 
 async function listDevices() {
@@ -288,7 +304,27 @@ $("saving").addEventListener("close", () => {
   $("saving").returnValue = "";
 });
 $("stop").addEventListener("click", () => call?.send({ type: "stop" }));
-$("mute").addEventListener("click", () => setMuted($("mute").getAttribute("aria-pressed") !== "true"));
+$("mute").addEventListener("click", () => $("hold").checked || setMuted($("mute").getAttribute("aria-pressed") !== "true"));
+for (const [event, muted] of [["pointerdown", false], ["pointerup", true], ["pointercancel", true], ["pointerleave", true]]) {
+  $("mute").addEventListener(event, () => hold(muted));
+}
+for (const [event, muted] of [["keydown", false], ["keyup", true]]) {
+  document.addEventListener(event, (pressed) => {
+    const elsewhere = pressed.target.closest?.("input, select, dialog"); // other buttons are left to Enter
+    if (pressed.code !== "Space" || elsewhere || !$("hold").checked || call?.phase !== "talking") return;
+    pressed.preventDefault();
+    hold(muted);
+  });
+}
+addEventListener("blur", () => hold(true)); // the key may be let go where nobody sees it
+$("hold").addEventListener("change", () => {
+  $("mute").querySelector("span").textContent = $("hold").checked ? "Hold to speak" : "Mute";
+  if (call?.phase === "talking") setMuted($("hold").checked);
+});
+$("volume").addEventListener("input", () => {
+  $("voice").volume = $("volume").value / 100;
+  $("volume-value").textContent = `${$("volume").value} %`;
+});
 $("camera").addEventListener("click", () => {
   $("camera").setAttribute("aria-pressed", $("camera").getAttribute("aria-pressed") !== "true");
   changeDevices();

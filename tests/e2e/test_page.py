@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
-from tests.conftest import require_model, require_package
+from tests.conftest import require_model, require_package, write_wav
 from tests.e2e.server import ECHO, PARROT, Server, serve
 from tests.e2e.test_browser import PATIENCE_MS, browser, net, opened
 from tests.netlab import Lab
@@ -92,6 +93,32 @@ def test_one_can_write_without_a_microphone_and_every_state_is_true_and_open_to_
         page.wait_for_selector(".answer:has-text('Again?')")
         assert page.locator(".turn").count() == 2, "what was said before stays"
         assert page.locator(".divider").count() == 1
+
+
+def test_one_can_hold_a_key_to_speak_see_the_level_and_turn_the_volume(net: Lab, tmp_path: Path) -> None:
+    tone = (0.3 * np.sin(np.arange(48_000 * 4) * 0.05)).astype(np.float32)
+    file = tmp_path / "parrot.yaml"
+    file.write_text(PARROT, encoding="utf-8")
+    microphone = write_wav(tmp_path / "tone.wav", tone, 48_000)
+    with serve(net, file, tmp_path / "serve.log") as server, browser(server, tmp_path, microphone) as chromium:
+        page = opened(chromium, server)
+        page.click("#settings-button")
+        page.check("#hold")
+        page.fill("#volume", "40")
+        check(page, "devices")
+        page.set_viewport_size({"width": 1280, "height": 800})
+        page.click("#settings .solid")
+        page.click("#start")
+        page.wait_for_selector("#mute[aria-pressed=true]:has-text('Hold to speak')")
+        for pressed in ("false", "true"):
+            (page.keyboard.down if pressed == "false" else page.keyboard.up)("Space")
+            page.wait_for_selector(f"#mute[aria-pressed={pressed}]")
+        assert page.get_attribute("body", "data-phase") == "talking", "the key has pressed no button"
+        assert page.evaluate("document.getElementById('voice').volume") == pytest.approx(0.4)
+        page.click("#settings-button")
+        page.wait_for_function("/^-[0-9]+ dB$/.test(document.getElementById('level-value').textContent)")
+        page.uncheck("#hold")
+        page.wait_for_selector("#mute[aria-pressed=false]:has-text('Mute')")
 
 
 def kept_file(folder: Path) -> Path:
