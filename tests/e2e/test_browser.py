@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -74,6 +76,9 @@ def alike(answer: str, said: str) -> float:
     return SequenceMatcher(None, wanted, said.replace(" ", ""), autojunk=False).ratio()
 
 
+PERSON = Path("/usr/share/pocketsphinx/test/data/goforward.raw")
+
+
 @pytest.fixture
 def net() -> Iterator[Lab]:
     require_lab()
@@ -126,10 +131,20 @@ def tone(folder: Path) -> Path:
     return write_wav(folder / "tone.wav", 0.3 * np.sin(np.arange(48_000 * 60) * 0.05).astype(np.float32), 48_000)
 
 
+def question() -> tuple[NDArray[np.float32], set[str]]:
+    """A person's (Debian's pocketsphinx-testdata), or where that is missing the synthesized one; what it says."""
+    if not PERSON.exists() and os.environ.get("THALWEG_REQUIRE_ALL") != "1":
+        return decoded(QUESTION, 3.3), {"capital", "france"}
+    require(PERSON.exists(), "apt-get install pocketsphinx-testdata")
+    spoken = np.frombuffer(PERSON.read_bytes(), np.int16).astype(np.float32) / 32_768
+    return np.repeat(spoken, 3), {"go", "forward", "ten", "meters"}  # 16 to 48 kHz: what that adds is taken out again
+
+
 @pytest.mark.usefixtures("voice_demo")
 def test_a_spoken_question_is_captioned_and_the_answer_is_read_and_heard(net: Lab, tmp_path: Path) -> None:
     lead, rest = (np.zeros(48_000 * seconds, np.float32) for seconds in (LEAD_S, 40))
-    asked = write_wav(tmp_path / "asked.wav", np.concatenate([lead, decoded(QUESTION, 3.3), rest]), 48_000)
+    spoken, words = question()
+    asked = write_wav(tmp_path / "asked.wav", np.concatenate([lead, spoken, rest]), 48_000)
     log = tmp_path / "serve.log"
     with serve(net, EXAMPLES / "voice_chat.yaml", log) as server, browser(server, tmp_path, asked) as chromium:
         page = opened(chromium, server)
@@ -147,7 +162,8 @@ def test_a_spoken_question_is_captioned_and_the_answer_is_read_and_heard(net: La
         page.click("#start")
         page.wait_for_selector("body[data-phase=ended]")
     said = transcribed(heard)
-    assert "capital" in caption
+    found = set(re.findall(r"\w+", caption.lower().replace("10", "ten")))
+    assert words <= found, caption
     assert alike(answer, said) > 0.6, f"the answer was {answer!r}, heard was {said!r}"
 
 
