@@ -10,8 +10,11 @@ nothing that was meant for the one before.
     a command                     refused, with the reason; or accepted, once: its id is remembered until it has ended
     its turn                      sent to the autopilot; sent again until that acknowledges it, three times in all
     the autopilot acknowledges    done, or refused by the autopilot
+    the autopilot is at it        it is not sent again
+    the mode changes, as asked    a command that changes it is not sent again: what comes next may be the pilot's
     the pilot changes the mode    whatever is under way ends; what was given before that, and mode changes for
                                   another `PILOT_NS`, are refused
+    nothing is heard of it        for `SILENT_NS`: refused, since the pilot would not be heard either
     its time is over              ended; nothing is sent any more
 
 What may be asked at all is in `ACTIONS`, and nothing else ever will be: no arming, no parameters, no raw messages.
@@ -36,6 +39,7 @@ AHEAD_S: Final = 5.0
 RESEND_NS: Final = _S // 2
 TRIES: Final = 3
 PILOT_NS: Final = 10 * _S
+SILENT_NS: Final = 5 * _S
 SETTLE_NS: Final = 5 * _S
 """How long after a command a change of mode may be what the command asked for: the first one is, the next is the
 pilot's."""
@@ -199,12 +203,14 @@ class Flightdeck:
 
     def __init__(self) -> None:
         self._mode: int | None = None
+        self._heard_ns = 0
         self._pilot_ns: int | None = None
         self._moved_ns: int | None = None
         self._action: Action | None = None
         self._until_ns = 0
         self._next_ns = 0
         self._sent = 0
+        self._again = True
         self._ended: Ended | None = None
 
     @property
@@ -218,6 +224,8 @@ class Flightdeck:
             raise CommandError("another command is under way")
         if self._mode is None:
             raise CommandError("no autopilot has been heard")
+        if now_ns - self._heard_ns > SILENT_NS:
+            raise CommandError(f"the autopilot was last heard {(now_ns - self._heard_ns) / 1e9:.1f} s ago")
         pilot_ns = self._pilot_ns
         if pilot_ns is not None and now_ns - age_ns <= pilot_ns:
             raise CommandError("the pilot has changed the mode since it was given")
@@ -225,7 +233,7 @@ class Flightdeck:
         if found.moves and pilot_ns is not None and now_ns - pilot_ns < PILOT_NS:
             raise CommandError(f"the pilot changed the mode {(now_ns - pilot_ns) / 1e9:.1f} s ago")
         self._action, self._ended = found, None
-        self._until_ns, self._next_ns, self._sent = now_ns + left_ns, now_ns, 0
+        self._until_ns, self._next_ns, self._sent, self._again = now_ns + left_ns, now_ns, 0, True
 
     def step(self, now_ns: int) -> Send | Ended | None:
         """What to do now."""
@@ -233,6 +241,8 @@ class Flightdeck:
             return None
         if self._ended is None and now_ns >= self._until_ns:
             self._ended = Ended(False, "its time was over before the autopilot acknowledged it")
+        if self._ended is None and now_ns >= self._next_ns and not self._again:
+            self._ended = Ended(False, "the mode has changed since, and the autopilot did not acknowledge it")
         if self._ended is None and now_ns >= self._next_ns and self._sent >= TRIES:
             self._ended = Ended(False, f"the autopilot did not acknowledge it, {TRIES} times")
         if self._ended is not None:
@@ -251,13 +261,20 @@ class Flightdeck:
         if self._action is not None and self._sent and self._ended is None:
             self._ended = Ended(accepted, why)
 
+    def progresses(self) -> None:
+        """The autopilot is at it, and has not done yet."""
+        if self._action is not None and self._sent:
+            self._next_ns = self._until_ns
+
     def mode(self, mode: int, now_ns: int) -> None:
         """The autopilot says in which mode it is."""
-        before, self._mode = self._mode, mode
+        before, self._mode, self._heard_ns = self._mode, mode, now_ns
         if before is None or mode == before:
             return
         if self._moved_ns is not None and now_ns - self._moved_ns <= SETTLE_NS:
             self._moved_ns = None  # what we asked for; a further change is the pilot's
+            if self._action is not None and self._action.moves:
+                self._again, self._next_ns = False, max(self._next_ns, now_ns + RESEND_NS)
             return
         self._pilot_ns = now_ns
         if self._action is not None and self._ended is None:

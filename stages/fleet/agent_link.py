@@ -16,6 +16,11 @@ ANSWER_S = 10.0
 """How long an agent that is there may take over an answer: a slow disk syncs for seconds, one that hangs for ever."""
 
 
+def machine_ns() -> int:
+    """A time that all processes of this machine share. It goes on while the machine, or one of them, sleeps."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
 class AgentLink:
     """One connection, made when it is needed, for one task at a time. `there`: whether this runs on a node."""
 

@@ -63,7 +63,7 @@ class MavlinkTelemetry:
             if self._agent.there:
                 group.create_task(self._tell_agent())
             while True:
-                piece = await self._link.pieces.get()
+                piece, _ = await self._link.pieces.get()
                 for kind, fields, system, component in self._messages(piece):
                     heartbeats = self._vehicle.heartbeats
                     told = self._vehicle.hear(kind, fields, system, component, ctx.now_ns())

@@ -18,7 +18,7 @@ from thalweg.pipeline.fleet.agent_socket import COMMANDS, NODE
 from thalweg.pipeline.fleet.telemetry import AUTOPILOT
 from thalweg.pipeline.payload import Token
 from thalweg.pipeline.stage import Context
-from thalweg.stages.fleet.agent_link import AgentLink
+from thalweg.stages.fleet.agent_link import AgentLink, machine_ns
 from thalweg.stages.fleet.mavlink_link import MavlinkError, MavlinkLink
 
 STEP_S = 0.05
@@ -29,6 +29,8 @@ _LOITER, _RETURN, _LAND, _MOUNT, _PICTURE = 17, 20, 21, 205, 2000
 _TARGETING, _ACCEPTED, _IN_PROGRESS = 2, 0, 5
 _NO_AUTOPILOT = 8
 _RESULTS = {1: "not now", 2: "denied", 3: "not supported", 4: "failed", 6: "cancelled"}
+_MOST_PHOTOS: Final = 1 << 23
+"""Parameters are 32-bit floats, which are exact for whole numbers up to twice that."""
 _EPOCH_S: Final = 1_420_070_400
 """Signatures count tens of microseconds since 2015."""
 
@@ -40,7 +42,8 @@ class MavlinkAction:
     acknowledges it, three times in all, and its outcome is told to the hub and sent on. A pilot who changes the mode
     ends what is under way. `mavlink.key` of the node's folder, 32 bytes in hexadecimal, signs what is sent and is
     asked of what comes; without it nothing is sent, unless `commands.json` says `"mavlink": "unsigned"`. Only one
-    vehicle is believed, as in `mavlink.telemetry`; give this one a link of its own.
+    vehicle is believed, as in `mavlink.telemetry`; give this one a link of its own. Over UDP commands go to where its
+    last heartbeat came from.
     """
 
     outputs = {"outcome": Token}
@@ -57,7 +60,7 @@ class MavlinkAction:
         self._deck = Flightdeck()
         self._mav: Any = None
         self._command: dict[str, Any] = {}
-        self._sent = 0
+        self._sent = self._photo = 0
         self._asking, self._telling = AgentLink(), AgentLink()
         self.counts = {"done": 0, "refused": 0, "unsigned": 0, "other_system": 0}
 
@@ -76,8 +79,9 @@ class MavlinkAction:
         if key is not None:
             self._mav.signing.secret_key = key
             self._mav.signing.link_id = 1
-            self._mav.signing.timestamp = max(0, round((time.time() - _EPOCH_S) * 100_000))
+            self._mav.signing.timestamp = max(0, round((max(time.time(), _floor_in(folder)) - _EPOCH_S) * 100_000))
             self._mav.signing.sign_outgoing = True
+            _verify_first(self._mav)
 
     async def run(self, ctx: Context) -> None:
         """Until the pipeline ends."""
@@ -103,23 +107,23 @@ class MavlinkAction:
                 continue
             command = json.loads(said)
             try:
-                self._deck.take(
-                    command["action"], round(command["age_s"] * 1e9), round(command["left_s"] * 1e9), ctx.now_ns()
-                )
+                now_ns = machine_ns()
+                self._deck.take(command["action"], now_ns - command["given_ns"], command["until_ns"] - now_ns, now_ns)
             except CommandError as error:
                 await self._tell(command, Ended(False, str(error)), ctx)
             else:
                 self._command = command
+                self._photo = max(self._photo + 1, int(time.time()) % _MOST_PHOTOS)
 
     async def _step(self, ctx: Context) -> None:
-        match self._deck.step(ctx.now_ns()):
+        match self._deck.step(machine_ns()):
             case Send(confirmation=confirmation):
                 self._link.write(self._packed(confirmation))
             case Ended() as ended:
                 await self._tell(self._command, ended, ctx)
 
     def _packed(self, confirmation: int) -> bytes:
-        number, parameters = message_of(self._command["action"], self._command["settings"])
+        number, parameters = message_of(self._command["action"], self._command["settings"], self._photo)
         self._sent = number
         message = self._mav.command_long_encode(self._system, AUTOPILOT, number, confirmation, *parameters)
         self._mav.srcSystem = self._system
@@ -129,23 +133,28 @@ class MavlinkAction:
 
     async def _hear(self, ctx: Context) -> None:
         while True:
-            piece = await self._link.pieces.get()
+            piece, peer = await self._link.pieces.get()
             for message in self._mav.parse_buffer(piece) or ():
                 kind = message.get_type()
                 if kind == "BAD_DATA":
                     self.counts["unsigned"] += "signature" in str(getattr(message, "reason", "")).lower()
                 elif kind in ("HEARTBEAT", "COMMAND_ACK"):
-                    self._heard(kind, message, ctx.now_ns())
+                    self._heard(kind, message, machine_ns(), peer)
 
-    def _heard(self, kind: str, message: Any, now_ns: int) -> None:
+    def _heard(self, kind: str, message: Any, now_ns: int, peer: Any) -> None:
         system, component = message.get_srcSystem(), message.get_srcComponent()
         if kind == "HEARTBEAT" and component == AUTOPILOT and message.autopilot != _NO_AUTOPILOT:
             self._system = self._system or system
         if system != self._system or component != AUTOPILOT:
             self.counts["other_system"] += 1
         elif kind == "HEARTBEAT":
+            self._link.answer(peer)
             self._deck.mode((int(message.base_mode) & ~128) << 32 | int(message.custom_mode), now_ns)
-        elif message.command == self._sent and message.result != _IN_PROGRESS:
+        elif message.command != self._sent or not _for_us(message, self._system):
+            return
+        elif message.result == _IN_PROGRESS:
+            self._deck.progresses()
+        else:
             result = int(message.result)
             why = "" if result == _ACCEPTED else f"the autopilot says: {_RESULTS.get(result, result)}"
             self._deck.acknowledged(result == _ACCEPTED, why)
@@ -161,17 +170,52 @@ class MavlinkAction:
         await ctx.send(Token(text=json.dumps(outcome)), time=ctx.now_ns())
 
 
-def message_of(action: str, settings: dict[str, float]) -> tuple[int, tuple[float, ...]]:
-    """The number of MAV_CMD and its seven parameters."""
+def message_of(action: str, settings: dict[str, float], photo: int) -> tuple[int, tuple[float, ...]]:
+    """The number of MAV_CMD and its seven parameters. `photo`: another one for another photo, the same where it is sent
+    again, so that a camera takes one.
+    """
     pitch, yaw = settings.get("pitch", 0.0), settings.get("yaw", 0.0)
     found: dict[str, tuple[int, tuple[float, ...]]] = {
         "hold": (_LOITER, (0,) * 7),
         "return": (_RETURN, (0,) * 7),
         "land": (_LAND, (0,) * 7),
         "gimbal": (_MOUNT, (pitch, 0, yaw, 0, 0, 0, _TARGETING)),
-        "photo": (_PICTURE, (0, 0, 1, 0, 0, 0, 0)),
+        "photo": (_PICTURE, (0, 0, 1, photo, 0, 0, 0)),
     }
     return found[action]
+
+
+def _for_us(message: Any, system: int) -> bool:
+    """Whether an acknowledgement names nobody, or us: a ground station may command the same autopilot."""
+    return message.target_system in (0, system) and message.target_component in (0, US)
+
+
+def _verify_first(mav: Any) -> None:
+    """Let a message count for the order of those to come only where its signature is right: pymavlink notes its time
+    before it looks at that, so that one forged message from the future would have us deaf to the autopilot.
+    """
+    check, times = mav.check_signature, mav.signing.stream_timestamps
+
+    def verified(message: bytearray, system: int, component: int) -> bool:
+        stream = message[-13], system, component
+        before = times.get(stream)
+        if check(message, system, component):
+            return True
+        if before is None:
+            times.pop(stream, None)
+        else:
+            times[stream] = before
+        return False
+
+    mav.check_signature = verified
+
+
+def _floor_in(folder: Path) -> float:
+    """The latest time that this node knows to be past, where its clock does not."""
+    try:
+        return float(read_at_most(folder / "floor", LARGEST))
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _key_in(folder: Path) -> bytes | None:

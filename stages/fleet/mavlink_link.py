@@ -24,8 +24,9 @@ class MavlinkError(ThalwegError):
 class MavlinkLink:
     """`udp:HOST:PORT` to listen at, `tcp:HOST:PORT` or `serial:PATH:SPEED`. Raises MavlinkError on anything else.
 
-    `pieces`: what came, at most `QUEUED` of them; `flooded`: how many gave way. `answers`: also writes; a serial line
-    is opened for reading only unless it does, and over UDP it writes to whoever was heard last.
+    `pieces`: what came, at most `QUEUED` of them, with from whom over UDP; `flooded`: how many gave way. `answers`: it
+    writes, too. A serial line is opened for reading only unless it does. Over UDP it writes to the peer of `answer`;
+    anybody can send there, and what is verified is not known here.
     """
 
     def __init__(self, link: str, *, answers: bool = False) -> None:
@@ -33,11 +34,12 @@ class MavlinkLink:
         self._link = link
         self._answers = answers
         self._write: Callable[[bytes], None] | None = None
-        self.pieces: asyncio.Queue[bytes] = asyncio.Queue(QUEUED)
+        self._peer: Any = None
+        self.pieces: asyncio.Queue[tuple[bytes, Any]] = asyncio.Queue(QUEUED)
         self.flooded = 0
 
     def write(self, data: bytes) -> bool:
-        """Send, where the link is open and somebody was heard; whether that was so."""
+        """Send, where the link is open and, over UDP, it is known to whom; whether that was so."""
         if not self._answers or self._write is None:
             return False
         try:
@@ -46,12 +48,16 @@ class MavlinkLink:
             return False
         return True
 
-    def _heard(self, piece: bytes) -> None:
+    def answer(self, peer: Any) -> None:
+        """Over UDP: write to whom a piece came from."""
+        self._peer = peer
+
+    def _heard(self, piece: bytes, peer: Any = None) -> None:
         """From the link; what is too much is dropped, the newest last."""
         if self.pieces.full():
             self.pieces.get_nowait()
             self.flooded += 1
-        self.pieces.put_nowait(piece[:LARGEST_PIECE])
+        self.pieces.put_nowait((piece[:LARGEST_PIECE], peer))
 
     async def listen(self, ctx: Context) -> None:
         """Until it is cancelled."""
@@ -72,9 +78,9 @@ class MavlinkLink:
         )
 
         def write(data: bytes) -> None:
-            if protocol.heard_from is None:
+            if self._peer is None:
                 raise OSError("nobody was heard yet")
-            transport.sendto(data, protocol.heard_from)
+            transport.sendto(data, self._peer)
 
         self._write = write
         try:
@@ -126,14 +132,12 @@ class MavlinkLink:
 
 
 class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, heard: Callable[[bytes], None]) -> None:
+    def __init__(self, heard: Callable[[bytes, Any], None]) -> None:
         self._heard = heard
-        self.heard_from: Any = None
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        self.heard_from = addr
-        self._heard(data)
+        self._heard(data, addr)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.lost.done():

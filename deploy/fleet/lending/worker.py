@@ -25,6 +25,7 @@ from thalweg.deploy.fleet.lending.context import LentContext
 from thalweg.deploy.runtime.tasks import in_thread
 from thalweg.pipeline.decoding import shown
 from thalweg.pipeline.file.catalog import find_stage, stage_names
+from thalweg.pipeline.fleet.placing import placing_problem
 from thalweg.pipeline.hooks import is_async
 from thalweg.stages.io.terminal import begin, log_to_stderr
 from thalweg.transports.codec import decode, decode_signal
@@ -80,6 +81,9 @@ class LentStage:
                 raise FleetError(f"a lease is asked for by version, stage and settings, found {shown(asked)}")
         find_only_ours(use)
         info = find_stage(use)
+        problem = placing_problem(info)  # the node has looked, too; here it may be anybody's program
+        if problem:
+            raise FleetError(f"{shown(use)} is not lent: {problem}")
         self._stateful = stateful
         self._stage = info.cls(**info.check(settings))
         self._ctx.ports = info.outputs

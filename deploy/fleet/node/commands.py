@@ -1,9 +1,10 @@
 """Commands of the hub, from the connection that waits for them to the stage that carries them out.
 
 `commands.json` in the node's folder says what is allowed, and nothing is where it is missing: {"allow": ["hold"]}.
-Where the agent is not root it must not be writable for it: what a hub rolls out runs as the agent's user, and is not
-to widen what a hub may do. Commands are never written down: each is handed to the stage that waits for one, within its
-time, or refused; then the hub is told so, by an event of the stream `commands`.
+Where the agent is not root it must be somebody else's, and not writable for it: what a hub rolls out runs as the
+agent's user, could put a file of its own in that place, and is not to widen what a hub may do. Commands are never
+written down: each is handed to the stage that waits for one, within its time, or refused; then the hub is told so, by
+an event of the stream `commands`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import asyncio
 import json
 import logging
 import os
+import stat
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ from thalweg.deploy.fleet.errors import FleetError
 from thalweg.models.store.bounded import read_at_most
 from thalweg.pipeline.decoding import decoder
 from thalweg.pipeline.fleet.actions import ACTIONS, Admission, Command, CommandError, HubClock
+from thalweg.stages.fleet.agent_link import machine_ns
 
 log = logging.getLogger(__name__)
 
 FILE = "commands.json"
 LARGEST = 4096
 WAITING = 4
-LISTENED_S = 2.0
+LISTENED_NS = 2_000_000_000
 """How long a stage may take from one command to asking for the next."""
 
 
@@ -43,8 +45,10 @@ def allowed_in(folder: Path) -> frozenset[str]:
         raise FleetError(f'{path} cannot be read: {error}; expected {{"allow": ["hold"]}}') from None
     if not isinstance(found, list) or not set(map(str, found)) <= set(ACTIONS):
         raise FleetError(f"{path} allows {found!r}, expected some of {', '.join(ACTIONS)}")
-    if os.geteuid() != 0 and os.access(path, os.W_OK):
-        raise FleetError(f"{path} can be written by what runs here: let it be root's, `chown root` and `chmod 644`")
+    if os.geteuid() != 0:
+        kind = path.lstat()
+        if not stat.S_ISREG(kind.st_mode) or kind.st_uid == os.geteuid() or os.access(path, os.W_OK):
+            raise FleetError(f"{path} can be written by what runs here: let it be root's, `chown root` and `chmod 644`")
     return frozenset(map(str, found))
 
 
@@ -74,48 +78,48 @@ class Commands:
         self._report = report
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._queue: asyncio.Queue[tuple[Command, float, int]] = asyncio.Queue(WAITING)
+        self._queue: asyncio.Queue[tuple[Command, int]] = asyncio.Queue(WAITING)
         self._listening = 0
-        self._listened_s = -LISTENED_S
+        self._listened_ns = -LISTENED_NS
 
     def heard(self, sent_ns: int, hub_s: float) -> None:
-        """The hub has answered with its time what was sent at `sent_ns`, monotonic."""
+        """The hub has answered with its time what was sent at `sent_ns`, of `machine_ns`."""
         with self._lock:
-            self._clock.heard(sent_ns, time.monotonic_ns(), hub_s)
+            self._clock.heard(sent_ns, machine_ns(), hub_s)
 
     def take(self, data: bytes) -> None:
         """A command has come. Whatever is wrong with it is reported; nothing is raised."""
-        now_ns = time.monotonic_ns()
+        now_ns = machine_ns()
         command: Command | None = None
         try:
             command = opened(data, self._public)
             with self._lock:
                 left_s = self._admission.admit(command, self._clock.latest_s(now_ns))
-            gone = not self._listening and time.monotonic() - self._listened_s > LISTENED_S
+            gone = not self._listening and now_ns - self._listened_ns > LISTENED_NS
             if self._loop is None or gone:
                 raise CommandError("no mavlink.action runs here")
-            self._loop.call_soon_threadsafe(self._put, command, left_s, now_ns)
+            self._loop.call_soon_threadsafe(self._put, command, now_ns + round(left_s * 1e9))
         except (FleetError, CommandError) as error:
             self._refuse(command, str(error))
 
     async def wait(self, within_s: float) -> str:
-        """For a stage: the next command as JSON, with how old it is and what is left of its time; or nothing."""
+        """For a stage: the next command as JSON, with when it was given at the latest and until when it may be done, of
+        `machine_ns`, since the stage may read it whenever; or nothing.
+        """
         self._loop = asyncio.get_running_loop()
         self._listening += 1
         try:
             async with asyncio.timeout(within_s):
                 while True:
-                    command, left_s, at_ns = await self._queue.get()
-                    left_s -= (time.monotonic_ns() - at_ns) / 1e9
-                    if left_s > 0:
-                        age_s = command.expires_s - command.issued_s - left_s
+                    command, until_ns = await self._queue.get()
+                    if machine_ns() < until_ns:
                         return json.dumps(
                             {
                                 "id": command.id,
                                 "action": command.action,
                                 "settings": dict(command.settings),
-                                "age_s": max(0.0, age_s),
-                                "left_s": left_s,
+                                "given_ns": until_ns - round((command.expires_s - command.issued_s) * 1e9),
+                                "until_ns": until_ns,
                             }
                         )
                     self._refuse(command, "its time was over before anybody took it")
@@ -123,11 +127,11 @@ class Commands:
             return ""
         finally:
             self._listening -= 1
-            self._listened_s = time.monotonic()
+            self._listened_ns = machine_ns()
 
-    def _put(self, command: Command, left_s: float, at_ns: int) -> None:
+    def _put(self, command: Command, until_ns: int) -> None:
         try:
-            self._queue.put_nowait((command, left_s, at_ns))
+            self._queue.put_nowait((command, until_ns))
         except asyncio.QueueFull:
             self._refuse(command, f"{WAITING} others wait already")
 

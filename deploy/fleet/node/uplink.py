@@ -37,6 +37,7 @@ from thalweg.pipeline.fleet.media_budget import MediaBudget
 from thalweg.pipeline.fleet.received import Received
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
 from thalweg.pipeline.histogram import Histogram
+from thalweg.stages.fleet.agent_link import machine_ns
 from thalweg.transports.fleet.segment import records
 from thalweg.transports.fleet.spool import Spool
 
@@ -213,7 +214,7 @@ class Uplink:
         streams = [[boot, stream, floor] for (boot, stream), floor in self._spool.streams().items()]
         fresh, self._fresh = self._fresh, Histogram()
         lag = {"count": fresh.count, "p95_ms": fresh.quantile(0.95) / 1e6}
-        sent_ns = time.monotonic_ns()
+        sent_ns = machine_ns()
         answer = client.call("/v1/report", {**self._state(), "streams": streams, "live": lag})
         self._take_marks(answer)
         now_s = float(answer["time"])

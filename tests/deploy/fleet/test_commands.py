@@ -23,6 +23,8 @@ from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.node.commands import Commands, allowed_in
 from thalweg.deploy.fleet.node.intake import Intake
 from thalweg.pipeline.fleet.agent_socket import NODE
+from thalweg.stages.fleet.agent_link import machine_ns
+from thalweg.stages.fleet.mavlink_action import MavlinkAction, message_of
 from thalweg.stages.fleet.mavlink_link import MavlinkError
 
 KEY = bytes(range(32))
@@ -128,7 +130,7 @@ async def node(
     (folder / "mavlink.key").write_text(KEY.hex(), encoding="ascii")
     outcomes: list[dict[str, Any]] = []
     commands = Commands("drone-7", "ab", frozenset(allow), hub.public, outcomes.append)
-    commands.heard(time.monotonic_ns(), time.time())
+    commands.heard(machine_ns(), time.time())
     intake = Intake(Spool(), lambda: None, lambda _: None, commands.wait, lambda: 0)  # type: ignore[arg-type]
     await intake.start(folder / "intake.sock")
     os.environ[NODE] = str(folder / "intake.sock")
@@ -262,12 +264,119 @@ def test_what_is_allowed_is_in_a_file_of_the_operators(tmp_path: Path, monkeypat
             allowed_in(tmp_path)
 
 
+def test_a_file_of_the_agents_own_allows_nothing_though_it_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "commands.json"
+    path.write_text('{"allow": ["hold"]}', encoding="utf-8")
+    path.chmod(0o444)
+    if os.getuid() == 0:
+        os.chown(path, 1000, -1)
+    owner = path.stat().st_uid
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "geteuid", lambda: owner)
+    with pytest.raises(FleetError, match="can be written by what runs here"):
+        allowed_in(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    assert allowed_in(tmp_path) == {"hold"}
+    link = tmp_path / "linked"
+    link.mkdir()
+    (link / "commands.json").symlink_to(path)
+    with pytest.raises(FleetError, match="can be written by what runs here"):
+        allowed_in(link)
+
+
+def test_a_stage_is_told_until_when_so_that_it_may_read_that_whenever() -> None:
+    async def case() -> None:
+        hub, refused = Hub(), []
+        commands = Commands("drone-7", "ab", frozenset({"hold"}), hub.public, refused.append)
+        commands.heard(machine_ns(), time.time())
+        waiting = asyncio.create_task(commands.wait(5))
+        await asyncio.sleep(0)
+        commands.take(hub.command())
+        told = json.loads(await waiting)
+        left_s = (told["until_ns"] - machine_ns()) / 1e9
+        assert 0 < left_s <= 10 and told["until_ns"] - told["given_ns"] == 10_000_000_000
+        assert not refused
+
+    asyncio.run(case())
+
+
+def test_a_photo_that_is_asked_for_again_is_the_same_photo() -> None:
+    assert message_of("photo", {}, 7)[1][3] == 7  # MAV_CMD_IMAGE_START_CAPTURE: the sequence number
+    assert message_of("hold", {}, 7)[1] == (0,) * 7
+
+
+class Link:
+    """In place of one over UDP."""
+
+    def __init__(self) -> None:
+        self.pieces: asyncio.Queue[tuple[bytes, Any]] = asyncio.Queue()
+        self.peer: Any = None
+
+    def answer(self, peer: Any) -> None:
+        self.peer = peer
+
+
+async def heard(folder: Path, *pieces: tuple[bytes, str]) -> tuple[MavlinkAction, Link]:
+    """The stage, and its link, once it has heard these."""
+    (folder / "mavlink.key").write_text(KEY.hex(), encoding="ascii")
+    os.environ[NODE] = str(folder / "intake.sock")
+    try:
+        action, link = MavlinkAction("udp:127.0.0.1:1"), Link()
+        action.open(None)  # type: ignore[arg-type]
+    finally:
+        del os.environ[NODE]
+    action._link = link  # type: ignore[assignment]
+    for piece in pieces:
+        link.pieces.put_nowait(piece)
+    hearing = asyncio.create_task(action._hear(None))  # type: ignore[arg-type]
+    for _ in range(len(pieces) + 1):
+        await asyncio.sleep(0)
+    hearing.cancel()
+    assert link.pieces.empty()
+    return action, link
+
+
+def heartbeats(count: int, *, mode: int = 3) -> list[bytes]:
+    autopilot = Autopilot(1)._mav
+    return [bytes(autopilot.heartbeat_encode(2, 3, 128, mode, 4).pack(autopilot)) for _ in range(count)]
+
+
+def test_a_forged_message_neither_deafens_to_the_autopilot_nor_has_commands_sent_elsewhere(tmp_path: Path) -> None:
+    async def case() -> None:
+        first, second, third = heartbeats(3)
+        forged = second[:-12] + b"\xff" * 6 + second[-6:]  # of a time far ahead: its signature is not right
+        action, link = await heard(
+            tmp_path, (first, "autopilot"), (forged, "mallory"), (b"garbage", "mallory"), (third, "autopilot")
+        )
+        assert link.peer == "autopilot" and action.counts["unsigned"] == 1
+        times = list(action._mav.signing.stream_timestamps.values())
+        assert times == [int.from_bytes(third[-12:-6], "little")]
+
+    asyncio.run(case())
+
+
+def test_an_acknowledgement_of_what_somebody_else_has_asked_is_not_ours(tmp_path: Path) -> None:
+    async def case() -> None:
+        action, _ = await heard(tmp_path, *((beat, "autopilot") for beat in heartbeats(1)))
+        action._deck.take("hold", 0, MINUTE_NS, machine_ns())
+        action._command = {"action": "hold", "settings": {}}
+        action._deck.step(machine_ns())
+        action._packed(0)
+        for target, busy in (((1, 5), True), ((200, 191), True), ((1, 191), False)):
+            ack = action._mav.command_ack_encode(17, 0, 0, 0, *target)
+            ack._header.srcSystem, ack._header.srcComponent = 1, 1
+            action._heard("COMMAND_ACK", ack, machine_ns(), None)
+            assert (action._deck._ended is None) is busy
+
+    asyncio.run(case())
+
+
 @pytest.mark.parametrize(
     ("key", "local"), [("", ""), ("00", ""), ("no key", ""), ("", '{"allow": ["hold"]}'), ("", "{")]
 )
 def test_what_cannot_sign_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, local: str) -> None:
-    from thalweg.stages.fleet.mavlink_action import MavlinkAction
-
     monkeypatch.setenv(NODE, str(tmp_path / "intake.sock"))
     if key:
         (tmp_path / "mavlink.key").write_text(key, encoding="utf-8")
@@ -297,7 +406,7 @@ def test_a_hub_gives_a_command_to_its_node_once_and_to_nobody_who_has_not_report
             answer = await asyncio.to_thread(wait)
             assert await giving
             commands = Commands("drone-7", identity.instance, frozenset({"hold"}), identity.signing, print)
-            commands.heard(time.monotonic_ns(), time.time())
+            commands.heard(machine_ns(), time.time())
             waiting = asyncio.create_task(commands.wait(5))
             await asyncio.sleep(0.05)
             commands.take(answer["command"])

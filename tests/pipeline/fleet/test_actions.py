@@ -12,6 +12,7 @@ from thalweg.pipeline.fleet.actions import (
     ACTIONS,
     PILOT_NS,
     RESEND_NS,
+    SILENT_NS,
     TRIES,
     Admission,
     Command,
@@ -179,7 +180,40 @@ def test_what_was_given_before_the_pilot_changed_the_mode_is_refused_and_mode_ch
     assert found.step(200) == Send(0)
     found.acknowledged(True, "")
     found.step(201)
+    found.mode(4, PILOT_NS)
     found.take("hold", 0, 10 * S, 100 + PILOT_NS)
+
+
+def test_what_changes_the_mode_is_not_sent_again_once_that_has_changed() -> None:
+    found = deck()
+    found.take("return", 0, 10 * S, 0)
+    assert found.step(0) == Send(0)
+    found.mode(9, RESEND_NS // 2)  # it was done, and the acknowledgement lost; or the pilot was quicker
+    assert found.step(RESEND_NS) is None
+    found.mode(3, RESEND_NS + 1)  # the pilot
+    assert found.step(RESEND_NS + 2) == Ended(False, "the pilot has changed the mode")
+    found = deck()
+    found.take("return", 0, 10 * S, 0)
+    found.step(0)
+    found.mode(9, 1)
+    ended = found.step(RESEND_NS + 1)
+    assert isinstance(ended, Ended) and "has changed since" in ended.reason
+
+
+def test_what_the_autopilot_is_at_is_not_sent_again() -> None:
+    found = deck()
+    found.take("photo", 0, 3 * S, 0)
+    found.step(0)
+    found.progresses()
+    assert found.step(RESEND_NS) is None
+    found.acknowledged(True, "")
+    assert found.step(RESEND_NS) == Ended(True, "")
+
+
+def test_an_autopilot_that_is_silent_is_told_nothing() -> None:
+    found = deck()
+    with pytest.raises(CommandError, match=r"last heard 5\.0 s ago"):
+        found.take("photo", 0, 10 * S, SILENT_NS + 1)
 
 
 def test_without_an_autopilot_nothing_is_taken_and_one_at_a_time() -> None:
