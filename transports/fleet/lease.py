@@ -63,7 +63,7 @@ def parts_of(body: bytes) -> tuple[Any, ...]:
     return found
 
 
-async def read_frame(reader: asyncio.StreamReader) -> tuple[Any, ...]:
+async def next_frame(reader: asyncio.StreamReader) -> tuple[Any, ...]:
     """The next frame. Raises IncompleteReadError at the end, LeaseError on what is none."""
     (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
     if length > LARGEST:

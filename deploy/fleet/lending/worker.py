@@ -29,7 +29,7 @@ from thalweg.pipeline.fleet.placing import placing_problem
 from thalweg.pipeline.hooks import is_async
 from thalweg.stages.io.terminal import begin, log_to_stderr
 from thalweg.transports.codec import decode, decode_signal
-from thalweg.transports.fleet.lease import LEASE_S, VERSION, frame, read_frame
+from thalweg.transports.fleet.lease import LEASE_S, VERSION, frame, next_frame
 from thalweg.transports.state import pack_state, unpack_state
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class LentStage:
     async def serve(self) -> None:
         """Open the stage that is asked for, then answer. Raises IncompleteReadError, ConnectionError at the end."""
         try:
-            await self._open(await read_frame(self._reader))
+            await self._open(await next_frame(self._reader))
         except (asyncio.IncompleteReadError, ConnectionError):
             raise
         except Exception as error:  # a stage of anybody's: whatever it raises, the node is to know why it has none
@@ -70,7 +70,7 @@ class LentStage:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._compute())
             while True:
-                await self._hear(await read_frame(self._reader))
+                await self._hear(await next_frame(self._reader))
 
     async def _open(self, asked: tuple[Any, ...]) -> None:
         match asked:

@@ -22,7 +22,7 @@ from thalweg.deploy.runtime.tasks import beside
 from thalweg.pipeline.decoding import shown
 from thalweg.pipeline.fleet.gauges import Away
 from thalweg.pipeline.text import printable
-from thalweg.transports.fleet.lease import VERSION, LeaseError, frame, read_frame
+from thalweg.transports.fleet.lease import VERSION, LeaseError, frame, next_frame
 
 CONNECT_S, OPEN_S = 5.0, 120.0
 BUFFERED = 8 << 20
@@ -90,7 +90,7 @@ class Lease:
             self._borrower.opened(self)
             async with beside(self._ping()):
                 while True:
-                    self._hear(await read_frame(reader))
+                    self._hear(await next_frame(reader))
         except (asyncio.IncompleteReadError, OSError, TimeoutError, LeaseError) as error:
             self._ended = self._ended or _reason(error)
         finally:
@@ -145,7 +145,7 @@ class Lease:
         """Ask for the stage, and renew the lease while it opens."""
         self._send_now("lease", VERSION, *self._asked)
         async with asyncio.timeout(OPEN_S), beside(self._ping()):
-            match await read_frame(reader):
+            match await next_frame(reader):
                 case ("open", float() | int()):
                     self._pings.clear()
                 case ("refused", str() as why):

@@ -19,7 +19,7 @@ from thalweg.deploy.bench.fleet.cloud import PLACE, Cable, Cloud
 from thalweg.deploy.bench.fleet.moving import Moving, most_within, running
 from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.placing.lenders import NodeFolder
-from thalweg.transports.fleet.lease import LARGEST, LENGTH, VERSION, LeaseError, frame, parts_of, read_frame
+from thalweg.transports.fleet.lease import LARGEST, LENGTH, VERSION, LeaseError, frame, next_frame, parts_of
 
 pytestmark = pytest.mark.real
 
@@ -114,7 +114,7 @@ async def ask(cloud: Cloud, certificate: Path | None, *lease: object) -> tuple[o
     try:
         writer.write(frame("lease", *lease))
         async with asyncio.timeout(30):
-            return await read_frame(reader)
+            return await next_frame(reader)
     finally:
         writer.transport.abort()
 
