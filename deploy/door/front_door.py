@@ -218,6 +218,14 @@ class FrontDoor:
                 response.headers["Access-Control-Allow-Private-Network"] = "true"
 
 
+def left_behind(door: FrontDoor, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody waited for has raised: tasks of aiortc do, when a stranger's connection comes to nothing."""
+    error = context.get("exception")
+    kind = type(error).__name__ if error is not None else "no exception"
+    door.keeper.counts["left_errors"] += 1
+    door.say(f"left {kind}", f"{context.get('message', 'an error on the loop')}: {kind}", error)
+
+
 def from_here(request: web.Request) -> bool:
     """Whether a request comes from this machine, and no proxy says that it is somebody else's."""
     if any(name in request.headers for name in ("X-Forwarded-For", "Forwarded", "Via")):

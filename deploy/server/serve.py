@@ -10,11 +10,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from thalweg.deploy.cluster.host import Bundle, load_bundle
 from thalweg.deploy.commands.fit import tell_fit
-from thalweg.deploy.door.front_door import FrontDoor
+from thalweg.deploy.door.front_door import left_behind
 from thalweg.deploy.door.listening import listening
 from thalweg.deploy.ops.observing.metrics import parse_address
 from thalweg.deploy.reading import module_folders, pack, read_spec, staying
@@ -101,14 +100,6 @@ async def _serve(house: House, settings: ServerSettings, until: Until, *, leaves
         where = f"{settings.host}:{settings.port}"
         raise ServeError(f"cannot listen on {where}: {error.strerror or error}") from None
     return 0
-
-
-def left_behind(door: FrontDoor, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What nobody waited for has raised: tasks of aiortc do, when a stranger's connection comes to nothing."""
-    error = context.get("exception")
-    kind = type(error).__name__ if error is not None else "no exception"
-    door.keeper.counts["left_errors"] += 1
-    door.say(f"left {kind}", f"{context.get('message', 'an error on the loop')}: {kind}", error)
 
 
 async def _until(conversations: Conversations, stopping: asyncio.Event, hurry: asyncio.Event) -> None:

@@ -69,7 +69,8 @@ class Snapshot(BaseModel):
 
 
 async def snapshot_of(deployment: Deployment, playout: Playout) -> Snapshot:
-    """What there is to go on with now. Memories that would make it too large are left out, the largest first.
+    """What there is to go on with now. Memories that would make it too large are left out, the largest first, and how
+    much was heard where that alone would be: the answer is then said from its beginning.
 
     A worker elsewhere that does not answer within `ASK_S` is left out, too.
     """
@@ -77,7 +78,9 @@ async def snapshot_of(deployment: Deployment, playout: Playout) -> Snapshot:
     stages: dict[str, Any] = {}
     for memory in memories:
         stages |= memory.get("stages", {})
-    heard = Heard(turn=playout.epoch, text=playout.heard) if playout.epoch != AMBIENT else None
+    text = playout.heard
+    known = playout.epoch != AMBIENT and len(json.dumps(text)) <= MOST_BYTES // 2
+    heard = Heard(turn=playout.epoch, text=text) if known else None
     epoch = max((memory.get("epoch", AMBIENT) for memory in memories), default=AMBIENT)
     found = Snapshot(epoch=max(0, epoch), stages=stages, heard=heard)
     while found.stages and found.size > MOST_BYTES:

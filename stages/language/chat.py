@@ -28,7 +28,7 @@ from thalweg.models.language.registry import address, known, make
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Draft, Routed, Token, Transcript
-from thalweg.pipeline.signal import Ahead, Played, Signal
+from thalweg.pipeline.signal import Ahead, Interrupt, Played, Signal
 from thalweg.pipeline.stage import Context, Port, StageError
 from thalweg.stages.language.conversation import Conversation
 from thalweg.stages.language.model import LanguageModelError, Model
@@ -202,6 +202,8 @@ class Chat:
             self._pool.heard(ahead_ns / 1e6)
         if isinstance(signal, Played):
             self._under_way.over(signal.epoch)
+        elif isinstance(signal, Interrupt):  # of an answer that was not heard at all there is no `Played`
+            self._under_way.over(signal.epoch - 1)
         if isinstance(signal, Played) and not signal.complete:
             self._conversation.heard(signal.epoch, signal.text)
 

@@ -7,7 +7,7 @@ answer that was not made to its end is made anew, from its beginning.
 
 event                         what is under way
 an answer is begun            it
-it is over for the person     nothing: `Played`, to its end or cut short
+it is over for the person     nothing: `Played`, to its end or cut short; `Interrupt`, before a word was heard
 a conversation is recalled    its question, until something is answered here
 """
 
@@ -24,7 +24,7 @@ MOST_TEXT = 20_000
 
 
 class _Plain(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)  # errors go to logs, and this is what people said
 
 
 class _Asked(_Plain):
@@ -82,9 +82,13 @@ class UnderWay:
         asked = self._asked
         if self._reply is not None:
             reply = self._reply
-            asked = _Asked.model_construct(turn=reply.epoch, text=reply.question, said=reply.said, whole=reply.whole)
+            short = len(reply.said) <= MOST_TEXT  # of a longer one it is not said where it stopped, but all anew
+            said, whole = (reply.said, reply.whole) if short else ("", False)
+            asked = _Asked.model_construct(turn=reply.epoch, text=reply.question[:MOST_TEXT], said=said, whole=whole)
         return {
-            "past": [{"turn": each.epoch, "asked": each.asked, "said": each.said} for each in past],
+            "past": [
+                {"turn": each.epoch, "asked": each.asked[:MOST_TEXT], "said": each.said[:MOST_TEXT]} for each in past
+            ],
             "asked": None if asked is None else asked.model_dump(),
         }
 

@@ -30,7 +30,7 @@ from thalweg.deploy.server.conversations import draining
 from thalweg.deploy.server.hosts.kept import Kept, KeptConversations
 from thalweg.deploy.server.hosts.link import HostLink, HostLost, LinkState
 from thalweg.deploy.server.hosts.metrics import TEXT, merged
-from thalweg.deploy.server.hosts.news import News
+from thalweg.deploy.server.hosts.news import LOADING, News
 from thalweg.deploy.server.hosts.placing import Room, order
 from thalweg.deploy.server.hosts.private_server import MOVING
 from thalweg.deploy.server.hosts.record import HostRecord
@@ -113,14 +113,16 @@ class Front:
             return "draining"
         if any(link.takes and not link.told.not_ready for link in self.links.values()):
             return ""
-        reasons = [link.told.not_ready for link in self.links.values() if link.takes]
-        return reasons[0] if reasons else "no conversation host is there"
+        reasons = {link.told.not_ready for link in self.links.values() if link.takes}
+        if not reasons:
+            return "no conversation host is there"
+        return LOADING if LOADING in reasons else "the pipeline cannot be started"  # why is the operator's to know
 
     async def connect(self, coming: Coming) -> Connected:
         """See `House.connect`."""
         if not coming.session:
             return await self._newcomer(coming)
-        async with self._alone(coming.session):
+        async with self._alone(self.kept.now_at(coming.session)):
             session = self.kept.now_at(coming.session)
             return await self._back(replace(coming, session=session))
 

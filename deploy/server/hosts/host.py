@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from thalweg import __version__
 from thalweg.deploy.cluster.host import Bundle, load_bundle
+from thalweg.deploy.door.front_door import left_behind
 from thalweg.deploy.door.listening import listening
 from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.hosts.moving import Moving
@@ -44,8 +46,8 @@ TICK_S = 0.5
 class HostOrder(BaseModel):
     """What a host is told when it is started. `where`: a path for a Unix socket, or an address for TLS over TCP."""
 
-    model_config = ConfigDict(frozen=True)
-    name: str = Field(pattern=NAME)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+    name: str = Field(pattern=f"^{NAME}$")
     bundle: dict[str, Any] = Field(repr=False)
     where: str
     settings: dict[str, Any] = Field(default_factory=dict, repr=False)
@@ -96,6 +98,7 @@ class ConversationHost:
 
     async def run(self, tell: Callable[[HostRecord], object]) -> None:
         """Serve until stopped or left alone. `tell` is given how it is reached, once it is. Raises OSError."""
+        asyncio.get_running_loop().set_exception_handler(partial(left_behind, self._server.door))
         async with self._listening() as record:
             tell(record)
             log.info("conversation host %s is there", record.name)

@@ -29,6 +29,7 @@ import aiohttp
 from pydantic import ValidationError
 
 from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.runtime.tasks import beside
 from thalweg.deploy.server.hosts.news import HostState, News
 from thalweg.deploy.server.hosts.private_server import BODY_BYTES, VERSION_HEADER
 from thalweg.deploy.server.hosts.record import PROTOCOL, HostRecord
@@ -39,8 +40,12 @@ log = logging.getLogger(__name__)
 
 LATE_S = 3.0
 AGAIN_S = 0.2
+SILENT_S = 1.0
+"""Whose host has been lost for so long waits for its answer no longer: there may be another one to ask."""
 MOST_NEWS = 1 << 28
 MOST_CALLS = 200
+_OF_FRONTS = (401, 408, 413, 415, 421, 426, 500)
+"""Refusals that say nothing about the person who is asked for, and are not for their eyes."""
 
 
 class HostLost(ThalwegError):
@@ -81,6 +86,7 @@ class HostLink:
         self._pipeline = pipeline
         self._on_news = on_news
         self._http: aiohttp.ClientSession | None = None
+        self._lost = asyncio.Event()
 
     @property
     def name(self) -> str:
@@ -93,8 +99,13 @@ class HostLink:
         return self.state is LinkState.UP and not self.told.draining
 
     async def run(self) -> None:
-        """Until cancelled."""
-        async with self._session() as self._http:
+        """Until cancelled, or at once where nobody could be trusted to be the host."""
+        try:
+            connector = self._connector()
+        except (ssl.SSLError, ValueError):
+            self._become(LinkState.REFUSED, "its authority cannot be read")
+            return
+        async with self._session(connector) as self._http:
             boot, since = "", -1
             while True:
                 try:
@@ -114,7 +125,32 @@ class HostLink:
                 self._become(LinkState.REFUSED if other else LinkState.UP, "it serves another pipeline")
 
     async def ask(self, path: str, body: Mapping[str, Any], *, within_s: float = 30.0) -> dict[str, Any]:
-        """What a host answers. Raises HostLost where it does not, and Refused as the host says."""
+        """What a host answers about somebody. Raises Refused as the host says, and HostLost where it does not answer,
+        is lost while it is waited for, or refuses the front itself.
+        """
+        async with beside(self._told(path, body, within_s)) as told, beside(self._silent()) as silent:
+            await asyncio.wait({told, silent}, return_when=asyncio.FIRST_COMPLETED)
+            if not told.done():
+                raise HostLost(f"conversation host {self.name} was lost while it was asked")
+            try:
+                return told.result()
+            except Refused as refused:
+                if refused.status not in _OF_FRONTS:
+                    raise
+                raise HostLost(
+                    f"conversation host {self.name} refuses a front: {refused.status} {refused.code}"
+                ) from None
+
+    async def _silent(self) -> None:
+        """Return once it has been lost for `SILENT_S`."""
+        while True:
+            await self._lost.wait()
+            await asyncio.sleep(SILENT_S)
+            if self._lost.is_set():
+                return
+
+    async def _told(self, path: str, body: Mapping[str, Any], within_s: float) -> dict[str, Any]:
+        """What a host answers. Raises HostLost where it does not, and Refused as it says."""
         status, found = await self._ask(path, body, within_s)
         if status != 200:
             code, message = str(found.get("error", "refused"))[:60], str(found.get("message", "It was refused."))[:500]
@@ -122,7 +158,7 @@ class HostLink:
         return found
 
     async def _news(self, boot: str, since: int) -> News:
-        found = await self.ask("/news", {"boot": boot, "since": since}, within_s=LATE_S)
+        found = await self._told("/news", {"boot": boot, "since": since}, LATE_S)
         try:
             return News.model_validate(found)
         except ValidationError:
@@ -152,15 +188,17 @@ class HostLink:
             raise HostLost(f"conversation host {self.name} answers with what is no object")
         return response.status, found
 
-    @asynccontextmanager
-    async def _session(self) -> AsyncIterator[aiohttp.ClientSession]:
-        connector: aiohttp.BaseConnector
+    def _connector(self) -> aiohttp.BaseConnector:
+        """Over TLS only with whoever the record's own authority signed for. Raises SSLError, ValueError without one."""
         if self.record.url.startswith("unix:"):
-            connector = aiohttp.UnixConnector(self.record.url.removeprefix("unix:"), limit=MOST_CALLS)
-        else:
-            context = ssl.create_default_context(cadata=self.record.authority)
-            context.minimum_version = ssl.TLSVersion.TLSv1_3
-            connector = aiohttp.TCPConnector(ssl=context, limit=MOST_CALLS)
+            return aiohttp.UnixConnector(self.record.url.removeprefix("unix:"), limit=MOST_CALLS)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=self.record.authority)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        return aiohttp.TCPConnector(ssl=context, limit=MOST_CALLS)
+
+    @asynccontextmanager
+    async def _session(self, connector: aiohttp.BaseConnector) -> AsyncIterator[aiohttp.ClientSession]:
         headers = {"Authorization": f"Bearer {self.record.token}", VERSION_HEADER: str(PROTOCOL)}
         try:
             async with aiohttp.ClientSession(connector=connector, headers=headers, auto_decompress=False) as http:
@@ -181,4 +219,5 @@ class HostLink:
                 f": {why}" if why else "",
             )
         self.state, self.why = state, why
+        (self._lost.set if state is LinkState.LOST else self._lost.clear)()
         self.changed()

@@ -18,12 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.session import Session, SessionState
-from thalweg.pipeline.errors import ThalwegError
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1
 QUIET_S = 0.5
+LOADING = "loading"
 SELDOM = 4
 """Where nobody has had the floor since the last look, one of so many is enough."""
 _TOLD = (SessionState.READY, SessionState.TALKING, SessionState.AWAY)
@@ -77,6 +77,7 @@ class Newsroom:
         self._was: dict[str, str] = {}
         self._looks = 0
         self._quiet: set[str] = set()
+        self._untold: set[str] = set()
 
     def moved(self, session: str, was: str) -> None:
         """A conversation has come here, which had another id elsewhere."""
@@ -85,8 +86,7 @@ class Newsroom:
     async def run(self) -> None:
         """Look at every conversation, until cancelled."""
         while True:
-            with contextlib.suppress(ThalwegError):
-                await self._look()
+            await self._look()
             await asyncio.sleep(TICK_S)
 
     async def next(self, boot: str, since: int) -> News:
@@ -108,7 +108,7 @@ class Newsroom:
         conversations = self._conversations
         held = sum(not session.over for session in conversations.sessions.values())
         return HostState(
-            not_ready="" if conversations.ready else conversations.problem[:200] or "loading",
+            not_ready="" if conversations.ready else conversations.problem[:200] or LOADING,
             draining=conversations.draining,
             held=held + conversations.admission.pending.total(),
             limit=conversations.limit,
@@ -127,7 +127,11 @@ class Newsroom:
             between = session.call.between_turns
             if between and session.id in self._quiet and self._looks % SELDOM:
                 continue
-            news = await self._news_of(session)
+            try:
+                news = await self._news_of(session)
+            except Exception as error:  # of what its stages remember: it may be nobody else's trouble
+                self._say(session.id, error)
+                continue
             (self._quiet.add if between else self._quiet.discard)(session.id)
             if session.id not in self._known or self._known[session.id][1] != news:
                 self._number += 1
@@ -138,8 +142,15 @@ class Newsroom:
             self._number += 1
             self._changed.set()
         self._quiet &= seen
-        for gone in self._was.keys() - seen:
+        self._untold &= seen
+        for gone in self._was.keys() - self._conversations.sessions.keys():
             del self._was[gone]
+
+    def _say(self, session: str, error: Exception) -> None:
+        """To the log, once: what a conversation is now cannot be told. Not a word of what stands in it."""
+        if session not in self._untold:
+            self._untold.add(session)
+            log.error("session %s cannot be told of to fronts: %s", session, type(error).__name__)
 
     async def _news_of(self, session: Session) -> SessionNews:
         return SessionNews(
@@ -147,7 +158,7 @@ class Newsroom:
             address=session.address,
             state=session.state.value,
             was=self._was.get(session.id, ""),
-            snapshot=None if session.state is SessionState.READY else (await session.snapshot()).model_dump(),
+            snapshot=None if session.untouched else (await session.snapshot()).model_dump(),
         )
 
 

@@ -35,8 +35,8 @@ class HostRecord(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True)
-    name: str = Field(pattern=NAME)
-    url: str = Field(pattern=r"unix:/.{1,200}|https://.{1,200}")
+    name: str = Field(pattern=f"^{NAME}$")
+    url: str = Field(pattern=r"^(unix:/.{1,200}|https://.{1,200})$")
     token: str = Field(min_length=32, max_length=200, repr=False)
     authority: str = Field(default="", max_length=10_000)
     version: str = Field(max_length=50)

@@ -64,9 +64,7 @@ class SubprocessHosts:
                     self._front.add(record)
                 if self._starts():
                     self._bury()
-                    wanted = self._count - len(self._good())
-                    for _ in range(wanted if time.monotonic() >= self._next_s else 0):
-                        await self._start()
+                    await self._start_missing()
                     await self._empty_others()
                 await asyncio.sleep(LOOK_S)
         finally:
@@ -117,12 +115,25 @@ class SubprocessHosts:
         emptied = {link.name for link in links if link.told.draining}
         return there | (self._started.keys() - emptied)
 
+    async def _start_missing(self) -> None:
+        if time.monotonic() < self._next_s:
+            return
+        try:
+            for _ in range(self._count - len(self._good())):
+                await self._start()
+        except OSError as error:  # no process, no descriptor, no memory is left: those who talk, talk on
+            log.error("no conversation host can be started now: %s", error.strerror or type(error).__name__)
+            self._later()
+
+    def _later(self) -> None:
+        """Wait before another one is started, longer each time."""
+        self._failures += 1
+        self._next_s = time.monotonic() + PAUSES_S[min(self._failures, len(PAUSES_S)) - 1]
+
     async def _start(self) -> None:
         taken = self._started.keys() | self._front.links.keys()
         name = next(name for number in range(1, 10_000) if (name := f"host-{number}") not in taken)
         where = self._folder / f"{name}.sock"
-        if len(str(where)) > LONGEST_PATH:
-            raise HostError(f"{where} is too long for a Unix socket: name a shorter folder in XDG_STATE_HOME")
         order = HostOrder(
             name=name,
             bundle=self._bundle.plain(),
@@ -155,9 +166,9 @@ class SubprocessHosts:
             if code == 0:
                 continue
             log.error("conversation host %s ended with code %d", name, code)
-            steady = now_s - started.since_s > STEADY_S
-            self._failures = 1 if steady else self._failures + 1
-            self._next_s = now_s + PAUSES_S[min(self._failures, len(PAUSES_S)) - 1]
+            if now_s - started.since_s > STEADY_S:
+                self._failures = 0
+            self._later()
         for link in list(self._front.links.values()):  # of a front before this one
             if link.name not in self._started and link.state is LinkState.LOST and not _lives(link):
                 self._forget(link.name)
@@ -187,6 +198,8 @@ def _lives(link: HostLink) -> bool:
 def hosts_folder(name: str, port: int) -> Path:
     """Where the hosts of a server write themselves down: this user's alone. Raises HostError."""
     folder = user_folder("XDG_STATE_HOME", ".local/state") / "thalweg" / "hosts" / f"{name}-{port}"
+    if len(os.fsencode(folder / "host-9999.sock")) > LONGEST_PATH:
+        raise HostError(f"{folder} is too long for Unix sockets in it: name a shorter folder in XDG_STATE_HOME")
     try:
         for part in (folder.parents[1], folder.parent, folder):
             part.mkdir(parents=part == folder.parents[1], exist_ok=True, mode=0o700)

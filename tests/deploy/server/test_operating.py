@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.server.serving import PARROT, SETTINGS, Server, run
-from thalweg.deploy.door.front_door import DoorSettings, FrontDoor
-from thalweg.deploy.server.serve import left_behind
+from thalweg.deploy.door.front_door import DoorSettings, FrontDoor, left_behind
 from thalweg.deploy.server.settings import IceServer, SettingsError, parse_ice
 from thalweg.transports.webrtc.client import Talker, TalkError
 

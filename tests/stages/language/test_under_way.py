@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from thalweg.models.language.backend import Message
+from thalweg.pipeline.signal import Interrupt
+from thalweg.stages.language.chat import Chat
 from thalweg.stages.language.conversation import Exchange
 from thalweg.stages.language.reply import Reply
-from thalweg.stages.language.under_way import UnderWay, unheard
+from thalweg.stages.language.under_way import MOST_TEXT, UnderWay, unheard
 
 WORDS = st.lists(st.text("abc", min_size=1, max_size=3), max_size=12)
 
@@ -77,3 +79,29 @@ def test_what_was_heard_and_what_was_not_make_the_whole(heard: list[str], rest: 
 def test_a_memory_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         UnderWay().recall(wrong)
+
+
+def test_what_is_longer_than_is_taken_is_cut_here_and_loses_nobody_the_rest() -> None:
+    here = UnderWay()
+    here.begun(reply(5, "x" * (MOST_TEXT + 1)))
+    there, exchanges = carried(
+        here, [Exchange(3, "a" * (MOST_TEXT + 1), "b" * (MOST_TEXT + 1)), Exchange(4, "c", "d")], None
+    )
+    assert [(len(each.asked), len(each.said)) for each in exchanges] == [(MOST_TEXT, MOST_TEXT), (1, 1)]
+    assert there.rest("why?") is None, "made anew"
+
+
+def test_a_memory_that_cannot_be_read_is_complained_of_without_what_people_said() -> None:
+    with pytest.raises(ValidationError) as refused:
+        UnderWay().recall({"past": [{"turn": 1, "asked": "my secret", "said": 7}], "asked": ["another secret"]})
+    assert "secret" not in str(refused.value)
+
+
+def test_a_question_that_was_stopped_before_a_word_was_heard_is_not_put_again_elsewhere() -> None:
+    chat = Chat(url="http://127.0.0.1:1", model="m")
+    ctx: Any = None
+    chat._under_way.begun(reply(5, ""))
+    chat.on_signal(Interrupt(origin="turns", epoch=5), ctx)
+    assert chat.remembered()["asked"] is not None, "its own beginning"
+    chat.on_signal(Interrupt(origin="turns", epoch=6), ctx)
+    assert chat.remembered()["asked"] is None
