@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 from thalweg.deploy.door.refused import Refused
 
+NOTHING = "came-to-nothing"
 EXPELLED_S = 30.0
 HONEST_S = 3.0
 LONGEST_S = 300.0
@@ -94,7 +95,7 @@ class Admission:
             raise Refused(429, "expelled", "Your last connection was ended for sending too much. Wait a moment.")
         failed = self._failed(address, now_s)
         if failed >= 2 and now_s < self._failures[address].then_s + min(LONGEST_S, 2.0 ** min(failed, 10)):
-            raise Refused(429, "came-to-nothing", f"Your last {failed} connections came to nothing. Wait a moment.")
+            raise Refused(429, NOTHING, f"Your last {failed} connections came to nothing. Wait a moment.")
         mine += self.pending[address]
         if mine >= self._per_address:
             raise Refused(

@@ -95,12 +95,13 @@ async def conversations(url: str, cluster: subprocess.Popen[bytes]) -> None:
         async with Talker(url) as one, Talker(url) as other:
             assert {host_of(one), host_of(other)} == set(found), "each of them has a node of its own"
             assert await asked(one, "red") == "red"
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.0)
             home = host_of(one)
             os.kill(found[home]["pid"], signal.SIGKILL)
             killed_s = time.monotonic()
-            while (await stands(http, url, one)) is not False:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+            async with asyncio.timeout(PATIENCE_S):
+                while (await stands(http, url, one)) is not False:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
             await one.hang_up()
             await one.connect()
             assert time.monotonic() - killed_s < 5.0

@@ -16,6 +16,7 @@ that a key is right is decided by the host that has the conversation, or, where 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -25,7 +26,7 @@ from dataclasses import replace
 from typing import Any
 
 from thalweg.deploy.door.refused import Refused
-from thalweg.deploy.server.admission import full
+from thalweg.deploy.server.admission import NOTHING, full
 from thalweg.deploy.server.conversations import draining
 from thalweg.deploy.server.hosts.kept import Kept, KeptConversations
 from thalweg.deploy.server.hosts.link import HostLink, HostLost, LinkState
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.5
 GONE_S = 30.0
 ANSWER_S = 5.0
+EMPTY_S = 2.0
 MARGIN_S = 15.0
 
 
@@ -187,6 +189,18 @@ class Front:
         except HostLost:
             raise Refused(503, "host", "That host does not answer.") from None
 
+    async def empty_others(self) -> None:
+        """Have hosts of another pipeline file emptied, once there are others to go to; until they have heard of it."""
+        if self.not_ready:
+            return
+        for link in list(self.links.values()):
+            if link.record.pipeline == self._pipeline or link.state is not LinkState.REFUSED or link.emptied:
+                continue
+            with contextlib.suppress(HostLost, Refused):
+                await link.ask("/drain", {"ends": True}, within_s=EMPTY_S)
+                link.emptied = True
+                log.info("conversation host %s serves something else, and is emptied", link.name)
+
     async def _newcomer(self, coming: Coming) -> Connected:
         if self.draining:
             raise draining()
@@ -218,13 +232,13 @@ class Front:
             except HostLost as lost:
                 log.warning("%s", lost)
             except Refused as refused:
-                if refused.status != 503:
+                if refused.status != 503 and refused.code != NOTHING:  # of one host, which may be out of their reach
                     raise
                 said = refused
             finally:
                 link.pending -= 1
         self.counts["refused_everywhere"] += 1
-        if said is not None and said.code == "no-pipeline":
+        if said is not None and said.code in ("no-pipeline", NOTHING):
             raise said
         raise full()
 

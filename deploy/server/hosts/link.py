@@ -73,7 +73,7 @@ TRANSITIONS: Mapping[LinkState, frozenset[LinkState]] = {
 class HostLink:
     """One host. `run` asks for its news and gives each to `on_news`; `told`: how it was, last. `why`: see REFUSED.
 
-    `pipeline`: what newcomers are to talk to.
+    `emptied`: it was told to move everybody elsewhere. `pipeline`: what newcomers are to talk to.
     """
 
     def __init__(self, record: HostRecord, pipeline: str, on_news: Callable[[HostLink, News], None]) -> None:
@@ -82,6 +82,7 @@ class HostLink:
         self.told = HostState(not_ready="loading")
         self.why = ""
         self.pending = 0
+        self.emptied = False
         self.changed: Callable[[], None] = lambda: None
         self._pipeline = pipeline
         self._on_news = on_news

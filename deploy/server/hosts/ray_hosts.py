@@ -22,10 +22,8 @@ from typing import Any
 from thalweg.deploy.cluster.host import Bundle
 from thalweg.deploy.cluster.ray_host import CONNECT_S, aside, connected_ray
 from thalweg.deploy.cluster.remote import RemoteError
-from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server.hosts.front import Front
 from thalweg.deploy.server.hosts.host import ConversationHost, HostOrder, settings_for_hosts
-from thalweg.deploy.server.hosts.link import HostLost, LinkState
 from thalweg.deploy.server.hosts.record import HostError, HostRecord, digest_of
 from thalweg.deploy.server.settings import ServerSettings
 
@@ -83,7 +81,7 @@ class RayHosts:
         self._settings = settings
         self._digest = digest_of(bundle)
         self._namespace = f"thalweg-{re.sub(r'[^A-Za-z0-9_-]', '-', front.spec.graph.name)}"
-        self._drained: set[str] = set()
+        self._one = threading.Lock()
         self._said = ""
 
     async def run(self) -> None:
@@ -102,14 +100,24 @@ class RayHosts:
                 self._say(str(error) or "the Ray cluster does not answer")
             except Exception as error:  # of Ray, which raises whatever its parts do
                 self._say(f"the Ray cluster does not answer: {type(error).__name__}")
-            await self._empty_others()
+            await self._front.empty_others()
             await asyncio.sleep(LOOK_S)
 
     async def end(self) -> None:
         """Nothing ends: a host ends by itself once no front asks."""
 
     def _survey(self) -> list[dict[str, Any]]:
-        """How every host of the cluster is reached, those that were missing included. Blocks."""
+        """How every host of the cluster is reached, those that were missing included. Blocks; one at a time: calls to a
+        cluster that hangs may never return. Raises HostError where one has not.
+        """
+        if not self._one.acquire(blocking=False):
+            raise HostError("the Ray cluster does not answer")
+        try:
+            return self._surveyed()
+        finally:
+            self._one.release()
+
+    def _surveyed(self) -> list[dict[str, Any]]:
         ray = connected_ray()
         nodes = [node for node in ray.nodes() if node["Alive"]]
         marked = [node for node in nodes if node["Resources"].get(RESOURCE)]
@@ -151,17 +159,6 @@ class RayHosts:
             )
             .remote(order.model_dump_json())
         )
-
-    async def _empty_others(self) -> None:
-        """Those of another pipeline file, once there are others to go to."""
-        if self._front.not_ready:
-            return
-        for link in list(self._front.links.values()):
-            other = link.record.pipeline != self._digest
-            if other and link.state is LinkState.REFUSED and link.name not in self._drained:
-                self._drained.add(link.name)
-                with contextlib.suppress(HostLost, Refused):
-                    await link.ask("/drain", {"ends": True}, within_s=2.0)
 
     def _say(self, problem: str) -> None:
         """To the log, once for each problem in a row."""

@@ -53,7 +53,6 @@ class SubprocessHosts:
         self._started: dict[str, _Started] = {}
         self._failures = 0
         self._next_s = 0.0
-        self._drained: set[str] = set()
         self._lock: int | None = None
 
     async def run(self) -> None:
@@ -65,7 +64,7 @@ class SubprocessHosts:
                 if self._starts():
                     self._bury()
                     await self._start_missing()
-                    await self._empty_others()
+                    await self._front.empty_others()
                 await asyncio.sleep(LOOK_S)
         finally:
             if self._lock is not None:
@@ -176,19 +175,6 @@ class SubprocessHosts:
     def _forget(self, name: str) -> None:
         (self._folder / f"{name}{SUFFIX}").unlink(missing_ok=True)
         self._front.remove(name)
-        self._drained.discard(name)
-
-    async def _empty_others(self) -> None:
-        """Those of another pipeline or version, once there are others to go to."""
-        if self._front.not_ready:
-            return
-        for link in list(self._front.links.values()):
-            other = link.record.pipeline != self._digest
-            if other and link.state is LinkState.REFUSED and link.name not in self._drained:
-                self._drained.add(link.name)
-                log.info("conversation host %s serves something else, and is emptied", link.name)
-                with contextlib.suppress(HostLost, Refused):
-                    await link.ask("/drain", {"ends": True}, within_s=2.0)
 
 
 def _lives(link: HostLink) -> bool:

@@ -1,0 +1,90 @@
+"""Whom a front asks, and what it does with what it is told: hosts here are what the test says they are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.server.hosts.front import Front
+from thalweg.deploy.server.hosts.link import HostLink, HostLost, LinkState
+from thalweg.deploy.server.hosts.news import HostState
+from thalweg.deploy.server.hosts.record import HostRecord
+from thalweg.deploy.server.house import Coming
+from thalweg.deploy.server.settings import ServerSettings
+
+ANSWER = {"session": "host-2-abcdefghijkl", "key": "k", "sdp": "s", "notes": []}
+OFFER: Any = None  # which passes through a front unread
+
+
+class Scripted(HostLink):
+    """Answers what is left of a list, one after the other: an error is raised."""
+
+    def answers(self, *left: Any) -> None:
+        self.left = list(left)
+
+    async def ask(self, path: str, body: Mapping[str, Any], *, within_s: float = 30.0) -> dict[str, Any]:
+        found = self.left.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return dict(found)
+
+
+def front_with(**hosts: list[Any]) -> tuple[Front, dict[str, Scripted]]:
+    """A front of these hosts, which are up and have nobody; names as they sort."""
+    spec: Any = None
+    front = Front(spec, ServerSettings(), "p")
+    links = {}
+    for name, answers in hosts.items():
+        name = name.replace("_", "-")
+        record = HostRecord(name=name, url="unix:/x", token="t" * 40, version="1", protocol=1, pipeline="p")
+        link = Scripted(record, "p", lambda link, news: None)
+        link.state, link.told = LinkState.UP, HostState()
+        link.answers(*answers)
+        links[name] = front.links[name] = link
+    return front, links
+
+
+def coming() -> Coming:
+    return Coming(offer=OFFER, sdp="s", address="10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        HostLost("it is gone"),
+        Refused(503, "busy", "Everybody talks."),
+        Refused(429, "came-to-nothing", "Your last 2 connections came to nothing."),
+    ],
+)
+def test_whom_one_host_does_not_take_is_sent_to_the_next(first: Exception) -> None:
+    front, _ = front_with(host_1=[first], host_2=[ANSWER])
+    assert asyncio.run(front.connect(coming())).session == ANSWER["session"]
+
+
+def test_whose_connections_come_to_nothing_everywhere_are_told_so() -> None:
+    nothing = Refused(429, "came-to-nothing", "Your last 2 connections came to nothing.")
+    front, _ = front_with(host_1=[nothing], host_2=[nothing])
+    with pytest.raises(Refused) as refused:
+        asyncio.run(front.connect(coming()))
+    assert refused.value.code == "came-to-nothing"
+
+
+def test_who_sends_too_much_is_not_passed_on_to_the_next_host() -> None:
+    front, links = front_with(host_1=[Refused(429, "expelled", "You sent too much.")], host_2=[ANSWER])
+    with pytest.raises(Refused):
+        asyncio.run(front.connect(coming()))
+    assert links["host-2"].left == [ANSWER]
+
+
+def test_a_host_of_another_pipeline_is_told_to_empty_itself_until_it_has_heard() -> None:
+    front, links = front_with(host_1=[HostLost("not now"), {}, AssertionError("once more")], host_2=[])
+    old = links["host-1"]
+    old.record = old.record.model_copy(update={"pipeline": "of before"})
+    old.state = LinkState.REFUSED
+    for _ in range(3):
+        asyncio.run(front.empty_others())
+    assert old.emptied and len(old.left) == 1
