@@ -1,6 +1,7 @@
 """Lending workers to nodes: TLS with their certificates, a process for each lease, and bytes between the two.
 
-Theory of operation. A node connects, shows its working certificate, and is admitted by what the hub last said. The
+Theory of operation. A node connects, shows its working certificate, and is admitted by what the hub last said, as long
+as the hub says so. Strangers cost a connection until the handshake is over, of which there are few at a time. The
 process that is started for it talks with it from then on; here frames are only passed on, so that a stage that hangs or
 dies takes nothing else with it. A lease is renewed by whatever the node sends, and its pings come several times a
 second: after `LEASE_S` without a byte it ends, and its process with it. So nothing is left of a node that is gone, and
@@ -12,21 +13,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from thalweg.deploy.fleet import certificates as certs
+from thalweg.deploy.runtime.tasks import beside
 from thalweg.models.child_process import module_path, python_module
 from thalweg.transports.fleet.lease import LEASE_S, frame
 
 log = logging.getLogger(__name__)
 
 HANDSHAKE_S = 5.0
+ARRIVING, ARRIVING_OF_AN_ADDRESS = 64, 16
+"""Connections that are not a lease yet; more are closed as they come."""
+LINGER_S = 1.0
+PAUSE_S = 0.05
 PIECE = 1 << 16
 LEASES_OF_A_NODE = 4
 
@@ -59,78 +67,124 @@ class Lender:
         self._admits = admits
         self._workers = workers
         self._place = place
-        self._leases: Counter[str] = Counter()
+        self._leases: dict[asyncio.Task[None], tuple[str, str, int]] = {}
+        self._arriving: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def lent(self) -> dict[str, int]:
         """Node → how many workers it has."""
-        return {name: count for name, count in self._leases.items() if count}
+        return dict(Counter(name for name, _, _ in self._leases.values()))
 
     @property
     def free(self) -> int:
         """Workers that can be lent."""
-        return self._workers - self._leases.total()
+        return self._workers - len(self._leases)
+
+    def review(self) -> None:
+        """End the leases of those that are admitted no more."""
+        for task, shown in self._leases.items():
+            if wrong := self._admits(*shown):
+                log.warning("the worker of %s is taken back: %s", shown[0], wrong)
+                task.cancel()
 
     @asynccontextmanager
     async def listening(self, host: str, port: int) -> AsyncIterator[int]:
         """Lend while the block runs; the port. Raises OSError where it cannot listen."""
-        server = await asyncio.start_server(
-            self._accepted, host, port, ssl=self._files.context(), ssl_handshake_timeout=HANDSHAKE_S
-        )
-        try:
-            yield int(server.sockets[0].getsockname()[1])
-        finally:
-            server.close()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family, backlog=256) as listening:
+            listening.setblocking(False)
+            try:
+                async with beside(self._accept(listening, self._files.context())):
+                    yield int(listening.getsockname()[1])
+            finally:
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, listening: socket.socket, context: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, peer = await loop.sock_accept(listening)
+            except OSError as error:  # no descriptor left, or whoever came is gone again
+                log.debug("cannot accept a connection: %s", error.strerror)
+                await asyncio.sleep(PAUSE_S)
+                continue
+            address = str(peer[0])
+            if self._arriving.total() >= ARRIVING or self._arriving[address] >= ARRIVING_OF_AN_ADDRESS:
+                connection.close()
+                await asyncio.sleep(0)
+                continue
+            self._arriving[address] += 1
+            task = loop.create_task(self._serve(connection, address, context))
+            self._tasks.add(task)
+            task.add_done_callback(partial(self._gone, connection))
+
+    async def _serve(self, connection: socket.socket, address: str, context: ssl.SSLContext) -> None:
+        """One connection, to its end."""
         task = asyncio.current_task()
         assert task is not None
-        self._tasks.add(task)
-        try:
-            await self._serve(reader, writer)
-        except (ConnectionError, ssl.SSLError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.transport.abort()
+        with suppress(OSError, asyncio.CancelledError), ExitStack() as stack:
+            with self._arrival(address):
+                reader, writer = await _secured(connection, context)
+                stack.callback(writer.transport.abort)
+                shown = writer.get_extra_info("peercert")
+                who = (*certs.names_of(shown["subject"]), int(shown["serialNumber"], 16))
+                if wrong := self._wrong_with(*who):
+                    log.warning("%s is lent no worker: %s", who[0] or "somebody", wrong)
+                    await _refuse(reader, writer, wrong)
+                    return
+                self._leases[task] = who
+            log.info("a worker is lent to %s, %d of %d are free", who[0], self.free, self._workers)
+            try:
+                await self._lend(reader, writer)
+            finally:
+                del self._leases[task]
+                log.info("the worker of %s is back, %d of %d are free", who[0], self.free, self._workers)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        shown = writer.get_extra_info("peercert")
-        name, kind = certs.names_of(shown["subject"])
-        wrong = self._admits(name, kind, int(shown["serialNumber"], 16))
-        if not wrong and self.free <= 0:
-            wrong = f"all {self._workers} workers are lent"
-        if not wrong and self._leases[name] >= LEASES_OF_A_NODE:
-            wrong = f"{name} has {LEASES_OF_A_NODE} workers already"
-        if wrong:
-            log.warning("%s is lent no worker: %s", name or "somebody", wrong)
-            writer.write(frame("refused", wrong))
-            await writer.drain()
-            return
-        self._leases[name] += 1
-        log.info("a worker is lent to %s, %d of %d are free", name, self.free, self._workers)
+    def _gone(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        connection.close()
+        self._tasks.discard(task)
+
+    @contextmanager
+    def _arrival(self, address: str) -> Iterator[None]:
+        """Until it is a lease, or nothing."""
         try:
-            await self._lend(reader, writer)
+            yield
         finally:
-            self._leases[name] -= 1
-            log.info("the worker of %s is back, %d of %d are free", name, self.free, self._workers)
+            self._arriving[address] -= 1
+            if not self._arriving[address]:
+                del self._arriving[address]
+
+    def _wrong_with(self, name: str, kind: str, serial: int) -> str:
+        """Why whoever shows this gets no worker; nothing where it gets one."""
+        if wrong := self._admits(name, kind, serial):
+            return wrong
+        if self.free <= 0:
+            return f"all {self._workers} workers are lent"
+        if self.lent.get(name, 0) >= LEASES_OF_A_NODE:
+            return f"{name} has {LEASES_OF_A_NODE} workers already"
+        return ""
 
     async def _lend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A process, and bytes both ways until one of the two is gone."""
         ours, theirs = socket.socketpair()
         async with AsyncExitStack() as stack:
+            stack.callback(ours.close)
             with theirs:
-                process = await asyncio.create_subprocess_exec(
-                    *python_module("thalweg.deploy.fleet.lending.worker", str(theirs.fileno())),
-                    pass_fds=[theirs.fileno()],
-                    cwd=self._place,
-                    env=os.environ | module_path(),
-                    start_new_session=True,
-                )
+                try:
+                    process = await asyncio.create_subprocess_exec(
+                        *python_module("thalweg.deploy.fleet.lending.worker", str(theirs.fileno())),
+                        pass_fds=[theirs.fileno()],
+                        cwd=self._place,
+                        env=os.environ | module_path(),
+                        start_new_session=True,
+                    )
+                except OSError as error:
+                    log.error("a worker cannot be started: %s", error)
+                    await _refuse(reader, writer, f"it cannot start a worker: {error.strerror}")
+                    return
             stack.push_async_callback(_end, process)
             child_reader, child_writer = await asyncio.open_connection(sock=ours)
             stack.callback(child_writer.close)
@@ -146,6 +200,28 @@ class Lender:
                 await asyncio.gather(*ways, return_exceptions=True)
 
 
+async def _secured(
+    connection: socket.socket, context: ssl.SSLContext
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """The connection with TLS on it. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport, _ = await loop.connect_accepted_socket(
+        lambda: protocol, connection, ssl=context, ssl_handshake_timeout=HANDSHAKE_S
+    )
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, why: str) -> None:
+    """Say so, and wait until the other end has hung up: closed with something unread, it might not be heard."""
+    writer.write(frame("refused", why))
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while await reader.read(PIECE):
+                pass
+
+
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience_s: float | None) -> None:
     """Until the one end is gone, or says nothing for so long."""
     with suppress(ConnectionError, TimeoutError, ssl.SSLError):
@@ -159,7 +235,7 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, p
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            process.kill()
+    """With all that it has started, which goes by its name though it may be gone itself."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
     await process.wait()

@@ -137,5 +137,6 @@ async def _tell_on(lending: Lending, lender: Lender) -> Any:
     while True:
         began_s = time.monotonic()
         await asyncio.to_thread(lending.tell, lender.lent, lender.free)
+        lender.review()
         notify("WATCHDOG=1")
         await asyncio.sleep(max(0.0, TELL_S - (time.monotonic() - began_s)))

@@ -1,8 +1,9 @@
 """A lent worker: `python -m thalweg.deploy.fleet.lending.worker FD`, started by the lender for one stage of one node.
 
 It talks with the node over the inherited socket, through the lender, as `transports.fleet.lease` describes. The stage
-computes in a thread, so beats are answered meanwhile. When the socket ends so does the process. Only what is installed
-here is run: a class that the node names `module:Class` must lie in the lender's own folder, which is the working
+computes in a thread, so beats are answered meanwhile. When the socket ends so does the process, with all that it has
+started. Only what is installed here is run, and only what can be moved, which no stage is that reads or writes files: a
+class that the node names `module:Class` must lie in the lender's own folder, which is the working
 directory.
 """
 
@@ -95,6 +96,7 @@ class LentStage:
         match said:
             case ("ping", int() as number):
                 self._send("pong", number)
+                await self._writer.drain()  # a node that only asks, and never reads, is not kept in memory
             case ("packet" | "probe" | "begin", *_):
                 await self._work.put(said)
             case ("configure", dict()):
@@ -186,7 +188,13 @@ async def main(fd: int) -> None:
         await LentStage(reader, writer).serve()
     except* (asyncio.IncompleteReadError, ConnectionError):
         pass
-    os._exit(0)  # whatever its threads still do, nobody wants it
+    except* Exception as errors:
+        for error in errors.exceptions:
+            log.error("a lent worker ends: %s", describe_error(error))
+    finally:  # whatever its threads and processes still do, nobody wants it
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os._exit(0)
 
 
 if __name__ == "__main__":

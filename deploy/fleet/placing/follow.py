@@ -44,6 +44,8 @@ PROBE_HERE_S: Final = 5.0
 RULE = Rule(deadline_ns=1_000_000_000, beat_ns=round(BEAT_S * 1e9))
 """Where packets have no deadline a second is allowed. Beats: two of 100 ms are missed before a place is lost."""
 LATE_S = 0.05
+SILENT_NS: Final = 10_000_000_000
+"""How long a packet may be unanswered, or ten times what packets are allowed: a stage that hangs answers beats."""
 TOLD_AT_MOST = 100
 
 
@@ -181,6 +183,8 @@ class Follower:
         away = self._stage.away
         if away is not None and self._stage.stuck:
             away.end("it answers, and gives no state")
+        if away is not None and away.silent_ns(now_ns) > max(SILENT_NS, 10 * self._placement.rule.deadline_ns):
+            away.end("it lives, and answers no packets")
         if away is not None and not away.ready:
             self._placement.lost(away.place, now_ns)
         found = {lease.place: lease.gauge.predict(self._rhythm) for lease in self.leases.values() if lease.ready} | {
@@ -195,6 +199,14 @@ class Follower:
             await self._probe()
 
     async def _go(self, before: str, switch: Switch) -> None:
+        """Have it done. Whatever comes of that, what is decided next is decided from where the stage is then."""
+        try:
+            await self._move(before, switch)
+        finally:
+            now = self._stage.away
+            self._placement.stay(EDGE if now is None else now.place)
+
+    async def _move(self, before: str, switch: Switch) -> None:
         began_ns = time.monotonic_ns()
         away = self._stage.away
         lost = away is not None and (not away.ready or not self._placement.alive(away.place, began_ns))
@@ -206,8 +218,6 @@ class Follower:
             if lost:
                 await self._stage.come_home(lost=True)
             if lease is None or not await self._stage.go(lease):
-                now = self._stage.away
-                self._placement.stay(EDGE if now is None else now.place)
                 return
         took_ms = (time.monotonic_ns() - began_ns) / 1e6
         target = self._stage.away

@@ -104,6 +104,10 @@ class Lease:
         self.ready = False
         self._hang_up()
 
+    def silent_ns(self, now_ns: int) -> int:
+        """For how long the packet that was given first, of those that are not answered, has been there."""
+        return now_ns - next(iter(self._sent.values()))[0] if self._sent else 0
+
     def begin(self, generation: int, state: bytes | None) -> None:
         """From now on packets are of this generation, and the stage there goes on from this state."""
         self._sent.clear()
@@ -145,13 +149,17 @@ class Lease:
         """Ask for the stage, and renew the lease while it opens."""
         self._send_now("lease", VERSION, *self._asked)
         async with asyncio.timeout(OPEN_S), beside(self._ping()):
-            match await next_frame(reader):
-                case ("open", float() | int()):
-                    self._pings.clear()
-                case ("refused", str() as why):
-                    raise LeaseError(f"refused: {why}")
-                case other:
-                    raise LeaseError(f"it answered {shown(other[0])}")
+            while True:
+                match await next_frame(reader):
+                    case ("open", float() | int()):
+                        self._pings.clear()
+                        return
+                    case ("report" | "signal", *_):  # the stage here has said the same as it opened
+                        continue
+                    case ("refused", str() as why):
+                        raise LeaseError(f"refused: {why}")
+                    case other:
+                        raise LeaseError(f"it answered {shown(other[0])}")
 
     async def _ping(self) -> None:
         while True:

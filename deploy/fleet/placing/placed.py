@@ -152,10 +152,17 @@ class PlacedStage:
                 await self._come_home()
             state = None
             if self.placing.stateful:
-                snapshot = self.stage.snapshot()
-                if snapshot is None:  # it is in the middle of something
+                try:
+                    snapshot = self.stage.snapshot()
+                    state = None if snapshot is None else pack_state(snapshot)
+                except Exception as error:
+                    self._ctx.report(f"it cannot be moved, for its state cannot be had: {describe_error(error)}")
                     return False
-                state = pack_state(snapshot)
+                if state is None:  # it is in the middle of something
+                    return False
+                if len(state) > LARGEST_RECORD:
+                    self._ctx.report(f"it cannot be moved: a state of {len(state) / 1e6:.0f} MB is too large for that")
+                    return False
             if not lease.ready or self._finishing:
                 return False
             lease.begin(self._ledger.lend(state), state)

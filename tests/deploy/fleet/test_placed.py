@@ -187,6 +187,23 @@ def test_what_cannot_be_sent_costs_itself_only(monkeypatch: pytest.MonkeyPatch) 
     asyncio.run(case())
 
 
+def test_a_stage_whose_state_cannot_be_sent_stays_and_goes_once_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def case() -> None:
+        stage, ctx = await opened()
+        lent = Lent(stage)
+        with monkeypatch.context() as small:
+            small.setattr(placed, "LARGEST_RECORD", 3)
+            assert not await stage.go(lent)  # type: ignore[arg-type]
+        with monkeypatch.context() as broken:
+            broken.setattr(stage.stage, "snapshot", lambda: object())
+            assert not await stage.go(lent)  # type: ignore[arg-type]
+        assert "too large" in ctx.reported[0] and "state cannot be had" in ctx.reported[1]
+        await give(stage, ctx, "a")
+        assert await stage.go(lent) and ctx.out == ["a"]  # type: ignore[arg-type]
+
+    asyncio.run(case())
+
+
 def test_a_stage_that_cannot_go_on_from_its_state_is_said_and_goes_on_as_it_is() -> None:
     async def case() -> None:
         stage, ctx, _ = await away("ab")

@@ -1,0 +1,151 @@
+"""Who comes to a lender, and how long they stay; what a worker of it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import require_package
+from thalweg.deploy.bench.fleet.cloud import Cloud
+from thalweg.deploy.fleet import certificates as certs
+from thalweg.deploy.fleet.errors import FleetError
+from thalweg.deploy.fleet.lending import lender as lending
+from thalweg.deploy.fleet.lending.lender import Lender, LenderFiles, _end
+from thalweg.deploy.fleet.lending.worker import LentStage
+from thalweg.deploy.fleet.placing.lenders import NodeFolder
+from thalweg.transports.fleet.lease import VERSION, frame, next_frame
+
+
+class Waiting(Lender):
+    """Its workers do nothing."""
+
+    async def _lend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(frame("open", 10.0))
+        await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def lender(folder: Path, admitted: set[str]) -> AsyncIterator[tuple[Lender, int, ssl.SSLContext]]:
+    """It, its port, and what a node shows."""
+    require_package("cryptography", "edge")
+    cloud = Cloud(folder)
+    files = LenderFiles(cloud.lender / "authority.pem", cloud.lender / "lender.pem")
+    found = Waiting(files, lambda name, *_: "" if name in admitted else "not you", 2, folder)
+    async with asyncio.timeout(30), found.listening("127.0.0.1", 0) as port:
+        yield found, port, NodeFolder(cloud.node).context()
+
+
+async def ask(port: int, context: ssl.SSLContext) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=certs.LENDER_NAME)
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await reader.read() == b""
+    except OSError:
+        return True
+
+
+def test_strangers_hold_few_connections_and_not_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lending, "ARRIVING_OF_AN_ADDRESS", 2)
+    monkeypatch.setattr(lending, "HANDSHAKE_S", 1.0)
+
+    async def case() -> None:
+        async with lender(tmp_path, set()) as (_, port, context):
+            strangers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+            assert await ended(strangers[2][0])
+            assert not strangers[0][0].at_eof() and not strangers[1][0].at_eof()
+            for reader, writer in strangers:
+                assert await ended(reader)
+                writer.close()
+            reader, writer = await ask(port, context)
+            assert await next_frame(reader) == ("refused", "not you")
+            writer.transport.abort()
+
+    asyncio.run(case())
+
+
+def test_a_node_that_is_revoked_loses_the_worker_it_has(tmp_path: Path) -> None:
+    async def case() -> None:
+        admitted = {"drone"}
+        async with lender(tmp_path, admitted) as (found, port, context):
+            reader, writer = await ask(port, context)
+            assert (await next_frame(reader))[0] == "open"
+            found.review()
+            assert found.lent == {"drone": 1} and found.free == 1
+            admitted.clear()
+            found.review()
+            assert await ended(reader)
+            assert found.lent == {} and found.free == 2
+            writer.transport.abort()
+
+    asyncio.run(case())
+
+
+class Writer:
+    """Takes nothing."""
+
+    def write(self, data: bytes) -> None: ...
+
+    async def drain(self) -> None:
+        await asyncio.Event().wait()
+
+
+def test_a_worker_runs_no_stage_that_could_not_be_moved_such_as_one_that_writes_files(tmp_path: Path) -> None:
+    async def case() -> None:
+        stage = LentStage(asyncio.StreamReader(), Writer())  # type: ignore[arg-type]
+        with pytest.raises(FleetError, match=r"sink.jsonl.* is not lent"):
+            await stage._open(("lease", VERSION, "sink.jsonl", {"path": str(tmp_path / "x")}, False))
+        assert not (tmp_path / "x").exists()
+
+    asyncio.run(case())
+
+
+def test_a_worker_keeps_no_answers_for_a_node_that_does_not_read(tmp_path: Path) -> None:
+    async def case() -> None:
+        stage = LentStage(asyncio.StreamReader(), Writer())  # type: ignore[arg-type]
+        hearing = asyncio.create_task(stage._hear(("ping", 1)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not hearing.done()
+        hearing.cancel()
+
+    asyncio.run(case())
+
+
+def gone(pid: str) -> bool:
+    """Within thirty seconds; one that nobody has waited for is, too."""
+    until_s = time.monotonic() + 30
+    while time.monotonic() < until_s:
+        try:
+            if Path("/proc", pid, "stat").read_text(encoding="ascii").split()[2] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("then", ["wait", "exit"])
+def test_what_a_worker_has_started_ends_with_it(then: str) -> None:
+    async def case() -> str:
+        process = await asyncio.create_subprocess_exec(
+            *("sh", "-c", f"sleep 90 >/dev/null & echo $!; {then}"),
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        pid = (await process.stdout.readline()).decode().strip()
+        if then == "exit":
+            await process.wait()
+        await _end(process)
+        return pid
+
+    assert gone(asyncio.run(case()))
