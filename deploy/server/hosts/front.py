@@ -190,14 +190,17 @@ class Front:
             raise Refused(503, "host", "That host does not answer.") from None
 
     async def empty_others(self) -> None:
-        """Have hosts of another pipeline file emptied, once there are others to go to; until they have heard of it."""
+        """Have hosts of another pipeline file emptied, once there are others to go to and its fronts are gone.
+
+        Each is asked until it has heard of it.
+        """
         if self.not_ready:
             return
         for link in list(self.links.values()):
             if link.record.pipeline == self._pipeline or link.state is not LinkState.REFUSED or link.emptied:
                 continue
             with contextlib.suppress(HostLost, Refused):
-                await link.ask("/drain", {"ends": True}, within_s=EMPTY_S)
+                await link.ask("/drain", {"ends": True, "instead": True}, within_s=EMPTY_S)
                 link.emptied = True
                 log.info("conversation host %s serves something else, and is emptied", link.name)
 

@@ -89,7 +89,7 @@ class ConversationHost:
         self._digest = digest_of(bundle)
         self._stopping = asyncio.Event()
         self._server = PrivateServer(
-            Here(self.conversations, settings), self._newsroom, self._moving, self._token, self.stop
+            Here(self.conversations, settings), self._newsroom, self._moving, self._token, self._digest, self.stop
         )
 
     def stop(self) -> None:

@@ -159,7 +159,7 @@ class HostLink:
         return found
 
     async def _news(self, boot: str, since: int) -> News:
-        found = await self._told("/news", {"boot": boot, "since": since}, LATE_S)
+        found = await self._told("/news", {"boot": boot, "since": since, "pipeline": self._pipeline}, LATE_S)
         try:
             return News.model_validate(found)
         except ValidationError:

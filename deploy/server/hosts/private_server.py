@@ -1,12 +1,12 @@
 """The side of a conversation host that fronts see: the calls of a front, each with the host's token.
 
-    POST /news        {boot, since}                                        → `News`, as soon as there is any
+    POST /news        {boot, since, pipeline}                              → `News`, as soon as there is any
     POST /connect     {sdp, address, session, key, listening, snapshot, was, stay}
                                                                            → {session, key, sdp, notes}
     POST /trickle     {session, key, fragment}
     POST /end         {session, key, moved}
     POST /snapshot    {session, key}                                       → {snapshot}
-    POST /drain       {ends}                                               → {held, within_s}
+    POST /drain       {ends, instead}                                      → {held, within_s}
     POST /sessions, /metrics, /stop                                        → for the operator
 
 Who has not the token is told nothing else, whatever they ask. What is refused comes as `{error, message}` with its
@@ -16,6 +16,7 @@ status, as from the public side; the front passes it on.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -36,6 +37,8 @@ from thalweg.transports.webrtc import OfferError, read_offer
 
 BODY_BYTES = 4 * MOST_BYTES
 MOVING = "moving"
+OWN_S = 3.0
+"""A front asks at least twice a second: one of this pipeline file that has not for so long is gone."""
 VERSION_HEADER = "X-Thalweg-Protocol"
 LIMITS = Limits(connections=512, per_address=512, requests_per_s=2000.0, total_per_s=8000.0)
 A = TypeVar("A", bound=BaseModel)
@@ -50,6 +53,7 @@ class AskNews(_Asked):
 
     boot: str = Field(default="", max_length=40)
     since: int = -1
+    pipeline: str = Field(default="", max_length=100)
 
 
 class AskConnect(_Asked):
@@ -78,19 +82,26 @@ class AskSession(_Asked):
 
 
 class AskDrain(_Asked):
-    """`ends`: once nobody is left, so does the host."""
+    """`ends`: once nobody is left, so does the host. `instead`: asked by a front of another pipeline file, which waits
+    until those of this one are gone: two that are there together would empty each other's hosts for ever.
+    """
 
     ends: bool = False
+    instead: bool = False
 
 
 class PrivateServer:
-    """The routes over a house in this process; `application` is what aiohttp runs."""
+    """The routes over a house in this process; `application` is what aiohttp runs. `pipeline`: its digest."""
 
-    def __init__(self, house: Here, newsroom: Newsroom, moving: Moving, token: str, stop: Callable[[], None]) -> None:
+    def __init__(
+        self, house: Here, newsroom: Newsroom, moving: Moving, token: str, pipeline: str, stop: Callable[[], None]
+    ) -> None:
         self._house = house
         self._newsroom = newsroom
         self._moving = moving
         self._token = token
+        self._pipeline = pipeline
+        self._own_s = time.monotonic()
         self._end_all = stop
         self.door = FrontDoor(DoorSettings(limits=LIMITS, body_bytes=BODY_BYTES), house.counts)
         self.application = self.door.application(self._guard)
@@ -121,6 +132,8 @@ class PrivateServer:
 
     async def _news(self, request: web.Request) -> web.StreamResponse:
         asked = await _read(request, AskNews)
+        if asked.pipeline == self._pipeline:
+            self._own_s = time.monotonic()
         news = await self._newsroom.next(asked.boot, asked.since)
         return web.json_response(news.model_dump())  # which takes halves of surrogate pairs, as a model may say them
 
@@ -171,6 +184,8 @@ class PrivateServer:
 
     async def _drain(self, request: web.Request) -> web.StreamResponse:
         asked = await _read(request, AskDrain)
+        if asked.instead and time.monotonic() - self._own_s < OWN_S:
+            raise Refused(409, "in-use", "Fronts of the pipeline file that this host serves are there.")
         self._moving.begin(ends=asked.ends)
         return web.json_response({"held": self._newsroom.state().held, "within_s": self._moving.within_s})
 

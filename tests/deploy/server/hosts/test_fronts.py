@@ -22,6 +22,7 @@ from tests.deploy.server.hosts.housing import (
 )
 from thalweg.deploy.bench.dialogue.scripted import pipeline
 from thalweg.deploy.commands.hosts import DrainError, drain_host
+from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server.hosts.record import records_in
 from thalweg.transports.webrtc.client import Talker, TalkError
 
@@ -159,6 +160,29 @@ def test_a_front_with_another_pipeline_file_takes_over_and_nobody_is_dropped() -
                 await second.until(lambda: home not in second.front.links)
                 await talker.end()
             await reaped()
+
+    asyncio.run(main())
+
+
+def test_a_front_of_another_file_empties_no_host_whose_own_fronts_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thalweg.deploy.server.hosts.private_server.OWN_S", 2.0)
+    instead = {"ends": True, "instead": True}
+
+    async def main() -> None:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            async with hosts_inside(folder, 1, HOUSED, pipeline()):
+                while not list(records_in(folder)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+                async with front_inside(folder, HOUSED, pipeline(length="50ms")) as new:
+                    (link,) = new.front.links.values()
+                    async with front_inside(folder, HOUSED, pipeline()) as old:
+                        await old.until(lambda: old.ready(1) and link.state.value == "refused")
+                        await asyncio.sleep(2.5)
+                        with pytest.raises(Refused, match="are there"):
+                            await link.ask("/drain", instead)
+                    await asyncio.sleep(2.5)
+                    assert (await link.ask("/drain", instead))["held"] == 0
 
     asyncio.run(main())
 
