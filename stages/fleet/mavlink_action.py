@@ -221,6 +221,8 @@ def _floor_in(folder: Path) -> float:
 def _key_in(folder: Path) -> bytes | None:
     """What messages are signed with; None where the operator says that they are not. Raises MavlinkError."""
     try:
+        if (folder / "mavlink.key").stat().st_mode & 0o007:
+            raise MavlinkError(f"{folder / 'mavlink.key'} can be read by everybody: `chmod 600` it, and change the key")
         key = bytes.fromhex(read_at_most(folder / "mavlink.key", LARGEST).decode("ascii"))
     except FileNotFoundError:
         key = b""

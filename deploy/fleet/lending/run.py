@@ -45,7 +45,7 @@ class Lending:
         self._identity = identity
         self._host = host
         self._folder = identity.folder
-        self._admitted = self._read()
+        self._admitted = self._written = self._read()
         self._problem = ""
 
     @property
@@ -75,12 +75,13 @@ class Lending:
             with self._identity.client() as client:
                 answer = client.call("/v1/lending", {"host": self._host, "port": self.port, "lent": lent, "free": free})
             admitted = {str(name): [str(serial) for serial in found] for name, found in answer["admitted"].items()}
+            self._admitted = admitted  # at once, also where the disk does not take it
             self._identity.heard(float(answer["time"]))
+            if admitted != self._written:
+                replace_file(self._folder / "admitted.json", json.dumps(admitted).encode())
+                self._written = admitted
             if self._identity.renewal_due(float(answer["time"])):
                 self._identity.renew()
-            if admitted != self._admitted:
-                replace_file(self._folder / "admitted.json", json.dumps(admitted).encode())
-                self._admitted = admitted
             self._problem = ""
         except (ThalwegError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             if str(error) != self._problem:

@@ -111,11 +111,16 @@ class Identity:
         )
 
     def heard(self, hub_s: float) -> None:
-        """The hub has said what time it is. Written down once an hour: a disk wears out."""
+        """The hub has said what time it is. Written down once an hour: a disk wears out. One that does not take it
+        holds up nothing.
+        """
         if hub_s > self.floor_s:
-            if hub_s - self._read_floor() > 3600:
-                replace_file(self.folder / "floor", str(hub_s).encode())
             self.floor_s = hub_s
+            if hub_s - self._read_floor() > 3600:
+                try:
+                    replace_file(self.folder / "floor", str(hub_s).encode())
+                except OSError as error:
+                    log.error("%s cannot be written: %s", self.folder / "floor", error.strerror)
 
     def lenders_are(self, told: Any) -> None:
         """The hub has said where workers are lent. Raises FleetError on what is no answer; a disk that does not take it
@@ -141,11 +146,17 @@ class Identity:
         return now_s > end_s - (end_s - begin_s) / 3
 
     def renew(self) -> None:
-        """Get another working certificate, by the renewal one. Raises FleetError, OSError."""
-        key = certs.make_key()
+        """Get another working certificate, by the renewal one. Raises FleetError, OSError.
+
+        Its key is on the disk before the hub is asked: of certificates that were given and could not be kept, a few
+        are enough for the hub to forget the one in use.
+        """
+        kept = self.folder / f".{certs.WORKING}.new.key"
+        key = _kept_key(kept)
         with self.client(certs.RENEWAL) as client:
             given = client.call("/v1/renew", {"request": certs.make_request(key)})
         replace_file(self.folder / "working.pem", given["working"] + key)
+        kept.unlink(missing_ok=True)
         self._valid_s = None
 
     def _read_floor(self) -> float:

@@ -123,11 +123,17 @@ class Node:
         return self.outcomes[-1]
 
 
+def keep_key(folder: Path, mode: int = 0o600) -> None:
+    path = folder / "mavlink.key"
+    path.write_text(KEY.hex(), encoding="ascii")
+    path.chmod(mode)
+
+
 @asynccontextmanager
 async def node(
     folder: Path, hub: Hub, pilot: Autopilot, port: int, *, allow: tuple[str, ...] = ("hold", "photo")
 ) -> AsyncIterator[Node]:
-    (folder / "mavlink.key").write_text(KEY.hex(), encoding="ascii")
+    keep_key(folder)
     outcomes: list[dict[str, Any]] = []
     commands = Commands("drone-7", "ab", frozenset(allow), hub.public, outcomes.append)
     commands.heard(machine_ns(), time.time())
@@ -145,6 +151,8 @@ async def node(
                     outcomes.append(json.loads(packet.payload.text))  # type: ignore[attr-defined]
 
             tasks = [group.create_task(listen()), group.create_task(pilot.fly())]
+            while not commands._listening:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
             await asyncio.sleep(0.5)
             yield Node(commands, outcomes)
             for task in tasks:
@@ -320,7 +328,7 @@ class Link:
 
 async def heard(folder: Path, *pieces: tuple[bytes, str]) -> tuple[MavlinkAction, Link]:
     """The stage, and its link, once it has heard these."""
-    (folder / "mavlink.key").write_text(KEY.hex(), encoding="ascii")
+    keep_key(folder)
     os.environ[NODE] = str(folder / "intake.sock")
     try:
         action, link = MavlinkAction("udp:127.0.0.1:1"), Link()
@@ -380,9 +388,17 @@ def test_what_cannot_sign_does_not_start(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv(NODE, str(tmp_path / "intake.sock"))
     if key:
         (tmp_path / "mavlink.key").write_text(key, encoding="utf-8")
+        (tmp_path / "mavlink.key").chmod(0o600)
     if local:
         (tmp_path / "commands.json").write_text(local, encoding="utf-8")
     with pytest.raises(MavlinkError):
+        MavlinkAction("udp:127.0.0.1:1").open(None)  # type: ignore[arg-type]
+
+
+def test_a_key_that_everybody_can_read_signs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NODE, str(tmp_path / "intake.sock"))
+    keep_key(tmp_path, 0o644)
+    with pytest.raises(MavlinkError, match="can be read by everybody"):
         MavlinkAction("udp:127.0.0.1:1").open(None)  # type: ignore[arg-type]
 
 

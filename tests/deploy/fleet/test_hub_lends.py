@@ -36,6 +36,11 @@ async def fog(hub: Hub, name: str = "fog-1") -> Identity:
     return Identity(folder)
 
 
+def full(*_: object, **__: object) -> None:
+    """In place of `replace_file`."""
+    raise OSError(28, "No space left on device")
+
+
 def report(identity: Identity) -> Any:
     with identity.client() as client:
         return client.call("/v1/report", {"instance": identity.instance, "streams": []})
@@ -119,15 +124,54 @@ def test_a_full_disk_keeps_no_report_from_being_heard(tmp_path: Path, monkeypatc
             node = await hub.node("drone-7")
             told = [{"place": "fog", "name": "a", "host": "h", "port": 1}]
 
-            def full(*_: object) -> None:
-                raise OSError(28, "No space left on device")
-
             with monkeypatch.context() as disk:
                 disk.setattr("thalweg.deploy.fleet.node.identity.replace_file", full)
                 node.lenders_are(told)
+                node.heard(2e9)
+            assert node.floor_s == 2e9
             assert not (node.folder / "lenders.json").exists()
             node.lenders_are(told)
             assert (node.folder / "lenders.json").exists()
+
+    asyncio.run(case())
+
+
+def test_a_full_disk_costs_a_node_no_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def case() -> None:
+        async with hub_at(tmp_path) as hub:
+            node = await hub.node("drone-7")
+            with monkeypatch.context() as disk:
+                disk.setattr("thalweg.deploy.fleet.node.identity.replace_file", full)
+                for _ in range(5):
+                    with pytest.raises(OSError, match="No space"):
+                        await asyncio.to_thread(node.renew)
+            await asyncio.to_thread(report, node)  # by the certificate that it has
+            before = (node.folder / "working.pem").read_bytes()
+            await asyncio.to_thread(node.renew)
+            assert (node.folder / "working.pem").read_bytes() != before
+            assert not list(node.folder.glob("*.key")) and not list(node.folder.glob(".*.key"))
+            await asyncio.to_thread(report, node)
+
+    asyncio.run(case())
+
+
+def test_who_was_revoked_may_borrow_no_more_though_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def case() -> None:
+        async with hub_at(tmp_path) as hub:
+            lender, _ = await fog(hub), await hub.node("drone-7")
+            lending = Lending(lender, "")
+            lending.port = 7444
+            await asyncio.to_thread(lending.tell, {}, 2)
+            serial = int(hub.state.nodes["drone-7"]["serials"]["working"][0])
+            hub.state.revoke("drone-7")
+            with monkeypatch.context() as disk:
+                disk.setattr("thalweg.deploy.fleet.lending.run.replace_file", full)
+                await asyncio.to_thread(lending.tell, {}, 2)
+            assert "may no more" in lending.admits("drone-7", "working", serial)
+            await asyncio.to_thread(lending.tell, {}, 2)
+            assert "drone-7" not in json.loads((lender.folder / "admitted.json").read_bytes())
 
     asyncio.run(case())
 
