@@ -36,6 +36,7 @@ from thalweg.deploy.server.snapshot import MOST_BYTES, Snapshot
 from thalweg.transports.webrtc import OfferError, read_offer
 
 BODY_BYTES = 4 * MOST_BYTES
+STRANGERS_BYTES = 1_000
 MOVING = "moving"
 OWN_S = 3.0
 """A front asks at least twice a second: one of this pipeline file that has not for so long is gone."""
@@ -103,7 +104,8 @@ class PrivateServer:
         self._pipeline = pipeline
         self._own_s = time.monotonic()
         self._end_all = stop
-        self.door = FrontDoor(DoorSettings(limits=LIMITS, body_bytes=BODY_BYTES), house.counts)
+        settings = DoorSettings(limits=LIMITS, body_bytes=STRANGERS_BYTES, known_body_bytes=BODY_BYTES)
+        self.door = FrontDoor(settings, house.counts, knows=self._knows)
         self.application = self.door.application(self._guard)
         routes = {
             "/news": self._news,
@@ -118,9 +120,12 @@ class PrivateServer:
         }
         self.application.add_routes([web.post(path, handler) for path, handler in routes.items()])
 
+    def _knows(self, request: web.Request) -> bool:
+        return same_secret(bearer(request), self._token)
+
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not same_secret(bearer(request), self._token):
+        if not self._knows(request):
             raise Refused(401, "token", "This is for fronts, which know its token.")
         asked = request.headers.get(VERSION_HEADER, "")
         if asked != str(PROTOCOL):

@@ -165,6 +165,8 @@ def test_a_host_tells_nothing_to_who_has_not_its_token() -> None:
                         body = await response.text()
                         assert response.status == 401
                         assert link.record.token not in body
+            async with http.post("http://localhost/connect", data=b" " * 2000) as response:
+                assert response.status == 413, "of strangers nothing long is read"
             right = {"Authorization": f"Bearer {link.record.token}", "X-Thalweg-Protocol": "0"}
             async with http.post("http://localhost/news", json={}, headers=right) as response:
                 assert response.status == 426
