@@ -163,8 +163,13 @@ class HubState:
         self._lending[name] = {"host": host, "port": port, "free": free, "seen": seen_s}
 
     def lenders(self, now_s: float) -> list[dict[str, Any]]:
-        """Where workers are lent now: place, name, host, port."""
-        return [
+        """Where workers are lent now: place, name, host, port; and who is to lend no more, with `revoked`."""
+        revoked = [
+            {"place": node["lends"], "name": name, "host": "", "port": 0, "revoked": True}
+            for name, node in sorted(self.nodes.items())
+            if node["revoked"] and node.get("lends")
+        ]
+        return revoked + [
             {"place": self.nodes[name]["lends"], "name": name, "host": said["host"], "port": said["port"]}
             for name, said in sorted(self._lending.items())
             if now_s - said["seen"] < LENDING_S and not self.nodes[name]["revoked"] and self.nodes[name].get("lends")

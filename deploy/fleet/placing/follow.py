@@ -178,6 +178,10 @@ class Follower:
             await asyncio.sleep(LATE_S / 2)
 
     async def _look(self) -> None:
+        revoked = {lender.name for lender in self._folder.lenders() if lender.revoked}
+        for lease in self.leases.values():
+            if lease.lender.name in revoked:
+                lease.end("the hub has revoked it")
         self._borrow()
         now_ns = time.monotonic_ns()
         away = self._stage.away
@@ -243,7 +247,7 @@ class Follower:
         for each in self._placing.places[1:]:
             if each.name in self.leases or now_s < self._again_s.get(each.name, 0.0):
                 continue
-            lenders = [lender for lender in self._folder.lenders() if lender.place == each.name]
+            lenders = [one for one in self._folder.lenders() if one.place == each.name and not one.revoked]
             if not lenders:
                 self._again_s[each.name] = now_s + 1.0
                 continue

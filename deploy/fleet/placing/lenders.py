@@ -27,18 +27,27 @@ _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which Python's ssl has n
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lender:
-    """One machine that lends. `place`: what pipeline files call it, and others like it."""
+    """One machine that lends. `place`: what pipeline files call it, and others like it. `revoked`: it is not to have
+    anything any more, whatever it was given; it has no address.
+    """
 
     place: str
     name: str
     host: str
     port: int
+    revoked: bool = False
 
     @classmethod
     def parse(cls, said: Any) -> Lender:
         """Of a map. Raises KeyError, TypeError, ValueError."""
-        found = cls(place=str(said["place"]), name=str(said["name"]), host=str(said["host"]), port=int(said["port"]))
-        if not found.host or not 0 < found.port < 65536:
+        found = cls(
+            place=str(said["place"]),
+            name=str(said["name"]),
+            host=str(said["host"]),
+            port=int(said["port"]),
+            revoked=said.get("revoked", False) is True,
+        )
+        if not found.revoked and (not found.host or not 0 < found.port < 65536):
             raise ValueError("no address of a lender")
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,24 @@ def test_a_lent_worker_that_answers_beats_and_no_packets_is_given_up(
         stage.away._sent[0] = time.monotonic_ns() - 11_000_000_000, 0
         await follower._look()
         assert not stage.away.ready and stage.away._ended == "it lives, and answers no packets"
+
+    asyncio.run(case())
+
+
+def test_a_lender_that_the_hub_has_revoked_loses_what_it_has_and_gets_nothing(tmp_path: Path) -> None:
+    async def case() -> None:
+        stage = Stage()
+        follower = Follower(stage, NodeFolder(tmp_path), "x")  # type: ignore[arg-type]
+        stage.away = held = follower.leases["fog"] = lease()
+        await follower._look()
+        assert held.ready
+        told = {"place": "fog", "name": "fog-1", "host": "", "port": 0, "revoked": True}
+        (tmp_path / "lenders.json").write_text(json.dumps([told]), encoding="utf-8")
+        await follower._look()
+        assert not held.ready
+        follower.leases.clear()
+        follower._borrow()
+        assert follower.leases == {}
 
     asyncio.run(case())
 

@@ -77,7 +77,11 @@ def test_a_lender_that_is_silent_or_revoked_is_named_no_more(tmp_path: Path) -> 
             assert [found["host"] for found in hub.state.lenders(1000.0 + LENDING_S - 1)] == ["10.0.0.2"]
             assert hub.state.lenders(1000.0 + LENDING_S) == []
             hub.state.revoke("fog-1")
-            assert hub.state.lenders(1000.0) == []
+            told = hub.state.lenders(1000.0)
+            assert told == [{"place": "fog", "name": "fog-1", "host": "", "port": 0, "revoked": True}]
+            node = await hub.node("drone-7")
+            node.lenders_are(told)
+            assert [lender.revoked for lender in NodeFolder(node.folder).lenders()] == [True]
 
     asyncio.run(case())
 
