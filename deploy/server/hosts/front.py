@@ -133,7 +133,12 @@ class Front:
         await self._at_home("/trickle", session, key, fragment=fragment)
 
     async def end(self, session: str, key: str) -> None:
-        """See `House.end`."""
+        """See `House.end`. Of one whose host is lost, what was said is forgotten."""
+        now_at = self.kept.now_at(session)
+        kept = self.kept.find(now_at)
+        if kept is not None and kept.lost_s is not None and kept.opens(key):
+            self.kept.forget(now_at)
+            return
         await self._at_home("/end", session, key)
 
     async def stands(self, session: str, key: str) -> bool:

@@ -5,7 +5,7 @@ news of a conversation                       kept, in the place of what was know
 a host no longer has it                      forgotten: it has ended
 a host is lost, or was started anew          lost since then: its last snapshot stays for `resume_s`
 it was put on another host                   its old id leads to the new one, and is forgotten itself
-`resume_s` after it was lost                 forgotten
+`resume_s` after it was lost, or its end     forgotten
 
 A key is known as its digest only. So a front can tell whether a key is the right one, and cannot say what it is.
 """
@@ -94,6 +94,10 @@ class KeptConversations:
             self._led.move_to_end(session)
             if len(self._led) > MOST:
                 self._led.popitem(last=False)
+
+    def forget(self, session: str) -> None:
+        """A conversation was ended by its person, whom no host could tell of it."""
+        self._kept.pop(session, None)
 
     def passed(self, now_s: float) -> None:
         """Forget those that nobody came back to."""

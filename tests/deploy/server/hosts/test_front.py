@@ -11,7 +11,7 @@ import pytest
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server.hosts.front import Front
 from thalweg.deploy.server.hosts.link import HostLink, HostLost, LinkState
-from thalweg.deploy.server.hosts.news import HostState
+from thalweg.deploy.server.hosts.news import HostState, News, SessionNews, key_digest
 from thalweg.deploy.server.hosts.record import HostRecord
 from thalweg.deploy.server.house import Coming
 from thalweg.deploy.server.settings import ServerSettings
@@ -88,3 +88,15 @@ def test_a_host_of_another_pipeline_is_told_to_empty_itself_until_it_has_heard()
     for _ in range(3):
         asyncio.run(front.empty_others())
     assert old.emptied and len(old.left) == 1
+
+
+def test_of_a_conversation_that_is_ended_while_its_host_is_lost_nothing_is_kept() -> None:
+    front, _ = front_with()
+    told = SessionNews(key=key_digest("k"), address="10.0.0.1", state="talking", snapshot={"epoch": 1})
+    front.kept.news("a", News(boot="b", number=1, state=HostState(), changed={"a-1": told}, all=["a-1"]), 0.0)
+    front.kept.lost("a", 1.0)
+    with pytest.raises(Refused):
+        asyncio.run(front.end("a-1", "guess"))
+    assert front.kept.find("a-1") is not None
+    asyncio.run(front.end("a-1", "k"))
+    assert front.kept.find("a-1") is None
