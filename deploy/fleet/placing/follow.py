@@ -53,6 +53,8 @@ class Movable(Protocol):
     """What is moved: see `PlacedStage`."""
 
     placing: Placing
+    configured: dict[str, Any]
+    """The settings that it was given while it ran."""
 
     @property
     def away(self) -> Lease | None:
@@ -148,6 +150,8 @@ class Follower:
         """See `Borrower`."""
         log.info("%s: a worker of %s is open", self._name, lease.lender)
         self._failures[lease.place] = 0
+        if self._stage.configured:
+            lease.configure(self._stage.configured)
 
     def beat(self, lease: Lease) -> None:
         """See `Borrower`."""

@@ -67,6 +67,7 @@ class PlacedStage:
         self._lease: Lease | None = None
         self._undone: list[tuple[Packet, bool]] = []
         self._finishing = False
+        self.configured: dict[str, Any] = {}
         self._ctx: Any = None
         self._tasks = AsyncExitStack()
         self._counts = {"moved": 0, "away": 0, "done_again": 0}
@@ -290,6 +291,7 @@ class PlacedStage:
 
     def _configure(self, settings: Mapping[str, Any]) -> None:
         self.stage.configure(settings)
+        self.configured |= settings
         for lease in self._leases():
             lease.configure(settings)
 

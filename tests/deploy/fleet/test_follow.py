@@ -26,6 +26,9 @@ class Stage:
     away: Any = None
     stuck = False
 
+    def __init__(self) -> None:
+        self.configured: dict[str, Any] = {}
+
     async def go(self, lease: Lease) -> bool:
         raise ValueError("whatever a stage may raise")
 
@@ -81,6 +84,21 @@ def test_a_lender_that_the_hub_has_revoked_loses_what_it_has_and_gets_nothing(tm
         follower.leases.clear()
         follower._borrow()
         assert follower.leases == {}
+
+    asyncio.run(case())
+
+
+def test_a_worker_that_is_lent_later_is_told_the_settings_of_before(tmp_path: Path) -> None:
+    async def case() -> None:
+        stage = Stage()
+        follower = Follower(stage, NodeFolder(tmp_path), "x")  # type: ignore[arg-type]
+        late = lease()
+        told: list[Any] = []
+        late.configure = told.append  # type: ignore[method-assign]
+        follower.opened(late)
+        stage.configured = {"size": "s"}
+        follower.opened(late)
+        assert told == [{"size": "s"}]
 
     asyncio.run(case())
 

@@ -229,6 +229,23 @@ def test_a_checkpoint_while_it_is_away_has_what_would_be_done_again() -> None:
     asyncio.run(case())
 
 
+def test_settings_that_are_given_while_it_runs_are_kept_for_who_comes_later() -> None:
+    async def case() -> None:
+        class Sized(Joined):
+            configurable = ("size",)
+
+            def configure(self, settings: Any) -> None:
+                self.text = str(settings)
+
+        placing = Placing(use="joined", stateful=True, places=(PlaceOf(name="edge"), PlaceOf(name="fog")))
+        stage = PlacedStage(Sized(), Vertex(name="joined", info=describe(Joined), make=Sized, placing=placing))
+        stage.configure({"size": "l"})
+        stage.configure({"size": "s"})
+        assert stage.configured == {"size": "s"} and stage.stage.text == "{'size': 's'}"
+
+    asyncio.run(case())
+
+
 def test_at_the_end_it_comes_home_and_does_not_go_again() -> None:
     async def case() -> None:
         stage, ctx, lent = await away("a")
