@@ -88,13 +88,15 @@ def test_a_lender_that_the_hub_has_revoked_loses_what_it_has_and_gets_nothing(tm
     asyncio.run(case())
 
 
-def test_a_worker_that_is_lent_later_is_told_the_settings_of_before(tmp_path: Path) -> None:
+def test_a_worker_that_is_lent_later_is_told_the_settings_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def case() -> None:
         stage = Stage()
         follower = Follower(stage, NodeFolder(tmp_path), "x")  # type: ignore[arg-type]
         late = lease()
         told: list[Any] = []
-        late.configure = told.append  # type: ignore[method-assign]
+        monkeypatch.setattr(late, "configure", told.append)
         follower.opened(late)
         stage.configured = {"size": "s"}
         follower.opened(late)
