@@ -70,13 +70,17 @@ def test_files_and_sockets_in_a_folder_that_is_open_to_everybody_are_closed(tmp_
     async def hello() -> str:
         return "secret"
 
+    async def command(_: float) -> str:
+        return "secret"
+
     async def case() -> dict[str, Any]:
         before = os.umask(0)
         try:
             replace_file(folder / "key.pem", b"secret")
             with create_private(folder / "report.json") as file:
                 file.write(b"secret")
-            control, intake = ControlServer({"hello": hello}), Intake(None, lambda: None, print)  # type: ignore[arg-type]
+            control = ControlServer({"hello": hello})
+            intake = Intake(None, lambda: None, print, command, lambda: 0)  # type: ignore[arg-type]
             await control.start(folder)
             await intake.start(folder / "intake.sock")
             name = f"thalweg-test-{os.getpid()}"
