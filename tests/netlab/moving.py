@@ -14,7 +14,7 @@ async def main(folder: Path) -> None:
     """Until SIGTERM."""
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    async with running(folder / "node", here_ms=250) as moving:
+    async with running(folder / "node", here_ms=80) as moving:
         before = ""
         while not stopping.is_set():
             where = "home" if moving.place == "edge" else "away"

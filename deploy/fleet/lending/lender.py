@@ -205,6 +205,9 @@ async def _secured(
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """The connection with TLS on it. Raises OSError."""
     loop = asyncio.get_running_loop()
+    # asyncio does so only for sockets that say they are TCP, which accepted ones do not: an answer behind a pong waited
+    # for that to be acknowledged, a round trip
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)
     transport, _ = await loop.connect_accepted_socket(
