@@ -11,7 +11,7 @@ from typing import Any
 from thalweg.pipeline.channel import Policy
 from thalweg.pipeline.cluster.supervision import Delivery
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.fleet.placing import Placing
+from thalweg.pipeline.fleet.moving.places import Placing
 from thalweg.pipeline.node import Priority
 from thalweg.pipeline.payload import AudioChunk, EncodedVideo, Payload, VideoFrame
 from thalweg.pipeline.stage import Port, StageInfo, describe, only_port

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from thalweg.pipeline.errors import PayloadError
 
-_FLOAT32 = np.dtype(np.float32)
-_UINT8 = np.dtype(np.uint8)
+_FLOAT32, _UINT8 = np.dtype(np.float32), np.dtype(np.uint8)
 
 
 def _require(condition: bool, message: str, *found: object) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from thalweg.models.errors import ModelError
 from thalweg.models.speech.fastconformer.nemo_archive import open_nemo
-from thalweg.models.store.wheels import wheel_addresses
+from thalweg.models.store.fetching.wheels import wheel_addresses
 
 ROOT = Path(__file__).parent.parent
 

@@ -51,7 +51,7 @@ FAMILIES: dict[str, dict[str, str]] = {
         "CommandError": "thalweg.pipeline.fleet.actions",
         "FleetError": "thalweg.deploy.fleet.errors",
         "FrameError": "thalweg.transports.grpc.wire",
-        "HandoverError": "thalweg.pipeline.fleet.handover",
+        "HandoverError": "thalweg.pipeline.fleet.moving.handover",
         "HubAway": "thalweg.deploy.fleet.node.asking",
         "HubRefused": "thalweg.deploy.fleet.node.asking",
         "LeaseError": "thalweg.transports.fleet.lease",

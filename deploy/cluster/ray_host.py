@@ -198,27 +198,28 @@ def unplaceable(asked: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) ->
     """
     wants = {"CPU": asked["num_cpus"], "GPU": asked["num_gpus"], **asked["resources"]}
     wants = {name: amount for name, amount in wants.items() if amount}
-    living = [node for node in nodes if node.get("Alive")]
-    has = [(node.get("NodeManagerAddress", "?"), node.get("Resources", {})) for node in living]
     labels = dict(asked.get("label_selector", {}))
+    living = [node for node in nodes if node.get("Alive")]
     if any(
-        all(had.get(name, 0) >= amount for name, amount in wants.items())
-        and (not labels or _labelled(node.get("Labels", {}), labels))
-        for node, (_, had) in zip(living, has, strict=True)
+        all(_has(node, name) >= amount for name, amount in wants.items()) and _labelled(node, labels) for node in living
     ):
         return ""
     for name, amount in wants.items():
-        most, where = max(((had.get(name, 0), address) for address, had in has), default=(0, "none"))
-        if most < amount:
-            best = f"the most is {most:g} at {where}" if most else "none has any"
-            return f"it asks for {amount:g} {name}, and of the {len(living)} nodes {best}"
+        best = max(living, key=lambda node: _has(node, name), default={})
+        if (most := _has(best, name)) < amount:
+            found = f"the most is {most:g} at {best['NodeManagerAddress']}" if most else "none has any"
+            return f"it asks for {amount:g} {name}, and of the {len(living)} nodes {found}"
     return f"no one of the {len(living)} nodes has all that it asks for: {wants | labels}"
 
 
-def _labelled(has: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+def _has(node: Mapping[str, Any], name: str) -> float:
+    return float(node.get("Resources", {}).get(name, 0))
+
+
+def _labelled(node: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
     """Whether a node has the labels; what Ray understands beyond equality is not judged here."""
-    plain = {key: value for key, value in wanted.items() if not value.startswith(("!", "in(", "!in("))}
-    return all(has.get(key) == value for key, value in plain.items())
+    plain = {key: value for key, value in wanted.items() if not value.startswith(("!", "in("))}
+    return all(node.get("Labels", {}).get(key) == value for key, value in plain.items())
 
 
 def connected_ray() -> Any:

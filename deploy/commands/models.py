@@ -11,7 +11,7 @@ from rich.table import Table
 from thalweg.deploy.console import Console
 from thalweg.models import ModelStore
 from thalweg.models.errors import ModelError
-from thalweg.models.store.hub import checkpoints, local_checkpoint, pinned, pull_checkpoint
+from thalweg.models.store.fetching.hub import checkpoints, local_checkpoint, pinned, pull_checkpoint
 from thalweg.pipeline.duration import MS
 from thalweg.stages.io.terminal import say
 

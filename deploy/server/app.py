@@ -12,8 +12,8 @@ from thalweg import __version__
 from thalweg.deploy.door.front_door import FrontDoor, Handler, bearer, from_here
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.door.tokens import AccessTokens
-from thalweg.deploy.server.exporter import told
-from thalweg.deploy.server.house import Coming, Connected, House
+from thalweg.deploy.server.observing.exporter import told
+from thalweg.deploy.server.service import Connected, ConnectRequest, ConversationService
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.deploy.server.whip import fragment_of, play, publish
 from thalweg.transports.webrtc import OfferError, read_offer
@@ -24,12 +24,12 @@ _PAGE_FILES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css
 
 
 class WebServer:
-    """The routes over a house; `application` is what aiohttp runs. Raises TokenError where a file is no list."""
+    """The routes over a service; `application` is what aiohttp runs. Raises TokenError where a file is no list."""
 
-    def __init__(self, house: House, settings: ServerSettings) -> None:
-        self.house = house
+    def __init__(self, service: ConversationService, settings: ServerSettings) -> None:
+        self.service = service
         self.settings = settings
-        self.door = FrontDoor(settings.door(), house.counts)
+        self.door = FrontDoor(settings.door(), service.counts)
         self._tokens = AccessTokens(settings.token, settings.token_file)
         self._admin = AccessTokens(settings.admin_token, settings.admin_token_file)
         self.application = self.door.application(refuse_offers)
@@ -61,7 +61,7 @@ class WebServer:
 
     async def _config(self, request: web.Request) -> web.StreamResponse:
         """What the page needs to know before it connects."""
-        spec = self.house.spec
+        spec = self.service.spec
         servers = [
             {"urls": server.url, "username": server.username, "credential": server.credential}
             if server.username
@@ -107,7 +107,7 @@ class WebServer:
 
     async def _patch(self, request: web.Request) -> web.StreamResponse:
         self._check(request)
-        await self.house.trickle(*_named(request), await fragment_of(request))
+        await self.service.trickle(*_named(request), await fragment_of(request))
         return web.Response(status=204)
 
     async def _connect(
@@ -123,8 +123,8 @@ class WebServer:
 
         Raises Refused and OfferError.
         """
-        return await self.house.connect(
-            Coming(
+        return await self.service.connect(
+            ConnectRequest(
                 offer=read_offer(sdp),
                 sdp=sdp,
                 address=self.door.address(request),
@@ -137,18 +137,18 @@ class WebServer:
     async def _stands(self, request: web.Request) -> web.StreamResponse:
         """Asked by a page that hears nothing any more: whether to wait, or to connect anew."""
         self._check(request)
-        return web.json_response({"stands": await self.house.stands(*_named(request))})
+        return web.json_response({"stands": await self.service.stands(*_named(request))})
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
         self._check(request)
-        await self.house.end(*_named(request))
+        await self.service.end(*_named(request))
         return web.Response(status=200)
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({"status": "ok", "version": __version__})
 
     async def _ready(self, request: web.Request) -> web.StreamResponse:
-        reason = self.house.not_ready
+        reason = self.service.not_ready
         if not reason:
             return web.json_response({"status": "ready"})
         return web.json_response({"status": "not ready", "reason": reason}, status=503)
@@ -157,22 +157,22 @@ class WebServer:
         """For the operator: with the admin token where there is one, else from this machine only."""
         if self._admin.wanted or not from_here(request):
             self._check_admin(request)
-        return told(*await self.house.metrics(request.headers.get("Accept", "")))
+        return told(*await self.service.metrics(request.headers.get("Accept", "")))
 
     async def _sessions(self, request: web.Request) -> web.StreamResponse:
         """Who talks: for the operator, with the admin token."""
         self._check_admin(request)
-        return web.json_response({"sessions": await self.house.sessions()})
+        return web.json_response({"sessions": await self.service.sessions()})
 
     async def _hosts(self, request: web.Request) -> web.StreamResponse:
         """What the conversations run on: for the operator, with the admin token."""
         self._check_admin(request)
-        return web.json_response({"hosts": await self.house.hosts()})
+        return web.json_response({"hosts": await self.service.hosts()})
 
     async def _drain(self, request: web.Request) -> web.StreamResponse:
         """Empty a host: for the operator, with the admin token."""
         self._check_admin(request)
-        return web.json_response(dict(await self.house.drain_host(request.match_info["name"])))
+        return web.json_response(dict(await self.service.drain_host(request.match_info["name"])))
 
     def _check_admin(self, request: web.Request) -> None:
         """Raises Refused."""

@@ -15,10 +15,10 @@ from thalweg.deploy.door.tokens import same_secret
 from thalweg.deploy.server.admission import Admission, Connecting, full
 from thalweg.deploy.server.capacity import Capacity
 from thalweg.deploy.server.load import LoadMeter
+from thalweg.deploy.server.observing.tally import Tally
 from thalweg.deploy.server.pipelines import Pipelines
 from thalweg.deploy.server.session import Session, SessionState
 from thalweg.deploy.server.settings import ServerSettings
-from thalweg.deploy.server.tally import Tally
 from thalweg.pipeline.dialogue.events import Trouble
 from thalweg.pipeline.file.spec import Spec
 
@@ -83,7 +83,7 @@ class Conversations:
     async def enter(self, address: str, *, moved: bool = False) -> Session:
         """A conversation for somebody new, within `connect_s`. Raises Refused.
 
-        `moved`: their conversation was on a host that is gone, or is emptied; nothing but a full house keeps them out.
+        `moved`: their conversation was on a host that is gone, or is emptied; only a full service keeps them out.
         """
         try:
             return await self._enter(address, moved)
@@ -132,7 +132,7 @@ class Conversations:
             if session.state is SessionState.READY
         }
         pending = self.admission.pending.total()
-        if moved:  # they have a place already, in a house that is one
+        if moved:  # they have a place already, in a service that is one
             if self._full(len(held) + pending, moved):
                 raise full()
             return

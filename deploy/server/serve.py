@@ -19,9 +19,9 @@ from thalweg.deploy.ops.observing.metrics import parse_address
 from thalweg.deploy.reading import module_folders, pack, read_spec, staying
 from thalweg.deploy.server.app import WebServer
 from thalweg.deploy.server.conversations import Conversations
-from thalweg.deploy.server.exporter import metrics_only
 from thalweg.deploy.server.hosts.serve import Placed, front_of
-from thalweg.deploy.server.house import Here, House
+from thalweg.deploy.server.observing.exporter import metrics_only
+from thalweg.deploy.server.service import ConversationService, LocalConversations
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.plan import LOCAL
@@ -29,7 +29,7 @@ from thalweg.pipeline.file.spec import Spec
 from thalweg.stages.io.terminal import say
 
 Until = Callable[[asyncio.Event, asyncio.Event, asyncio.Event], Awaitable[None]]
-"""Runs a house until the first of these is set; until the third, without ending what it runs on; the second: hurry."""
+"""Runs until the first of these is set; until the third, without ending what it runs on; the second: hurry."""
 
 
 class ServeError(ThalwegError):
@@ -62,7 +62,7 @@ async def _serve_here(conversations: Conversations, settings: ServerSettings) ->
     async def until(stopping: asyncio.Event, hurry: asyncio.Event, _leaving: asyncio.Event) -> None:
         await _until(conversations, stopping, hurry)
 
-    return await _serve(Here(conversations, settings), settings, until)
+    return await _serve(LocalConversations(conversations, settings), settings, until)
 
 
 async def serve_hosts(spec: Spec, bundle: Bundle, settings: ServerSettings, placed: Placed) -> int:
@@ -71,8 +71,8 @@ async def serve_hosts(spec: Spec, bundle: Bundle, settings: ServerSettings, plac
     return await _serve(front, settings, until, leaves=True)
 
 
-async def _serve(house: House, settings: ServerSettings, until: Until, *, leaves: bool = False) -> int:
-    """Serve a house to the public. `leaves`: SIGHUP ends this process only, not what its conversations run on."""
+async def _serve(service: ConversationService, settings: ServerSettings, until: Until, *, leaves: bool = False) -> int:
+    """Serve a service to the public. `leaves`: SIGHUP ends this process only, not what its conversations run on."""
     loop = asyncio.get_running_loop()
     stopping, hurry, leaving = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -83,7 +83,7 @@ async def _serve(house: House, settings: ServerSettings, until: Until, *, leaves
         loop.add_signal_handler(number, stop)
     if leaves:
         loop.add_signal_handler(signal.SIGHUP, leaving.set)
-    server = WebServer(house, settings)
+    server = WebServer(service, settings)
     loop.set_exception_handler(partial(left_behind, server.door))
     try:
         async with AsyncExitStack() as stack:
@@ -92,9 +92,9 @@ async def _serve(house: House, settings: ServerSettings, until: Until, *, leaves
                 listening(server.door, server.application, settings.host, settings.port, context)
             )
             if settings.metrics:
-                url = await stack.enter_async_context(_metrics(house, settings))
+                url = await stack.enter_async_context(_metrics(service, settings))
                 say(f"metrics at {url}", err=True)
-            say(f"serving {house.spec.graph.name} at {_shown(settings, port)}", err=True)
+            say(f"serving {service.spec.graph.name} at {_shown(settings, port)}", err=True)
             await until(stopping, hurry, leaving)
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
@@ -121,10 +121,10 @@ async def _until(conversations: Conversations, stopping: asyncio.Event, hurry: a
 
 
 @asynccontextmanager
-async def _metrics(house: House, settings: ServerSettings) -> AsyncIterator[str]:
+async def _metrics(service: ConversationService, settings: ServerSettings) -> AsyncIterator[str]:
     """Serve metrics at an address of their own while the block runs; gives their URL. Raises ServeError."""
     host, port = parse_address(settings.metrics)
-    door, application = metrics_only(house.metrics, settings)
+    door, application = metrics_only(service.metrics, settings)
     try:
         async with listening(door, application, host, port) as found:
             yield f"http://{host}:{found}/metrics"

@@ -32,9 +32,9 @@ from thalweg.deploy.ops.observing.outcome import Outcome, Problem
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.deploy.server.admission import Returns
-from thalweg.deploy.server.conversation_stats import ConversationStats
+from thalweg.deploy.server.observing.conversation_stats import ConversationStats
+from thalweg.deploy.server.observing.tally import Tally
 from thalweg.deploy.server.snapshot import Snapshot, recall, session_id, snapshot_of
-from thalweg.deploy.server.tally import Tally
 from thalweg.pipeline.dialogue.call import using
 from thalweg.pipeline.dialogue.events import Again, Hello, Latency
 from thalweg.pipeline.dialogue.playout import Finished

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from thalweg.deploy.door.refused import Refused
-from thalweg.deploy.server.house import Connected
+from thalweg.deploy.server.service import Connected
 from thalweg.deploy.server.settings import IceServer
 from thalweg.transports.webrtc import OfferError
 

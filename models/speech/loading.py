@@ -10,8 +10,8 @@ from thalweg.models.errors import ModelError
 from thalweg.models.speech.fastconformer.deployed import DESCRIPTION, Deployed, convert
 from thalweg.models.speech.fastconformer.nemo_archive import open_nemo
 from thalweg.models.speech.recogniser import Recogniser
+from thalweg.models.store.fetching.hub import checkpoints, local_checkpoint
 from thalweg.models.store.home import expanded
-from thalweg.models.store.hub import checkpoints, local_checkpoint
 from thalweg.models.store.store import ModelStore, default_root, locked
 
 _engines: WeakValueDictionary[tuple[str, int], Recogniser] = WeakValueDictionary()

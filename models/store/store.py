@@ -21,8 +21,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from thalweg.models.errors import ModelError
-from thalweg.models.store.download import Progress
-from thalweg.models.store.fetch import discard, fetch
+from thalweg.models.store.fetching.download import Progress
+from thalweg.models.store.fetching.fetch import discard, fetch
 from thalweg.models.store.home import user_folder
 from thalweg.models.store.registry import Model, ModelFile, Registry, Source
 

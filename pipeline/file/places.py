@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from thalweg.pipeline.file.complaint import complaint
 from thalweg.pipeline.file.unread import Unread
 from thalweg.pipeline.file.values import plain
-from thalweg.pipeline.fleet.placing import EDGE, PlaceOf, Placing, placing_problem, read_places
+from thalweg.pipeline.fleet.moving.places import EDGE, PlaceOf, Placing, placing_problem, read_places
 from thalweg.pipeline.graph import Vertex
 
 

@@ -347,7 +347,7 @@ class _Loader(Edges):
         return make_plan(places, edges, workers, transports).noting(lambda stage: graph.stages[stage].info.resumes)
 
     def _follow(self, source: Source, graph: Graph, name: str, said: Any) -> None:
-        """Several places for one stage: see `pipeline.fleet.placing`."""
+        """Several places for one stage: see `pipeline.fleet.moving.places`."""
         path = ("placement", name)
         if name not in graph.stages:
             if name not in self._broken:

@@ -18,6 +18,7 @@ from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Detection, Detections, VideoFrame
 from thalweg.pipeline.stage import Context
+from thalweg.stages.vision.interval import Interval
 from thalweg.stages.vision.pixels import as_rgb
 
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "brown", "white", "gray", "black")
@@ -40,13 +41,11 @@ class PictureInWords:
 
     def __init__(
         self,
-        every: Annotated[Duration, Field(description="shortest time between two frames that are looked at")] = 1000
-        * MS,
+        every: Annotated[Duration, Field(description="shortest time between two looks")] = 1000 * MS,
         people: Annotated[bool, Field(description="look for people, too: 130 ms a frame; faces take 25")] = True,
     ) -> None:
-        self._every_ns = every
+        self._interval = Interval(every)
         self._look_for_people = people
-        self._last_ns: int | None = None
         self._motion = Motion()
         self._faces: Faces | None = None
         self._people: People | None = None
@@ -60,9 +59,8 @@ class PictureInWords:
         """Look at a frame, if it is time, or if its time lies before the last one: a restarted clock."""
         frame = packet.payload
         assert isinstance(frame, VideoFrame) and self._faces is not None
-        if self._last_ns is not None and 0 <= packet.time - self._last_ns < self._every_ns:
+        if not self._interval.due(packet.time):
             return
-        self._last_ns = packet.time
         pixels = as_rgb(frame)
         items = [*_light(pixels), *_colours(pixels)]
         if min(pixels.shape[:2]) >= 24:

@@ -11,6 +11,7 @@ from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Detection, Detections, VideoFrame
 from thalweg.pipeline.stage import Context
+from thalweg.stages.vision.interval import Interval
 from thalweg.stages.vision.pixels import as_rgb
 
 
@@ -30,9 +31,8 @@ class TextInFrames:
         every: Annotated[Duration, Field(description="shortest time between two frames that are read")] = 500 * MS,
         score: Annotated[float, Field(ge=0, le=1, description="lines read with a lower score are left out")] = 0.5,
     ) -> None:
-        self._every_ns = every
+        self._interval = Interval(every)
         self._score = score
-        self._last_ns: int | None = None
         self._reader: TextReader | None = None
 
     def open(self, ctx: Context) -> None:
@@ -43,9 +43,8 @@ class TextInFrames:
         """Read a frame, if it is time. A capture time before the last one (a restarted clock) is read at once."""
         frame = packet.payload
         assert isinstance(frame, VideoFrame) and self._reader is not None
-        if self._last_ns is not None and 0 <= packet.time - self._last_ns < self._every_ns:
+        if not self._interval.due(packet.time):
             return
-        self._last_ns = packet.time
         pixels = as_rgb(frame)
         lines = self._reader.read(pixels) if min(pixels.shape[:2]) >= 8 else []
         height, width = pixels.shape[:2]

@@ -28,6 +28,7 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.payload import Detection
 from thalweg.pipeline.video.intent import Kind, by_rules, named_colour
 from thalweg.pipeline.video.regions import LIMIT, Box, usable
+from thalweg.stages.vision.interval import Interval
 
 Pixels = NDArray[np.uint8]
 Understand = Callable[[str], dict[Kind, float]]
@@ -124,14 +125,13 @@ class Intent(Nothing):
         missing: Callable[[str], None] = lambda problem: None,
     ) -> None:
         self._understand = understand
-        self._every_ns = every_ns
+        self._interval = Interval(every_ns)
         self._margin = margin
         self._missing = missing
         self._wanted: dict[Kind, float] = {}
         self._colour: str | None = None
         self._motion = Motion()
         self._kept: list[tuple[Kind, Found]] = []
-        self._looked_ns: int | None = None
         self._slow: dict[Kind, Callable[[Pixels], list[Found]] | None] = {}
 
     @property
@@ -143,7 +143,7 @@ class Intent(Nothing):
         """Words that give nothing away leave what was wanted before."""
         wanted = self._understand(words)
         if wanted and wanted.keys() != self._wanted.keys():
-            self._looked_ns = None
+            self._interval.reset()
         if wanted:
             self._wanted, self._colour = wanted, named_colour(words)
 
@@ -154,8 +154,7 @@ class Intent(Nothing):
         moving = self._motion.find(pixels)
         dx, dy = self._motion.shift
         self._kept = [(kind, found._replace(x=found.x + dx, y=found.y + dy)) for kind, found in self._kept]
-        if self._looked_ns is None or not 0 <= time_ns - self._looked_ns < self._every_ns:
-            self._looked_ns = time_ns
+        if self._interval.due(time_ns):
             self._kept = [(kind, found) for kind in self._wanted for found in self._look(kind, pixels)]
             self._kept = [(kind, self._named(found, pixels)) for kind, found in self._kept]
         found = list(self._kept)
@@ -215,19 +214,17 @@ class Clip(Nothing):
 
     def __init__(self, folder: Path, *, every_ns: int = 500_000_000) -> None:
         self._model = PatchRelevance(folder)
-        self._every_ns = every_ns
-        self._looked_ns: int | None = None
+        self._interval = Interval(every_ns)
 
     def hear(self, words: str) -> None:
         """Another thing to look for."""
         self._model.hear(words)
-        self._looked_ns = None
+        self._interval.reset()
 
     def boxes(self, pixels: Pixels, time_ns: int) -> tuple[tuple[Box, ...], float] | None:
         """The patches that stand out, if it is time to look again."""
-        if self._looked_ns is not None and 0 <= time_ns - self._looked_ns < self._every_ns:
+        if not self._interval.due(time_ns):
             return None
-        self._looked_ns = time_ns
         height, width = pixels.shape[:2]
         found = self._model.find(pixels)
         result = usable((f.x / width, f.y / height, f.width / width, f.height / height, f.score) for f in found)

@@ -109,7 +109,7 @@ async def _worthless(url: str, address: str, done: Counter[str]) -> None:
 
 
 async def _hollow(url: str, address: str, done: Counter[str]) -> None:
-    sdp = await _an_offer()
+    sdp = await an_offer()
     async with _from(address) as http:
         while True:
             async with http.post(f"{url}/offer", json={"sdp": sdp}) as response:
@@ -166,7 +166,8 @@ async def _connected(peer: RTCPeerConnection, url: str, address: str, done: Coun
     return channel
 
 
-async def _an_offer() -> str:
+async def an_offer() -> str:
+    """A good one, for sound only, whose connection never comes."""
     peer = RTCPeerConnection()
     peer.addTransceiver("audio")
     await peer.setLocalDescription(await peer.createOffer())

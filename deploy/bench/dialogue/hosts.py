@@ -32,9 +32,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from aiortc import RTCPeerConnection
 
 from thalweg.deploy.bench import BenchError
+from thalweg.deploy.bench.dialogue.attackers import an_offer
 from thalweg.deploy.bench.dialogue.scripted import pipeline
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.server.snapshot import host_of
@@ -157,7 +157,7 @@ def _crowded(url: str, count: int) -> Crowd:
 
 async def _crowd(url: str, count: int) -> Crowd:
     crowd = Crowd()
-    sdp = await _offer()
+    sdp = await an_offer()
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def one(http: aiohttp.ClientSession) -> None:
@@ -177,15 +177,6 @@ async def _crowd(url: str, count: int) -> Crowd:
     await asyncio.sleep(2 * BEAT_S)
     crowd.held = [sum(host["conversations"].values()) for host in _hosts(int(url.rpartition(":")[2]))]
     return crowd
-
-
-async def _offer() -> str:
-    peer = RTCPeerConnection()
-    peer.addTransceiver("audio")
-    await peer.setLocalDescription(await peer.createOffer())
-    sdp = str(peer.localDescription.sdp)
-    await peer.close()
-    return sdp
 
 
 def _bereaved(url: str, count: int) -> Loss:

@@ -1,8 +1,8 @@
 """A simulated flight: frames that have to be understood in time, here or in the cloud, over a link that changes.
 
-Discrete events under a virtual clock. The decisions are the real ones (`pipeline.fleet.placement`), so is the model
-of a link (`pipeline.video.impairment`). The rest is declared, not measured: a frame of 30 kB every 100 ms, due 250
-ms after its capture; the full model takes 80 ms on the edge and 25 ms in the cloud, a small one (quality 0.6) 40 ms
+Discrete events under a virtual clock. The decisions are the real ones (`pipeline.fleet.moving.placement`), so is the
+model of a link (`pipeline.video.impairment`). The rest is declared, not measured: a frame of 30 kB every 100 ms, due
+250 ms after its capture; the full model takes 80 ms on the edge and 25 ms in the cloud, a small one (quality 0.6) 40 ms
 on the edge, each ± 10 %. The edge works on one frame at a time, and a newer frame takes the place of one that
 waits; the cloud has room for all. Packets of 1,200 bytes; what is lost is sent again after one and a half round
 trips. What is overdue is sent no more.
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from thalweg.pipeline.clock import VirtualClock
-from thalweg.pipeline.fleet.placement import Place, Placement, Prediction, Rule
+from thalweg.pipeline.fleet.moving.placement import Place, Placement, Prediction, Rule
 from thalweg.pipeline.video.impairment import Impairment, Link
 
 MS, S = 1_000_000, 1_000_000_000

@@ -34,7 +34,7 @@ from thalweg.deploy.runtime.tasks import beside
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.file.spec import load_spec
 from thalweg.pipeline.fleet.agent_socket import NODE
-from thalweg.pipeline.fleet.placement import Rule
+from thalweg.pipeline.fleet.moving.placement import Rule
 
 S = 1_000_000_000
 QUICK = replace(follow.RULE, hold_ns=3 * S // 10, urgent_ns=3 * S // 10, dwell_ns=S)
@@ -167,18 +167,24 @@ def measure_flapping(result: Result, quick: bool) -> None:
     result.add("moved: flapping", OURS, seconds // 8, "1", most_in_10_s=most, switches=all_of_them, wrong=wrong)
 
 
-async def _lost(harm: Callable[[Cloud, Cable], None], times: int) -> tuple[list[float], int]:
+@asynccontextmanager
+async def _over_a_cable(rule: Rule) -> AsyncIterator[tuple[Moving, Cloud, Cable]]:
     with tempfile.TemporaryDirectory() as folder:
         cloud = Cloud(Path(folder))
         try:
             async with Cable(cloud.port).laid() as cable:
                 cloud.tell(cable.port)
                 cloud.start()
-                async with running(cloud.node) as moving:
-                    found = [await _once(moving, cloud, cable, harm, number) for number in range(times)]
-                return found, moving.wrong()
+                async with running(cloud.node, rule) as moving:
+                    yield moving, cloud, cable
         finally:
             cloud.end()
+
+
+async def _lost(harm: Callable[[Cloud, Cable], None], times: int) -> tuple[list[float], int]:
+    async with _over_a_cable(QUICK) as (moving, cloud, cable):
+        found = [await _once(moving, cloud, cable, harm, number) for number in range(times)]
+    return found, moving.wrong()
 
 
 async def _once(moving: Moving, cloud: Cloud, cable: Cable, harm: Callable[[Cloud, Cable], None], number: int) -> float:
@@ -196,24 +202,16 @@ async def _once(moving: Moving, cloud: Cloud, cable: Cable, harm: Callable[[Clou
 
 async def _flapping(seconds: float) -> tuple[int, int, int]:
     moves: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
-        cloud = Cloud(Path(folder))
-        try:
-            async with Cable(cloud.port).laid() as cable:
-                cloud.tell(cable.port)
-                cloud.start()
-                async with running(cloud.node, follow.RULE) as moving, beside(_note(moving, moves)):
-                    await moving.until_at(PLACE)
-                    await asyncio.sleep(STEADY_S)
-                    until_s = time.monotonic() + seconds
-                    while time.monotonic() < until_s:
-                        cable.cut()
-                        await asyncio.sleep(4)
-                        cable.mend()
-                        await asyncio.sleep(4)
-                return most_within(moves, 10.0), len(moves), moving.wrong()
-        finally:
-            cloud.end()
+    async with _over_a_cable(follow.RULE) as (moving, _, cable), beside(_note(moving, moves)):
+        await moving.until_at(PLACE)
+        await asyncio.sleep(STEADY_S)
+        until_s = time.monotonic() + seconds
+        while time.monotonic() < until_s:
+            cable.cut()
+            await asyncio.sleep(4)
+            cable.mend()
+            await asyncio.sleep(4)
+    return most_within(moves, 10.0), len(moves), moving.wrong()
 
 
 async def _note(moving: Moving, moves: list[float]) -> Awaitable[Any]:

@@ -10,7 +10,7 @@ from thalweg.pipeline.duration import format_duration
 from thalweg.pipeline.file.catalog import installed_stages
 from thalweg.pipeline.file.plan import LAUNCHERS, TRANSPORTS
 from thalweg.pipeline.file.worker_options import REPLICAS_AT_MOST
-from thalweg.pipeline.fleet.placing import PLACES_AT_MOST
+from thalweg.pipeline.fleet.moving.places import PLACES_AT_MOST
 from thalweg.pipeline.node import Priority
 from thalweg.pipeline.stage import StageInfo
 

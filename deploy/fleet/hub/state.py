@@ -38,7 +38,7 @@ from thalweg.models.store.home import user_folder
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.actions import Command
 from thalweg.pipeline.fleet.gate import Gate
-from thalweg.pipeline.fleet.placing import EDGE
+from thalweg.pipeline.fleet.moving.places import EDGE
 from thalweg.pipeline.suggestion import nearest
 from thalweg.stages.io.private import create_private
 from thalweg.transports.fleet.durable import replace_file, sync_folder

@@ -188,16 +188,9 @@ class Lender:
             stack.push_async_callback(_end, process)
             child_reader, child_writer = await asyncio.open_connection(sock=ours)
             stack.callback(child_writer.close)
-            ways = [
-                asyncio.create_task(_pass_on(reader, child_writer, LEASE_S)),
-                asyncio.create_task(_pass_on(child_reader, writer, None)),
-            ]
-            try:
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for way in ways:
-                    way.cancel()
-                await asyncio.gather(*ways, return_exceptions=True)
+            there = await stack.enter_async_context(beside(_pass_on(reader, child_writer, LEASE_S)))
+            back = await stack.enter_async_context(beside(_pass_on(child_reader, writer, None)))
+            await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _secured(

@@ -26,7 +26,7 @@ from thalweg.deploy.fleet.lending.context import LentContext
 from thalweg.deploy.runtime.tasks import in_thread
 from thalweg.pipeline.decoding import shown
 from thalweg.pipeline.file.catalog import find_stage, stage_names
-from thalweg.pipeline.fleet.placing import placing_problem
+from thalweg.pipeline.fleet.moving.places import placing_problem
 from thalweg.pipeline.hooks import is_async
 from thalweg.stages.io.terminal import begin, log_to_stderr
 from thalweg.transports.codec import decode, decode_signal

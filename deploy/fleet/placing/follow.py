@@ -1,9 +1,9 @@
 """The loop that measures the places of a stage, decides, and has the decision carried out; and who is told of it.
 
-Every `LOOK_S`, and at once when a lease ends, the decision of `pipeline.fleet.placement` is asked for. A lease is asked
-for wherever the file names a place and somebody lends there; one that ended is asked for again, of the next lender,
-later and later. What a place would take that is not in use is found out by probes: the newest packet, processed there
-with nothing coming of it, now and then.
+Every `LOOK_S`, and at once when a lease ends, the decision of `pipeline.fleet.moving.placement` is asked for. A lease
+is asked for wherever the file names a place and somebody lends there; one that ended is asked for again, of the next
+lender, later and later. What a place would take that is not in use is found out by probes: the newest packet,
+processed there with nothing coming of it, now and then.
 
 Each decision is logged, told to the hub as an event of the stream `STAGE.placement`, and shown in the node's state.
 """
@@ -25,9 +25,9 @@ from thalweg.deploy.fleet.placing.lease import Lease
 from thalweg.deploy.fleet.placing.lenders import NodeFolder
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.backoff import pause_s
-from thalweg.pipeline.fleet.gauges import Home, Rhythm
-from thalweg.pipeline.fleet.placement import Place, Placement, Rule, Switch
-from thalweg.pipeline.fleet.placing import EDGE, Placing
+from thalweg.pipeline.fleet.moving.gauges import Home, Rhythm
+from thalweg.pipeline.fleet.moving.placement import Place, Placement, Rule, Switch
+from thalweg.pipeline.fleet.moving.places import EDGE, Placing
 from thalweg.pipeline.packet import Packet
 from thalweg.stages.fleet.agent_link import AgentLink
 from thalweg.transports.codec import encode

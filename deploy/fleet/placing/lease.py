@@ -20,7 +20,7 @@ from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.placing.lenders import Lender, NodeFolder
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.pipeline.decoding import shown
-from thalweg.pipeline.fleet.gauges import Away
+from thalweg.pipeline.fleet.moving.gauges import Away
 from thalweg.pipeline.text import printable
 from thalweg.transports.fleet.lease import VERSION, LeaseError, frame, next_frame
 

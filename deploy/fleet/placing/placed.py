@@ -2,8 +2,8 @@
 
 Theory of operation. In the graph it is one node, whose stage is this. The stage itself is made and opened here, and
 stays open whatever happens: what comes is processed by it, or sent to the lent worker that has taken over. Who does is
-decided by `pipeline.fleet.placement` on what `pipeline.fleet.gauges` has measured; what was sent and is not settled is
-kept by `pipeline.fleet.handover`. So:
+decided by `placement` on what `gauges` has measured; what was sent and is not settled is kept by `handover`, all of
+`pipeline.fleet.moving`. So:
 
     going out      the lent worker has opened its own before; between two packets it gets the state of the one here,
                    and the packets from then on. Nothing stops for it: make before break
@@ -33,8 +33,7 @@ from thalweg.deploy.fleet.placing.lease import Lease
 from thalweg.deploy.fleet.placing.lenders import NodeFolder
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.fleet.handover import Ledger
-from thalweg.pipeline.fleet.placing import EDGE
+from thalweg.pipeline.fleet.moving.handover import Ledger
 from thalweg.pipeline.graph import Vertex
 from thalweg.pipeline.hooks import is_async
 from thalweg.pipeline.packet import Packet
@@ -312,11 +311,6 @@ class PlacedStage:
     def _restore(self, state: Any) -> None:
         self.stage.restore(state["stage"])
         self._undone = [(packet, silent) for packet, silent in state["undone"]]
-
-
-def place_of(stage: PlacedStage) -> str:
-    """Where it is."""
-    return EDGE if stage.away is None else stage.away.place
 
 
 def _record(packet: Packet) -> bytes:

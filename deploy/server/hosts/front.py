@@ -1,4 +1,4 @@
-"""A `House` whose conversations are on hosts: whom a newcomer is sent to, and where one goes on whose host is gone.
+"""Conversations on hosts: where a newcomer is sent to, and where a conversation goes on whose host is gone.
 
 somebody comes                                 is answered by
 with no conversation                           the first host that takes them, in the order of `placing.py`; busy, where
@@ -35,7 +35,7 @@ from thalweg.deploy.server.hosts.news import LOADING, News
 from thalweg.deploy.server.hosts.placing import Room, order
 from thalweg.deploy.server.hosts.private_server import MOVING
 from thalweg.deploy.server.hosts.record import HostRecord
-from thalweg.deploy.server.house import Coming, Connected
+from thalweg.deploy.server.service import Connected, ConnectRequest
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.deploy.server.snapshot import host_of
 from thalweg.pipeline.file.spec import Spec
@@ -110,7 +110,7 @@ class Front:
 
     @property
     def not_ready(self) -> str:
-        """See `House.not_ready`."""
+        """See `ConversationService.not_ready`."""
         if self.draining:
             return "draining"
         if any(link.takes and not link.told.not_ready for link in self.links.values()):
@@ -120,8 +120,8 @@ class Front:
             return "no conversation host is there"
         return LOADING if LOADING in reasons else "the pipeline cannot be started"  # why is the operator's to know
 
-    async def connect(self, coming: Coming) -> Connected:
-        """See `House.connect`."""
+    async def connect(self, coming: ConnectRequest) -> Connected:
+        """See `ConversationService.connect`."""
         if not coming.session:
             return await self._newcomer(coming)
         async with self._alone(self.kept.now_at(coming.session)):
@@ -129,11 +129,11 @@ class Front:
             return await self._back(replace(coming, session=session))
 
     async def trickle(self, session: str, key: str, fragment: str) -> None:
-        """See `House.trickle`."""
+        """See `ConversationService.trickle`."""
         await self._at_home("/trickle", session, key, fragment=fragment)
 
     async def end(self, session: str, key: str) -> None:
-        """See `House.end`. Of one whose host is lost, what was said is forgotten."""
+        """See `ConversationService.end`. Of one whose host is lost, what was said is forgotten."""
         now_at = self.kept.now_at(session)
         kept = self.kept.find(now_at)
         if kept is not None and kept.lost_s is not None and kept.opens(key):
@@ -142,7 +142,7 @@ class Front:
         await self._at_home("/end", session, key)
 
     async def stands(self, session: str, key: str) -> bool:
-        """See `House.stands`."""
+        """See `ConversationService.stands`."""
         now_at = self.kept.now_at(session)
         kept = self.kept.find(now_at)
         if kept is None or not kept.opens(key):
@@ -150,7 +150,7 @@ class Front:
         return kept.lost_s is None and now_at == session
 
     async def sessions(self) -> list[dict[str, Any]]:
-        """See `House.sessions`; each with its `host`."""
+        """See `ConversationService.sessions`; each with its `host`."""
         found = await self._ask_all("/sessions")
         return [
             dict(one) | {"host": name}
@@ -160,14 +160,14 @@ class Front:
         ]
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
-        """See `House.metrics`, always as text: all hosts with the label `host`, and this front."""
+        """See `ConversationService.metrics`, always as text: all hosts with the label `host`, and this front."""
         found = await self._ask_all("/metrics")
         texts = {name: str(answer.get("text", "")) for name, answer in found.items()}
         up = {name: link.state is LinkState.UP for name, link in self.links.items()}
         return merged(texts, self.counts, up).encode(), TEXT
 
     async def hosts(self) -> list[dict[str, Any]]:
-        """See `House.hosts`."""
+        """See `ConversationService.hosts`."""
         return [
             {
                 "name": link.name,
@@ -184,7 +184,7 @@ class Front:
         ]
 
     async def drain_host(self, name: str) -> Mapping[str, Any]:
-        """See `House.drain_host`."""
+        """See `ConversationService.drain_host`."""
         link = self.links.get(name)
         if link is None:
             known = ", ".join(sorted(self.links)) or "none"
@@ -209,7 +209,7 @@ class Front:
                 link.emptied = True
                 log.info("conversation host %s serves something else, and is emptied", link.name)
 
-    async def _newcomer(self, coming: Coming) -> Connected:
+    async def _newcomer(self, coming: ConnectRequest) -> Connected:
         if self.draining:
             raise draining()
         mine = self.kept.by_address()[coming.address] + self._pending[coming.address]
@@ -227,7 +227,7 @@ class Front:
         self.counts["sessions"] += 1
         return found
 
-    async def _place(self, coming: Coming, more: Mapping[str, Any], *, but: str = "") -> Connected:
+    async def _place(self, coming: ConnectRequest, more: Mapping[str, Any], *, but: str = "") -> Connected:
         """The first host that takes them. Raises Refused: as the last one said, or that there is none."""
         said: Refused | None = None
         for name in order(self._rooms(but)):
@@ -250,7 +250,7 @@ class Front:
             raise said
         raise full()
 
-    async def _back(self, coming: Coming) -> Connected:
+    async def _back(self, coming: ConnectRequest) -> Connected:
         kept = self.kept.find(coming.session)
         link = self.links.get(kept.host if kept is not None else host_of(coming.session))
         if link is not None and link.state in (LinkState.UP, LinkState.REFUSED):
@@ -265,7 +265,7 @@ class Front:
             raise gone()
         return await self._go_on(kept, kept.snapshot, coming)
 
-    async def _stay_or_move(self, link: HostLink, coming: Coming) -> Connected:
+    async def _stay_or_move(self, link: HostLink, coming: ConnectRequest) -> Connected:
         """At their own host, or at another where that one is being emptied. Raises Refused, HostLost."""
         try:
             return await self._offer(link, coming, {"stay": coming.listening})
@@ -274,7 +274,7 @@ class Front:
                 raise
         return await self._move(link, coming) or await self._offer(link, coming, {"stay": True})
 
-    async def _move(self, link: HostLink, coming: Coming) -> Connected | None:
+    async def _move(self, link: HostLink, coming: ConnectRequest) -> Connected | None:
         """Put a conversation on another host while its own is there; None where no other has room. Raises Refused."""
         asked = {"session": coming.session, "key": coming.key}
         kept = self.kept.find(coming.session)
@@ -295,19 +295,19 @@ class Front:
         self.counts["moved"] += 1
         return found
 
-    async def _go_on(self, kept: Kept, snapshot: Mapping[str, Any], coming: Coming) -> Connected:
+    async def _go_on(self, kept: Kept, snapshot: Mapping[str, Any], coming: ConnectRequest) -> Connected:
         """Put a conversation on another host, its own being lost. Raises Refused."""
         found = await self._place(coming, {"snapshot": dict(snapshot), "was": coming.session})
         self._led(coming, found, kept)
         self.counts["resumed_elsewhere"] += 1
         return found
 
-    def _led(self, coming: Coming, found: Connected, kept: Kept | None) -> None:
+    def _led(self, coming: ConnectRequest, found: Connected, kept: Kept | None) -> None:
         """The old id leads to the new one from now on; its new host will say so, too, in its next news."""
         self.kept.moved(coming.session, found.session)
         log.info("a conversation moved from host %s to %s", kept.host if kept else "?", host_of(found.session))
 
-    async def _offer(self, link: HostLink, coming: Coming, more: Mapping[str, Any]) -> Connected:
+    async def _offer(self, link: HostLink, coming: ConnectRequest, more: Mapping[str, Any]) -> Connected:
         body = {
             "sdp": coming.sdp,
             "address": coming.address,

@@ -28,10 +28,10 @@ from thalweg.deploy.door.front_door import left_behind
 from thalweg.deploy.door.listening import listening
 from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.hosts.moving import Moving
-from thalweg.deploy.server.hosts.news import Newsroom
+from thalweg.deploy.server.hosts.news import NewsFeed
 from thalweg.deploy.server.hosts.private_server import PrivateServer
 from thalweg.deploy.server.hosts.record import NAME, PROTOCOL, HostRecord, digest_of
-from thalweg.deploy.server.house import Here
+from thalweg.deploy.server.service import LocalConversations
 from thalweg.deploy.server.settings import IceServer, ServerSettings
 from thalweg.stages.io.private import create_private
 from thalweg.transports.grpc.tls import make_certificates
@@ -83,13 +83,18 @@ class ConversationHost:
         bundle = Bundle(**order.bundle)
         self._order = order
         self.conversations = Conversations(load_bundle(bundle), settings, bundle, order.name)
-        self._newsroom = Newsroom(self.conversations)
+        self._news_feed = NewsFeed(self.conversations)
         self._moving = Moving(self.conversations, order.drain_s)
         self._token = secrets.token_urlsafe(32)
         self._digest = digest_of(bundle)
         self._stopping = asyncio.Event()
         self._server = PrivateServer(
-            Here(self.conversations, settings), self._newsroom, self._moving, self._token, self._digest, self.stop
+            LocalConversations(self.conversations, settings),
+            self._news_feed,
+            self._moving,
+            self._token,
+            self._digest,
+            self.stop,
         )
 
     def stop(self) -> None:
@@ -105,7 +110,7 @@ class ConversationHost:
             async with asyncio.TaskGroup() as group:
                 running = [
                     group.create_task(self.conversations.run()),
-                    group.create_task(self._newsroom.run()),
+                    group.create_task(self._news_feed.run()),
                     group.create_task(self._moving.run()),
                     group.create_task(self._watch()),
                 ]
@@ -149,7 +154,7 @@ class ConversationHost:
             await asyncio.sleep(TICK_S)
             if self.conversations.sessions:
                 continue
-            alone = time.monotonic() - self._newsroom.asked_s > ALONE_S
+            alone = time.monotonic() - self._news_feed.asked_s > ALONE_S
             if alone or self._moving.ends:
                 log.info("conversation host %s ends: %s", self._order.name, "no front asks" if alone else "drained")
                 self._stopping.set()

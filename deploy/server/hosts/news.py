@@ -64,7 +64,7 @@ class News(BaseModel):
     all: list[str] = Field(max_length=5000)
 
 
-class Newsroom:
+class NewsFeed:
     """The news of one host. `run` gathers; `asked_s`: when a front has asked last."""
 
     def __init__(self, conversations: Conversations) -> None:

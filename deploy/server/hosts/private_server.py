@@ -28,9 +28,9 @@ from thalweg.deploy.door.front_door import DoorSettings, FrontDoor, Handler, bea
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.door.tokens import same_secret
 from thalweg.deploy.server.hosts.moving import Moving
-from thalweg.deploy.server.hosts.news import Newsroom
+from thalweg.deploy.server.hosts.news import NewsFeed
 from thalweg.deploy.server.hosts.record import PROTOCOL
-from thalweg.deploy.server.house import Coming, Here
+from thalweg.deploy.server.service import ConnectRequest, LocalConversations
 from thalweg.deploy.server.session import MOVED
 from thalweg.deploy.server.snapshot import MOST_BYTES, Snapshot
 from thalweg.transports.webrtc import OfferError, read_offer
@@ -95,17 +95,23 @@ class PrivateServer:
     """The routes over a house in this process; `application` is what aiohttp runs. `pipeline`: its digest."""
 
     def __init__(
-        self, house: Here, newsroom: Newsroom, moving: Moving, token: str, pipeline: str, stop: Callable[[], None]
+        self,
+        service: LocalConversations,
+        news_feed: NewsFeed,
+        moving: Moving,
+        token: str,
+        pipeline: str,
+        stop: Callable[[], None],
     ) -> None:
-        self._house = house
-        self._newsroom = newsroom
+        self._service = service
+        self._news_feed = news_feed
         self._moving = moving
         self._token = token
         self._pipeline = pipeline
         self._own_s = time.monotonic()
         self._end_all = stop
         settings = DoorSettings(limits=LIMITS, body_bytes=STRANGERS_BYTES, known_body_bytes=BODY_BYTES)
-        self.door = FrontDoor(settings, house.counts, knows=self._knows)
+        self.door = FrontDoor(settings, service.counts, knows=self._knows)
         self.application = self.door.application(self._guard)
         routes = {
             "/news": self._news,
@@ -139,15 +145,15 @@ class PrivateServer:
         asked = await _read(request, AskNews)
         if asked.pipeline == self._pipeline:
             self._own_s = time.monotonic()
-        news = await self._newsroom.next(asked.boot, asked.since)
+        news = await self._news_feed.next(asked.boot, asked.since)
         return web.json_response(news.model_dump())  # which takes halves of surrogate pairs, as a model may say them
 
     async def _connect(self, request: web.Request) -> web.StreamResponse:
         asked = await _read(request, AskConnect)
         snapshot = None if asked.snapshot is None else Snapshot.read(asked.snapshot)
-        if asked.session and snapshot is None and not asked.stay and self._house.conversations.draining:
+        if asked.session and snapshot is None and not asked.stay and self._service.conversations.draining:
             raise Refused(409, MOVING, "This host is being emptied: put the conversation on another one.")
-        coming = Coming(
+        coming = ConnectRequest(
             offer=read_offer(asked.sdp),
             sdp=asked.sdp,
             address=asked.address,
@@ -155,36 +161,36 @@ class PrivateServer:
             key=asked.key,
             listening=asked.listening,
         )
-        found = await self._house.connect(coming, snapshot)
+        found = await self._service.connect(coming, snapshot)
         if snapshot is not None:
-            self._newsroom.moved(found.session, asked.was)
+            self._news_feed.moved(found.session, asked.was)
         return web.json_response(
             {"session": found.session, "key": found.key, "sdp": found.sdp, "notes": list(found.notes)}
         )
 
     async def _trickle(self, request: web.Request) -> web.StreamResponse:
         asked = await _read(request, AskSession)
-        await self._house.trickle(asked.session, asked.key, asked.fragment)
+        await self._service.trickle(asked.session, asked.key, asked.fragment)
         return web.json_response({})
 
     async def _end(self, request: web.Request) -> web.StreamResponse:
         asked = await _read(request, AskSession)
         if asked.moved:
-            self._house.conversations.find(asked.session, asked.key).end(MOVED, "It goes on elsewhere.")
+            self._service.conversations.find(asked.session, asked.key).end(MOVED, "It goes on elsewhere.")
         else:
-            await self._house.end(asked.session, asked.key)
+            await self._service.end(asked.session, asked.key)
         return web.json_response({})
 
     async def _snapshot(self, request: web.Request) -> web.StreamResponse:
         asked = await _read(request, AskSession)
-        session = self._house.conversations.find(asked.session, asked.key)
+        session = self._service.conversations.find(asked.session, asked.key)
         return web.json_response({"snapshot": (await session.snapshot()).model_dump()})
 
     async def _sessions(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response({"sessions": await self._house.sessions()})
+        return web.json_response({"sessions": await self._service.sessions()})
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        body, _ = await self._house.metrics("")
+        body, _ = await self._service.metrics("")
         return web.json_response({"text": body.decode()})
 
     async def _drain(self, request: web.Request) -> web.StreamResponse:
@@ -192,7 +198,7 @@ class PrivateServer:
         if asked.instead and time.monotonic() - self._own_s < OWN_S:
             raise Refused(409, "in-use", "Fronts of the pipeline file that this host serves are there.")
         self._moving.begin(ends=asked.ends)
-        return web.json_response({"held": self._newsroom.state().held, "within_s": self._moving.within_s})
+        return web.json_response({"held": self._news_feed.state().held, "within_s": self._moving.within_s})
 
     async def _stop(self, request: web.Request) -> web.StreamResponse:
         self._end_all()

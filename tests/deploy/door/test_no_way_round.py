@@ -20,8 +20,8 @@ from thalweg.deploy.fleet.hub.state import HubState
 from thalweg.deploy.ops.observing.metrics import serving_metrics
 from thalweg.deploy.ops.observing.readings import Stats
 from thalweg.deploy.server.conversations import Conversations
-from thalweg.deploy.server.exporter import metrics_only
-from thalweg.deploy.server.house import Here
+from thalweg.deploy.server.observing.exporter import metrics_only
+from thalweg.deploy.server.service import LocalConversations
 from thalweg.pipeline.file.spec import load_spec
 
 ROOT = Path(__file__).parents[3]
@@ -74,7 +74,7 @@ async def serve() -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def metrics_of_serve() -> AsyncIterator[int]:
-    house = Here(Conversations(load_spec(PARROT, "parrot.yaml"), SETTINGS), SETTINGS)
+    house = LocalConversations(Conversations(load_spec(PARROT, "parrot.yaml"), SETTINGS), SETTINGS)
     door, application = metrics_only(house.metrics, SETTINGS)
     async with listening(door, application, "127.0.0.1", 0) as port:
         yield port

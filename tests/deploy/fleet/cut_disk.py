@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.deploy.fleet.processes import ROOT
+from tests.deploy.fleet.updating import carry_out
 from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.manifest import Artefact, Manifest, sealed
 from thalweg.deploy.fleet.node.releases import Releases
-from thalweg.pipeline.fleet.rollout import Do, Event, Phase, follow
+from thalweg.pipeline.fleet.rollout import Event, Phase, follow
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
 from thalweg.transports.fleet.segment import records
 from thalweg.transports.fleet.spool import Spool
@@ -70,30 +71,8 @@ def write(folder: Path, key: bytes) -> None:
         spool.sync(SpoolClass.EVENTS, stored)
         print("event", number, flush=True)
         if number % EVENTS_BETWEEN == 0:
-            record = _update(releases, record, key)
+            record = carry_out(releases, record, Served(record.highest + 1, key))
             print("release", record.current, flush=True)
-
-
-def _update(releases: Releases, record: Any, key: bytes) -> Any:
-    """One rollout, as the agent does it."""
-    client: Any = Served(record.highest + 1, key)
-
-    def hear(event: Event, generation: int = 0) -> None:
-        nonlocal record
-        record, do = follow(record, event, generation=generation)
-        releases.save(record)
-        if do is Do.POINT:
-            releases.point(record.candidate)
-            hear(Event.COMMITTED)
-        if record.phase is Phase.RESTING:
-            releases.tidy(record)
-
-    manifest, signed = releases.ask(client)
-    hear(Event.WANTED, manifest.generation)
-    releases.fetch(client, manifest, signed)
-    for event in (Event.FETCHED, Event.ALLOWED, Event.PASSED, Event.BOOTED, Event.PASSED):
-        hear(event)
-    return record
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from thalweg.deploy.fleet.placing import follow
 from thalweg.deploy.fleet.placing.follow import Follower
 from thalweg.deploy.fleet.placing.lease import Lease
 from thalweg.deploy.fleet.placing.lenders import Lender, NodeFolder
-from thalweg.pipeline.fleet.placement import Switch
-from thalweg.pipeline.fleet.placing import PlaceOf, Placing
+from thalweg.pipeline.fleet.moving.placement import Switch
+from thalweg.pipeline.fleet.moving.places import PlaceOf, Placing
 from thalweg.transports.fleet.lease import LeaseError, frame
 
 

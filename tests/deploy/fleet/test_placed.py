@@ -11,7 +11,7 @@ import pytest
 from thalweg.deploy.fleet.placing import placed
 from thalweg.deploy.fleet.placing.lenders import Lender
 from thalweg.deploy.fleet.placing.placed import PlacedStage
-from thalweg.pipeline.fleet.placing import PlaceOf, Placing
+from thalweg.pipeline.fleet.moving.places import PlaceOf, Placing
 from thalweg.pipeline.graph import Vertex
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Token

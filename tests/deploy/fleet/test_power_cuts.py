@@ -14,10 +14,11 @@ import pytest
 
 from tests.conftest import require_package
 from tests.deploy.fleet.hubs import Hub, hub_at
+from tests.deploy.fleet.updating import carry_out
 from thalweg.deploy.fleet.node.identity import Identity
 from thalweg.deploy.fleet.node.releases import Releases
 from thalweg.pipeline.fleet.gate import Gate
-from thalweg.pipeline.fleet.rollout import Do, Event, Phase, Record, follow
+from thalweg.pipeline.fleet.rollout import Event, Phase, Record, follow
 
 CALLS = ("replace", "link", "symlink", "unlink", "mkdir", "rmdir", "fsync")
 
@@ -61,27 +62,10 @@ class Disk:
 
 
 def update(identity: Identity) -> None:
-    """What the agent does, one rollout: fetch, try, commit, and prove at the next start."""
+    """One rollout."""
     releases = Releases(identity.folder, identity.signing)
-    record = releases.load()
-
-    def hear(event: Event, generation: int = 0) -> None:
-        nonlocal record
-        record, do = follow(record, event, generation=generation)
-        releases.save(record)
-        if do is Do.POINT:
-            releases.point(record.candidate)
-            hear(Event.COMMITTED)
-        if record.phase is Phase.RESTING:
-            releases.tidy(record)
-
     with identity.client() as client:
-        manifest, sealed = releases.ask(client)
-        hear(Event.WANTED, manifest.generation)
-        releases.fetch(client, manifest, sealed)
-    for event in (Event.FETCHED, Event.ALLOWED, Event.PASSED, Event.BOOTED, Event.PASSED):
-        hear(event)
-    assert (record.current, record.phase) == (manifest.generation, Phase.RESTING)
+        carry_out(releases, releases.load(), client)
 
 
 def started(folder: Path, public: bytes) -> Record:

@@ -36,7 +36,7 @@ OF_A_SERVER = {
     "thalweg_interrupt_seconds": [],
     "thalweg_answer_seconds": [],
 }
-"""What `serve` exports besides: tests/deploy/server/test_metrics.py holds it against a server."""
+"""What `serve` exports besides: tests/deploy/server/observing/test_metrics.py holds it against a server."""
 
 
 async def scrape(settings: dict[str, str]) -> str:

@@ -15,8 +15,8 @@ from thalweg.deploy.cluster.host import Bundle
 from thalweg.deploy.door.listening import listening
 from thalweg.deploy.server.app import WebServer
 from thalweg.deploy.server.conversations import Conversations
-from thalweg.deploy.server.house import Here
 from thalweg.deploy.server.serve import tls_context
+from thalweg.deploy.server.service import LocalConversations
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.pipeline.file.spec import load_spec
 
@@ -60,7 +60,7 @@ class Server:
 async def running(settings: ServerSettings, pipeline: str = PARROT) -> AsyncIterator[Server]:
     bundle = Bundle(main="pipeline.yaml", files={"pipeline.yaml": pipeline}, settings={}, token="")
     conversations = Conversations(load_spec(pipeline, "pipeline.yaml"), settings, bundle)
-    server = WebServer(Here(conversations, settings), settings)
+    server = WebServer(LocalConversations(conversations, settings), settings)
     context = tls_context(settings)
     async with (
         listening(server.door, server.application, settings.host, 0, context) as port,

@@ -1,4 +1,4 @@
-"""Coming back to a conversation after the connection was lost, and leaving nothing behind."""
+"""ConnectRequest back to a conversation after the connection was lost, and leaving nothing behind."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from thalweg.deploy.server.hosts.front import Front
 from thalweg.deploy.server.hosts.link import HostLink, HostLost, LinkState
 from thalweg.deploy.server.hosts.news import HostState, News, SessionNews, key_digest
 from thalweg.deploy.server.hosts.record import HostRecord
-from thalweg.deploy.server.house import Coming
+from thalweg.deploy.server.service import ConnectRequest
 from thalweg.deploy.server.settings import ServerSettings
 
 ANSWER = {"session": "host-2-abcdefghijkl", "key": "k", "sdp": "s", "notes": []}
@@ -48,8 +48,8 @@ def front_with(**hosts: list[Any]) -> tuple[Front, dict[str, Scripted]]:
     return front, links
 
 
-def coming() -> Coming:
-    return Coming(offer=OFFER, sdp="s", address="10.0.0.1")
+def coming() -> ConnectRequest:
+    return ConnectRequest(offer=OFFER, sdp="s", address="10.0.0.1")
 
 
 @pytest.mark.parametrize(

@@ -118,15 +118,21 @@ def test_of_two_fronts_both_lead_to_a_conversation_wherever_it_went() -> None:
     asyncio.run(main())
 
 
+async def left_talking(folder: Path) -> Talker:
+    """Somebody whose front has gone, and left its host running."""
+    async with front_at(folder, 1, HOUSED, pipeline(), ends=False) as front:
+        await front.until(lambda: front.ready(1))
+        talker = Talker(front.url)
+        await talker.connect()
+        await asked(talker, "red")
+    return talker
+
+
 def test_conversations_talk_on_while_there_is_no_front_and_the_next_one_finds_them() -> None:
     async def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            async with front_at(folder, 1, HOUSED, pipeline(), ends=False) as first:
-                await first.until(lambda: first.ready(1))
-                talker = Talker(first.url)
-                await talker.connect()
-                await asked(talker, "red")
+            talker = await left_talking(folder)
             assert await asked(talker, "green") == "red and green"
             async with front_at(folder, 1, HOUSED, pipeline()) as second:
                 await second.until(lambda: second.front.kept.find(talker.session) is not None)
@@ -146,11 +152,7 @@ def test_a_front_with_another_pipeline_file_takes_over_and_nobody_is_dropped() -
     async def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            async with front_at(folder, 1, HOUSED, pipeline(), ends=False) as first:
-                await first.until(lambda: first.ready(1))
-                talker = Talker(first.url)
-                await talker.connect()
-                await asked(talker, "red")
+            talker = await left_talking(folder)
             async with front_at(folder, 1, HOUSED, pipeline(length="50ms")) as second:
                 talker._server.url = second.url
                 home = host_of(talker)

@@ -14,7 +14,7 @@ import pytest
 from tests.deploy.server.hosts.housing import HOUSED, bundle_of
 from thalweg.deploy.bench.dialogue.scripted import pipeline
 from thalweg.deploy.server.hosts.host import ConversationHost, HostOrder, settings_for_hosts
-from thalweg.deploy.server.hosts.news import Newsroom
+from thalweg.deploy.server.hosts.news import NewsFeed
 from thalweg.deploy.server.hosts.record import HostRecord
 from thalweg.deploy.server.session import SessionState
 from thalweg.deploy.server.snapshot import MOST_BYTES, Snapshot, snapshot_of
@@ -48,9 +48,9 @@ def told(*sessions: Any) -> dict[str, dict[str, Any]]:
     )
 
     async def look() -> Any:
-        newsroom = Newsroom(conversations)
-        await newsroom._look()
-        return (await newsroom.next("", -1)).model_dump()
+        news_feed = NewsFeed(conversations)
+        await news_feed._look()
+        return (await news_feed.next("", -1)).model_dump()
 
     found: dict[str, dict[str, Any]] = json.loads(json.dumps(asyncio.run(look())))["changed"]
     return found

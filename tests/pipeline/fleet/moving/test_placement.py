@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.pipeline.fleet.placement import Place, Placement, Prediction, Rule, Switch
+from thalweg.pipeline.fleet.moving.placement import Place, Placement, Prediction, Rule, Switch
 
 S, MS = 1_000_000_000, 1_000_000
 RULE = Rule(deadline_ns=200 * MS)

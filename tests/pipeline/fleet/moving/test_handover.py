@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.pipeline.fleet.handover import (
+from thalweg.pipeline.fleet.moving.handover import (
     TRANSITIONS,
     UNANSWERED_AT_MOST,
     UNSETTLED_AT_MOST,

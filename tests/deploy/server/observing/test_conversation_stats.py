@@ -10,7 +10,7 @@ import pytest
 
 from thalweg.deploy.ops.observing.stats import stats_of
 from thalweg.deploy.runtime.worker import Worker
-from thalweg.deploy.server.conversation_stats import ConversationStats
+from thalweg.deploy.server.observing.conversation_stats import ConversationStats
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.file.plan import LOCAL
 from thalweg.pipeline.graph import Graph

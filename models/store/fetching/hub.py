@@ -20,7 +20,7 @@ import yaml
 
 from thalweg.models.errors import ModelError
 from thalweg.models.http.address import Address
-from thalweg.models.store.download import LARGEST, Progress, download
+from thalweg.models.store.fetching.download import LARGEST, Progress, download
 from thalweg.models.store.store import default_root, locked, sha256
 
 _NEWEST = "main"

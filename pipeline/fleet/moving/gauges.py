@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from statistics import median_low
 
-from thalweg.pipeline.fleet.placement import BEHIND_NS, Prediction
+from thalweg.pipeline.fleet.moving.placement import BEHIND_NS, Prediction
 
 PACKETS, TRIPS = 5, 30
 ENOUGH = 3

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from thalweg.models.child_process import python_module
 from thalweg.models.errors import ModelError
-from thalweg.models.store.download import BLOCK, Progress, download
+from thalweg.models.store.fetching.download import BLOCK, Progress, download
 
 LARGEST_WHEEL = 4_000_000_000
 _PIP = python_module("pip")

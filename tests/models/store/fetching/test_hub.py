@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from thalweg.models.errors import ModelError
-from thalweg.models.store.hub import checkpoints, local_checkpoint, pinned, pull_checkpoint
+from thalweg.models.store.fetching.hub import checkpoints, local_checkpoint, pinned, pull_checkpoint
 
 NAME = "nvidia/stt_en_fastconformer_hybrid_large_streaming_80ms"
 CONTENT = b"not really an archive" * 10_000

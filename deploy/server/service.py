@@ -1,4 +1,4 @@
-"""What holds the conversations behind a web server: this process (`Here`), or hosts elsewhere (`hosts/front.py`)."""
+"""What holds the conversations behind a web server: this process, or hosts elsewhere (`hosts/front.py`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aiortc import RTCIceServer
 
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server.conversations import Conversations
-from thalweg.deploy.server.exporter import exposition
+from thalweg.deploy.server.observing.exporter import exposition
 from thalweg.deploy.server.pipelines import no_pipeline
 from thalweg.deploy.server.session import Session, SessionOver
 from thalweg.deploy.server.settings import ServerSettings
@@ -36,7 +36,7 @@ class Connected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Coming:
+class ConnectRequest:
     """Somebody with an offer, at `address`. With `session` and `key` they come back; `listening`: beside who talks."""
 
     offer: Offer
@@ -47,7 +47,7 @@ class Coming:
     listening: bool = False
 
 
-class House(Protocol):
+class ConversationService(Protocol):
     """All of these raise Refused where they are not to be done. `counts`: what happened, by kind."""
 
     spec: Spec
@@ -58,7 +58,7 @@ class House(Protocol):
         """Why the next person would not be answered at once; empty where they would."""
         ...
 
-    async def connect(self, coming: Coming) -> Connected:
+    async def connect(self, coming: ConnectRequest) -> Connected:
         """A conversation for somebody, or the one they come back to. Raises OfferError, too."""
         ...
 
@@ -91,8 +91,8 @@ class House(Protocol):
         ...
 
 
-class Here:
-    """A `House` in this process."""
+class LocalConversations:
+    """A `ConversationService` in this process."""
 
     def __init__(self, conversations: Conversations, settings: ServerSettings) -> None:
         self.conversations = conversations
@@ -105,15 +105,17 @@ class Here:
 
     @property
     def not_ready(self) -> str:
-        """See `House.not_ready`."""
+        """See `ConversationService.not_ready`."""
         if self.conversations.ready:
             return ""
         if self.conversations.draining:
             return "draining"
         return "the pipeline cannot be started" if self.conversations.problem else "loading"
 
-    async def connect(self, coming: Coming, snapshot: Snapshot | None = None) -> Connected:
-        """See `House.connect`. `snapshot`: of another host, whose conversation goes on here with the key it had."""
+    async def connect(self, coming: ConnectRequest, snapshot: Snapshot | None = None) -> Connected:
+        """See `ConversationService.connect`. `snapshot`: of a conversation of another host, which goes on here with the
+        key it had.
+        """
         for note in coming.offer.notes:
             log.info("an offer was answered in part: %s", note)
         if coming.session and snapshot is None:
@@ -132,7 +134,7 @@ class Here:
             raise
         return Connected(session=session.id, key=session.key, sdp=sdp, notes=peer.notes)
 
-    async def _resume(self, session: Session, coming: Coming) -> Connected:
+    async def _resume(self, session: Session, coming: ConnectRequest) -> Connected:
         try:
             peer, sdp = await session.connect(coming.offer, self._ice, listening=coming.listening)
         except SessionOver as over:
@@ -140,24 +142,24 @@ class Here:
         return Connected(session=session.id, key=session.key, sdp=sdp, notes=peer.notes)
 
     async def trickle(self, session: str, key: str, fragment: str) -> None:
-        """See `House.trickle`."""
+        """See `ConversationService.trickle`."""
         await add_fragment(self.conversations.find(session, key).peer, fragment)
 
     async def end(self, session: str, key: str) -> None:
-        """See `House.end`."""
+        """See `ConversationService.end`."""
         self.conversations.find(session, key).end("hung-up", "The conversation was ended.")
 
     async def stands(self, session: str, key: str) -> bool:
-        """See `House.stands`."""
+        """See `ConversationService.stands`."""
         self.conversations.find(session, key)
         return True
 
     async def sessions(self) -> list[dict[str, Any]]:
-        """See `House.sessions`."""
+        """See `ConversationService.sessions`."""
         return [described(session) for session in self.conversations.sessions.values()]
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
-        """See `House.metrics`."""
+        """See `ConversationService.metrics`."""
         return exposition(self.conversations, accept)
 
     async def hosts(self) -> list[dict[str, Any]]:

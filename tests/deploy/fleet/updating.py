@@ -1,0 +1,30 @@
+"""One rollout as the agent does it, without the agent: fetch, try, commit, and prove at the next start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from thalweg.deploy.fleet.node.releases import Releases
+from thalweg.pipeline.fleet.rollout import Do, Event, Phase, Record, follow
+
+
+def carry_out(releases: Releases, record: Record, client: Any) -> Record:
+    """The record afterwards; it is saved before each step."""
+
+    def hear(event: Event, generation: int = 0) -> None:
+        nonlocal record
+        record, do = follow(record, event, generation=generation)
+        releases.save(record)
+        if do is Do.POINT:
+            releases.point(record.candidate)
+            hear(Event.COMMITTED)
+        if record.phase is Phase.RESTING:
+            releases.tidy(record)
+
+    manifest, sealed = releases.ask(client)
+    hear(Event.WANTED, manifest.generation)
+    releases.fetch(client, manifest, sealed)
+    for event in (Event.FETCHED, Event.ALLOWED, Event.PASSED, Event.BOOTED, Event.PASSED):
+        hear(event)
+    assert (record.current, record.phase) == (manifest.generation, Phase.RESTING)
+    return record
