@@ -186,7 +186,7 @@ class FrontDoor:
         if not self.settings.known_body_bytes or not request.body_exists or self._knows(request):
             return
         if request.content_length is None or request.content_length > self.settings.body_bytes:
-            raise web.HTTPRequestEntityTooLarge(self.settings.body_bytes)
+            raise web.HTTPRequestEntityTooLarge(self.settings.body_bytes, request.content_length or 0)
 
     def _most(self, request: web.Request) -> int:
         known = self.settings.known_body_bytes

@@ -191,8 +191,9 @@ def _for_us(message: Any, system: int) -> bool:
 
 
 def _verify_first(mav: Any) -> None:
-    """Let a message count for the order of those to come only where its signature is right: pymavlink notes its time
-    before it looks at that, so that one forged message from the future would have us deaf to the autopilot.
+    """Let a message count for the order of those to come where its signature is right, and only there: pymavlink notes
+    its time before it looks at that, so that one forged message from the future would have us deaf to the autopilot;
+    and older ones (2.4.41) note the first message's alone, so that whatever came later could be played to us again.
     """
     check, times = mav.check_signature, mav.signing.stream_timestamps
 
@@ -200,6 +201,7 @@ def _verify_first(mav: Any) -> None:
         stream = message[-13], system, component
         before = times.get(stream)
         if check(message, system, component):
+            times[stream] = int.from_bytes(message[-12:-6], "little")
             return True
         if before is None:
             times.pop(stream, None)

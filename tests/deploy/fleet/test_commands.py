@@ -227,6 +227,15 @@ def test_a_forged_message_neither_deafens_to_the_autopilot_nor_has_commands_sent
     asyncio.run(case())
 
 
+def test_a_message_recorded_from_the_autopilot_is_not_heard_again(tmp_path: Path) -> None:
+    async def case() -> None:
+        beats = [(beat, "autopilot") for beat in heartbeats(3)]
+        action, link = await heard(tmp_path, *beats, (beats[1][0], "mallory"), (beats[2][0], "mallory"))
+        assert link.peer == "autopilot" and action.counts["unsigned"] == 2
+
+    asyncio.run(case())
+
+
 def test_an_acknowledgement_of_what_somebody_else_has_asked_is_not_ours(tmp_path: Path) -> None:
     async def case() -> None:
         action, _ = await heard(tmp_path, *((beat, "autopilot") for beat in heartbeats(1)))
