@@ -103,6 +103,7 @@ BENCHES: Mapping[str, Bench] = {
         "speech.wer:measure",
         takes=("model", "json_path", "minutes"),
     ),
+    "long": Bench("an hour of speech into a file, next to faster-whisper's batched pipeline", "speech.long:measure"),
     "nothing": Bench(
         "words that recognisers make out of silence, noise, a keyboard, music and far babble",
         "speech.nothing:measure",

@@ -37,14 +37,15 @@ def run_peer(
     system = system or name
 
     def ask() -> Any:
-        found = _ask(name, script, arguments)
+        found = ask_peer(name, script, arguments)
         result.versions[name] = found["version"]
         return found
 
     return result.rounds.peer(system, what, ask, limit_s)
 
 
-def _ask(name: str, script: str, arguments: list[str]) -> Any:
+def ask_peer(name: str, script: str, arguments: list[str]) -> Any:
+    """What a script of this folder prints, run by a peer's Python. Raises LeftOut where it prints nothing of use."""
     python = Path(os.environ.get("THALWEG_PEERS", ".peers")) / name / "bin" / "python"
     if not python.exists():
         raise LeftOut("it is not installed (`make bench-peers`)")

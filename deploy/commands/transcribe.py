@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from thalweg.deploy.transcripts.forms import FORMS
 from thalweg.deploy.transcripts.journal import Journal
-from thalweg.deploy.transcripts.listening import ListeningResult, Recogniser, listen
+from thalweg.deploy.transcripts.listening import MOST_LANES, ListeningResult, Recogniser, listen
 from thalweg.deploy.transcripts.progress import clock
 from thalweg.deploy.transcripts.targets import Task, tasks
 from thalweg.deploy.transcripts.utterance import Utterance
@@ -54,7 +54,7 @@ def transcribe_files(files: Sequence[Path], engine: str, wish: Wish, settings: M
     if [port.type for port in info.inputs.values()] != [Speech]:
         raise GraphError(f"{info.use} is not a recogniser: it does not take speech")
     wished = _wished(info, wish, settings)
-    recogniser = Recogniser(info, _parameters(info, wished, quiet=bool(wish.to)))
+    recogniser = Recogniser(info, _parameters(info, wished, quiet=bool(wish.to)), _lanes(info, wish))
     work = tasks(files, wish.to)
     for task in work:
         if not (task.recording == STANDARD_INPUT or comes_by_pipe(task.recording) or task.recording.is_file()):
@@ -75,6 +75,11 @@ def transcribe_files(files: Sequence[Path], engine: str, wish: Wish, settings: M
             say(f"error: {problem}", err=True)
         failed = failed or bool(heard.complaints or heard.failures)
     return int(failed)
+
+
+def _lanes(info: StageInfo, wish: Wish) -> int:
+    """Several where one engine decodes for all together, and nobody watches what is guessed meanwhile."""
+    return MOST_LANES if wish.to and info.use == "speech.whisper" else 1
 
 
 def _printed(task: Task, recogniser: Recogniser, wish: Wish) -> ListeningResult:

@@ -1,4 +1,9 @@
-"""One recording through voice activity and a recogniser, and what comes of it."""
+"""One recording through voice activity and a recogniser, and what comes of it.
+
+Theory of operation. Voice activity cuts the recording into utterances. With more than one lane they are dealt out to as
+many recognisers by turns, which share an engine: it decodes together what is waiting, and the texts are put in order
+again by the turns that they belong to. An utterance is heard by one recogniser alone, so its text is the same.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +20,25 @@ from thalweg.deploy.transcripts.progress import show_progress
 from thalweg.deploy.transcripts.utterance import Said, Utterance
 from thalweg.pipeline.duration import MS
 from thalweg.pipeline.graph import Graph, Vertex
-from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Speech, SpeechEvent, Transcript
 from thalweg.pipeline.stage import Context, Port, StageInfo
 from thalweg.stages.io.audio import AudioFile
 from thalweg.stages.speech.vad import VoiceActivity
 
 RATE = 16_000
+MOST_LANES = 8
 _UNIT = 32 * MS
 """A frame of voice activity: begun anew at any multiple of it, speech is cut at the same places."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recogniser:
-    """Which recogniser, with which settings."""
+    """Which recogniser, with which settings. `lanes`: how many utterances may be under way at once."""
 
     info: StageInfo
     settings: Mapping[str, Any]
+    lanes: int = 1
 
 
 @dataclass(slots=True)
@@ -48,15 +55,34 @@ class ListeningResult:
     abandoned: bool = False
 
 
+class _Deal:
+    """Hands utterances to the lanes by turns."""
+
+    inputs = {"speech": Speech}
+    outputs = {f"lane_{lane}": Speech for lane in range(MOST_LANES)}
+
+    def __init__(self, lanes: int) -> None:
+        self._lanes, self._epoch, self._count = lanes, AMBIENT, 0
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Take a piece of speech; one of another turn begins an utterance."""
+        if packet.epoch != self._epoch:
+            self._epoch, self._count = packet.epoch, self._count + 1
+        ctx.emit(packet.payload, port=f"lane_{self._count % self._lanes}")
+
+
 class _Collect:
     """Puts together what a turn holds: when its voice began and ended, and what was said."""
 
-    inputs = {"speech": Port(Speech), "transcript": Port(Transcript)}
+    inputs = {"speech": Port(Speech), "transcript": Port(Transcript, many=True)}
 
     def __init__(
-        self, on_partial: Callable[[Transcript, float], None], on_final: Callable[[Utterance, int, float], None]
+        self,
+        lanes: int,
+        on_partial: Callable[[Transcript, float], None],
+        on_final: Callable[[Utterance, int, float], None],
     ) -> None:
-        self._on_partial, self._on_final = on_partial, on_final
+        self._lanes, self._on_partial, self._on_final = lanes, on_partial, on_final
         self._spans: dict[int, tuple[int, int, bool]] = {}
         self._finals: dict[int, tuple[Transcript, int]] = {}
 
@@ -76,17 +102,20 @@ class _Collect:
                 self._finals[packet.epoch] = packet.payload, packet.time
             else:
                 self._on_partial(packet.payload, packet.time / 1e9)
-        self._settle()
+        self.settle()
 
-    def _settle(self) -> None:
-        """Give what is complete, in order."""
-        for epoch in sorted(self._finals):
-            start_ns, end_ns, ended = self._spans.get(epoch, (0, 0, False))
-            if not ended:
+    def settle(self, *, over: bool = False) -> None:
+        """Give what is complete, in order. `over`: what has no text by now will have none."""
+        epochs = sorted(self._spans)
+        for place, epoch in enumerate(epochs):
+            start_ns, end_ns, ended = self._spans[epoch]
+            silent = over or any(later in self._finals for later in epochs[place + self._lanes :: self._lanes])
+            if not ended or (epoch not in self._finals and not silent):
                 break
-            transcript, time_ns = self._finals.pop(epoch)
-            self._spans = {other: span for other, span in self._spans.items() if other > epoch}
-            self._on_final(_utterance(transcript, start_ns, end_ns), end_ns * RATE // 1_000_000_000, time_ns / 1e9)
+            del self._spans[epoch]
+            if epoch in self._finals:
+                transcript, time_ns = self._finals.pop(epoch)
+                self._on_final(_utterance(transcript, start_ns, end_ns), end_ns * RATE // 1_000_000_000, time_ns / 1e9)
 
 
 def _utterance(transcript: Transcript, start_ns: int, end_ns: int) -> Utterance:
@@ -121,21 +150,26 @@ def listen(
     graph = Graph(name=str(recording))
     graph.add("file", audio)
     graph.add("vad", VoiceActivity(barge_in=False))
-    graph.add_vertex(
-        Vertex(name="recogniser", info=recogniser.info, make=lambda: recogniser.info.cls(**recogniser.settings))
-    )
-    graph.add("text", _Collect(on_partial, on_final))
-    for source, target in (
-        ("file", "vad"),
-        ("vad", "recogniser"),
-        ("vad", "text.speech"),
-        ("recogniser", "text.transcript"),
-    ):
-        graph.connect(source, target, capacity=64)
+    text = _Collect(recogniser.lanes, on_partial, on_final)
+    graph.add("text", text)
+    graph.connect("file", "vad", capacity=64)
+    graph.connect("vad", "text.speech", capacity=64)
+    if recogniser.lanes > 1:
+        graph.add("deal", _Deal(recogniser.lanes))
+        graph.connect("vad", "deal", capacity=64)
+    for lane in range(recogniser.lanes):
+        name = "recogniser" if recogniser.lanes == 1 else f"recogniser_{lane}"
+        graph.add_vertex(
+            Vertex(name=name, info=recogniser.info, make=lambda: recogniser.info.cls(**recogniser.settings))
+        )
+        graph.connect("vad" if recogniser.lanes == 1 else f"deal.lane_{lane}", name, capacity=64)
+        graph.connect(name, "text.transcript", capacity=64)
     worker = Worker(graph)
     heard = ListeningResult()
     worker.on_problem = partial(_problem, worker, heard)
     asyncio.run(_run(worker, audio, progress))
+    if not heard.failures and not heard.abandoned:
+        text.settle(over=True)
     heard.turns, heard.at_s = len(worker.turns.turns), audio.at_s
     return heard
 

@@ -29,7 +29,7 @@ RATE = 16_000
 Floats = NDArray[np.float32]
 Rng = np.random.Generator
 SYSTEMS = ("whisper-base", "whisper-tiny.en", "pocketsphinx")
-SECONDS = 120
+SECONDS = 600
 _QUICK_S = 10
 _METHOD = "nothing 1"
 

@@ -2,13 +2,17 @@
 
 People and synthetic voices (said to be such), clean, in noise, over a telephone, from afar; every recogniser hears the
 same. How time is counted says `wer_listening.py`, what words are `wer_text.py`. `… offline` is Whisper's own decode of
-the whole recording at once with 30 s of context, without voice activity: what streaming is measured by.
+the whole recording at once with 30 s of context, without voice activity: what streaming is measured by;
+`faster-whisper` is that package's decode with whisper-base and its defaults (a beam of 5).
 """
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +20,27 @@ import numpy as np
 
 from thalweg.deploy.bench import BenchError
 from thalweg.deploy.bench.journal import Journal
+from thalweg.deploy.bench.peers import ask_peer
 from thalweg.deploy.bench.result import Result
+from thalweg.deploy.bench.rounds import LeftOut
 from thalweg.deploy.bench.speech.wer_listening import Clock, Engine, Heard, listen, turns
 from thalweg.deploy.bench.speech.wer_sets import Utterance, conditions, heard, people, synthetic
 from thalweg.deploy.bench.speech.wer_text import words
 from thalweg.models.recipes.asr.measure import word_errors
+from thalweg.models.speech.wav import write_wav
 from thalweg.models.speech.whisper.decode import Ask
 from thalweg.models.speech.whisper.model import WhisperModel, find_whisper
 from thalweg.stages.speech.fastconformer import FastConformer
 from thalweg.stages.speech.pocketsphinx import PocketSphinx
 from thalweg.stages.speech.whisper import Whisper
 
+FASTER = "faster-whisper"
 SYSTEMS = (
     "whisper-base",
     "whisper-base offline",
     "whisper-tiny.en",
     "whisper-tiny.en offline",
+    FASTER,
     "pocketsphinx",
     "fastconformer-en-4m",
 )
@@ -58,12 +67,20 @@ def measure(
         if not utterances:
             missing = "pocketsphinx-testdata" if name == "people" else "espeak-ng flite"
             result.notes.append(f"{name} are left out: apt-get install {missing}")
-    hear = {system: listener(system) for system in systems}
+    hear = {system: listener(system) if system != FASTER else partial(_faster, result) for system in systems}
     for condition in conditions():
         for name, utterances in spoken.items():
             case = f"{name}, {condition}"
             for system in systems:
-                rows = _rows(journal, case, system, hear[system], utterances[: _QUICK if quick else None], condition)
+                if system in result.rounds.left_out:
+                    continue
+                try:
+                    rows = _rows(
+                        journal, case, system, hear[system], utterances[: _QUICK if quick else None], condition
+                    )
+                except LeftOut as error:
+                    result.rounds.leave_out(system, str(error))
+                    continue
                 if rows:
                     _add(result, case, system, rows)
     if journal.left:
@@ -91,6 +108,18 @@ def _rows(
             errors, count = word_errors(" ".join(words(found["said"])), " ".join(words(found["text"])))
             rows.append(found | {"errors": errors, "words": count})
     return rows
+
+
+def _faster(result: Result, utterance: Utterance) -> Heard:
+    """faster-whisper's own decode of the whole recording, in its defaults but for the language. Raises LeftOut."""
+    with tempfile.TemporaryDirectory() as folder:
+        recording, task = Path(folder) / "heard.wav", Path(folder) / "task.json"
+        write_wav(recording, utterance.audio, 16_000)
+        about = {"model": str(find_whisper("whisper-base")), "recordings": [str(recording)]}
+        task.write_text(json.dumps(about | {"batch": 0, "beam": 5, "threads": 1}))
+        found = ask_peer("pipecat-voice", "speech/programs/faster_whisper_texts.py", [str(task)])
+    result.versions[FASTER] = found["version"]
+    return Heard(found["texts"][0], None, found["processor_s"], len(utterance.audio) / 16_000, 0, 0)
 
 
 def listener(system: str) -> Callable[[Utterance], Heard]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from tests.conftest import QUESTION, require_model, require_package, write_wav
 from tests.stages.io.recordings import piped, wav
 from thalweg.deploy.commands import transcribe
 from thalweg.deploy.commands.transcribe import Wish, transcribe_files
+from thalweg.deploy.transcripts.listening import Recogniser, listen
 from thalweg.pipeline.graph import GraphError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Speech, SpeechEvent, Transcript, Word
@@ -130,6 +132,37 @@ def test_what_was_stopped_is_gone_on_with_after_the_last_utterance(
     a, whole = (json.loads((here / f"{name}.json").read_text(encoding="utf-8")) for name in ("a", "whole"))
     assert a["utterances"][0] == whole["utterances"][0]
     assert abs(a["utterances"][1]["start_s"] - whole["utterances"][1]["start_s"]) < 0.1
+
+
+class Hesitant(Counting):
+    """One that takes the longer for a turn the earlier it is, and says nothing of the second."""
+
+    blocking = True
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """Count, once others had the time to overtake."""
+        if packet.payload.event is SpeechEvent.END:
+            time.sleep(max(0.0, 0.5 - 0.1 * packet.epoch))
+            if packet.epoch == 2:
+                return
+        super().process(packet, ctx)
+
+
+def test_utterances_that_are_recognised_at_once_come_in_their_order(here: Path) -> None:
+    question = np.concatenate(list(decoded(QUESTION, 16_000, 16_000)))
+    write_wav(here / "long.wav", np.concatenate([question] * 3), 16_000)
+    texts = {}
+    for lanes in (1, 4):
+        heard: list[tuple[float, str]] = []
+        info = describe(Hesitant, "speech.hesitant")
+        result = listen(
+            here / "long.wav",
+            Recogniser(info, {}, lanes),
+            on_final=lambda utterance, samples, at_s, heard=heard: heard.append((samples, utterance.text)),
+        )
+        assert not result.failures and result.turns == 6
+        texts[lanes] = heard
+    assert len(texts[1]) == 5 and texts[1] == texts[4] == sorted(texts[4])
 
 
 def test_with_other_settings_it_is_begun_anew(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""What `bench wer` and `bench long` run with another system's Python."""
