@@ -4,7 +4,7 @@ Ten recordings of people (Debian's `pocketsphinx-testdata`), over and over in ch
 seconds of a quiet room between them. `thalweg transcribe` runs in a process of its own, as people call it; its seconds
 hold starting and loading, those of faster-whisper its transcribing alone. Both have int8 weights and as many threads
 as there are processors; `greedy` compares like with like, `beam of 5` is faster-whisper's default. `growth`: of
-resident memory, from a fifth of the time on.
+resident memory, between a tenth of the time that begins at a fifth of it and the last tenth but one.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,8 @@ def _add(result: Result, case: str, system: str, found: dict[str, Any], said: st
     result.add(case, system, 1, "s", wall=found["seconds"], processor=found["processor_s"])
     memory: Sequence[float] = found["memory_mb"]
     if memory:
-        growth = memory[-1] - memory[len(memory) // 5]
+        tenth = max(1, len(memory) // 10)
+        growth = median(memory[-2 * tenth : -tenth] or memory) - median(memory[len(memory) // 5 :][:tenth])
         result.add(f"{case}: memory", system, len(memory), "MB", most=max(memory), growth=growth)
     wrong, count = word_errors(" ".join(words(said)), " ".join(words(" ".join(found["texts"]))))
     result.add(f"{case}: words", system, count, "%", wrong=100 * wrong / max(1, count))
