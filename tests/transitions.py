@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 MACHINES = {
+    "models.language.thinking": ("ThinkingFilter", "_state"),
     "pipeline.cluster.supervision": ("Supervisor", "state"),
     "pipeline.handoff.answering": ("Answering", "state"),
     "pipeline.node": ("Node", "state"),

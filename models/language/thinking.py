@@ -1,18 +1,22 @@
 """Telling what a model says from what it only thinks, where both come in one text, cut anywhere.
 
-    state      what comes                    is                       next
+    state      event                         text is                  next
     SAYING     text                          said                     SAYING
     SAYING     a mark that opens             –                        THINKING, depth 1
     SAYING     a mark that closes (stray)    –                        SAYING; `stray`: what was said was thought
     THINKING   text                          thought                  THINKING
     THINKING   a mark that opens             –                        THINKING, depth + 1
-    THINKING   a mark that closes            –                        SAYING, or UNSURE where it was deeper than 1
+    THINKING   a mark that closes            –                        SAYING
+    THINKING   likewise, deeper than 1       –                        UNSURE
     UNSURE     text                          kept                     UNSURE
-    UNSURE     a mark, of either kind        what was kept: thought   THINKING; SAYING or UNSURE by depth
+    UNSURE     a mark that opens             what was kept: thought   THINKING
+    UNSURE     a mark that closes            what was kept: thought   SAYING, or UNSURE by depth
     UNSURE     the end                       what was kept: said      –
     any        a mark that begins a header   what was kept: thought   HEADER; OVER where another turn begins
     HEADER     text                          dropped: who speaks      HEADER
-    HEADER     a mark or line that ends it   –                        SAYING, or THINKING where it names another channel
+    HEADER     a mark or line that ends it   –                        SAYING
+    HEADER     it names another channel      –                        THINKING
+    HEADER     a mark that closes            –                        UNSURE, or SAYING by depth
     any        a mark that ends the turn     –                        OVER, once anything was said or thought
     OVER       anything                      dropped                  OVER
 
@@ -24,6 +28,7 @@ below), whatever their case; any other `<|…|>` is dropped.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import Enum, auto
 
 _THOUGHTS = (
@@ -69,6 +74,16 @@ class _State(Enum):
     UNSURE = auto()
     HEADER = auto()
     OVER = auto()
+
+
+TRANSITIONS: Mapping[_State, frozenset[_State]] = {
+    _State.SAYING: frozenset({_State.THINKING, _State.HEADER, _State.OVER}),
+    _State.THINKING: frozenset({_State.SAYING, _State.UNSURE, _State.HEADER, _State.OVER}),
+    _State.UNSURE: frozenset({_State.SAYING, _State.THINKING, _State.HEADER, _State.OVER}),
+    _State.HEADER: frozenset({_State.SAYING, _State.THINKING, _State.UNSURE, _State.OVER}),
+    _State.OVER: frozenset(),
+}
+"""What may become of each state, itself aside: the table above as data."""
 
 
 class ThinkingFilter:

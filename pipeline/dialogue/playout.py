@@ -5,6 +5,7 @@ silence where there is none. Both name their time. A reply is an epoch.
 
     state    event                          next     effect
     IDLE     push                           PLAYING  `Started` with the first sample that is pulled
+    IDLE     push, while it is on hold      HELD     nothing is played before `resume`
     PLAYING  last piece pulled to its end   IDLE     `Finished`, with the whole text
     PLAYING  nothing left, not last         PLAYING  silence, counted as a gap: the speaker was late
     PLAYING  hold                           HELD     fades out in 5 ms; the position is kept
@@ -20,6 +21,7 @@ hurries through one half of a sentence makes that off by a word.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -37,6 +39,14 @@ class PlayState(Enum):
     IDLE = "idle"
     PLAYING = "playing"
     HELD = "held"
+
+
+TRANSITIONS: Mapping[PlayState, frozenset[PlayState]] = {
+    PlayState.IDLE: frozenset({PlayState.PLAYING, PlayState.HELD}),
+    PlayState.PLAYING: frozenset({PlayState.IDLE, PlayState.HELD}),
+    PlayState.HELD: frozenset({PlayState.IDLE, PlayState.PLAYING}),
+}
+"""What may become of each state, itself aside: the table above as data; a test walks it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ nothing while there is something to wait for anyway, and at most `patience_ns` b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -52,6 +52,14 @@ class Sense(Enum):
 
 
 COMING = frozenset({Sense.WAITING, Sense.SENSING})
+TRANSITIONS: Mapping[Sense, frozenset[Sense]] = {
+    Sense.WAITING: frozenset({Sense.SENSING, Sense.DONE, Sense.STOPPED, Sense.SILENT}),
+    Sense.SENSING: frozenset({Sense.DONE, Sense.STOPPED, Sense.SILENT}),
+    Sense.DONE: frozenset(),
+    Sense.STOPPED: frozenset(),
+    Sense.SILENT: frozenset(),
+}
+"""What may become of a modality: the first table above as data; a test walks it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from thalweg.pipeline.dialogue.playout import Finished, PlayEvent, Playout, PlayState, Started
+from thalweg.pipeline.dialogue.playout import TRANSITIONS, Finished, PlayEvent, Playout, PlayState, Started
 
 RATE = 48_000
 BLOCK = 960
@@ -175,3 +175,28 @@ def test_every_sample_is_heard_at_most_once_and_every_reply_ends_once(script: li
     heard = sum(np.count_nonzero(block) for block in ear.heard)
     assert heard <= pushed
     assert sorted(finished) == sorted(begun)
+
+
+def test_every_step_between_states_is_in_the_table_and_the_table_has_no_other() -> None:
+    rng, seen = np.random.default_rng(0), set()
+    for _ in range(300):
+        ear, epoch = Ear(), 1
+        for _ in range(40):
+            before = ear.playout.state
+            step = int(rng.integers(6))
+            if step == 0:
+                ear.speak(epoch, float(rng.uniform(0.2, 3)), "one two", last=bool(rng.integers(2)))
+            elif step == 1:
+                ear.listen(1)
+            elif step == 2:
+                ear.playout.hold()
+            elif step == 3:
+                ear.playout.resume()
+            elif step == 4:
+                epoch += 1
+                ear.playout.interrupt(epoch)
+            else:
+                ear.playout.fail(epoch)
+            if ear.playout.state is not before:
+                seen.add((before, ear.playout.state))
+    assert seen == {(before, after) for before, following in TRANSITIONS.items() for after in following}

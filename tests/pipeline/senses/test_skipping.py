@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from thalweg.pipeline.senses.skipping import (
     MS,
+    TRANSITIONS,
     Action,
     Ask,
     Decide,
@@ -153,3 +156,23 @@ def test_a_sample_decides_once_and_the_deadline_closes_it(events: list[tuple[str
     begun = any(kind == "unit" for kind, *_ in events)
     assert sum(isinstance(a, Decide) for a in actions) == (1 if begun else 0)
     assert skipper.closed == begun
+
+
+def test_every_step_of_a_modality_is_in_the_table_and_the_table_has_no_other() -> None:
+    rng, seen = random.Random(0), set()
+    for _ in range(2_000):
+        skipper, now_ns, ended = SampleSkipper(POLICY, verify=rng.random() < 0.3), 0, set()
+        for _ in range(15):
+            before = dict(skipper.senses)
+            modality, step = rng.choice(POLICY.modalities), rng.randrange(4)
+            if step < 2 and modality not in ended:
+                last = rng.random() < 0.3
+                skipper.unit(modality, rng.random(), last, now_ns)
+                ended |= {modality} if last else set()
+            elif step == 2:
+                skipper.answered(rng.random())
+            else:
+                now_ns += rng.choice([100, 600, 6000]) * MS
+                skipper.tick(now_ns)
+            seen |= {(was, skipper.senses[name]) for name, was in before.items() if skipper.senses[name] is not was}
+    assert seen == {(before, after) for before, following in TRANSITIONS.items() for after in following}
