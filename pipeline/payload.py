@@ -215,6 +215,29 @@ class Transcript(Payload):
         )
 
 
+MOST_PICTURE_BYTES = 256_000
+"""Of a picture that goes along with a question."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pictured(Transcript):
+    """A question and the picture it is asked about, for a model that can look at one; any other is asked `text` alone.
+
+    `picture`: a JPEG. `beside`: what is asked beside it, in place of `text`, which may say in words what is seen.
+    """
+
+    picture: bytes = field(repr=False)
+    beside: str
+
+    def __post_init__(self) -> None:
+        Transcript.__post_init__(self)
+        _require_text(self.beside)
+        _require(
+            self.picture[:3] == b"\xff\xd8\xff" and len(self.picture) <= MOST_PICTURE_BYTES,
+            f"a picture of {len(self.picture)} bytes, expected a JPEG of {MOST_PICTURE_BYTES} at most",
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token(Payload):
     """A piece of generated text. `last` closes the reply; its text may be empty."""

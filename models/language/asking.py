@@ -7,12 +7,15 @@ Pure. It begins with what most servers take, and learns from refusals, once each
     temperature                         none is sent
     the system role, or of roles        what it says stands before the first question
     logprobs                            none are asked for
+    images (of a question with one)     none are sent: it is told in words what was seen
 """
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from thalweg.models.language.backend import Message, Request
@@ -28,6 +31,9 @@ _LESSONS = {
     "system": re.compile(r"system.{0,20}role|role.{0,20}system|roles must alternate|developer instruction"),
     "logprobs": re.compile(r"logprobs"),
 }
+_REFUSED = (400, 404, 422)
+_NO_PICTURES = re.compile(r"image|vision|multi-?modal|content.{0,40}(?:must|should|expected).{0,20}string")
+_PICTURE_REFUSED = (*_REFUSED, 415, 500, 501)  # llama.cpp and Ollama call it an error of their own
 
 
 class Asking:
@@ -37,11 +43,19 @@ class Asking:
         self._continues = continues
         self._learned: set[str] = set()
 
-    def adapts(self, status: int | None, said: str) -> bool:
-        """Learn from a refusal; True where asking again is worth it."""
-        if status not in (400, 404, 422):
-            return False
+    @property
+    def blind(self) -> bool:
+        """Whether the server has refused a picture."""
+        return "pictures" in self._learned
+
+    def adapts(self, status: int | None, said: str, *, pictured: bool = False) -> bool:
+        """Learn from a refusal; True where asking again is worth it. `pictured`: a picture was sent."""
         words = said.lower()
+        if pictured and not self.blind and status in _PICTURE_REFUSED and _NO_PICTURES.search(words):
+            self._learned.add("pictures")
+            return True
+        if status not in _REFUSED:
+            return False
         for lesson, sign in _LESSONS.items():
             if lesson not in self._learned and sign.search(words):
                 self._learned.add(lesson)
@@ -50,7 +64,7 @@ class Asking:
 
     def body(self, model: str, request: Request) -> dict[str, Any]:  # Any: a value of the protocol
         """What is sent."""
-        messages = [{"role": m.role, "content": repaired(m.text)} for m in self._messages(request)]
+        messages = [{"role": m.role, "content": self._content(m)} for m in self._messages(request)]
         body: dict[str, Any] = {"model": model, "messages": messages, "stream": True}
         body["max_completion_tokens" if "max" in self._learned else "max_tokens"] = request.max_tokens
         if "temperature" not in self._learned:
@@ -61,6 +75,13 @@ class Asking:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         return body
 
+    def _content(self, message: Message) -> str | list[dict[str, Any]]:
+        picture = message.picture
+        if picture is None or self.blind:
+            return repaired(message.text)
+        url = f"data:image/jpeg;base64,{base64.b64encode(picture.jpeg).decode()}"
+        return [{"type": "text", "text": repaired(picture.text)}, {"type": "image_url", "image_url": {"url": url}}]
+
     def _messages(self, request: Request) -> Sequence[Message]:
         messages = list(request.messages)
         if "system" in self._learned and messages and messages[0].role == "system":
@@ -69,9 +90,17 @@ class Asking:
             if at is None:
                 messages.insert(0, Message("user", system.text))
             else:
-                messages[at] = Message("user", f"{system.text}\n\n{messages[at].text}")
+                messages[at] = _led(system.text, messages[at])
         if request.prefix and self._continues != "none":
             messages.append(Message("assistant", request.prefix))
             if self._continues == "instruct":
                 messages.append(Message("user", _GO_ON))
         return messages
+
+
+def _led(before: str, message: Message) -> Message:
+    """The same, with something before its words."""
+    picture = message.picture
+    if picture is not None:
+        picture = replace(picture, text=f"{before}\n\n{picture.text}")
+    return replace(message, text=f"{before}\n\n{message.text}", picture=picture)

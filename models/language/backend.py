@@ -7,7 +7,7 @@ are what a pipeline file may set. docs/writing-a-backend.md builds one.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Literal, Protocol, runtime_checkable
 
@@ -17,11 +17,28 @@ Role = Literal["system", "user", "assistant"]
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """What a question is about, a JPEG. `text`: what is asked beside it, in place of the text for who sees nothing."""
+
+    jpeg: bytes = field(repr=False)
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of what the model is told. Its text is valid Unicode, without half surrogates."""
+    """One turn of what the model is told. Its text is valid Unicode, without half surrogates.
+
+    `picture`: for backends whose abilities say `images`; no other is ever given one.
+    """
 
     role: Role
     text: str
+    picture: Picture | None = None
+
+
+def without_pictures(messages: Sequence[Message]) -> list[Message]:
+    """The same in words alone."""
+    return [message if message.picture is None else replace(message, picture=None) for message in messages]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +63,7 @@ class Abilities:
 
     `continues`: a reply that has begun elsewhere. "prefix": exactly from there on; "instruct": told to, so that words
     may be repeated or changed at the seam; "none": it begins anew. `reads_along`: `prefill` costs nothing but time of a
-    machine of one's own, and makes the next reply come sooner.
+    machine of one's own, and makes the next reply come sooner. `images`: it looks at the picture of a message.
     """
 
     continues: Literal["prefix", "instruct", "none"] = "none"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import random
 import time
@@ -26,6 +27,8 @@ from thalweg.models.language.asking import Asking
 from thalweg.models.language.backend import Abilities, BackendError, Delta, ErrorKind, Finish, Progress, Request
 from thalweg.models.language.chunk import kind_of, words_of
 from thalweg.models.language.stream import StreamParser, without_tags
+
+log = logging.getLogger(__name__)
 
 OPENAI = "https://api.openai.com/v1"
 _TRIED_AGAIN = (ErrorKind.UNREACHABLE, ErrorKind.BUSY)
@@ -57,12 +60,13 @@ class OpenAIBackend:
             Field(description="how a reply that has begun elsewhere is gone on with; see docs/writing-a-backend.md"),
         ] = "instruct",
         connect_s: Annotated[float, Field(gt=0, le=60, description="longest wait for a connection, s")] = 10.0,
+        images: Annotated[bool, Field(description="the model can look at pictures: questions may bring one")] = False,
     ) -> None:
         try:
             self._address = Address.parse(url or OPENAI)
         except HttpError as error:
             raise BackendError(ErrorKind.SETTINGS, str(error)) from None
-        self.abilities = Abilities(continues=continues, logprobs=True)
+        self.abilities = Abilities(continues=continues, logprobs=True, images=images)
         self._model, self._key_env, self._retries = model, api_key_env, retries
         self._connect_s = connect_s
         self._own_key: str | None = None
@@ -110,7 +114,9 @@ class OpenAIBackend:
                         yield delta
                 return
             except BackendError as error:
-                if self._asking.adapts(error.status, str(error)):
+                if self._asking.adapts(error.status, str(error), pictured=_pictured(request)):
+                    if self._asking.blind and _pictured(request):
+                        log.warning("%s takes no pictures, and is sent none any more: %s", self.name, error)
                     continue
                 wait_s = _wait_s(error, waited_s)
                 if left <= 0 or error.kind not in _TRIED_AGAIN or wait_s > _RETRY_AFTER_S:
@@ -174,6 +180,10 @@ class OpenAIBackend:
         if not os.environ.get(name):
             return f"{name} is not set"
         return f"{name} is not for {self._address.host}; name a variable by `api_key_env`, or see docs/security.md"
+
+
+def _pictured(request: Request) -> bool:
+    return any(message.picture is not None for message in request.messages)
 
 
 async def _figures(chunks: AsyncGenerator[bytes, None]) -> bytes | None:

@@ -23,11 +23,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 
-from thalweg.models.language.backend import Backend, BackendError, ErrorKind
+from thalweg.models.language.backend import Backend, BackendError, ErrorKind, Message, Picture
 from thalweg.models.language.registry import address, known, make
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.packet import AMBIENT, Packet
-from thalweg.pipeline.payload import Draft, Routed, Token, Transcript
+from thalweg.pipeline.payload import Draft, Pictured, Routed, Token, Transcript
 from thalweg.pipeline.signal import Ahead, Interrupt, Played, Signal
 from thalweg.pipeline.stage import Context, Port, StageError
 from thalweg.stages.language.conversation import Conversation
@@ -116,11 +116,17 @@ class Chat:
             Field(description="several in place of one: name → `where` (edge, fog, cloud), `cost`, what it takes"),
         ] = None,
         policy: Annotated[PoolPolicy | None, Field(description="how one of several is chosen")] = None,
+        images: Annotated[
+            bool, Field(description="the model can look at pictures, as those that `language.sight` puts to questions")
+        ] = False,
     ) -> None:
         given = {"model": model, "url": url, "api_key_env": api_key_env, "retries": retries, "threads": threads}
+        given |= {"images": True} if images else {}
         if backends is not None:
-            if backend is not None or url:
-                raise LanguageModelError("`backends` stands in place of `backend` and `url`: give one or the others")
+            if backend is not None or url or images:
+                raise LanguageModelError(
+                    "`backends` stands in place of `backend`, `url` and `images`: give one or the others"
+                )
             try:
                 backend = Pool(backends, policy or PoolPolicy(), {"threads": threads, "retries": 0})
             except BackendError as error:
@@ -130,6 +136,8 @@ class Chat:
                 backend = make(backend or ("openai" if url else "llamacpp"), options or {}, given)
             except BackendError as error:
                 raise LanguageModelError(str(error), error.kind) from None
+        if images and not backend.abilities.images:
+            raise LanguageModelError(f"`images: true`, and {backend.name} looks at none", ErrorKind.SETTINGS)
         self._pool = backend if isinstance(backend, Pool) else None
         self.counts = self._pool.counts if self._pool is not None else Counter[str]()
         self._model = Model(
@@ -179,7 +187,7 @@ class Chat:
         transcript = packet.payload
         assert isinstance(transcript, Transcript)
         if transcript.trial and self._drafts:
-            await self._draft(transcript.text, packet.epoch, ctx)
+            await self._draft(transcript, packet.epoch, ctx)
         elif not transcript.final:
             likely = _likely(transcript)
             if self._prefill and len(likely) > len(self._read):
@@ -189,7 +197,7 @@ class Chat:
             raise StageError("a final transcript of no turn is not answered: give it an `epoch`, from 1, a turn each")
         elif packet.epoch != self._answered:
             self._read = ""
-            await self._answer(transcript.text, packet.epoch, ctx)
+            await self._answer(transcript, packet.epoch, ctx)
         if packet.epoch == self._answered and self._prefill and ctx.peek("transcript") is None:
             await self._model.read_along(
                 self._conversation.messages("")
@@ -207,7 +215,15 @@ class Chat:
         if isinstance(signal, Played) and not signal.complete:
             self._conversation.heard(signal.epoch, signal.text)
 
-    async def _answer(self, question: str, epoch: int, ctx: Context) -> None:
+    def _messages(self, transcript: Transcript) -> list[Message]:
+        """What the model is told, and shown where it can look at a picture."""
+        picture = None
+        if isinstance(transcript, Pictured) and self._model.backend.abilities.images:
+            picture = Picture(transcript.picture, transcript.beside)
+        return self._conversation.messages(transcript.text, picture)
+
+    async def _answer(self, transcript: Transcript, epoch: int, ctx: Context) -> None:
+        question = transcript.text
         self._answered = epoch
         if not question.strip():
             ctx.emit(Token(text="", last=True), port="token")
@@ -216,7 +232,7 @@ class Chat:
             self._go_on(question, epoch, *known, ctx)
             return
         while True:
-            reply = Reply(epoch=epoch, messages=self._conversation.messages(question))
+            reply = Reply(epoch=epoch, messages=self._messages(transcript))
             self._under_way.begun(reply)
             try:
                 await self._model.say(reply, ctx)
@@ -247,9 +263,9 @@ class Chat:
         ctx.emit(Token(text=error.public), port="token")
         ctx.emit(Token(text="", last=True), port="token")
 
-    async def _draft(self, question: str, epoch: int, ctx: Context) -> None:
+    async def _draft(self, transcript: Transcript, epoch: int, ctx: Context) -> None:
         """Begin an answer, and go on with it as the answer once the question turns out to be over."""
-        reply = Reply(epoch=epoch, messages=self._conversation.messages(question), state=ReplyState.DRAFT)
+        reply = Reply(epoch=epoch, messages=self._messages(transcript), state=ReplyState.DRAFT)
         problem: LanguageModelError | None = None
         try:
             async with asyncio.TaskGroup() as group:
@@ -269,14 +285,14 @@ class Chat:
         if problem is not None and hit:
             if problem.kind is not ErrorKind.NOBODY:
                 raise problem
-            await self._answer(question, epoch, ctx)
+            await self._answer(transcript, epoch, ctx)
 
     async def _await_verdict(self, reply: Reply, ctx: Context) -> None:
         """What comes next decides: the same question in the same conversation, final, or anything else."""
         packet = await ctx.waiting()
         transcript = packet.payload
         assert isinstance(transcript, Transcript)
-        same = packet.epoch == reply.epoch and self._conversation.messages(transcript.text) == reply.messages
+        same = packet.epoch == reply.epoch and self._messages(transcript) == reply.messages
         if transcript.final and same and not ctx.stale:
             self._answered, self._read = packet.epoch, ""
             self._under_way.begun(reply)
@@ -290,7 +306,7 @@ class Chat:
             self._pool.routed = None
         if reply.said and reply.state is ReplyState.ASKED:
             said = reply.said if reply.remembered is None else reply.remembered
-            self._conversation.remember(reply.epoch, reply.question, said)
+            self._conversation.remember(reply.epoch, reply.asked, said)
 
 
 def _likely(transcript: Transcript) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from thalweg.models.language.backend import Message
+from thalweg.models.language.backend import Message, Picture
 from thalweg.models.language.surrogates import repaired
 
 _AWAITED = 8
@@ -36,12 +36,12 @@ class Conversation:
         self._past: list[Exchange] = []
         self._heard: dict[int, str] = {}
 
-    def messages(self, question: str) -> list[Message]:
-        """What the model is told, `question` last."""
+    def messages(self, question: str, picture: Picture | None = None) -> list[Message]:
+        """What the model is told, `question` last, with what it is about. Of earlier turns no picture is kept."""
         told = list(self._system)
         for exchange in self._past:
             told += [Message("user", exchange.asked), Message("assistant", exchange.said)]
-        return [*told, Message("user", repaired(question))]
+        return [*told, Message("user", repaired(question), picture)]
 
     def remember(self, epoch: int, asked: str, said: str) -> None:
         """A turn was answered."""

@@ -24,6 +24,7 @@ from thalweg.models.language.backend import (
     Request,
     Text,
     Usage,
+    without_pictures,
 )
 from thalweg.models.language.registry import make
 from thalweg.pipeline.handoff.breaker import Breaker
@@ -148,13 +149,15 @@ class Streams:
 async def listen(member: AtWork, request: Request, *, trial: bool = False) -> AsyncGenerator[Delta, None]:
     """A backend's reply through the filter of answers. What it takes is learned. Raises BackendError, nothing else.
 
-    `trial`: it need not say anything, as long as its reply ends.
+    `trial`: it need not say anything, as long as its reply ends, and is shown no picture.
     """
     loop = asyncio.get_running_loop()
     member.asked_s = began_s = loop.time()
     member.silent = True
     first_s, characters, usage = None, 0, Usage()
     answer = AnswerFilter(request.max_tokens)
+    if trial or not member.backend.abilities.images:
+        request = replace(request, messages=without_pictures(request.messages))
     try:
         async with aclosing(member.backend.reply(request)) as deltas:
             async for raw in deltas:

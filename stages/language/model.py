@@ -20,6 +20,7 @@ from thalweg.models.language.backend import (
     Reason,
     Request,
     Text,
+    without_pictures,
 )
 from thalweg.pipeline.duration import format_duration
 from thalweg.pipeline.errors import ThalwegError
@@ -147,6 +148,8 @@ class Model:
 
     def _request(self, messages: Sequence[Message], max_tokens: int, state: ReplyState = ReplyState.ASKED) -> Request:
         trial = state is ReplyState.DRAFT
+        if not self.backend.abilities.images:
+            messages = without_pictures(messages)
         return Request(messages=messages, max_tokens=max_tokens, temperature=self._temperature, trial=trial)
 
     def _failed(self, error: BackendError) -> LanguageModelError:

@@ -91,7 +91,8 @@ class Pool:
                 f"privacy is {policy.privacy}, and no backend is there: say where one is with `where`",
             )
         along = any(m.backend.abilities.reads_along for m in self._members.values() if m.where is Zone.EDGE)
-        self.abilities = Abilities(reads_along=along)  # where a backend of this machine does
+        images = any(m.backend.abilities.images for m in self._members.values())
+        self.abilities = Abilities(reads_along=along, images=images)  # where a backend of this machine reads along
         self.policy = policy
         self.privacy = Privacy(limit, policy.private)
         self.counts: Counter[str] = Counter()

@@ -61,6 +61,12 @@ class Reply:
         """What it is an answer to."""
         return self.messages[-1].text
 
+    @property
+    def asked(self) -> str:
+        """The same as it is remembered: where a picture went along, without what was told in its place."""
+        picture = self.messages[-1].picture
+        return self.question if picture is None else picture.text
+
     def add(self, text: str, ctx: Context) -> None:
         """The model has said `text`."""
         self.pieces.append(text)

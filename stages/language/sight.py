@@ -1,17 +1,19 @@
-"""Telling a language model what a camera has read and seen."""
+"""Telling a language model what a camera has read and seen, and showing it to one that takes pictures."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections import Counter
+from dataclasses import dataclass, fields, replace
 from typing import Annotated
 
 from pydantic import Field
 
 from thalweg.pipeline.duration import Duration
-from thalweg.pipeline.packet import Packet
-from thalweg.pipeline.payload import Detection, Detections, Transcript
+from thalweg.pipeline.packet import AMBIENT, Packet
+from thalweg.pipeline.payload import MOST_PICTURE_BYTES, Detection, Detections, Pictured, Transcript, VideoFrame
 from thalweg.pipeline.stage import Context, Port
+from thalweg.stages.vision.picture import as_jpeg
 
 _S = 1_000_000_000
 _ABOUT = re.compile(
@@ -22,6 +24,23 @@ _ABOUT = re.compile(
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What is put before a question: what was `read`, and what was `seen`, left out beside a picture."""
+
+    read: str = ""
+    seen: str = ""
+
+
+@dataclass(slots=True)
+class _Shown:
+    """The picture of a turn: a frame until it is asked for, then a JPEG."""
+
+    epoch: int
+    frame: VideoFrame | None = None
+    jpeg: bytes | None = None
+
+
 class Sight:
     """Puts what was read last before the question, so that a model that has no eyes can answer about it; and where the
     question is about the picture, what was seen.
@@ -29,12 +48,17 @@ class Sight:
     Transcripts come out as they came in, with what is told before their words; `stable_chars` counts it. Of text, where
     nothing was read, or not within `age` of capture time, nothing is put there. What a trial was given, the final
     transcript of the same words is given too, so that an answer drafted for the one answers the other.
+
+    With `pictures`, a question that is over goes on with the picture (`Pictured`) that was newest at `picture` when its
+    first words were understood, one and no more, and not one older than `age`. A model that takes none is told the
+    words. The picture goes where the words go, and is kept until the next question.
     """
 
     inputs = {
         "transcript": Transcript,
         "detections": Port(Detections, required=False),
         "scene": Port(Detections, required=False),
+        "picture": Port(VideoFrame, required=False),
     }
     outputs = {"transcript": Transcript}
 
@@ -51,16 +75,28 @@ class Sight:
         blind: Annotated[
             str, Field(description="what is put before a question about the picture while nothing is seen")
         ] = "",
+        pictures: Annotated[bool, Field(description="put a picture to each question")] = True,
+        side: Annotated[int, Field(ge=16, le=2048, description="longest side of a picture, pixels")] = 512,
+        picture_kb: Annotated[
+            int, Field(ge=4, le=MOST_PICTURE_BYTES // 1000, description="of a picture at most, kB; else none is put")
+        ] = 128,
     ) -> None:
         self._age_ns, self._most, self._telling = age, most, telling
         self._describing, self._blind = describing, blind
+        self._pictures, self._side, self._picture_bytes = pictures, side, picture_kb * 1000
         self._read: tuple[int, str] | None = None
         self._seen: tuple[int, str] | None = None
-        self._tried: tuple[int, str, str] | None = None
+        self._tried: tuple[int, str, _Told] | None = None
+        self._newest: tuple[int, VideoFrame] | None = None
+        self._shown = _Shown(AMBIENT)
+        self.counts: Counter[str] = Counter()
 
-    def process(self, packet: Packet, ctx: Context) -> None:
+    async def process(self, packet: Packet, ctx: Context) -> None:
         """Keep what was read or seen; put it before what was said."""
         payload = packet.payload
+        if isinstance(payload, VideoFrame):
+            self._newest = (packet.time, payload) if self._pictures else None
+            return
         if isinstance(payload, Detections):
             if ctx.port == "scene":
                 self._seen = (packet.time, in_words(payload.items))
@@ -69,26 +105,51 @@ class Sight:
             self._read = (packet.time, _shortened(text, self._most)) if text else None
             return
         assert isinstance(payload, Transcript)
-        before = self._before(payload, packet)
-        self._tried = (packet.epoch, payload.text, before) if payload.trial else None
-        ctx.emit(replace(payload, text=before + payload.text, stable_chars=len(before) + payload.stable_chars))
+        told = self._told(payload, packet)
+        self._tried = (packet.epoch, payload.text, told) if payload.trial else None
+        before = told.read + told.seen
+        said = replace(payload, text=before + payload.text, stable_chars=len(before) + payload.stable_chars)
+        jpeg = await self._picture(payload, packet, ctx)
+        ctx.emit(said if jpeg is None else _pictured(said, jpeg, beside=told.read + payload.text))
 
-    def _before(self, transcript: Transcript, packet: Packet) -> str:
+    async def _picture(self, transcript: Transcript, packet: Packet, ctx: Context) -> bytes | None:
+        """What goes along with a transcript. Which frame is decided by the first words of a turn, whatever follows."""
         if not transcript.text.strip():
-            return ""
+            return None
+        if self._shown.epoch != packet.epoch or packet.epoch == AMBIENT:
+            newest = self._newest
+            fresh = newest is not None and not self._old(newest[0], packet)
+            self._shown = _Shown(packet.epoch, newest[1] if newest is not None and fresh else None)
+        shown = self._shown
+        if not (transcript.final or transcript.trial):
+            return None
+        if shown.frame is not None:
+            shown.jpeg = await ctx.compute(as_jpeg, shown.frame, self._side, self._picture_bytes)
+            shown.frame = None
+            self.counts["pictures_too_large" if shown.jpeg is None else "pictures"] += 1
+        return shown.jpeg
+
+    def _told(self, transcript: Transcript, packet: Packet) -> _Told:
+        if not transcript.text.strip():
+            return _Told()
         if self._tried and self._tried[:2] == (packet.epoch, transcript.text):
             return self._tried[2]
         read = "" if self._read is None or self._old(self._read[0], packet) else self._read[1]
         seen = "" if self._seen is None or self._old(self._seen[0], packet) else self._seen[1]
         told = self._telling.replace("{text}", read) if read else ""
         if not _ABOUT.search(transcript.text):
-            return told
+            return _Told(told)
         if seen:
-            return told + self._describing.replace("{scene}", seen)
-        return told or self._blind
+            return _Told(told, self._describing.replace("{scene}", seen))
+        return _Told(told, "" if told else self._blind)
 
     def _old(self, time_ns: int, packet: Packet) -> bool:
         return abs(packet.time - time_ns) > self._age_ns
+
+
+def _pictured(said: Transcript, jpeg: bytes, beside: str) -> Pictured:
+    plain = {each.name: getattr(said, each.name) for each in fields(Transcript)}
+    return Pictured(**plain, picture=jpeg, beside=beside)
 
 
 def in_words(items: tuple[Detection, ...]) -> str:
