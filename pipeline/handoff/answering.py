@@ -11,8 +11,8 @@ backend that takes over is given what was said and passes through a `seam.Seam`,
     ASKING     no text for `first_ms`, or failed                  ASKING     Cancel, Ask the next
     SPEAKING   text of the speaker                                SPEAKING   Say
     SPEAKING   the speaker failed                                 RESCUING   Ask the next with what was said
-    SPEAKING   silent for `stall_ms`, and what is still to be
-               heard lasts no longer than the next one needs      RESCUING   Ask the next, beside the silent one
+    SPEAKING   silent for too long (below), and what is still
+               to be heard lasts no longer than the next needs    RESCUING   Ask the next, beside the silent one
     RESCUING   text of the silent one                             SPEAKING   Cancel the other: it was only slow
     RESCUING   text of the other                                  SPEAKING   that one is the speaker; Cancel the silent
     RESCUING   the other failed, or gave no text in `first_ms`    RESCUING   Ask the next
@@ -23,12 +23,16 @@ backend that takes over is given what was said and passes through a `seam.Seam`,
     any        stop                                               DONE       Cancel all
 
 A hand-over happens as late as it cannot be heard: as long as there is sound to play the silent backend may go on by
-itself. Events of a backend that was cancelled, or was never asked, are ignored: a loser's late token goes nowhere. One
-that was cancelled and had done nothing wrong may be asked again, `ROUNDS` times, where the winner breaks off later.
+itself. Too long is `stall_ms` where nobody says how much sound there is. Where play-out does, it is `PAUSES` times the
+longest pause that the speaker has made and gone on behind, `BRIEF_MS` at least and `stall_ms` at most: with the sound
+about to end, to wait for longer is to be heard, and to ask in vain costs a prompt. Events of a backend that was
+cancelled, or was never asked, are ignored: a loser's late token goes nowhere. One that was cancelled and had done
+nothing wrong may be asked again, `ROUNDS` times, where the winner breaks off later.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +41,7 @@ from enum import Enum
 from thalweg.pipeline.handoff.seam import Seam, WordGate
 
 ROUNDS = 3
+BRIEF_MS, PAUSES = 250.0, 2.0
 _CLAUSE = re.compile(r"\s*\S[^.,;:!?…]*[.,;:!?…]\s|\s*(?:\S+\s+){6}")
 """What can be spoken by itself: up to a mark, or six words."""
 
@@ -64,8 +69,8 @@ TRANSITIONS: Mapping[ReplyState, frozenset[ReplyState]] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyLimits:
     """`first_ms`: longest wait for the first text of a backend, thinking and pings or not. `stall_ms`: silence in
-    mid-reply that counts as one. `hedge_ms`: after which another is asked beside the first; None for never; `hedges`:
-    how many at most.
+    mid-reply that counts as one, whether or not there is sound to play. `hedge_ms`: after which another is asked beside
+    the first; None for never; `hedges`: how many at most.
     """
 
     first_ms: float = 4_000.0
@@ -117,9 +122,16 @@ class _Stream:
     asked_ms: float
     seam: Seam
     heard_ms: float = float("-inf")
+    paused_ms: float = 0.0
     hedged: bool = False
     alive: bool = False
     held: str = ""
+
+    def speaks(self, now_ms: float) -> None:
+        """It has said something."""
+        if math.isfinite(self.heard_ms):
+            self.paused_ms = max(self.paused_ms, now_ms - self.heard_ms)
+        self.heard_ms = now_ms
 
     def silent_ms(self, now_ms: float) -> float:
         """For how long it has said nothing, and thought nothing."""
@@ -129,13 +141,14 @@ class _Stream:
 @dataclass(slots=True)
 class Answering:
     """A reply under way. `order`: the route. `needs_ms`: how long a backend needs from being asked until its words can
-    be heard (its first token, and speech made of it). `alone`: who is never asked beside another, nor another beside
-    it. `speaker`: whose words go out.
+    be heard (its first token, and speech made of it). `paused_ms`: longest pause that it made lately. `alone`: who is
+    never asked beside another, nor another beside it. `speaker`: whose words go out.
     """
 
     order: Sequence[str]
     limits: ReplyLimits = field(default_factory=ReplyLimits)
     needs_ms: Callable[[str], float] = lambda backend: 1_000.0
+    paused_ms: Callable[[str], float] = lambda backend: 0.0
     alone: Collection[str] = ()
     state: ReplyState = ReplyState.ASKING
     speaker: str = ""
@@ -146,7 +159,7 @@ class Answering:
     _gate: WordGate = field(default_factory=WordGate)
     _why: dict[str, str] = field(default_factory=dict)
     _again: dict[str, int] = field(default_factory=dict)
-    _heard_out_ms: float = 0.0
+    _heard_out_ms: float | None = None
 
     @property
     def said(self) -> str:
@@ -174,7 +187,7 @@ class Answering:
         if stream is None or self.over:
             return []
         if text.strip():
-            stream.heard_ms = now_ms
+            stream.speaks(now_ms)
         actions: list[Action] = []
         if backend != self.speaker or self.state is ReplyState.RESCUING:
             passed = stream.seam.put(text)
@@ -269,10 +282,11 @@ class Answering:
                 ):
                     due.append(stream.asked_ms + hedge_ms)
             elif self.state is ReplyState.SPEAKING and self._left:
-                needs_ms = self.needs_ms(self._left[0])
-                due.append(max(since_ms + self.limits.stall_ms, self._heard_out_ms - needs_ms))
+                runs_out_ms = now_ms + self._left_to_hear_ms(now_ms) - self.needs_ms(self._left[0])
+                due.append(max(since_ms + self._too_long_ms(name, stream), runs_out_ms))
             elif len(self._streams) == 1 and not self._left:
-                due.append(max(since_ms + self.limits.stall_ms + self.limits.first_ms, self._heard_out_ms))
+                heard_out_ms = now_ms + self._left_to_hear_ms(now_ms)
+                due.append(max(since_ms + self.limits.stall_ms + self.limits.first_ms, heard_out_ms))
         return max(now_ms, min(due))
 
     def stop(self) -> list[Action]:
@@ -302,16 +316,26 @@ class Answering:
     def _must_rescue(self, now_ms: float) -> bool:
         """Whether the speaker is silent, and another must be asked now if nobody is to hear a gap."""
         stream = self._streams.get(self.speaker)
-        if stream is None or not self._left or stream.silent_ms(now_ms) < self.limits.stall_ms:
+        if stream is None or not self._left or stream.silent_ms(now_ms) < self._too_long_ms(self.speaker, stream):
             return False
-        return self._heard_out_ms - now_ms <= self.needs_ms(self._left[0])
+        return self._left_to_hear_ms(now_ms) <= self.needs_ms(self._left[0])
+
+    def _too_long_ms(self, name: str, stream: _Stream) -> float:
+        """Silence of the speaker, from which on another may be asked."""
+        if self._heard_out_ms is None or {name, self._left[0]} & {*self.alone}:
+            return self.limits.stall_ms
+        return min(self.limits.stall_ms, max(BRIEF_MS, PAUSES * max(stream.paused_ms, self.paused_ms(name))))
+
+    def _left_to_hear_ms(self, now_ms: float) -> float:
+        """How long there will be sound to play; 0 where nobody says."""
+        return max(0.0, (self._heard_out_ms or 0.0) - now_ms)
 
     def _is_lost(self, now_ms: float) -> bool:
         """Whether the speaker is silent, nothing is left to be heard, and nobody else is there."""
         if self.over or self._left or self._streams.keys() != {self.speaker}:
             return False
         patience_ms = self.limits.stall_ms + self.limits.first_ms
-        return self._streams[self.speaker].silent_ms(now_ms) >= patience_ms and now_ms >= self._heard_out_ms
+        return self._streams[self.speaker].silent_ms(now_ms) >= patience_ms and not self._left_to_hear_ms(now_ms)
 
     def _silence(self) -> str:
         return f"it fell silent in mid-answer, for {self.limits.stall_ms:.0f} ms and longer"

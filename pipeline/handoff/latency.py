@@ -38,6 +38,7 @@ when it is a change. Two answers in a row that can hardly be are one; one alone 
 _SLOPE = 0.3
 """Where something has changed, it is mostly the way there: how much of `a` is doubted then."""
 _FLOOR_MS = 1.0
+_REMEMBERED = 0.8
 _CACHED = 0.5
 """How much the newest answer says of what will be cached: of a conversation that grows it is more with each turn."""
 
@@ -45,7 +46,8 @@ _CACHED = 0.5
 @dataclass(slots=True)
 class LatencyModel:
     """Of one backend. `first_ms`, `per_hundred_ms`, `token_ms`: what is believed before anything was measured.
-    `cached`: share of a prompt (0…1) that it is expected to have read before.
+    `cached`: share of a prompt (0…1) that it is expected to have read before. `paused_ms`: the longest pause within
+    its last answers, between two pieces of text.
     """
 
     first_ms: float = 500.0
@@ -53,6 +55,7 @@ class LatencyModel:
     token_ms: float = 40.0
     answers: int = 0
     cached: float = 0.0
+    paused_ms: float = 0.0
     _open: tuple[float, float, float] = _OPEN
     _covariance: tuple[float, float, float] = _OPEN
     _ratios: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
@@ -88,6 +91,11 @@ class LatencyModel:
         if tokens > 1 and whole_ms > first_ms:
             measured = (whole_ms - first_ms) / (tokens - 1)
             self.token_ms += (measured - self.token_ms) * (0.5 if self.answers < 4 else 0.2)
+
+    def paused(self, ms: float) -> None:
+        """The longest pause within an answer. An earlier one counts for less with each answer."""
+        if 0 <= ms < 1e7:
+            self.paused_ms = max(ms, self.paused_ms * _REMEMBERED)
 
     def new_of(self, prompt_tokens: int) -> int:
         """How many tokens of a prompt it is expected to have to read."""

@@ -154,7 +154,7 @@ async def listen(member: AtWork, request: Request, *, trial: bool = False) -> As
     loop = asyncio.get_running_loop()
     member.asked_s = began_s = loop.time()
     member.silent = True
-    first_s, characters, usage = None, 0, Usage()
+    first_s, last_s, paused_s, characters, usage = None, None, 0.0, 0, Usage()
     answer = AnswerFilter(request.max_tokens)
     if trial or not member.backend.abilities.images:
         request = replace(request, messages=without_pictures(request.messages))
@@ -171,7 +171,9 @@ async def listen(member: AtWork, request: Request, *, trial: bool = False) -> As
                     if isinstance(delta, Usage):
                         usage = delta
                     if isinstance(delta, Text) and delta.text.strip():
-                        first_s, member.silent = first_s or loop.time(), False
+                        now_s = loop.time()
+                        first_s, member.silent = first_s or now_s, False
+                        paused_s, last_s = max(paused_s, now_s - (last_s or now_s)), now_s
                         characters += len(delta.text)
                     yield delta
         if not answer.over:
@@ -188,6 +190,7 @@ async def listen(member: AtWork, request: Request, *, trial: bool = False) -> As
             tokens = usage.reply_tokens or characters // CHARACTERS_PER_TOKEN
             first_ms, whole_ms = (first_s - began_s) * 1e3, (loop.time() - began_s) * 1e3
             member.latency.observe(new, first_ms, tokens, whole_ms, cached_tokens=cached)
+            member.latency.paused(paused_s * 1e3)
 
 
 async def sure(reply: AsyncGenerator[Delta, None], accepted_from: float) -> AsyncGenerator[Delta, None]:

@@ -53,8 +53,9 @@ __all__ = ["Member", "Pool", "PoolPolicy"]
 
 TICK_S = 0.25
 """How often an answer under way that nothing happens to is looked at, and said to be under way."""
-SYNTHESIS_MS = 400.0
-"""From a piece of text to its first sound: ten words, 40 ms each."""
+SENTENCE_TOKENS, SYNTHESIS_MS = 20, 600.0
+"""What another that goes on must say before more can be heard: what a sentence still lacks; and from there to its first
+sound: fifteen words, 40 ms each."""
 _TRIED_WITH = Message("user", "And?")
 """Stands behind the conversation on trial: behind a whole answer of its own a model says nothing."""
 _SETTINGS = (ErrorKind.SETTINGS, ErrorKind.REFUSED)
@@ -100,7 +101,7 @@ class Pool:
         self.routed: Routed | None = None
         self._allowance = HedgeAllowance(policy.hedge_share)
         self._spent: deque[tuple[float, float]] = deque()
-        self._heard_out_s = 0.0
+        self._heard_out_s: float | None = None
         self._trials = Trials(policy.first_text_within / 1e9, self._may_try)
 
     @property
@@ -137,7 +138,7 @@ class Pool:
                 await member.backend.prefill(request)
 
     def heard(self, ahead_ms: float) -> None:
-        """Play-out has so much sound to play of the answer under way; unless it says so, there is taken to be none."""
+        """Play-out has so much sound to play of the answer under way; from then on there is none unless it says so."""
         self._heard_out_s = asyncio.get_running_loop().time() + ahead_ms / 1e3
 
     async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
@@ -162,8 +163,15 @@ class Pool:
             within_ms -= self._members[first].latency.clause_ms_at(SURE, tokens)
         order = (first, *(name for name in route.order if name != first), first) if first else route.order
         limits = self._limits(route, tokens, within_ms)
-        answering = Answering(order, limits, lambda name: self._needs_ms(name, request), alone)
-        asked, self._heard_out_s = Asked(request, route, answering, loop.time(), first=first), 0.0
+        answering = Answering(
+            order,
+            limits,
+            needs_ms=lambda name: self._needs_ms(name, request, answering.said),
+            paused_ms=lambda name: self._members[name].latency.paused_ms,
+            alone=alone,
+        )
+        asked = Asked(request, route, answering, loop.time(), first=first)
+        self._heard_out_s = None if self._heard_out_s is None else 0.0
         try:
             actions = deque(answering.begin(_ms(loop)))
             while True:
@@ -186,7 +194,10 @@ class Pool:
                 elif asked.streams.is_current(told):
                     actions += self._take(asked, told, _ms(loop))
                 if told is None or answering.due_ms(_ms(loop)) <= _ms(loop):
-                    actions += answering.buffered(max(0.0, self._heard_out_s * 1e3 - _ms(loop)), _ms(loop))
+                    if self._heard_out_s is None:
+                        actions += answering.passed(_ms(loop))
+                    else:
+                        actions += answering.buffered(max(0.0, self._heard_out_s * 1e3 - _ms(loop)), _ms(loop))
         finally:
             self._count(answering, tokens_of(request.messages))
             self.routed = asked.routed()
@@ -337,9 +348,12 @@ class Pool:
             return 0.0
         return member.latency.in_time(within_ms, tokens) if member.latency.answers >= 3 else 1.0
 
-    def _needs_ms(self, name: str, request: Request) -> float:
-        latency = self._members[name].latency
-        return latency.clause_ms_at(0.95, tokens_of(request.messages)) + SYNTHESIS_MS
+    def _needs_ms(self, name: str, request: Request, said: str) -> float:
+        """From being asked to go on until that can be heard; one that can only begin anew says all of it again."""
+        member = self._members[name]
+        again = len(said) // CHARACTERS_PER_TOKEN if member.backend.abilities.continues == "none" else 0
+        tokens = tokens_of(request.messages)
+        return member.latency.clause_ms_at(SURE, tokens, SENTENCE_TOKENS + again) + SYNTHESIS_MS
 
     def _count(self, answering: Answering, tokens: int) -> None:
         self._allowance.turn(tokens + len(answering.said) // CHARACTERS_PER_TOKEN)

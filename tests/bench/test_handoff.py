@@ -9,12 +9,19 @@ import pytest
 from tests.conftest import require_package
 from thalweg.deploy.bench import BenchError, run_bench
 from thalweg.deploy.bench.language.deaths import Heard
+from thalweg.deploy.bench.language.gaps import long_answers, turns_of
 from thalweg.deploy.bench.language.recording import CLOUD, EDGE, PROMPTS, recorded, templates
 
 
 def rows(part: str, folder: Path) -> dict[tuple[str, str, str], float]:
     result = run_bench("handoff", folder / "b.json", quick=True, part=part)
     return {(row.case, row.system, row.metric): row.value for row in result.rows}
+
+
+def test_what_is_heard_when_a_backend_falls_silent_is_at_most_a_breath() -> None:
+    gaps = sorted(turn.gap_ms for turn in turns_of(long_answers(), "stalls", 20, "prefix", 40))
+    assert gaps[20] == 0
+    assert gaps[38] <= 300
 
 
 def test_what_is_known_of_latency_covers_what_comes(tmp_path: Path) -> None:
@@ -36,7 +43,9 @@ def test_whoever_only_pings_is_left(tmp_path: Path) -> None:
 
 
 def test_a_part_that_there_is_not_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="it has deaths, pings, learning, links, cascade, seams, record, calibrate"):
+    with pytest.raises(
+        BenchError, match="it has deaths, gaps, pings, learning, links, cascade, seams, record, calibrate"
+    ):
         rows("lives", tmp_path)
 
 

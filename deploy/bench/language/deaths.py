@@ -50,12 +50,12 @@ TURNS = {OURS: 200, f"{OURS}-instruct": 100, f"{OURS}-none": 100, "single": 40, 
 TURNS |= {"litellm": 40, "litellm-continues": 40}
 """Of each case; of those whose answers are all wrong, or all right, fewer tell as much."""
 QUICK = 4
-AT_ONCE = 20
+AT_ONCE = 8
 AFTER = 25
 """Tokens of an answer behind the place where it is broken off."""
 TOKEN_S, FIRST_S, OTHER_FIRST_S = 1 / 26, 0.35, 0.25
 SYNTHESIS_MS, CHARACTERS_PER_S = 40.0, 15.0
-_POLICY = {"probe_every": None, "first_text_within": "2s", "stall": "700ms"}
+_POLICY = {"probe_every": None, "first_text_within": "2s"}
 _QUESTION = re.compile(r"#(\d+) (\w+) (\d+)")
 
 

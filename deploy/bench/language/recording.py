@@ -13,6 +13,7 @@ import gzip
 import json
 import re
 import time
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from thalweg.models.language.registry import make
 from thalweg.stages.io.terminal import say
 
 FILE = "recorded.json.gz"
-EDGE, CLOUD = "smollm2-135m-instruct", "qwen2.5-coder-1.5b-instruct"
+EDGE, FOG, CLOUD = "smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct", "qwen2.5-coder-1.5b-instruct"
+MODELS = (EDGE, FOG, CLOUD)
 SYSTEM = "You are a helpful voice assistant. Answer in one or two short, plain sentences."
 LONGER = "You are a helpful voice assistant. Answer in one plain paragraph of about six sentences."
 _ABOUT = """the moon, how bread is made, bicycles, the city of Rome, volcanoes, how a refrigerator works, tea, whales,
@@ -35,9 +37,9 @@ _HOW = ("Tell me about", "Explain to me", "What should I know about", "Describe"
 PROMPTS = tuple(f"{_HOW[n % len(_HOW)]} {what.strip()}" for n, what in enumerate(_ABOUT.split(",")))
 
 
-def templates() -> dict[str, dict[str, re.Pattern[str]]]:
-    """By template: question → what a right answer holds."""
-    text = files("thalweg.deploy.bench.language").joinpath("templates.yaml").read_text(encoding="utf-8")
+def templates(name: str = "templates") -> dict[str, dict[str, re.Pattern[str]]]:
+    """By template: question → what a right answer holds. `name`: of the file, `templates` or `more_templates`."""
+    text = files("thalweg.deploy.bench.language").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     given: dict[str, dict[str, str]] = yaml.safe_load(text)
     return {
         template: {template.replace("{}", str(what)): re.compile(p, re.IGNORECASE) for what, p in asked.items()}
@@ -53,20 +55,22 @@ def recorded() -> dict[str, dict[str, Any]]:
 
 
 def record() -> None:
-    """Ask the smallest and the largest model all questions, one after the other, and keep the answers."""
-    path = Path(__file__).with_name(FILE)
-    found = {name: asyncio.run(_record(name)) for name in (EDGE, CLOUD)}
-    path.write_bytes(gzip.compress(json.dumps(found, separators=(",", ":")).encode(), mtime=0))
+    """Ask the models, one after the other, what they were not asked yet, and keep the answers."""
+    path, found = Path(__file__).with_name(FILE), recorded()
+    for name in MODELS:
+        before = found.get(name, {})
+        found[name] = before | asyncio.run(_record(name, before))
+        path.write_bytes(gzip.compress(json.dumps(found, separators=(",", ":")).encode(), mtime=0))
 
 
-async def _record(name: str) -> dict[str, Any]:
+async def _record(name: str, before: Mapping[str, Any]) -> dict[str, Any]:
     backend = make("llamacpp", {}, {"model": name, "threads": 1, "retries": 0})
     await backend.open()
     asked = [(LONGER, prompt, 120) for prompt in PROMPTS] if name == CLOUD else []
-    asked += [
-        (SYSTEM, question, 64) for group in (questions(), templates()) for kind in group.values() for question in kind
-    ]
-    answers = {}
+    groups = (questions(), templates(), templates("more_templates"))
+    asked += [(SYSTEM, question, 64) for group in groups for kind in group.values() for question in kind]
+    asked = [each for each in asked if each[1] not in before]
+    answers: dict[str, Any] = {}
     try:
         for n, (system, question, most) in enumerate(asked):
             messages = [Message("system", system), Message("user", question)]

@@ -63,6 +63,48 @@ def test_a_silent_backend_is_left_alone_as_long_as_there_is_sound_to_play() -> N
     assert reply.passed(2950) == [Ask("cloud", "It is in ")]
 
 
+def test_where_the_sound_is_about_to_end_a_short_silence_is_too_long() -> None:
+    reply = begun(stall_ms=1500)
+    reply.text("edge", "It is in ", 100)
+    assert reply.buffered(600, 200) == []
+    assert reply.due_ms(200) == 350
+    assert reply.passed(349) == []
+    assert reply.passed(350) == [Ask("cloud", "It is in ")]
+
+
+def test_one_that_has_paused_and_gone_on_is_given_twice_that_pause() -> None:
+    reply = begun(stall_ms=1500)
+    reply.text("edge", "It is ", 100)
+    reply.buffered(700, 200)
+    reply.text("edge", "in ", 300)
+    reply.text("edge", "Paris ", 500)
+    assert reply.passed(899) == []
+    assert reply.passed(900) == [Ask("cloud", "It is in Paris ")]
+
+
+def test_pauses_of_earlier_answers_count_and_never_for_more_than_a_stall() -> None:
+    reply = Answering(("edge", "cloud"), ReplyLimits(stall_ms=1500), paused_ms=lambda backend: 2000.0)
+    reply.begin(0)
+    reply.text("edge", "It is in ", 100)
+    assert reply.buffered(0, 1599) == []
+    assert reply.passed(1600) == [Ask("cloud", "It is in ")]
+
+
+def test_where_nobody_tells_how_much_there_is_to_hear_only_a_stall_is_too_long() -> None:
+    reply = begun(stall_ms=1500)
+    reply.text("edge", "It is in ", 100)
+    assert reply.passed(1599) == []
+    assert reply.passed(1600) == [Ask("cloud", "It is in ")]
+
+
+def test_beside_one_that_is_never_asked_beside_another_only_a_stall_is_too_long() -> None:
+    reply = Answering(("edge", "cloud"), ReplyLimits(stall_ms=1500), alone=("cloud",))
+    reply.begin(0)
+    reply.text("edge", "It is in ", 100)
+    assert reply.buffered(0, 1599) == []
+    assert reply.passed(1600) == [Ask("cloud", "It is in ")]
+
+
 def test_one_that_was_only_slow_goes_on_and_the_other_is_cancelled() -> None:
     reply = begun(stall_ms=500)
     reply.text("edge", "It is in Par", 100)

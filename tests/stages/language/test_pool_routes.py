@@ -96,7 +96,7 @@ def test_who_stalls_is_left_as_late_as_cannot_be_heard() -> None:
 
     without, with_sound = run_virtual(main(0)), run_virtual(main(6000))
     assert without < 1.0
-    assert 4.0 < with_sound < 6.0 - 0.4, "there is time left to speak what comes"
+    assert 3.5 < with_sound < 6.0 - 0.4, "there is time left to speak what comes"
 
 
 def test_how_much_sound_is_ahead_is_told_up_to_the_model() -> None:
