@@ -3,8 +3,9 @@
     t_first = c + a · (n_in - n_cached)        c: the way there and back, queues; a: reading one token of the prompt
     t       = t_first + n_out · t_token
 
-Theory of operation. c and a are fitted by recursive least squares with forgetting, weighted for errors that grow with
-what is expected, from what is believed beforehand: two noisy answers do not make a slope. How much of a prompt will be
+Theory of operation. c and a are fitted by recursive least squares with forgetting, on logarithms: errors grow with what
+is expected and are lopsided, and half of the answers come before what is expected then, where a mean would be later. It
+begins with what is believed beforehand: two noisy answers do not make a slope. How much of a prompt will be
 new is expected by the share that was cached lately; a backend that does not say is taken to read all of it. What is
 left over, as a ratio of measured to expected, is kept for the last `KEPT` answers: their quantiles are the model's
 uncertainty, and scale with the expectation as real tails do. Before there are `MANY`, they are taken for log-normal,
@@ -17,11 +18,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 
-FORGETTING = 0.96
+FORGETTING = 0.98
 KEPT = 40
 MANY = 20
 SPREAD = 0.3
@@ -31,10 +33,12 @@ _HUNDRED = 100.0
 _OPEN = (500.0**2, 0.0, 60.0**2)
 """How far off what is believed of c and a may be: ms², and (ms per hundred tokens)²."""
 _NOISE = 0.2
-_USUAL, _MOST_OFF, _TOO_MUCH = 0.75, 2.6, 3.5
+_USUAL, _MOST_OFF, _TOO_MUCH = 0.75, 2.6, 3.0
 """Of a cumulative sum (Page 1954), in standard deviations: what each answer may be off, what counts of it at most, and
 when it is a change. Two answers in a row that can hardly be are one; one alone never is.
 """
+_ALIKE = 0.75
+"""Answers before a change was noticed belong to it where they are off by this share of what the last is, or more."""
 _SLOPE = 0.3
 """Where something has changed, it is mostly the way there: how much of `a` is doubted then."""
 _FLOOR_MS = 1.0
@@ -81,8 +85,8 @@ class LatencyModel:
             return
         hundreds = new_tokens / _HUNDRED
         ratio = first_ms / self._expected_ms(hundreds)
-        changed = self._notice(ratio, hundreds, first_ms)
-        self._fit(hundreds, first_ms, first_ms if changed else self._expected_ms(hundreds))
+        self._notice(ratio, hundreds, first_ms)
+        self._fit(hundreds, first_ms)
         if cached_tokens is not None and 0 < new_tokens + cached_tokens < 10_000_000 and cached_tokens >= 0:
             self.cached += (cached_tokens / (new_tokens + cached_tokens) - self.cached) * _CACHED
         self.answers += 1
@@ -140,37 +144,50 @@ class LatencyModel:
             return SPREAD
         return (4 * SPREAD + len(steps) * 1.05 * steps[len(steps) // 2]) / (4 + len(steps))
 
-    def _notice(self, ratio: float, hundreds: float, first_ms: float) -> bool:
+    def _notice(self, ratio: float, hundreds: float, first_ms: float) -> None:
         """Open the fit again where the sum of what is off, beyond what is usual, has become too much on one side."""
         whole = math.log(max(1e-3, ratio)) / self._spread()
         off = min(_MOST_OFF, max(-_MOST_OFF, whole))
         self._above, self._below = max(0.0, self._above + off - _USUAL), max(0.0, self._below - off - _USUAL)
         if max(self._above, self._below) == 0.0 or len(self._ratios) < 3:
             self._since.clear()
-            return False
+            return
         if max(self._above, self._below) < _TOO_MUCH:
             self._since.append((whole, hundreds, first_ms))
-            return False
+            return
         self._above = self._below = 0.0
         off_ms = abs(first_ms - self.first_ms - self.per_hundred_ms * hundreds)
         known = max(self._covariance[2], (_SLOPE * self.per_hundred_ms) ** 2)
         self._open = (max(_OPEN[0], 2 * off_ms**2), 0.0, _OPEN[2])
         self._covariance = (self._open[0], 0.0, min(_OPEN[2], known))
         self._ratios.clear()
-        for earlier, earlier_hundreds, earlier_ms in self._since:
-            if earlier / whole > 0.5:
-                self._fit(earlier_hundreds, earlier_ms, earlier_ms)
+        news = [(earlier[1], earlier[2]) for earlier in self._since if earlier[0] / whole > _ALIKE]
+        self._shift([*news, (hundreds, first_ms)])
+        for earlier_hundreds, earlier_ms in news:
+            self._fit(earlier_hundreds, earlier_ms)
         self._since.clear()
-        return True
 
-    def _fit(self, hundreds: float, first_ms: float, scale_ms: float) -> None:
-        """`scale_ms`: what errors grow with."""
+    def _shift(self, found: Sequence[tuple[float, float]]) -> None:
+        """Begin where these answers are in the middle, by their logarithms: none of them is to weigh more for being the
+        first."""
+        expected = [self._expected_ms(hundreds) for hundreds, _ in found]
+        ratios = (ms / each_ms for (_, ms), each_ms in zip(found, expected, strict=True))
+        off = math.exp(fmean(math.log(max(1e-3, ratio)) for ratio in ratios))
+        self.first_ms = max(0.0, self.first_ms + (off - 1) * fmean(expected))
+
+    def _fit(self, hundreds: float, first_ms: float) -> None:
+        """What is expected goes the share `gain` of the way to what was measured, in logarithms."""
         p00, p01, p11 = self._covariance
         g0, g1 = p00 + p01 * hundreds, p01 + p11 * hundreds
-        noise = (_NOISE * max(_FLOOR_MS, scale_ms)) ** 2
-        denominator = FORGETTING * noise + g0 + g1 * hundreds
+        open_ms2 = g0 + g1 * hundreds
+        expected_ms = scale_ms = self._expected_ms(hundreds)
+        ratio = max(_FLOOR_MS, first_ms) / expected_ms
+        for _ in range(2):  # errors grow with what is expected, and that is what will be then
+            denominator = FORGETTING * (_NOISE * scale_ms) ** 2 + open_ms2
+            gain = open_ms2 / denominator
+            scale_ms = expected_ms * ratio**gain
         k0, k1 = g0 / denominator, g1 / denominator
-        error = first_ms - (self.first_ms + self.per_hundred_ms * hundreds)
+        error = (scale_ms - expected_ms) / gain
         c, a = self.first_ms + k0 * error, self.per_hundred_ms + k1 * error
         p00, p01, p11 = ((p00 - k0 * g0) / FORGETTING, (p01 - k0 * g1) / FORGETTING, (p11 - k1 * g1) / FORGETTING)
         if c < 0:  # neither can be: the other one is what it would be if this one were known to be 0

@@ -10,7 +10,9 @@ from tests.conftest import require_package
 from thalweg.deploy.bench import BenchError, run_bench
 from thalweg.deploy.bench.language.deaths import Heard
 from thalweg.deploy.bench.language.gaps import long_answers, turns_of
+from thalweg.deploy.bench.language.links import State, World, converse, draw
 from thalweg.deploy.bench.language.recording import CLOUD, EDGE, PROMPTS, recorded, templates
+from thalweg.deploy.bench.result import OURS
 
 
 def rows(part: str, folder: Path) -> dict[tuple[str, str, str], float]:
@@ -28,6 +30,16 @@ def test_what_is_known_of_latency_covers_what_comes(tmp_path: Path) -> None:
     found = rows("learning", tmp_path)
     assert all(90 <= found[link, "thalweg", "covered"] <= 99 for link in ("near", "far", "mobile", "busy"))
     assert ("far, × 4", "thalweg", "learned") in found
+
+
+def test_a_cloud_that_was_too_far_away_for_a_while_is_found_to_be_back() -> None:
+    near, far = State(), State(1500)
+    turns = draw([*[near] * 10, *[far] * 15, *[near] * 40], 3)
+    world = World.of(turns)
+    answers = converse(world, f"{OURS}-unhedged", turns)
+    cloud = recorded()[CLOUD]
+    by_cloud = [a.text == "".join(cloud[t.question]["tokens"][:40]) for a, t in zip(answers, turns, strict=True)]
+    assert sum(by_cloud[-15:]) >= 10
 
 
 def test_answers_can_be_told_apart_and_the_risk_is_kept(tmp_path: Path) -> None:
