@@ -31,11 +31,18 @@ from thalweg.pipeline.handoff.breaker import Breaker
 from thalweg.pipeline.handoff.cascade import CLAUSE, score
 from thalweg.pipeline.handoff.latency import LatencyModel
 from thalweg.pipeline.handoff.privacy import Zone
+from thalweg.pipeline.handoff.router import SURE
+from thalweg.stages.language.together import Known
 
 log = logging.getLogger(__name__)
 
 CLOSE_S = 2.0
+TICK_S = 0.25
+"""How often an answer under way that nothing happens to is looked at, and said to be under way."""
 CHARACTERS_PER_TOKEN = 4
+SENTENCE_TOKENS, SYNTHESIS_MS = 20, 600.0
+"""What another that goes on must say before more can be heard: what a sentence still lacks; and from there to its first
+sound: fifteen words, 40 ms each."""
 _GO_ON = (
     "You were interrupted in the middle of your answer. Go on exactly where it stops, in the same sentence, "
     "and repeat nothing of it."
@@ -60,16 +67,30 @@ class Member(BaseModel):
 
 @dataclass(slots=True)
 class AtWork:
-    """A member and what is known of it. `asked_s`: when last; `silent`: it has not said a word since."""
+    """A member and what is `known` of it. `asked_s`: when last, here; `silent`: it has not said a word since."""
 
     name: str
     said: Member
     backend: Backend
-    latency: LatencyModel = field(default_factory=LatencyModel)
-    breaker: Breaker = field(default_factory=Breaker)
+    known: Known = field(default_factory=Known)
     asked_s: float = float("-inf")
     silent: bool = False
     accepted_from: float | None = None
+
+    @property
+    def latency(self) -> LatencyModel:
+        """How soon it answers."""
+        return self.known.latency
+
+    @property
+    def breaker(self) -> Breaker:
+        """Whether it is asked at all."""
+        return self.known.breaker
+
+    def misconfigured(self, reason: str) -> None:
+        """It refuses what this conversation asks, or how; others may ask for something else."""
+        self.known = Known(self.latency, Breaker(), self.known.asked_s)
+        self.breaker.misconfigured(reason)
 
     @property
     def where(self) -> Zone:
@@ -80,6 +101,12 @@ class AtWork:
     def quality(self) -> float:
         """By its own words, else dearer is better."""
         return 1.0 - 1.0 / (2.0 + self.said.cost) if self.said.quality is None else self.said.quality
+
+    def needs_ms(self, request: Request, said: str) -> float:
+        """From being asked to go on until that can be heard; one that can only begin anew says all of it again."""
+        again = len(said) // CHARACTERS_PER_TOKEN if self.backend.abilities.continues == "none" else 0
+        tokens = tokens_of(request.messages)
+        return self.latency.clause_ms_at(SURE, tokens, SENTENCE_TOKENS + again) + SYNTHESIS_MS
 
     def hung_up_on(self, request: Request, now_s: float) -> None:
         """It was not needed: where it had said nothing yet, for longer than can be expected, that is learned from."""
@@ -118,6 +145,14 @@ class Streams:
         self._newest[name] = len(self._all), task
         self._all.add(task)
 
+    async def next(self, within_ms: float) -> Told | None:
+        """What is said next; None where nothing is within that time, or `TICK_S`."""
+        try:
+            async with asyncio.timeout(min(TICK_S, max(1e-3, within_ms / 1e3))):
+                return await self.told.get()
+        except TimeoutError:
+            return None
+
     def is_current(self, told: Told) -> bool:
         """Whether it was said by a stream that is wanted: not the late word of one that was hung up on."""
         return self._newest.get(told.name, (-1,))[0] == told.attempt
@@ -152,7 +187,7 @@ async def listen(member: AtWork, request: Request, *, trial: bool = False) -> As
     `trial`: it need not say anything, as long as its reply ends, and is shown no picture.
     """
     loop = asyncio.get_running_loop()
-    member.asked_s = began_s = loop.time()
+    member.asked_s = member.known.asked_s = began_s = loop.time()
     member.silent = True
     first_s, last_s, paused_s, characters, usage = None, None, 0.0, 0, Usage()
     answer = AnswerFilter(request.max_tokens)

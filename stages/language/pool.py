@@ -31,6 +31,7 @@ from thalweg.models.language.backend import (
     Thinking,
 )
 from thalweg.pipeline.handoff.answering import Action, Answering, Ask, Cancel, End, GiveUp, ReplyLimits, Say
+from thalweg.pipeline.handoff.budget import Budget
 from thalweg.pipeline.handoff.hedging import HedgeAllowance, hedge_at_ms
 from thalweg.pipeline.handoff.privacy import Privacy, Zone
 from thalweg.pipeline.handoff.router import SURE, Candidate, Route, RoutePolicy, choose
@@ -41,21 +42,16 @@ from thalweg.stages.language.member import (
     CHARACTERS_PER_TOKEN,
     AtWork,
     Member,
-    Streams,
     Told,
     at_work,
     tokens_of,
 )
 from thalweg.stages.language.pool_policy import PoolPolicy
+from thalweg.stages.language.together import Together, together
 from thalweg.stages.language.trials import Trials
 
 __all__ = ["Member", "Pool", "PoolPolicy"]
 
-TICK_S = 0.25
-"""How often an answer under way that nothing happens to is looked at, and said to be under way."""
-SENTENCE_TOKENS, SYNTHESIS_MS = 20, 600.0
-"""What another that goes on must say before more can be heard: what a sentence still lacks; and from there to its first
-sound: fifteen words, 40 ms each."""
 _TRIED_WITH = Message("user", "And?")
 """Stands behind the conversation on trial: behind a whole answer of its own a model says nothing."""
 _SETTINGS = (ErrorKind.SETTINGS, ErrorKind.REFUSED)
@@ -100,7 +96,8 @@ class Pool:
         self.routes: deque[Route] = deque(maxlen=32)
         self.routed: Routed | None = None
         self._allowance = HedgeAllowance(policy.hedge_share)
-        self._spent: deque[tuple[float, float]] = deque()
+        self._budget = Budget(policy.budget_per_hour)
+        self._described = None if made else {"members": dict(members), "policy": policy}
         self._heard_out_s: float | None = None
         self._trials = Trials(policy.first_text_within / 1e9, self._may_try)
 
@@ -110,12 +107,15 @@ class Pool:
         return f"the pool of {', '.join(self._members)}:"
 
     async def open(self) -> None:
-        """Open all; one that cannot be opened is out, and it is an error only where none is left."""
+        """Open all; one that cannot be opened is out, and it is an error only where none is left. What other
+        conversations know of the same backends is known here, too (`together.py`).
+        """
+        self._join()
         outcomes = await asyncio.gather(*(m.backend.open() for m in self._members.values()), return_exceptions=True)
         failed = []
         for member, outcome in zip(self._members.values(), outcomes, strict=True):
             if isinstance(outcome, BackendError):
-                member.breaker.misconfigured(str(outcome))
+                member.misconfigured(str(outcome))
                 failed.append(f"{member.name}: {outcome}")
                 self.counts["backends_out"] += 1
             elif isinstance(outcome, BaseException):
@@ -124,6 +124,14 @@ class Pool:
         if len(failed) == len(self._members):
             await self.close()
             raise BackendError(ErrorKind.SETTINGS, "; ".join(failed))
+
+    def _join(self) -> None:
+        if self._described is not None:
+            alone = Together({name: member.known for name, member in self._members.items()}, self._budget)
+            shared = together(self._described, alone)
+            self._budget = shared.budget
+            for name, member in self._members.items():
+                member.known = shared.of[name]
 
     async def close(self) -> None:
         """Close all. Idempotent."""
@@ -166,7 +174,7 @@ class Pool:
         answering = Answering(
             order,
             limits,
-            needs_ms=lambda name: self._needs_ms(name, request, answering.said),
+            needs_ms=lambda name: self._members[name].needs_ms(request, answering.said),
             paused_ms=lambda name: self._members[name].latency.paused_ms,
             alone=alone,
         )
@@ -188,7 +196,7 @@ class Pool:
                         yield Text(action.text)
                     else:
                         actions.extendleft(reversed(self._carry_out(action, asked, _ms(loop))))
-                told = await _next(asked.streams, answering.due_ms(_ms(loop)) - _ms(loop))
+                told = await asked.streams.next(answering.due_ms(_ms(loop)) - _ms(loop))
                 if told is None:
                     yield Progress("empty")
                 elif asked.streams.is_current(told):
@@ -254,7 +262,7 @@ class Pool:
         if refused:
             return asked.answering.failed(member.name, refused, now_ms)
         self.counts[f"asked_{member.name}"] += 1
-        self._pay(member)
+        self._budget.pay(member.said.cost, now_ms / 1e3)
         asked.cost += member.said.cost
         member.breaker.tries()
         whether_sure, asked.first = (member.accepted_from, "") if asked.first == member.name else (None, asked.first)
@@ -278,7 +286,7 @@ class Pool:
                 return answering.failed(member.name, str(what), now_ms)
             asked.errors.append(what.kind)
             if what.kind in _SETTINGS:
-                member.breaker.misconfigured(str(what))
+                member.misconfigured(str(what))
             elif what.kind in _CANNOT_BE_HELPED:
                 member.breaker.let_go()
             else:
@@ -298,17 +306,10 @@ class Pool:
         """Why one that was on the route may not be asked any more: for what was said and spent since; empty: it may."""
         if not self.privacy.allows(member.where):
             return f"words may not leave the {self.privacy.zone.name.lower()}"
-        left = self._left(now_s)
+        left = self._budget.left(now_s)
         return (
             f"it costs {member.said.cost:g}, {left:g} are left" if left is not None and member.said.cost > left else ""
         )
-
-    def _left(self, now_s: float) -> float | None:
-        """What may still be spent; None: anything."""
-        while self._spent and self._spent[0][0] < now_s - 3600:
-            self._spent.popleft()
-        budget = self.policy.budget_per_hour
-        return None if budget is None else budget - sum(cost for _, cost in self._spent)
 
     def _route(self, request: Request, now_s: float) -> Route:
         """Who is asked, in which order."""
@@ -332,7 +333,7 @@ class Pool:
         hedged = self.policy.hedge_after == "auto" and self._allowance.may(tokens)
         policy = RoutePolicy(
             prefer=self.policy.prefer,
-            budget_left=self._left(now_s),
+            budget_left=self._budget.left(now_s),
             hedged_by=(lambda one, other: self._may_help(one, other, within_ms, tokens)) if hedged else None,
         )
         return choose(candidates, policy, self.privacy.zone)
@@ -347,13 +348,6 @@ class Pool:
         if member.breaker.half_open and self.policy.probe_every is not None and not member.said.alone:
             return 0.0
         return member.latency.in_time(within_ms, tokens) if member.latency.answers >= 3 else 1.0
-
-    def _needs_ms(self, name: str, request: Request, said: str) -> float:
-        """From being asked to go on until that can be heard; one that can only begin anew says all of it again."""
-        member = self._members[name]
-        again = len(said) // CHARACTERS_PER_TOKEN if member.backend.abilities.continues == "none" else 0
-        tokens = tokens_of(request.messages)
-        return member.latency.clause_ms_at(SURE, tokens, SENTENCE_TOKENS + again) + SYNTHESIS_MS
 
     def _count(self, answering: Answering, tokens: int) -> None:
         self._allowance.turn(tokens + len(answering.said) // CHARACTERS_PER_TOKEN)
@@ -376,34 +370,20 @@ class Pool:
         for member in self._members.values():
             if member.said.alone or not member.breaker.allows(now_s * 1e3):
                 continue
-            late = (
-                self._in_time(member, within_ms, tokens_of(so_far)) < SURE and now_s - member.asked_s > every_ns / 1e9
-            )
+            rested = now_s - member.known.asked_s > every_ns / 1e9
+            late = rested and self._in_time(member, within_ms, tokens_of(so_far)) < SURE
             if member.breaker.half_open or late:
                 doubtful.append(member)
         self._trials.begin(doubtful, question)
 
-    def _pay(self, member: AtWork) -> None:
-        """It is asked, and that costs the same on trial."""
-        if member.said.cost:
-            self._spent.append((asyncio.get_running_loop().time(), member.said.cost))
-
     def _may_try(self, member: AtWork) -> bool:
         """Whether it may be tried now, which is paid for then."""
-        if self._refused(member, asyncio.get_running_loop().time()):
+        now_s = asyncio.get_running_loop().time()
+        if self._refused(member, now_s):
             return False
         self.counts[f"probed_{member.name}"] += 1
-        self._pay(member)
+        self._budget.pay(member.said.cost, now_s)
         return True
-
-
-async def _next(streams: Streams, within_ms: float) -> Told | None:
-    """What is said next; None where nothing is within that time, or `TICK_S`."""
-    try:
-        async with asyncio.timeout(min(TICK_S, max(1e-3, within_ms / 1e3))):
-            return await streams.told.get()
-    except TimeoutError:
-        return None
 
 
 def _ms(loop: asyncio.AbstractEventLoop) -> float:
