@@ -55,7 +55,7 @@ class Whisper:
         trial_after: Annotated[
             Duration, Field(description="pause of the voice after which the final text is prepared; 0s: never")
         ] = 96 * MS,
-        beam: Annotated[int, Field(ge=1, le=10, description="hypotheses kept for the final text; 1 is greedy")] = 1,
+        beam: Annotated[int, Field(ge=1, le=10, description="hypotheses kept for the final text; 1 is greedy")] = 2,
         device: Annotated[Literal["cpu", "cuda"], Field(description="what computes")] = "cpu",
         compute: Annotated[str, Field(description="number format: auto, int8, float32, float16, …")] = "auto",
         threads: Annotated[int, Field(ge=1, description="threads of one decode")] = 1,

@@ -44,7 +44,7 @@ SYSTEMS = (
     "pocketsphinx",
     "fastconformer-en-4m",
 )
-_METHOD = "wer 1"
+_METHOD = "wer 2"
 _DRAWS = 2_000
 _QUICK = 2
 
