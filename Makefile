@@ -84,9 +84,9 @@ lock: $(DEV)
 	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet --disable-pip-version-check uv
 	@printf '%s\n' '# What the image installs, each by its hashes. Made by `make lock` from pyproject.toml.' \
 		> deploy/container/requirements.txt
-	.venv/lock/bin/uv pip compile --quiet pyproject.toml --extra demo --extra grpc --extra metrics --extra otel \
-		--extra webrtc --generate-hashes --python-version 3.12 --python-platform x86_64-manylinux_2_28 --no-annotate \
-		--no-header >> deploy/container/requirements.txt
+	.venv/lock/bin/uv pip compile --quiet pyproject.toml deploy/container/requirements.in --extra demo --extra grpc \
+		--extra metrics --extra otel --extra webrtc --generate-hashes --python-version 3.11 \
+		--python-platform x86_64-manylinux_2_28 --no-annotate --no-header >> deploy/container/requirements.txt
 
 # Known vulnerabilities of what the image installs, by PyPI's advisories; needs pypi.org itself, no mirror
 audit:

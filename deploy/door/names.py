@@ -9,6 +9,7 @@ server's own, or was told of.
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -58,6 +59,11 @@ class Names:
     def listed(self, origin: str) -> bool:
         """Whether a page of `origin`, another than the server's own, may ask."""
         return origin.lower() in self.origins
+
+
+def told_names() -> tuple[str, ...]:
+    """Those in the variable THALWEG_HOST_NAME, of servers that have no option for it."""
+    return tuple(os.environ.get("THALWEG_HOST_NAME", "").split())
 
 
 def host_name(text: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.deploy.door.listening import listening
+from thalweg.deploy.door.names import told_names
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.hub.app import HubApp
 from thalweg.deploy.fleet.hub.commanding import Commanding
@@ -61,7 +62,7 @@ async def _run(state: HubState, host: str, port: int, page: tuple[str, int] | No
         found = await stack.enter_async_context(listening(app.door, app.application, host, port, app.context()))
         say(f"hub of {len(state.nodes)} node(s) at {host}:{found}, in {state.folder}", err=True)
         if page is not None:
-            shown = HubPage(state)
+            shown = HubPage(state, told_names())
             at = await stack.enter_async_context(listening(shown.door, shown.application, *page))
             say(f"its page is at http://{page[0]}:{at}/", err=True)
         await control.start(state.folder)

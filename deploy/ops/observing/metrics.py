@@ -7,7 +7,6 @@ scrape, however many workers there are and wherever Ray has put them, and no ope
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -168,6 +167,7 @@ def serving_metrics(address: str | None, pipeline: str, read: Read) -> Iterator[
 
         from thalweg.deploy.door.front_door import DoorSettings, FrontDoor
         from thalweg.deploy.door.listening import listening_apart
+        from thalweg.deploy.door.names import told_names
     except ImportError:
         raise MetricsError("metrics need a package that is missing: pip install 'thalweg[metrics]'") from None
     exporter = Exporter(pipeline, read, asyncio.get_running_loop())
@@ -176,7 +176,7 @@ def serving_metrics(address: str | None, pipeline: str, read: Read) -> Iterator[
         body, kind = await exporter.told(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": kind})
 
-    door = FrontDoor(DoorSettings(host_names=tuple(os.environ.get("THALWEG_HOST_NAME", "").split())))
+    door = FrontDoor(DoorSettings(host_names=told_names()))
     application = door.application()
     application.add_routes([web.get("/metrics", metrics), web.get("/", metrics)])
     with ExitStack() as stack:
