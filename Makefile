@@ -79,19 +79,23 @@ $(DEV): pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	@touch $@ $(DEMO)
 
-# What the container image installs, each package by its hash (uv resolves; it installs nothing here)
+# What the container image installs, without Ray and with it, each package by its hash (uv resolves; it installs nothing)
+IMAGE := demo grpc metrics otel webrtc
+define locked
+	@printf '%s\n' '# What the image installs, each by its hashes. Made by `make lock` from pyproject.toml.' > deploy/container/$(1)
+	.venv/lock/bin/uv pip compile --quiet pyproject.toml deploy/container/requirements.in $(addprefix --extra ,$(2)) \
+		--generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-annotate --no-header \
+		>> deploy/container/$(1)
+endef
 lock: $(DEV)
 	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet --disable-pip-version-check uv
-	@printf '%s\n' '# What the image installs, each by its hashes. Made by `make lock` from pyproject.toml.' \
-		> deploy/container/requirements.txt
-	.venv/lock/bin/uv pip compile --quiet pyproject.toml deploy/container/requirements.in --extra demo --extra grpc \
-		--extra metrics --extra otel --extra webrtc --generate-hashes --python-version 3.11 \
-		--python-platform x86_64-manylinux_2_28 --no-annotate --no-header >> deploy/container/requirements.txt
+	$(call locked,requirements.txt,$(IMAGE))
+	$(call locked,requirements-ray.txt,$(IMAGE) ray)
 
 # Known vulnerabilities of what the image installs, by PyPI's advisories; needs pypi.org itself, no mirror
 audit:
 	@$(PYTHON) -m venv .venv/audit && .venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
-	.venv/audit/bin/pip-audit --strict --require-hashes --disable-pip -r deploy/container/requirements.txt
+	.venv/audit/bin/pip-audit --strict --require-hashes --disable-pip -r deploy/container/requirements-ray.txt
 
 clean:
 	rm -rf .venv .peers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

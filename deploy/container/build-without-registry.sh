@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the image of deploy/container/Dockerfile where no registry can be reached, from Debian's packages and PyPI alone, and runs
-# it as it is meant to run: by runc, as user 1000, with a root that cannot be written, without capabilities or new privileges.
+# Builds the image of deploy/container/Dockerfile where no registry can be reached, from Debian's packages and PyPI alone, and
+# runs it as it is meant to run: by runc, as user 1000, with a root that cannot be written, without capabilities or new
+# privileges.
 #
 #   apt-get install --no-install-recommends buildah catatonit debootstrap podman runc
 #   deploy/container/build-without-registry.sh build                       # 5 minutes on two cores; wants root
@@ -14,19 +15,21 @@
 #
 #   VOLUME    folder of models and state, made where it is missing; by default ./thalweg-volume, a file of yours goes there, too
 #   OPTIONS   further options of podman run, such as "--publish 8080:8080 --network bridge --memory 4g"
+#   IMAGE     how it is called: by default localhost/thalweg
+#   REQUIREMENTS  what is installed: requirements-ray.txt for one with Ray in it
 #   MIRROR    where debootstrap fetches packages: by default http://deb.debian.org/debian
 #   PIP_CERT  authorities that pip believes beside its own, where PyPI is a mirror with a certificate of the house
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 base=localhost/debian:bookworm-slim
-image=localhost/thalweg
+image=${IMAGE:-localhost/thalweg}
 
 # Debian, as small as the image of that name: neither manuals nor other languages, now or later
 debian() {
     buildah inspect --type image "$base" > /dev/null 2>&1 && return
-    local root container
+    local container
     root=$(mktemp --directory)
-    trap 'rm -rf "$root"' RETURN
+    trap 'rm -rf "$root"' EXIT
     debootstrap --variant=minbase bookworm "$root/debian" "${MIRROR:-http://deb.debian.org/debian}"
     printf 'path-exclude /usr/share/%s/*\n' doc info locale man > "$root/debian/etc/dpkg/dpkg.cfg.d/slim"
     printf 'deb http://deb.debian.org/%s main\n' 'debian bookworm' 'debian bookworm-updates' \
@@ -44,7 +47,8 @@ build() {
     if [ -n "${PIP_CERT:-}" ]; then
         secrets=(--secret "id=pip.conf,src=$here/pip.conf" --secret "id=ca.crt,src=$PIP_CERT")
     fi
-    buildah bud --layers --format docker --network host --build-arg BASE="$base" "${secrets[@]}" \
+    buildah bud --layers --format docker --network host "${secrets[@]}" \
+        --build-arg BASE="$base" --build-arg REQUIREMENTS="${REQUIREMENTS:-requirements.txt}" \
         --file "$here/Dockerfile" --tag "$image" "$here/../.."
     buildah images "$image"
 }

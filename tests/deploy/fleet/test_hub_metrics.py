@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import os
 import re
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import require_package
+from tests.deploy.fleet.processes import free_port, thalweg, wait_until
 from thalweg.deploy.fleet.hub.metrics import told
 from thalweg.deploy.fleet.hub.overview import overview
 from thalweg.deploy.fleet.hub.page import HubPage
@@ -84,3 +89,28 @@ def test_the_page_serves_them(state: HubState) -> None:
 
 def _text(state: HubState) -> str:
     return told(overview(state), "")[0].decode()
+
+
+@pytest.mark.real
+def test_a_hub_answers_to_the_name_that_prometheus_knows_it_by(tmp_path: Path) -> None:
+    port, page = free_port(), free_port()
+    command = thalweg("hub", "run", "--folder", tmp_path, "--port", port, "--page", page)
+    hub = subprocess.Popen(command, env=os.environ | {"THALWEG_HOST_NAME": "hub other.example"}, cwd=ROOT)
+    try:
+        wait_until(lambda: answers(page, "localhost") == 200)
+        assert [answers(page, name) for name in ("hub", "other.example", "evil.example")] == [200, 200, 421]
+    finally:
+        hub.send_signal(signal.SIGTERM)
+        hub.wait(30)
+
+
+def answers(port: int, name: str) -> int:
+    """The status of /metrics for who calls the server so; 0 where nobody listens yet."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", "/metrics", headers={"Host": name})
+        return connection.getresponse().status
+    except ConnectionError:
+        return 0
+    finally:
+        connection.close()

@@ -17,7 +17,10 @@ ROOT = Path(__file__).parents[3]
 CONTAINER = ROOT / "deploy" / "container"
 SCRIPT = (CONTAINER / "build-without-registry.sh").read_text(encoding="utf-8")
 DOCKERFILE = (CONTAINER / "Dockerfile").read_text(encoding="utf-8")
-LOCK = re.search(r"^lock:.*?\n\n", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+LOCKED = re.search(
+    r"^define locked.*?^endef", (ROOT / "Makefile").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+)
+LOCKS = [CONTAINER / "requirements.txt", CONTAINER / "requirements-ray.txt"]
 DEBIANS = {"bookworm": "3.11", "trixie": "3.13"}
 """The Python of each Debian, https://packages.debian.org/python3."""
 
@@ -34,9 +37,9 @@ def said(name: str) -> str:
 
 
 def test_the_lock_is_for_the_python_of_the_debian_that_the_image_stands_on() -> None:
-    assert LOCK is not None
+    assert LOCKED is not None
     (debian,) = re.findall(r"^ARG BASE=debian:(\w+)-slim$", DOCKERFILE, re.MULTILINE)
-    assert f"--python-version {DEBIANS[debian]} " in LOCK[0]
+    assert f"--python-version {DEBIANS[debian]} " in LOCKED[0]
     assert f"localhost/debian:{debian}-slim" in SCRIPT
     assert f"debootstrap --variant=minbase {debian} " in SCRIPT
     assert re.findall(r"debian (\w+)'", SCRIPT) == [debian]
@@ -47,9 +50,9 @@ def test_everything_that_is_installed_has_a_hash_and_nothing_is_built_with_what_
     locked, own = installs
     assert "--require-hashes" in locked and "--only-binary :all:" in locked and "--no-deps" in locked
     assert "--no-deps" in own and "--no-build-isolation" in own
-    lock = (CONTAINER / "requirements.txt").read_text(encoding="utf-8")
-    for name in re.findall(r"^[a-z]+", (CONTAINER / "requirements.in").read_text(encoding="utf-8"), re.MULTILINE):
-        assert re.search(rf"^{name}==", lock, re.MULTILINE), name
+    for lock in LOCKS:
+        for name in re.findall(r"^[a-z]+", (CONTAINER / "requirements.in").read_text(encoding="utf-8"), re.MULTILINE):
+            assert re.search(rf"^{name}==", lock.read_text(encoding="utf-8"), re.MULTILINE), f"{lock}: {name}"
 
 
 def test_the_image_is_nobody_in_particular_and_writes_where_its_volume_is() -> None:

@@ -137,12 +137,15 @@ def test_systemd_rates_the_exposure_of_a_unit_at_three_at_most(unit: str) -> Non
     assert done.returncode == 0, done.stdout[-400:]
 
 
-def test_the_image_installs_every_package_by_its_hash_and_in_a_version_that_we_allow() -> None:
-    lock = (DEPLOY / "container" / "requirements.txt").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("name", "with_ray"), [("requirements.txt", []), ("requirements-ray.txt", ["ray"])])
+def test_the_image_installs_every_package_by_its_hash_and_in_a_version_that_we_allow(
+    name: str, with_ray: list[str]
+) -> None:
+    lock = (DEPLOY / "container" / name).read_text(encoding="utf-8")
     locked = dict(re.findall(r"^([a-z0-9._-]+)==(\S+) \\$", lock, re.MULTILINE))
     assert all(f"{name}=={version} \\\n    --hash=sha256:" in lock for name, version in locked.items())
     project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted, extras = list(project["dependencies"]), ["demo", "grpc", "metrics", "otel", "webrtc"]
+    wanted, extras = list(project["dependencies"]), ["demo", "grpc", "metrics", "otel", "webrtc", *with_ray]
     while extras:
         for requirement in map(Requirement, project["optional-dependencies"][extras.pop()]):
             if requirement.name == "thalweg":
