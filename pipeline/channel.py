@@ -1,4 +1,4 @@
-"""The only way between stages: a bounded queue that counts whatever it drops.
+"""The only connection between stages: a bounded queue that counts every packet it drops.
 
 Theory of operation. One producer pushes, one consumer pops, and the channel decides what is kept:
 
@@ -13,8 +13,8 @@ Theory of operation. One producer pushes, one consumer pops, and the channel dec
     DRAINING  last packet out   CLOSED
     any       raise_epoch       same      queued packets of older epochs are dropped (Drop.STALE)
 
-Stale, expired and too late packets are dropped by every policy, BLOCK too: nobody could use them. They are
-dropped at push, or on the way out, because most packets that go bad do so while they wait.
+Every policy, BLOCK too, drops packets that are stale, expired or past their deadline, because they are useless. They
+are dropped at push and at pop, since most packets expire while they wait.
 
 No clock inside: `now_ns` is an argument. At any moment `pushed == popped + depth + sum(drops)`.
 """
@@ -47,7 +47,7 @@ class Push(Enum):
 
 
 class Drop(Enum):
-    """Why a packet was dropped. GONE: where it was to go, nobody is any more."""
+    """Why a packet was dropped. GONE: its consumer no longer exists."""
 
     OVERFLOW = "overflow"
     SUPERSEDED = "superseded"
@@ -160,7 +160,7 @@ class Channel:
         return None
 
     def write_off(self, count: int) -> None:
-        """Of the packets that were popped, so many came to nobody: they count as dropped (Drop.GONE)."""
+        """Count this many of the popped packets as dropped (Drop.GONE): they reached no consumer."""
         count = min(count, self._popped)
         self._popped -= count
         self._drops[Drop.GONE] += count

@@ -1,4 +1,4 @@
-"""Whom to ask for the time: everything that waits or measures takes a `Clock`, so tests can own the time."""
+"""The source of time: everything that waits or measures takes a `Clock`, so that tests can control it."""
 
 from __future__ import annotations
 

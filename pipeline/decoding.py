@@ -1,8 +1,8 @@
-"""Decoders: functions that make something of bytes that came from elsewhere.
+"""Decoders: functions that parse untrusted bytes.
 
-Whatever the bytes are, a decoder gives what it promises or raises the one error that it names, with a text of bounded
-length in which nothing can command a terminal. `decoder` sees to it, and is the only place that does; a test walks
-`DECODERS` and the modules that hold decoders, feeds each of them garbage, and fails where one does without it.
+For any input a decoder returns a valid result or raises the one error that it names. The message has a bounded length
+and holds no control characters. `decoder` alone enforces this. A test walks `DECODERS` and the modules that hold
+decoders, feeds garbage to each, and fails where one is not wrapped.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SHORT.maxlevel = 3
 
 
 def decoder(error: type[ThalwegError], what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Have a function raise `error` and nothing else, whatever it meets. `what`: what it reads, for the text."""
+    """Make a function raise `error` and nothing else on any input. `what`: what it reads, for the message."""
 
     def guard(function: Callable[P, T]) -> Callable[P, T]:
         @functools.wraps(function)
@@ -41,7 +41,7 @@ def decoder(error: type[ThalwegError], what: str) -> Callable[[Callable[P, T]], 
                 if (text := printable(own, LONGEST_TEXT)) == str(own):
                     raise
                 raise error(text) from None
-            except Exception as found:  # whatever a library raises on garbage: this is where it becomes ours
+            except Exception as found:  # a library may raise anything on garbage
                 raise error(f"{what} cannot be read: {reason_of(found)}") from None
 
         DECODERS.append(guarded)
@@ -63,7 +63,7 @@ def reason_of(error: Exception) -> str:
 
 
 def shown(value: object) -> str:
-    """A value for a message: short, whatever it is."""
+    """A value for a message, always short."""
     try:
         text = _SHORT.repr(value)
     except Exception:  # nested too deeply, a number with too many digits, or a `__repr__` that fails

@@ -16,4 +16,4 @@ class ChannelClosed(ThalwegError):
 
 
 class ReaderGone(ThalwegError):
-    """Nobody reads standard output any more, as with `| head -1`: what was wanted has been seen, and the run ends."""
+    """The reader of standard output has gone, as with `| head -1`. The run ends, and this is no failure."""

@@ -182,7 +182,7 @@ class Graph:
         return dict.fromkeys(c.target for c in self.connections if c.source == name)
 
     def _first_into(self) -> dict[tuple[str, str], Connection]:
-        """Input → the first connection that ends there. `connections` may be added to by anybody."""
+        """Input → the first connection that ends there. Callers may append to `connections` at any time."""
         if self._indexed > len(self.connections):
             self._indexed = 0
             self._into.clear()

@@ -1,4 +1,4 @@
-"""The methods of a stage that are found by name, and what must be true of each: a hook that nobody calls says nothing.
+"""The hooks of a stage, which are found by name, and their signatures. A misspelt hook would silently not be called.
 
     hook            takes             may be async
     process         packet, ctx       yes
@@ -100,7 +100,7 @@ def _never_called(cls: type) -> tuple[str, ...]:
     return ("run", "process") if hasattr(cls, "join") else ("run", "process_joined")
 
 
-def _wrong(name: str, hook: Hook, method: Any, cls: type) -> Iterator[str]:  # Any: whatever a class may have
+def _wrong(name: str, hook: Hook, method: Any, cls: type) -> Iterator[str]:  # Any: a class attribute of any type
     if not callable(method):
         yield f"`{name}` is {method!r}, expected a method"
         return

@@ -11,8 +11,8 @@ clock and runs nothing; a worker asks it what to do and does it.
     any       failed to open, or was cancelled        DONE
 
 One rule couples a node to its neighbours: what it emits goes into its outbox, and it takes no further packet
-before the outbox is empty. A full channel downstream thus holds up its producer, and nobody else. The outbox
-is no second buffer: it holds what one packet gave rise to.
+before the outbox is empty. A full channel downstream thus blocks its producer and no other node. The outbox is no
+second buffer: it holds only the outputs of one packet.
 
 A stage that declares a join is given sets instead of packets: the node feeds its inputs into the join and
 takes what is decided from it.
@@ -104,8 +104,8 @@ class Node:
         self.joiner: Join | None = None
         self.port = ""
         self._floor = AMBIENT
-        self._seen = AMBIENT  # the highest epoch that came here: written by whoever owns the node
-        self._made = AMBIENT  # the highest that was emitted or made: written by whoever the stage works on
+        self._seen = AMBIENT  # the highest epoch received: written by the node's owner
+        self._made = AMBIENT  # the highest epoch emitted: written by the stage's thread or task
         self._streams = {port: f"{name}.{port}" for port in info.outputs}
         self._seq = dict.fromkeys(info.outputs, 0)
         self._replays = dict.fromkeys(info.outputs, 0)

@@ -14,7 +14,7 @@ from thalweg.pipeline.payload import Payload
 P = TypeVar("P", bound=Payload, covariant=True, default=Payload)
 
 AMBIENT = 0
-"""Epoch of what belongs to no turn (a microphone, a camera): never stale, whatever was interrupted."""
+"""Epoch of packets that belong to no turn (a microphone, a camera): no interruption makes them stale."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, init=False)
@@ -23,9 +23,9 @@ class Packet(Generic[P]):
 
     `stream`: `stage.port` that emitted it. `seq`: counts up by one per stream, from 0. `time`: capture time,
     ns of the pipeline's clock; for audio, of the first sample. `epoch`: the turn or sample it belongs to, or
-    AMBIENT. `deadline`: ns after which it is of no use to anybody, if there is such a time. `trace`: an
-    opaque identifier that ties together what came of one event. `replay`: counts the packets of the stream that a
-    worker started again would make once more, from what it is sent again; None for all others.
+    AMBIENT. `deadline`: ns of the pipeline's clock after which it is useless, or None. `trace`: an opaque identifier
+    that ties together what came of one event. `replay`: counts the packets of the stream that a worker started again
+    would make once more, from what it is sent again; None for all others.
 
     A packet that exists is valid: the numbers are ints of 64 bits (numpy's are taken and converted), `seq`, `epoch` and
     `replay` none below 0. Anything else is refused with PayloadError, before it can meet a channel or a clock.
@@ -83,7 +83,7 @@ class Packet(Generic[P]):
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
 
-def _whole(name: str, value: Any, least: int) -> int:  # Any: whatever somebody took for a number
+def _whole(name: str, value: Any, least: int) -> int:  # Any: not validated yet
     try:
         whole = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
@@ -95,7 +95,7 @@ def _whole(name: str, value: Any, least: int) -> int:  # Any: whatever somebody 
     return whole
 
 
-def _text(name: str, value: Any) -> str:  # Any: whatever somebody took for a text
+def _text(name: str, value: Any) -> str:  # Any: not validated yet
     if not isinstance(value, str):
         raise PayloadError(f"the {name} of a packet is {value!r}, expected text")
     return value

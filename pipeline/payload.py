@@ -1,7 +1,7 @@
 """What packets carry. Each payload is frozen and checked when it is built: one that exists is valid.
 
-Arrays are shared, not copied: whoever puts an array into a payload gives it away and must not write to it
-again. Times are nanoseconds of the pipeline's clock unless a name says otherwise.
+Arrays are shared, not copied: a producer gives up ownership of an array that it puts into a payload, and must not write
+to it again. Times are nanoseconds of the pipeline's clock unless a name says otherwise.
 """
 
 from __future__ import annotations
@@ -162,8 +162,7 @@ class Speech(Payload):
 
     `event` is START on the first piece (pre-roll included), END on the last one, whose audio may be empty.
     `speech_end_ns` is set on END: the capture time at which the voice stopped, before the silence that
-    decided the turn was over. `silence_ns`: for how long it has been silent where this piece ends; 0 while somebody
-    speaks.
+    decided the turn was over. `silence_ns`: how long the silence at the end of this piece has lasted; 0 during speech.
     """
 
     audio: AudioChunk
@@ -282,10 +281,11 @@ class Draft(Payload):
 class Routed(Payload):
     """Which of several language models answered a turn, and why.
 
-    `backend`: who answered in the end, empty where nobody did; `chosen`: who was to. `expected_ms`: when its first
-    words were expected; `first_ms`: when the first words of the answer came, of any; None: they did not. `confidence`:
-    how likely the first clause was in time, 0…1. `cost`: of all that were asked. `switches`: how often another went on
-    in mid-answer. `out`: name → why it could not be asked. Raises PayloadError on a confidence outside 0…1.
+    `backend`: the one that answered, empty if none did; `chosen`: the one that the router chose. `expected_ms`: when
+    its first words were expected; `first_ms`: when the first words of the answer came; None: they did not.
+    `confidence`: how likely the first clause was in time, 0…1. `cost`: of all that were asked. `switches`: how often
+    another took over in mid-answer. `out`: name → why it could not be asked. Raises PayloadError on a confidence
+    outside 0…1.
     """
 
     backend: str
@@ -305,7 +305,7 @@ class Routed(Payload):
 
     def __str__(self) -> str:
         """In a line, for reports."""
-        who = self.backend or "nobody"
+        who = self.backend or "no backend"
         instead = f" in place of {self.chosen}" if self.chosen and self.chosen != self.backend else ""
         came = "no word" if self.first_ms is None else f"{self.first_ms:.0f} ms"
         return (
@@ -315,7 +315,7 @@ class Routed(Payload):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpokenText(AudioChunk):
-    """Speech that was made from `text`, so that whoever plays it can say how much of the text was heard.
+    """Speech that was synthesised from `text`, so that its player can report how much of the text was heard.
 
     `last` closes the reply; it may have neither text nor samples.
     """
@@ -329,9 +329,9 @@ class Unit(Payload):
     """The smallest piece of a sample that a sensor gives and an encoder takes: a frame, an audio chunk, a reading.
 
     `values`: float32 or uint8, any shape but empty. `modality`: what kind of sense it is. `index`: its place in the
-    sample, from 0. `of`: how many units the sample is to have as things stand; 0 where nobody knows. `sensed_ns`:
-    when the sensor gave it out, which may be later than its capture time, the packet's; `ends_ns`: when the sample's
-    window closes at this sensor, 0 where nobody knows. `last`: no more follow.
+    sample, from 0. `of`: how many units the sample is expected to have; 0 where unknown. `sensed_ns`: when the sensor
+    gave it out, which may be later than its capture time, the packet's; `ends_ns`: when the sample's window closes at
+    this sensor, 0 where unknown. `last`: no more follow.
     """
 
     values: NDArray[Any]
@@ -356,7 +356,7 @@ class Features(Payload):
     """A unit as an encoder sees it: `vector` [channel] float32, which may hold NaN where the unit was broken.
 
     `modality`, `index`, `of`, `sensed_ns`, `ends_ns`, `last`: as of the unit. `setting`: which encoder it was, in its
-    own words; `cost_ns`: how long it took; `values`: how many values the unit had, 0 where nobody says.
+    own words; `cost_ns`: how long it took; `values`: how many values the unit had, 0 where unknown.
     """
 
     vector: NDArray[np.float32]

@@ -110,10 +110,10 @@ class Words(Signal):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure(Signal):
-    """The stage `origin` could not do its part for `epoch`: let go of what is held for it, it will not end.
+    """The stage `origin` could not do its part for `epoch`. Release what is held for that epoch: it will not end.
 
-    `message` is for the operator and may name what nobody else should see; `public` is a sentence for the person who
-    asked, or nothing.
+    `message` is for the operator and may hold confidential details. `public` is a sentence for the person who asked, or
+    empty.
     """
 
     epoch: int
@@ -123,7 +123,7 @@ class Failure(Signal):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold(Signal):
-    """Fall silent and be ready to go on: somebody speaks, and it is not clear yet whether they mean to interrupt."""
+    """Pause the output and be ready to resume: someone speaks, and may or may not mean to interrupt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +158,7 @@ class Played(Signal):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled(Signal):
-    """The stage `origin` did its last unit of `epoch` at `unix_ns` (Unix time): for whoever traces the whole turn."""
+    """The stage `origin` did its last unit of `epoch` at `unix_ns` (Unix time). Used to trace the whole turn."""
 
     epoch: int
     unix_ns: int

@@ -35,9 +35,9 @@ against their annotations. What a stage may have besides is listed here, and fou
     configures(arguments)    static: what it will configure of other stages, (stage, settings) each, by what its file
                              gives it. Checked before anything starts
     counts                   what it has counted since it began, name → number: shown in reports and metrics
-    keeps = "…"              it leaves something of people behind: what, and where, in a few words. Shown to people who
-                             talk to it, and refused where a pipeline file says `keep: nothing`
-    staying = {…}            what parameters begin with, unless given, in a run that nobody watches (`up`, `serve`)
+    keeps = "…"              it stores data of people: what, and where, in a few words. Shown to people who talk to it,
+                             and refused where a pipeline file says `keep: nothing`
+    staying = {…}            defaults of parameters in an unattended run (`up`, `serve`)
     blocking = True          `process` computes or waits for long: it gets a thread of its own
     replicable               "stateless": what it makes of a packet depends on no other. "keyed": … on no packet of
                              another key; then `key(packet)`, a static method, says which, as text or a number. So
@@ -83,8 +83,8 @@ class Stage:
 class Port:
     """One way in or out. `many`: several edges may end here (inputs only; an output may always feed several).
 
-    `required`: something must be connected (inputs only). One that is not is left out of account where a connection
-    or `emit` names no port.
+    `required`: something must be connected (inputs only). An optional port is ignored where a connection or `emit`
+    names no port.
     """
 
     type: type[Payload]
@@ -108,7 +108,7 @@ class Context(Protocol):
 
     @property
     def stale(self) -> bool:
-        """True once an interrupt has overtaken the packet in hand: stop early, nobody wants the rest."""
+        """True once an interrupt has overtaken the current packet: stop early, the rest is not wanted."""
         ...
 
     def now_ns(self) -> int:
@@ -188,7 +188,7 @@ class _Parameters(BaseModel):
 class StageInfo:
     """What is known about a stage class without making one. `use`: the name it goes by in a pipeline file.
 
-    `made`: there is one already, whatever its `__init__` took, and no settings are to be given.
+    `made`: an instance exists already, so no settings can be given.
     """
 
     use: str

@@ -1,8 +1,8 @@
-"""The nearest valid name, said where a name is not valid: for as long as that is cheap.
+"""Suggests the nearest valid name for an invalid one, as long as that is cheap.
 
-Looking for it takes time with every valid name and the square of their lengths, and a file may have any number of
-mistakes. So long names and those far down a long list get none, and within `few_suggestions` only the first mistakes
-do: whoever reads a thousand complaints is helped by the first of them.
+The search takes time linear in the number of valid names and quadratic in their lengths, and a file may have any number
+of mistakes. So names above `LONGEST` characters get no suggestion, only the first `LOOKED_AT` valid names are compared,
+and within `few_suggestions` only the first mistakes get one.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from html import escape
 from typing import Any
 
 MOST = 2_000
-"""How much of a text is shown where nobody says otherwise, in characters."""
+"""How much of a text is shown by default, in characters."""
 
 # C0 and C1 controls, lone surrogates, what is invisible or turns the direction of what follows. Marks that join
 # letters (U+200C, U+200D) and those of weak direction (U+200E, U+200F) stay: Persian, Hindi, Hebrew, emoji need them.

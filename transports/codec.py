@@ -241,7 +241,7 @@ def decode_signal(written: Buffer) -> Signal:
 
 
 def _finite(fields: Any) -> bool:
-    """Whether the numbers in a signal's fields are; settings, which are whatever a stage takes, are not looked into."""
+    """Whether the numbers in a signal's fields are finite. Settings, which may hold any value, are not checked."""
     if type(fields) is tuple:
         return all(map(_finite, fields))
     return type(fields) is not float or math.isfinite(fields)

@@ -128,4 +128,4 @@ class Unreadable:
 
 
 def ignore(*_: object) -> None:
-    """A callback that nobody has set yet."""
+    """The default of a callback that has not been set."""

@@ -50,10 +50,10 @@ class RecordingError(ThalwegError):
 
 
 class RecordingWriter:
-    """A new recording. Close it in the end; a thread of its own forces it to the disk meanwhile.
+    """A new recording. The owner must close it; a thread of its own syncs it to the disk meanwhile.
 
-    Nobody else may read it: it holds voices. Raises RecordingError where the file exists already or cannot be made.
-    After a write that failed the file ends with the last whole packet and takes no more.
+    Only its owner can read the file (mode 0600): it holds voices. Raises RecordingError where the file exists already
+    or cannot be created. After a failed write the file ends with the last whole packet and takes no more.
     """
 
     def __init__(self, path: Path, channels: Sequence[str], about: Mapping[str, Any]) -> None:
@@ -232,7 +232,7 @@ class Recording:
 
 
 def _open(path: Path) -> BinaryIO:
-    """A regular file; what else has a name may have no end, or wait for whoever writes to it. Raises OSError."""
+    """Open a regular file. Others are refused: they may have no end, or block until written to. Raises OSError."""
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()

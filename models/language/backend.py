@@ -129,10 +129,10 @@ Delta = Text | Thinking | Progress | Usage | Finish
 
 
 class ErrorKind(Enum):
-    """What went wrong, by what helps: other settings, waiting, another server, less of a prompt, another question.
+    """What went wrong, by its remedy: other settings, waiting, another server, a shorter prompt, another question.
 
-    NOBODY: of several none may be asked, for where the words may go, for its cost, or for being out of order. UNSURE:
-    an answer began with words that are not sure enough for what was asked of it.
+    NOBODY: none of several backends may be asked, because of privacy, cost or failures. UNSURE: the first words of an
+    answer were below the required confidence.
     """
 
     SETTINGS = "settings"
@@ -183,9 +183,9 @@ class Backend(Protocol):
     """A language model that answers, embedded or behind an address. Used on one event loop, several replies at once.
 
     `reply` is an async generator. It gives deltas as they come and ends with exactly one `Finish`, or raises
-    BackendError; whatever else it raises fails that reply alone. It is closed in the middle where the rest is not
-    wanted: generation then stops, as soon as possible. The time of a reply is bounded from outside, so `Progress`
-    should be told where there is any.
+    BackendError; any other exception fails that reply alone. It is closed early where the rest is not wanted:
+    generation then stops as soon as possible. The time of a reply is bounded from outside, so `Progress` should be told
+    where there is any.
     """
 
     abilities: Abilities

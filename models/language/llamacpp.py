@@ -53,7 +53,7 @@ class LlamaCppBackend:
         await self._client.open()
 
     async def close(self) -> None:
-        """Hang up, and free the model where nobody else uses it."""
+        """Close the connection, and release the model, which is freed with its last user."""
         if self._client is not None:
             await self._client.close()
         if self._server is not None:
@@ -79,6 +79,6 @@ class LlamaCppBackend:
 
 
 def _let_go(loading: asyncio.Future[Share[LlamaServer]]) -> None:
-    """Of a model that was loaded for somebody who has gone meanwhile."""
+    """Release a model whose user was closed while it was loading."""
     if not loading.cancelled() and loading.exception() is None:
         loading.result().release()

@@ -1,9 +1,9 @@
 """The bytes of a streamed reply, in any pieces, as deltas. Pure: no socket, no clock.
 
     what comes first           is read as
-    data: event: : …           server-sent events, whatever the header calls them
+    data: event: : …           server-sent events, independent of the header
     {  [                       one JSON object per line, or one over several lines, or the whole reply in one
-    <                          a web page: somebody between us and the server
+    <                          a web page of a proxy in front of the server
     anything else              words, which are no answer
 
 Bounds: a line or an event of a megabyte, after which BackendError is raised; nothing else is kept.

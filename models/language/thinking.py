@@ -22,7 +22,7 @@
 
 A mark that opens right behind one that opens counts once. UNSURE is also where the reply of a model begins of which it
 is known that it opens its thoughts without a mark. Marks are those of the models' own chat templates (the tables
-below), whatever their case; any other `<|…|>` is dropped.
+below), in any case; any other `<|…|>` is dropped.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ TRANSITIONS: Mapping[_State, frozenset[_State]] = {
 class ThinkingFilter:
     """Takes a reply piece by piece; gives (is it thought?, text). `unmarked`: it may open its thoughts without a mark.
 
-    Keeps what may be the beginning of a mark, 123 characters at most, and, while it is unsure, everything: whoever
-    feeds it bounds the reply.
+    Keeps what may be the beginning of a mark, 123 characters at most, and, while it is unsure, everything: its caller
+    must bound the reply.
     """
 
     def __init__(self, unmarked: bool = False) -> None:

@@ -63,7 +63,7 @@ def _known(store: ModelStore) -> str:
 
 
 def shared_recogniser(model: str, threads: int = 1) -> Recogniser:
-    """The engine of this process for a model: whoever asks for the same one shares its batches and its weights."""
+    """The engine of this process for a model. Callers with the same `model` and `threads` share batches and weights."""
     key = (str(expanded(model)), threads)
     with _lock:
         engine = _engines.get(key)

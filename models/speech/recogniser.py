@@ -1,9 +1,9 @@
 """One engine, many streams: speech recognition that encodes every frame once.
 
 Theory of operation. A stream turns samples into mel frames on its caller's thread. Once it holds a whole chunk it is
-due. Whoever has fed a stream then takes the engine's turn: all streams that are due at that moment, its own and those
-of others who wait, go through the encoder in one batch per look-ahead. A caller that gets its turn late finds its
-work already done. There is no thread here and no timer, so no stream waits for company.
+due. The caller that fed the stream then runs the engine: all streams that are due at that moment, its own and those of
+callers that wait, go through the encoder in one batch per look-ahead. A caller that gets its turn late finds its work
+already done. There is no thread here and no timer, so no stream waits for a batch to fill.
 
 What a stream returns depends on its own samples only: not on how they were cut, nor on who shared its batches.
 """
@@ -210,7 +210,7 @@ class Stream:
         self._engine._advance(self)
 
     def hold(self, samples: Floats) -> None:
-        """As `feed`, but leave the decoding to whoever advances the engine next."""
+        """As `feed`, but leave the decoding to the next caller that advances the engine."""
         self._take(self._mel.feed(samples))
 
     def finish(self) -> Guess:

@@ -1,4 +1,4 @@
-"""Whether somebody is done speaking, by how it sounds: Smart Turn v3 (github.com/pipecat-ai/smart-turn, BSD-2-Clause).
+"""Whether a speaker is done, judged by the sound: Smart Turn v3 (github.com/pipecat-ai/smart-turn, BSD-2-Clause).
 
 A Whisper-tiny encoder with a small head through ONNX Runtime. It looks at the last 8 s, which end where the voice has
 fallen silent; shorter audio is preceded by silence, and all of it is brought to mean 0 and deviation 1, as in training.
@@ -27,7 +27,7 @@ class SmartTurn:
         self._share: Share[Any] = Share(("smart-turn", model), lambda: _session(model))  # Any: it has no types
 
     def close(self) -> None:
-        """Free the network where nobody else uses it. Idempotent."""
+        """Release the network. It is freed with its last user. Idempotent."""
         self._share.release()
 
     def complete(self, samples: NDArray[np.float32]) -> float:

@@ -1,8 +1,8 @@
 """PocketSphinx in a process of its own.
 
-The decoder keeps Python's interpreter lock for milliseconds at a time, half of all time while somebody speaks. Beside
-an event loop that sends and receives audio for several people this made every packet wait: measured, arrivals up to
-1.2 s late on two busy cores. A pipe to a process costs 0.1 ms per call instead, and gives the decoder a core.
+The decoder keeps Python's interpreter lock for milliseconds at a time, half of all time during speech. Beside an event
+loop that sends and receives audio for several people this made every packet wait: measured, arrivals up to 1.2 s late
+on two busy cores. A pipe to a process costs 0.1 ms per call instead, and gives the decoder a core.
 
     request   u8 command, u32 length, data        F: feed float32 samples, P: partial, S: start, E: finish
     reply     u32 length, MessagePack             none for F and S

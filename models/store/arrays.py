@@ -1,4 +1,4 @@
-"""Arrays that somebody names: an .npz file is a zip archive, and may unpack to anything."""
+"""Reads untrusted arrays: an .npz file is a zip archive, and may unpack to anything."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Small files that somebody names: pipeline files and what they include, tables, descriptions of models.
+"""Reads small files of untrusted names: pipeline files and what they include, tables, descriptions of models.
 
-A name may lead to `/dev/zero`, which has no end, to a pipe that nobody writes to, or to a file of gigabytes. So a file
-is looked at before it is read, nothing waits for its first byte, and no more is read than there may be.
+A name may lead to `/dev/zero`, which has no end, to a pipe without a writer, or to a file of gigabytes. So a file is
+examined before it is read, no read waits for the first byte, and the number of bytes read is bounded.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 MOST = 64_000_000
-"""Bytes, where nobody says otherwise."""
+"""The default limit, bytes."""
 _KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
 _MARKS = ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"), (b"\x00\x00\xfe\xff", "UTF-32"), (b"\x1f\x8b", "gzip"))
 

@@ -1,7 +1,7 @@
 """Reading a file from strangers in a process of its own, with limits on its memory and time.
 
-Readers of archives stand on code that crashes or fills the memory on input made for it (`pickle`, `tarfile`, YAML).
-So they run in a child: whatever becomes of it, the parent gets what was read or a ModelError. What was read comes back
+Readers of archives use code that malicious input can crash or make allocate all memory (`pickle`, `tarfile`, YAML). So
+they run in a child process: the parent gets the result or a ModelError, even if the child dies. The result comes back
 as files in a folder: arrays by `numpy.save`, without pickle, and JSON.
 
     confined("package.module:unpack", path, out, memory=2 << 30, seconds=60)
@@ -56,7 +56,7 @@ def confined(function: str, path: Path, out: Path, *, memory: int, seconds: floa
     try:
         said, _ = child.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        raise ModelError(f"{path} cannot be read within {seconds:.0f} s: it is damaged, or made to be slow") from None
+        raise ModelError(f"{path} cannot be read within {seconds:.0f} s: it is damaged or malicious") from None
     finally:
         if child.poll() is None:
             child.kill()
@@ -66,8 +66,8 @@ def confined(function: str, path: Path, out: Path, *, memory: int, seconds: floa
     if child.returncode == 3 and said:
         raise ModelError(said.decode("utf-8", "replace")[:LONGEST_REASON])
     if child.returncode in (4, -signal.SIGKILL):
-        raise ModelError(f"{path} wants more than {memory >> 20} MiB of memory to be read: it is damaged, or made to")
-    raise ModelError(f"{path} cannot be read: it is damaged, or made to harm whoever reads it (its reader crashed)")
+        raise ModelError(f"{path} wants more than {memory >> 20} MiB of memory to be read: it is damaged or malicious")
+    raise ModelError(f"{path} cannot be read: it is damaged or malicious (its reader crashed)")
 
 
 def _limit(memory: int, seconds: float) -> None:

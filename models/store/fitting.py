@@ -1,8 +1,8 @@
 """Whether the models of a pipeline fit the machine, and which smaller one does where they do not.
 
-Two rules. More memory than there is makes the system page or kill: all models together must fit. On a single processor
-a language model, a recogniser and a voice take turns, so that one of several hundred million parameters makes everybody
-wait: there the smaller one is named whatever the memory.
+Two rules. Beyond the available memory the system swaps or kills: all models together must fit. On a single processor a
+language model, a recogniser and a voice take turns, so that one of several hundred million parameters delays all of
+them: there the smaller one is suggested regardless of memory.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from thalweg.models.errors import ModelError
 def user_folder(variable: str, inside: str) -> Path:
     """The folder that the environment names, or `inside` the home folder. Raises ModelError where there is none.
 
-    `variable`: one of XDG's, which says the folder with an absolute path; any other is left out of account.
+    `variable`: one of XDG's, which holds an absolute path; a relative one is ignored.
     """
     given = os.environ.get(variable, "")
     if os.path.isabs(given):

@@ -32,7 +32,7 @@ class Share(Generic[T]):
             entry.users += 1
         self._key: Hashable | None = key
         try:
-            with entry.lock:  # whoever comes second waits until the first has loaded it
+            with entry.lock:  # later callers wait until the first has loaded it
                 if not entry.loaded:
                     entry.value, entry.free, entry.loaded = make(), free, True
         except BaseException:

@@ -25,8 +25,8 @@ The last but one row needs a head of replicas that have nothing to do, too. So a
 for a moment sends each a mark that says that nothing below the next index will come that way; one that was sent for
 nothing does no harm.
 
-A merger keeps one packet of each replica; whatever else is ahead of its turn waits in the channels, and holds up its
-replica. What a replica gives at the end of its stream comes behind everything else, replica by replica.
+A merger holds one packet of each replica. Further packets that are ahead of their turn wait in the channels and block
+their replica. What a replica gives at the end of its stream comes behind everything else, replica by replica.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Dealer:
         self._had[replica] = max(self._had[replica], last_seq // SEQ_STRIDE)
 
     def renew(self) -> None:
-        """The next packet is none that is sent again: its index must be one that nobody has seen."""
+        """The next packet is a new one, not sent again: give it an index that no replica has seen."""
         self.index = max(self.index, max(self._had) + 1)
 
     @property

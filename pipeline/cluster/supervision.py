@@ -152,7 +152,7 @@ class Supervisor:
 
     @property
     def up(self) -> bool:
-        """Whether it runs, as far as anybody knows."""
+        """Whether it runs, as far as is known."""
         return self.state is SupervisionState.UP
 
     @property
@@ -177,9 +177,9 @@ class Supervisor:
         return self.state is SupervisionState.UP and now_ns - self._heard_ns > self.policy.heartbeat_ns
 
     def ask_restart(self) -> bool:
-        """Somebody wants it killed and started again, whatever the policy: whether it is to be killed for that.
+        """A restart is requested, independent of the policy. Returns whether the worker must be killed for it.
 
-        One that is being started is a new one already.
+        A worker that is just being started need not be killed.
         """
         self._asked = self.state is SupervisionState.UP
         return self._asked

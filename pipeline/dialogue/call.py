@@ -19,7 +19,7 @@ from thalweg.pipeline.payload import AudioChunk, EncodedVideo, VideoFrame
 
 
 class NoPeerError(ThalwegError):
-    """A stage that needs somebody on the other side, made where there is nobody."""
+    """A stage that needs a peer was constructed outside a call."""
 
 
 class CallPeer(Protocol):
@@ -56,7 +56,7 @@ class CallPeer(Protocol):
         ...
 
     def video(self) -> AsyncIterator[tuple[int, VideoFrame]]:
-        """Camera frames with their capture times; only ever the newest, whatever the consumer missed is counted."""
+        """Camera frames with their capture times. Only the newest is kept; frames that it replaces are counted."""
         ...
 
     def tell(self, event: Event) -> None:
@@ -85,5 +85,5 @@ def current_peer(stage: str) -> CallPeer:
     """The peer that stages made now belong to. Raises NoPeerError where there is none."""
     peer = _current.get()
     if peer is None:
-        raise NoPeerError(f"{stage} talks to somebody in a browser: run this file with `thalweg serve`")
+        raise NoPeerError(f"{stage} needs a visitor in a browser: run this file with `thalweg serve`")
     return peer

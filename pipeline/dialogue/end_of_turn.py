@@ -1,6 +1,6 @@
-"""When somebody who has fallen silent is done: from the silence, the sound of the last words, and the words.
+"""Detects the end of a speaker's turn: from the silence, the sound of the last words, and the words.
 
-Theory of operation. A fixed silence either cuts off people who think or makes everybody wait. So the wait depends on
+Theory of operation. A fixed silence either cuts off people who think or makes everyone wait. So the wait depends on
 what is known by then, and each piece of knowledge may come late or never:
 
     state     event                                   next       action
@@ -89,9 +89,9 @@ def _is_number(words: Sequence[str], count: int) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndRules:
-    """Waits, ns. `shortest`, `longest`: whatever is known. `complete`: of words that are whole. `unknown`: where
-    nothing is known; `hearing`: where the words are not. `ask_after`: of silence, before the sound is judged: sooner it
-    is judged wrongly too often.
+    """Waits, ns. `shortest`, `longest`: bounds in every case. `complete`: after a complete phrase. `unknown`: where
+    nothing is known; `hearing`: where the words are not known yet. `ask_after`: of silence, before the sound is judged:
+    sooner it is judged wrongly too often.
     """
 
     shortest_ns: int = 192 * MS

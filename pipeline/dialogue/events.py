@@ -26,7 +26,7 @@ class ControlError(ThalwegError):
 
 
 class Event(BaseModel):
-    """Anything told to the person. `keep`: still of interest to somebody who was away when it happened."""
+    """An event sent to the person. `keep`: delivered after a reconnection, too, if the person was away."""
 
     model_config = ConfigDict(frozen=True)
     keep: ClassVar[bool] = False
@@ -80,8 +80,8 @@ class Heard(Event):
 
 
 class State(Event):
-    """Who has the floor: nobody (listening), the person (hearing), the model (thinking, speaking), or it waits whether
-    the person means to interrupt (held).
+    """Who has the floor: no one (listening), the person (hearing) or the model (thinking, speaking). Held: the model
+    waits to learn whether the person means to interrupt.
     """
 
     type: Literal["state"] = "state"
@@ -202,7 +202,7 @@ class Stop(Control):
 
 
 class Say(Control):
-    """A question in writing, for whoever cannot or does not want to speak."""
+    """A question in writing, for a person who cannot or does not want to speak. `text`: 1 to 2000 characters."""
 
     type: Literal["say"] = "say"
     text: Annotated[str, Field(min_length=1, max_length=2000)]

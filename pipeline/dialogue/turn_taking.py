@@ -25,8 +25,8 @@ time, actions come out, and the stage around it carries them out in order.
 
 An interruption has words that are neither back-channels (“mm-hm”, “okay”) nor what our own speaker just said, for long
 enough and loud enough; a word like “stop” is enough by itself. What was asked and never heard an answer to is not
-lost when its speaker goes on: it is put before what they say next. So whatever comes when, each question with words in
-it is answered, joined to the next one, or said to be dismissed; none ends in silence.
+lost when its speaker goes on: it is put before what they say next. So in any order of events, each question with words
+in it is answered, joined to the next one, or reported as dismissed; none ends in silence.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Interrupt:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Give a transcript to whoever answers."""
+    """Pass a transcript on to be answered."""
 
     epoch: int
     transcript: Transcript

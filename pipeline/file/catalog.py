@@ -34,7 +34,7 @@ def stage_names() -> list[str]:
 def installed_stages() -> tuple[list[StageInfo], dict[str, str]]:
     """Every registered stage that can be used, sorted by name, and of the others, name → why not.
 
-    A stage of somebody else's that cannot be imported keeps nobody from using the rest.
+    A third-party stage that cannot be imported does not prevent the use of the others.
     """
     found, broken = [], {}
     for name in stage_names():
@@ -44,7 +44,7 @@ def installed_stages() -> tuple[list[StageInfo], dict[str, str]]:
             found.append(info)
         except StageError as error:
             broken[name] = str(error)
-        except Exception as error:  # whatever pydantic makes of a stranger's annotations
+        except Exception as error:  # pydantic may raise anything on third-party annotations
             broken[name] = f"stage {name!r} has parameters that cannot be described: {type(error).__name__}: {error}"
     return found, {name: printable(why, _LONGEST) for name, why in broken.items()}
 
@@ -58,7 +58,7 @@ def registered_name(cls: type) -> str | None:
 def find_stage(use: str) -> StageInfo:
     """The stage that goes by `use`. Raises StageError where there is none, or it cannot be imported.
 
-    Importing runs code: the caller trusts whoever chose the name.
+    Importing runs code, so the name must come from a trusted source.
     """
     module_name, _, class_name = _checked(use).partition(":")
     try:
@@ -67,7 +67,7 @@ def find_stage(use: str) -> StageInfo:
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise StageError(f"stage {use!r} cannot be imported: {error}") from error
-    except (Exception, SystemExit) as error:  # whatever a module does when it is imported
+    except (Exception, SystemExit) as error:  # importing a module may raise anything
         raise StageError(f"stage {use!r} cannot be imported: {type(error).__name__}: {error}") from error
     if not isinstance(found, type):
         raise StageError(f"{use!r} names {found!r}, expected a class")

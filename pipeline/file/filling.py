@@ -45,7 +45,7 @@ class Filling:
             self._variables[name] = value
 
     def _text(self, source: Source, path: tuple[str | int, ...], value: Any) -> str:
-        """A value where only text is meant: as it is written, whatever YAML takes it for."""
+        """A value that must be text: the characters as written, not what YAML parses them to."""
         written = self._written(source, path)
         return written if written is not None else "" if value is None else str(self._fill(source, path, value))
 

@@ -1,8 +1,8 @@
 """YAML text as plain values that remember where they stood, so that every complaint can point at a line.
 
-Limits, because a pipeline file may come from anybody: a million characters and ten thousand values, also after aliases
-are followed, a hundred levels. YAML's tags are read as plain scalars; nothing in a file can build an object. Merge keys
-(`<<: *common`) take in what another mapping says.
+Limits apply because a pipeline file may be untrusted: a million characters, ten thousand values (counted after aliases
+are followed) and a hundred levels. YAML's tags are read as plain scalars; nothing in a file can build an object. Merge
+keys (`<<: *common`) take in what another mapping says.
 """
 
 from __future__ import annotations

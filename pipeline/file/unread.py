@@ -1,8 +1,8 @@
-"""Stages of a file that is looked at and not trusted: their code is not imported, so little is known of them.
+"""Stages of an untrusted pipeline file: their code is not imported, so little is known of them.
 
-A class that a file names `package.module:Class` is code, and importing a module runs it. Who only looks at a file that
-came from elsewhere, to check or draw it, runs nothing of it: such a stage stands in the graph with the ports that the
-file's own connections name, which carry anything, and with whatever parameters the file gives it.
+A class that a file names as `package.module:Class` is code, and importing a module runs it. Checking or drawing a file
+from elsewhere must run none of its code. Such a stage therefore appears in the graph with the ports that the file's own
+connections name, which carry any payload, and with the parameters that the file gives it, unchecked.
 """
 
 from __future__ import annotations

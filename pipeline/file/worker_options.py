@@ -10,7 +10,7 @@ from thalweg.pipeline.graph import nearest
 RAY_KEYS = ("cpus", "gpus", "resources", "labels", "host")
 WORKER_KEYS = ("launcher", "replicas", *RAY_KEYS, *RESTART_KEYS)
 WORKER_TEXTS = ("launcher", "host", "labels", "restart", "window", "backoff", "heartbeat")
-"""The keys that take text, whatever a value looks like."""
+"""The keys whose values are always read as text."""
 REPLICAS_AT_MOST = 64
 
 
@@ -34,7 +34,7 @@ def read_worker(name: str, body: Any) -> tuple[dict[str, Any], list[tuple[str, s
     restart = {key: options[key] for key in RESTART_KEYS if key in options}
     wrong += read_restart(restart)[1].items()
     if restart and launcher == LOCAL:
-        wrong.append((next(iter(restart)), "a local worker is this process: nobody restarts it"))
+        wrong.append((next(iter(restart)), "a local worker is this process and cannot be restarted"))
     replicas = options.setdefault("replicas", 1)
     if not isinstance(replicas, int) or isinstance(replicas, bool) or not 1 <= replicas <= REPLICAS_AT_MOST:
         found = f"expected a whole number from 1 to {REPLICAS_AT_MOST}, found {replicas!r}"

@@ -2,9 +2,9 @@
 
 Theory of operation. A command is signed by the hub and says which node it is for, which start of that node's agent
 (`instance`), what to do, when it was given and until when it may be done, by the hub's clock. What time it is there the
-node knows from its exchanges with the hub (`HubClock`): the latest that it can be. So a command that was held back, is
-repeated, or was meant for somebody else is refused, whatever the node's own clock says; and a restarted agent takes
-nothing that was meant for the one before.
+node knows from its exchanges with the hub (`HubClock`): the latest that it can be. So a command that is delayed,
+repeated or meant for another node is refused, independent of the node's own clock; and a restarted agent accepts no
+command that was meant for its predecessor.
 
     event                         answer
     a command                     refused, with the reason; or accepted, once: its id is remembered until it has ended
@@ -12,7 +12,7 @@ nothing that was meant for the one before.
     the autopilot acknowledges    done, or refused by the autopilot
     the autopilot is at it        it is not sent again
     the mode changes, as asked    a command that changes it is not sent again: what comes next may be the pilot's
-    the pilot changes the mode    whatever is under way ends; what was given before that, and mode changes for
+    the pilot changes the mode    what is under way ends; what was given before that, and mode changes for
                                   another `PILOT_NS`, are refused
     nothing is heard of it        for `SILENT_NS`: refused, since the pilot would not be heard either
     its time is over              ended; nothing is sent any more

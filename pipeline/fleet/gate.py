@@ -8,7 +8,7 @@ Theory of operation. "The process is up" says nothing: one that hangs is up. So 
     WATCHED  an output that has given nothing new for `silence_ns`   FAILED
     WATCHED  more misses of deadlines than `missed`, at the end      FAILED
     WATCHED  `watch_ns` are over                                     PASSED
-    any      it ended, a worker was restarted, or nobody answers for `answer_ns`   FAILED
+    any      it ended, a worker was restarted, or no answer for `answer_ns`        FAILED
 
 Time is an argument, ns of any one clock.
 """
@@ -30,8 +30,8 @@ def leads_out(use: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """What a release asks of its trial. `outputs`: names that must flow; none: whatever there is. `missed`: the largest
-    share 0…1 of deadlines.
+    """What a release asks of its trial. `outputs`: names that must flow; empty: all there are. `missed`: the largest
+    share 0…1 of missed deadlines.
     """
 
     open_ns: int = 15 * _S

@@ -1,16 +1,16 @@
-"""What a spool keeps when its room is not enough: three classes, each with a reserve, and who gives way to whom.
+"""What a spool keeps when its budget is exceeded: three classes, each with a reserve, and the order of eviction.
 
-Theory of operation. What is stored lies in segments, files that are removed as a whole. Each class has a reserve that
-others never use, so the sum over classes of `max(used, reserve)` stays within the budget:
+Theory of operation. Data is stored in segments, files that are removed as a whole. Each class has a reserve that others
+never use, so the sum over classes of `max(used, reserve)` stays within the budget:
 
     a record of   fits its own reserve   else, oldest segments first, give way        else
     EVENTS        accepted               media above its reserve, telemetry above its  refused, and its sender is told
     TELEMETRY     accepted               media above its reserve, then telemetry       refused
     MEDIA         accepted               media                                         refused
 
-Events that were acknowledged are never given up; so a spool full of them refuses new ones, and says so. What gives way
-is a loss that the hub is told of. Segments that are being written stay; whoever writes them closes them while they
-are small beside the budget. No I/O here: sizes come in, names of segments go out.
+Events that were acknowledged are never evicted; so a spool full of them refuses new ones with an error. Each eviction
+is reported to the hub as a loss. Segments that are being written are not evicted; their writer closes them while they
+are small compared with the budget. No I/O here: sizes come in, names of segments go out.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What an autopilot tells, made safe: where the vehicle is and how, from messages that anybody might have sent.
+"""Position and state of a vehicle from MAVLink messages, which are untrusted and validated here.
 
 Theory of operation. Messages come as names and plain fields, with the time they arrived. Only one vehicle is believed,
 the first whose heartbeat is an autopilot's, or the one that was asked for; others are counted. A number that is not
-finite or out of range is left out, and so is a place that nobody could have got to since the last one, unless the
-vehicle insists for `INSIST_NS`: then it is we who were wrong.
+finite or out of range is ignored, and so is a position that cannot have been reached since the last one. Where the
+vehicle repeats such positions for `INSIST_NS`, they are accepted: then the earlier one was wrong.
 
     heartbeat            armed, mode                 system id and component of the autopilot
     global_position_int  a pose, and a `Telemetry`   degrees · 1e7, mm, cm/s, centidegrees
@@ -41,8 +41,8 @@ REBOOT_MS = 1000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry(Position, Payload):
     """Where a vehicle is and how, at a moment: the packet's time. `height_m`: above where it started. `roll`, `pitch`:
-    radians, `battery`: share 0…1, `armed`: each None where nobody told. `mode`: the autopilot's own number.
-    Raises PayloadError on what is not finite or not on Earth.
+    radians, `battery`: share 0…1, `armed`: each None where unknown. `mode`: the autopilot's own number. Raises
+    PayloadError on what is not finite or not on Earth.
     """
 
     height_m: float = 0.0

@@ -1,8 +1,8 @@
-"""One reply over several backends: who is asked when, whose words go out, and who goes on where one breaks off.
+"""One reply from several backends: which is asked when, whose words are emitted, and which continues a broken reply.
 
-Theory of operation. Backends are asked in the order of the route. Streams of the asked ones come in as events with
-their backend's name; what goes out is the text of one of them, the *speaker*, cut at whole words (`seam.WordGate`). A
-backend that takes over is given what was said and passes through a `seam.Seam`, so that no word comes twice.
+Theory of operation. Backends are asked in the order of the route. Their streams arrive as events with the backend's
+name. The text of one of them, the *speaker*, is emitted, cut at whole words (`seam.WordGate`). A backend that takes
+over is given what was said, and its text passes through a `seam.Seam`, so that no word comes twice.
 
     state      event                                              next       action
     ASKING     text of the only one that is asked                 SPEAKING   that one is the speaker
@@ -17,17 +17,17 @@ backend that takes over is given what was said and passes through a `seam.Seam`,
     RESCUING   text of the other                                  SPEAKING   that one is the speaker; Cancel the silent
     RESCUING   the other failed, or gave no text in `first_ms`    RESCUING   Ask the next
     SPEAKING,  silent for `stall_ms` + `first_ms`, nothing is
-    RESCUING   still to be heard, and nobody else to ask          FAILED     Cancel, GiveUp
+    RESCUING   still to be heard, and no backend is left          FAILED     Cancel, GiveUp
     any        the speaker's reply is whole                       DONE       Say what was held back, End
-    any        nobody is left to ask, nobody is under way         FAILED     GiveUp
+    any        no backend is left to ask, none is streaming       FAILED     GiveUp
     any        stop                                               DONE       Cancel all
 
-A hand-over happens as late as it cannot be heard: as long as there is sound to play the silent backend may go on by
-itself. Too long is `stall_ms` where nobody says how much sound there is. Where play-out does, it is `PAUSES` times the
-longest pause that the speaker has made and gone on behind, `BRIEF_MS` at least and `stall_ms` at most: with the sound
-about to end, to wait for longer is to be heard, and to ask in vain costs a prompt. Events of a backend that was
-cancelled, or was never asked, are ignored: a loser's late token goes nowhere. One that was cancelled and had done
-nothing wrong may be asked again, `ROUNDS` times, where the winner breaks off later.
+A hand-over happens as late as it can without an audible gap: while there is sound left to play, the silent backend may
+still resume. The silence allowed is `stall_ms` where play-out does not report how much sound is left. Where it does, the
+limit is `PAUSES` times the longest pause after which the speaker has gone on, at least `BRIEF_MS` and at most
+`stall_ms`: with the sound about to end, a longer wait is audible, and a needless question costs a prompt. Events of a
+backend that was cancelled, or was never asked, are ignored. A backend that was cancelled without a failure may be asked
+again, `ROUNDS` times, if the winner breaks off later.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from thalweg.pipeline.handoff.seam import Seam, WordGate
 ROUNDS = 3
 BRIEF_MS, PAUSES = 250.0, 2.0
 _CLAUSE = re.compile(r"\s*\S[^.,;:!?…]*[.,;:!?…]\s|\s*(?:\S+\s+){6}")
-"""What can be spoken by itself: up to a mark, or six words."""
+"""A clause that can be spoken by itself: up to a punctuation mark, or six words."""
 
 
 class ReplyState(Enum):
@@ -290,7 +290,7 @@ class Answering:
         return max(now_ms, min(due))
 
     def stop(self) -> list[Action]:
-        """Nobody wants the rest: an interruption."""
+        """The rest is no longer wanted: an interruption."""
         if self.over:
             return []
         actions: list[Action] = [Cancel(name) for name in self._streams]
@@ -309,29 +309,29 @@ class Answering:
         return []
 
     def _beside(self, name: str) -> str:
-        """Who may be asked beside one: the next that is not under way (a route may name one twice); empty: nobody."""
+        """The backend to ask beside `name`: the next that is not streaming (a route may name one twice), or empty."""
         other = next((left for left in self._left if left not in self._streams), "")
         return other if self.hedges < self.limits.hedges and not {name, other} & {*self.alone} else ""
 
     def _must_rescue(self, now_ms: float) -> bool:
-        """Whether the speaker is silent, and another must be asked now if nobody is to hear a gap."""
+        """Whether the speaker is silent, and another must be asked now to avoid an audible gap."""
         stream = self._streams.get(self.speaker)
         if stream is None or not self._left or stream.silent_ms(now_ms) < self._too_long_ms(self.speaker, stream):
             return False
         return self._left_to_hear_ms(now_ms) <= self.needs_ms(self._left[0])
 
     def _too_long_ms(self, name: str, stream: _Stream) -> float:
-        """Silence of the speaker, from which on another may be asked."""
+        """The silence of the speaker, ms, after which another may be asked."""
         if self._heard_out_ms is None or {name, self._left[0]} & {*self.alone}:
             return self.limits.stall_ms
         return min(self.limits.stall_ms, max(BRIEF_MS, PAUSES * max(stream.paused_ms, self.paused_ms(name))))
 
     def _left_to_hear_ms(self, now_ms: float) -> float:
-        """How long there will be sound to play; 0 where nobody says."""
+        """How long the sound left to play lasts, ms; 0 where unknown."""
         return max(0.0, (self._heard_out_ms or 0.0) - now_ms)
 
     def _is_lost(self, now_ms: float) -> bool:
-        """Whether the speaker is silent, nothing is left to be heard, and nobody else is there."""
+        """Whether the speaker is silent, nothing is left to play, and no other backend is left."""
         if self.over or self._left or self._streams.keys() != {self.speaker}:
             return False
         patience_ms = self.limits.stall_ms + self.limits.first_ms

@@ -7,7 +7,7 @@
     OPEN       the pause is over                             HALF_OPEN    one question, or a prefill, may try
     HALF_OPEN  answered                                      CLOSED       the pause is short again
     HALF_OPEN  failed                                        OPEN
-    HALF_OPEN  nobody wanted to know how it went             HALF_OPEN    the next one may try
+    HALF_OPEN  the trial was cancelled                       HALF_OPEN    the next one may try
     any        failed for its settings (400, 401, 404)       BROKEN       trying again would change nothing
     BROKEN     settings changed                              CLOSED
 

@@ -3,7 +3,7 @@
 Asked as early as the first one is later than it is in 95 % of turns, and no later than the second one can still be in
 time; never where that has passed already. What a hedge costs in tokens is paid from an allowance: a share of all tokens
 that turns take, and at most `MOST` turns' worth of it at a time, so that a bad hour does not double the bill. `ADVANCE`
-tokens are there from the beginning, when nothing is known of how late anybody is.
+tokens are available at the start, when no latency has been measured yet.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How far words may go: `edge` (this machine), `fog` (machines of one's own), `cloud` (anybody's).
+"""How far words may travel: `edge` (this machine), `fog` (your own machines), `cloud` (third parties).
 
-It fails closed. A conversation that has once held something private stays within its zone, since its history goes
-along with every question: `Privacy.zone` only ever narrows within a conversation. Everything that carries words asks
-here first: routing, hedges, drafts, reading along, audits, caches.
+It fails closed. A conversation that has once held something private stays within its zone, because every question
+carries the history: `Privacy.zone` only narrows within a conversation. Everything that carries words asks here first:
+routing, hedges, drafts, reading along, audits, caches.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Privacy:
 
 
 def _as_read(text: str) -> str:
-    """Without what nobody sees: widths of letters, soft hyphens, joiners, spaces of other kinds."""
+    """The text as a reader sees it: letter widths and kinds of space normalised, invisible characters removed."""
     normal = unicodedata.normalize("NFKC", text)
     return "".join(c for c in normal if unicodedata.category(c) != "Cf").replace("’", "'")
 

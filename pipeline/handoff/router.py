@@ -37,7 +37,7 @@ class Candidate:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutePolicy:
     """`prefer`: what decides among backends that are in time. `quality_per_cost`: what one unit of cost must bring.
-    `hedged_by`: whether the second may be asked beside the first, and is in time then; None: nobody is.
+    `hedged_by`: whether the second may be asked beside the first and would be in time; None: hedging is off.
     """
 
     prefer: str = "quality"

@@ -43,7 +43,7 @@ class WordGate:
         return out
 
     def drop(self) -> None:
-        """The reply broke off: the word that was held back is unfinished, and nobody has heard it."""
+        """The reply broke off: discard the word that was held back, which is unfinished and was not played."""
         self._held = ""
 
 

@@ -1,6 +1,6 @@
 """What a running join holds: the packets of each port, its watermarks, and the account of both.
 
-Theory of operation. Whatever the kind of join, a packet takes one way through it, and is counted once:
+Theory of operation. In every kind of join a packet takes one path through this table, and is counted once:
 
     event                                        the packet is     counted in
     push, of an epoch below the floor            gone              drops[STALE]
@@ -10,9 +10,9 @@ Theory of operation. Whatever the kind of join, a packet takes one way through i
     raise_epoch above its epoch                  gone              drops[STALE], or delivered
     found to be of no use to any set to come     gone              drops[UNMATCHED], or delivered
 
-"Or delivered": a packet that was in a set stays held while it may be in another, and when it goes, for whatever
-reason, it counts as delivered; only what was in no set is dropped. Therefore, at any moment,
-`pushed == held + delivered + sum(drops.values())`, and no packet is counted twice however many sets it was in.
+"Or delivered": a packet that was in a set stays held while it may be in another, and counts as delivered when it is
+removed for any reason; only a packet that was in no set counts as dropped. Therefore, at any moment, `pushed == held +
+delivered + sum(drops.values())`, and no packet is counted twice however many sets it was in.
 
 Push, watermark and close only note what happened: STALE, LATE and OVERFLOW are decided there, UNMATCHED by `pop`.
 """

@@ -28,11 +28,11 @@ epoch among the packets it would have met without this rule is the set's. Exact:
 older epochs are dropped. Latest: a port that has had a packet of an epoch has no use for older epochs any more.
 Window: a set per epoch, oldest first, each with all that is ambient, and one of that alone if there is no other.
 
-Two things make the outcome depend on the order of arrival after all, and both are chosen by whoever declares the
-join. `capacity` packets per port are held at most, then the oldest one is dropped as OVERFLOW: a port that falls
-silent cannot make memory grow. `patience_ns`: a port that lies this far behind the foremost watermark is not
-waited for any longer, and what comes later still is dropped as LATE. Without it (the default, because a wrong pair is
-worse than a late one for most fusion) a silent port holds up the others until it ends or speaks again.
+Two settings of a join make the outcome depend on the order of arrival. `capacity`: at most this many packets are held
+per port, then the oldest one is dropped as OVERFLOW, so that a silent port cannot make memory grow. `patience_ns`: the
+join no longer waits for a port this far behind the foremost watermark, and drops its later packets as LATE. Without it
+(the default, because a wrong pair is worse than a late one for most fusion) a silent port blocks the others until it
+ends or sends again.
 """
 
 from __future__ import annotations
@@ -116,9 +116,10 @@ class JoinSpec(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Limits:
-    """`capacity`: packets held per port, at least 1. `patience_ns`: see the head of this file; None waits for ever.
+    """`capacity`: packets held per port, at least 1. `patience_ns`: see the head of this file; None: no timeout.
 
-    In doubt leave `capacity`: 256 is five seconds of 20 ms units, and costs only what is really waiting.
+    When in doubt, keep the default `capacity`: 256 is five seconds of 20 ms units, and costs memory only for packets
+    that wait.
     """
 
     capacity: int = 256

@@ -233,7 +233,7 @@ class Optimizer:
         return np.asarray(table[:, at - 1] + share * (table[:, at] - table[:, at - 1]))
 
     def choose(self, request: Request, slow_down: float = 1.0, first: Any = None) -> Choice:
-        """The best combination for one sample. Any: whatever `predict` takes."""
+        """The best combination for one sample. `first`: what `predict` takes."""
         latency = self.latencies(slow_down)
         accuracy = self._accuracy
         if self._predict is not None and first is not None:

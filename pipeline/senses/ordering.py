@@ -1,8 +1,8 @@
 """Units of one modality put back in order, without waiting longer than one unit.
 
-Theory of operation. Units carry an index. The one that is due goes through at once, and whatever waited behind it. One
-that came too early waits, until the missing one comes or `reach` others have come after it; then the gap is taken for a
-loss. What comes twice, or after its place was given up, is dropped and counted.
+Theory of operation. Units carry an index. The one that is due is passed on at once, with those that waited behind it.
+One that came too early waits until the missing one arrives or `reach` others have arrived after it; then the gap counts
+as a loss. Duplicates, and units that arrive after their gap counted as a loss, are dropped and counted.
 
 `pushed == taken + waiting + repeated` at any moment, where `taken` went through.
 """

@@ -1,7 +1,7 @@
-"""When a sample of several modalities has been seen enough of: skipping, and never waiting for ever.
+"""Decides when enough of a multimodal sample has been seen: the rest is skipped, and no wait is unbounded.
 
-Theory of operation. One `SampleSkipper` follows one sample. It is told of units, of what the gate said and of the
-time, and says what to do. It knows no model: whoever drives it asks the gate.
+Theory of operation. One `SampleSkipper` follows one sample. Its events are units, answers of the gate and the time; it
+returns what to do. It knows no model: its caller asks the gate.
 
     modality   event                                   next
     WAITING    first unit                              SENSING   sensors that have not begun
@@ -161,7 +161,7 @@ class SampleSkipper:
         return self._next()
 
     def answered(self, probability: float) -> list[Action]:
-        """The gate's answer to the last Ask; NaN counts as no, and so does an answer that nobody asked for."""
+        """The gate's answer to the last Ask. NaN counts as no, and so does an answer without an Ask."""
         asked, self._pending = self._pending, False
         if self.decided or not asked or not probability >= self.policy.threshold:
             return []

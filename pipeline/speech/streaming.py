@@ -18,9 +18,9 @@ What two successive decodes agree on is shown, and what the decoder is sure of; 
 settled: later decodes are made to begin with them, so no word in the settled part of a transcript ever changes. Settled
 sentences leave the window with their audio (`window.py`), so neither the cost of a step nor memory for audio grows.
 
-How often: every `interval` at most, and so that decoding takes no more than `share` of the time, whatever the machine
-can do. While input waits to be heard (`behind`) nothing is guessed: what is decoded next should have all of it. Only a
-full window is decoded at once.
+How often: every `interval` at most, and so that decoding takes no more than `share` of the time on any machine. While
+input is still queued (`behind`) no partial result is decoded: the next decode should have all of it. Only a full window
+is decoded at once.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Decode:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Nobody wants a decode any more."""
+    """A decode is no longer wanted."""
 
     number: int
 

@@ -2,7 +2,7 @@
 
 Only settled words leave the window, and with them their audio: at the last end of a sentence as soon as the window is
 `sentence_ns` long, at the last pause between words from `pause_ns` on, at the last settled word from `word_ns` on. At
-`limit_ns` it must be shorter, whatever was heard: then what the last decode found leaves with its audio.
+`limit_ns` it must be shortened in any case: then the words of the last decode leave with their audio.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ Theory of operation. A link has a transmitter with a queue before it, and a wire
              outage     overflow    trace        late (reordered)
 
     loss        each packet by itself, with a chance; in bursts by the two states of Gilbert (1960) and Elliott (1963)
-    rate        packets leave one after another; `trace` is a rate that changes, repeated for ever
+    rate        packets leave one after another; `trace` is a rate that changes, repeated indefinitely
     jitter      the delay wanders: a Gaussian with a memory of `jitter_memory_ms` (Ornstein–Uhlenbeck), so that packets
                 close together are delayed alike and order is kept without driving every delay to its maximum
     reorder     a packet with that chance is held back for `reorder_ms`, and those behind it overtake

@@ -45,9 +45,9 @@ TRANSITIONS: Mapping[RegionBenefitState, frozenset[RegionBenefitState]] = {
 class RegionBenefit:
     """For one stream. Tell it every answer of the viewer; `follows` says whether to use regions now.
 
-    `begin`: whether regions are followed before anybody has answered. `unsure`: one is quicker to leave a wrong region
-    and tries even coding more often where a right one is hard to read; beside a rate controller take more than two,
-    since an unsure answer may also mean too low a rate, and that is to be tried first.
+    `begin`: whether regions are followed before the first answer. `unsure`: one is quicker to leave a wrong region and
+    tries even coding more often where a right one is hard to read; beside a rate controller take more than two, since
+    an unsure answer may also mean too low a rate, and that is to be tried first.
     """
 
     def __init__(self, *, threshold: float = 0.8, unsure: int = 2, rest_s: float = 4.0, begin: bool = True) -> None:

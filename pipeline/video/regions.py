@@ -1,9 +1,9 @@
 """Regions over time: what is still worth how much, where it has moved to, and what cannot be used at all.
 
-Theory of operation. Whoever looks (a detector, a vision-language model, a browser) says from time to time where
-detail matters. Between two answers boxes are interpolated; after the last one they are reused and lose half of
-their worth every half-life, so that whoever follows a stale region does little harm. Answers may come late or out
-of order: each is filed under the time of the frame it is about, and a frame is served from its neighbours in time.
+Theory of operation. A viewer (a detector, a vision-language model, a browser) says from time to time where detail
+matters. Between two answers boxes are interpolated. After the last one they are reused and lose half of their strength
+every half-life, so that a stale region does little harm. Answers may come late or out of order: each is stored under
+the capture time of its frame, and a frame uses the answers nearest in time.
 
     boxes around a frame's time             used                          strength
     one before, one after                   interpolated, matched by      the lower of the two confidences
@@ -11,10 +11,10 @@ of order: each is filed under the time of the frame it is about, and a frame is 
     before only                             the last ones                 confidence · ½^(age / half-life)
     after only, or none                     none                          0
 
-Strength is what the quantiser map is scaled by: at 0 the picture is coded as if nobody had said anything.
+Strength scales the quantiser map: at 0 the picture is coded as if there were no regions.
 
-Whoever knows how the camera moved says where the picture stood at either time (`origin`, `here`: sums of shifts, as
-shares of the frame); boxes then stay on what they were about.
+A caller that knows how the camera moved gives the position of the picture at both times (`origin`, `here`: sums of
+shifts, as shares of the frame). Boxes then stay on their objects.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def between(before: tuple[Box, ...], after: tuple[Box, ...], share: float) -> tu
 
 
 class RegionTrack:
-    """The regions of one stream. Keeps the last few answers, never more, whatever comes in."""
+    """The regions of one stream. Memory is bounded: only the last few answers are kept."""
 
     def __init__(self) -> None:
         self._answers: list[tuple[int, tuple[Box, ...], float, int]] = []

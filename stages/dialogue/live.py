@@ -1,4 +1,4 @@
-"""Where a pipeline meets a person: microphone, speaker and captions of whoever is on the line (`thalweg serve`)."""
+"""Stages that connect a pipeline to a visitor's browser: microphone, speaker and captions (`thalweg serve`)."""
 
 from __future__ import annotations
 

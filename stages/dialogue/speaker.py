@@ -103,7 +103,7 @@ class _Card:
         self.on_play: Callable[[PlayEvent], None] = lambda _: None
 
     def tell(self, event: object) -> None:
-        """Nobody is told."""
+        """Discards the event: there is no peer to send it to."""
 
 
 class _Shared(Playout):

@@ -13,7 +13,7 @@ import msgpack
 from thalweg.pipeline.fleet.agent_socket import LENGTH, NODE, STATE
 
 ANSWER_S = 10.0
-"""How long an agent that is there may take over an answer: a slow disk syncs for seconds, one that hangs for ever."""
+"""Timeout for an answer of a connected agent: a slow disk syncs for seconds, one that hangs never finishes."""
 
 
 def machine_ns() -> int:

@@ -16,10 +16,10 @@ WAITING = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocatedDetections(Detections):
-    """Detections with the place of the vehicle at their time, degrees and m; None where nobody can say.
+    """Detections with the position of the vehicle at their time, degrees and m; None where unknown.
 
-    `uncertainty_m`: one standard deviation of the vehicle's place. Where the thing itself is follows only with the
-    camera's geometry, which is not known here.
+    `uncertainty_m`: one standard deviation of the vehicle's position. The position of the detected object would need
+    the camera's geometry, which is not known here.
     """
 
     latitude: float | None = None

@@ -34,9 +34,9 @@ class Limits:
     """Looks at its machine every two seconds, and configures the stages before it, the nearest and the farthest.
 
     `ladder` has a rung a line, `stage.parameter: value` of parameters that may change while the pipeline runs. The
-    first is what everything is set to while all is well; each further one gives up more, and whatever a rung does not
-    name stays as the one before has it. Too hot or too busy: one rung further down, and another one every ten seconds
-    as long as that lasts. Below the nth share of `battery`: the nth rung at least. Critical heat: the last one at once.
+    first holds the settings while all is well; each further one gives up more, and parameters that a rung does not name
+    stay as the one before has them. Too hot or too busy: one rung further down, and another one every ten seconds as
+    long as that lasts. Below the nth share of `battery`: the nth rung at least. Critical heat: the last one at once.
     After a minute well below every limit one rung comes back (pipeline/fleet/limits.py has the table).
 
     What is connected says which stages are reached: those that lead here; `thalweg validate` says where a rung names
@@ -75,7 +75,7 @@ class Limits:
         return [each for rung in rungs_of(arguments["ladder"]) for each in by_stage(rung).items()]
 
     async def process(self, packet: Packet, ctx: Context) -> None:
-        """Whatever comes; what the battery of a vehicle is."""
+        """Takes the battery level from telemetry. Any packet is accepted."""
         if isinstance(packet.payload, Telemetry) and packet.payload.battery is not None:
             self._battery = packet.payload.battery
         if self._next_ns is None:

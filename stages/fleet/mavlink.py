@@ -20,9 +20,9 @@ _WANTED = ("HEARTBEAT", "GLOBAL_POSITION_INT", "ATTITUDE", "SYS_STATUS")
 class MavlinkTelemetry:
     """Position, attitude, battery and mode of one vehicle, a packet per position, at the time it was measured.
 
-    Whatever comes over the link, garbage, floods, other vehicles, numbers that cannot be, is left out and counted; a
-    link that breaks is opened again. Messages are not verified: who can write to the link can lie about where the
-    vehicle is, within what a vehicle can do. Take a link that only the autopilot writes to.
+    Garbage, floods, other vehicles' messages and impossible numbers are dropped and counted; a link that breaks is
+    opened again. Messages are not verified: a peer that can write to the link can forge the vehicle's position, within
+    what a vehicle can do. Use a link that only the autopilot writes to.
 
     On a node its agent is told with every heartbeat whether the vehicle is armed, positions or not.
     """

@@ -186,14 +186,14 @@ def message_of(action: str, settings: dict[str, float], photo: int) -> tuple[int
 
 
 def _for_us(message: Any, system: int) -> bool:
-    """Whether an acknowledgement names nobody, or us: a ground station may command the same autopilot."""
+    """Whether an acknowledgement is broadcast or for us: a ground station may command the same autopilot."""
     return message.target_system in (0, system) and message.target_component in (0, US)
 
 
 def _verify_first(mav: Any) -> None:
     """Let a message count for the order of those to come where its signature is right, and only there: pymavlink notes
     its time before it looks at that, so that one forged message from the future would have us deaf to the autopilot;
-    and older ones (2.4.41) note the first message's alone, so that whatever came later could be played to us again.
+    and older ones (2.4.41) note the first message's alone, so that later messages could be replayed to us.
     """
     check, times = mav.check_signature, mav.signing.stream_timestamps
 

@@ -24,9 +24,9 @@ class MavlinkError(ThalwegError):
 class MavlinkLink:
     """`udp:HOST:PORT` to listen at, `tcp:HOST:PORT` or `serial:PATH:SPEED`. Raises MavlinkError on anything else.
 
-    `pieces`: what came, at most `QUEUED` of them, with from whom over UDP; `flooded`: how many gave way. `answers`: it
-    writes, too. A serial line is opened for reading only unless it does. Over UDP it writes to the peer of `answer`;
-    anybody can send there, and what is verified is not known here.
+    `pieces`: what was received, at most `QUEUED` items, over UDP each with its sender's address; `flooded`: how many
+    were dropped for room. `answers`: it writes, too; without it a serial line is opened read-only. Over UDP it writes
+    to the peer of `answer`; any peer can send there, and none is verified here.
     """
 
     def __init__(self, link: str, *, answers: bool = False) -> None:
@@ -39,7 +39,7 @@ class MavlinkLink:
         self.flooded = 0
 
     def write(self, data: bytes) -> bool:
-        """Send, where the link is open and, over UDP, it is known to whom; whether that was so."""
+        """Send. Returns False where the link is not open or, over UDP, has no peer yet."""
         if not self._answers or self._write is None:
             return False
         try:
@@ -49,7 +49,7 @@ class MavlinkLink:
         return True
 
     def answer(self, peer: Any) -> None:
-        """Over UDP: write to whom a piece came from."""
+        """Over UDP: write to this peer, the sender of a piece, from now on."""
         self._peer = peer
 
     def _heard(self, piece: bytes, peer: Any = None) -> None:
@@ -79,7 +79,7 @@ class MavlinkLink:
 
         def write(data: bytes) -> None:
             if self._peer is None:
-                raise OSError("nobody was heard yet")
+                raise OSError("no peer has sent anything yet")
             transport.sendto(data, self._peer)
 
         self._write = write

@@ -23,7 +23,7 @@ def packet_plain(packet: Packet) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:  # Any: whatever a payload holds
+def _plain(value: Any) -> Any:  # Any: any field of a payload
     if isinstance(value, np.ndarray):
         return {"dtype": str(value.dtype), "shape": list(value.shape), "data": value.tobytes()}
     if isinstance(value, np.generic):

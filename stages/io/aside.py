@@ -1,4 +1,4 @@
-"""Writing to a terminal from a thread of its own: one that is paused, or read by nobody, holds up nobody else."""
+"""Writing to a terminal from a thread of its own, so that a paused terminal, or one without a reader, blocks no one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one place where recordings and pictures are opened, whatever they are kept in and wherever they come from.
+"""The one place where recordings and pictures are opened, in any container and from any source.
 
     with opened(path, "audio") as media:
         for recording in media.recordings():
@@ -96,7 +96,7 @@ class Recording:
 
 
 class Media:
-    """A file or pipe, and what it holds. `held_s`, `lost_s`: seconds of it, told by whoever decodes."""
+    """A file or pipe, and what it holds. `held_s`, `lost_s`: seconds of it, set by the decoder."""
 
     def __init__(self, source: Source, wanted: Wanted, track: int | None, note: Callable[[str], None]) -> None:
         self.name = source.name

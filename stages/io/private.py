@@ -1,4 +1,4 @@
-"""Files that hold what people said, or secrets, or logs: for the user that runs us, and nobody else (mode 0600).
+"""Files that hold what people said, secrets or logs: only the user who runs the process can read them (mode 0600).
 
 Everything that writes such a file opens it here; `tests/test_writing.py` fails where something opens one for writing in
 another way. A new file is made, never found: who may write into its folder (`/tmp`) could have put a link in its place,
@@ -20,16 +20,16 @@ _ADD = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.
 
 
 def create_private(path: Path) -> IO[bytes]:
-    """A new file at `path`; one of ours that was left there gives way. Raises OSError, also where it is another's."""
+    """Create a file at `path`, in place of an existing one. Raises OSError, also where that cannot be removed."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
     return os.fdopen(os.open(path, _NEW, MODE), "wb")
 
 
 def append_private(path: Path) -> IO[bytes]:
-    """The file at `path`, new or as it is, to be read and added to; from here on it is for its owner alone.
+    """Open the file at `path` for reading and appending, or create it. Its mode becomes 0600.
 
-    Raises OSError where it is no regular file (a link, a pipe), or somebody else's.
+    Raises OSError where it is not a regular file (a link, a pipe), or belongs to another user.
     """
     opened = os.open(path, _ADD, MODE)
     try:
@@ -37,7 +37,7 @@ def append_private(path: Path) -> IO[bytes]:
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
         if found.st_uid != os.geteuid():
-            raise OSError(errno.EPERM, "it is somebody else's", str(path))
+            raise OSError(errno.EPERM, "it belongs to another user", str(path))
         if stat.S_IMODE(found.st_mode) & 0o077:
             os.fchmod(opened, MODE)
         return os.fdopen(opened, "a+b")

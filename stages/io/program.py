@@ -89,9 +89,9 @@ class ProgramInput:
 class ProgramOutput:
     """Packets for the program that runs the pipeline (`run.packets`).
 
-    While nobody reads, the newest `keep` packets wait (of audio and video 8) and older ones are counted as `unread`;
-    while somebody does, nothing is dropped: the pipeline waits for the reader. What an interrupt overtakes is dropped,
-    and counted as `stale`.
+    Without a reader, the newest `keep` packets wait (of audio and video 8) and older ones are counted as `unread`. With
+    a reader nothing is dropped: the pipeline waits for it. Packets that an interrupt overtakes are dropped, and counted
+    as `stale`.
     """
 
     inputs = {"packet": Payload}
@@ -137,7 +137,7 @@ class ProgramOutput:
         self._news.set()
 
     async def packets(self) -> AsyncIterator[Packet]:
-        """The packets in their order, to the end of the stream. Raises EndError where somebody reads it already."""
+        """The packets in their order, to the end of the stream. Raises EndError where it has a reader already."""
         if self._reading:
             raise EndError("this stream is being read already; connect another `program.output` for a second reader")
         self._reading = True

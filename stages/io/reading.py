@@ -1,7 +1,7 @@
-"""The bytes of a file or pipe: opened once, read once, from the beginning, whatever its name looks like.
+"""The bytes of a file or pipe: opened once, read once, from the beginning.
 
-FFmpeg is never given a name: it would take what stands before a colon for a protocol, `%d` for a series of pictures,
-and open a pipe a second time. It is given one of these.
+FFmpeg is never given a name: it would take the part before a colon for a protocol, `%d` for a series of pictures, and
+open a pipe a second time. It is given a `Source` instead.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class MediaError(ThalwegError):
 
 
 class Stopped(Exception):
-    """Whoever reads has been told to stop."""
+    """The reader was told to stop."""
 
 
 class Source:
@@ -36,7 +36,7 @@ class Source:
 
     `size`: where it ends, None of a pipe, whose reader waits for what is written, until `stop` is set. What was read is
     gone, except by `peek`; of files `read_at` reads anywhere. Raises MediaError where there is nothing to read, and
-    Stopped from whatever waits.
+    Stopped from any call that waits.
     """
 
     def __init__(self, path: Path, stop: threading.Event | None = None) -> None:
@@ -138,7 +138,7 @@ class Source:
 
 
 def comes_by_pipe(path: Path) -> bool:
-    """Whether what is at `path` comes when somebody writes it, and once."""
+    """Whether `path` is a stream, which can be read only once and as it is written: a pipe, a socket, a terminal."""
     try:
         kind = os.fstat(0).st_mode if path == STANDARD_INPUT else path.stat().st_mode
     except (OSError, ValueError):

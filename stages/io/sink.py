@@ -101,7 +101,7 @@ class Console:
     """Prints the conversation as it forms: what is understood so far, and the answer token by token.
 
     In a terminal a partial transcript is rewritten in place; elsewhere each one is a line. A terminal that is paused
-    holds up nobody: what it has no room for is left out, and counted.
+    does not block the pipeline: packets beyond its buffer are dropped and counted.
     """
 
     inputs = {

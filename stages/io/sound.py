@@ -1,6 +1,6 @@
-"""From whatever was recorded to mono float32 at one rate, every moment at its place.
+"""Converts decoded audio of any kind to mono float32 at one rate, with every sample at its place in time.
 
-What a decoder gives is not yet that: rates and channels change on the way, samples are no numbers or on the scale of
+What a decoder gives is not yet that: rates and channels change within a stream, samples are NaN or on the scale of
 integers, and where a recorder paused the time stamps jump. A jump forward becomes silence, so that what comes later
 comes at its time; a jump back (another recording begins) is none.
 """

@@ -94,7 +94,7 @@ def is_terminal() -> bool:
 def say(text: object = "", *, err: bool = False, end: str = "\n", over: bool = False) -> None:
     """Print a text, on standard error with `err`, `over` what the line has held so far.
 
-    Raises ReaderGone, OutputLost; an error that nobody reads is let go.
+    Raises ReaderGone, OutputLost; an error message without a reader is discarded.
     """
     write(said(text, end=end, over=over), err=err)
 
@@ -122,7 +122,7 @@ def write(text: str, *, err: bool = False, stream: TextIO | None = None) -> None
         if err:
             return
         if isinstance(error, BrokenPipeError):
-            raise ReaderGone("nobody reads standard output any more") from None
+            raise ReaderGone("standard output has no reader any more") from None
         raise OutputLost(f"cannot write to standard output: {error.strerror}") from None
 
 

@@ -52,7 +52,7 @@ class Asked:
 
 
 def routed(route: Route) -> Routed:
-    """A route that nobody has gone."""
+    """A report on a route that has not been taken: no backend was asked."""
     return Routed(
         backend="",
         chosen=route.chosen,

@@ -7,10 +7,10 @@
     another    what a package registers as one (docs/writing-a-backend.md), or `module:Class`
     several    a pool (`pool.py`): the best that is in time answers, and another goes on where one breaks off
 
-While somebody still speaks, the stable part of what was recognised so far is already given to an embedded
-model, so that at the end of the turn only the last words are left to read before the first token comes. In a pause of
-the voice, an answer is begun on trial (`reply.py`): nothing of it leaves this stage as tokens before the final
-transcript has come, the very one that the draft answers; if another one comes, or more is said, the draft is dropped.
+While the person still speaks, the stable part of what was recognised so far is already given to an embedded model, so
+that at the end of the turn only the last words are left to read before the first token comes. In a pause of the voice,
+an answer is begun on trial (`reply.py`): nothing of it leaves this stage as tokens before the final transcript has
+come, the very one that the draft answers; if another one comes, or more is said, the draft is dropped.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ __all__ = ["Chat", "LanguageModelError"]
 log = logging.getLogger(__name__)
 
 _VERDICT_S = 2.0
-_FIRST_S = 10.0  # before anybody has spoken there is time to read what every conversation begins with
+_FIRST_S = 10.0  # before the first turn there is time to read what every conversation begins with
 
 
 class Chat:
     """Answers what was said, token by token, remembering the conversation.
 
-    A turn that is interrupted stops at once; what was heard of the answer stays in the conversation, or what had been
-    made of it where nobody says what was heard. Fails a turn, and only that, where the model does not answer. What a
-    model thinks is not said, and one that goes round in circles is stopped. Of several models, `route` says for each
-    turn which one answered, and why.
+    A turn that is interrupted stops at once. The part of the answer that was heard stays in the conversation, or all
+    that was generated where no stage reports what was heard. Fails the turn, and only that, where the model does not
+    answer. A model's thoughts are not emitted, and a model that repeats itself endlessly is stopped. Of several models,
+    `route` says for each turn which one answered, and why.
     """
 
     inputs = {"transcript": Transcript}
@@ -97,7 +97,7 @@ class Chat:
             int, Field(ge=0, le=10, description="further attempts where a server is not there, too busy or broken")
         ] = 2,
         prefill: Annotated[
-            bool | None, Field(description="read along while somebody speaks; if left out: when embedded")
+            bool | None, Field(description="read along while the person speaks; if left out: when embedded")
         ] = None,
         draft: Annotated[
             bool | None,
@@ -162,7 +162,7 @@ class Chat:
             await self._model.read_along(self._conversation.messages(""), within_s=_FIRST_S)
 
     async def close(self) -> None:
-        """Hang up, and free the embedded model where nobody else uses it."""
+        """Close the connection, and release the embedded model, which is freed with its last user."""
         await self._model.backend.close()
 
     def snapshot(self) -> dict[str, Any]:
@@ -257,7 +257,7 @@ class Chat:
         self._conversation.remember(epoch, question, said)
 
     def _decline(self, error: LanguageModelError, ctx: Context) -> None:
-        """Nobody may be asked, which is no failure: say so to the person, and to the operator why."""
+        """No model may be asked, which is not a failure: tell the person so, and the operator why."""
         self.counts["turns_declined"] += 1
         log.error("%s", error)
         ctx.emit(Token(text=error.public), port="token")

@@ -5,8 +5,8 @@
     text, thoughts              `timeout`, anew
     a sign of life, a ping      `timeout`, anew, but no longer than `timeout` × 6 since the last text or thought
 
-A server that loads a model or has a queue pings, and may be minutes away from its first word; one that has died behind
-its proxy pings for ever. Six times is a minute by default.
+A server that loads a model or has a queue sends pings, and may be minutes away from its first word. The proxy of a dead
+server sends pings indefinitely. Six times is a minute by default.
 """
 
 from __future__ import annotations

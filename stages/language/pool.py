@@ -160,7 +160,7 @@ class Pool:
             self.routes.append(route)
         if not route.order:
             self.routed = routed(route)
-            raise BackendError(ErrorKind.NOBODY, f"nobody may be asked: {route.reason}")
+            raise BackendError(ErrorKind.NOBODY, f"no language model may be asked: {route.reason}")
         chosen = self._members[route.chosen].said
         if request.trial and (chosen.alone or (chosen.cost and self.policy.drafts == "free")):
             raise BackendError(ErrorKind.NOBODY, f"no answer is drafted by {route.chosen}")

@@ -1,13 +1,13 @@
-"""Noticing that a model goes round in circles. Pure.
+"""Detects a model that repeats itself endlessly. Pure.
 
 Small models, and larger ones at a masked or misheard word, say one sentence, or a few in turn, until their tokens are
-used up. What counts as a circle, at the end of what was said so far:
+used up. What counts as a loop, at the end of what was said so far:
 
     the same one to four sentences, three words or more together     three times in a row
     the same one or two words as sentences ("No. No. No.")           eight times in a row
     the same one to twelve words without a full stop                 24 words of it, four times at least
 
-Whoever asks for something to be said over and over again hears it that often.
+A repetition that the person asked for is cut off at the same counts.
 """
 
 from __future__ import annotations

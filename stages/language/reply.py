@@ -1,9 +1,9 @@
-"""An answer on its way: one that was asked for, or a draft that nobody knows yet whether it will be.
+"""An answer that is being generated: one that was asked for, or a draft that may still be dropped.
 
     state     event                                                 next
     DRAFT     a token                                               DRAFT     kept; told as a `Draft` to get ready for
     DRAFT     the question turns out to be final, word for word     ASKED     what was kept is emitted, in order
-    DRAFT     anything else                                         DROPPED   the model is hung up on
+    DRAFT     anything else                                         DROPPED   its generation is cancelled
     ASKED     a token                                               ASKED     emitted
 
 Only an ASKED reply emits tokens, and only tokens are ever shown or spoken.
@@ -86,7 +86,7 @@ class Reply:
             ctx.emit(Token(text="", last=True), port="token")
 
     def drop(self) -> None:
-        """Nobody will ask for it. Whoever waits for the model does so no longer."""
+        """It is not wanted any more. A task that waits for the model stops waiting."""
         self.state = ReplyState.DROPPED
         if self.patience is not None:
             self.patience.reschedule(asyncio.get_running_loop().time())

@@ -1,7 +1,7 @@
 """Backends on trial between two turns: one that may be back, or fast again, is asked for one token.
 
-The task that does so belongs to `Trials`, which has one at most. It ends when all have been tried, when somebody speaks
-(the next turn leaves it), and when the pool closes.
+The task that does so belongs to `Trials`, which has one at most. It ends when all have been tried, when the next turn
+begins, and when the pool closes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from thalweg.models.language.backend import BackendError, Request
 from thalweg.stages.language.member import AtWork, end, listen
 
 LEAVE_S = 0.25
-"""Longest wait for a trial that was cancelled: somebody waits for an answer."""
+"""Longest wait for a trial that was cancelled: a person waits for an answer."""
 
 
 class Trials:

@@ -143,7 +143,7 @@ class DecideSamples:
         self._rest(ctx)
 
     def wake(self, ctx: Context) -> None:
-        """Give up on whom nothing has been heard of."""
+        """Give up on sensors that have sent nothing in time."""
         for epoch, sample in list(self._samples.items()):
             self._act(epoch, sample, sample.skipper.tick(ctx.now_ns()), ctx)
         self._rest(ctx)

@@ -21,9 +21,9 @@ from thalweg.pipeline.stage import Context
 class Replay:
     """Plays one modality of recorded samples at the pace it was recorded at. A sample is an epoch, from 1.
 
-    A unit is given out `lag` after the end of its capture, as by a sensor that processes and sends before anybody
-    sees anything. Several of these with the same `gap` play the same samples side by side. A skip ends the
-    sample: what has not been given out by then never is; `unsensed` counts those units.
+    A unit is emitted `lag` after the end of its capture, as by a sensor that first processes and then sends. Several of
+    these with the same `gap` play the same samples side by side. A skip ends the sample: units that were not emitted by
+    then never are; `unsensed` counts them.
     """
 
     outputs = {"unit": Unit}

@@ -64,7 +64,7 @@ class Piper:
         self._voice = self._share.value
 
     def close(self) -> None:
-        """Free the voice where nobody else uses it."""
+        """Release the voice. It is freed with its last user."""
         if self._share is not None:
             self._share.release()
 

@@ -9,14 +9,13 @@ two durations decide:
     SPEECH    silence for `silence`                   SILENCE   END
     SPEECH    `max_turn` since START                  SILENCE   END: a turn must end somewhere; in the last sixth of
                                                                 it in a pause, the shorter the later, not in a word
-    SPEECH    a Flush signal                          SILENCE   END: somebody knows that it is over
+    SPEECH    a Flush signal                          SILENCE   END: another stage knows that the turn is over
 
 With `end_of_turn: understood` the silence that ends a turn depends on how the last words sounded (Smart Turn) and on
 what they were, as a recogniser behind tells with `Words`; see `pipeline/dialogue/end_of_turn.py`. `silence` is then the
 wait where neither is known. The sound is judged on a thread, once per pause; the audio waits for nothing.
 
-A turn gets an epoch of its own. With `barge_in` its START also interrupts: whatever is under way for an older
-turn becomes stale.
+A turn gets an epoch of its own. With `barge_in` its START also interrupts: packets of older turns become stale.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ class VoiceActivity:
             self.counts = {"pauses": 0, "judged_done": 0}
 
     def close(self) -> None:
-        """Free the models where nobody else uses them."""
+        """Release the models. Each is freed with its last user."""
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)
         for model in (self._vad, self._sound):

@@ -1,4 +1,4 @@
-"""Whisper while somebody speaks: a thin shell around `pipeline/speech/streaming.py` and the engine of this process."""
+"""Streaming recognition by Whisper: a thin shell around `pipeline/speech/streaming.py` and this process's engine."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Whisper:
             self._expected = tuple(loaded.vocabulary.encode(f" {', '.join(self._phrases)}."))
 
     def close(self) -> None:
-        """Free the model where nobody else uses it."""
+        """Release the model. It is freed with its last user."""
         self._carry_out(self._hearing.abandon(), None)
         share, self._share = self._share, None
         if share is not None:

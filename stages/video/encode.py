@@ -114,7 +114,7 @@ class VideoEncoder:
             setattr(self, name, value)
 
     def on_signal(self, signal: Signal, ctx: Context) -> None:
-        """A region, a rate or the wish for a key frame from whoever watches."""
+        """A region, a bit rate or a request for a key frame from the viewer."""
         if isinstance(signal, Region):
             self._heard.append(signal)
         elif isinstance(signal, Bitrate):

@@ -62,7 +62,7 @@ class VideoLink:
         rate: Annotated[float | None, Field(ge=1, description="bit/s; without a limit if left out")] = None,
         trace: Annotated[
             tuple[tuple[float, float], ...],
-            Field(description="[seconds, bit/s] one after the other, for ever, instead of `rate`"),
+            Field(description="pairs [seconds, bit/s], repeated indefinitely, instead of `rate`"),
         ] = (),
         recording: Annotated[
             Path | None, Field(description="a recorded trace in Mahimahi's format, instead of `trace`")

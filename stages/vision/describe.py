@@ -1,8 +1,8 @@
 """A machine that says in plain terms what a picture shows: its light, its colours, faces, people, what moves.
 
-No network is fetched for it: colours are named by hue, faces and people are found by what comes with OpenCV (Viola and
-Jones; Dalal and Triggs), motion by what differs from the frame before once the camera's own shift is taken out. So it
-knows nothing of things, places or who somebody is, and says nothing of them.
+It needs no downloaded network: colours are named by hue, faces and people are found by OpenCV's own detectors (Viola
+and Jones; Dalal and Triggs), motion by the difference from the previous frame after the camera's own shift is removed.
+So it cannot recognise objects, places or identities, and does not describe them.
 """
 
 from __future__ import annotations

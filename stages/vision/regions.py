@@ -26,9 +26,9 @@ from thalweg.stages.vision.relevance import Clip, Feedback, Intent, Nothing, Ora
 class RegionsThatMatter:
     """Turns the question, as far as it is spoken, and the current frame into weighted regions for the encoder.
 
-    Give it frames by a `latest` channel, so that it looks at what is there now and holds up nobody. `seen` takes what
-    the viewer found, for the policy `feedback`. With `signal` regions also go upstream as a signal, to an encoder on
-    the other side of a connection.
+    Connect its frames by a `latest` channel, so that it sees the newest frame and never blocks the producer. `seen`
+    takes what the viewer found, for the policy `feedback`. With `signal` regions also go upstream as a signal, to an
+    encoder on the other side of a connection.
     """
 
     inputs = {
@@ -45,7 +45,7 @@ class RegionsThatMatter:
         policy: Annotated[
             Literal["none", "oracle", "intent", "feedback", "clip"], Field(description="how it decides what matters")
         ] = "intent",
-        question: Annotated[str, Field(description="what is asked before anybody has spoken")] = "",
+        question: Annotated[str, Field(description="the question before the first spoken one")] = "",
         understand: Annotated[
             Literal["meaning", "rules"],
             Field(description="words are understood by a sentence model, fetched when first used, or by key words"),
@@ -91,7 +91,7 @@ class RegionsThatMatter:
             self._model.hear(self._question)
 
     def close(self) -> None:
-        """Free the sentence model where nobody else uses it."""
+        """Release the sentence model. It is freed with its last user."""
         if self._sentences is not None:
             self._sentences.release()
 

@@ -1,4 +1,4 @@
-"""Files that are on the disk when a call returns, whole, whatever happens to the power."""
+"""Durable files: when a call returns, the file is on the disk, whole, and survives a loss of power."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@
     body    = boot u32, number u64, time i64, class u8, length of the stream's name u8, the name in UTF-8, payload
 
 `boot`, `stream`, `number` say which record it is, of one node: numbers rise from 0 per stream since the node's agent
-was started for the `boot`th time. `time`: ns since 1970, by the node's clock. The payload is whatever was handed in.
-A frame travels to the hub as it stands, and is stored there as it stands: it is checked at every step.
+was started for the `boot`th time. `time`: ns since 1970, by the node's clock. The payload is opaque bytes. A frame
+travels to the hub as it stands, and is stored there as it stands: it is checked at every step.
 """
 
 from __future__ import annotations
@@ -152,8 +152,8 @@ class SegmentWriter:
         self.segment.note(stored)
 
     def sync(self) -> None:
-        """Force everything to the disk. Where that fails, what was appended since the last time is taken back: the
-        next sync would say nothing of it, and whoever reads the file would believe it.
+        """Force everything to the disk. Where that fails, what was appended since the last sync is removed: the next
+        sync would not report the loss, and a reader would take it for durable.
         """
         if self._fd < 0:
             return

@@ -152,7 +152,7 @@ class Spool:
         return frames
 
     def rewind(self) -> None:
-        """Give the backlog out again from its beginning: nobody knows what of it has arrived."""
+        """Give the backlog out again from its beginning: it is not known what of it has arrived."""
         with self._lock:
             self._cursors.clear()
             self._flying.clear()

@@ -10,9 +10,9 @@ with how many records it has. From then on:
     WAITING     patience is over    LOST        tells its worker; what was not received is there for the next link
     CONNECTED   end answered        DONE
 
-The consumer drops records it has already, so that every record arrives once and in order, whatever broke in between.
-A record counts against the window until its consumer's channel has taken it, over all connections: a `block` edge
-holds up its producer across hosts. Received is not taken: a consumer that is slow when the connection comes back has
-a full window still. Each edge has a connection of its own, so a full one holds up no other. Nothing is compressed:
-media is already, and the rest is small.
+The consumer drops duplicates, so that every record arrives exactly once and in order across broken connections. A
+record counts against the window until its consumer's channel has taken it, over all connections: a `block` edge holds
+up its producer across hosts. Received is not taken: a consumer that is slow when the connection comes back has a full
+window still. Each edge has a connection of its own, so a full one holds up no other. Nothing is compressed: media is
+already, and the rest is small.
 """

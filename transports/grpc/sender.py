@@ -174,7 +174,7 @@ class GrpcSender:
             self.on_lost(reason)
 
     def _over(self, task: asyncio.Task[None]) -> None:
-        """The task has ended, which nobody awaits: what went wrong in it is told here."""
+        """The task has ended. No caller awaits it, so its error is reported here."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._give_up(_reason(error))
 

@@ -1,7 +1,7 @@
-"""Certificates for one deployment: a certificate authority that lives as long as it does, and one key for its workers.
+"""Certificates for one deployment: a certificate authority of the same lifetime, and one key for its workers.
 
-Every worker presents the same certificate and accepts only that authority's, both ways. Nobody else can connect, and
-there is nothing to configure, renew or leak beyond the run.
+Every worker presents the same certificate and accepts only that authority's, both ways. No other peer can connect, and
+no key needs configuration or renewal or is of use after the run.
 """
 
 from __future__ import annotations

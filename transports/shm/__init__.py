@@ -14,8 +14,8 @@ ever left in a file system. Messages, by their first byte:
                                                                      k           packets acknowledged, u32
 
 A producer that needs a larger ring makes one and hands it over; what is still in the old one is read first,
-because messages keep their order. So it does where the consumer keeps packets for so long that their memory, which is
-the ring's, is missing: the old ring goes when they go, and nobody waits for that.
+because messages keep their order. It also makes a new ring where the consumer holds packets, and with them the ring's
+memory, for so long that none is free. The old ring is freed with its last packet; neither side waits for that.
 
 What makes a hop quick: the packet is handed on within the callback that heard of it; credits are given back by half
 windows and after the consumer has worked, because waking the producer gives it the processor; and the socket is read

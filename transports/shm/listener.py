@@ -73,7 +73,7 @@ class ShmListener:
             self._loop.remove_reader(self._sock)
             self._loop.call_later(_BREATHER_S, self._breathe)
             return
-        if not is_ours(sock):  # who is told nothing takes nobody's place
+        if not is_ours(sock):  # a stranger must not use up a place
             sock.close()
             return
         sock.setblocking(False)

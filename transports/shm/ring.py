@@ -1,4 +1,4 @@
-"""A ring of records in memory that two processes share: one writes, one reads, nobody locks.
+"""A lock-free ring of records in memory that two processes share: one writes, one reads.
 
     offset 0     write position u64, bytes ever written; only the writer stores it
     offset 64    read position u64, bytes ever freed; only the reader stores it
@@ -6,13 +6,14 @@
 
     record = length u64 (all ones: skip to the start of the ring), padding to 64 bytes, data, padding to 64 bytes
 
-Neither side ever waits here. A writer that finds no room asks again when it is told that some was freed; a reader
-is told how many records there are by a message through the kernel, sent after the record was written, which is
-also what orders the memory of the two processes on every kind of processor.
+Neither side ever waits here. A writer that finds no room tries again when it is told that some was freed. A message
+through the kernel, sent after a record was written, tells the reader of it; the message also orders the memory accesses
+of the two processes on every kind of processor.
 
-A view of the memory is let go by whoever held it last, on any thread, in the middle of anything: by a callback that may
-neither wait nor be sure that it is alone. So it says that there may be something to free, and frees it where nobody is
-freeing at that moment; whoever is looks again before it stops. Only one at a time frees, only the reading thread lends.
+A view of the memory is released by its last holder, on any thread and at any time, in a callback that must not wait and
+may run concurrently with others. The callback sets a flag that there may be something to free, and frees it unless
+another thread is freeing; that thread checks the flag again before it stops. Only one thread frees at a time, and only
+the reading thread lends.
 
 The memory is an anonymous file (`memfd`): it has no name, it is handed over by its descriptor, and it is gone with
 the last process that has it open, however that process ended.
@@ -174,20 +175,20 @@ class RingReader:
 
     @property
     def lent(self) -> bool:
-        """Whether somebody still holds a view of this memory."""
+        """Whether a view of this memory is still held."""
         return bool(self._lent)
 
     def _done(self, size: int) -> None:
-        """Bytes that nobody looks at any more; they are freed once those before them are."""
+        """These bytes are no longer used. They are freed once those before them are."""
         if self._lent:
             self._lent.append(_Loan(None, size))
             self._give_back(None)
-        else:  # and nobody is freeing: what is freed goes from the queue last
+        else:  # and no thread is freeing: an entry leaves the queue only after it was freed
             self._freed += size
             self._words[_READ] = self._freed
 
     def _give_back(self, _: object) -> None:
-        """Free what nobody holds any more, or have it freed by whoever is doing so. Never waits."""
+        """Free what is no longer held, or leave it to the thread that is freeing. Never waits."""
         self._look = True
         while self._look and self._freeing.acquire(blocking=False):
             try:

@@ -55,7 +55,7 @@ class ShmSender:
         return True
 
     def unreceived(self) -> list[Packet]:
-        """See `link.Sender`: what was written into the ring is there for the consumer, whatever becomes of the link."""
+        """See `link.Sender`: the consumer can read what was written into the ring even after the link has broken."""
         return []
 
     def signal(self, signal: Signal) -> None:
@@ -112,7 +112,7 @@ class ShmSender:
 
 
 async def connect(address: str, edge: str, token: str, *, generation: int = 0, timeout_s: float = 5.0) -> ShmSender:
-    """The producer's end of an edge. Raises TransportError where nobody listens or the greeting is refused."""
+    """The producer's end of an edge. Raises TransportError where there is no listener or it refuses."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         return await _greet(sock, address, edge, token, generation, timeout_s)

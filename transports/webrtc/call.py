@@ -45,8 +45,8 @@ class Carrier(Protocol):
 class Call:
     """One conversation. `floor`: who has it, see `State`. `lost_units`: sound that the pipeline was too slow for.
 
-    `started`, `finished`: answers that began to sound, by epoch with the time, and that are over; whoever measures
-    takes them out.
+    `started`, `finished`: answers that began to sound, by epoch with the time, and that are over. The consumer of these
+    measurements removes them.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
@@ -84,12 +84,12 @@ class Call:
 
     @property
     def between_turns(self) -> bool:
-        """Whether nobody has the floor and nothing waits to be heard."""
+        """Whether neither side has the floor and nothing waits to be played."""
         return self.floor == "listening" and self.playout.state is PlayState.IDLE
 
     @property
     def untouched(self) -> bool:
-        """Whether nobody has ever been heard, seen or connected."""
+        """Whether no peer has connected yet and no audio or video has arrived."""
         return not self._begun.is_set() and not self._units and self._frame is None
 
     def attach(self, carrier: Carrier) -> None:
@@ -119,7 +119,7 @@ class Call:
         """The person's microphone gave one unit, captured at `time_ns`. Never waits.
 
         A few late ones are dropped. When all are late, the person's own clock has stood still (a busy machine): from
-        then on it counts as that much behind, instead of nobody being heard any more.
+        then on it counts as that much behind; otherwise nothing would be heard any more.
         """
         time_ns += self._behind_ns
         if time_ns > self._next_ns + 10 * UNIT_NS and self._behind_ns:
@@ -166,7 +166,7 @@ class Call:
         return samples
 
     async def audio(self) -> AsyncIterator[tuple[int, AudioChunk]]:
-        """See `Line.audio`. Nothing, not even silence, before somebody has connected."""
+        """See `Line.audio`. Nothing, not even silence, before a peer has connected."""
         await self._begun.wait()
         self._next_ns = self.clock.now_ns()
         while not self.ended:

@@ -1,8 +1,8 @@
 """What one connection may cost: counted where datagrams and chunks come in, below everything that could forget to.
 
 aiortc reassembles fragments without a bound, takes every chunk and every datagram it is sent, and walks each gap that
-an acknowledgement names. Whoever sends too much of anything is reported once (`expel`), and from then on all but a few
-of what they send is thrown away unread, so that a goodbye still reaches them.
+an acknowledgement names. A peer that exceeds a limit is reported once (`expel`), and from then on nearly all that it
+sends is discarded unread, so that a goodbye still reaches it.
 
 counted in a second          most        an honest side sends
 bytes of datagrams           1.25 MB     10 Mbit/s of media at the very most

@@ -97,7 +97,7 @@ class Peer:
     async def _answer(self, offer: Offer) -> str:
         try:
             await self._pc.setRemoteDescription(RTCSessionDescription(sdp=offer.sdp, type="offer"))
-        except Exception as error:  # of aiortc, which raises whatever its string handling stumbles over
+        except Exception as error:  # aiortc's string handling may raise anything
             raise OfferError(f"the offer cannot be read: {type(error).__name__}: {printable(error, 200)}") from None
         self._guard.watch(self._pc)
         audio = next((t for t in self._pc.getTransceivers() if t.kind == "audio"), None)
@@ -158,7 +158,7 @@ class Peer:
         return self._offer.notes if self._offer is not None else ()
 
     async def close(self) -> None:
-        """Hang up, after what was said last has left; within seconds, whatever hangs. Idempotent."""
+        """Close the connection after the last messages have been sent, within seconds in any case. Idempotent."""
         if self._closed:
             return
         self._closed = True

@@ -5,7 +5,7 @@ once, which costs no delay at all; only behind a missing packet the later ones w
 `capacity` of them do.
 
     packet                          effect
-    the next one                    passed on, with whatever was waiting behind it
+    the next one                    passed on, with those that were waiting behind it
     ahead of the next               waits
     older than what was passed on   dropped: late, or twice
     far away, alone                 dropped: one stray number must not move the stream (RFC 3550 A.1)

@@ -1,4 +1,4 @@
-"""When a unit was captured: from RTP timestamps and arrival times to the pipeline's clock, without asking anybody.
+"""Capture times in the pipeline's clock, from RTP timestamps and arrival times alone.
 
 A sender's timestamps tick evenly, arrivals jitter, and a packet can be late but never early. So the packet that was
 least late lately shows how the two clocks lie to each other; everything else is measured against it. The window

@@ -1,6 +1,6 @@
 """A session description as lines, session and sections: what can be said of it without knowing a codec (RFC 8866).
 
-Bounded before anything else looks at it, so that whatever reads it after this is linear in little.
+Its size is bounded before anything else reads it, so that later readers need little time and memory.
 """
 
 from __future__ import annotations

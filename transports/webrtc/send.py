@@ -1,4 +1,4 @@
-"""From play-out to RTP: one Opus packet every 20 ms by the clock, whatever the loop has to do in between."""
+"""From play-out to RTP: one Opus packet every 20 ms by the clock, however busy the event loop is."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class OpusPackets:
     """Packets of 20 ms, each given at its time by the clock, never early.
 
     A loop that was held up catches up packet by packet; after more than 200 ms the missed time is skipped, so that
-    nobody ever listens to the past. `skipped_ns`: how much was.
+    playback never lags. `skipped_ns`: how much was skipped.
     """
 
     def __init__(self, clock: Clock) -> None:

@@ -20,7 +20,7 @@ from thalweg.pipeline.text import printable
 ANSWER_S = 30.0
 MAX_ANSWER = 256_000
 UNCHECKED = (
-    "a token is not sent to a server whose certificate nobody checks: leave out --insecure, and name the authority "
+    "a token is not sent to a server whose certificate is not verified: leave out --insecure, and name the authority "
     "that signed it in SSL_CERT_FILE"
 )
 _NAME = re.compile(r"[A-Za-z0-9_\-]{1,200}", re.ASCII)
@@ -35,7 +35,7 @@ class TalkError(ThalwegError):
 
 
 class Signalling:
-    """The HTTP side of one server. Raises TalkError at once where a token would be given to anybody who listens."""
+    """The HTTP side of one server. Raises TalkError at once where a token would go to another machine unprotected."""
 
     def __init__(self, url: str, token: str = "", *, insecure: bool = False) -> None:
         parts = urlsplit(url)

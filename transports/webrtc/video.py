@@ -1,4 +1,4 @@
-"""Pictures both ways: decoded the moment their last packet is there, encoded by whoever owns the encoder.
+"""Video in both directions: pictures are decoded as soon as their last packet arrives, and encoded by the pipeline.
 
 aiortc releases a picture when the first packet of the next one arrives, 33 ms later at 30 fps. The marker bit says
 which packet is a picture's last (RFC 6184 §5.1, RFC 7741 §4.1): with everything in order nothing has to be waited for.
@@ -178,8 +178,8 @@ class VideoIn:
 
 
 def vp8_pixels(data: bytes) -> int:
-    """Pixels of the pictures that a VP8 frame begins, 0 where it begins none (RFC 6386 §9.1): libvpx takes their memory
-    before anybody is asked.
+    """Pixels of the pictures that a VP8 frame begins, 0 where it begins none (RFC 6386 §9.1): libvpx allocates them
+    unasked.
     """
     if len(data) < 10 or data[0] & 1 or data[3:6] != b"\x9d\x01\x2a":
         return 0
@@ -267,6 +267,6 @@ class PictureTrack(MediaStreamTrack):
         return packet
 
     def stop(self) -> None:
-        """End, and wake whoever waits."""
+        """End, and wake a task that waits."""
         super().stop()
         self._came.set()

@@ -19,7 +19,7 @@ def main() -> None:
     data.add_argument("--text", type=Path, help="sentences, one a line; or WordNet's folder")
     data.add_argument("--piper", type=Path, nargs="*", default=[], help="Piper voices, .onnx with its .onnx.json")
     data.add_argument(
-        "--seed", type=int, default=0, help="of what is said, and by whom, in training; other ones, other shards"
+        "--seed", type=int, default=0, help="seed of the training sentences and voices; another seed gives other shards"
     )
     data.add_argument("--workers", type=int, default=1)
 

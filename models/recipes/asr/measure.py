@@ -1,8 +1,8 @@
-"""What one recogniser makes of one utterance: its text, and when its user would have seen what.
+"""What one recogniser makes of one utterance: its text, and when each part would have been shown.
 
-Audio is handed over in pieces of 20 ms. Nobody waits for it: the clock is that of the audio, and what the recogniser
-works is added to it, in processor time, as on a core of its own. A piece that comes while an earlier one is worked on
-waits, so a recogniser slower than speech falls behind here as it would in earnest.
+Audio is handed over in pieces of 20 ms, without real-time waits: the clock is that of the audio, and the recogniser's
+processor time is added to it, as on a core of its own. A piece that comes while an earlier one is processed waits, so a
+recogniser slower than speech falls behind here as it would in use.
 """
 
 from __future__ import annotations

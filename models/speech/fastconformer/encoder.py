@@ -206,5 +206,5 @@ def _run_options() -> Any:
     import onnxruntime
 
     options = onnxruntime.RunOptions()
-    options.only_execute_path_to_fetches = True  # heads that nobody asked for are not computed
+    options.only_execute_path_to_fetches = True  # heads that were not requested are not computed
     return options

@@ -2,8 +2,7 @@
 
 Theory of operation. A longer look-ahead costs latency and buys certainty; a cache-aware encoder trained for several
 may change between them at any chunk border (the caches hold frames, not chunks). So: be short while the decoder is
-sure, longer while it is not, and shortest when the voice has stopped, because then the only thing anybody waits for is
-the end.
+sure, longer while it is not, and shortest when the voice has stopped, because then only the end is still waited for.
 
     state       after a chunk                                     next
     level i     uncertainty ≥ `raise_at`                          level i + 1, if there is one within the bound

@@ -160,7 +160,7 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, mel: Tensor, lengths: Tensor, chunks: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """As `FastConformer.encode`, for chunks of these many frames; the last one goes on for ever."""
+        """As `FastConformer.encode`, for chunks of these many frames; the last size repeats to the end."""
         x, lengths = self.pre_encode(mel, lengths)
         if self.config.scale_input:
             x = x * math.sqrt(self.config.width)
@@ -247,7 +247,7 @@ def frame_mask(lengths: Tensor, frames: int) -> Tensor:
 
 
 def chunk_mask(chunks: Sequence[int], lengths: Tensor, frames: int, left: int) -> Tensor:
-    """Who sees whom, [B, query, key]: every frame its whole chunk and the `left` frames before that."""
+    """The attention mask, [B, query, key]: every frame sees its whole chunk and the `left` frames before that."""
     ends: list[int] = []
     while not ends or ends[-1] < frames:
         ends.append((ends[-1] if ends else 0) + chunks[min(len(ends), len(chunks) - 1)])

@@ -90,7 +90,7 @@ class _Graph:
         return product if bias is None else self.op("Add", product, self.constant(bias))
 
     def _product8(self, x: str, weight: NDArray[np.float32]) -> str:
-        """Every row is divided by its largest number; a row of zeros gives whatever, times its largest number: zero."""
+        """Every row is divided by its largest number; a row of zeros still gives zero, its largest number."""
         scale = np.maximum(np.abs(weight).max(axis=1), _TINY) / 127
         rounded = np.clip(np.round(weight / scale[:, None]), -127, 127).astype(np.int8)
         largest = self.op("ReduceMax", self.op("Abs", x), keepdims=1, axes=[-1])

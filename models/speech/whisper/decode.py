@@ -1,9 +1,9 @@
 """One decode: a stretch of audio and what is known of it in, words with times and confidence out.
 
 CTranslate2's encoder takes any length, and costs what that is. Too little silence behind the audio makes the decoder
-repeat itself, so a second follows it, and `at_least` is the shortest length in all. Lengths are whole seconds: which
-window somebody's audio is decoded in depends on that audio only, and those of one length go through in one batch.
-Sums of a batch are the sums of each, so that a text never depends on its neighbours.
+repeat itself, so a second follows it, and `at_least` is the shortest length in all. Lengths are whole seconds: the
+window that audio is decoded in depends on that audio only, and those of one length form one batch. Sums over a batch
+equal those of each alone, so that a text never depends on its neighbours.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class HeardWord:
 class Ask:
     """What is to be decoded. `samples`: [time] at 16 kHz, at most 29 s of them count.
 
-    `prefix`: tokens that the text begins with, whatever is heard; `previous`: what was said before, or may come up;
-    `language`: a code, or `auto`; `task`: `transcribe` or `translate`; `at_least_s`: length of audio and silence;
-    `careful`: what goes round in circles is decoded again with as much context as there can be.
+    `prefix`: tokens that the text must begin with; `previous`: what was said before, or may come up; `language`: a
+    code, or `auto`; `task`: `transcribe` or `translate`; `at_least_s`: length of audio and silence; `careful`: what
+    goes round in circles is decoded again with as much context as there can be.
     """
 
     samples: Floats

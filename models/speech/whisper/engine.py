@@ -1,4 +1,4 @@
-"""One engine, many streams: what is due is decoded together, the urgent first, what nobody wants any more not at all.
+"""One engine for many streams: due jobs are decoded in batches, urgent ones first, cancelled ones not at all.
 
 Theory of operation. A stream has at most one job under way. Jobs wait in one queue; a thread per worker takes the most
 urgent one (`Urgency`, then the one that waits longest) and with it others of the same shape, up to `max_batch`. The
@@ -22,7 +22,7 @@ from thalweg.models.store.sharing import Share
 
 
 class Urgency(IntEnum):
-    """Who goes first: an answer waits for final texts, nobody for partial ones, and files can wait for all of them."""
+    """The order of jobs: an answer waits for final texts, only a display for partial ones; files can wait for both."""
 
     FINAL = 0
     PARTIAL = 1
@@ -53,7 +53,7 @@ class Job:
         return self._done.wait(timeout_s)
 
     def cancel(self) -> None:
-        """Nobody wants the result any more. Idempotent."""
+        """The result is no longer wanted. Idempotent."""
         self._cancelled = True
 
     def result(self) -> Hypothesis:
@@ -64,7 +64,7 @@ class Job:
         return self._found
 
     def take(self) -> bool:
-        """The engine takes it in hand; False where nobody wants it."""
+        """The engine begins the job. False where it was cancelled."""
         if self._cancelled:
             return False
         if self.asked is None:

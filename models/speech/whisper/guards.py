@@ -12,7 +12,7 @@ LOG_PROB = -1.0
 COMPRESSION = 2.4
 """How many times shorter zlib makes a text that repeats itself."""
 TOKENS_PER_S = 10
-"""More than anybody says; the cap for a decode that does not find its end."""
+"""More than in any speech; the cap for a decode that does not find its end."""
 _LONGEST_LOOP = 8
 _LOOPS = 3
 _WORDS_PER_S = 7.0
@@ -24,7 +24,7 @@ def most_tokens(audio_s: float) -> int:
 
 
 def is_silence(no_speech: float, log_prob: float) -> bool:
-    """Whether nobody spoke, whatever the text says."""
+    """Whether the audio holds no speech, so that its text must be ignored."""
     return no_speech > NO_SPEECH and log_prob < LOG_PROB
 
 
@@ -38,7 +38,7 @@ def loop(keys: Sequence[str], times: Sequence[tuple[float, float]]) -> tuple[int
     """Where a decode went round in circles: (first word behind the first copy, first word behind the last copy).
 
     `keys`: words without punctuation and case; `times`: when each begins and ends, seconds. Three copies or more of one
-    to eight words, said faster than anybody speaks: who says “five five five five” takes time for it.
+    to eight words, faster than anyone speaks: a real “five five five five” takes longer.
     """
     for begin in range(len(keys)):
         for size in range(1, min(_LONGEST_LOOP, (len(keys) - begin) // _LOOPS) + 1):

@@ -108,7 +108,7 @@ class WhisperModel:
         self, encoded: Any, prompts: Sequence[Sequence[int]], most: int, beam: int, no_repeat: int = 0
     ) -> list[tuple[list[int], float, float]]:
         """Of each: its tokens with those of the prompt behind its task, their mean log-probability, and the probability
-        that nobody speaks. `most`: tokens of prompt and text. All prompts have as many tokens of earlier text.
+        of no speech. `most`: tokens of prompt and text. All prompts have as many tokens of earlier text.
         """
         results = self._model.generate(
             encoded,

@@ -22,13 +22,13 @@ Progress = Callable[[int, int], None]
 
 BLOCK = 1 << 20
 LARGEST = 50_000_000_000
-"""Bytes, where nobody knows how many there are: no model of anybody's is larger."""
+"""Limit in bytes for a download of unknown length: no known model is larger."""
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _silent: set[str] = set()
 
 
 class _KeepSecrets(urllib.request.HTTPRedirectHandler):
-    """Whom a hub sends us to for the bytes is another than who may know the token."""
+    """Removes the token from a request that is redirected to another origin."""
 
     def redirect_request(self, req: urllib.request.Request, *args: Any) -> urllib.request.Request | None:
         further = super().redirect_request(req, *args)
@@ -38,7 +38,7 @@ class _KeepSecrets(urllib.request.HTTPRedirectHandler):
 
 
 class _TooMuch(Exception):
-    """More came than there may be."""
+    """The download exceeded its limit."""
 
 
 def download(

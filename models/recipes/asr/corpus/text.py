@@ -1,9 +1,9 @@
 """What is said: sentences out of patterns, WordNet's examples of how words are used, and runs of words.
 
 Patterns are what people ask and order, with numbers, times and names. WordNet (Debian's `wordnet-base`, free to use
-with its copyright notice) has 46,000 short sentences that somebody might really say. Runs of words from a pronouncing
-dictionary, the short ones more often, let every sound follow every other. Training and test are split by sentence:
-one whose hash falls into the test share is never trained on.
+with its copyright notice) has 46,000 short sentences that people might really say. Runs of words from a pronouncing
+dictionary, the short ones more often, let every sound follow every other. Training and test are split by sentence: one
+whose hash falls into the test share is never trained on.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ Engines are called as programs: espeak-ng and its variants (GPL-3.0), flite (BSD
 voices (each with its own licence; those of the model store are CC0). What they speak is ours to use; none of them is
 shipped.
 
-All but espeak-ng have few voices. To train on, each of their sentences is said by somebody larger or smaller: spoken
-slower or faster and played back the other way, which moves pitch and formants together, as between man and child.
+All but espeak-ng have few voices. For training, each of their sentences is said by a simulated larger or smaller
+speaker: spoken slower or faster and played back the other way, which moves pitch and formants together, as between man
+and child.
 """
 
 from __future__ import annotations
