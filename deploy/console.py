@@ -36,9 +36,9 @@ def line(*parts: str | tuple[str, str]) -> Text:
 
 
 class Console(rich.console.Console):
-    """Rich's, of texts that anybody may have written. `err`: on standard error.
+    """Rich's console, for untrusted texts. `err`: on standard error.
 
-    `aside`: what writes, where a terminal that is paused must not hold up whoever prints.
+    `aside`: writes on a thread of its own, where a paused terminal must not block the caller.
     """
 
     def __init__(self, *, err: bool = False, width: int | None = None, aside: Aside | None = None) -> None:

@@ -13,7 +13,7 @@ class Problem:
     """Something that went wrong while the pipeline ran. `epoch`: the turn it belongs to, 0 for none.
 
     `recovered`: nothing was lost by it. `final`: the stage, a source, has ended by it. `ends`: no problem at all, but
-    the end of the run: nobody reads it any more.
+    the end of the run: its output has no reader any more.
     """
 
     stage: str

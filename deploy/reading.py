@@ -77,8 +77,8 @@ def bundle_of(path: Path, settings: Mapping[str, str], *, traced: bool) -> Bundl
 
 
 def staying(spec: Spec) -> Spec:
-    """The same for a run that nobody watches: parameters that were not given begin with what their stage says for that
-    (`staying` of its class).
+    """The same spec for an unattended run: parameters that were not given take the defaults of `staying` of their stage
+    class.
     """
     stages = dict(spec.document.get("stages", {}))
     for name, vertex in spec.graph.stages.items():

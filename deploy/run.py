@@ -10,7 +10,7 @@ this process or on many hosts. The program's own ends are two stages in this pro
 `program.output`, connected like any others; so back-pressure, epochs and counting hold for a program, too.
 
     entering the block     every stage is open, or StartError (SpecError where the pipeline cannot be)
-    inside                 it runs, whatever the program does; what goes wrong is in `problems` and told to `on_problem`
+    inside                 it runs beside the program; what goes wrong is in `problems` and told to `on_problem`
     `finish`               no more input: what is under way is worked off, then the outcome is returned
     leaving the block      sources end, what is under way has `DRAIN_S` to finish, then it is given up
     leaving by an error    it is given up at once

@@ -77,7 +77,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return future
 
     async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
-        """As asyncio's, whatever that takes (a `timeout` from Python 3.12 on): wait, for real, for every thread."""
+        """As asyncio's, with its arguments (a `timeout` from Python 3.12 on): wait, in real time, for every thread."""
         self._jumping.threads += 1
         try:
             await super().shutdown_default_executor(*args, **kwargs)
@@ -91,7 +91,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 def run_virtual(main: Coroutine[Any, Any, T], clock: VirtualClock | None = None) -> T:
     """Run `main` to its end under a virtual clock and return what it returns.
 
-    Raises what `main` raises, and DeadlockError where it would wait for ever.
+    Raises what `main` raises, and DeadlockError where it would wait indefinitely.
     """
     with asyncio.Runner(loop_factory=lambda: VirtualLoop(clock)) as runner:
         return runner.run(main)

@@ -56,7 +56,7 @@ class _Service:
                 try:
                     message = await read_message(self._reader)
                 except (asyncio.IncompleteReadError, ConnectionError):
-                    os._exit(1)  # nobody is left to hear anything, and what runs must not go on alone
+                    os._exit(1)  # the supervisor is gone, and what runs must not go on alone
                 if message["call"] == "leave":
                     await self._close()
                     break

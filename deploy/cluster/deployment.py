@@ -173,7 +173,7 @@ class Deployment:
         return self._given_up
 
     async def restart(self, worker: str) -> None:
-        """Kill a worker and start it again, whatever its policy; returns once it runs again.
+        """Kill a worker and start it again, independent of its policy; returns once it runs again.
 
         What was under way is treated as after any loss. Raises DeploymentError where there is no such worker, it is
         this process, it has ended, or it could not be started again.
@@ -248,7 +248,7 @@ class Deployment:
         """Run an incarnation of a worker to its end or its death."""
         host = self.hosts[name]
         ended: Outcome | ThalwegError
-        if len(self.hosts) == 1 and isinstance(host, Host):  # alone in this process: nobody to acknowledge anything to
+        if len(self.hosts) == 1 and isinstance(host, Host):  # alone in this process: no acknowledgements are needed
             return await host.run()
         async with asyncio.TaskGroup() as group:
             beating = group.create_task(self._listen_to(name, host))
@@ -389,7 +389,7 @@ class Deployment:
         try:
             self._on_problem(problem)
         except Exception:
-            log.exception("%s: %s; whoever is told of problems raised", worker, message)
+            log.exception("%s: %s; the listener `on_problem` raised", worker, message)
 
     async def _tell_changed(self) -> None:
         async with self._changed:

@@ -2,7 +2,7 @@
 
 The supervisor asks for one beat after the other. A beat is answered at once where there is something to tell, and
 after `BEAT_S` at the latest; asking for the next one says that the last has arrived. Only then are the packets
-acknowledged that a checkpoint covers: what was acknowledged is never needed again, whoever dies.
+acknowledged that a checkpoint covers: an acknowledged packet is never needed again, even if either side dies.
 """
 
 from __future__ import annotations

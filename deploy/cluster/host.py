@@ -163,7 +163,7 @@ class Host:
                 async with asyncio.timeout(CONNECT_S):
                     await self._complete.wait()
         except TimeoutError:
-            raise TransportError(f"nobody connected {', '.join(sorted(self._missing))} within {CONNECT_S} s") from None
+            raise TransportError(f"no peer connected {', '.join(sorted(self._missing))} within {CONNECT_S} s") from None
 
     async def relink(self, routes: Routes, certificates: list[bytes] | None) -> None:
         """Connect outgoing edges, in the place of links that were lost. Raises TransportError."""

@@ -33,7 +33,7 @@ class Links:
     worker has done its part, and cannot do it again.
 
     `places`: worker → host; `kinds`: edge between workers → transport; `linked`: the workers that live and have links;
-    `unlinked`: edges that have lost theirs. `lock` is held by whoever makes links.
+    `unlinked`: edges that have lost theirs. `lock` is held while links are made.
     """
 
     def __init__(self, plan: Plan, hosts: Mapping[str, AnyHost], ended: Callable[[str], bool]) -> None:
@@ -94,7 +94,7 @@ class Links:
         while True:
             await asyncio.sleep(MEND_S)
             for edge in list(self.unlinked):
-                async with self.lock:  # whoever had it may have linked this edge, or lost one of its ends
+                async with self.lock:  # its last holder may have linked this edge, or lost one of its ends
                     ends = {self._plan.edges[edge].source, self._plan.edges[edge].target}
                     if edge in self.unlinked and ends <= self.linked:
                         await self.relink(edge)
@@ -102,7 +102,7 @@ class Links:
     async def listen(self, host: AnyHost) -> None:
         """Have a host listen for the producers of its edges, where its neighbours can reach it.
 
-        Raises WorkerLost where it does not within `CONTROL_S`: whoever restarts a worker holds `lock` meanwhile.
+        Raises WorkerLost where it does not within `CONTROL_S`: a restart holds `lock` meanwhile.
         """
         edges = {edge: kind for edge, kind in self.kinds.items() if self._plan.edges[edge].target == host.name}
         if GRPC in self.kinds.values() and self.certificates is None:

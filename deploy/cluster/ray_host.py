@@ -1,4 +1,4 @@
-"""Launcher: a host as a Ray actor, on whatever node of the cluster has what it asks for.
+"""Launcher: a host as a Ray actor, on a node of the cluster that has the resources it asks for.
 
 Ray places and supervises; it carries the few calls that start and end a host, and no packet.
 """
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 class _Actor:
     """What runs in the cluster. Its answers are `(result, error text, problems)`, the problems since the last answer:
-    Ray wraps exceptions beyond recognition, and calls nobody back.
+    Ray wraps exceptions beyond recognition, and has no callbacks.
     """
 
     def __init__(self, name: str, bundle: dict[str, Any]) -> None:
@@ -157,8 +157,8 @@ async def _answer(reference: Any) -> Any:
 
 
 async def aside(within_s: float, call: Callable[..., Any], *args: Any) -> Any:
-    """What a call that blocks returns, made on a thread of its own, which holds up no exit. Raises TimeoutError, and
-    whatever the call raises.
+    """Make a blocking call on a daemon thread, which does not delay the exit, and return its result. Raises
+    TimeoutError after `within_s`, and any exception of the call.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Any] = loop.create_future()
@@ -173,7 +173,7 @@ async def aside(within_s: float, call: Callable[..., Any], *args: Any) -> Any:
             result = call(*args)
         except Exception as error:
             failure = error
-        with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop has been closed: no task waits any more
             loop.call_soon_threadsafe(settle, result, failure)
 
     threading.Thread(target=run, name="ray", daemon=True).start()
@@ -240,7 +240,7 @@ def connected_ray() -> Any:
 
 
 def _probe(address: str) -> None:
-    """Fail at once where nobody listens at HOST:PORT or ray://HOST:PORT; Ray itself would try for minutes.
+    """Fail at once where HOST:PORT or ray://HOST:PORT has no listener; Ray itself would try for minutes.
 
     Raises RemoteError.
     """

@@ -2,7 +2,7 @@
 
 What may be asked of a host is written down twice: in `Host`, which does it, and here, where it is put into plain values
 and sent. How it gets there is a `Carrier` with three ways to speak to the other side: a subprocess has one
-(`subprocess_host.py`), a Ray actor another (`ray_host.py`), and a launcher of somebody else's brings its own.
+(`subprocess_host.py`), a Ray actor another (`ray_host.py`), and a third-party launcher brings its own.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Carrier(Protocol):
     async def call(self, name: str, *args: Any) -> Any:
         """Call a method of the host with plain values (MessagePack's) and return what it returns, as plain values.
 
-        Raises RemoteError with what it raised there, WorkerLost where there is nobody to ask.
+        Raises RemoteError with what it raised there, WorkerLost where the worker is gone.
         """
         ...
 
     def post(self, name: str) -> None:
-        """As `call`, without arguments, and nobody waits for an answer or hears of a failure."""
+        """As `call`, without arguments. Returns at once; a result or failure is not reported."""
         ...
 
     def kill(self, reason: str) -> None:

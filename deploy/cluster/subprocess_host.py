@@ -136,7 +136,7 @@ class SubprocessCarrier:
                     message = await read_message(reader)
                 except (asyncio.IncompleteReadError, ConnectionError):
                     break
-                except ValueError as error:  # whatever it is, it does not say what we understand
+                except ValueError as error:  # the child sent something that is not our protocol
                     self.kill(f"it said what cannot be read: {error}")
                     break
                 self._hear(message)
@@ -156,7 +156,7 @@ class SubprocessCarrier:
             try:
                 self._on_problem(Problem(**message["problem"]))
             except Exception:
-                log.exception("worker %s: %s; whoever is told of problems raised", self._name, message["problem"])
+                log.exception("worker %s: %s; the listener `on_problem` raised", self._name, message["problem"])
         elif (future := self._calls.pop(message["id"], None)) is not None and not future.done():
             if "error" in message:
                 future.set_exception(RemoteError(message["error"]))

@@ -94,7 +94,7 @@ def _microphones() -> str:
         import sounddevice
 
         inputs = [d["name"] for d in sounddevice.query_devices() if d["max_input_channels"] > 0]
-    except Exception as error:  # whatever PortAudio says, it is a finding and no failure
+    except Exception as error:  # any error of PortAudio is a finding and no failure
         return f"{error}; on Debian: apt-get install libportaudio2"
     return ", ".join(inputs) or "no recording device"
 

@@ -32,7 +32,7 @@ async def _drain(server: Signalling, name: str, wait: bool) -> int:
     if status != 200:
         raise DrainError(printable(found.get("message") or f"the server refused with {status}", 300))
     within_s = float(found.get("within_s", 0.0))
-    say(f"{name} takes nobody new; {found.get('held', 0)} conversations move within {within_s:g} s", err=True)
+    say(f"{name} takes no new conversations; {found.get('held', 0)} conversations move within {within_s:g} s", err=True)
     if not wait:
         return 0
     loop = asyncio.get_running_loop()

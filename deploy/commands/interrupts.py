@@ -1,4 +1,4 @@
-"""Ctrl-C, whatever hangs: the first asks a run to stop, the second to end, and it has ended `LAST_S` later.
+"""Ctrl-C, even if something hangs: the first asks a run to stop, the second to end; it has ended `LAST_S` later.
 
 Theory of operation. An event loop cannot hear a signal while a stage computes on it, nor can Python's own handlers
 while the main thread is inside of a library. So each signal is written into a socket from the C handler

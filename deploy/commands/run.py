@@ -83,7 +83,7 @@ def run_spec(
 ) -> int:
     """As `run_file`, of a pipeline that is read already. `path`: the file, for workers in other processes.
 
-    `worker`: one that is ready to run, in this process, whatever the placement says; `make_loop`: its event loop.
+    `worker`: one that is ready to run, in this process, instead of the placement; `make_loop`: its event loop.
     """
     aside = Aside(err=True)
     told = _Told(Console(err=True, aside=aside), aside)
@@ -178,7 +178,7 @@ async def _look(runner: Deployment) -> tuple[Stats, Mapping[str, int]]:
 
 
 class _Told:
-    """What workers tell while they run: problems are printed; that nobody reads any more ends the run."""
+    """Receives the reports of workers while they run: prints problems; ends the run when its reader has gone."""
 
     def __init__(self, console: Console, aside: Aside) -> None:
         self.console = console

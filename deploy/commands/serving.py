@@ -16,10 +16,10 @@ from thalweg.deploy.ops.keeping.operating import FILE, PIPELINE, SET, settings_o
 @click.argument("host")
 @click.option("--url", default="http://localhost:8080", show_default=True, help="Of the server.")
 @secrets.ADMIN_TOKEN
-@click.option("--wait/--no-wait", default=True, show_default=True, help="Until nobody is left there.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until no conversation is left there.")
 @click.option("--insecure", is_flag=True, help="Verify no certificate; refused for another machine.")
 def drain(host: str, url: str, admin_token: str, admin_token_file: Path | None, wait: bool, insecure: bool) -> None:
-    """Empty a conversation host of a running server: nobody new there, and those who talk move elsewhere."""
+    """Drain a conversation host of a running server: it takes no new conversations, and those on it move elsewhere."""
     from thalweg.deploy.commands.hosts import drain_host
 
     token = secrets.known_token(admin_token, admin_token_file)

@@ -62,7 +62,7 @@ def talk_to(
     """Hold a conversation; returns the exit code: 0, 1 where no answer came.
 
     Raises TalkError; MediaError on a question that is no speech, SinkError on an answer that could not be written: both
-    before anybody is called.
+    before the server is called.
     """
     if not url.startswith(("http://", "https://")):
         raise TalkError("no-address", f"{url} is no address: did you mean http://{url}?")

@@ -29,7 +29,7 @@ from thalweg.stages.io.whole import WholeFile
 
 INTERRUPTED = 130
 _NO_GUESSES = {"interval": 3_600_000_000_000, "trial_after": 0}
-"""What makes recognisers work on final texts only, where they take it: nobody sees what they guess before."""
+"""Parameters that make recognisers decode final texts only, where they have them: partial results are not shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def transcribe_files(files: Sequence[Path], engine: str, wish: Wish, settings: M
 
 
 def _lanes(info: StageInfo, wish: Wish) -> int:
-    """Several where one engine decodes for all together, and nobody watches what is guessed meanwhile."""
+    """How many utterances in parallel: several where one engine decodes in batches and no partial results are shown."""
     return MOST_LANES if wish.to and info.use == "speech.whisper" else 1
 
 

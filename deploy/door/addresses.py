@@ -1,7 +1,7 @@
-"""Who somebody is, as far as limits go: an IPv4 address, or an IPv6 network of 64 bits, which one customer gets.
+"""What limits count as one client: an IPv4 address, or an IPv6 /64 network, which one customer gets.
 
-Behind a proxy that is trusted, it is who the proxy says: the last address of `X-Forwarded-For` that is no such proxy.
-What stands left of it was written by whoever asked, and says nothing.
+Behind a trusted proxy it is the last address of `X-Forwarded-For` that is not such a proxy. Addresses to its left were
+written by the client and are ignored.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def who(address: str) -> str:
 
 
 def forwarded(peer: str, header: str, proxies: Sequence[Network]) -> str:
-    """Whom a request is from that came from `peer`: see above."""
+    """The client of a request that arrived from `peer`: see above."""
     chain = [part.strip() for part in header.split(",")[-MAX_FORWARDED:]] if header else []
     address = peer
     while chain and trusted(address, proxies):

@@ -1,8 +1,8 @@
-"""Who may connect and ask, and when somebody has to go: the decisions of a front door, without a socket.
+"""Which clients may connect and send requests, and when one is sent away: decisions of a front door, without a socket.
 
-Theory of operation. A server of one event loop is taken down by whoever keeps its descriptors (half requests, held), or
-its loop (requests without end). Two machines hold both in bounds; whatever an address does, it is bounded by itself
-before others feel it. No clock inside: times are arguments, seconds of any one clock.
+Theory of operation. A client can take down a server of one event loop by occupying its descriptors (half-sent requests,
+kept open) or its loop (endless requests). Two state machines bound both, per address, before other clients are
+affected. No clock inside: times are arguments, seconds of any one clock.
 
 **Places.** A connection holds one, of `connections` in all and `per_address` for one address.
 
@@ -12,8 +12,8 @@ state      event                                      next
 –          connects, its address has `per_address`    WAITING in the place of its own that waits longest, which has to
                                                       go; refused where all of them are being answered
 –          connects, every place is taken             WAITING in the place of another, who has to go: of the address
-                                                      that has most places the one that waits longest; where nobody
-                                                      has more than one, whoever has waited for `PATIENCE_S`, longest
+                                                      that has most places the one that waits longest; where no address
+                                                      has more than one, one that has waited for `PATIENCE_S`, longest
                                                       first; refused where there is none, or it is its own address
 WAITING    its request has come                       ANSWERED
 WAITING    `header_s` passed                          sent away

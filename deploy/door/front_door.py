@@ -1,8 +1,8 @@
 """What every request passes, in this order: address, rate, host, origin, body; then the server's own handler.
 
-Whatever is raised on the way becomes a JSON refusal with the headers of every response: `Refused` as it says, what
-aiohttp raises by its status, bytes that are no text 400, anything else 500 without a word of what it was; that is for
-the log. A handler finds the whole body already read: nobody keeps one waiting for the rest.
+Every exception on the way becomes a JSON refusal with the headers of every response: `Refused` as it says, aiohttp's
+own by their status, bytes that are not text 400, anything else 500 without details; those are logged. The whole body is
+read before the handler runs, so that a slow client cannot hold a handler up.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class DoorSettings:
     """`host_names`, `origins`: see `names.py`; `proxies`: see `addresses.py`; `body_s`: longest wait for a body.
 
-    `body_bytes`: the largest body, `known_body_bytes` of whom the server knows before it has read any; 0: the same.
-    `unmetered`: paths that health checks ask, which have a bucket of their own, so that a limit never looks like death.
+    `body_bytes`: the largest body; `known_body_bytes`: the largest of an authorised client; 0: the same. `unmetered`:
+    paths of health checks, which have a bucket of their own, so that a limit is never mistaken for a failure.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -53,8 +53,8 @@ class DoorSettings:
 class FrontDoor:
     """One server's. `application` makes what aiohttp runs; `listening.py` opens it to the network.
 
-    `counts`: takes what is refused, by kind. `knows`: whether somebody may send `known_body_bytes`, asked before any of
-    the body is kept. Raises WrongName where a host name or an origin of the settings is none.
+    `counts`: takes what is refused, by kind. `knows`: whether a client may send `known_body_bytes`, asked before any of
+    the body is kept. Raises WrongName where a host name or an origin of the settings is invalid.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class FrontDoor:
         )
 
     def address(self, request: web.Request) -> str:
-        """Whom a request is from, as limits count them."""
+        """The client address of a request, as limits count it."""
         said = ",".join(request.headers.getall("X-Forwarded-For", ()))
         return forwarded(request.remote or "", said, self.settings.proxies)
 
@@ -126,7 +126,7 @@ class FrontDoor:
             return refusal(500, "internal", "Something went wrong on this side. The server's log says what.")
 
     def say(self, kind: str, message: str, error: BaseException | None = None) -> None:
-        """Write to the log, of each kind once in ten seconds: nobody fills a disk by asking."""
+        """Log each kind once in ten seconds, so that requests cannot fill the disk."""
         now_s = self.now_s()
         if now_s - self._said_s.get(kind, -float("inf")) >= SAY_S:
             if len(self._said_s) > 100:
@@ -141,16 +141,16 @@ class FrontDoor:
         if request.path in self.settings.unmetered:
             address += " health"
         self.keeper.admit(address, self.now_s())
-        # RFC 9112, section 3.2: which of several is meant, nobody knows
+        # RFC 9112, section 3.2: several Host headers are ambiguous
         if len(request.headers.getall("Host", [])) > 1:
             raise Refused(400, "bad-request", "A request has one Host.")
         if not self.names.knows(_asked_host(request), self.reached(request)):
             raise Refused(
-                421, "host", "This server does not answer to that name. Whoever runs it can add it with --host-name."
+                421, "host", "This server does not answer to that name. Its operator can add it with --host-name."
             )
         origin = request.headers.get("Origin")
         if origin is not None and not self._may(request, origin):
-            raise Refused(403, "origin", "Pages of that origin may not ask here. Whoever runs this can add --origin.")
+            raise Refused(403, "origin", "Pages of that origin may not ask here. The operator can add --origin.")
 
     def _may(self, request: web.Request, origin: str) -> bool:
         return self.names.listed(origin) or self.names.same(origin, self._scheme(request), _asked_host(request))
@@ -219,7 +219,7 @@ class FrontDoor:
 
 
 def left_behind(door: FrontDoor, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What nobody waited for has raised: tasks of aiortc do, when a stranger's connection comes to nothing."""
+    """Log the error of a task that is not awaited: tasks of aiortc raise when a stranger's connection fails."""
     error = context.get("exception")
     kind = type(error).__name__ if error is not None else "no exception"
     door.keeper.counts["left_errors"] += 1
@@ -227,7 +227,7 @@ def left_behind(door: FrontDoor, loop: asyncio.AbstractEventLoop, context: dict[
 
 
 def from_here(request: web.Request) -> bool:
-    """Whether a request comes from this machine, and no proxy says that it is somebody else's."""
+    """Whether a request comes from this machine and was not forwarded by a proxy."""
     if any(name in request.headers for name in ("X-Forwarded-For", "Forwarded", "Via")):
         return False
     peer, reached = who(request.remote or ""), who(FrontDoor.reached(request))
@@ -241,7 +241,7 @@ def bearer(request: web.Request) -> str:
 
 
 def _asked_host(request: web.Request) -> str:
-    """Whom a request means: the host of a whole address goes before `Host` (RFC 9112, section 3.2.2)."""
+    """The host that a request names: an absolute URL takes precedence over `Host` (RFC 9112, section 3.2.2)."""
     if request.raw_path.startswith("/") or "://" not in request.raw_path:
         return request.headers.get("Host", "")
     return request.raw_path.partition("://")[2].partition("/")[0].partition("?")[0]

@@ -1,8 +1,8 @@
 """The sockets of a server: connections are accepted, counted, timed and sent away here, before aiohttp sees a byte.
 
-asyncio's own servers accept whoever comes, write a line for every one that finds no descriptor left, and wait for ever
-for the rest of a header. Here the doorkeeper is asked first; a refusal is a closed socket, some tens of microseconds of
-the loop, and no more than `REFUSALS` of them are made before others have their turn.
+asyncio's own servers accept every connection, log a line for each that finds no descriptor left, and wait indefinitely
+for the rest of a header. Here the doorkeeper is asked first. A refusal closes the socket and costs some tens of
+microseconds of the loop; after `REFUSALS` of them other tasks have their turn.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Listener:
         while True:
             try:
                 connection, peer = await loop.sock_accept(listening)
-            except OSError as error:  # no descriptor left, or whoever came is gone again
+            except OSError as error:  # no descriptor left, or the client has gone
                 self.door.say("accept", f"cannot accept connections: {error.strerror or error}")
                 await asyncio.sleep(PAUSE_S)
                 continue
@@ -207,8 +207,8 @@ async def listening(
 ) -> AsyncIterator[int]:
     """Serve while the block runs; gives the port, which is a free one for 0. Raises OSError where it cannot listen.
 
-    `host`: an address, or `unix:PATH` in a folder that is this user's alone. Connections are bounded by the descriptors
-    that there are, whatever the door was told: without one left nobody is let in, displaced or served.
+    `host`: an address, or `unix:PATH` in a folder that is this user's alone. Connections are also bounded by the
+    available descriptors: without one left no client can be admitted, displaced or served.
     """
     door.keeper.limits = door.keeper.limits.within(_half_of_the_descriptors())
     runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
@@ -236,7 +236,7 @@ async def listening(
 
 @contextmanager
 def listening_apart(door: FrontDoor, application: web.Application, host: str, port: int) -> Iterator[int]:
-    """The same on a loop and a thread of its own, so that whoever asks delays nothing else. Raises OSError."""
+    """The same on a loop and a thread of its own, so that its requests delay nothing else. Raises OSError."""
     started: Future[int] = Future()
     stop: list[Callable[[], object]] = []
 
@@ -293,7 +293,7 @@ async def _bound(host: str, port: int) -> list[socket.socket]:
 
 
 def _bound_at(path: str) -> socket.socket:
-    """A listening Unix socket, for the user that runs us alone, in the place of one that nobody listens at."""
+    """A listening Unix socket for this user only. Replaces a stale one that has no listener."""
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with contextlib.suppress(FileNotFoundError):

@@ -1,6 +1,6 @@
 """Which names a server answers to, and which pages may ask it.
 
-A page of somebody else's domain reaches a server inside a private network by letting that domain point to it (DNS
+A page of a foreign domain can reach a server inside a private network if that domain resolves to the server (DNS
 rebinding): browser and server then agree on host and origin, and only the name is wrong. So a server answers to names
 it knows: those of loopback, the address it was reached at, and those it was told of. A page may ask if it is the
 server's own, or was told of.

@@ -18,14 +18,14 @@ HEADERS = {
     "Cache-Control": "no-cache",
     "Server": "thalweg",
 }
-"""Of every response, whatever made it."""
+"""Headers of every response."""
 WAIT_S = 5
 
 R = TypeVar("R", bound=web.StreamResponse)
 
 
 class Refused(ThalwegError):
-    """Nobody was let in. `status`: of HTTP; `code`: for programs; `kind`: for counts; the message is for people."""
+    """A request is refused. `status`: of HTTP; `code`: for programs; `kind`: for counts; the message is for people."""
 
     def __init__(self, status: int, code: str, message: str, *, kind: str = "") -> None:
         super().__init__(message)

@@ -54,7 +54,7 @@ class AccessToken:
 class AccessTokens:
     """`given`: a token without end; `path`: a file with more. Raises TokenError where the file cannot be used now.
 
-    Where neither is there, nothing is wanted. An empty file opens nothing, for nobody.
+    Where neither is given, no token is required. An empty file admits no client.
     """
 
     def __init__(self, given: str = "", path: Path | None = None, now_s: Callable[[], float] = time.time) -> None:

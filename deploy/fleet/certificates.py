@@ -60,7 +60,7 @@ def make_signing_key() -> bytes:
 
 
 def make_request(key: bytes) -> bytes:
-    """A signing request, PEM. Who it is for says the authority, by the code or the certificate of whoever asks."""
+    """A signing request, PEM. The authority sets the name, from the code or the certificate of the client."""
     x509 = _x509()
     from cryptography.hazmat.primitives import hashes
 
@@ -78,7 +78,7 @@ def make_authority(name: str) -> tuple[bytes, bytes]:
 
 
 def issue(authority: bytes, key: bytes, request: bytes, name: str, kind: str) -> tuple[bytes, int]:
-    """A certificate for whoever holds the key of `request`, and its serial number. Raises FleetError on a bad one."""
+    """A certificate for the key of `request`, PEM, and its serial number. Raises FleetError on a bad request."""
     x509 = _x509()
     try:
         asked = x509.load_pem_x509_csr(request)

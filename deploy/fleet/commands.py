@@ -46,10 +46,10 @@ def hub() -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=7443, show_default=True)
 @click.option("--page", "page_port", type=click.IntRange(0, 65535), help="Serve the hub's page at this port.")
 @click.option(
-    "--page-host", default="127.0.0.1", show_default=True, help="… at this address; it asks nobody who they are."
+    "--page-host", default="127.0.0.1", show_default=True, help="Serve the page at this address; it has no login."
 )
 @click.option(
-    "--keep-days", type=click.FloatRange(0, min_open=True), help="How long to keep what nodes send; else for ever."
+    "--keep-days", type=click.FloatRange(0, min_open=True), help="How long to keep what nodes send; default: no limit."
 )
 def hub_run(
     folder: Path | None, host: str, port: int, page_port: int | None, page_host: str, keep_days: float | None

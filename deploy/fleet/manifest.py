@@ -3,8 +3,8 @@
     {"generation": 7, "pipeline": "uav.yaml", "settings": {"source": "…"}, "gate": {…},
      "files": [{"path": "uav.yaml", "sha256": "…", "size": 812}, …]}
 
-The signature is over the bytes as they are sent, so nobody has to agree on how JSON is written. Generations rise, over
-all nodes of a hub. Nothing in a manifest leads out of its own folder.
+The signature covers the bytes as sent, so no canonical form of JSON is needed. Generations rise, over all nodes of a
+hub. No path in a manifest leads out of its own folder.
 """
 
 from __future__ import annotations

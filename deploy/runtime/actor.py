@@ -74,7 +74,7 @@ class Actor(Node):
 
     @property
     def gone(self) -> bool:
-        """Whether what comes here is thrown away, now and for ever."""
+        """Whether all input is discarded from now on."""
         return False
 
     def admits(self, signal: Signal, via: Node) -> bool:

@@ -149,12 +149,12 @@ class Outlet(Mover):
             self.units += 1
 
     def give_up(self, reason: str) -> None:
-        """The consumer's worker will not come back: what is still emitted is thrown away, and counted among the drops
-        of the edge; how many were sent and never acknowledged is said.
+        """The consumer's worker will not come back. Later packets are discarded and counted as drops of the edge; the
+        problem states how many were sent and never acknowledged.
         """
         if self.state is NodeState.RUNNING and not self._nowhere:
             unsure = len(self._kept) + len(self._again)
-            lost = f"; of {unsure} packets sent before nobody knows whether they were dealt with" if unsure else ""
+            lost = f"; {unsure} packets sent before were not acknowledged and may be lost" if unsure else ""
             self.worker.failed(self, f"this edge leads nowhere now: {reason}{lost}", None, None)
         self._nowhere = True
         self.worker.link_found(self.name)  # none is looked for any more

@@ -1,7 +1,7 @@
-"""From open to closed: what was opened is closed, once, whoever gives up in between.
+"""From open to closed: a stage that was opened is closed exactly once, also if its opening is abandoned.
 
-Theory of operation. `open` and `close` may be plain, and then run in a thread, which nobody can stop. So whether a
-stage is open is settled under a lock between the thread that opens and the loop that closes:
+Theory of operation. `open` and `close` may be plain functions, and then run in a thread, which cannot be stopped. So
+whether a stage is open is settled under a lock between the thread that opens and the loop that closes:
 
     state     event                          next      effect
     NEW       `open` returned                OPEN
@@ -64,7 +64,7 @@ class Lifetime:
         self._state = LifetimeState.NEW if hasattr(stage, "open") else LifetimeState.OPEN
 
     def opened(self) -> bool:
-        """`open` has returned. False: nobody wants it any more, so whoever opened it is to close it."""
+        """`open` has returned. False: the stage is no longer wanted, so the caller must close it."""
         with self._lock:
             wanted = self._state is LifetimeState.NEW
             self._state = LifetimeState.OPEN if wanted else LifetimeState.CLOSED

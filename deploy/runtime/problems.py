@@ -4,8 +4,8 @@ Theory of operation. A problem is said when it happens, up to `BURST` at once an
 of the rest each stage's are counted and said in a line every `LINE_S` seconds, and at the end. So a listener hears of
 everything, and a stage that fails a thousand times a second fills no disk and no terminal.
 
-To say is to call `on_problem`, or to log a warning where nobody listens. A listener that raises is no reason for a
-worker to stand still: that it did is logged, and the worker goes on.
+A problem is reported by `on_problem`, or logged as a warning where that is not set. An exception of the listener does
+not stop the worker: it is logged, and the worker goes on.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Problems:
         return True
 
     def say(self, problem: Problem) -> None:
-        """Tell whoever listens, and count nothing."""
+        """Report it to the listener, without counting."""
         try:
             if self.on_problem is not None:
                 self.on_problem(problem)
@@ -103,4 +103,4 @@ class Problems:
                 turn = f" (turn {problem.epoch})" if problem.epoch else ""
                 log.warning("%s%s: %s", problem.stage, turn, problem.message)
         except STAGE_ERRORS as error:
-            log.warning("%s: %s; whoever is told of problems raised", problem.stage, problem.message, exc_info=error)
+            log.warning("%s: %s; the listener `on_problem` raised", problem.stage, problem.message, exc_info=error)

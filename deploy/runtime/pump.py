@@ -9,8 +9,8 @@ one step at a time, for about a millisecond, and then lets the event loop see to
     `blocking` stage      one call on the stage's own thread; the node is busy until it returns
     source                one task for `run`, which the worker starts
 
-Whatever goes wrong in a step costs one packet, is told as a problem of that node, and stops nothing: neither other
-nodes nor the next packet of this one.
+An error in a step costs one packet, is reported as a problem of that node, and stops neither other nodes nor the next
+packet of this one.
 
 The price of calling plain stages in place is that a slow one delays everything on the loop. That is what
 `blocking = True` is for; the report shows who should have had it.
@@ -126,7 +126,7 @@ class Pump:
         self.wake(actor)
 
     def _step(self, actor: Actor) -> None:
-        """Whatever `actor` can do now: empty its outbox, take one packet, or end."""
+        """Do what `actor` can do now: empty its outbox, take one packet, or end."""
         now_ns = self._now_ns()
         if isinstance(actor, Mover):
             actor.step(now_ns)

@@ -1,7 +1,7 @@
 """What the stages of a worker remember of a conversation, for another machine to go on with.
 
 Unlike a checkpoint it knows nothing of packets, clocks and positions: a few plain values of those stages that have
-`remembered` and `recall`, good for the same pipeline on any machine, whatever it is doing at the moment.
+`remembered` and `recall`, valid for the same pipeline on any machine, in any state.
 """
 
 from __future__ import annotations

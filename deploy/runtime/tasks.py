@@ -4,8 +4,8 @@
     StageTasks   the tasks of a worker's stages: all have ended when the block does, or are left behind and named
     beside       one task next to a block: cancelled, and waited for, when the block ends
 
-`asyncio.TaskGroup` is the owner of choice. It waits for ever, though, for a task that ignores its cancellation, and
-stages are other people's code: a bare `except:` around a camera must not keep a worker from ending.
+Use `asyncio.TaskGroup` where possible. It waits without a timeout for a task that ignores its cancellation, though, and
+stages are third-party code: a bare `except:` around a camera must not keep a worker from ending.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 STAGE_ERRORS = (Exception, SystemExit, asyncio.CancelledError)
-"""What a stage may raise that is that stage's failure, and nobody else's end."""
+"""Exceptions of a stage that count as its failure and stop nothing else."""
 
 
 async def in_thread(executor: Executor | None, function: Callable[..., T], *args: Any) -> T:
@@ -31,7 +31,7 @@ async def in_thread(executor: Executor | None, function: Callable[..., T], *args
 def _called(function: Callable[..., T], *args: Any) -> T:
     try:
         return function(*args)
-    except StopIteration as error:  # no future takes it, and whoever waits for that future would wait for ever
+    except StopIteration as error:  # a future rejects StopIteration, so its waiter would never wake
         raise RuntimeError("it raised StopIteration") from error
 
 

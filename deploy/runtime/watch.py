@@ -1,8 +1,8 @@
-"""Saying what is taken in hand before it is: how to find the packet that kills a worker.
+"""Reports each packet before it is processed, to find the one that kills a worker.
 
-Theory of operation. A watched worker holds each packet that would be sent again after its death, tells whoever
-supervises it, and works on it only when that was heard. What was told last when it dies was in hand. This costs a
-round trip per packet, and is done only where a worker dies again and again.
+Theory of operation. A watched worker holds each packet that would be sent again after its death, reports it to its
+supervisor, and processes it only after the acknowledgement. The last reported packet was in hand when the worker dies.
+This costs a round trip per packet, and is done only where a worker dies again and again.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class Watch:
 
     @property
     def untold(self) -> bool:
-        """Whether a packet is held that nobody was told of."""
+        """Whether a packet is held that was not reported yet."""
         return any(actor.held is not None and name not in self._told for name, (actor, _) in self._hands.items())
 
     def tell(self) -> list[dict[str, Any]]:
-        """What is in hand, oldest first, for whoever asks."""
+        """Report the packets in hand, oldest first."""
         self._told = {name for name, (actor, _) in self._hands.items() if actor.held is not None}
         return [asdict(hand) for _, hand in self._hands.values()]
 

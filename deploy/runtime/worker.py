@@ -59,8 +59,8 @@ class Worker:
     `returns`: whether this worker may be. `turns`: how many it remembers.
     `run` may be awaited once. It raises GraphError or StartError where nothing could be started; what goes
     wrong later is in `problems`, the first hundred of them, and `problem_count` says how many there were. Each is told
-    to `on_problem` too, as `problems.py` says. However it ends, whatever was opened is closed, or left behind where it
-    does not close in time; after `abandon` that takes a second at most.
+    to `on_problem` too, as `problems.py` says. However it ends, everything that was opened is closed, or abandoned
+    where it does not close in time; after `abandon` that takes a second at most.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class Worker:
                 self._pump.loop.call_soon_threadsafe(function, *args)
 
     def link_lost(self, edge: str, reason: str) -> None:
-        """A bridge has lost its link; whoever runs this worker may know whether there will be another."""
+        """A bridge has lost its link. The owner of this worker is told, and may provide another."""
         self.on_link_lost(edge, reason)
 
     def link_found(self, edge: str) -> None:
@@ -260,7 +260,7 @@ class Worker:
                 failure = Failure(origin=actor.name, epoch=epoch, message=message, public=public)
                 self.spread(actor, failure, Direction.DOWN)
             except Exception:
-                log.exception("nobody downstream was told that stage %s failed on turn %d", actor.name, epoch)
+                log.exception("could not tell the stages downstream that stage %s failed on turn %d", actor.name, epoch)
 
     @property
     def problems(self) -> list[Problem]:
@@ -287,7 +287,7 @@ class Worker:
             self.turns.observe(packet, self.clock.now_ns())
 
     def observe_anywhere(self, packet: Packet) -> None:
-        """A stage has emitted a packet, from whatever thread."""
+        """A stage has emitted a packet. May be called from any thread."""
         if packet.epoch != AMBIENT:
             self.on_loop(self.turns.observe, packet, self.clock.now_ns())
 
@@ -334,7 +334,7 @@ class Worker:
             await flush_spans()
 
     async def close(self) -> None:
-        """Close whatever is open; part of `run`, and to be called where that is never awaited. Idempotent."""
+        """Close everything that is open. `run` does so itself; call it where that is never awaited. Idempotent."""
         async with self._closing:
             if self.closed:
                 return

@@ -37,17 +37,17 @@ ADDRESSES = 10_000
 
 @dataclass(slots=True)
 class Returns:
-    """How often somebody may come back to one conversation: `RETURNS` times in a row, then once in `RETURN_S`.
+    """How often a visitor may reconnect to one conversation: `RETURNS` times in a row, then once in `RETURN_S`.
 
-    A new connection costs tens of milliseconds of the loop that everybody else talks on, and whoever has one
-    conversation could ask for as many as the door lets requests in.
+    A new connection costs tens of milliseconds of the event loop that all conversations share. Without this limit a
+    visitor could open as many as the door admits requests.
     """
 
     left: float = RETURNS
     then_s: float = -float("inf")
 
     def take(self, now_s: float) -> None:
-        """Somebody comes back. Raises Refused where that is too often."""
+        """Count a reconnection. Raises Refused where they are too frequent."""
         self.left = min(RETURNS, self.left + (now_s - self.then_s) / RETURN_S)
         self.then_s = now_s
         if self.left < 1.0:
@@ -56,13 +56,13 @@ class Returns:
 
 
 def full() -> Refused:
-    """What somebody is told where as many talk as may."""
+    """The refusal of a visitor where all places are taken."""
     return Refused(503, "busy", "Everybody here is talking already. Try again in a moment.")
 
 
 @dataclass(frozen=True, slots=True)
 class Connecting:
-    """Somebody who was let in and is not connected yet, for `since_s` seconds."""
+    """A visitor who was admitted and is not connected yet, for `since_s` seconds."""
 
     address: str
     since_s: float
@@ -87,9 +87,9 @@ class Admission:
         self._failures: OrderedDict[str, Failures] = OrderedDict()
 
     def check(self, address: str, *, mine: int, is_full: bool, connecting: int, now_s: float) -> None:
-        """Whether somebody at `address` may come in, who has `mine` conversations there. Raises Refused.
+        """Check whether a visitor from `address`, which has `mine` conversations, may enter. Raises Refused.
 
-        `connecting`: how many are let in and not connected, without one who has to go.
+        `connecting`: how many are admitted and not connected, without one that must give way.
         """
         if now_s < self._expelled.get(address, -float("inf")):
             raise Refused(429, "expelled", "Your last connection was ended for sending too much. Wait a moment.")
@@ -115,7 +115,7 @@ class Admission:
 
     @contextmanager
     def counted(self, address: str) -> Iterator[None]:
-        """Whoever is inside counts, though they have no conversation yet."""
+        """Within the block the address counts one more, although it has no conversation yet."""
         self.pending[address] += 1
         try:
             yield
@@ -125,21 +125,21 @@ class Admission:
                 del self.pending[address]
 
     def expelled(self, address: str, now_s: float) -> None:
-        """Somebody at this address was told to leave."""
+        """A visitor from this address was expelled."""
         self._expelled[address] = now_s + EXPELLED_S
         self._expelled.move_to_end(address)
         if len(self._expelled) > ADDRESSES:
             self._expelled.popitem(last=False)
 
     def came_to_nothing(self, address: str, now_s: float) -> None:
-        """Somebody at this address was let in, and no connection came about."""
+        """A visitor from this address was admitted and never connected."""
         self._failures[address] = Failures(self._failed(address, now_s) + 1, now_s)
         self._failures.move_to_end(address)
         if len(self._failures) > ADDRESSES:
             self._failures.popitem(last=False)
 
     def came_about(self, address: str) -> None:
-        """Somebody at this address is connected."""
+        """A visitor from this address is connected."""
         self._failures.pop(address, None)
 
     def _failed(self, address: str, now_s: float) -> int:

@@ -119,7 +119,7 @@ class WebServer:
         *,
         listening: bool = False,
     ) -> Connected:
-        """Whoever has a session goes on with it, anybody else gets one; before that, the offer is looked over.
+        """Check the offer, then resume the client's session or open a new one.
 
         Raises Refused and OfferError.
         """
@@ -180,7 +180,7 @@ class WebServer:
             raise Refused(403, "forbidden", "Only with the admin token.")
 
     def _check(self, request: web.Request) -> None:
-        """The token of somebody who wants to connect. Raises Refused."""
+        """Check the token of a client that connects. Raises Refused."""
         if not self._authorized(request):
             raise Refused(401, "token", "This server wants a token, and this is not it.")
 

@@ -13,8 +13,8 @@ turn, `n` talk                         kept, the last `KEPT` for each n
                                        up to `LONGEST_HOLD_S`; the turns of n and more are forgotten
 time                                   the limit ends: one more is tried
 
-So a crowd has to be too large for a moment before it is known, once in ten minutes and ever more rarely; nobody is sent
-away who is talking. No clock inside: times are arguments, seconds of any one clock.
+So the limit is found by exceeding it for a moment, once in ten minutes and ever more rarely. No running conversation is
+ended for it. No clock inside: times are arguments, seconds of any one clock.
 """
 
 from __future__ import annotations

@@ -81,9 +81,9 @@ class Conversations:
             self._group = None
 
     async def enter(self, address: str, *, moved: bool = False) -> Session:
-        """A conversation for somebody new, within `connect_s`. Raises Refused.
+        """Open a conversation for a new visitor, within `connect_s`. Raises Refused.
 
-        `moved`: their conversation was on a host that is gone, or is emptied; only a full service keeps them out.
+        `moved`: their conversation was on a host that is lost or drained; then only a full service refuses them.
         """
         try:
             return await self._enter(address, moved)
@@ -92,7 +92,7 @@ class Conversations:
             raise
 
     def _tell_refused(self, code: str) -> None:
-        """To the log, of each reason once in ten seconds with how many there were: nobody fills a disk by asking."""
+        """Log each reason once in ten seconds, with a count, so that requests cannot fill the disk."""
         self.counts[f"refused_{code}"] += 1
         self._refused[code] += 1
         now_s = time.monotonic()
@@ -121,7 +121,7 @@ class Conversations:
         return session
 
     def _admit(self, address: str, moved: bool) -> None:
-        """Whether there is room for somebody at this address. Raises Refused."""
+        """Check whether there is room for a visitor from this address. Raises Refused."""
         if self.draining:
             raise draining()
         now_s = time.monotonic()
@@ -175,7 +175,7 @@ class Conversations:
         return session
 
     def release(self, session: Session) -> None:
-        """Somebody who was let in could not be connected after all; their pipeline may serve another."""
+        """A visitor who was admitted did not connect; their pipeline may serve another."""
         if self.sessions.pop(session.id, None) is not None:
             self.counts["ended_no-connection"] += 1
             self.admission.came_to_nothing(session.address, time.monotonic())
@@ -184,7 +184,7 @@ class Conversations:
             self._group.create_task(self.pipelines.give_back(session))
 
     async def drain(self) -> None:
-        """Let nobody in any more, and wait for those who talk, for a while."""
+        """Admit no more visitors, and wait a limited time for running conversations to end."""
         self.draining = True
         for session in self.sessions.values():
             session.call.tell(Trouble(code="closing", message="This server is about to stop. Come back in a minute."))
@@ -196,7 +196,7 @@ class Conversations:
             log.info("%d conversations were cut short by the stop", len(self.sessions))
 
     async def empty(self) -> None:
-        """Return once nobody is left."""
+        """Return once no conversation is left."""
         while self.sessions:
             await self._next_change()
 
@@ -226,7 +226,7 @@ class Conversations:
             self._changed.set()
             self.on_end(session)
             if not any(other.state is SessionState.TALKING for other in self.sessions.values()):
-                gc.collect()  # what a connection leaves goes round in circles; nobody is there to notice the 100 ms
+                gc.collect()  # connections leave reference cycles; no conversation is delayed by the 100 ms now
 
     def _look_after(self) -> None:
         self._changed.set()
@@ -240,4 +240,4 @@ class Conversations:
             elif state is SessionState.READY and age_s > self.settings.connect_s:
                 self.release(session)
             elif state is SessionState.AWAY and age_s > self.settings.resume_s:
-                session.end("lost", "The connection was lost, and nobody came back.")
+                session.end("lost", "The connection was lost and not resumed in time.")

@@ -1,8 +1,8 @@
-"""The pipelines that wait for somebody: one is always open, so that a person is answered at once.
+"""Pipelines that wait for a visitor: one is always open, so that a visitor is answered at once.
 
-The next one is opened when it is taken. Loading takes turns: it is heavy, and must not disturb those who talk. One that
-was taken by somebody whose connection never came about has heard nothing and comes back; worthless offers cost no
-loading.
+The next one is opened when it is taken. Pipelines load one at a time: loading is heavy, and must not disturb running
+conversations. A pipeline whose visitor never connected is unused and returns to the pool, so that useless offers cause
+no loading.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Pipelines:
         return bool(self._waiting)
 
     async def take(self) -> Session:
-        """One for somebody, as soon as there is one. Raises Refused where none can be made."""
+        """Take an open pipeline for a visitor; waits until there is one. Raises Refused where none can be made."""
         while not self._waiting:
             if self.problem:
                 raise no_pipeline()
@@ -58,7 +58,7 @@ class Pipelines:
         return session
 
     async def give_back(self, session: Session) -> None:
-        """One that nobody has talked to. What somebody has used, or is no longer needed, is ended."""
+        """Return an unused pipeline. One that was used, or is no longer needed, is ended."""
         if session.untouched and not session.over and len(self._waiting) < 2:
             await session.renew()
             if not session.over:
@@ -68,11 +68,11 @@ class Pipelines:
         session.end("no-connection", "No connection came about.")
 
     def gone(self, session: Session) -> None:
-        """One has ended; if it was waiting, that was not because of anybody."""
+        """A pipeline has ended. If it was still waiting for a visitor, that is a problem of its own."""
         if session in self._waiting:
             self._waiting.remove(session)
             if session.why not in ("stopping", "spare"):
-                self.problem = "it ended by itself, before anybody came"
+                self.problem = "it ended by itself, before a visitor came"
                 log.error("the pipeline is of no use: %s", self.problem)
             if not self._waiting:
                 self._wanted.set()
@@ -84,7 +84,7 @@ class Pipelines:
                 session.end("spare", "It was not needed.")
 
     async def fill(self) -> None:
-        """Keep one waiting, until cancelled. One that cannot be made, or ends before anybody came, is tried later."""
+        """Keep one waiting, until cancelled. One that fails to open, or ends before its use, is retried later."""
         while True:
             if self.problem:
                 self._news.set()

@@ -43,7 +43,7 @@ def serve_file(path: Path, variables: Mapping[str, str], settings: ServerSetting
     """
     spec = read_spec(path, variables)
     if not any(vertex.info.use.startswith("live.") for vertex in spec.graph.stages.values()):
-        raise ServeError(f"{path} talks to nobody: it needs live.microphone and live.speaker instead of files")
+        raise ServeError(f"{path} serves no visitor: it needs live.microphone and live.speaker instead of files")
     elsewhere = [stage for worker in spec.plan.workers.values() if worker.name != LOCAL for stage in worker.stages]
     away = sorted({stage for stage in elsewhere if spec.deployed.stages[stage].info.use.startswith("live.")})
     if away:

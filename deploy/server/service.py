@@ -37,7 +37,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectRequest:
-    """Somebody with an offer, at `address`. With `session` and `key` they come back; `listening`: beside who talks."""
+    """An offer from `address`. `session`, `key`: resume that conversation. `listening`: only listen to it."""
 
     offer: Offer
     sdp: str
@@ -59,7 +59,7 @@ class ConversationService(Protocol):
         ...
 
     async def connect(self, coming: ConnectRequest) -> Connected:
-        """A conversation for somebody, or the one they come back to. Raises OfferError, too."""
+        """Open a conversation for a visitor, or resume theirs. Raises Refused, OfferError."""
         ...
 
     async def trickle(self, session: str, key: str, fragment: str) -> None:
@@ -87,7 +87,7 @@ class ConversationService(Protocol):
         ...
 
     async def drain_host(self, name: str) -> Mapping[str, Any]:
-        """Let nobody new in at a host, and move those who talk there elsewhere."""
+        """Admit no new conversation at a host, and move those on it elsewhere."""
         ...
 
 

@@ -1,16 +1,16 @@
 """One conversation: a call, the pipeline that serves it, and the connection that carries it now.
 
 state      event                              next
-OPENING    the stages are open                READY      an instance that waits for somebody
+OPENING    the stages are open                READY      an instance that waits for a visitor
 READY      a connection opened its channel    TALKING
-READY      the pipeline ended                 ENDED      before anybody came
+READY      the pipeline ended                 ENDED      before a visitor came
 TALKING    the connection failed or closed    AWAY       the pipeline runs on; what would be played waits
 AWAY       a new connection opened            TALKING    the conversation goes on
 AWAY       `resume_s` passed                  ENDED
 TALKING    the pipeline ended by itself       ENDED      the person is told
 any        end                                ENDED      the pipeline is given a moment, then abandoned
 
-A connection that is still being made when the conversation ends is closed, and whoever wanted it is told.
+A connection that is still being made when the conversation ends is closed, and its client is told.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ MOVED = "moved"
 
 
 class SessionOver(ThalwegError):
-    """The conversation ended while somebody connected to it."""
+    """The conversation ended while a visitor was connecting to it."""
 
 
 class SessionState(Enum):
@@ -77,7 +77,7 @@ TRANSITIONS: Mapping[SessionState, frozenset[SessionState]] = {
 
 
 class Session:
-    """Made for nobody in particular; `connect` gives it to somebody. `key` is what resumes it.
+    """A session is made without a visitor; `connect` assigns it to one. `key` resumes it.
 
     The stages that meet the person run in this process, all others where the plan of `spec` puts them; `bundle` is
     needed where that is elsewhere. `host`: the conversation host this is on, which the id then says. `on_heard`: called
@@ -132,7 +132,7 @@ class Session:
         if self.failure is not None:
             raise self.failure
         if self.over:
-            raise SessionOver("it ended by itself, before anybody came")
+            raise SessionOver("it ended by itself, before a visitor came")
         self._change(SessionState.READY)
 
     async def run(self) -> None:
@@ -200,11 +200,11 @@ class Session:
 
     @property
     def untouched(self) -> bool:
-        """Whether nobody has been connected yet, so that its pipeline has heard nothing."""
+        """Whether no visitor has connected yet, so that its pipeline has heard nothing."""
         return not self._known and self.call.untouched
 
     async def renew(self) -> None:
-        """Make it nobody's again: what was told to whoever never came is worth nothing any more."""
+        """Make it available to another visitor: the id and key given to the one who never connected become invalid."""
         self.id, self.key, self.address = session_id(self._host), secrets.token_urlsafe(18), ""
         peer, self.peer = self.peer, None
         listener, self.listener = self.listener, None
@@ -214,7 +214,7 @@ class Session:
                 await one.close()
 
     async def recall(self, snapshot: Snapshot, key: str) -> None:
-        """Go on with a conversation of another host; nobody is connected to this one yet. `key`: what resumes it."""
+        """Continue a conversation of another host in this unused session. `key`: what resumes it."""
         self.key = key
         self._known = True
         self._again = snapshot.question
@@ -225,7 +225,7 @@ class Session:
         return await snapshot_of(self.deployment, self.call.playout)
 
     def end(self, code: str, message: str) -> None:
-        """The conversation is over. One that `moved` goes on elsewhere: nobody is told. Idempotent."""
+        """The conversation is over. One that `moved` goes on elsewhere, so its visitor is not told. Idempotent."""
         if not self._over.is_set():
             self.why = code
             if self._known:
@@ -235,7 +235,7 @@ class Session:
 
     @property
     def over(self) -> bool:
-        """Whether it has ended, though it may still be closing: it takes nobody's place any more."""
+        """Whether it has ended, though it may still be closing: it no longer counts as a taken place."""
         return self._over.is_set()
 
     @property
@@ -262,11 +262,11 @@ class Session:
 
     @property
     def age_s(self) -> float:
-        """How long since somebody was given it."""
+        """Seconds since it was assigned to a visitor."""
         return (self.call.clock.now_ns() - self.began_ns) / 1e9
 
     def _ended_by_itself(self) -> None:
-        """The pipeline is over, whatever the reason; the person is told, unless they know already."""
+        """The pipeline is over, for any reason; the visitor is told, unless they know already."""
         if self._broke or self.failure is not None or not self.deployment.ready.is_set():
             self.end("broke", "Something broke on this side, and the conversation has ended. Start a new one.")
         else:
@@ -297,7 +297,7 @@ class Session:
             self._known = True
             self.reconnects += resumed
             self._change(SessionState.TALKING)
-            self._log("resumed" if resumed else "began", "is back" if resumed else "somebody talks")
+            self._log("resumed" if resumed else "began", "is back" if resumed else "a visitor connected")
             self.call.tell(Hello(session=self.id, name=self._name, resumed=resumed, video=self._video))
             if self._again:
                 self.call.control(Again(text=self._again))
@@ -315,7 +315,7 @@ class Session:
             self.listener = None
 
     def _log(self, event: str, message: str, **fields: Any) -> None:
-        """A line for whoever runs the server: what happened and how long it took, never what was said or by whom."""
+        """A line for the operator: what happened and how long it took, never what was said or by whom."""
         said = {"event": event, "session": self.id, **fields}
         log.info("session %s: %s", self.id, message, extra={"fields": said})
 
@@ -341,7 +341,7 @@ class Session:
                 self.call.tell(self._stats.report())
 
     def _measure_answer(self, answer: Finished) -> None:
-        """How long it sounded, and where somebody spoke, how soon it was silent."""
+        """How long it sounded, and after an interruption, how soon it was silent."""
         began_ns = self._sounding.pop(answer.epoch, None)
         if began_ns is not None:
             self.tally.answers.record(answer.time_ns - began_ns)

@@ -41,15 +41,14 @@ def parse_ice(text: str) -> IceServer:
 class ServerSettings:
     """Limits guard against harm, not against use: each is far above what one conversation needs.
 
-    `token`, `token_file`: who connects must know the one, or one of the other (`deploy/door/tokens.py`); neither:
-    anybody may. `admin_token`, `admin_token_file`: open `/sessions` and `/metrics`; neither: the former is closed, the
-    latter for this machine only. `metrics`: where else to serve those, `[HOST:]PORT`.
-    `host_names`, `origins`, `proxies`: see `deploy/door`. `connections`: of HTTP, at most; 0: half of what this process
-    may open. `sessions`: most conversations at once; 0: as
-    many as keep up, that is as long as the loop is less late than `late_s`, less of the processors than `used` (0…1) is
-    taken, and answers come as soon as in smaller crowds (`capacity.py`). `connecting`: most that are let in and not yet
-    connected. `resume_s`: how long a conversation waits for
-    somebody whose connection is gone.
+    `token`, `token_file`: a client must present the one, or one of the other (`deploy/door/tokens.py`); neither: no
+    token is needed. `admin_token`, `admin_token_file`: open `/sessions` and `/metrics`; neither: the former is closed,
+    the latter for this machine only. `metrics`: where else to serve those, `[HOST:]PORT`. `host_names`, `origins`,
+    `proxies`: see `deploy/door`. `connections`: of HTTP, at most; 0: half of what this process may open. `sessions`:
+    most conversations at once; 0: as many as keep up, that is as long as the loop is less late than `late_s`, less of
+    the processors than `used` (0…1) is taken, and answers come as soon as in smaller crowds (`capacity.py`).
+    `connecting`: most that are admitted and not yet connected. `resume_s`: how long a conversation waits for a visitor
+    whose connection was lost.
     """
 
     host: str = "127.0.0.1"

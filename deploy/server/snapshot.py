@@ -106,7 +106,7 @@ async def _asked(deployment: Deployment, name: str) -> dict[str, Any]:
 
 
 def session_id(host: str) -> str:
-    """A new id that says where it lives. It opens nothing: whoever comes back needs the key of the conversation."""
+    """A new id that names its host. It grants no access: to reconnect, a client needs the conversation's key."""
     token = secrets.token_urlsafe(_TOKEN * 3 // 4)
     return f"{host}-{token}" if host else token
 

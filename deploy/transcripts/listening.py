@@ -45,7 +45,7 @@ class Recogniser:
 class ListeningResult:
     """How it went. `complaints`: what was wrong with the recording; `failures`: with its recognition.
 
-    `abandoned`: nobody reads standard output any more.
+    `abandoned`: standard output has no reader any more.
     """
 
     turns: int = 0

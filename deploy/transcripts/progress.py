@@ -1,4 +1,4 @@
-"""How far a long recording is, and how long it takes yet: on standard error, where somebody watches."""
+"""Progress of a long recording and the remaining time, on standard error."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from thalweg.stages.io.whole import SinkError
 _SOUND = "aac ac3 aif aiff alac amr ape au caf dts flac m4a m4b mka mp2 mp3 oga ogg opus ra rf64 spx tta w64 wav wma wv"
 _VIDEO = "3gp avi flv m4v mkv mov mp4 mpeg mpg mts ogv ts vob webm wmv"
 RECORDINGS = frozenset(f".{ending}" for ending in f"{_SOUND} {_VIDEO}".split())
-"""What is taken of a folder. A file that is named is taken whatever its name ends in."""
+"""Suffixes of files that are taken from a folder. A file named explicitly may have any suffix."""
 
 
 class TargetError(ThalwegError):

@@ -1,7 +1,7 @@
 """`thalweg record`: run a pipeline file and keep the packets that leave chosen channels.
 
 What is recorded is what the consumer took, in the order and at the times it took it: played back into the same place,
-it sees the same again. The pipeline runs in this process, whatever its placement says.
+it sees the same again. The pipeline runs in this process; its placement is ignored.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class _Speed(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has none
 def record(file: Path, channels: tuple[str, ...], out: Path, pairs: tuple[str, ...], report: Any, quiet: bool) -> None:
     """Run a pipeline file and record the packets that leave chosen channels (docs/recording.md).
 
-    The pipeline runs in this process, whatever its placement says.
+    The pipeline runs in this process; its placement is ignored.
     """
     from thalweg.deploy.commands.recording.record import Recorder
     from thalweg.deploy.commands.run import Outputs, run_spec

@@ -6,7 +6,7 @@ nothing to send. The clock is set to the recording's: it shows the time at which
 `speed` times as fast as the machine's, and so does the event loop, its timers included. At full speed nothing waits:
 packets follow as they are taken, and the clock moves to the time of each.
 
-Channels of the recording keep their order among each other. Channels into the played-into stages block, whatever
+Channels of the recording keep their order among each other. Channels into the played-into stages block in place of
 their policy: what they would drop was dropped before it was recorded.
 """
 
@@ -149,7 +149,7 @@ class PlaybackLink:
         """The file stays as it is."""
 
     def signal(self, signal: Signal) -> None:
-        """Nobody is there to hear it."""
+        """Discards the signal: there is no producer to receive it."""
 
     def close(self) -> None:
         """Nothing is open."""

@@ -15,9 +15,10 @@ from thalweg.pipeline.payload import Payload
 _HEAD = """# Payloads
 
 Made from the code by `make reference`. What an edge carries is typed by the ports at its ends; a payload is frozen
-and checked when it is built, so one that exists is valid. Arrays are shared, not copied: whoever puts one into a
-payload gives it away. Times are ns of the pipeline's clock unless a name says otherwise. Of a packet, which is what
-`process` is given, `time` is when it was sensed, `epoch` the turn it belongs to, `seq` its place in its stream.
+and checked when it is built, so one that exists is valid. Arrays are shared, not copied: a producer that puts one
+into a payload gives up its ownership. Times are ns of the pipeline's clock unless a name says otherwise. Of a packet,
+which is what `process` is given, `time` is when it was sensed, `epoch` the turn it belongs to, `seq` its place in its
+stream.
 
 ## One of your own
 

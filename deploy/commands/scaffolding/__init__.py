@@ -1,1 +1,1 @@
-"""`thalweg new`: working starts of somebody's own stages and pipelines."""
+"""`thalweg new`: working templates of stages and pipelines for users to extend."""

@@ -1,6 +1,6 @@
 """What nodes ask a hub: HTTPS behind the front door, each with its certificate, MessagePack both ways.
 
-    POST /v1/authority   the authority's certificate; nobody need be known for it
+    POST /v1/authority   the authority's certificate; no client certificate is needed
     POST /v1/enrol       secret, two signing requests → two certificates; the secret is what lets it in
     POST /v1/renew       signing request → a working certificate; the only thing a renewal certificate may ask
     POST /v1/report      how a node is → what time it is, which generation it should run, what was received,

@@ -90,7 +90,7 @@ class HubPage:
 
 
 def _row(row: dict[str, Any]) -> str:
-    """A node's. Everything is escaped here, whoever has said it."""
+    """The row of a node. Every value is escaped here, from any source."""
     safe = {name: escape(str(value)) for name, value in row.items()}
     in_time, late, dropped = (number_in(row["deadlines"], name) for name in ("in_time", "late", "dropped"))
     made = in_time + late + dropped

@@ -32,14 +32,14 @@ REMOVE_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """What `Control` wants to know of whom it asks."""
+    """What `Control` needs to know of its peer."""
 
     name: str
     path: Path
 
 
 def run_hub(folder: Path, host: str, port: int, page: tuple[str, int] | None, keep_days: float | None = None) -> int:
-    """Be a hub until Ctrl-C. `keep_days`: how long what nodes send is kept, for ever unless given.
+    """Be a hub until Ctrl-C. `keep_days`: how long what nodes send is kept; None: without a limit.
 
     Raises FleetError where it cannot listen, or another one runs in this folder.
     """

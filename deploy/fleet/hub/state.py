@@ -113,7 +113,7 @@ class HubState:
     def enrol(self, secret: bytes, working: bytes, renewal: bytes) -> dict[str, Any]:
         """Certificates for a device that knows a code; again for the same device, whose answer was lost.
 
-        Certificates of whatever had the name before are good no longer; `boot`: what is to be counted on from, so that
+        Certificates of a previous device of that name become invalid. `boot`: the number to count on from, so that
         records of the new device are not taken for those of the old one. Raises FleetError, OSError.
         """
         codes = self._codes()
@@ -200,7 +200,7 @@ class HubState:
         return command.id, json.dumps({"command": body.hex(), "signature": signature.hex()}).encode()
 
     def admits(self, name: str, kind: str, serial: int) -> str:
-        """Why whoever shows this certificate may not come in; nothing where it may."""
+        """Why the holder of this certificate is refused; empty where it is admitted."""
         node = self.nodes.get(name)
         if node is None:
             return "this hub knows no such node: enrol it again"

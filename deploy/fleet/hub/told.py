@@ -1,4 +1,4 @@
-"""What a node tells of itself, before anybody keeps or shows it: bounded, and nothing that JSON cannot hold."""
+"""Validates what a node reports of itself before it is stored or shown: bounded, and valid as JSON."""
 
 from __future__ import annotations
 

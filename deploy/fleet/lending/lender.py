@@ -3,9 +3,9 @@
 Theory of operation. A node connects, shows its working certificate, and is admitted by what the hub last said, as long
 as the hub says so. Strangers cost a connection until the handshake is over, of which there are few at a time. The
 process that is started for it talks with it from then on; here frames are only passed on, so that a stage that hangs or
-dies takes nothing else with it. A lease is renewed by whatever the node sends, and its pings come several times a
-second: after `LEASE_S` without a byte it ends, and its process with it. So nothing is left of a node that is gone, and
-a lender that is gone costs a node nothing but the worker.
+dies takes nothing else with it. Any byte from the node renews a lease, and its pings come several times a second: after
+`LEASE_S` without a byte it ends, and its process with it. So nothing is left of a node that is gone, and a lender that
+is gone costs a node nothing but the worker.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Lender:
         while True:
             try:
                 connection, peer = await loop.sock_accept(listening)
-            except OSError as error:  # no descriptor left, or whoever came is gone again
+            except OSError as error:  # no descriptor left, or the client has gone
                 log.debug("cannot accept a connection: %s", error.strerror)
                 await asyncio.sleep(PAUSE_S)
                 continue
@@ -132,7 +132,7 @@ class Lender:
                 shown = writer.get_extra_info("peercert")
                 who = (*certs.names_of(shown["subject"]), int(shown["serialNumber"], 16))
                 if wrong := self._wrong_with(*who):
-                    log.warning("%s is lent no worker: %s", who[0] or "somebody", wrong)
+                    log.warning("%s is lent no worker: %s", who[0] or "an unnamed node", wrong)
                     await _refuse(reader, writer, wrong)
                     return
                 self._leases[task] = who
@@ -158,7 +158,7 @@ class Lender:
                 del self._arriving[address]
 
     def _wrong_with(self, name: str, kind: str, serial: int) -> str:
-        """Why whoever shows this gets no worker; nothing where it gets one."""
+        """Why the holder of this certificate gets no worker; empty where it gets one."""
         if wrong := self._admits(name, kind, serial):
             return wrong
         if self.free <= 0:

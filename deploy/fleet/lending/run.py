@@ -60,7 +60,7 @@ class Lending:
         return files
 
     def renew(self) -> None:
-        """Get a certificate to answer with. Whatever keeps it from that is said where it has none."""
+        """Get a certificate to answer with. A failure is reported where it has none yet."""
         key = certs.make_key()
         try:
             with self._identity.client() as client:
@@ -89,7 +89,7 @@ class Lending:
                 log.log(logging.ERROR if isinstance(error, HubRefused) else logging.WARNING, "%s", error)
 
     def admits(self, name: str, kind: str, serial: int) -> str:
-        """Why whoever shows this certificate may not borrow; nothing where it may."""
+        """Why the holder of this certificate may not borrow; empty where it may."""
         if kind != certs.WORKING:
             return f"a {kind or 'nameless'} certificate does not borrow"
         if str(serial) not in self._admitted.get(name, ()):
@@ -102,7 +102,7 @@ class Lending:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            log.error("admitted.json cannot be read: %s; nobody may borrow until the hub has answered", error)
+            log.error("admitted.json cannot be read: %s; no node may borrow until the hub has answered", error)
             return {}
         return found
 

@@ -63,7 +63,7 @@ class LentStage:
             await self._open(await next_frame(self._reader))
         except (asyncio.IncompleteReadError, ConnectionError):
             raise
-        except Exception as error:  # a stage of anybody's: whatever it raises, the node is to know why it has none
+        except Exception as error:  # a third-party stage may raise anything; the node is told why it gets no worker
             self._send("refused", describe_error(error)[:1000])
             await self._writer.drain()
             return
@@ -82,7 +82,7 @@ class LentStage:
                 raise FleetError(f"a lease is asked for by version, stage and settings, found {shown(asked)}")
         find_only_ours(use)
         info = find_stage(use)
-        problem = placing_problem(info)  # the node has looked, too; here it may be anybody's program
+        problem = placing_problem(info)  # the node has checked, too, but is not trusted here
         if problem:
             raise FleetError(f"{shown(use)} is not lent: {problem}")
         self._stateful = stateful
@@ -191,7 +191,7 @@ async def main(fd: int) -> None:
     except* Exception as errors:
         for error in errors.exceptions:
             log.error("a lent worker ends: %s", describe_error(error))
-    finally:  # whatever its threads and processes still do, nobody wants it
+    finally:  # work of its remaining threads and processes is not wanted
         if os.getpgrp() == os.getpid():
             os.killpg(0, signal.SIGKILL)
         os._exit(0)

@@ -217,7 +217,7 @@ class Agent:
                 await self._run_current()
 
     async def _fetch(self) -> None:
-        """Get what the hub wants; whatever keeps it from that, the next tick tries again."""
+        """Fetch the release that the hub wants. After any failure the next tick tries again."""
         try:
             try:
                 await asyncio.to_thread(self._fetch_in_thread, asyncio.get_running_loop())

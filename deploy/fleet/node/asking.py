@@ -103,8 +103,8 @@ class HubClient:
     """One connection, made when it is needed, for one thread. One that the hub has closed meanwhile is made anew, and
     the request sent again: to ask twice does no more than to ask once.
 
-    Without `authority` nobody is verified: for asking who the authority is, and nothing else.
-    `floor_s`: a hub whose certificate ended before that is not believed.
+    Without `authority` the hub is not verified: only for asking for its authority. `floor_s`: a hub whose certificate
+    ended before that is not believed.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class HubClient:
             return _answered(self._read(self._ask("POST", path, body, {})))
 
     def get(self, path: str, at: int = 0) -> http.client.HTTPResponse:
-        """GET, from byte `at` on; whoever asks reads it to its end. Raises HubAway, HubRefused."""
+        """GET, from byte `at` on. The caller must read the response to its end. Raises HubAway, HubRefused."""
         return self._ask("GET", path, None, {"Range": f"bytes={at}-"} if at else {})
 
     def close(self) -> None:
@@ -172,7 +172,7 @@ class HubClient:
 
     @contextmanager
     def _bounded(self) -> Iterator[None]:
-        """Whoever is not verified may be anybody, and has `STRANGER_S` for the whole of an answer."""
+        """A hub that is not verified is untrusted, and has `STRANGER_S` for a whole answer."""
         if self._files[0] is not None:
             yield
             return
@@ -185,7 +185,7 @@ class HubClient:
             timer.cancel()
 
     def _hang_up(self) -> None:
-        """From another thread: whoever reads meets the end."""
+        """Close the connection from another thread: its reader meets the end."""
         connection = self._connection
         if connection is not None and connection.sock is not None:
             with suppress(OSError):

@@ -1,10 +1,10 @@
 """Commands of the hub, from the connection that waits for them to the stage that carries them out.
 
 `commands.json` in the node's folder says what is allowed, and nothing is where it is missing: {"allow": ["hold"]}.
-Where the agent is not root it must be somebody else's, and not writable for it: what a hub rolls out runs as the
-agent's user, could put a file of its own in that place, and is not to widen what a hub may do. Commands are never
-written down: each is handed to the stage that waits for one, within its time, or refused; then the hub is told so, by
-an event of the stream `commands`.
+Where the agent is not root, the file must belong to another user and not be writable by the agent: pipelines that a hub
+rolls out run as the agent's user, and must not be able to widen what a hub may do. Commands are never written down:
+each is handed to the stage that waits for one, within its time, or refused; then the hub is told so, by an event of the
+stream `commands`.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Commands:
             self._clock.heard(sent_ns, machine_ns(), hub_s)
 
     def take(self, data: bytes) -> None:
-        """A command has come. Whatever is wrong with it is reported; nothing is raised."""
+        """A command has come. An invalid one is reported; nothing is raised."""
         now_ns = machine_ns()
         command: Command | None = None
         try:
@@ -122,7 +122,7 @@ class Commands:
                                 "until_ns": until_ns,
                             }
                         )
-                    self._refuse(command, "its time was over before anybody took it")
+                    self._refuse(command, "it expired before a stage took it")
         except TimeoutError:
             return ""
         finally:

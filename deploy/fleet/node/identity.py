@@ -89,7 +89,7 @@ class Identity:
     def next_boot(self) -> int:
         """One more than ever before, on the disk before it is used.
 
-        On a disk that takes nothing it is a number that nobody has had: what runs here must start all the same.
+        If the disk cannot be written, it is a number that was never used: the pipeline must start all the same.
         """
         path = self.folder / "boot"
         boot = _boot_in(self.folder) + 1

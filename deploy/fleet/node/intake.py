@@ -50,7 +50,7 @@ class Intake:
         self._sync = asyncio.Lock()
 
     async def start(self, path: Path) -> None:
-        """Listen at a path, in the place of whoever did before. Raises FleetError where its name is too long."""
+        """Listen at a path, and replace a previous listener. Raises FleetError where the path is too long."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         before = os.umask(0o177)
@@ -82,7 +82,7 @@ class Intake:
             writer.close()
 
     async def _read(self, reader: asyncio.StreamReader, length: int) -> tuple[int, str]:
-        """One message, and the answer. One that is too large is passed over: whoever sent it goes on with the next."""
+        """Read one message and return the answer. One that is too large is skipped; its sender may send the next."""
         if length <= LARGEST:
             return await self._take(await reader.readexactly(length))
         left = length
@@ -110,7 +110,7 @@ class Intake:
                     return number, ""
         except ThalwegError as error:
             return number, str(error)
-        except Exception as error:  # whatever msgpack makes of garbage
+        except Exception as error:  # msgpack may raise anything on garbage
             return number, f"that cannot be read: {type(error).__name__}"
         return number, "a list of number, class, stream, time and payload is expected"
 

@@ -27,11 +27,11 @@ from thalweg.transports.fleet.durable import replace_file, replace_link, sync_fo
 
 _CHUNK = 1 << 18
 SPARE_BYTES = 16 << 20
-"""What stays free on the disk whatever is fetched: the agent writes, too."""
+"""Bytes that downloads must leave free on the disk: the agent writes, too."""
 
 
 class ReleaseRefused(FleetError):
-    """A release that this node will not run, whatever is tried: wrong hash, wrong signature, no room."""
+    """A release that this node cannot run, so that a retry is useless: wrong hash, wrong signature, no room."""
 
 
 class Releases:

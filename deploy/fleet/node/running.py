@@ -1,7 +1,7 @@
 """The pipeline of a node: a deployment as `thalweg up --foreground` keeps it, in processes of its own.
 
-The agent starts and ends it and asks it how it is; it computes nothing itself, so it stays small and goes on whatever
-a pipeline does. `XDG_STATE_HOME=FOLDER/run thalweg top` looks at it as at any other deployment.
+The agent starts and ends it and asks it how it is; it computes nothing itself, so it stays small and survives any
+failure of a pipeline. `XDG_STATE_HOME=FOLDER/run thalweg top` looks at it as at any other deployment.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ for media is found out by `pipeline.fleet.media_budget`, and told to stages that
 
 A hub that is away is asked again later and later, a minute at most; meanwhile everything stays in the spool. Once a
 report arrives, the other lanes wait no longer. A working certificate that ended meanwhile is renewed when reports keep
-failing. Nothing here ever stops a pipeline, and a lane goes on whatever has failed in it.
+failing. Nothing here ever stops a pipeline, and a lane goes on after any failure.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a node knows of the vehicle it sits on: told by its stages, its word on being armed kept on the disk.
 
-    vehicle.json    {"armed": true}: the last that was heard. Remove it where nobody will ever say otherwise
+    vehicle.json    {"armed": true}: the last state received. Remove it if the vehicle will never report again
 
 Silence says nothing: a vehicle that was armed is armed until it is told that it is not. So the loss of its position,
 of the autopilot, of the pipeline that listens, or a restart of the agent never has a release tried in flight.
@@ -24,7 +24,7 @@ PLACE = "place "
 
 
 class VehicleState:
-    """`armed`: None where nobody has ever told. `known`: that, and what else was said last; replaced whole."""
+    """`armed`: None where it was never reported. `known`: that, and the other last reports; replaced whole."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "vehicle.json"

@@ -1,9 +1,9 @@
 """The loop that measures the places of a stage, decides, and has the decision carried out; and who is told of it.
 
 Every `LOOK_S`, and at once when a lease ends, the decision of `pipeline.fleet.moving.placement` is asked for. A lease
-is asked for wherever the file names a place and somebody lends there; one that ended is asked for again, of the next
-lender, later and later. What a place would take that is not in use is found out by probes: the newest packet,
-processed there with nothing coming of it, now and then.
+is requested for every place of the file that has a lender; one that ended is requested again, from the next lender,
+with growing delays. The latency of a place that is not in use is measured by occasional probes: the newest packet is
+processed there, and its output discarded.
 
 Each decision is logged, told to the hub as an event of the stream `STAGE.placement`, and shown in the node's state.
 """
@@ -207,7 +207,7 @@ class Follower:
             await self._probe()
 
     async def _go(self, before: str, switch: Switch) -> None:
-        """Have it done. Whatever comes of that, what is decided next is decided from where the stage is then."""
+        """Carry out the switch. The next decision starts from where the stage is then, also after a failure."""
         try:
             await self._move(before, switch)
         finally:
@@ -246,7 +246,7 @@ class Follower:
         self._told.set()
 
     def _borrow(self) -> None:
-        """Ask for a worker wherever there is none and somebody lends."""
+        """Request a worker at every place that has a lender and no lease."""
         now_s = time.monotonic()
         for each in self._placing.places[1:]:
             if each.name in self.leases or now_s < self._again_s.get(each.name, 0.0):
@@ -275,7 +275,7 @@ class Follower:
         place = lease.place
         try:
             why = await lease.run(self._folder)
-        except Exception as error:  # a lender of anybody's: whatever it says costs the lease only
+        except Exception as error:  # a lender is untrusted; an error costs the lease only
             log.debug("a lease ended", exc_info=error)
             why = f"{lease.lender}: {describe_error(error)}"
         finally:

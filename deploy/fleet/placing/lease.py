@@ -3,9 +3,9 @@
     CONNECTING  →  OPENING  →  READY  →  over
     TLS, names     the stage    beats, packets, probes
 
-Beats go out `beat_ns` apart, whatever else is under way, and each that comes back says that both ways of the link and
-the worker live: one that only hears, or is only heard, is as good as lost. What ends a lease is told once, by `run`
-returning why.
+Beats are sent every `beat_ns`, also during other work, and each that comes back shows that both directions of the link
+and the worker are alive: a link that works in one direction only counts as lost. What ends a lease is told once, by
+`run` returning why.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Borrower(Protocol):
 
 
 class Lease:
-    """One. `run` is to be awaited in a task of whoever borrows; calls that send do nothing before READY or after."""
+    """One lease. The borrower awaits `run` in a task of its own. Calls that send do nothing except in READY."""
 
     def __init__(
         self,

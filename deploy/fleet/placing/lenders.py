@@ -27,8 +27,8 @@ _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which Python's ssl has n
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lender:
-    """One machine that lends. `place`: what pipeline files call it, and others like it. `revoked`: it is not to have
-    anything any more, whatever it was given; it has no address.
+    """One machine that lends. `place`: what pipeline files call it, and others like it. `revoked`: all its rights were
+    withdrawn; it has no address.
     """
 
     place: str

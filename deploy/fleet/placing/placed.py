@@ -1,8 +1,8 @@
 """A stage with several places: the one here, and workers that others lend.
 
 Theory of operation. In the graph it is one node, whose stage is this. The stage itself is made and opened here, and
-stays open whatever happens: what comes is processed by it, or sent to the lent worker that has taken over. Who does is
-decided by `placement` on what `gauges` has measured; what was sent and is not settled is kept by `handover`, all of
+always stays open: packets are processed by it, or sent to the lent worker that has taken over. Who does is decided by
+`placement` on what `gauges` has measured; what was sent and is not settled is kept by `handover`, all of
 `pipeline.fleet.moving`. So:
 
     going out      the lent worker has opened its own before; between two packets it gets the state of the one here,
@@ -12,8 +12,8 @@ decided by `placement` on what `gauges` has measured; what was sent and is not s
     a lent worker  that misses two beats, closes or refuses is lost; another lease is asked for after a while. Results
                    of a generation that is over are not believed
 
-`follow.py` has the loop that measures and decides; here is what the decision does. One lock is held by whatever uses
-the stage or moves it, so packets stay in order.
+`follow.py` has the loop that measures and decides; here is what the decision does. One lock is held while the stage is
+used or moved, so packets stay in order.
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ class PlacedStage:
         return done
 
     async def probe_here(self, packet: Packet) -> int:
-        """How long this packet takes here, ns, while the stage is elsewhere: whatever comes of it is thrown away, and
-        so is the state, since coming home restores it.
+        """Measure how long this packet takes here, ns, while the stage is elsewhere. The output is discarded, and so is
+        the state, which is restored when the stage comes home.
         """
         async with self._here:
             began_ns = time.monotonic_ns()

@@ -36,7 +36,7 @@ class ControlServer:
         self._server: asyncio.Server | None = None
 
     async def start(self, folder: Path) -> None:
-        """Listen in this folder, in the place of whoever did before."""
+        """Listen in this folder, and replace a previous listener."""
         (folder / SOCKET).unlink(missing_ok=True)
         listening = socket.socket(socket.AF_UNIX)
         with _address(folder) as address:
@@ -72,7 +72,7 @@ class ControlServer:
 
 
 class Answering(Protocol):
-    """Whoever has a control socket in its folder."""
+    """A process that has a control socket in its folder."""
 
     @property
     def name(self) -> str:
@@ -86,7 +86,7 @@ class Answering(Protocol):
 
 
 class Control:
-    """The other end: blocking, for commands. Raises KeepingError where nobody answers or the answer is an error."""
+    """The other end: blocking, for commands. Raises KeepingError where no answer comes or it is an error."""
 
     def __init__(self, folder: Answering) -> None:
         self._name = folder.name

@@ -61,10 +61,10 @@ class DeploymentFolder:
         return self.path / "report.json"
 
     def take(self) -> int | None:
-        """Hold the lock, making the folder where need be: its descriptor, or None where somebody else holds it."""
+        """Take the lock, and create the folder if needed. Returns its descriptor, or None where it is held already."""
         while True:
             try:
-                for folder in (self.path.parents[1], self.path.parent, self.path):  # names are nobody's business
+                for folder in (self.path.parents[1], self.path.parent, self.path):  # names of deployments are private
                     folder.mkdir(parents=folder == self.path.parents[1], exist_ok=True, mode=0o700)
                 held = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             except OSError as error:
@@ -107,12 +107,12 @@ class DeploymentFolder:
 
     def write_state(self, known: dict[str, Any]) -> None:
         """Remember what became of it so far."""
-        from thalweg.deploy.ops.observing.report import write_whole  # 30 MB, which whoever only looks can do without
+        from thalweg.deploy.ops.observing.report import write_whole  # 30 MB, which readers do not need
 
         write_whole(self.path / "state.json", json.dumps(known))
 
     def clear(self) -> None:
-        """Empty the folder, the lock excepted. Whoever calls holds the lock."""
+        """Empty the folder, except for the lock, which the caller must hold."""
         for path in self.path.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
@@ -120,7 +120,7 @@ class DeploymentFolder:
                 path.unlink()
 
     def remove(self) -> None:
-        """The whole folder, gone. Whoever calls holds the lock."""
+        """Remove the whole folder. The caller must hold the lock."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def processes(self) -> list[int]:
@@ -134,7 +134,7 @@ class DeploymentFolder:
         return found
 
     def kill_processes(self) -> None:
-        """End those that are left but this one, at once: for when nobody is there who could end them kindly."""
+        """Kill the processes that are left, except this one. Only for a deployment without a keeper."""
         for pid in set(self.processes()) - {os.getpid()}:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)

@@ -101,7 +101,7 @@ class Keeper:
         if spec.keeps_nothing:
             outcome = outcome.without_words()
         write_report(self._folder.report, build_report(outcome, spec.graph.name, spec.latency_budget_ns))
-        if self._drain is None and self._all_broken:  # nobody asked it to end
+        if self._drain is None and self._all_broken:  # it was not asked to end
             self._tell(state="failed", ended=time.time())
             self._answer({"failed": self._known["reason"]})
             return 1

@@ -1,4 +1,4 @@
-"""The logs of a deployment: read from the end, followed, and kept from growing for ever."""
+"""The logs of a deployment: read from the end, followed, and bounded in size."""
 
 from __future__ import annotations
 

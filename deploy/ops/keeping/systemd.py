@@ -10,7 +10,7 @@ SOCKET = "NOTIFY_SOCKET"
 
 
 def notify(message: str) -> None:
-    """`READY=1`, `STOPPING=1`, `WATCHDOG=1`; nothing where nobody has asked. One that does not listen is let be."""
+    """Send `READY=1`, `STOPPING=1` or `WATCHDOG=1`. Does nothing without `NOTIFY_SOCKET` or without a listener."""
     address = os.environ.get(SOCKET)
     if address:
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as telling:

@@ -48,7 +48,7 @@ def bring_up(
     """
     if not Path("/proc/self/environ").exists():
         raise UpError(
-            "`up` needs Linux: without /proc nobody finds the processes of a deployment that crashed. "
+            "`up` needs Linux: without /proc it cannot find the processes of a deployment that crashed. "
             "`thalweg run` works here, also under launchd or another keeper of services"
         )
     spec = read_spec(file, settings)
@@ -115,7 +115,7 @@ def _start(folder: DeploymentFolder, lock: int, environment: dict[str, str], wit
     if "failed" in told:
         keeper.wait()
         raise UpError(f"{folder.name} did not come up: {told['failed']}")
-    keeper.returncode = 0  # it is nobody's child from here on: Popen need not warn that it lives
+    keeper.returncode = 0  # it is detached from here on: Popen need not warn that it lives
 
 
 def _hear(ready: int, within_s: float) -> bytes | None:

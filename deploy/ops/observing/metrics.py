@@ -154,8 +154,8 @@ def serving_metrics(address: str | None, pipeline: str, read: Read) -> Iterator[
     """Serve metrics of `pipeline` at `[HOST:]PORT` while the block runs; gives their URL. Without an address it does
     nothing.
 
-    To be entered on the event loop that `read` is to run on. Loopback unless a host is given: metrics are for
-    whoever can connect. Port 0 is any that is free. Raises MetricsError where it cannot.
+    To be entered on the event loop that `read` is to run on. Loopback unless a host is given: any client that can
+    connect may read them. Port 0: any free port. Raises MetricsError where it cannot listen.
     """
     if address is None:
         yield ""

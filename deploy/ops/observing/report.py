@@ -85,7 +85,8 @@ def _ms(duration_ns: int) -> float:
 def write_whole(path: Path, content: str | bytes, *, public: bool = False) -> None:
     """Write a file so that it is there whole or not at all; into a pipe or device, such as /dev/stdout, as it is.
 
-    It is for its owner alone, or if it holds nothing of people, `public`, for whom the umask says. Raises OutputError.
+    Only its owner can read it (mode 0600). `public`: it holds no personal data and gets the umask's mode. Raises
+    OutputError.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     data = content.encode() if isinstance(content, str) else content

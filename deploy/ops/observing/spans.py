@@ -1,8 +1,8 @@
 """OpenTelemetry spans: one trace per turn, across workers. Instruments only; providers are the user's to configure.
 
 Theory of operation. A turn is an epoch. The stage that first emits something of an epoch begins the root span
-`turn`, at the capture time of that packet; every stage that works on the turn, in whatever worker, has one span in
-it, from its first unit to its last: units are too many (fifty a second and stage for audio) to have one each.
+`turn`, at the capture time of that packet; every stage that works on the turn, in any worker, has one span in it, from
+its first unit to its last: units are too many (fifty a second and stage for audio) to have one each.
 
     packet.trace           W3C traceparent of the span of the stage that emitted it, so that
     parent of a span       is the span of the stage whose packet was the first of the turn to arrive
@@ -209,9 +209,10 @@ class TurnSpans:
 def start_spans(
     worker: str, pipeline: str, now_ns: Callable[[], int], tell: Callable[[str, Settled], None]
 ) -> TurnSpans | None:
-    """The spans of a worker, or None where nobody has configured a tracer provider in this process.
+    """The spans of a worker, or None where no tracer provider is configured in this process.
 
-    Whoever has must have imported the API, or names a provider in `OTEL_PYTHON_TRACER_PROVIDER`, which the API loads.
+    A program that configures one has imported the API, or names it in `OTEL_PYTHON_TRACER_PROVIDER`, which the API
+    loads.
     """
     if "opentelemetry.trace" not in sys.modules and "OTEL_PYTHON_TRACER_PROVIDER" not in os.environ:
         return None

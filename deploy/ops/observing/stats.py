@@ -1,7 +1,7 @@
 """What a running worker looks like from outside: counts since it began, as plain values that cross any boundary.
 
-Reading them takes about a millisecond for ten stages and touches nothing, so it may be done as often as anybody looks.
-Rates, and quantiles of the last moments, are differences between two readings; whoever looks makes them.
+A reading takes about a millisecond for ten stages and changes nothing, so any number of observers may read. Rates and
+recent quantiles are differences between two readings; the observer computes them.
 """
 
 from __future__ import annotations

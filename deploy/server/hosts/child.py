@@ -1,7 +1,7 @@
 """A conversation host in a process of its own: `python -m thalweg.deploy.server.hosts.child FOLDER`.
 
-It reads its order from standard input, writes how it is reached into FOLDER, and serves. It outlives whoever started
-it: conversations talk on while a front is started anew (`host.py` says when it ends).
+It reads its order from standard input, writes how it is reached into FOLDER, and serves. It outlives its parent
+process: conversations go on while a front restarts (`host.py` says when it ends).
 """
 
 from __future__ import annotations
@@ -36,5 +36,5 @@ async def main(order: HostOrder, folder: Path) -> None:
 if __name__ == "__main__":
     begin()
     log_to_stderr()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it decides what an interrupt means
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent decides what an interrupt means
     asyncio.run(main(HostOrder.model_validate_json(sys.stdin.buffer.read()), Path(sys.argv[1])))

@@ -1,6 +1,6 @@
 """Conversations on hosts: where a newcomer is sent to, and where a conversation goes on whose host is gone.
 
-somebody comes                                 is answered by
+a visitor comes                                is answered by
 with no conversation                           the first host that takes them, in the order of `placing.py`; busy, where
                                                none does
 back, and their host is there                  that host
@@ -50,7 +50,7 @@ MARGIN_S = 15.0
 
 
 def gone() -> Refused:
-    """What somebody is told whose conversation is nowhere, or who has not its key."""
+    """The refusal of a visitor whose conversation does not exist, or whose key is wrong."""
     return Refused(404, "gone", "That conversation has ended. Start a new one.")
 
 

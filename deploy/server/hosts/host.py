@@ -1,7 +1,7 @@
 """A conversation host: what runs the same in a subprocess and in a Ray actor, until it is told to stop or left alone.
 
-It listens before its first pipeline is open, and says `loading` until it is. A host that no front has asked for
-`ALONE_S`, and that nobody talks on, ends: so fronts may come and go, and nothing is left when they stay away.
+It listens before its first pipeline is open, and says `loading` until it is. A host without conversations that no front
+has asked for `ALONE_S` ends: so fronts may restart, and no host is left behind when they do not.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class ConversationHost:
             )
 
     async def _watch(self) -> None:
-        """End where nobody is left who needs it."""
+        """End the host once it has no conversations, and was drained or has no front."""
         while True:
             await asyncio.sleep(TICK_S)
             if self.conversations.sessions:

@@ -96,11 +96,11 @@ class KeptConversations:
                 self._led.popitem(last=False)
 
     def forget(self, session: str) -> None:
-        """A conversation was ended by its person, whom no host could tell of it."""
+        """A conversation was ended by its visitor, and no host could report it."""
         self._kept.pop(session, None)
 
     def passed(self, now_s: float) -> None:
-        """Forget those that nobody came back to."""
+        """Forget lost conversations whose visitor did not return within `resume_s`."""
         for session, kept in list(self._kept.items()):
             if kept.lost_s is not None and now_s - kept.lost_s > self._resume_s:
                 del self._kept[session]

@@ -2,10 +2,10 @@
 
 state    event                                    next
 NEW      it answered with news                    UP
-NEW      it answered, and is not to be used       REFUSED  of another version, or with another pipeline: nobody new is
-                                                           sent there, and who is there already talks on
+NEW      it answered, and is not to be used       REFUSED  of another version, or with another pipeline: it gets no new
+                                                           conversations, and those on it go on
 NEW      it does not answer                       LOST
-UP       it does not answer within `LATE_S`       LOST     who was there may be put elsewhere
+UP       it does not answer within `LATE_S`       LOST     its conversations may go on elsewhere
 UP       it is not to be used                     REFUSED
 LOST     it answers                               UP
 LOST     it answers, and is not to be used        REFUSED
@@ -100,7 +100,7 @@ class HostLink:
         return self.state is LinkState.UP and not self.told.draining
 
     async def run(self) -> None:
-        """Until cancelled, or at once where nobody could be trusted to be the host."""
+        """Run until cancelled. Returns at once where the record's certificate authority cannot be used."""
         try:
             connector = self._connector()
         except (ssl.SSLError, ValueError):
@@ -126,8 +126,8 @@ class HostLink:
                 self._become(LinkState.REFUSED if other else LinkState.UP, "it serves another pipeline")
 
     async def ask(self, path: str, body: Mapping[str, Any], *, within_s: float = 30.0) -> dict[str, Any]:
-        """What a host answers about somebody. Raises Refused as the host says, and HostLost where it does not answer,
-        is lost while it is waited for, or refuses the front itself.
+        """Send a request about a visitor to the host and return its answer. Raises Refused as the host says, and
+        HostLost where it does not answer, is lost meanwhile, or refuses the front itself.
         """
         async with beside(self._told(path, body, within_s)) as told, beside(self._silent()) as silent:
             await asyncio.wait({told, silent}, return_when=asyncio.FIRST_COMPLETED)
@@ -190,7 +190,7 @@ class HostLink:
         return response.status, found
 
     def _connector(self) -> aiohttp.BaseConnector:
-        """Over TLS only with whoever the record's own authority signed for. Raises SSLError, ValueError without one."""
+        """Over TLS, only a host certified by the record's own authority. Raises SSLError, ValueError without one."""
         if self.record.url.startswith("unix:"):
             return aiohttp.UnixConnector(self.record.url.removeprefix("unix:"), limit=MOST_CALLS)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

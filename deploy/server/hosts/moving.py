@@ -1,12 +1,12 @@
-"""Emptying a host: everybody is asked to connect anew between two turns, and a front puts them elsewhere.
+"""Draining a host: each visitor is asked to reconnect between two turns, and a front places them elsewhere.
 
 state     event                                                  next
-STAYS     nobody has the floor, or `HURRY_S` are left            ASKED     told to connect anew
+STAYS     no one has the floor, or `HURRY_S` are left            ASKED     told to connect anew
 ASKED     `PATIENCE_S` passed                                    HUNG_UP   the connection is closed: a client that knows
                                                                            no `reconnect` comes back as after a loss
-any       `within_s` passed                                      ENDED     nobody else had room: they are told goodbye
+any       `within_s` passed                                      ENDED     no other host had room: they are told goodbye
 
-Whoever is away is nobody's turn, and stays until they come back, elsewhere, or `within_s` passed.
+A visitor who is away is not asked: their conversation stays until they reconnect, elsewhere, or `within_s` passed.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Moving:
         self._began_s = 0.0
 
     def begin(self, *, ends: bool) -> None:
-        """From now on nobody new. Idempotent. `ends`: the host is not needed once it is empty."""
+        """Admit no new conversations from now on. Idempotent. `ends`: the host is not needed once it is empty."""
         self.ends = self.ends or ends
         if not self._began.is_set():
             self._conversations.draining = True

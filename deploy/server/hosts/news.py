@@ -25,7 +25,7 @@ TICK_S = 0.1
 QUIET_S = 0.5
 LOADING = "loading"
 SELDOM = 4
-"""Where nobody has had the floor since the last look, one of so many is enough."""
+"""A conversation that stays between turns is read at one of this many looks."""
 _TOLD = (SessionState.READY, SessionState.TALKING, SessionState.AWAY)
 
 
@@ -129,7 +129,7 @@ class NewsFeed:
                 continue
             try:
                 news = await self._news_of(session)
-            except Exception as error:  # of what its stages remember: it may be nobody else's trouble
+            except Exception as error:  # of what its stages remember: it must not affect other conversations
                 self._say(session.id, error)
                 continue
             (self._quiet.add if between else self._quiet.discard)(session.id)
@@ -163,5 +163,5 @@ class NewsFeed:
 
 
 def key_digest(key: str) -> str:
-    """What a front compares a key with: of a key of 144 random bits nobody finds the key in it."""
+    """What a front compares a key with. A key has 144 random bits and cannot be recovered from its digest."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()

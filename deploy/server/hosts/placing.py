@@ -1,8 +1,8 @@
-"""Which host a newcomer is asked to, one after the other: a decision about numbers.
+"""The order in which hosts are asked to take a new visitor: a decision about numbers.
 
-The host decides whether it takes somebody, for only it knows everybody it has let in: two fronts that send two people
-to its last place are told yes and no. So this is an order to ask in, best first, and nothing is reserved here but what
-is under way from this front: `pending`.
+Each host decides whether it takes a visitor, for only it knows all whom it has admitted: of two fronts that send a
+visitor to its last place, one is refused. So this gives an order to ask in, best first. Nothing is reserved here except
+requests under way from this front: `pending`.
 
 goes before   why
 ready         a pipeline waits there; elsewhere one would have to be loaded first

@@ -9,8 +9,8 @@
     POST /drain       {ends, instead}                                      → {held, within_s}
     POST /sessions, /metrics, /stop                                        → for the operator
 
-Who has not the token is told nothing else, whatever they ask. What is refused comes as `{error, message}` with its
-status, as from the public side; the front passes it on.
+A client without the token learns nothing else. A refusal is `{error, message}` with its status, as on the public side;
+the front passes it on.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class AskNews(_Asked):
 class AskConnect(_Asked):
     """`snapshot`, `was`: a conversation of another host is to go on here, with the key it had.
 
-    `stay`: whoever comes back stays, though the host is being emptied: no other has room.
+    `stay`: a visitor who reconnects stays here although the host is being drained: no other has room.
     """
 
     sdp: str = Field(max_length=MOST_BYTES)
@@ -74,7 +74,7 @@ class AskConnect(_Asked):
 
 
 class AskSession(_Asked):
-    """About one conversation. `moved`: it goes on elsewhere, so that nobody is told goodbye."""
+    """About one conversation. `moved`: it goes on elsewhere, so no goodbye is sent."""
 
     session: str = Field(max_length=100)
     key: str = Field(max_length=100)
@@ -83,8 +83,8 @@ class AskSession(_Asked):
 
 
 class AskDrain(_Asked):
-    """`ends`: once nobody is left, so does the host. `instead`: asked by a front of another pipeline file, which waits
-    until those of this one are gone: two that are there together would empty each other's hosts for ever.
+    """`ends`: the host ends once it is empty. `instead`: asked by a front of another pipeline file, which waits until
+    the fronts of this one are gone: two at the same time would drain each other's hosts indefinitely.
     """
 
     ends: bool = False

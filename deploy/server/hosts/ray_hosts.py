@@ -2,7 +2,8 @@
 
 Ray places them and says how each is reached; what a front and a host have to say to each other goes over TLS between
 the two, and media between the person and the node. An actor is detached: it outlives the front that made it, and ends
-when no front asks any more. Whoever may talk to the cluster may ask a host for its token: the cluster is the border.
+when no front asks any more. Every client of the cluster can ask a host for its token: the cluster is the trust
+boundary.
 
 A node gets a host where it has the resource `thalweg`; where no node has that, every node does. What is looked at every
 `LOOK_S`: new nodes, hosts that died, hosts of another pipeline file, which are emptied.
@@ -48,7 +49,7 @@ class _HostActor:
         return self._order.name  # how Ray begins the lines that come from here
 
     async def record(self) -> dict[str, Any]:
-        """How it is reached; it is started by whoever asks first."""
+        """How it is reached. The first call starts it."""
         if self._record is None:
             ray: Any = importlib.import_module("ray")
 
@@ -67,7 +68,7 @@ class _HostActor:
             log.exception("conversation host %s broke", order.name)
             if not record.done():
                 record.set_exception(HostError(f"{type(error).__name__}: {error}"))
-                await asyncio.sleep(1.0)  # for whoever asked to hear of it
+                await asyncio.sleep(1.0)  # so that the caller receives the error
         ray.actor.exit_actor()
 
 
@@ -98,7 +99,7 @@ class RayHosts:
                 self._say("")
             except (HostError, RemoteError, TimeoutError) as error:
                 self._say(str(error) or "the Ray cluster does not answer")
-            except Exception as error:  # of Ray, which raises whatever its parts do
+            except Exception as error:  # Ray may raise anything
                 self._say(f"the Ray cluster does not answer: {type(error).__name__}")
             await self._front.empty_others()
             await asyncio.sleep(LOOK_S)

@@ -74,7 +74,7 @@ def records_in(folder: Path) -> Iterator[HostRecord]:
 
 
 def digest_of(bundle: Bundle) -> str:
-    """The same for two bundles of the same pipeline with the same settings, whatever their tokens."""
+    """A digest that is equal for bundles of the same pipeline and settings; tokens are ignored."""
     plain = bundle.plain()
     told = json.dumps([plain["main"], plain["files"], plain["settings"], plain["paths"]], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:32]

@@ -37,14 +37,14 @@ class Launcher(Protocol):
         ...
 
     async def end(self) -> None:
-        """The front ends: so do the hosts that are nobody else's."""
+        """The front ends, and with it the hosts that belong to no other front."""
         ...
 
 
 def front_of(
     spec: Spec, bundle: Bundle, settings: ServerSettings, placed: Placed
 ) -> tuple[Front, Callable[[asyncio.Event, asyncio.Event, asyncio.Event], Awaitable[None]]]:
-    """A front, and what runs it until `stopping`, or `leaving` without its hosts; `hurry`: wait for nobody."""
+    """A front, and what runs it until `stopping`, or `leaving` without its hosts; `hurry`: do not wait for visitors."""
     front = Front(spec, settings, digest_of(bundle))
     launcher = _launcher(front, bundle, settings, placed)
 

@@ -1,7 +1,7 @@
 """Conversation hosts as processes of this machine: started, adopted, started again, and told to end.
 
-They are found by what they write into a folder of this user's alone, so a front that is started anew finds those of
-the one before. Those that serve another pipeline file are emptied: whoever talks there goes on at a new one.
+They are found by files that they write into a private folder of this user, so a restarted front finds the hosts of the
+one before. Hosts of another pipeline file are drained: their conversations continue on a new host.
 """
 
 from __future__ import annotations

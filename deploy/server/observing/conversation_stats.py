@@ -1,7 +1,7 @@
 """What the pipeline of one conversation does, over all its workers, in numbers small enough to send often.
 
-What lies in this process is read whenever somebody asks. What lies elsewhere is asked for by `follow`, over and over,
-and between two answers the last one stands.
+Workers in this process are read at each request. Workers elsewhere are polled by `follow`; between two answers the last
+one is used.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ PLAYED = "played"
 
 class Tally:
     """`workers`: readings by name; `ledger`: turns; `played`: from the end of speech to the first sound of the answer;
-    `interrupts`: from the first sound of somebody who speaks in between to the last of the answer; `answers`: how long
-    answers sounded.
+    `interrupts`: from the first sound of an interruption to the last of the answer; `answers`: how long answers
+    sounded.
     """
 
     def __init__(self) -> None:
