@@ -1,11 +1,17 @@
-"""Files of people are opened for writing in one place, which makes them their owner's alone (`stages.io.private`)."""
+"""How files and sentences are written.
+
+Files of people are opened for writing in one place, which makes them their owner's alone (`stages.io.private`).
+Docstrings, comments and messages name their subject.
+"""
 
 from __future__ import annotations
 
 import ast
+import io
 import os
 import re
 import stat
+import tokenize
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +53,8 @@ OTHERS = {
     "transports/recording.py": "0600 by itself",
 }
 """Who opens files for writing in another way, and why nothing of people is in them."""
+RIDDLES = re.compile(r"\b([Ww]ho(m)?ever|[Nn]obody|[Ff]or\s+ever|[Ll]eft\s+out\s+of\s+account)\b")
+"""Words that hide the subject of a sentence: name the caller, the consumer, the peer; write no, never, ignored."""
 
 
 def writes(call: ast.Call) -> bool:
@@ -154,3 +162,40 @@ def test_nothing_is_added_to_a_link_or_a_pipe(tmp_path: Path) -> None:
     for path in (link, pipe):
         with pytest.raises(OSError, match=r"symbolic links|no regular file"):
             append_private(path)
+
+
+def riddles(source: str) -> list[int]:
+    """Lines on which a docstring, comment or message with one of RIDDLES begins; single words are data, not prose."""
+    texts = [
+        (node.lineno, node.value)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value
+    ]
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    texts += [(token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT]
+    return sorted(line for line, text in texts if RIDDLES.search(text))
+
+
+@pytest.mark.parametrize("room", ["pipeline", "models", "transports", "stages", "deploy", "thalweg"])
+def test_sentences_of_the_code_name_their_subject(room: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT).as_posix()}:{line}"
+        for path in sorted((ROOT / room).rglob("*.py"))
+        for line in riddles(path.read_text(encoding="utf-8"))
+    ]
+    assert found == [], "name the caller, consumer, producer, peer or visitor; say no, never, indefinitely, ignored"
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ('"""Whoever asks."""', [1]),
+        ('x = 1\n"""Kept for\never."""', [2]),
+        ("x = 1  # nobody waits", [1]),
+        ("say(f'{name}: nobody may be asked')", [1]),
+        ("NOBODY = 'nobody'", []),
+        ("x = 1  # the caller waits", []),
+    ],
+)
+def test_a_sentence_without_a_subject_is_found(source: str, lines: list[int]) -> None:
+    assert riddles(source) == lines

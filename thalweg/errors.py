@@ -13,8 +13,7 @@ from typing import Any
 class ThalwegError(Exception):
     """Root of every error this package raises on purpose. Its text is meant for people.
 
-    `public`: one sentence without addresses, names and reasons of the inside, for somebody who only asked; empty where
-    there is none.
+    `public`: one sentence for users, without internal addresses, names and reasons; empty where there is none.
     """
 
     public: str = ""

@@ -1,4 +1,4 @@
-"""Benchmarks that anybody can run: `thalweg bench NAME`. Peers run in environments of their own, in the same run."""
+"""Benchmarks that every user can run: `thalweg bench NAME`. Peers run in environments of their own, in the same run."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ BENCHES: Mapping[str, Bench] = {
         takes=("part",),
     ),
     "siege": Bench(
-        "how somebody who talks fares while others attack the server, next to peace; PART: one kind of attack",
+        "latency of a visitor while others attack the server, and in peace; PART: one kind of attack",
         "dialogue.siege:measure",
         takes=("part",),
     ),
@@ -110,7 +110,7 @@ BENCHES: Mapping[str, Bench] = {
         takes=("model", "json_path", "minutes"),
     ),
     "endofturn": Bench(
-        "whom silences, Smart Turn and ours cut off in turns with pauses inside them, and how long others wait",
+        "which turns with pauses inside silences, Smart Turn and ours cut off, and how long others wait",
         "dialogue.endofturn:measure",
         takes=("json_path", "minutes"),
     ),

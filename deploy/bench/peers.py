@@ -32,7 +32,7 @@ def run_peer(
     """Run a script of this folder with a peer's Python and return the JSON it prints, or None with a note.
 
     `system`: what the peer is called in the rows, if it has more than one there; `what`: which round this is. A peer
-    that is not installed, fails or does not end is left out from then on. `Any`: whatever the script says.
+    that is not installed, fails or does not end is left out from then on. `Any`: what the script prints.
     """
     system = system or name
 

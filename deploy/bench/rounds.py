@@ -38,7 +38,7 @@ class LeftOut(RoundError):
 
 
 class _Overdue(KeyboardInterrupt):
-    """The bound of a round. Of this kind since an event loop lets nothing else through, whatever it is doing."""
+    """The time limit of a round. A KeyboardInterrupt, since an event loop always lets that pass."""
 
 
 class Rounds:
@@ -61,7 +61,7 @@ class Rounds:
         self._total = self._begun + count
 
     def ours(self, what: str, measure: Callable[[], T], limit_s: float = LIMIT_S, *, system: str = OURS) -> T:
-        """What `measure` finds. Raises RoundError where it has not ended after `limit_s`, and whatever it raises.
+        """What `measure` returns. Raises RoundError where it has not ended after `limit_s`, and what `measure` raises.
 
         What `measure` starts it must end when it is interrupted.
         """
@@ -88,7 +88,7 @@ class Rounds:
             self.leave_out(system, _late(limit_s, what))
         except LeftOut as error:
             self.leave_out(system, str(error))
-        except Exception as error:  # whatever another system raises: a finding about it
+        except Exception as error:  # any exception of another system is a finding about it
             self.leave_out(system, f"{type(error).__name__}: {str(error)[:200]}")
         return None
 

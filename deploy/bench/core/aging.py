@@ -135,7 +135,7 @@ async def _age(result: Result, milestones: tuple[int, ...], times: int, listen_s
 def _stay(result: Result, hours: tuple[float, ...]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         before = os.environ.get("XDG_STATE_HOME")
-        os.environ["XDG_STATE_HOME"] = folder  # nothing of it among the deployments of whoever measures
+        os.environ["XDG_STATE_HOME"] = folder  # keeps it apart from the user's own deployments
         try:
             _up(result, Path(folder), hours)
         finally:

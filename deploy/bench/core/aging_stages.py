@@ -122,7 +122,7 @@ class Hear:
         self._ctx: Context | None = None
 
     def open(self, ctx: Context) -> None:
-        """Remember whom to tell."""
+        """Remember the context for later signals."""
         self._ctx = ctx
 
     def process(self, packet: Packet, ctx: Context) -> None:

@@ -145,7 +145,7 @@ class Talk:
             self._epoch = max(self._epoch, signal.epoch)
 
     async def run(self, ctx: Context) -> None:
-        """Talk as fast as somebody listens."""
+        """Send tokens as fast as the consumer takes them."""
         while True:
             await ctx.send(Token(text="blah"), time=ctx.now_ns(), epoch=self._epoch)
 
@@ -174,7 +174,7 @@ class Interrupter:
         self._ctx: Context | None = None
 
     def open(self, ctx: Context) -> None:
-        """Remember whom to tell."""
+        """Remember the context for later signals."""
         self._ctx = ctx
 
     def process(self, packet: Packet, ctx: Context) -> None:

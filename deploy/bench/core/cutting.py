@@ -22,13 +22,13 @@ class Link:
         return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     def cut(self) -> None:
-        """Hang up on everybody, in the middle of whatever is under way; who comes again is let through."""
+        """Abort all connections, also in the middle of a message; new ones are let through."""
         self.cuts += len(self._writers) // 2
         for writer in self._writers:
             writer.transport.abort()
 
     def close(self) -> None:
-        """Let nobody through any more. Idempotent."""
+        """Close all connections and accept no more. Idempotent."""
         if self._server is not None:
             self._server.close()
         self.cut()

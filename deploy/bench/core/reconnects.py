@@ -2,8 +2,8 @@
 
 Numbers go from here to a worker over gRPC, and back, by two chains: the edges of one are `block` and no more, those
 of the other `at_least_once`, to a worker that may be started again. In between they are taken slowly, every hundredth
-after longer than it takes to cut the link twice. All edges go through links that are cut together, whatever is under
-way. `lost`, `doubled`, `miscounted`: numbers. `relinked`: edges that were given up on and got another link.
+after longer than it takes to cut the link twice. All edges go through links that are cut together at any moment.
+`lost`, `doubled`, `miscounted`: numbers. `relinked`: edges that were given up on and got another link.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A server of several conversation hosts: `bench hosts`, with the stages of fixed cost of `scripted.py`.
 
-`crowds`: as many offers as one, two and three hosts have places. Each is answered, and nobody connects to it: what it
-costs a host to talk is not in it, so that two cores hold hundreds. Measured are the time from an offer to its answer,
-the front's processor time for each, and how many each host holds in the end.
+`crowds`: as many offers as one, two and three hosts have places. Each is answered, but no client connects: the cost of
+a conversation is not measured, so that two cores hold hundreds. Measured are the time from an offer to its answer, the
+front's processor time for each, and how many each host holds in the end.
 
 `loss`: people who write, and hear an answer, on two hosts; then `kill -9` of one. A client does as the page does: a
 ping twice a second, and where nothing came for 1.6 s it asks the front, and connects anew. Measured from the kill to

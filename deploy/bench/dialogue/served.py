@@ -2,7 +2,7 @@
 
     python -m thalweg.deploy.bench.dialogue.served FILE PORT HOSTS SESSIONS
 
-`SESSIONS`: most conversations of each host. Offers that nobody connects to count as conversations, for all of the run.
+`SESSIONS`: most conversations of each host. Offers without a connection count as conversations, for all of the run.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ async def _crowd(url: str, n: int, questions: list[NDArray[np.float32]]) -> tupl
 
 
 async def _churn(url: str, count: int, words: NDArray[np.float32]) -> int:
-    """Connect, say something, and be gone: every other time without a word of goodbye. Waits until nobody is left.
+    """Connect, say something and leave, every other time without a goodbye. Waits until all sessions have ended.
 
     Returns how many could not connect within half a minute.
     """

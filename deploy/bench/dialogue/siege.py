@@ -1,11 +1,12 @@
-"""How somebody who talks fares while others attack the server: `bench siege`.
+"""The latency of a visitor while others attack the server: `bench siege`.
 
-Server and clients as in `bench turn --webrtc`. Somebody at 127.0.0.1 connects and asks short questions, in peace and
-under siege by turns (what the machine does besides meets both), each time in a new conversation: getting in belongs to
-it. The attackers (`attackers.py`) are other addresses of this machine, in a process of the lowest priority. An answer
-is cut short once it has begun. Memory (shared pages shared out, PSS) is that of the server and the processes it has
-started, descriptors are the server's, looked at twice a second: the most there were in peace and under siege, and a
-minute afterwards, when a pipeline that was made beside another is gone (`quick` does not wait for that).
+Server and clients as in `bench turn --webrtc`. A visitor at 127.0.0.1 connects and asks short questions, alternately in
+peace and under siege (so that other load of the machine affects both), each time in a new conversation, since
+connecting is part of the measurement. The attackers (`attackers.py`) are other addresses of this machine, in a process
+of the lowest priority. An answer is cut short once it has begun. Memory (shared pages shared out, PSS) is that of the
+server and the processes it has started, descriptors are the server's, looked at twice a second: the most there were in
+peace and under siege, and a minute afterwards, when a pipeline that was made beside another is gone (`quick` does not
+wait for that).
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ TOGETHER = "together"
 
 @dataclass(slots=True)
 class Times:
-    """What somebody who talks has met in one of the two; milliseconds. `spent`: of the server, processor seconds."""
+    """What the visitor measured in peace or under siege; ms. `spent`: of the server, processor seconds."""
 
     first_audio: list[float] = field(default_factory=list)
     connect: list[float] = field(default_factory=list)

@@ -1,7 +1,7 @@
 """From the end of a question to the first audible answer, at real-time pace, with the embedded models.
 
-Twenty questions are spoken by the demo's own voice (synthetic speech), one after the other, six seconds apart (nobody
-asks the next one before the answer has been made), into the pipeline of `deploy/examples/voice_turn.yaml`. Where the
+Twenty questions are spoken by the demo's own voice (synthetic speech), one after the other, six seconds apart (so that
+each answer is complete before the next question), into the pipeline of `deploy/examples/voice_turn.yaml`. Where the
 time goes: the silence that must pass before a turn counts as over, then recognition, the language model and speech
 synthesis, each from the milestone before. The same questions are heard by each of RECOGNISERS, one after the other in
 one run.

@@ -150,7 +150,7 @@ async def converse(
         for question in questions:
             ear = Ear()
             talker.on_audio = ear.hear
-            if talker.lost:  # a machine so busy that nobody answers for half a minute
+            if talker.lost:  # a machine so busy that no answer comes for half a minute
                 turns.missed += 1
                 continue
             try:

@@ -154,7 +154,7 @@ class Cable:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens at now."""
+    """A port of loopback that has no listener now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

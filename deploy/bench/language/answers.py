@@ -4,9 +4,9 @@ Sixty plain questions with checkable answers (`questions.yaml`), asked as `langu
 examples: its system prompt, greedy, one thread, each in a conversation of its own. An answer is right where it holds
 the pattern of its question: a verdict by machine, which now and then takes a lucky sentence for a right one.
 
-Warm: the model has read along while somebody spoke, all but the last two words. Cold: it has read nothing of the
-prompt, as behind another conversation. Clocks start with the final transcript; a clause is what `speech.sentences`
-hands to speech synthesis first. Processor time is that of the whole process, and stands whatever else the machine does.
+Warm: the model has read along during the question, all but the last two words. Cold: it has read nothing of the prompt,
+as behind another conversation. Clocks start with the final transcript; a clause is what `speech.sentences` hands to
+speech synthesis first. Processor time is that of the whole process, and does not depend on other load of the machine.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ beginning of an answer, it goes on from there as `continues` says.
     pings in between after `at` pieces nothing but pings
     half-open        a head, then silence
     black hole       the question is taken, and nothing comes
-    pings            a head, then pings for ever
-    roles            a head, then deltas for ever that say who speaks, and nothing else
-    spaces           a head, then pieces of white space for ever
+    pings            a head, then endless pings
+    roles            a head, then endless deltas that hold only a role
+    spaces           a head, then endless pieces of white space
     busy             429 with an absurd `Retry-After`
     unavailable      503
     refuses          401

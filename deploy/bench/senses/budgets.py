@@ -4,9 +4,9 @@ The device is profiled on validation samples first, at declared costs. Then the 
 them every unit takes twice as long. Fixed are all configurations that are not far beyond every budget by then. One may
 be used at a budget if it keeps to it in at least 98 % of all samples, which is asked of the optimizer too; `fixed-best`
 is the most accurate of those in hindsight, on the test samples themselves: no one who had to choose beforehand could do
-better. `fixed-chosen` is what somebody would choose who knows what the optimizer knows: the most accurate of those that
-the profile says to be in time at double load. What the optimizer gains over either is measured sample by sample, and
-given with its standard error.
+better. `fixed-chosen` is the best choice with the optimizer's knowledge: the most accurate of those that the profile
+says to be in time at double load. What the optimizer gains over either is measured sample by sample, and given with its
+standard error.
 """
 
 from __future__ import annotations

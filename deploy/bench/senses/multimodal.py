@@ -43,7 +43,7 @@ def oracle(whole: Rehearsal, classes: tuple[str, ...]) -> Callable[[Seen], float
 
 
 def at_random(skipping: Rehearsal, task: Task, seed: int = 0) -> Callable[[Seen], float]:
-    """Says yes as often at each checkpoint as the gate did, to whomever."""
+    """Says yes at each checkpoint as often as the gate did, to samples chosen at random."""
     assert skipping.decide is not None
     rng = np.random.default_rng(seed)
     asked: dict[float, list[bool]] = {}

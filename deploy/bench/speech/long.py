@@ -44,7 +44,7 @@ _HUM = 3e-4  # of full scale
 
 
 def measure(result: Result, quick: bool) -> None:
-    """Fill in the rows. Raises BenchError where there is nobody to hear."""
+    """Fill in the rows. Raises BenchError where there are no recordings of speech."""
     seconds = _QUICK_S if quick else SECONDS
     result.rounds.expect(3)
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +72,7 @@ def _spoken(path: Path, seconds: int) -> tuple[str, float]:
     """Write the recording. Returns what is said in it, and its length."""
     utterances = people()
     if not utterances:
-        raise BenchError("bench long has nobody to hear: apt-get install pocketsphinx-testdata")
+        raise BenchError("bench long has no recorded speech: apt-get install pocketsphinx-testdata")
     chosen, rng = random.Random("bench long"), np.random.default_rng(0)
     parts, said, count = [], [], 0
     while count < seconds * RATE:

@@ -181,7 +181,7 @@ class NemoPeer:
         return 4 * config.layers * config.width * (config.left + config.kernel - 1)
 
     def export(self, path: Path, lookahead: int) -> NemoOnnx:
-        """Its own ONNX export of the encoder with caches. Raises whatever the export raises."""
+        """Its own ONNX export of the encoder with caches. The export may raise any exception."""
         encoder = self.model.encoder
         encoder.set_default_att_context_size([self.config.left, lookahead])
         encoder.export_cache_support = True

@@ -63,7 +63,7 @@ def settings(model: Path, head: str, attention: list[int], slots: int) -> dict[s
 
 
 class NemoStreams:
-    """The pipeline of one `.nemo` file. Raises whatever NeMo raises."""
+    """The pipeline of one `.nemo` file. NeMo may raise any exception."""
 
     def __init__(self, model: Path, head: str, left: int, lookahead: int, most: int) -> None:
         """`head`: rnnt or ctc; `left`, `lookahead`: frames; `most`: streams that there is room for."""

@@ -1,8 +1,8 @@
-"""Words that come out of nothing: `bench nothing`.
+"""Words recognised where there are none: `bench nothing`.
 
-Sounds without anybody who speaks to the machine, through voice activity and the recognisers' stages, on the clock of
-the audio as in `bench wer`. All are made here: digital silence, white and pink noise, a keyboard, chords with a beat,
-and the babble of six synthetic voices at the far end of a room (which is speech, and for nobody to answer).
+Sounds without speech for the machine pass through voice activity and the recognisers' stages, on the clock of the audio
+as in `bench wer`. All are made here: digital silence, white and pink noise, a keyboard, chords with a beat, and the
+babble of six synthetic voices at the far end of a room (which is speech, but needs no answer).
 """
 
 from __future__ import annotations

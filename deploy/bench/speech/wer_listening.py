@@ -1,10 +1,10 @@
 """A recogniser's stage as it would run in a pipeline, on the clock of the audio: what it says, when, at what cost.
 
 Theory of operation. The audio goes through voice activity once; what that makes of it is handed to each stage packet by
-packet. Nobody waits for it: time is that of the audio, and what the stage works, in processor time, is added to it, as
-on a core of its own. A decode of Whisper is done where it is ordered, on the audio there is by then, and its result is
-kept back until the engine, which does one after the other, would have been done with it. So numbers stand whatever else
-the machine does, and a recogniser slower than speech falls behind here as in earnest.
+packet. There are no real-time waits: time is that of the audio, and the stage's processor time is added to it, as on a
+core of its own. A decode of Whisper runs when it is requested, on the audio available by then, and its result is held
+back until the engine, which decodes one after the other, would have finished. So numbers do not depend on other load of
+the machine, and a recogniser slower than speech falls behind here as in use.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class _Told:
         """What waits: nothing, for the audio comes at its own pace."""
 
     def signal(self, signal: object, direction: object = None) -> None:
-        """Heard by nobody."""
+        """Discards the signal: no stage receives it."""
 
     def emit(self, payload: Payload, **_: Any) -> None:
         """A text."""

@@ -1,4 +1,4 @@
-"""Questions from anybody's clips: what can be read in them before they are coded.
+"""Questions from a user's own clips: what can be read in them before they are coded.
 
 From each video of a folder come the first four seconds, 480 lines high at most, ten frames a second. The viewer reads
 the uncoded frames; the longest line that it is sure of in most of them is the answer to be found. So the truth is the

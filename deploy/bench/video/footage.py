@@ -1,4 +1,4 @@
-"""A clip coded many times over: at a bit rate that is matched, with whatever map, with a viewer that answers or not."""
+"""Codes a clip repeatedly: at a matched bit rate, with any quantiser map, with a viewer that answers or not."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Footage:
 
 def _map(i: int, looks: Looks, width: int, height: int, shape: Shape, opening: int) -> NDArray[np.int8]:
     """The map of frame `i`. Before the first region has come the whole picture is `opening` steps coarser, as the
-    encoder stage does where it is told to: what is spent there is spent before anybody knows on what."""
+    encoder stage does where it is told to: bits spent then are spent before the important region is known."""
     boxes, strength = looks(i)
     found = penalties(boxes, width, height, shape=shape, strength=round(strength * 8) / 8)
     if opening and i < OPENING_FRAMES and not any(looks(k)[1] for k in range(i + 1)):

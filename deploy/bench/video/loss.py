@@ -5,7 +5,7 @@ of its capture. Round trip 80 ms or 160 ms, 2 Mbit/s, packets of 1200 bytes; sim
 for real.
 
     thalweg     k frames per slot (pipeline/video/frame_rate.py), bits on the region; each by itself where losses are
-                measured, else with intra refresh every second; whatever arrives is shown; nothing is repaired
+                measured, else with intra refresh every second; all that arrives is shown; nothing is repaired
     rtx         10 frames a second in one chain; what is missing is asked for again, as often as it takes, and what
                 follows waits for it
     fec         the same chain with an ideal erasure code per frame: twice the loss that was measured as redundancy,

@@ -32,7 +32,7 @@ VISION, VISION_MODEL, VISION_KEY = (f"THALWEG_BENCH_VISION{part}" for part in ("
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _DIGITS = {word: str(i) for i, word in enumerate(_NUMBERS)}
 _OFF_BY = {"people": 1, "face": 0}
-"""By how much a count may be off: where people hide each other, whoever counted may be off by one too."""
+"""By how much a count may be off: where people hide each other, the reference count may be off by one, too."""
 
 _COLOURED = 0.25
 _HUES = {"red": 0, "orange": 14, "yellow": 27, "green": 65, "blue": 115, "purple": 142}

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # asks nobody on the network
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # makes no network request
 
 import litellm
 from litellm import Router
