@@ -1,4 +1,4 @@
-"""A frame as a JPEG, for whoever takes pictures one by one: within a size, and within a number of bytes."""
+"""A frame as a JPEG, for consumers of single pictures: within a size, and within a number of bytes."""
 
 from __future__ import annotations
 

@@ -5,13 +5,13 @@ decisions cost. Both backends are drawn once for all systems: the first token ab
 26 tokens a second, both with a log-normal error of 0.2. Speech is reckoned as in `deaths.py`; play-out says how far it
 is, as a speaker does.
 
-    whole         nobody fails: the silence that a short first piece before a long sentence leaves by itself
+    whole         no backend fails: the silence that a short first piece before a long sentence leaves by itself
     dies at N     the connection is gone behind N tokens
     stalls at N   nothing comes any more behind N tokens
 
 `gap`: the longest silence within an answer; `silent`: turns with more than 50 ms of it. `asked`: how often a backend
-was asked, for each turn. `stutters at 20`: nothing comes for 600 ms, and then the rest: nobody else is needed.
-Systems are those of `deaths.py`; to `thalweg-untold` nobody says how much sound there is to play.
+was asked, for each turn. `stutters at 20`: nothing comes for 600 ms, and then the rest: no other backend is needed.
+Systems are those of `deaths.py`; `thalweg-untold` is not told how much sound is left to play.
 """
 
 from __future__ import annotations
