@@ -23,7 +23,7 @@ over is given what was said, and its text passes through a `seam.Seam`, so that 
     any        stop                                               DONE       Cancel all
 
 A hand-over happens as late as it can without an audible gap: while there is sound left to play, the silent backend may
-still resume. The silence allowed is `stall_ms` where play-out does not report how much sound is left. Where it does, the
+still resume. The allowed silence is `stall_ms` if play-out does not report how much sound is left. Where it does, the
 limit is `PAUSES` times the longest pause after which the speaker has gone on, at least `BRIEF_MS` and at most
 `stall_ms`: with the sound about to end, a longer wait is audible, and a needless question costs a prompt. Events of a
 backend that was cancelled, or was never asked, are ignored. A backend that was cancelled without a failure may be asked
