@@ -1,4 +1,6 @@
-"""`thalweg serve --on ray`: a conversation on each node of a real cluster, and on another when its host is killed."""
+"""`thalweg serve --on ray`: a conversation on each node of a real cluster, on another when its host is killed, and on
+with it when the cluster has lost its head.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,10 @@ for _ in range(2):
     cluster.add_node(**marked)
 print(cluster.address, flush=True)
 for line in sys.stdin:
-    cluster.add_node(**marked)
-    print("added", flush=True)
+    if line.strip() == "behead":
+        cluster.head_node.kill_gcs_server()
+    else:
+        cluster.add_node(**marked)
 cluster.shutdown()
 """
 
@@ -108,10 +112,17 @@ async def conversations(url: str, cluster: subprocess.Popen[bytes]) -> None:
             assert host_of(one) == host_of(other)
             assert await asked(one, "green") == "red and green"
             assert await asked(other, "blue") == "blue"
-        assert cluster.stdin is not None
-        cluster.stdin.write(b"\n")
-        cluster.stdin.flush()
-        await until_ready(3)
+            assert cluster.stdin is not None
+            cluster.stdin.write(b"\n")
+            cluster.stdin.flush()
+            await until_ready(2)
+            cluster.stdin.write(b"behead\n")
+            cluster.stdin.flush()
+            await asyncio.sleep(3.0)
+            assert await asked(other, "white") == "blue and white", "conversations outlive the head of the cluster"
+            await other.hang_up()
+            async with Talker(url) as newcomer:
+                assert await asked(newcomer, "black") == "black"
 
 
 async def stands(http: aiohttp.ClientSession, url: str, talker: Talker) -> object:

@@ -16,6 +16,8 @@ from thalweg.deploy.server.settings import ServerSettings
 from thalweg.pipeline.file.spec import Spec
 
 SUBPROCESS, RAY = "subprocess", "ray"
+HEADLESS, HEADLESS_S = "RAY_gcs_rpc_server_reconnect_timeout_s", "86400"
+"""How long a process of Ray outlives the head of its cluster: 60 s by Ray's default, and conversations end with it."""
 LAUNCHERS = (SUBPROCESS, RAY)
 TICK_S = 0.2
 
@@ -71,6 +73,7 @@ def _launcher(front: Front, bundle: Bundle, settings: ServerSettings, placed: Pl
 
         if placed.address:
             os.environ["RAY_ADDRESS"] = placed.address
+        os.environ.setdefault(HEADLESS, HEADLESS_S)
         return RayHosts(front, bundle, settings)
     folder = hosts_folder(front.spec.graph.name, settings.port)
     return SubprocessHosts(front, bundle, settings, placed.count, folder)
