@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the image of deploy/container/Dockerfile where no registry can be reached, from Debian's packages and PyPI alone, and
-# runs it as it is meant to run: by runc, as user 1000, with a root that cannot be written, without capabilities or new
-# privileges.
+# Builds the image of deploy/container/Dockerfile where no registry can be reached, from Debian's packages and PyPI alone,
+# and runs it as it is meant to run: by runc, as user 1000, with a root that cannot be written, without capabilities or
+# new privileges.
 #
 #   apt-get install --no-install-recommends buildah catatonit debootstrap podman runc
 #   deploy/container/build-without-registry.sh build                       # 5 minutes on two cores; wants root
@@ -9,12 +9,13 @@
 #   deploy/container/build-without-registry.sh run models pull silero-vad smart-turn-v3 whisper-base
 #   deploy/container/build-without-registry.sh run serve voice_chat.yaml   # then open http://localhost:8080/
 #
-# `build` makes debian:bookworm-slim by debootstrap, in place of the one that a registry would give, and hands the Dockerfile to
-# buildah, which does what it says, line by line. So there is one recipe. `run` says with podman what the line in the
+# `build` makes debian:bookworm-slim by debootstrap, in place of the one that a registry would give, and hands the Dockerfile
+# to buildah, which does what it says, line by line. So there is one recipe. `run` says with podman what the line in the
 # Dockerfile says with docker; its options are those of Docker. Stop with Ctrl-C.
 #
-#   VOLUME    folder of models and state, made where it is missing; by default ./thalweg-volume, a file of yours goes there, too
-#   OPTIONS   further options of podman run, such as "--publish 8080:8080 --network bridge --memory 4g"
+#   VOLUME    folder of models, state and files of yours, made where it is missing; by default ./thalweg-volume
+#   NETWORK   the host's by default; or one of podman's
+#   OPTIONS   further options of podman run, such as "--memory 4g --publish 8080:8080"
 #   IMAGE     how it is called: by default localhost/thalweg
 #   REQUIREMENTS  what is installed: requirements-ray.txt for one with Ray in it
 #   MIRROR    where debootstrap fetches packages: by default http://deb.debian.org/debian
@@ -59,7 +60,7 @@ run() {
     chown 1000:1000 "$volume"
     # limits are given since those that podman would set may be more than this machine allows
     # shellcheck disable=SC2086 # OPTIONS are several
-    exec podman --runtime runc run --rm --init --network host --read-only --tmpfs /tmp --cap-drop all \
+    exec podman --runtime runc run --rm --init --network "${NETWORK:-host}" --read-only --tmpfs /tmp --cap-drop all \
         --security-opt no-new-privileges --ulimit nofile=16384:16384 --ulimit nproc=4096:4096 \
         --volume "$(realpath "$volume"):/var/lib/thalweg" ${OPTIONS:-} "$image" "$@"
 }
