@@ -34,7 +34,7 @@ from thalweg.pipeline.video.regions import usable
 
 
 class LiveMicrophone:
-    """What the person says: mono audio at 16 kHz in units of 20 ms, silence where nothing came through."""
+    """The visitor's microphone: mono audio at 16 kHz in units of 20 ms, with silence where packets were lost."""
 
     outputs = {"audio": AudioChunk}
 
@@ -48,9 +48,9 @@ class LiveMicrophone:
 
 
 class LiveCamera:
-    """What the person shows: camera frames, only ever the newest. A slow pipeline sees fewer, never older ones.
+    """The visitor's camera. Only the newest frame is kept: a slow pipeline gets fewer frames, never older ones.
 
-    Regions and limits that are signalled up to here go on to the person's side, which sends no more than that.
+    Regions and limits that are signalled upstream are forwarded to the visitor's browser, which follows them.
     """
 
     outputs = {"video": VideoFrame}
@@ -58,11 +58,14 @@ class LiveCamera:
 
     def __init__(
         self,
-        rate: Annotated[float | None, Field(gt=0, description="frames a second asked for at most")] = None,
-        scale: Annotated[float | None, Field(gt=0, le=1, description="size asked for, share of the camera's")] = None,
-        follow: Annotated[bool, Field(description="whether regions are told to the person's side")] = True,
+        rate: Annotated[float | None, Field(gt=0, description="frames per second to request, at most")] = None,
+        scale: Annotated[
+            float | None, Field(gt=0, le=1, description="size to request, as a share of the camera's")
+        ] = None,
+        follow: Annotated[bool, Field(description="forward regions to the visitor's browser")] = True,
         soften: Annotated[
-            bool, Field(description="ask the person's side to blur what is outside the regions; pays at low rates only")
+            bool,
+            Field(description="have the browser blur everything outside the regions; useful at low bit rates only"),
         ] = False,
     ) -> None:
         self._peer = current_peer("live.camera")
@@ -93,7 +96,7 @@ class LiveCamera:
 
 
 class LiveScreen:
-    """What the person sees: encoded pictures as they come. Follows the person's side: rate, key frames, codec."""
+    """Shown to the visitor: encoded pictures as they arrive. Follows the browser's bit rate, key frames and codec."""
 
     inputs = {"video": EncodedVideo}
 
@@ -113,10 +116,11 @@ class LiveScreen:
 
 
 class LiveSpeaker:
-    """What the person hears: speech at the pace of the clock, piece behind piece, each sample at most once.
+    """The visitor's speaker: plays speech in real time, one piece after the other, each sample at most once.
 
-    Says upstream when a reply begins to be heard and how much of it was (`Playing`, `Played`), so that the conversation
-    remembers no word more than that, and how much there is to play (`Ahead`). `Hold` and `Resume` make it pause.
+    Signals upstream when a reply begins to play and how much of it was heard (`Playing`, `Played`), so that the
+    conversation remembers only words that were heard, and how much is left to play (`Ahead`). `Hold` pauses it,
+    `Resume` continues.
     """
 
     inputs = {"audio": AudioChunk}
@@ -190,7 +194,7 @@ class LiveSpeaker:
 
 
 class LiveCaptions:
-    """What the person reads: captions as they form, the answer token by token, and what went wrong."""
+    """Shown to the visitor: captions as they form, the answer token by token, and errors."""
 
     inputs = {"transcript": Port(Transcript, required=False), "token": Port(Token, required=False)}
 

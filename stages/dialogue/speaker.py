@@ -23,10 +23,10 @@ _LOOK_S = 0.02
 
 
 class Speaker(LiveSpeaker):
-    """Plays speech on a sound card of this machine, piece behind piece; an interrupt stops it in mid-word.
+    """Plays speech on a sound card of this machine, one piece after the other; an interrupt stops it in mid-word.
 
-    Says upstream when a reply begins to be heard and how much of it was, as `live.speaker` does. A microphone beside it
-    hears it, too: wear headphones, or have `speech.vad` not interrupt (`barge_in: false`).
+    Signals upstream when a reply begins to play and how much of it was heard, as `live.speaker` does. A microphone
+    nearby picks it up, too: use headphones, or set `barge_in: false` for `speech.vad`.
     """
 
     def __init__(

@@ -36,8 +36,8 @@ _SETTLED_NS = 80 * MS
 class LiveTurns:
     """Decides what a person's voice is: a turn, an interruption of the answer, or neither (`turn_taking.py`).
 
-    Passes on only transcripts that are to be answered. Takes the audio too, for its time: a decision must not depend on
-    anything else still coming. The voice detector before it must leave interrupting to it (`barge_in: false`).
+    Emits only transcripts that need an answer. Takes the audio, too, as its clock: a decision must not depend on other
+    packets still to come. The voice detector upstream must leave interruptions to it (`barge_in: false`).
     """
 
     inputs = {"audio": AudioChunk, "speech": Speech, "transcript": Transcript}
@@ -46,13 +46,13 @@ class LiveTurns:
 
     def __init__(
         self,
-        hold_after: Annotated[Duration, Field(description="voice over an answer that makes it pause")] = 100 * MS,
-        interrupt_after: Annotated[Duration, Field(description="least voice that interrupts an answer")] = 350 * MS,
+        hold_after: Annotated[Duration, Field(description="voice during an answer that pauses it")] = 100 * MS,
+        interrupt_after: Annotated[Duration, Field(description="shortest voice that interrupts an answer")] = 350 * MS,
         interrupt_words: Annotated[
-            int, Field(ge=1, description="least words that interrupt, back-channels not counted")
+            int, Field(ge=1, description="fewest words that interrupt, not counting back-channels")
         ] = 2,
-        level: Annotated[float, Field(ge=0, le=1, description="loudness (RMS) from which on voice counts")] = 0.004,
-        final_limit: Annotated[Duration, Field(description="longest wait for a final transcript")] = 4_000 * MS,
+        level: Annotated[float, Field(ge=0, le=1, description="loudness (RMS, 0…1) from which voice counts")] = 0.004,
+        final_limit: Annotated[Duration, Field(description="timeout for a final transcript")] = 4_000 * MS,
     ) -> None:
         self._peer = current_peer("live.turns")
         self._talk = TurnTaking(

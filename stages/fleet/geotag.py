@@ -30,10 +30,10 @@ class LocatedDetections(Detections):
 
 
 class Geotag:
-    """Gives detections the place where they were made, interpolated between two poses.
+    """Adds the position of the vehicle to detections, interpolated between two poses.
 
-    A packet waits until a pose after it is there, 250 ms at most, then goes on with what is known: extrapolated for up
-    to 200 ms after the newest pose, without a place beyond. Order is kept. `no_place` counts those without.
+    A packet waits for a later pose, 250 ms at most. Without one its position is extrapolated for up to 200 ms after the
+    newest pose, and unknown beyond. Order is kept. `no_place` counts packets without a position.
     """
 
     inputs = {"detections": Port(Detections), "telemetry": Port(Telemetry)}

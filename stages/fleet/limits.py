@@ -31,18 +31,18 @@ class LimitsError(ThalwegError):
 
 
 class Limits:
-    """Looks at its machine every two seconds, and configures the stages before it, the nearest and the farthest.
+    """Monitors its machine every two seconds, and reconfigures the stages upstream when it is too hot, too busy or low.
 
     `ladder` has a rung a line, `stage.parameter: value` of parameters that may change while the pipeline runs. The
-    first holds the settings while all is well; each further one gives up more, and parameters that a rung does not name
-    stay as the one before has them. Too hot or too busy: one rung further down, and another one every ten seconds as
-    long as that lasts. Below the nth share of `battery`: the nth rung at least. Critical heat: the last one at once.
-    After a minute well below every limit one rung comes back (pipeline/fleet/limits.py has the table).
+    first holds the normal settings. Each further rung reduces the load; a parameter that it does not name keeps the
+    value of the rung before. Too hot or too busy: one rung down, and another one every ten seconds while that lasts.
+    Battery below the nth share of `battery`: at least the nth rung. Critical heat: the last rung at once. After a
+    minute well below every limit: one rung up (the table is in pipeline/fleet/limits.py).
 
-    What is connected says which stages are reached: those that lead here; `thalweg validate` says where a rung names
-    another, or a value that it does not take. Of packets only the battery in a telemetry matters. To try a ladder out,
-    let `machine` be a folder of your own with `sys/class/thermal/thermal_zone0/temp`, in thousandths of a degree.
-    `counts` has how many rungs were given up and taken up again; on a node its hub is shown the rung.
+    A rung can set parameters of stages that lead here; `thalweg validate` reports a rung that names another stage, or
+    an invalid value. The only packets used are telemetry, for the battery level. To test a ladder, set `machine` to a
+    folder of your own with `sys/class/thermal/thermal_zone0/temp`, in thousandths of a degree Celsius. `counts` has the
+    steps down and up; on a node the hub shows the current rung.
     """
 
     inputs = {"any": Port(Payload, many=True)}
@@ -50,15 +50,18 @@ class Limits:
     def __init__(
         self,
         ladder: Annotated[
-            tuple[dict[str, Setting], ...], Field(min_length=2, description="settings by rung, everything first")
+            tuple[dict[str, Setting], ...],
+            Field(min_length=2, description="settings of each rung, the normal ones first"),
         ],
-        heat: Annotated[float, Field(description="°C from which on it is too hot")] = 80.0,
-        critical: Annotated[float, Field(description="°C from which on only the last rung runs")] = 95.0,
-        busy: Annotated[float, Field(gt=0, le=1, description="share of all processors that is too much")] = 0.95,
+        heat: Annotated[float, Field(description="temperature from which it is too hot, °C")] = 80.0,
+        critical: Annotated[float, Field(description="temperature from which the last rung applies, °C")] = 95.0,
+        busy: Annotated[
+            float, Field(gt=0, le=1, description="share of all processors above which it is too busy")
+        ] = 0.95,
         battery: Annotated[
-            tuple[float, ...], Field(description="falling shares 0…1; below the nth at least rung n is given up")
+            tuple[float, ...], Field(description="battery levels 0…1, falling; below the nth, at least n rungs down")
         ] = (),
-        machine: Annotated[str, Field(description="the folder that `sys` and `proc` are in")] = "/",
+        machine: Annotated[str, Field(description="folder that contains `sys` and `proc`")] = "/",
     ) -> None:
         self._rungs = rungs_of(ladder)
         self._ladder = Ladder(len(ladder) - 1, Bounds(heat_c=heat, critical_c=critical, busy=busy, battery=battery))

@@ -29,11 +29,12 @@ class UplinkError(ThalwegError):
 class Uplink:
     """Hands packets to the node's agent, which stores them and sends them to the hub when there is a link.
 
-    `events` are on the disk before the next packet is taken; `telemetry` within two seconds; `media` when the system
-    writes it, and they give way first where the disk is full. What the spool has no room for is reported and counted,
-    and the pipeline goes on. An agent that restarts is waited for, `patience` seconds, then packets are lost and
-    counted. Of telemetry the agent learns whether the vehicle is armed. Who feeds it `media` is told by a `Bitrate`
-    signal how much the link leaves for that, where that has changed by a twentieth: an encoder follows it.
+    `events` are on the disk before the next packet is taken, `telemetry` within two seconds, `media` when the system
+    writes them; `media` are evicted first where the disk is full. Packets that do not fit in the spool are reported and
+    counted, and the pipeline goes on. While the agent restarts, the stage waits up to `patience` seconds; then packets
+    are lost and counted. From telemetry the agent learns whether the vehicle is armed. For `media`, a `Bitrate` signal
+    tells the stages upstream how much of the link is left, each time that has changed by a twentieth; an encoder
+    follows it.
     """
 
     inputs = {"any": Port(Payload, many=True)}
@@ -41,8 +42,10 @@ class Uplink:
 
     def __init__(
         self,
-        kind: Annotated[Literal["events", "telemetry", "media"], Field(description="how much it matters")] = "events",
-        patience: Annotated[float, Field(ge=0, description="seconds to wait for an agent that is away")] = 5.0,
+        kind: Annotated[
+            Literal["events", "telemetry", "media"], Field(description="importance; media are evicted first")
+        ] = "events",
+        patience: Annotated[float, Field(ge=0, description="timeout for an agent that is away, seconds")] = 5.0,
     ) -> None:
         self._kind = kind
         self._patience_s = patience

@@ -33,9 +33,9 @@ class AudioError(ThalwegError):
 class AudioFile:
     """Reads an audio file, in any format FFmpeg knows, as mono audio.
 
-    At `pace: realtime` units come when a microphone would have given them; at `full` as fast as they are
-    taken. Either way they carry the times they would have been captured at: pauses in the time stamps of the file are
-    silence. A pipe (`/dev/stdin`, `-`) is read once, as it comes. Memory does not grow with the length of the file.
+    At `pace: realtime` units are emitted when a microphone would have given them; at `full` as fast as they are
+    consumed. In both cases their times are those of the capture: gaps in the time stamps of the file become silence. A
+    pipe (`/dev/stdin`, `-`) is read once, as it is written. Memory does not grow with the length of the file.
     """
 
     outputs = {"audio": AudioChunk}
@@ -49,7 +49,8 @@ class AudioFile:
             Literal["realtime", "full"], Field(description="as a microphone would, or as fast as possible")
         ] = "realtime",
         track: Annotated[
-            int | None, Field(ge=1, description="which sound track, of several; the one that is played if left out")
+            int | None,
+            Field(ge=1, description="number of the sound track, from 1; default: the one that players choose"),
         ] = None,
     ) -> None:
         self._path = Path(path)
@@ -140,7 +141,7 @@ def _some(units: Iterator[NDArray[np.float32]]) -> tuple[list[NDArray[np.float32
 class Microphone:
     """Records from a sound card until the pipeline is stopped.
 
-    If the pipeline cannot keep up for a second, audio is lost; how much is reported, never hidden.
+    If the pipeline falls more than a second behind, audio is lost; the amount is reported.
     """
 
     outputs = {"audio": AudioChunk}

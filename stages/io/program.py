@@ -32,10 +32,10 @@ class _Sent:
 
 
 class ProgramInput:
-    """What the program that runs the pipeline sends (`run.send`).
+    """Packets from the program that runs the pipeline (`run.send`).
 
-    Packets go out in the order they were sent; each send returns once there was room for its packet. The stream ends
-    with `end`, or with the pipeline; a send that has not gone out by then raises EndError.
+    Packets are emitted in the order of the sends; each send returns once there is room for its packet. The stream ends
+    with `end`, or with the pipeline; a send that is still waiting then raises EndError.
     """
 
     outputs = {"packet": Payload}

@@ -30,10 +30,10 @@ _ROTATES: dict[str, object] = {"mode": "rotate"}
 
 
 class AudioSink:
-    """Writes speech to a 16-bit WAV file: everything it is given, one after the other.
+    """Writes speech to a 16-bit WAV file, in order of arrival.
 
-    With `mode: replace` the file is there once the stream has ended; if anything could not be written, it is not there
-    at all. With `rotate` it grows in its place, a whole WAV file at any moment, and what was there before is kept.
+    With `mode: replace` the file appears once the stream has ended; after a failed write there is none. With `rotate`
+    the file grows in place and is a valid WAV file at any moment, and the previous file is kept.
     """
 
     inputs = {"audio": AudioChunk}
@@ -98,10 +98,10 @@ class AudioSink:
 
 
 class Console:
-    """Prints the conversation as it forms: what is understood so far, and the answer token by token.
+    """Prints the conversation as it forms: partial transcripts, and the answer token by token.
 
-    In a terminal a partial transcript is rewritten in place; elsewhere each one is a line. A terminal that is paused
-    does not block the pipeline: packets beyond its buffer are dropped and counted.
+    In a terminal a partial transcript is rewritten in place; elsewhere each is a line. A terminal that is paused does
+    not block the pipeline: packets beyond its buffer are dropped and counted.
     """
 
     inputs = {
@@ -164,9 +164,9 @@ class Console:
 
 
 class JsonLines:
-    """Writes one JSON object per packet: its place in the stream and its payload.
+    """Writes one JSON object per packet: its position in the stream and its payload.
 
-    Times are from the start of the run; of arrays only shape and type are written.
+    Times count from the start of the run. Of arrays only shape and dtype are written.
     """
 
     inputs = {"any": Port(Payload, many=True)}
@@ -177,7 +177,7 @@ class JsonLines:
 
     def __init__(
         self,
-        path: Annotated[Path | None, Field(description="file to write; standard output if left out")] = None,
+        path: Annotated[Path | None, Field(description="file to write; default: standard output")] = None,
         mode: Annotated[
             Literal["replace", "append", "rotate"],
             Field(description="what becomes of a file that is there; under `up` rotate"),

@@ -45,7 +45,7 @@ _FIRST_S = 10.0  # before the first turn there is time to read what every conver
 
 
 class Chat:
-    """Answers what was said, token by token, remembering the conversation.
+    """Answers transcripts token by token, and remembers the conversation.
 
     A turn that is interrupted stops at once. The part of the answer that was heard stays in the conversation, or all
     that was generated where no stage reports what was heard. Fails the turn, and only that, where the model does not
@@ -64,8 +64,8 @@ class Chat:
             PlainValidator(lambda given: known(given) if isinstance(given, str) else given),
             WithJsonSchema({"type": "string"}),
             Field(
-                description="what answers: llamacpp, openai, echo, another that is installed, or module:Class; if "
-                "left out: openai where there is a `url`, else llamacpp"
+                description="llamacpp, openai, echo, another installed backend, or module:Class; default: openai with "
+                "a `url`, else llamacpp"
             ),
         ] = None,
         url: Annotated[
@@ -79,29 +79,32 @@ class Chat:
             ),
         ] = None,
         options: Annotated[
-            Mapping[str, Any] | None, Field(description="further parameters of the backend, which names them")
+            Mapping[str, Any] | None, Field(description="further parameters, as the backend documents them")
         ] = None,
         system: Annotated[
-            str, Field(description="what the model is told before the conversation")
+            str, Field(description="system prompt")
         ] = "You are a helpful voice assistant. Answer in one or two short, plain sentences.",
         max_tokens: Annotated[int, Field(ge=1, description="longest reply, tokens")] = 96,
         temperature: Annotated[float, Field(ge=0, le=2, description="0 is always the most likely token")] = 0.0,
         history: Annotated[
-            int, Field(ge=0, description="earlier turns the model is reminded of, at least; half as many more at most")
+            int, Field(ge=0, description="earlier turns in the prompt, at least; up to half as many more")
         ] = 4,
         timeout: Annotated[
             Duration,
-            Field(description="longest wait for the first and each further token; 6 times that while a server pings"),
+            Field(description="timeout for the first and each further token; 6 times that while a server sends pings"),
         ] = 10_000 * MS,
         retries: Annotated[
-            int, Field(ge=0, le=10, description="further attempts where a server is not there, too busy or broken")
+            int, Field(ge=0, le=10, description="further attempts if a server is unreachable, too busy or fails")
         ] = 2,
         prefill: Annotated[
-            bool | None, Field(description="read along while the person speaks; if left out: when embedded")
+            bool | None,
+            Field(description="process the prompt while the person speaks; default: with an embedded model"),
         ] = None,
         draft: Annotated[
             bool | None,
-            Field(description="begin an answer when the voice pauses, in case it is over; if left out: when embedded"),
+            Field(
+                description="draft an answer in each pause, in case the turn is over; default: with an embedded model"
+            ),
         ] = None,
         threads: Annotated[
             int | None,
@@ -113,9 +116,11 @@ class Chat:
         ] = None,
         backends: Annotated[
             Mapping[str, Member] | None,
-            Field(description="several in place of one: name → `where` (edge, fog, cloud), `cost`, what it takes"),
+            Field(
+                description="several backends instead of one: name → `where` (edge, fog, cloud), `cost`, its parameters"
+            ),
         ] = None,
-        policy: Annotated[PoolPolicy | None, Field(description="how one of several is chosen")] = None,
+        policy: Annotated[PoolPolicy | None, Field(description="how one of several backends is chosen")] = None,
         images: Annotated[
             bool, Field(description="the model can look at pictures, as those that `language.sight` puts to questions")
         ] = False,

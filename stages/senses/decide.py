@@ -55,13 +55,12 @@ class _Sample:
 class DecideSamples:
     """Aggregates the features of each modality over time, fuses them and decides, once per sample (epoch).
 
-    It decides when every modality has come to its end, or, with `skip`, as soon as the gate says that the rest of the
-    slow ones would change nothing: then a Skip signal stops their sensors and encoders. A modality that gives nothing
-    for `patience` is left out, the decision says so and its confidence is lowered; no sample takes longer than
-    `limit`. Units that are doubled are dropped, swapped neighbours are put in order, features that are not numbers are
-    left out; all are counted. With a `profile` samples get the configuration that is most accurate within `budget` by
-    what units cost at the time. Samples are matched by epoch and not by time, so a clock that drifts costs latency at
-    most.
+    It decides when every modality has ended, or, with `skip`, as soon as the gate predicts that the rest of the slow
+    ones would not change the decision: then a Skip signal stops their sensors and encoders. A modality that is silent
+    for `patience` is left out; the decision reports that, with a lower confidence. No sample takes longer than `limit`.
+    Duplicate units and features that are not finite are dropped, swapped neighbours are reordered; all are counted.
+    With a `profile` each sample gets the most accurate configuration within `budget`, by the current cost of units.
+    Samples are matched by epoch, not by time, so clock drift costs only latency.
     """
 
     inputs = {"features": Port(Features, many=True)}
@@ -71,27 +70,32 @@ class DecideSamples:
         self,
         model: Annotated[str, Field(description="a bundled model or the folder of one")] = "avwords",
         modalities: Annotated[
-            tuple[str, ...] | None, Field(description="to wait for; all the model knows if left out")
+            tuple[str, ...] | None, Field(description="modalities to wait for; default: all of the model")
         ] = None,
-        skip: Annotated[bool, Field(description="let the gate cut samples short")] = False,
+        skip: Annotated[bool, Field(description="let the gate end samples early")] = False,
         checkpoints: Annotated[
-            tuple[float, ...], Field(description="shares of the slow modalities to ask the gate at")
+            tuple[float, ...], Field(description="shares of the slow modalities at which the gate is asked")
         ] = (0.5, 0.6, 0.7, 0.8, 0.9),
-        threshold: Annotated[float | None, Field(ge=0, description="of the gate; as calibrated if left out")] = None,
-        verify: Annotated[float, Field(ge=0, le=1, description="share of the skips that also run to the end")] = 0.0,
+        threshold: Annotated[
+            float | None, Field(ge=0, description="threshold of the gate; default: as calibrated")
+        ] = None,
+        verify: Annotated[
+            float, Field(ge=0, le=1, description="share of skipped samples that also run to the end")
+        ] = 0.0,
         patience: Annotated[Duration, Field(description="silence after which a modality is given up")] = 500 * MS,
         limit: Annotated[Duration, Field(description="the longest that a sample may take")] = 10_000 * MS,
         profile: Annotated[
-            Path | None, Field(description="written by `thalweg profile`: choose a configuration for every sample")
+            Path | None, Field(description="file of `thalweg profile`, to choose a configuration for each sample")
         ] = None,
         budget: Annotated[Duration, Field(description="the latency that the configuration must keep to")] = 150 * MS,
         foreign: Annotated[
-            Literal["refuse", "warn"], Field(description="what to do with a profile of other hardware")
+            Literal["refuse", "warn"], Field(description="what to do with a profile from other hardware")
         ] = "refuse",
         predict: Annotated[
-            bool, Field(description="expect of each sample what its first units promise, not the profile's average")
+            bool,
+            Field(description="predict accuracy from the first units of each sample, not from the profile's average"),
         ] = False,
-        aggregate: Annotated[bool, Field(description="temporal aggregation; otherwise plain mean pooling")] = True,
+        aggregate: Annotated[bool, Field(description="temporal aggregation; false: mean pooling")] = True,
     ) -> None:
         self._bundle = load_bundle(model)
         names = modalities or tuple(self._bundle.modalities)

@@ -19,7 +19,7 @@ from thalweg.pipeline.stage import Context
 
 
 class Replay:
-    """Plays one modality of recorded samples at the pace it was recorded at. A sample is an epoch, from 1.
+    """Plays one modality of recorded samples at their recorded pace. Each sample is an epoch, from 1.
 
     A unit is emitted `lag` after the end of its capture, as by a sensor that first processes and then sends. Several of
     these with the same `gap` play the same samples side by side. A skip ends the sample: units that were not emitted by
@@ -33,17 +33,17 @@ class Replay:
     def __init__(
         self,
         path: Annotated[Path, Field(description="a pack of samples, or a folder of clips in LRW's layout")],
-        modality: Annotated[str, Field(description="which of its modalities to play")],
+        modality: Annotated[str, Field(description="modality to play")],
         unit: Annotated[
-            Duration | None, Field(description="length of a unit; a tick of the recording if left out")
+            Duration | None, Field(description="length of a unit; default: a tick of the recording")
         ] = None,
         units: Annotated[
-            tuple[Duration, ...], Field(description="lengths of a unit that may be chosen while it runs")
+            tuple[Duration, ...], Field(description="lengths of a unit that can be chosen while it runs")
         ] = (),
-        lag: Annotated[Duration, Field(description="from the end of a unit's capture until it is given out")] = 0,
+        lag: Annotated[Duration, Field(description="from the end of a unit's capture until it is emitted")] = 0,
         gap: Annotated[Duration, Field(description="pause between two samples")] = 500 * MS,
-        limit: Annotated[int | None, Field(ge=1, description="samples to play; all if left out")] = None,
-        first: Annotated[int, Field(ge=0, description="the sample to begin with")] = 0,
+        limit: Annotated[int | None, Field(ge=1, description="samples to play; default: all")] = None,
+        first: Annotated[int, Field(ge=0, description="index of the first sample, from 0")] = 0,
     ) -> None:
         self._path, self.modality = path, modality
         self._unit_ns = self._default_ns = unit or 0

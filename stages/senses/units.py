@@ -24,12 +24,12 @@ Encoder = Callable[[NDArray[Any]], NDArray[np.float32]]
 class EncodeUnits:
     """Encodes the units of one modality with one of several sizes of a network.
 
-    A skip cancels the unit under way and drops those of its sample that still wait, and counts them in `skipped`. With
-    `blocking` it is the baseline: it takes up work only when the last unit of the sample has come. `cancelled` and
-    `skipped` count units, `busy_ns` is the time spent on them.
+    A skip cancels the unit that is being encoded and drops the queued units of its sample. With `blocking` it is a
+    baseline for comparison: it starts only when the last unit of the sample has arrived. `cancelled` and `skipped`
+    count units, `busy_ns` is the time spent on encoding.
 
-    For measuring under a virtual clock `pretend` may be set, which says how long a unit takes in an encoder of that
-    size, and `wrap`, which may put something in front of each encoder.
+    For measurements under a virtual clock, set `pretend` (how long a unit takes in an encoder of a given size) and
+    `wrap` (wraps each encoder).
     """
 
     inputs = {"unit": Unit}
@@ -43,11 +43,12 @@ class EncodeUnits:
         model: Annotated[str, Field(description="a bundled model or the folder of one")] = "avwords",
         size: Annotated[str, Field(description="which of the modality's encoders, such as s, m or l")] = "l",
         first: Annotated[
-            str | None, Field(description="size for the first unit of a sample; as `size` if left out")
+            str | None, Field(description="size for the first unit of a sample; default: as `size`")
         ] = None,
         blocking: Annotated[bool, Field(description="wait for the whole sample before encoding any of it")] = False,
         cost: Annotated[
-            dict[str, Duration] | None, Field(description="per size: a unit takes at least this long (a slower device)")
+            dict[str, Duration] | None,
+            Field(description="per size, the least time for a unit, to simulate a slower device"),
         ] = None,
     ) -> None:
         self.modality = modality

@@ -17,9 +17,9 @@ from thalweg.stages.speech.transcripts import final_transcript, require_mono
 
 
 class Buffered:
-    """Recognises speech by encoding a sliding buffer anew for every chunk: the baseline of `speech.fastconformer`.
+    """Recognises speech by encoding a sliding buffer again for every chunk: a baseline for `speech.fastconformer`.
 
-    The same weights at many times the cost; use it to compare, not to serve.
+    The same weights at many times the cost: for comparison, not for use.
     """
 
     inputs = {"speech": Speech}
@@ -32,9 +32,11 @@ class Buffered:
             str,
             Field(description="a name of `thalweg models list`, a folder of `thalweg models convert` or a .nemo file"),
         ],
-        chunk: Annotated[Duration, Field(description="decoded at a time, in whole encoder frames")] = 160 * MS,
+        chunk: Annotated[
+            Duration, Field(description="length of audio decoded at a time, in whole encoder frames")
+        ] = 160 * MS,
         left: Annotated[Duration, Field(description="context encoded again before each chunk")] = 5_600 * MS,
-        right: Annotated[Duration, Field(description="context waited for after each chunk")] = 80 * MS,
+        right: Annotated[Duration, Field(description="look-ahead after each chunk")] = 80 * MS,
         threads: Annotated[int, Field(ge=1, description="threads of the encoder")] = 1,
     ) -> None:
         self._model, self._threads = model, threads

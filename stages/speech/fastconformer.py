@@ -30,7 +30,7 @@ class FastConformer:
     """Recognises speech with a cache-aware FastConformer, trained here or by NeMo, on ONNX Runtime.
 
     Emits a partial transcript whenever a chunk has changed it, and a final one at the end of the turn. Stages of one
-    process that use the same model share one engine, and what is due at the same time goes through it in one batch.
+    process with the same model share one engine, which processes chunks that are due at the same time in one batch.
     """
 
     inputs = {"speech": Speech}
@@ -44,11 +44,11 @@ class FastConformer:
             Field(description="a name of `thalweg models list`, a folder of `thalweg models convert` or a .nemo file"),
         ],
         lookahead: Annotated[
-            Duration | None, Field(description="how far each chunk looks ahead; the model's own by default")
+            Duration | None, Field(description="look-ahead of each chunk; default: the model's own")
         ] = None,
         head: Annotated[Literal["auto", "rnnt", "ctc"], Field(description="which head decodes")] = "auto",
         adaptive: Annotated[
-            Duration, Field(description="let each chunk choose its look-ahead up to this; 0ms: fixed")
+            Duration, Field(description="adapt the look-ahead of each chunk, up to this; 0ms: fixed")
         ] = 0,
         beam: Annotated[int, Field(ge=1, description="prefixes kept, CTC only; 1 is greedy")] = 1,
         phrases: Annotated[tuple[str, ...], Field(description="phrases to expect; CTC with a beam")] = (),

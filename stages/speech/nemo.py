@@ -24,7 +24,7 @@ _DROPPED = 2
 
 
 class Nemo:
-    """Recognises speech with NeMo (extra `nemo`): any of its streaming FastConformers, on a GPU where torch sees one.
+    """Recognises speech with NeMo (extra `nemo`): any of its streaming FastConformers, on a GPU if torch finds one.
 
     Features are computed in the stream as NeMo's preprocessor does; encoder, caches and decoding are NeMo's.
     """
@@ -37,9 +37,9 @@ class Nemo:
         self,
         model: Annotated[str, Field(description=".nemo file, or a name that NeMo fetches")],
         lookahead: Annotated[
-            Duration | None, Field(description="how far each chunk looks ahead; the model's first by default")
+            Duration | None, Field(description="look-ahead of each chunk; default: the model's first")
         ] = None,
-        device: Annotated[str, Field(description="torch device; auto: a GPU where there is one")] = "auto",
+        device: Annotated[str, Field(description="torch device; auto: a GPU if there is one")] = "auto",
     ) -> None:
         self._name, self._lookahead_ns, self._device = model, lookahead, device
         self._chunk = 1

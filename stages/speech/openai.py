@@ -18,11 +18,11 @@ from thalweg.stages.speech.transcripts import require_mono
 
 
 class OpenAITranscription:
-    """Recognises speech with any server that has OpenAI's `/v1/audio/transcriptions`, turn by turn.
+    """Recognises speech with any server of OpenAI's `/v1/audio/transcriptions` API, turn by turn.
 
-    A turn is sent when it is over, so its text comes as late as the server takes; with `stream` the text is shown as it
-    is made, where the server does that. Fails a turn, and only that, where the server refuses, is not there or breaks
-    off; it is asked once more where it is not there or busy. An interrupt hangs up.
+    A turn is sent when it is over, so the latency of its text is that of the server. With `stream` the text is shown as
+    it is generated, if the server supports that. The stage fails the turn, and only that, if the server refuses, is
+    unreachable or breaks off; it retries once if the server is unreachable or busy. An interrupt closes the connection.
     """
 
     inputs = {"speech": Speech}
@@ -34,9 +34,9 @@ class OpenAITranscription:
             str, AfterValidator(address), Field(min_length=1, description="base address of the server, …/v1")
         ],
         model: Annotated[str, Field(description="its name there")] = "whisper-1",
-        language: Annotated[str, Field(description="language code; auto: the server decides")] = "en",
+        language: Annotated[str, Field(description="language code; auto: detected by the server")] = "en",
         phrases: Annotated[tuple[str, ...], Field(description="names and terms that may come up")] = (),
-        stream: Annotated[bool, Field(description="ask for the text while it is made")] = False,
+        stream: Annotated[bool, Field(description="request the text while it is generated")] = False,
         api_key_env: Annotated[
             str | None,
             Field(
@@ -44,8 +44,7 @@ class OpenAITranscription:
                 "OpenAI, this machine and where THALWEG_KEYS says (docs/security.md)"
             ),
         ] = None,
-        timeout: Annotated[Duration, Field(description="longest wait for an answer and each piece of it")] = 20_000
-        * MS,
+        timeout: Annotated[Duration, Field(description="timeout for an answer and for each piece of it")] = 20_000 * MS,
     ) -> None:
         self._server = TranscriptionServer(url, key_env=api_key_env, timeout_s=timeout / 1e9)
         self._fields = {"model": model, "response_format": "json", "temperature": "0"}

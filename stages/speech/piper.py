@@ -27,10 +27,10 @@ class SpeechSynthesisError(ThalwegError):
 
 
 class Piper:
-    """Speaks sentences with a Piper voice, each as soon as it is there.
+    """Synthesises speech with a Piper voice, sentence by sentence.
 
-    The silence before the first sound of a reply is left out: Piper puts 40 to 70 ms there. Given a draft, it makes its
-    sound and keeps that until the same text comes as a sentence, or another draft.
+    The 40 to 70 ms of silence that Piper puts before a reply are removed. The speech of a draft is synthesised in
+    advance and kept until the same text comes as a sentence, or another draft comes.
     """
 
     inputs = {"sentence": Sentence, "draft": Port(Draft, required=False)}

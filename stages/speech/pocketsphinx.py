@@ -42,12 +42,12 @@ class StablePrefix:
 
 
 class PocketSphinx:
-    """Recognises English speech with CMU PocketSphinx: small and light, at home in short plain sentences.
+    """Recognises English speech with CMU PocketSphinx: small and light, for short, simple sentences.
 
-    Emits a partial transcript whenever its guess has changed, at most every `interval`, and a final one at the
-    end of the turn. In a pause of the voice it works out what the final one would be, and emits that as a trial; if
-    nothing more is said, the final one is that one, without further work. Otherwise what was said so far is decoded
-    again, which takes about a tenth of its length; of more than 6 s the trial is no more than the best guess.
+    Emits a partial transcript whenever its hypothesis has changed, at most every `interval`, and a final one at the end
+    of the turn. In each pause it computes the final transcript and emits that as a trial; if nothing more is said, the
+    trial is the final one, without further work. Otherwise the turn so far is decoded again, which takes about a tenth
+    of its length; after more than 6 s the trial is only the best partial hypothesis.
     """
 
     inputs = {"speech": Speech}
@@ -56,12 +56,12 @@ class PocketSphinx:
 
     def __init__(
         self,
-        interval: Annotated[Duration, Field(description="time between two guesses")] = 100 * MS,
+        interval: Annotated[Duration, Field(description="shortest time between two partial transcripts")] = 100 * MS,
         apart: Annotated[
-            bool, Field(description="in a process of its own: for pipelines beside others that must not be held up")
+            bool, Field(description="run in a process of its own, so that other pipelines are not delayed")
         ] = False,
         trial_after: Annotated[
-            Duration, Field(description="pause of the voice after which a trial transcript is made; 0s: never")
+            Duration, Field(description="pause of the voice after which a trial transcript is computed; 0s: never")
         ] = 96 * MS,
     ) -> None:
         self._interval_ns = interval

@@ -17,11 +17,11 @@ SMALL = "pocketsphinx"
 
 
 class Recognise:
-    """Recognises speech with the model that is named: a Whisper (`speech.whisper`), or `pocketsphinx`.
+    """Recognises speech with a Whisper model (`speech.whisper`) or `pocketsphinx`, chosen by name.
 
-    So a pipeline file leaves the choice to `--set`; everything else that these two can be told is a parameter of their
-    own stages. PocketSphinx runs in a process of its own here. Raises ModelError where it is asked for another language
-    than English, or for phrases.
+    With this stage a pipeline file leaves the choice to `--set`; further parameters exist only on the two stages
+    themselves. PocketSphinx runs in a process of its own here; another language than English, or phrases, raise
+    ModelError for it.
     """
 
     inputs = {"speech": Speech}
@@ -33,11 +33,11 @@ class Recognise:
         model: Annotated[
             str,
             Field(
-                description="whisper-base; whisper-tiny.en: half of the work; a folder with another Whisper; "
-                "pocketsphinx: a machine too small for these"
+                description="whisper-base; whisper-tiny.en, for half the work; a folder with another Whisper; "
+                "pocketsphinx, for a machine too small for these"
             ),
         ] = "whisper-base",
-        language: Annotated[str, Field(description="language code; auto: decided once per turn")] = "en",
+        language: Annotated[str, Field(description="language code; auto: detected once per turn")] = "en",
         phrases: Annotated[tuple[str, ...], Field(description="names and terms that may come up")] = (),
     ) -> None:
         self._stage: PocketSphinx | Whisper

@@ -34,13 +34,13 @@ _WITHOUT_SPACES = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0
 
 
 class Sentences:
-    """Cuts a reply at the ends of sentences, and its first piece already at the end of a clause.
+    """Splits a reply into sentences; the first piece may end with a clause already.
 
-    A first piece without one is cut before a word like `of`, `is` or `the` once it has `first_longest` words, and three
-    words later anywhere.
+    A first piece without a clause is cut before a word like `of`, `is` or `the` once it has `first_longest` words, and
+    three words later at any word.
 
-    A piece that grows past `longest` characters without any of these is cut at a space, so that speech never
-    waits for a model that knows no full stop. Of a draft of a reply, the first piece goes out as a draft of its own.
+    A piece longer than `longest` characters is cut at a space, so that speech never waits for a model that writes no
+    full stop. The first piece of a draft is emitted as a draft.
     """
 
     inputs = {"token": Token, "draft": Port(Draft, required=False)}
@@ -48,11 +48,13 @@ class Sentences:
 
     def __init__(
         self,
-        first_words: Annotated[int, Field(ge=1, description="fewest words of a first piece cut at a clause")] = 3,
+        first_words: Annotated[
+            int, Field(ge=1, description="fewest words of a first piece that ends with a clause")
+        ] = 3,
         first_longest: Annotated[
-            int, Field(ge=1, description="words of a first piece from which on it is cut where a phrase may begin")
+            int, Field(ge=1, description="words after which a first piece is cut where a phrase may begin")
         ] = 6,
-        longest: Annotated[int, Field(ge=20, description="a piece is cut after this many characters")] = 200,
+        longest: Annotated[int, Field(ge=20, description="longest piece, characters")] = 200,
     ) -> None:
         self._first_words = first_words
         self._first_longest = first_longest

@@ -54,14 +54,16 @@ class VoiceActivity:
     def __init__(
         self,
         silence: Annotated[Duration, Field(description="silence that ends a turn")] = 500 * MS,
-        threshold: Annotated[float, Field(gt=0, lt=1, description="probability from which on it is speech")] = 0.5,
-        min_speech: Annotated[Duration, Field(description="speech that begins a turn")] = 96 * MS,
-        pre_roll: Annotated[Duration, Field(description="audio kept from before a turn begins")] = 256 * MS,
-        max_turn: Annotated[Duration, Field(description="a turn is ended after this long")] = 30_000 * MS,
-        barge_in: Annotated[bool, Field(description="speech interrupts the answer under way")] = True,
+        threshold: Annotated[
+            float, Field(gt=0, lt=1, description="probability from which a frame counts as speech")
+        ] = 0.5,
+        min_speech: Annotated[Duration, Field(description="length of speech that begins a turn")] = 96 * MS,
+        pre_roll: Annotated[Duration, Field(description="audio from before the turn that is included")] = 256 * MS,
+        max_turn: Annotated[Duration, Field(description="longest turn")] = 30_000 * MS,
+        barge_in: Annotated[bool, Field(description="speech interrupts the current answer")] = True,
         end_of_turn: Annotated[
             Literal["silence", "understood"],
-            Field(description="what ends a turn: `silence` alone, or what was said and how it sounded"),
+            Field(description="what ends a turn: `silence` alone, or also the words and their sound"),
         ] = "silence",
         longest: Annotated[Duration, Field(description="silence that ends a turn that sounds unfinished")] = 1_400 * MS,
     ) -> None:

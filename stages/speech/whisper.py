@@ -28,11 +28,12 @@ _SURE_NS = 1_000 * MS  # audio from which on the language is decided by a partia
 
 
 class Whisper:
-    """Recognises speech with Whisper on CTranslate2, with punctuation: for people, in noise, in many languages.
+    """Recognises speech with Whisper on CTranslate2, with punctuation, in noise and in many languages.
 
-    Emits a partial transcript whenever it has changed; its `stable_chars` are settled and never change. In a pause of
-    the voice the final transcript is prepared and emitted as a trial; if nothing more is said, that is the final one
-    and costs no waiting. Stages of one process that use the same model share one engine; no text depends on another's.
+    Emits a partial transcript whenever it has changed; its first `stable_chars` characters never change again. In each
+    pause the final transcript is computed and emitted as a trial; if nothing more is said, it becomes the final one
+    without a wait. Stages of one process with the same model share one engine; the text of one stream never depends on
+    another.
     """
 
     inputs = {"speech": Speech}
@@ -42,21 +43,24 @@ class Whisper:
     def __init__(
         self,
         model: Annotated[
-            str, Field(description="a name of `thalweg models list`, or a folder that CTranslate2 converted")
+            str, Field(description="a name of `thalweg models list`, or a folder converted by CTranslate2")
         ] = "whisper-base",
-        language: Annotated[str, Field(description="language code; auto: decided once per turn")] = "en",
+        language: Annotated[str, Field(description="language code; auto: detected once per turn")] = "en",
         task: Annotated[
             Literal["transcribe", "translate"], Field(description="translate: into English")
         ] = "transcribe",
         phrases: Annotated[tuple[str, ...], Field(description="names and terms that may come up")] = (),
-        interval: Annotated[Duration, Field(description="least time between two guesses; 0s: final texts only")] = 400
-        * MS,
-        share: Annotated[float, Field(gt=0, le=1, description="of the time that guesses may take")] = 0.5,
+        interval: Annotated[
+            Duration, Field(description="shortest time between two partial transcripts; 0s: final ones only")
+        ] = 400 * MS,
+        share: Annotated[
+            float, Field(gt=0, le=1, description="largest share of the time for partial transcripts")
+        ] = 0.5,
         trial_after: Annotated[
-            Duration, Field(description="pause of the voice after which the final text is prepared; 0s: never")
+            Duration, Field(description="pause of the voice after which the final text is computed; 0s: never")
         ] = 96 * MS,
         beam: Annotated[int, Field(ge=1, le=10, description="hypotheses kept for the final text; 1 is greedy")] = 2,
-        device: Annotated[Literal["cpu", "cuda"], Field(description="what computes")] = "cpu",
+        device: Annotated[Literal["cpu", "cuda"], Field(description="device that computes")] = "cpu",
         compute: Annotated[str, Field(description="number format: auto, int8, float32, float16, …")] = "auto",
         threads: Annotated[int, Field(ge=1, description="threads of one decode")] = 1,
     ) -> None:

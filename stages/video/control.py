@@ -16,12 +16,12 @@ from thalweg.pipeline.video.region_benefit import RegionBenefit
 
 
 class RateForViewer:
-    """Raises the bit rate until the viewer can read, and no further; tells the encoder upstream by signals.
+    """Raises the bit rate until the viewer can read, and no further; controls the encoder upstream by signals.
 
-    Stands after the viewer. The network's ceiling comes as a `Bitrate` signal from a transport, or is set. A final
-    transcript is a new question: what was enough for the last one is forgotten. Where the viewer stays unsure although
-    regions are followed, they are left alone for a while, to see whether they are wrong. Where no answers come,
-    nothing is decided here and the encoder keeps what it was told last.
+    Connect it after the viewer. The limit of the network comes as a `Bitrate` signal from a transport, or is set. A
+    final transcript is a new question, for which the search starts again. If the viewer stays unsure although regions
+    are followed, they are ignored for a while, to find out whether they are wrong. Without answers nothing is decided,
+    and the encoder keeps its last settings.
     """
 
     inputs = {"detections": Detections, "transcript": Port(Transcript, required=False)}
@@ -30,10 +30,14 @@ class RateForViewer:
     def __init__(
         self,
         encoder: Annotated[str, Field(description="name of the stage that encodes")] = "encoder",
-        ceiling: Annotated[int, Field(ge=0, description="bit/s that the network takes at most")] = TIERS_BPS[-1],
-        threshold: Annotated[float, Field(gt=0, lt=1, description="confidence from which on it is enough")] = 0.8,
-        patience: Annotated[Duration, Field(description="sure for this long: try with less")] = 4_000 * MS,
-        frames: Annotated[float, Field(gt=0, description="frames a second that the viewer needs at least")] = 2.0,
+        ceiling: Annotated[int, Field(ge=0, description="capacity of the network, bit/s")] = TIERS_BPS[-1],
+        threshold: Annotated[
+            float, Field(gt=0, lt=1, description="confidence from which the picture is good enough")
+        ] = 0.8,
+        patience: Annotated[
+            Duration, Field(description="a lower bit rate is tried after the viewer was sure for this long")
+        ] = 4_000 * MS,
+        frames: Annotated[float, Field(gt=0, description="frames per second that the viewer needs at least")] = 2.0,
     ) -> None:
         self.ceiling = ceiling
         self._encoder = encoder

@@ -20,18 +20,18 @@ from thalweg.stages.video.coder import CODECS, Coder, Decoder, Unit, VideoError
 from thalweg.stages.video.lowpass import scaled, soften
 from thalweg.stages.vision.drift import Drift
 
-CodecName = Annotated[Literal["h264", "hevc", "vp8", "vp9"], Field(description="how it is compressed")]
+CodecName = Annotated[Literal["h264", "hevc", "vp8", "vp9"], Field(description="compression format")]
 _STRENGTHS = 8
 _OPENING_NS = 500 * MS
 
 
 class VideoEncoder:
-    """Encodes frames at a bit rate, and within it spends the bits on the regions that matter (Artic).
+    """Encodes frames at a target bit rate, and spends the bits on the regions that matter (Artic).
 
-    Blocks are coded the more coarsely the farther they are from the nearest region; without a region, or once
-    the last one has lost its worth, the picture is coded evenly. Regions come by the port or as signals from
-    downstream. A `Bitrate` signal is followed from the next frame on, in h264 without a key frame; a viewer that does
-    not know `codec` gets the first one it does.
+    The farther a block is from the nearest region, the more coarsely it is coded. Without a region, or once the last
+    one has expired, the picture is coded evenly. Regions come by the port or as signals from downstream. A `Bitrate`
+    signal takes effect with the next frame, in h264 without a key frame. A viewer that does not support `codec` gets
+    the first one that it supports.
     """
 
     inputs = {"frame": VideoFrame, "regions": Port(Regions, required=False)}
@@ -41,19 +41,26 @@ class VideoEncoder:
 
     def __init__(
         self,
-        bitrate: Annotated[int, Field(ge=1_000, description="bit/s to aim at")] = 500_000,
+        bitrate: Annotated[int, Field(ge=1_000, description="target, bit/s")] = 500_000,
         codec: CodecName = "h264",
-        rate: Annotated[float, Field(gt=0, le=240, description="frames a second that are encoded at most")] = 30.0,
-        scale: Annotated[float, Field(gt=0, le=1, description="size of the coded picture, share of the frame's")] = 1.0,
+        rate: Annotated[float, Field(gt=0, le=240, description="frames per second that are encoded, at most")] = 30.0,
+        scale: Annotated[
+            float, Field(gt=0, le=1, description="size of the coded picture, as a share of the frame's")
+        ] = 1.0,
         method: Annotated[
             Literal["quantiser", "lowpass", "none"],
-            Field(description="how regions are favoured: by the encoder's quantiser, by blurring the rest, not at all"),
+            Field(
+                description="how regions are favoured: by the encoder's quantiser, by blurring the rest, or not at all"
+            ),
         ] = "quantiser",
-        gamma: Annotated[float, Field(ge=0.1, le=99, description="steepness around a region; more is narrower")] = 32.0,
-        floor: Annotated[int, Field(ge=0, le=51, description="how much coarser the background may get, QP steps")] = 25,
-        block: Annotated[int, Field(ge=16, le=256, description="side of the blocks that are told apart, pixels")] = 32,
+        gamma: Annotated[
+            float, Field(ge=0.1, le=99, description="steepness around a region; higher is narrower")
+        ] = 32.0,
+        floor: Annotated[int, Field(ge=0, le=51, description="how much coarser the background may be, QP steps")] = 25,
+        block: Annotated[int, Field(ge=16, le=256, description="side of a block, pixels")] = 32,
         sharpest: Annotated[
-            int, Field(ge=0, le=51, description="least quantiser: a region this sharp takes no more bits (h264)")
+            int,
+            Field(ge=0, le=51, description="lowest quantiser, QP: a region gets no more bits than this needs (h264)"),
         ] = 18,
         opening: Annotated[
             int,
@@ -64,15 +71,15 @@ class VideoEncoder:
                 "coarser, QP steps; where regions are sure to come, 20 saves what a sharp first frame costs",
             ),
         ] = 0,
-        follow: Annotated[bool, Field(description="whether regions are followed; off, the picture is even")] = True,
+        follow: Annotated[bool, Field(description="follow regions; false: code the picture evenly")] = True,
         alone: Annotated[
-            bool, Field(description="each frame by itself, so that one that is lost or damaged spoils no other")
+            bool, Field(description="code each frame independently, so that a lost or damaged one affects no other")
         ] = False,
         carry: Annotated[
-            bool, Field(description="regions stay on what they were about while the camera moves; 1 ms a frame")
+            bool, Field(description="keep regions on their objects while the camera moves; costs 1 ms per frame")
         ] = True,
         refresh: Annotated[
-            Duration | None, Field(description="renew the picture this often, bit by bit, instead of by key frames")
+            Duration | None, Field(description="period of gradual intra refresh, instead of key frames")
         ] = None,
     ) -> None:
         self.bitrate, self.rate, self.scale, self.gamma, self.floor = bitrate, rate, scale, gamma, floor
@@ -212,7 +219,7 @@ class VideoEncoder:
 
 
 class VideoDecoder:
-    """Decodes video to RGB frames of the size that was encoded. Waits for the first key unit; hides what is lost."""
+    """Decodes video to RGB frames of the encoded size. Waits for the first key unit; conceals losses."""
 
     inputs = {"video": EncodedVideo}
     outputs = {"frame": VideoFrame}

@@ -31,10 +31,10 @@ Timed = tuple[int, NDArray[np.uint8]]
 class VideoFile:
     """Reads a video file, a picture or a folder of pictures, in any format FFmpeg knows, as RGB frames.
 
-    At `pace: realtime` frames come when a camera would have given them; at `full` as fast as they are taken. Either
-    way they carry the times they would have been captured at. What a camera held on its side is turned upright.
-    Pictures come in the order of their names, `rate` a second, each in its own size. Gray, palette and deep colour
-    become 8-bit RGB; transparency is dropped. Memory does not grow with the length of the file.
+    At `pace: realtime` frames are emitted when a camera would have given them; at `full` as fast as they are consumed.
+    In both cases their times are those of the capture. Rotation metadata is applied. Pictures of a folder come in the
+    order of their names, `rate` per second, each in its own size. Gray, palette and deep colour become 8-bit RGB;
+    transparency is dropped. Memory does not grow with the length of the file.
     """
 
     outputs = {"frame": VideoFrame}
@@ -44,15 +44,15 @@ class VideoFile:
         path: Annotated[Path, Field(description="the file, pipe or folder to read; `-` for standard input")],
         rate: Annotated[
             float | None,
-            Field(gt=0, le=240, description="frames a second at most; of pictures exactly, 10 if left out"),
+            Field(gt=0, le=240, description="frames per second, at most; of pictures exactly, default 10"),
         ] = None,
         height: Annotated[
-            int | None, Field(ge=1, le=8192, description="scale down to at most this many lines; as it is if left out")
+            int | None, Field(ge=1, le=8192, description="scale down to at most this many lines; default: no scaling")
         ] = None,
         pace: Annotated[
             Literal["realtime", "full"], Field(description="as a camera would, or as fast as possible")
         ] = "realtime",
-        loops: Annotated[int, Field(ge=1, description="times the file is shown, one after the other")] = 1,
+        loops: Annotated[int, Field(ge=1, description="how many times the file is played")] = 1,
     ) -> None:
         self._path = Path(path)
         self._rate = rate

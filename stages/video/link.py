@@ -41,13 +41,14 @@ class _Unit:
 
 
 class VideoLink:
-    """Sends video over an emulated network: narrow, slow, lossy, as declared; by the pipeline's clock.
+    """Sends video over an emulated network with a given rate, delay and loss, on the pipeline's clock.
 
-    A unit goes in packets of 1200 bytes and comes out when the last of them has arrived. One that misses a packet never
-    comes out; it is counted in `lost`, by reason, and after the way back a key frame is asked for upstream. What the
-    network seems to take is told as a rate, every 100 ms where it changed by a twentieth: `up` to the encoder, or
-    `down` to a stage that decides. With `slots` and `encoder`, the names of such stages, the frames needed per slot are
-    told to the one, and to the other whether each should stand by itself. The same seed and input give the same run.
+    A unit is sent in packets of 1200 bytes and emitted when the last of them has arrived. A unit that lost a packet is
+    never emitted; it is counted in `lost`, by reason, and a key frame is requested upstream after the delay of the
+    return path. The estimated capacity is signalled as a rate, at most every 100 ms and when it changed by a twentieth:
+    `up` to the encoder, or `down` to a stage that decides. With `slots` and `encoder`, the names of such stages, the
+    one is told how many frames per slot are needed, and the other whether to code each independently. Equal seed and
+    input give an equal run.
     """
 
     inputs = {"video": EncodedVideo}
@@ -55,11 +56,13 @@ class VideoLink:
 
     def __init__(
         self,
-        delay: Annotated[Duration, Field(ge=0, description="on the wire, one way")] = 40 * MS,
+        delay: Annotated[Duration, Field(ge=0, description="one-way delay on the wire")] = 40 * MS,
         jitter: Annotated[Duration, Field(ge=0, description="standard deviation of the delay")] = 0,
         loss: Annotated[float, Field(ge=0, lt=1, description="share of packets that are lost")] = 0.0,
-        burst: Annotated[float, Field(ge=1, description="packets lost in a row on average; 1: each by itself")] = 1.0,
-        rate: Annotated[float | None, Field(ge=1, description="bit/s; without a limit if left out")] = None,
+        burst: Annotated[
+            float, Field(ge=1, description="mean number of packets lost in a row; 1: independent losses")
+        ] = 1.0,
+        rate: Annotated[float | None, Field(ge=1, description="bit/s; default: unlimited")] = None,
         trace: Annotated[
             tuple[tuple[float, float], ...],
             Field(description="pairs [seconds, bit/s], repeated indefinitely, instead of `rate`"),
@@ -67,16 +70,23 @@ class VideoLink:
         recording: Annotated[
             Path | None, Field(description="a recorded trace in Mahimahi's format, instead of `trace`")
         ] = None,
-        queue: Annotated[int, Field(ge=0, description="bytes that may wait for the transmitter")] = 64_000,
+        queue: Annotated[int, Field(ge=0, description="capacity of the send queue, bytes")] = 64_000,
         outages: Annotated[
-            tuple[tuple[float, float], ...], Field(description="[start, length] in seconds, when all is lost")
+            tuple[tuple[float, float], ...],
+            Field(description="pairs [start, length], seconds, in which all packets are lost"),
         ] = (),
-        seed: Annotated[int, Field(description="of all chances")] = 0,
-        tell: Annotated[Literal["up", "down", "none"], Field(description="where the network's rate is told")] = "none",
+        seed: Annotated[int, Field(description="seed of the random numbers")] = 0,
+        tell: Annotated[
+            Literal["up", "down", "none"], Field(description="direction in which the rate is signalled")
+        ] = "none",
         slots: Annotated[str, Field(description="name of the video.slots stage upstream")] = "",
         encoder: Annotated[str, Field(description="name of the video.encode stage upstream")] = "",
-        deadline: Annotated[Duration, Field(description="from capture; a later unit counts as missed")] = 150 * MS,
-        alone: Annotated[float, Field(ge=0, le=1, description="frames stand alone from this share of misses on")] = 0.1,
+        deadline: Annotated[
+            Duration, Field(description="longest time since capture; a later unit counts as missed")
+        ] = 150 * MS,
+        alone: Annotated[
+            float, Field(ge=0, le=1, description="share of missed units from which frames are coded independently")
+        ] = 0.1,
     ) -> None:
         random = 0.0 if burst > 1 else loss
         bursts = Burst(enter=min(1.0, loss / (burst * (1 - loss))), leave=1 / burst) if burst > 1 and loss else None

@@ -14,11 +14,11 @@ from thalweg.pipeline.video.frame_rate import MOST
 
 
 class FramesPerSlot:
-    """Lets `frames` frames through per slot of capture time, evenly spread, and leaves the others out.
+    """Passes `frames` frames per slot of capture time, evenly spread, and drops the others.
 
-    For a viewer that consumes one frame per slot: an earlier one stands in for one that is lost, and nothing is sent
-    again. How many that takes, a stage that knows the losses says while it runs, such as `video.link`
-    (pipeline/video/frame_rate.py has the arithmetic). A clock that goes back begins a slot.
+    For a viewer that consumes one frame per slot: an earlier frame replaces a lost one, and nothing is retransmitted. A
+    stage that measures losses, such as `video.link`, sets the number of frames while it runs
+    (pipeline/video/frame_rate.py has the formula). A slot begins anew when the clock goes back.
     """
 
     inputs = {"frame": VideoFrame}
@@ -28,7 +28,7 @@ class FramesPerSlot:
     def __init__(
         self,
         slot: Annotated[Duration, Field(ge=MS, description="the viewer consumes one frame in this time")] = 500 * MS,
-        frames: Annotated[int, Field(ge=1, le=MOST, description="frames let through per slot")] = 2,
+        frames: Annotated[int, Field(ge=1, le=MOST, description="frames passed per slot")] = 2,
     ) -> None:
         self.frames = frames
         self._slot_ns = slot

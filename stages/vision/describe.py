@@ -29,10 +29,10 @@ DARK, BRIGHT = 40.0, 215.0
 
 
 class PictureInWords:
-    """Looks at a frame at most once per `every` of capture time; other frames are let pass.
+    """Examines a frame at most once per `every` of capture time; other frames are skipped.
 
     Emits detections of the kinds `light` (dark, bright), `colour` (its name; `score` is its share of the picture),
-    `face`, `person` and `motion`. Put a `latest` channel before it: looking takes longer than a frame lasts.
+    `face`, `person` and `motion`. Connect it by a `latest` channel: detection takes longer than a frame lasts.
     """
 
     inputs = {"frame": VideoFrame}
@@ -41,8 +41,8 @@ class PictureInWords:
 
     def __init__(
         self,
-        every: Annotated[Duration, Field(description="shortest time between two looks")] = 1000 * MS,
-        people: Annotated[bool, Field(description="look for people, too: 130 ms a frame; faces take 25")] = True,
+        every: Annotated[Duration, Field(description="shortest time between two examined frames")] = 1000 * MS,
+        people: Annotated[bool, Field(description="detect people, too: 130 ms per frame; faces take 25 ms")] = True,
     ) -> None:
         self._interval = Interval(every)
         self._look_for_people = people

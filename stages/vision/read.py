@@ -16,10 +16,10 @@ from thalweg.stages.vision.pixels import as_rgb
 
 
 class TextInFrames:
-    """Reads the text in frames (PP-OCR), at most once per `every` of capture time; other frames are let pass.
+    """Reads the text in frames (PP-OCR), at most once per `every` of capture time; other frames are skipped.
 
-    `confidence` of what it emits is the mean score of the lines, weighted by their length: 0 where nothing was found.
-    Put a `latest` channel before it: reading takes longer than a frame lasts.
+    `confidence` is the mean score of the lines, weighted by their length; 0 where nothing was found. Connect it by a
+    `latest` channel: reading takes longer than a frame lasts.
     """
 
     inputs = {"frame": VideoFrame}
@@ -28,8 +28,8 @@ class TextInFrames:
 
     def __init__(
         self,
-        every: Annotated[Duration, Field(description="shortest time between two frames that are read")] = 500 * MS,
-        score: Annotated[float, Field(ge=0, le=1, description="lines read with a lower score are left out")] = 0.5,
+        every: Annotated[Duration, Field(description="shortest time between two examined frames")] = 500 * MS,
+        score: Annotated[float, Field(ge=0, le=1, description="lines with a lower score are dropped")] = 0.5,
     ) -> None:
         self._interval = Interval(every)
         self._score = score

@@ -24,10 +24,10 @@ from thalweg.stages.vision.relevance import Clip, Feedback, Intent, Nothing, Ora
 
 
 class RegionsThatMatter:
-    """Turns the question, as far as it is spoken, and the current frame into weighted regions for the encoder.
+    """Derives weighted regions for the encoder from the question, as far as it is spoken, and the current frame.
 
     Connect its frames by a `latest` channel, so that it sees the newest frame and never blocks the producer. `seen`
-    takes what the viewer found, for the policy `feedback`. With `signal` regions also go upstream as a signal, to an
+    takes the viewer's detections, for the policy `feedback`. With `signal` regions are also signalled upstream, to an
     encoder on the other side of a connection.
     """
 
@@ -43,20 +43,20 @@ class RegionsThatMatter:
     def __init__(
         self,
         policy: Annotated[
-            Literal["none", "oracle", "intent", "feedback", "clip"], Field(description="how it decides what matters")
+            Literal["none", "oracle", "intent", "feedback", "clip"], Field(description="how the regions are chosen")
         ] = "intent",
         question: Annotated[str, Field(description="the question before the first spoken one")] = "",
         understand: Annotated[
             Literal["meaning", "rules"],
-            Field(description="words are understood by a sentence model, fetched when first used, or by key words"),
+            Field(description="interpret words by a sentence model, downloaded at first use, or by key words"),
         ] = "meaning",
-        every: Annotated[Duration, Field(description="shortest time between two looks of a slow detector")] = 500 * MS,
-        half_life: Annotated[Duration, Field(description="after this long a region is worth half")] = 2_000 * MS,
+        every: Annotated[Duration, Field(description="shortest time between two runs of a slow detector")] = 500 * MS,
+        half_life: Annotated[Duration, Field(description="time in which the strength of a region halves")] = 2_000 * MS,
         oracle: Annotated[Path | None, Field(description="file of known regions, for the policy oracle")] = None,
         clip: Annotated[
             Path | None, Field(description="folder with a CLIP-family model in ONNX, for the policy clip")
         ] = None,
-        signal: Annotated[bool, Field(description="raise regions as a signal upstream too")] = False,
+        signal: Annotated[bool, Field(description="signal regions upstream, too")] = False,
     ) -> None:
         if policy == "oracle" and oracle is None:
             raise ThalwegError("the policy oracle needs `oracle`, the file with the regions")
