@@ -29,23 +29,23 @@ from thalweg.stages.io.terminal import READER_GONE, be_in_utf8, begin, log_to_st
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
-@click.option("--debug", is_flag=True, help="Show tracebacks and more of what goes on.")
+@click.option("--debug", is_flag=True, help="Show tracebacks and debug messages.")
 @click.option(
     "--log",
     type=click.Choice(["text", "json"]),
     default="text",
     envvar="THALWEG_LOG",
-    help="What lines of the log are: text, or an object each.  [$THALWEG_LOG]",
+    help="Format of the log: text, or one JSON object per line.  [$THALWEG_LOG]",
 )
 def cli(debug: bool, log: str) -> None:
     """Streaming multimodal pipelines, from sensor to language model.
 
     \b
-    A first run:      thalweg run voice_turn.yaml --set input=question.wav --set output=answer.wav
-                      (a file of yours, or by its bare name one of the examples that come with Thalweg)
-    What may be used: thalweg stages, thalweg models list, thalweg doctor
+    First run:        thalweg run voice_turn.yaml --set input=question.wav --set output=answer.wav
+                      (a file of yours, or the bare name of an example that comes with Thalweg)
+    What there is:    thalweg stages, thalweg models list, thalweg doctor
     Your own:         thalweg new pipeline NAME, thalweg new stage NAME
-    To stay:          thalweg up FILE, then ps, top, logs, restart, down
+    In background:    thalweg up FILE, then ps, top, logs, restart, down
     """
     level, ours = (logging.DEBUG, logging.DEBUG) if debug else (logging.WARNING, logging.INFO)
     log_to_stderr(level, ours=ours, as_json=log == "json")
@@ -56,8 +56,8 @@ def cli(debug: bool, log: str) -> None:
 @_SET
 @click.option("--report", type=_FILE, help="Write turns, stages, channels and errors as JSON.")
 @click.option("--trace", type=_FILE, help="Write a trace for ui.perfetto.dev.")
-@click.option("--timeline", type=_FILE, help="Draw who worked when (PNG, SVG or PDF).")
-@click.option("--live/--no-live", default=None, help="Table of rates and queues while it runs.")
+@click.option("--timeline", type=_FILE, help="Draw when each stage worked (PNG, SVG or PDF).")
+@click.option("--live/--no-live", default=None, help="Show a table of rates and queues while it runs.")
 @operating.METRICS
 @click.option("-q", "--quiet", is_flag=True, help="Only what the pipeline itself prints, and errors.")
 def run(
@@ -72,7 +72,7 @@ def run(
 ) -> None:
     """Run a pipeline file to its end, or until Ctrl-C.
 
-    Ends with 0, with 1 if anything went wrong on the way, 2 if it could not start, 130 after Ctrl-C.
+    Exit status: 0, 1 after errors, 2 if it could not start, 130 after Ctrl-C.
     """
     from thalweg.deploy.commands.run import Outputs, run_file
 
@@ -82,11 +82,11 @@ def run(
 
 @cli.command()
 @click.argument("url")
-@click.option("--in", "question", type=_FILE, help="Say this recording; the microphone where it is left out.")
-@click.option("--out", "answer", type=_FILE, help="Write what is heard to a WAV file.")
+@click.option("--in", "question", type=_FILE, help="Play this recording to the server; default: the microphone.")
+@click.option("--out", "answer", type=_FILE, help="Write the answers to a WAV file.")
 @secrets.KNOWN_TOKEN
-@click.option("--wait", default=60.0, show_default=True, help="Longest wait for an answer, seconds.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per event.")
+@click.option("--wait", default=60.0, show_default=True, help="Timeout for an answer, seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event.")
 @click.option("--insecure", is_flag=True, help="Verify no certificate; refused with a token for another machine.")
 def talk(
     url: str,
@@ -100,7 +100,7 @@ def talk(
 ) -> None:
     """Talk to a server that `thalweg serve` runs, without a browser.
 
-    Ends with 0, with 1 if no answer was heard, 2 if no conversation came about.
+    Exit status: 0, 1 if no answer was heard, 2 if it could not connect.
     """
     from thalweg.deploy.commands.talk import talk_to
 
@@ -113,7 +113,7 @@ def talk(
 @_SET
 @operating.TRUST
 def validate(file: Path, pairs: tuple[str, ...], trust: bool) -> None:
-    """Check a pipeline file without running anything, of classes beside it neither."""
+    """Check a pipeline file without running any code, not even of classes beside it."""
     from thalweg.deploy.reading import read_spec, unchecked_line
 
     spec = read_spec(file, settings_of(pairs), trust=trust)
@@ -125,14 +125,14 @@ def validate(file: Path, pairs: tuple[str, ...], trust: bool) -> None:
 @cli.command()
 @click.argument("file", type=PIPELINE)
 @_SET
-@click.option("--svg", type=_FILE, help="Draw it.")
+@click.option("--svg", type=_FILE, help="Draw an SVG picture.")
 @click.option("--format", "form", type=click.Choice(["mermaid", "svg"]), help="Mermaid, unless OUTPUT ends in .svg.")
 @click.option("-o", "--output", type=_FILE, help="Write to a file instead of printing.")
 @operating.TRUST
 def graph(
     file: Path, pairs: tuple[str, ...], svg: Path | None, form: str | None, output: Path | None, trust: bool
 ) -> None:
-    """Draw a pipeline file as Mermaid text or an SVG picture; variables need no values for that."""
+    """Draw a pipeline file as Mermaid text or an SVG picture. Variables need no values."""
     from thalweg.deploy.ops.observing.report import write_whole
     from thalweg.deploy.ops.pictures import graph as pictures
     from thalweg.deploy.reading import read_spec, unchecked_line
@@ -164,7 +164,7 @@ def schema() -> None:
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.option(
-    "--trust", is_flag=True, help="Import a NAME of the form module:Class, from here, too: that runs its code."
+    "--trust", is_flag=True, help="Import a NAME of the form module:Class, also from this folder. This runs its code."
 )
 def stages(name: str | None, as_json: bool, trust: bool) -> None:
     """List every stage, or show the ports and parameters of one."""
@@ -180,22 +180,22 @@ def stages(name: str | None, as_json: bool, trust: bool) -> None:
     multiple=True,
     type=_FILE,
     metavar="NAME.srt|.vtt|.txt|.json|.tsv",
-    help="Write a file; an ending alone: one beside each recording, or in a FOLDER/.srt. Repeatable.",
+    help="Write to this file; .srt: one beside each recording; FOLDER/.srt: one each in FOLDER. Repeatable.",
 )
-@click.option("--engine", default="whisper", show_default=True, help="The recogniser: stage speech.ENGINE.")
-@click.option("--language", default="", help="Language that is spoken, as en; auto where the recogniser can tell.")
-@click.option("--translate", is_flag=True, help="Into English, where the recogniser can.")
-@click.option("--words", "by_word", is_flag=True, help="A cue or row for each word, where their times are known.")
-@click.option("--overwrite", is_flag=True, help="Write anew what is there already.")
+@click.option("--engine", default="whisper", show_default=True, help="Recogniser: the stage speech.ENGINE.")
+@click.option("--language", default="", help="Spoken language, such as en; auto: detected, if the recogniser can.")
+@click.option("--translate", is_flag=True, help="Translate into English, if the recogniser can.")
+@click.option("--words", "by_word", is_flag=True, help="Write one cue or row per word, if word times are known.")
+@click.option("--overwrite", is_flag=True, help="Overwrite existing files.")
 @click.option(
-    "--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A parameter of the recogniser, as its model."
+    "--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Parameter of the recogniser, such as model=NAME."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per transcript.")
 def transcribe(files: tuple[Path, ...], engine: str, pairs: tuple[str, ...], **wished: Any) -> None:
-    """Write down what is said in recordings: sound or video files, folders of them, standard input (-).
+    """Transcribe recordings: audio or video files, folders of them, or standard input (-).
 
-    Printed as it is understood, or with --to in files that are there whole or not at all; where it is stopped, the same
-    command goes on. Ends with 0, with 1 if something could not be transcribed, 2 if nothing could be begun with.
+    Text is printed as it is recognised, or with --to written to files, which appear only when complete; after a stop
+    the same command resumes. Exit status: 0, 1 if a recording could not be transcribed, 2 if it could not start.
     """
     from thalweg.deploy.commands.transcribe import Wish, transcribe_files
 
@@ -204,12 +204,12 @@ def transcribe(files: tuple[Path, ...], engine: str, pairs: tuple[str, ...], **w
 
 @cli.group()
 def models() -> None:
-    """The models Thalweg comes with or can fetch, and those that are here."""
+    """Manage models: those that Thalweg comes with, can download, or has downloaded."""
 
 
 @models.command("list")
 def models_list() -> None:
-    """List every model with its licence, size and whether it is here."""
+    """List every model with its licence, its size and whether it is downloaded."""
     from thalweg.deploy.commands.models import list_models
 
     list_models()
@@ -218,7 +218,7 @@ def models_list() -> None:
 @models.command("pull")
 @click.argument("names", nargs=-1)
 def models_pull(names: tuple[str, ...]) -> None:
-    """Fetch models, all of them by default, and check them."""
+    """Download models, by default all, and verify them."""
     from thalweg.deploy.commands.models import pull_models
 
     pull_models(names)
@@ -229,11 +229,11 @@ def models_pull(names: tuple[str, ...]) -> None:
 @click.option(
     "--out", "folder", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write."
 )
-@click.option("--lookahead", metavar="DURATION", help="The look-ahead it uses unless told otherwise, such as 80ms.")
+@click.option("--lookahead", metavar="DURATION", help="Default look-ahead, such as 80ms.")
 @click.option("--int8", is_flag=True, help="Quantise matrix products: a quarter of the size, faster.")
 def models_convert(checkpoint: str, folder: Path, lookahead: str | None, int8: bool) -> None:
-    """Make a streaming FastConformer of NeMo's ready to run: CHECKPOINT is a .nemo file, the name of a pulled one, or a
-    bundled recogniser that is to compute in another precision.
+    """Convert a streaming FastConformer of NeMo: CHECKPOINT is a .nemo file, the name of a pulled one, or a bundled
+    recogniser to convert to another precision.
 
     Neither NeMo nor torch is needed, and nothing in the archive is executed.
     """
@@ -250,7 +250,7 @@ def models_convert(checkpoint: str, folder: Path, lookahead: str | None, int8: b
 @models.command("path")
 @click.argument("name")
 def models_path(name: str) -> None:
-    """Print where the files of a model lie, fetching them if need be."""
+    """Print the folder of a model's files; downloads them if needed."""
     from thalweg.deploy.commands.models import model_files
 
     for path in model_files(name):
@@ -260,7 +260,7 @@ def models_path(name: str) -> None:
 @models.command("verify")
 @click.argument("names", nargs=-1)
 def models_verify(names: tuple[str, ...]) -> None:
-    """Hash the files that are here again and compare."""
+    """Verify the hashes of downloaded files."""
     from thalweg.deploy.commands.models import verify_models
 
     sys.exit(verify_models(names))
@@ -284,10 +284,10 @@ def doctor(context: click.Context) -> None:
 def doctor_webrtc(
     url: str, token: str, token_file: Path | None, ice: tuple[str, ...], ice_file: Path | None, insecure: bool
 ) -> None:
-    """Say why a connection to a server comes about or not: addresses, NAT, TURN, codecs.
+    """Diagnose the connection to a server: addresses, NAT, TURN, codecs.
 
-    STUN and TURN servers that are given are tried in place of the server's.
-    Ends with 0 where a conversation is possible, 1 where not.
+    Given STUN and TURN servers are used in place of the server's. Exit status: 0 if a conversation is possible, 1 if
+    not.
     """
     from aiortc import RTCIceServer
 
@@ -301,18 +301,18 @@ def doctor_webrtc(
 @cli.command()
 @click.argument("file", type=PIPELINE)
 @_SET
-@click.option("-o", "--output", type=_FILE, default=Path("profile.json"), show_default=True, help="Where it goes.")
+@click.option("-o", "--output", type=_FILE, default=Path("profile.json"), show_default=True, help="File to write.")
 @click.option("--picture", type=_FILE, help="Draw accuracy against latency with the Pareto front.")
 @click.option("--samples", default=34, show_default=True, help="Recorded samples per combination.")
 @click.option(
-    "--load", "loads", multiple=True, type=int, default=(2,), show_default=True, help="Busy processes beside."
+    "--load", "loads", multiple=True, type=int, default=(2,), show_default=True, help="Number of busy processes beside."
 )
 def profile(
     file: Path, pairs: tuple[str, ...], output: Path, picture: Path | None, samples: int, loads: tuple[int, ...]
 ) -> None:
-    """Measure what every combination of a file's knobs costs and is worth on this device.
+    """Measure latency and accuracy of every combination of a file's knobs on this device.
 
-    The table is for the `profile` parameter of `fusion.decide`, which chooses from it for every sample.
+    Use the table as `profile` of `fusion.decide`, which chooses a combination for each sample.
     """
     from thalweg.deploy.commands.profiling import profile as measure
     from thalweg.deploy.commands.profiling import write_profile

@@ -55,15 +55,15 @@ def _secret(name: str, variable: str, about: str, in_file: str, *, many: bool = 
     return both
 
 
-_LISTED = "A file that lists several, with dates; read again when it changes."
-TOKEN = _secret("token", "THALWEG_TOKEN", "Who connects must know it.", _LISTED)
-ADMIN_TOKEN = _secret("admin-token", "THALWEG_ADMIN_TOKEN", "Opens /sessions and /metrics.", _LISTED)
-KNOWN_TOKEN = _secret("token", "THALWEG_TOKEN", "What the server wants to know.", "A file that holds it.")
+_LISTED = "File of several tokens with dates; read again when it changes."
+TOKEN = _secret("token", "THALWEG_TOKEN", "Token that clients must present.", _LISTED)
+ADMIN_TOKEN = _secret("admin-token", "THALWEG_ADMIN_TOKEN", "Token for /sessions and /metrics.", _LISTED)
+KNOWN_TOKEN = _secret("token", "THALWEG_TOKEN", "Token of the server.", "File that holds the token.")
 ICE = _secret(
     "ice",
     "THALWEG_ICE",
     "stun:HOST or turn:USER:PASSWORD@HOST[:PORT]; with a password rather in --ice-file. Repeatable.",
-    "A file with one of them in each line.",
+    "File with one such server per line.",
     many=True,
 )
 

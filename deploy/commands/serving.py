@@ -14,10 +14,10 @@ from thalweg.deploy.ops.keeping.operating import FILE, PIPELINE, SET, settings_o
 
 @click.command("drain")
 @click.argument("host")
-@click.option("--url", default="http://localhost:8080", show_default=True, help="Of the server.")
+@click.option("--url", default="http://localhost:8080", show_default=True, help="URL of the server.")
 @secrets.ADMIN_TOKEN
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until no conversation is left there.")
-@click.option("--insecure", is_flag=True, help="Verify no certificate; refused for another machine.")
+@click.option("--insecure", is_flag=True, help="Do not verify certificates; refused for another machine.")
 def drain(host: str, url: str, admin_token: str, admin_token_file: Path | None, wait: bool, insecure: bool) -> None:
     """Drain a conversation host of a running server: it takes no new conversations, and those on it move elsewhere."""
     from thalweg.deploy.commands.hosts import drain_host
@@ -42,31 +42,41 @@ class _Serve(click.Command):
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port to listen on.")
 @secrets.TOKEN
 @secrets.ADMIN_TOKEN
-@click.option("--metrics", default="", metavar="[HOST:]PORT", help="Serve /metrics there, too, without a token.")
+@click.option(
+    "--metrics", default="", metavar="[HOST:]PORT", help="Serve /metrics at [HOST:]PORT, too, without a token."
+)
 @click.option(
     "--host-name",
     "host_names",
     multiple=True,
     envvar="THALWEG_HOST_NAME",
-    help="A name people reach this server by. Repeatable.  [$THALWEG_HOST_NAME]",
+    help="A host name of this server, as clients use it. Repeatable.  [$THALWEG_HOST_NAME]",
 )
-@click.option("--trusted-proxy", "proxies", multiple=True, metavar="NETWORK", help="Believe its X-Forwarded-For.")
-@click.option("--origin", "origins", multiple=True, help="A page of another origin that may connect. Repeatable.")
+@click.option(
+    "--trusted-proxy", "proxies", multiple=True, metavar="NETWORK", help="Trust the X-Forwarded-For of this proxy."
+)
+@click.option("--origin", "origins", multiple=True, help="Another origin whose pages may connect. Repeatable.")
 @secrets.ICE
-@click.option("--sessions", default=0, show_default=True, help="Most conversations at once; 0: as many as keep up.")
-@click.option("--per-address", default=4, show_default=True, help="Most conversations of one address.")
-@click.option("--session-seconds", default=3600.0, show_default=True, help="Longest conversation.")
-@click.option("--resume-seconds", default=60.0, show_default=True, help="How long a lost connection may come back.")
-@click.option("--certificate", type=FILE, help="TLS certificate chain (PEM): browsers want it except on localhost.")
+@click.option(
+    "--sessions", default=0, show_default=True, help="Most conversations at once; 0: learned from answer times."
+)
+@click.option("--per-address", default=4, show_default=True, help="Most conversations per client address.")
+@click.option("--session-seconds", default=3600.0, show_default=True, help="Longest conversation, seconds.")
+@click.option("--resume-seconds", default=60.0, show_default=True, help="How long a client may reconnect, seconds.")
+@click.option("--certificate", type=FILE, help="TLS certificate chain (PEM); browsers require it except on localhost.")
 @click.option("--key", type=FILE, help="Private key of the certificate (PEM).")
-@click.option("--drain-seconds", default=30.0, show_default=True, help="Longest wait for those who talk, at the end.")
-@click.option("--on", type=click.Choice(["subprocess", "ray"]), help="Hold conversations on hosts, not here.")
-@click.option("--hosts", type=click.IntRange(1, 64), default=2, show_default=True, help="How many, on this machine.")
-@click.option("--address", default="", help="Address of the Ray cluster; else RAY_ADDRESS, or the one found here.")
+@click.option(
+    "--drain-seconds", default=30.0, show_default=True, help="Timeout for conversations at shutdown, seconds."
+)
+@click.option("--on", type=click.Choice(["subprocess", "ray"]), help="Run conversations on hosts, not in this process.")
+@click.option(
+    "--hosts", type=click.IntRange(1, 64), default=2, show_default=True, help="Number of hosts on this machine."
+)
+@click.option("--address", default="", help="Address of the Ray cluster; default: RAY_ADDRESS, or the local one.")
 def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], ice_file: Path | None, **given: Any) -> None:
     """Serve a pipeline to browsers: a page to talk on, over WebRTC.
 
-    `thalweg serve drain HOST` empties a conversation host of a server that runs.
+    `thalweg serve drain HOST` drains a conversation host of a running server.
     """
     from thalweg.deploy.door.addresses import network_of
     from thalweg.deploy.server.hosts.serve import Placed

@@ -12,37 +12,37 @@ import click
 from thalweg.stages.io.terminal import say, say_json
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
-_NODES = click.option("--node", "nodes", multiple=True, metavar="NAME", help="Only this one. Repeatable.")
+_NODES = click.option("--node", "nodes", multiple=True, metavar="NAME", help="Only this node. Repeatable.")
 
 
 def _hub_folder(function: Any) -> Any:
-    return click.option("--folder", type=_FOLDER, envvar="THALWEG_HUB", help="Where the hub lives.  [$THALWEG_HUB]")(
+    return click.option("--folder", type=_FOLDER, envvar="THALWEG_HUB", help="Folder of the hub.  [$THALWEG_HUB]")(
         function
     )
 
 
 def _node_folder(function: Any) -> Any:
     return click.option(
-        "--folder", type=_FOLDER, envvar="THALWEG_NODE_FOLDER", help="Where it lives.  [$THALWEG_NODE_FOLDER]"
+        "--folder", type=_FOLDER, envvar="THALWEG_NODE_FOLDER", help="Folder of the node.  [$THALWEG_NODE_FOLDER]"
     )(function)
 
 
 @click.group()
 def hub() -> None:
-    """The place that knows of all nodes: enrols them, keeps what they send, says what they run (docs/edge.md).
+    """Manage nodes at the edge: enrol them, store what they send, roll out what they run (docs/edge.md).
 
     \b
-    thalweg hub run                       be the hub
-    thalweg hub enrol drone-7             a code for a new node, good once, for a day
-    thalweg hub rollout uav.yaml          have all nodes run this
-    thalweg hub nodes                     who is there, what they run, what waits
-    thalweg hub records drone-7           everything that one has sent, as JSON
+    thalweg hub run                       run the hub
+    thalweg hub enrol drone-7             print a code for a new node, valid once, for a day
+    thalweg hub rollout uav.yaml          have all nodes run this file
+    thalweg hub nodes                     list nodes, what they run and what is queued
+    thalweg hub records drone-7           print everything that a node has sent, as JSON
     """
 
 
 @hub.command("run")
 @_hub_folder
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address for nodes; 0.0.0.0 for all.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at for nodes; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=7443, show_default=True)
 @click.option("--page", "page_port", type=click.IntRange(0, 65535), help="Serve the hub's page at this port.")
 @click.option(
@@ -54,7 +54,7 @@ def hub() -> None:
 def hub_run(
     folder: Path | None, host: str, port: int, page_port: int | None, page_host: str, keep_days: float | None
 ) -> None:
-    """Be the hub, until Ctrl-C. The first time its authority is made: keep a copy of the folder."""
+    """Run the hub until Ctrl-C. The first run creates its certificate authority: back up the folder."""
     from thalweg.deploy.fleet.hub.serve import run_hub
     from thalweg.deploy.fleet.hub.state import default_folder
 
@@ -73,9 +73,14 @@ def _ask(folder: Path | None, call: str, **args: Any) -> Any:
 @hub.command("enrol")
 @click.argument("name")
 @_hub_folder
-@click.option("--lends", default="", metavar="PLACE", help="It may lend workers to other nodes, as fog, cloud or so.")
+@click.option(
+    "--lends",
+    default="",
+    metavar="PLACE",
+    help="Let it lend workers to other nodes, as the place fog, cloud or another.",
+)
 def hub_enrol(name: str, folder: Path | None, lends: str) -> None:
-    """Print a code by which one device becomes the node NAME, within a day."""
+    """Print a code with which one device can become the node NAME, within a day."""
     say(_ask(folder, "enrol", name=name, lends=lends))
 
 
@@ -83,7 +88,7 @@ def hub_enrol(name: str, folder: Path | None, lends: str) -> None:
 @_hub_folder
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def hub_nodes(folder: Path | None, as_json: bool) -> None:
-    """List nodes: whether they are here, what they run and should run, what waits, what was lost."""
+    """List nodes: whether they are online, what they run and should run, what is queued, what was lost."""
     from rich.table import Table
 
     from thalweg.deploy.console import Console
@@ -108,7 +113,7 @@ def hub_nodes(folder: Path | None, as_json: bool) -> None:
 @click.argument("name")
 @_hub_folder
 def hub_events(name: str, folder: Path | None) -> None:
-    """Print the newest events of a node, one JSON object a line, newest first."""
+    """Print the newest events of a node, one JSON object per line, newest first."""
     for event in _ask(folder, "events", name=name):
         say_json(event)
 
@@ -121,16 +126,16 @@ def hub_events(name: str, folder: Path | None) -> None:
     "kinds",
     multiple=True,
     type=click.Choice(["events", "telemetry", "media"]),
-    help="Only these. Repeatable.",
+    help="Only records of this kind. Repeatable.",
 )
-@click.option("--stream", "streams", multiple=True, metavar="STREAM", help="Only this one. Repeatable.")
-@click.option("--since", metavar="DURATION", help="Only what is no older, such as 30min, by the node's clock.")
+@click.option("--stream", "streams", multiple=True, metavar="STREAM", help="Only this stream. Repeatable.")
+@click.option("--since", metavar="DURATION", help="Only records of the last 30min, say, by the node's clock.")
 def hub_records(
     name: str, folder: Path | None, kinds: tuple[str, ...], streams: tuple[str, ...], since: str | None
 ) -> None:
-    """Print everything that a node has sent, one JSON object a line, in the order in which it arrived.
+    """Print everything that a node has sent, one JSON object per line, in order of arrival.
 
-    Read from the hub's folder, whether a hub runs or not. Bytes are {"base64": …}.
+    Reads the hub's folder; the hub need not run. Bytes are printed as {"base64": …}.
     """
     import time
 
@@ -155,14 +160,20 @@ def hub_records(
 @_NODES
 @click.option(
     "--file", "files", multiple=True, metavar="PATH", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="What it needs: models, modules, data. Lies beside it on the node. Repeatable.",
+    help="A file that it needs: model, module, data. Stored beside it on the node. Repeatable.",
 )  # fmt: skip
 @click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Value of a variable of the file.")
-@click.option("--output", "outputs", multiple=True, metavar="STAGE", help="Must flow in the trial; else all sinks.")
 @click.option(
-    "--open", "opening", default=15.0, show_default=True, metavar="SECONDS", help="How long it may take to open."
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="STAGE",
+    help="An output that must flow in the trial; default: all sinks.",
 )
-@click.option("--watch", default=30.0, show_default=True, metavar="SECONDS", help="How long the trial is watched.")
+@click.option(
+    "--open", "opening", default=15.0, show_default=True, metavar="SECONDS", help="Timeout for its stages to open."
+)
+@click.option("--watch", default=30.0, show_default=True, metavar="SECONDS", help="Length of the trial.")
 @click.option("--missed", default=0.05, show_default=True, help="Largest share of deadlines missed in the trial.")
 def hub_rollout(
     pipeline: Path,
@@ -175,9 +186,9 @@ def hub_rollout(
     watch: float,
     missed: float,
 ) -> None:
-    """Have nodes run a pipeline file. Each fetches it, tries it while it is disarmed, and keeps it or goes back.
+    """Roll out a pipeline file. Each node downloads it, tries it while disarmed, and keeps it or reverts.
 
-    The file is checked here first, without running anything of it.
+    The file is checked here first, without running any of its code.
     """
     from thalweg.deploy.fleet.given import check_outputs, files_by_name
     from thalweg.deploy.ops.keeping.operating import settings_of
@@ -198,7 +209,7 @@ def hub_rollout(
 @_hub_folder
 @_NODES
 def hub_rollback(generation: int, folder: Path | None, nodes: tuple[str, ...]) -> None:
-    """Have nodes run again what GENERATION was; those that should run a newer one, unless they are named."""
+    """Have nodes run the release of GENERATION again: the named ones, or all that should run a newer one."""
     new, chosen = _ask(folder, "rollback", generation=generation, nodes=list(nodes))
     say(f"generation {new}, which is {generation} again, is wanted of {', '.join(chosen) or 'no node'}")
 
@@ -207,12 +218,14 @@ def hub_rollback(generation: int, folder: Path | None, nodes: tuple[str, ...]) -
 @click.argument("name")
 @click.argument("action", type=click.Choice(["hold", "return", "land", "gimbal", "photo"]))
 @_hub_folder
-@click.option("--set", "pairs", multiple=True, metavar="NAME=DEGREES", help="Of gimbal: pitch, yaw. Repeatable.")
+@click.option(
+    "--set", "pairs", multiple=True, metavar="NAME=DEGREES", help="Parameter of gimbal: pitch or yaw. Repeatable."
+)
 @click.option("--within", type=click.FloatRange(1, 30), default=10.0, show_default=True, metavar="SECONDS")
 def hub_command(name: str, action: str, folder: Path | None, pairs: tuple[str, ...], within: float) -> None:
-    """Have the vehicle of a node do something, within seconds or not at all, where the node's own file allows it.
+    """Send a command to the vehicle of a node, if the node's own file allows it. It expires within seconds.
 
-    What became of it is among `thalweg hub events NAME`.
+    `thalweg hub events NAME` shows its outcome.
     """
     try:
         settings = {key: float(value) for key, _, value in (pair.partition("=") for pair in pairs)}
@@ -225,18 +238,19 @@ def hub_command(name: str, action: str, folder: Path | None, pairs: tuple[str, .
 @click.argument("name")
 @_hub_folder
 def hub_revoke(name: str, folder: Path | None) -> None:
-    """Let a node in no more. It goes on with what it runs; enrolling it again lets it in."""
+    """Refuse a node from now on. It keeps running its pipelines; enrol it again to admit it."""
     _ask(folder, "revoke", name=name)
     say(f"{name} is let in no more")
 
 
 @click.group()
 def node() -> None:
-    """The agent of a machine at the edge: keeps its pipelines and what they send, with a hub or without (docs/edge.md).
+    """Run the agent of a machine at the edge, which keeps its pipelines and their data, with or without a hub
+    (docs/edge.md).
 
     \b
     thalweg node enrol HUB CODE      become a node of a hub; `thalweg hub enrol NAME` prints the code
-    thalweg node run                 be the agent: for systemd
+    thalweg node run                 run the agent, under systemd
     thalweg node lend                lend workers to other nodes, where the hub allows that
     """
 
@@ -255,9 +269,9 @@ def node_enrol(hub_address: str, code: str, folder: Path | None) -> None:
 
 @node.command("run")
 @_node_folder
-@click.option("--report", default=5.0, show_default=True, metavar="SECONDS", help="How often the hub hears of it.")
+@click.option("--report", default=5.0, show_default=True, metavar="SECONDS", help="Interval of reports to the hub.")
 def node_run(folder: Path | None, report: float) -> None:
-    """Be the agent of this node, until SIGTERM. Starts without a hub, and survives its loss."""
+    """Run the agent of this node until SIGTERM. Needs no hub to start, and survives its loss."""
     from thalweg.deploy.fleet.node.agent import run_node
     from thalweg.deploy.fleet.node.identity import default_folder
 
@@ -268,11 +282,17 @@ def node_run(folder: Path | None, report: float) -> None:
 @_node_folder
 @click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen at.")
 @click.option("--port", type=click.IntRange(0, 65535), default=7444, show_default=True)
-@click.option("--reached-at", default="", metavar="HOST", help="How nodes reach it; else as the hub sees it.")
-@click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Lent at a time, at most.")
-@click.option("--files", type=_FOLDER, default=".", help="Folder that workers run in: models, stages of your own.")
+@click.option(
+    "--reached-at", default="", metavar="HOST", help="Address by which nodes reach it; default: as the hub sees it."
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Most workers lent at a time."
+)
+@click.option(
+    "--files", type=_FOLDER, default=".", help="Working folder of the workers, with models and stages of your own."
+)
 def node_lend(folder: Path | None, host: str, port: int, reached_at: str, workers: int, files: Path) -> None:
-    """Lend workers to nodes of the same hub, until SIGTERM. Each runs one stage, as long as its node asks for it.
+    """Lend workers to nodes of the same hub, until SIGTERM. Each runs one stage, as long as its node needs it.
 
     Runs on a machine in fog or cloud that was enrolled by a code of `thalweg hub enrol NAME --lends PLACE`.
     """
@@ -285,7 +305,7 @@ def node_lend(folder: Path | None, host: str, port: int, reached_at: str, worker
 @node.command("status")
 @_node_folder
 def node_status(folder: Path | None) -> None:
-    """Print where the rollout of this node stands, as JSON; the agent need not run."""
+    """Print the state of this node's rollout, as JSON; the agent need not run."""
     from thalweg.deploy.fleet.node.identity import Identity, default_folder
     from thalweg.deploy.fleet.node.releases import Releases
 

@@ -41,9 +41,9 @@ class _Speed(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has none
 @click.command()
 @click.argument("file", type=PIPELINE)
 @click.option(
-    "--channel", "channels", multiple=True, required=True, metavar="'A -> B'", help="What to record; several."
+    "--channel", "channels", multiple=True, required=True, metavar="'A -> B'", help="A channel to record. Repeatable."
 )
-@click.option("--out", type=FILE, required=True, help="The recording, a new file.")
+@click.option("--out", type=FILE, required=True, help="File to write; must not exist.")
 @SET
 @_REPORT
 @_QUIET
@@ -79,10 +79,10 @@ def record(file: Path, channels: tuple[str, ...], out: Path, pairs: tuple[str, .
 @click.argument("recording", type=FILE)
 @click.argument("file", type=PIPELINE, required=False)
 @click.option(
-    "--into", multiple=True, metavar="[CHANNEL=]STAGE.PORT", help="Where to play it; else where it was taken."
+    "--into", multiple=True, metavar="[CHANNEL=]STAGE.PORT", help="Where to play it; default: where it was recorded."
 )
-@click.option("--speed", type=_Speed(), default="1", show_default=True, help="How fast: a number, or max.")
-@click.option("--list", "listing", is_flag=True, help="Only show what is in the recording.")
+@click.option("--speed", type=_Speed(), default="1", show_default=True, help="Playback speed: a factor, or max.")
+@click.option("--list", "listing", is_flag=True, help="Only list the contents of the recording.")
 @SET
 @_REPORT
 @_QUIET

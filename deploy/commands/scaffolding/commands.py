@@ -9,7 +9,7 @@ import click
 
 @click.group()
 def new() -> None:
-    """Write a working start of your own: code, and a test that passes."""
+    """Create a working stage or pipeline of your own: code, and a test that passes."""
 
 
 @new.command("stage")
@@ -19,7 +19,7 @@ def new() -> None:
     type=click.Choice(["transform", "source", "text", "sink", "join"]),
     default="transform",
     show_default=True,
-    help="Where it stands: at a beginning, on the way (of sound, of words), at an end, or where streams meet.",
+    help="Kind of stage: transform of audio, source, transform of text, sink or join.",
 )
 def new_stage(name: str, kind: str) -> None:
     """Write NAME.py with a stage and test_NAME.py with its test."""

@@ -37,7 +37,7 @@ METRICS = click.option(
 TRUST = click.option(
     "--trust",
     is_flag=True,
-    help="Import what the file names module:Class, to check it: that runs its code.",
+    help="Import stages that the file names as module:Class. This runs their code.",
 )
 NAME = click.argument("name", required=False)
 
@@ -60,7 +60,7 @@ def settings_of(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @TRUST
 def plan(file: Path, pairs: tuple[str, ...], svg: Path | None, as_json: bool, trust: bool) -> None:
-    """Show where a pipeline file's stages would run and what would carry each edge; nothing is started.
+    """Show on which worker each stage would run and the transport of each edge. Nothing is started.
 
     \b
     An edge inside a worker is memory, between workers on one host shared memory, between hosts gRPC.
@@ -86,10 +86,10 @@ def plan(file: Path, pairs: tuple[str, ...], svg: Path | None, as_json: bool, tr
 @click.command()
 @click.argument("file", type=PIPELINE)
 @SET
-@click.option("--name", help="What to call the deployment; by default as the pipeline.")
-@click.option("--ray", metavar="ADDRESS", help="The Ray cluster for workers with launcher ray, HOST:PORT.")
+@click.option("--name", help="Name of the deployment; default: that of the pipeline.")
+@click.option("--ray", metavar="ADDRESS", help="Ray cluster for workers with launcher ray, HOST:PORT.")
 @METRICS
-@click.option("--within", default=120.0, show_default=True, metavar="SECONDS", help="How long it may take to be ready.")
+@click.option("--within", default=120.0, show_default=True, metavar="SECONDS", help="Timeout for all stages to open.")
 @click.option("--foreground", is_flag=True, help="Do not detach: for systemd and containers.")
 def up(
     file: Path,
@@ -100,10 +100,10 @@ def up(
     within: float,
     foreground: bool,
 ) -> None:
-    """Bring a pipeline up to stay: it runs on when you log out, under a supervising process of its own.
+    """Run a pipeline in the background: it survives your logout, under a supervising process of its own.
 
-    Returns once every stage is open, or says why one is not; then nothing is left running. With --foreground it is
-    the supervising process itself: workers print here, SIGTERM drains, and it ends with the pipeline.
+    Returns once every stage is open. If one fails, prints the reason and leaves nothing running. With --foreground it
+    is the supervising process itself: workers print here, SIGTERM drains, and it ends with the pipeline.
 
     \b
     thalweg up voice.yaml --name kiosk     begin
@@ -131,9 +131,9 @@ def ps(as_json: bool) -> None:
     """List deployments and the state of their workers.
 
     \b
-    starting   stages are being opened          ended   it came to the end of its streams
-    ready      it runs                          failed  it could not start; says why
-    draining   it was told to end               lost    its supervising process was killed, or the machine restarted
+    starting   stages are being opened          ended   its streams have ended
+    ready      it runs                          failed  it could not start, with the reason
+    draining   it was told to stop              lost    its supervising process was killed, or the machine restarted
     """
     from thalweg.deploy.ops.keeping.top import list_deployments
 
@@ -143,12 +143,12 @@ def ps(as_json: bool) -> None:
 @click.command()
 @NAME
 @click.option("--json", "as_json", is_flag=True, help="One snapshot as JSON.")
-@click.option("--once", "seconds", type=float, metavar="SECONDS", help="One snapshot of so many seconds, as text.")
+@click.option("--once", "seconds", type=float, metavar="SECONDS", help="One snapshot over this many seconds, as text.")
 def top(name: str | None, as_json: bool, seconds: float | None) -> None:
-    """Watch a deployment: per stage and channel the rate, times, queues, drops; per worker its state and restarts.
+    """Monitor a deployment: rate, times, queues and drops per stage and channel; state and restarts per worker.
 
-    NAME may be left out where only one is up. Rates and quantiles are those of the last five seconds. In a terminal
-    it goes on until Ctrl-C; elsewhere it prints one snapshot of a second.
+    NAME may be omitted if only one is up. Rates and quantiles cover the last five seconds. In a terminal it runs until
+    Ctrl-C; elsewhere it prints one snapshot over a second.
     """
     from thalweg.deploy.ops.keeping.deployments import the_one
     from thalweg.deploy.ops.keeping.top import show
@@ -158,13 +158,13 @@ def top(name: str | None, as_json: bool, seconds: float | None) -> None:
 
 @click.command()
 @NAME
-@click.option("--worker", help="Only this worker; `supervisor` is the supervising process.")
-@click.option("-n", "--lines", default=100, show_default=True, help="How many lines of each to begin with.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is added, until it ends.")
+@click.option("--worker", help="Only this worker; `supervisor`: the supervising process.")
+@click.option("-n", "--lines", default=100, show_default=True, help="Number of last lines to show of each log.")
+@click.option("-f", "--follow", is_flag=True, help="Follow the logs until the deployment ends.")
 def logs(name: str | None, worker: str | None, lines: int, follow: bool) -> None:
-    """Show what the workers of a deployment print, and what its supervising process says of them.
+    """Show the output of a deployment's workers and of its supervising process.
 
-    A log that grows beyond 10 MB is begun anew; the one before is kept as NAME.log.1.
+    A log is rotated at 10 MB; the previous one is kept as NAME.log.1.
     """
     from thalweg.deploy.ops.keeping.deployments import the_one
     from thalweg.deploy.ops.keeping.logs import log_lines
@@ -175,12 +175,12 @@ def logs(name: str | None, worker: str | None, lines: int, follow: bool) -> None
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="[NAME] STAGE|WORKER")
-@click.option("--within", default=60.0, show_default=True, metavar="SECONDS", help="How long it may take.")
+@click.option("--within", default=60.0, show_default=True, metavar="SECONDS", help="Timeout for the restart.")
 def restart(names: tuple[str, ...], within: float) -> None:
     """Kill a worker and start it again; of a stage, the worker that hosts it.
 
-    It goes on from its last checkpoint, and its neighbours wait: what becomes of packets under way is said in
-    docs/deployment.md. NAME may be left out where only one deployment is up.
+    It continues from its last checkpoint while its neighbours wait; docs/deployment.md says what happens to packets in
+    flight. NAME may be omitted if only one deployment is up.
     """
     from thalweg.deploy.ops.keeping.control import Control
     from thalweg.deploy.ops.keeping.deployments import the_one
@@ -194,11 +194,11 @@ def restart(names: tuple[str, ...], within: float) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("--within", default=10.0, show_default=True, metavar="SECONDS", help="How long draining may take.")
+@click.option("--within", default=10.0, show_default=True, metavar="SECONDS", help="Timeout for draining.")
 def down(name: str, within: float) -> None:
-    """End a deployment: its sources stop, what is under way is finished, and nothing is left behind.
+    """Stop a deployment: its sources stop, queued work is finished, and no process is left.
 
-    What is not finished in time is given up. Also clears away a deployment that failed, ended or was lost.
+    Work that is not finished in time is dropped. Also removes a deployment that failed, ended or was lost.
     """
     from thalweg.deploy.ops.keeping.deployments import find
     from thalweg.deploy.ops.keeping.up import take_down
