@@ -10,9 +10,11 @@ from typing import Any
 import click
 import pytest
 import yaml
-from compose_spec import PyCompose
 
 from thalweg.deploy.__main__ import cli
+
+pytestmark = pytest.mark.filterwarnings("ignore:Field .* has conflict with protected namespace:UserWarning")
+"""What the oldest Pydantic that we allow says of compose_spec."""
 
 CONTAINER = Path(__file__).parents[3] / "deploy" / "container"
 DASHBOARDS = CONTAINER.parent / "dashboards"
@@ -23,6 +25,8 @@ PROMETHEUS: dict[str, Any] = yaml.safe_load((DASHBOARDS / "prometheus.yml").read
 
 def check(compose: dict[str, Any]) -> None:
     """Raises ValueError where it is against the specification, or names what is not there."""
+    from compose_spec import PyCompose
+
     # `host-gateway` is Docker's own word for an address, which the specification leaves to it
     PyCompose.from_json(json.dumps(compose).replace(":host-gateway", ":192.0.2.1")).validate()
 

@@ -30,7 +30,7 @@ VALUES: dict[str, list[str]] = {
     "all there is": [
         *("hub.keepDays=30", "hub.service.type=LoadBalancer", "ray.enabled=true", "serve.hostName=chat.example.org"),
         *("lenders[0].name=fog-1", "lenders[0].reachedAt=fog-1.example.org", "lenders[1].name=fog-2"),
-        *("serve.arguments={--per-address=2,--sessions=10}", "lending.hub=hub.example.org"),
+        *("serve.arguments={--per-address=2,--sessions=10}", "lending.hub=hub.example.org", "lending.files=ours"),
     ],
     "a hub alone": ["serve.enabled=false"],
     "one host, without TURN": ["hub.enabled=false", "serve.hostNetwork=true", "serve.service.type=ClusterIP"],
@@ -78,7 +78,8 @@ def understood(arguments: list[str]) -> dict[str, object]:
         command, arguments = command.commands[arguments[0]], arguments[1:]
     files = [part for part in arguments if not part.startswith("/etc/") or part.startswith("-")]
     missing = ["voice_chat.yaml"] * (len(arguments) - len(files))
-    known = [re.sub(r"=/etc/\S+", f"={__file__}", part) for part in files]
+    known = [re.sub(r"=/etc/\S+\.\w+$", f"={__file__}", part) for part in files]
+    known = [re.sub(r"=/etc/\S+$", f"={ROOT}", part) for part in known]
     return command.make_context(str(command.name), [*missing, *known]).params
 
 
@@ -172,7 +173,7 @@ def test_the_chart_says_what_the_command_line_understands() -> None:
             elif "args" in container:
                 found[container["name"]] = understood(container["args"])
     assert (found["hub"]["page_port"], found["hub"]["keep_days"]) == (7480, 30)
-    assert (found["lender"]["workers"], found["lender"]["port"]) == (4, 7444)
+    assert (found["lender"]["workers"], found["lender"]["port"], found["lender"]["files"]) == (4, 7444, ROOT)
     assert (found["front"]["on"], found["front"]["host_names"]) == ("ray", ("chat.example.org",))
     (talk,) = (t["spec"]["containers"][0] for name, t in pods(rendered()) if name == "t-talk")
     assert understood(talk["args"])["port"] == talk["ports"][0]["containerPort"]
