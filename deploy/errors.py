@@ -1,4 +1,4 @@
-"""What keeps a pipeline from starting, what goes wrong while it runs, and errors in words for people."""
+"""Errors that prevent a pipeline from starting, problems while it runs, and their description for people."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from thalweg.pipeline.text import printable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something that went wrong while the pipeline ran. `epoch`: the turn it belongs to, 0 for none.
+    """An error while the pipeline runs. `epoch`: the turn that it belongs to, 0 for none.
 
-    `recovered`: nothing was lost by it. `final`: the stage, a source, has ended by it. `ends`: no problem at all, but
-    the end of the run: its output has no reader any more.
+    `recovered`: nothing was lost. `final`: it ended the stage, a source. `ends`: not an error, but the end of the run,
+    since its output has no reader any more.
     """
 
     stage: str
@@ -26,11 +26,11 @@ class Problem:
 
 
 class StartError(ThalwegError):
-    """A stage could not be built or opened; nothing was run."""
+    """A stage could not be constructed or opened; nothing was run."""
 
 
 def describe_error(error: BaseException) -> str:
-    """An exception in one line for people: our own speak for themselves, others are named."""
+    """An exception in one line for people: the message, and for exceptions of others the type."""
     try:
         text = printable(" ".join(str(error).split()))
     except Exception:  # other people's exceptions may be broken, too

@@ -1,19 +1,19 @@
-"""One run of a pipeline, held by the program that started it.
+"""One run of a pipeline, controlled by the program that started it.
 
     async with pipeline.run() as run:
         await run.send("vad.audio", chunk)
         async for packet in run.packets("chat.token"):
             ...
 
-Theory of operation. A run is a deployment: the same that `thalweg run`, `up` and the tests go through, be all of it in
-this process or on many hosts. The program's own ends are two stages in this process, `program.input` and
-`program.output`, connected like any others; so back-pressure, epochs and counting hold for a program, too.
+Theory of operation. A run is a deployment, the same that `thalweg run`, `up` and the tests use, in this process or on
+many hosts. The program's own ends are two stages in this process, `program.input` and `program.output`, connected like
+any others; so back-pressure, epochs and counters apply to a program, too.
 
-    entering the block     every stage is open, or StartError (SpecError where the pipeline cannot be)
-    inside                 it runs beside the program; what goes wrong is in `problems` and told to `on_problem`
-    `finish`               no more input: what is under way is worked off, then the outcome is returned
-    leaving the block      sources end, what is under way has `DRAIN_S` to finish, then it is given up
-    leaving by an error    it is given up at once
+    entering the block     every stage is open, or StartError is raised (SpecError if the pipeline is invalid)
+    inside                 it runs beside the program; errors are added to `problems` and passed to `on_problem`
+    `finish`               no more input: queued packets are processed, then the outcome is returned
+    leaving the block      sources end, queued packets have `DRAIN_S` to be processed, then the run is aborted
+    leaving by an error    the run is aborted at once
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ DRAIN_S = 1.2
 
 
 class RunError(ThalwegError):
-    """Something asked of a run that it does not have."""
+    """The run has no such input, output or stage."""
 
 
 class Run(Deployment):
-    """See above. Made by `Pipeline.run`; to be entered once.
+    """See above. Made by `Pipeline.run`; can be entered once.
 
-    `problems`: what has gone wrong so far, the newest hundred.
+    `problems`: the newest hundred errors so far.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Run(Deployment):
         self._failure: ThalwegError | None = None
 
     async def __aenter__(self) -> Run:
-        """Start it. Raises StartError, or what else kept it from starting, with everything closed again."""
+        """Start it. Raises StartError, or another error that prevented the start; then everything is closed again."""
         await self._group.__aenter__()
         self._running = self._group.create_task(self._to_the_end())
         ready = self._group.create_task(self.ready.wait())
@@ -90,7 +90,7 @@ class Run(Deployment):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it. Raises what ended the run early, where the block itself raised nothing."""
+        """End it. Raises the error that ended the run early, unless the block itself raised."""
         assert self._running is not None
         self.stop() if kind is None else self.abandon()
         try:
@@ -103,10 +103,10 @@ class Run(Deployment):
             raise self._failure
 
     async def send(self, port: str, payload: Payload, *, time: int | None = None, epoch: int = AMBIENT) -> None:
-        """Give a payload to the input `STAGE.PORT`, and wait until there was room for it.
+        """Send a payload to the input `STAGE.PORT`, and wait until there is room for it.
 
-        `time`: when it was captured, ns of the pipeline's clock; now where it is left out. Raises RunError where the
-        program does not hold that input, StageError on a payload of another type, EndError once the run has ended.
+        `time`: its capture time, ns of the pipeline's clock; default: now. Raises RunError if the program does not hold
+        that input, StageError on a payload of another type, EndError once the run has ended.
         """
         end, carried = self._end(port, self._inputs, "input", "it is connected to a stage, or not there")
         if not isinstance(payload, carried):
@@ -114,9 +114,9 @@ class Run(Deployment):
         await end.send(payload, time, epoch)
 
     def packets(self, port: str) -> AsyncIterator[Packet]:
-        """The packets that the output `STAGE.PORT` emits, in order, to the end of the stream.
+        """The packets of the output `STAGE.PORT`, in order, to the end of the stream.
 
-        Those of before it was asked for wait, as many as `program.output` keeps. Raises RunError where the program does
+        Packets from before the call are queued, as many as `program.output` keeps. Raises RunError if the program does
         not hold that output.
         """
         hint = f"one that feeds a stage is named before the run: pipeline.expose({port!r})"
@@ -124,15 +124,15 @@ class Run(Deployment):
         return output.packets()
 
     async def configure(self, stage: str, **settings: object) -> None:
-        """Change settings of a running stage, of those it declares `configurable`; durations as text (`"200ms"`).
+        """Change `configurable` settings of a running stage; durations as text (`"200ms"`).
 
-        Returns once they hold on every worker that has the stage. Raises StageError, and nothing is changed there,
-        where one is unknown, fixed or out of range; DeploymentError where there is no such stage.
+        Returns once they apply on every worker that has the stage. Raises StageError, without a change, if one is
+        unknown, fixed or out of range; DeploymentError if there is no such stage.
         """
         await self.set_parameters(stage, settings)
 
     async def finish(self) -> Outcome:
-        """Send nothing more, wait until everything is worked off, and return what the run came to."""
+        """End all inputs, wait until everything is processed, and return the outcome."""
         assert self._running is not None
         for end, _ in self._inputs.values():
             end.end()
@@ -144,7 +144,7 @@ class Run(Deployment):
 
     @property
     def outcome(self) -> Outcome | None:
-        """What the run came to, once it has ended."""
+        """The outcome of the run, once it has ended."""
         return self._outcome
 
     async def _to_the_end(self) -> None:

@@ -1,5 +1,5 @@
-"""The core: packets, signals, channels and the decisions taken about them.
+"""The core: packets, signals, channels, and the state machines that decide about them.
 
-State machines only: they are told what happened, with the time, and say what to do. No socket, device,
-model, thread or event loop lives here, and nothing here imports another room.
+A state machine takes events, with the time, and returns actions. This folder holds no socket, device, model, thread or
+event loop, and imports no other top-level folder.
 """

@@ -31,7 +31,7 @@ from thalweg.pipeline.packet import AMBIENT, Packet
 
 
 class Policy(Enum):
-    """What a full channel does with one packet more."""
+    """What a full channel does with another packet."""
 
     BLOCK = "block"
     DROP_OLDEST = "drop_oldest"
@@ -98,7 +98,7 @@ class Channel:
 
     @property
     def head(self) -> Packet | None:
-        """The packet that has waited longest, if any; it may turn out useless when popped."""
+        """The oldest queued packet, or None. `pop` may still drop it."""
         return self._queue[0] if self._queue else None
 
     @property
@@ -108,12 +108,12 @@ class Channel:
 
     @property
     def closed(self) -> bool:
-        """True once the producer has closed the channel and the last packet has left it."""
+        """True once the channel is closed and its last packet was popped."""
         return self._closing and not self._queue
 
     @property
     def stats(self) -> ChannelStats:
-        """What happened so far; the mapping is a copy."""
+        """The counts so far; the mapping is a copy."""
         return ChannelStats(
             pushed=self._pushed,
             popped=self._popped,
@@ -147,7 +147,7 @@ class Channel:
         return Push.QUEUED
 
     def pop(self, now_ns: int) -> Packet | None:
-        """Take the oldest packet that is still of use; None if there is none."""
+        """Take the oldest packet that is neither stale nor expired; None if there is none."""
         while self._queue:
             packet = self._queue.popleft()
             if packet.epoch or packet.deadline is not None or self.max_age_ns is not None:
@@ -180,7 +180,7 @@ class Channel:
         return dropped
 
     def close(self) -> None:
-        """End of stream, behind the packets already queued. Idempotent."""
+        """End the stream after the packets that are queued. Idempotent."""
         self._closing = True
 
     def _stale(self, packet: Packet) -> bool:

@@ -23,7 +23,7 @@ class SystemClock:
 
 
 class VirtualClock:
-    """Time that stands still until it is told to go on."""
+    """A clock for tests: time moves only by `advance_to`."""
 
     def __init__(self, start_ns: int = 0) -> None:
         self._now_ns = start_ns

@@ -22,7 +22,7 @@ LONGEST_TEXT = 400
 LONGEST_VALUE = 80
 
 DECODERS: list[Callable[..., Any]] = []
-"""Every decoder there is, of the modules that were imported."""
+"""All decoders of the imported modules."""
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = LONGEST_VALUE
@@ -51,7 +51,7 @@ def decoder(error: type[ThalwegError], what: str) -> Callable[[Callable[P, T]], 
 
 
 def reason_of(error: Exception) -> str:
-    """What an exception says, bounded; with its type where that says more."""
+    """The message of an exception, of bounded length; with its type where the message is not enough."""
     try:
         text = str(error)
     except Exception:  # a text that is made of the value it complains of can fail, or be as deep as that

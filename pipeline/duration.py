@@ -1,4 +1,4 @@
-"""Lengths of time as people write them: `300ms`, `1.5s`, `2min`. Inside, always whole nanoseconds."""
+"""Durations as text, such as `300ms`, `1.5s` or `2min`. Internally always whole nanoseconds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Duration = Annotated[
     BeforeValidator(parse_duration),
     WithJsonSchema({"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(ns|us|ms|s|min|h)\s*$", "examples": ["300ms"]}),
 ]
-"""Type of a stage parameter that is a length of time: text with a unit in a pipeline file, ns in Python."""
+"""Type of a stage parameter that is a duration: text with a unit in a pipeline file, ns in Python."""
 
 MS = 1_000_000
 """A millisecond in nanoseconds: `300 * MS`."""

@@ -20,15 +20,15 @@ from thalweg.pipeline.suggestion import nearest
 __all__ = ["Connection", "Graph", "GraphError", "Role", "Vertex", "nearest"]
 
 GIVERS = 5
-"""Outputs named, at most, where an input is connected to nothing."""
+"""Most outputs that the error about an unconnected input suggests."""
 
 
 class GraphError(ThalwegError):
-    """Stages that cannot be connected as asked."""
+    """The requested connection or graph is invalid."""
 
 
 class Role(Enum):
-    """What a vertex is among replicas; see `pipeline.replicas`. A stage that has none is a STAGE."""
+    """The role of a vertex among replicas; see `pipeline.cluster.replicas`. Without replicas it is a STAGE."""
 
     STAGE = "stage"
     REPLICA = "replica"
@@ -38,8 +38,8 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vertex:
-    """A stage that is to run under `name`; `make` builds it where it will run. `retry_ns`: a source that raises is run
-    again after this, see `pipeline.cluster.retry`; None: it has ended. `placing`: where else it may run.
+    """A stage of the graph. `make` builds it in the process where it will run. `retry_ns`: a source that raises is run
+    again after this time, see `pipeline.cluster.retry`; None: the error ends it. `placing`: where else it may run.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Vertex:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """An edge that is to carry packets from one port to another, and how it behaves when its consumer is slow.
+    """An edge from one port to another, and its policy for a slow consumer.
 
     `numbered`: what it carries is `Numbered`.
     """
@@ -108,7 +108,8 @@ class Graph:
         priority: Priority | None = None,
         delivery: Delivery | None = None,
     ) -> None:
-        """Connect `stage.port` to `stage.port`; the port may be left out where a stage has only one (required).
+        """Connect `stage.port` to `stage.port`. The port may be omitted where a stage has only one, or one required
+        port.
 
         Raises GraphError on a stage or port that does not exist, types that do not fit, or a taken input.
         """
@@ -140,7 +141,7 @@ class Graph:
         )
 
     def problems(self) -> list[str]:
-        """What keeps the whole graph from running: required inputs left open, and cycles."""
+        """Errors of the whole graph: required inputs without a connection, and cycles."""
         found = []
         fed = {(c.target, c.target_port) for c in self.connections}
         for vertex in self.stages.values():
@@ -157,7 +158,7 @@ class Graph:
         return found
 
     def cycle(self) -> list[str]:
-        """The names along one cycle, first one repeated at the end; empty where there is none."""
+        """The names along one cycle, with the first repeated at the end; empty if there is none."""
         after: dict[str, list[str]] = {name: [] for name in self.stages}
         for c in self.connections:
             after[c.source].append(c.target)
@@ -192,7 +193,7 @@ class Graph:
         return self._into
 
     def _givers(self, port: Port) -> list[str]:
-        """Outputs that carry what a port takes, the first few."""
+        """The first few outputs whose type fits a port."""
         fitting = (
             f"{vertex.name}.{name}"
             for vertex in self.stages.values()

@@ -1,4 +1,4 @@
-"""Counting how long things took, in constant memory and without allocating on the packet path."""
+"""Histograms of durations, in constant memory and without allocation on the packet path."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Histogram:
             self.maximum_ns = value_ns
 
     def quantile(self, share: float) -> int:
-        """The upper edge of the bucket that holds the `share` quantile (0…1), ns; 0 where nothing was counted."""
+        """The upper edge of the bucket that holds the `share` quantile (0…1), ns; 0 if nothing was counted."""
         if not self.count:
             return 0
         wanted = max(1, -int(-share * self.count // 1))
@@ -65,9 +65,9 @@ class Histogram:
         self.maximum_ns = max(self.maximum_ns, other.maximum_ns)
 
     def since(self, earlier: Histogram) -> Histogram:
-        """What was counted after `earlier`, a state of this histogram; all of it where it has been begun anew since.
+        """The counts since `earlier`, a previous state of this histogram; all of them if it was reset since.
 
-        The maximum is that of all time.
+        The maximum covers the whole time.
         """
         if earlier.count > self.count:
             return self
@@ -79,7 +79,7 @@ class Histogram:
         return later
 
     def below(self, exponents: Sequence[int]) -> list[int]:
-        """How many were shorter than 2 to the power of each exponent, ns. Exact; exponents rise, each at least 4."""
+        """For each exponent, how many were below 2^exponent ns. Exact. `exponents` must rise, from at least 4."""
         found = []
         seen = at = 0
         for exponent in exponents:
@@ -90,7 +90,7 @@ class Histogram:
         return found
 
     def plain(self) -> PlainHistogram:
-        """To be sent elsewhere; `from_plain` reads it."""
+        """As plain values, to send; `from_plain` reads them."""
         counts = [[index, count] for index, count in enumerate(self._buckets) if count]
         return {"counts": counts, "total_ns": self.total_ns, "maximum_ns": self.maximum_ns}
 

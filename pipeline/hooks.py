@@ -18,11 +18,11 @@
     key             packet, static    no
     configures      arguments, static no
 
-A source is given `run`, and no `process`, `wake` or `finish`; a stage with inputs `process`, or `process_joined` where
-it declares a `join`, and no `run`.
+A source has `run`, and no `process`, `wake` or `finish`. A stage with inputs has `process`, or `process_joined` if it
+declares a `join`, and no `run`.
 
-Whether a method is async cannot always be seen: a plain decorator may hide it. Then the worker finds out when it is
-called, and awaits what it gave, or says that it cannot.
+A plain decorator may hide that a method is async. Then the worker notices at the call, and awaits the result or reports
+that it cannot.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """`takes`: the names of its parameters, of which an implementation needs as many; None where that varies."""
+    """`takes`: its parameters, by name; an implementation must accept as many. None: their number varies."""
 
     takes: tuple[str, ...] | None
     may_be_async: bool = False
@@ -64,14 +64,14 @@ _PAIRS = (("snapshot", "restore"), ("restore", "snapshot"), ("remembered", "reca
 
 
 def is_async(function: object) -> bool:
-    """Whether calling it gives something to await, as far as can be seen: also behind decorators that use `wraps`."""
+    """Whether it is a coroutine function, as far as can be seen, also behind decorators that use `wraps`."""
     if not callable(function):
         return False
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(inspect.unwrap(function))
 
 
 def hook_problems(cls: type) -> list[str]:
-    """What is wrong with the hooks of a class, and methods that look as if they were meant to be one."""
+    """Errors in the hooks of a class, and methods whose names are misspelt hooks."""
     found: list[str] = []
     for name, hook in HOOKS.items():
         method = getattr(cls, name, None)
@@ -115,7 +115,7 @@ def _wrong(name: str, hook: Hook, method: Any, cls: type) -> Iterator[str]:  # A
 
 
 def _accepts(method: Any, takes: tuple[str, ...], cls: type, name: str) -> bool:
-    """Whether it can be called with so many positional arguments, beside `self` where it is no static method."""
+    """Whether it accepts this number of positional arguments, not counting `self`."""
     static = inspect.getattr_static(cls, name, None)
     if not isinstance(static, staticmethod | classmethod) and not inspect.isfunction(static):
         return True  # made by something that knows best
@@ -133,7 +133,7 @@ def _signature(method: Callable[..., Any]) -> str:
 
 
 def _misspelt(cls: type) -> Iterator[tuple[str, str]]:
-    """Methods whose names are one slip away from a hook's, that take what it takes and do not stand beside it."""
+    """Methods with the name of a hook except for one slip, and its parameters, where the class lacks that hook."""
     for name, method in inspect.getmembers(cls, inspect.isfunction):
         if name.startswith("_") or name in HOOKS:
             continue
@@ -148,7 +148,7 @@ def _misspelt(cls: type) -> Iterator[tuple[str, str]]:
 
 
 def is_near(a: str, b: str, slips: int) -> bool:
-    """Whether at most `slips` letters were left out, doubled, changed or swapped with their neighbour."""
+    """Whether at most `slips` letters were omitted, doubled, changed or swapped with their neighbour."""
     if abs(len(a) - len(b)) > slips:
         return False
     before: list[int] = []

@@ -1,7 +1,7 @@
-"""A stage in its place: which packet is next, where emitted ones go, when it is done.
+"""A stage in its graph: which packet is next, where emitted packets go, when the stage is done.
 
-Theory of operation. A node stands between the channels into its stage and the channels out of it. It holds no
-clock and runs nothing; a worker asks it what to do and does it.
+Theory of operation. A node connects the input channels of its stage with the output channels. It has no clock and runs
+no code of the stage; a worker asks it what to do and does it.
 
     state     event                                   next
     IDLE      opened                                  RUNNING
@@ -14,11 +14,11 @@ One rule couples a node to its neighbours: what it emits goes into its outbox, a
 before the outbox is empty. A full channel downstream thus blocks its producer and no other node. The outbox is no
 second buffer: it holds only the outputs of one packet.
 
-A stage that declares a join is given sets instead of packets: the node feeds its inputs into the join and
-takes what is decided from it.
+A stage that declares a join receives sets instead of packets: the node feeds its inputs into the join and takes the
+sets from it.
 
-What a node emits while it works on a packet that would be sent again after a restart of its worker is numbered
-(`Packet.replay`), so that who has it already can tell; where all its inputs are of that kind (`exact`), all it emits.
+Packets emitted for an input that would be sent again after a restart of the worker are numbered (`Packet.replay`), so
+that their consumer can detect duplicates. If all inputs are of that kind (`exact`), all emitted packets are numbered.
 
 Among several inputs the next packet comes from the edge of the most urgent priority class, and within a class
 the one with the oldest capture time.
@@ -41,7 +41,7 @@ from thalweg.pipeline.stage import StageError, StageInfo, only_port
 
 
 class Priority(IntEnum):
-    """Whose packets go first where a stage has several waiting; lower is more urgent."""
+    """Which of several waiting packets is taken first; lower is more urgent."""
 
     AUDIO = 0
     CONTROL = 1
@@ -63,11 +63,11 @@ TRANSITIONS: Mapping[NodeState, frozenset[NodeState]] = {
     NodeState.FINISHING: frozenset({NodeState.DONE}),
     NodeState.DONE: frozenset(),
 }
-"""What may become of each state, itself aside: the table above as data."""
+"""The table above as data: state → possible next states, without itself."""
 
 
 class Edge:
-    """A channel with both its ends, and how old packets were when they left it."""
+    """A channel with its two ends, and a histogram of the age of packets when taken."""
 
     __slots__ = ("age", "channel", "consumer", "name", "port", "priority", "producer")
 
@@ -114,11 +114,11 @@ class Node:
         self._only = only_port(info.outputs)
 
     def join(self, declared: JoinSpec) -> None:
-        """From now on `take_joined` gives sets. To be called once all inputs are connected."""
+        """Set up the join for `take_joined`. Call it once all inputs are connected."""
         self.joiner = declared.start(list(dict.fromkeys(edge.port for edge in self.inputs)))
 
     def take_joined(self, now_ns: int) -> PacketSet | None:
-        """The next set to work on, or None."""
+        """The next set to process, or None."""
         assert self.joiner is not None
         while True:
             joined = self.joiner.pop()
@@ -138,7 +138,7 @@ class Node:
                 return None
 
     def take(self, now_ns: int) -> Packet | None:
-        """The next packet to work on, or None; `port` then says where it came in."""
+        """The next packet to process, or None; `port` is then its input port."""
         inputs = self.inputs
         edge = inputs[0] if len(inputs) == 1 else self._most_urgent()
         while edge is not None:
@@ -154,7 +154,7 @@ class Node:
         return None
 
     def peek(self, port: str | None = None) -> Packet | None:
-        """The packet that `take` would give, or the one at `port`; stale ones passed over."""
+        """The packet that `take` would return, or the next at `port`; stale packets are skipped."""
         heads = (
             next((p for p in edge.channel.waiting if p.epoch == AMBIENT or p.epoch >= self._floor), None)
             for edge in self.inputs
@@ -164,7 +164,7 @@ class Node:
 
     @property
     def ended(self) -> bool:
-        """Whether every input has ended and been taken."""
+        """Whether every input has ended and all its packets were taken."""
         for edge in self.inputs:  # once per packet: a generator costs three times as much  # noqa: SIM110
             if not edge.channel.closed:
                 return False
@@ -172,7 +172,7 @@ class Node:
 
     @property
     def stale(self) -> bool:
-        """Whether the packet in hand was overtaken by an interrupt."""
+        """Whether the current packet was overtaken by an interrupt."""
         packet = self.current
         return packet is not None and packet.epoch != AMBIENT and packet.epoch < self._floor
 
@@ -185,8 +185,8 @@ class Node:
         deadline: int | None,
         now_ns: int,
     ) -> None:
-        """Put a payload into the outbox, for every edge of the port. Raises StageError and PayloadError, and then has
-        done nothing; see `Context.emit`.
+        """Put a payload into the outbox, for every edge of the port. Raises StageError and PayloadError without any
+        effect; see `Context.emit`.
         """
         if port is None:
             port = self._only
@@ -228,7 +228,7 @@ class Node:
         return f"stage {self.name} emitted a {found} on port {port}, which carries {carried}"
 
     def forward(self, packet: Packet) -> None:
-        """Put a packet that was emitted elsewhere into the outbox, for every edge out of here, as it is."""
+        """Put a packet of another node into the outbox unchanged, for every output edge."""
         if packet.epoch > self._seen:
             self._seen = packet.epoch
         for edges in self.outputs.values():
@@ -236,9 +236,9 @@ class Node:
                 self.outbox.append((edge, packet))
 
     def flush(self, now_ns: int, woken: Callable[[Node], None]) -> bool:
-        """Move the outbox into the channels and name every consumer that has something new; False if one is full.
+        """Move the outbox into the channels; calls `woken` with each consumer of a new packet. False if one is full.
 
-        A packet that its channel refuses by an exception is taken out of the way before that is raised.
+        A packet for which the channel raises is removed from the outbox before the exception propagates.
         """
         outbox = self.outbox
         while outbox:
@@ -261,7 +261,7 @@ class Node:
         return self._made
 
     def hear(self, signal: Signal) -> None:
-        """Note a signal that passes."""
+        """Record a signal that passes through."""
         if isinstance(signal, Interrupt):
             self._floor = max(self._floor, signal.epoch)
             self._seen = max(self._seen, signal.epoch)
@@ -269,7 +269,7 @@ class Node:
                 self.joiner.raise_epoch(signal.epoch)
 
     def counters(self) -> dict[str, Any]:
-        """What a restarted node must go on from, as plain values; `set_counters` takes it."""
+        """The counters from which a restarted node must continue, as plain values; see `set_counters`."""
         return {
             "seq": dict(self._seq),
             "replays": dict(self._replays),
@@ -279,7 +279,7 @@ class Node:
         }
 
     def set_counters(self, counters: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from the values of `counters`."""
         self._seq.update(counters["seq"])
         self._replays.update(counters["replays"])
         self._floor = max(self._floor, counters["floor"])
@@ -287,29 +287,29 @@ class Node:
         self.units = counters["units"]
 
     def is_past(self, epoch: int) -> bool:
-        """Whether something newer than `epoch` was taken or emitted here; nothing is past AMBIENT."""
+        """Whether a newer epoch than `epoch` was taken or emitted here; always False for AMBIENT."""
         return AMBIENT < epoch < self.highest
 
     def skip_seq(self, port: str, last: int) -> None:
-        """What is emitted on `port` from now on is numbered above `last`."""
+        """Number packets of `port` above `last` from now on."""
         self._seq[port] = max(self._seq[port], last + 1)
 
     @property
     def highest(self) -> int:
-        """The highest epoch seen or made here."""
+        """The highest epoch received or emitted here."""
         return max(self._seen, self._made)
 
     def go_on_after(self, epoch: int) -> None:
-        """Epochs made from now on are above `epoch`."""
+        """Make new epochs above `epoch` from now on."""
         self._seen = max(self._seen, epoch)
 
     @property
     def floor(self) -> int:
-        """The epoch below which everything is stale here."""
+        """The lowest epoch that is not stale here."""
         return self._floor
 
     def close_outputs(self) -> Iterable[Node]:
-        """End of every output stream. Returns the consumers, which may be done now."""
+        """End every output stream. Returns the consumers, which may be done now."""
         self.state = NodeState.DONE
         edges = [edge for port in self.outputs.values() for edge in port]
         for edge in edges:

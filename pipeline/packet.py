@@ -19,16 +19,16 @@ AMBIENT = 0
 
 @dataclass(frozen=True, slots=True, kw_only=True, init=False)
 class Packet(Generic[P]):
-    """A payload with its place in a stream; `Packet[AudioChunk]` is one that carries audio.
+    """A payload with its position in a stream; `Packet[AudioChunk]` carries audio.
 
     `stream`: `stage.port` that emitted it. `seq`: counts up by one per stream, from 0. `time`: capture time,
     ns of the pipeline's clock; for audio, of the first sample. `epoch`: the turn or sample it belongs to, or
     AMBIENT. `deadline`: ns of the pipeline's clock after which it is useless, or None. `trace`: an opaque identifier
-    that ties together what came of one event. `replay`: counts the packets of the stream that a worker started again
-    would make once more, from what it is sent again; None for all others.
+    shared by all packets that one event caused. `replay`: a number that is equal when a restarted worker emits the
+    packet again; None if it would not.
 
-    A packet that exists is valid: the numbers are ints of 64 bits (numpy's are taken and converted), `seq`, `epoch` and
-    `replay` none below 0. Anything else is refused with PayloadError, before it can meet a channel or a clock.
+    A packet that exists is valid: numbers are 64-bit ints (numpy's are converted), and `seq`, `epoch` and `replay` are
+    at least 0. Anything else raises PayloadError.
     """
 
     stream: str
@@ -117,7 +117,7 @@ def make_packet(
     trace: str | None,
     replay: int | None,
 ) -> Packet:
-    """`Packet(...)` in half the time, for a node, which answers for all but `time`, `epoch` and `deadline` itself."""
+    """`Packet(...)` in half the time, for nodes: validates only `time`, `epoch` and `deadline`."""
     if not (
         time.__class__ is epoch.__class__ is int
         and _LEAST <= time <= _MOST >= epoch >= 0

@@ -1,4 +1,4 @@
-"""What packets carry. Each payload is frozen and checked when it is built: one that exists is valid.
+"""The payloads of packets. Each is frozen and validated when it is built: one that exists is valid.
 
 Arrays are shared, not copied: a producer gives up ownership of an array that it puts into a payload, and must not write
 to it again. Times are nanoseconds of the pipeline's clock unless a name says otherwise.
@@ -21,7 +21,7 @@ _FLOAT32, _UINT8 = np.dtype(np.float32), np.dtype(np.uint8)
 
 
 def _require(condition: bool, message: str, *found: object) -> None:
-    """`message` is put together only where it is needed: formatting a dtype costs more than all the checks."""
+    """Raise PayloadError unless `condition`. Only then format the message: a dtype costs more than all checks."""
     if not condition:
         raise PayloadError(message.format(*found) if found else message)
 
@@ -32,7 +32,7 @@ def _require_text(text: object) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payload:
-    """Anything a packet may carry. Ports are typed by subclasses of this."""
+    """The base of everything that a packet can carry. Ports are typed by its subclasses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class VideoFrame(Payload):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedVideo(Payload):
-    """One access unit of a compressed video stream, decodable once all units before it back to a key unit are.
+    """One access unit of a compressed video stream. To decode it, all units since the last key unit are needed.
 
     `data`: H.264 in Annex B form, VP8 or VP9 as one frame. `codec`: lower case, `h264`, `vp8`, …. `width`,
     `height`: of the decoded picture, pixels. `key`: decodable without any other unit. Raises PayloadError where there
@@ -107,11 +107,12 @@ class EncodedVideo(Payload):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Regions(Payload):
-    """Where in the picture the viewer needs detail, from the packet's time on.
+    """Regions of the picture in which the viewer needs detail, from the packet's time on.
 
-    `boxes`: (x, y, width, height, weight), all 0…1 of the frame. `confidence` 0…1: how sure their maker is;
-    `half_life_ns`: after this long they are worth half of that. Raises PayloadError on numbers that are not finite,
-    a confidence outside 0…1 or a half-life that is not positive. Boxes may be many, overlap or leave the frame.
+    `boxes`: (x, y, width, height, weight), all 0…1 of the frame. `confidence` 0…1: how sure their producer is;
+    `half_life_ns`: the time in which that halves. Raises PayloadError on numbers that are not finite, a confidence
+    outside 0…1 or a half-life that is not positive. Boxes may overlap or leave the frame, and their number is not
+    limited.
     """
 
     boxes: tuple[tuple[float, float, float, float, float], ...]
@@ -126,7 +127,7 @@ class Regions(Payload):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detection:
-    """One thing seen: `kind` (`text`, `face`, …), `text` read or its name, `score` 0…1, its box 0…1 of the frame."""
+    """One detection: `kind` (`text`, `face`, …), `text` (read text or name), `score` 0…1, its box 0…1 of the frame."""
 
     kind: str
     text: str
@@ -139,7 +140,7 @@ class Detection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detections(Payload):
-    """What a viewer made of one frame. `confidence` 0…1: how well it could see what it was asked about."""
+    """The detections in one frame. `confidence` 0…1: how well the viewer could see what it was asked about."""
 
     items: tuple[Detection, ...]
     confidence: float = 1.0
@@ -149,7 +150,7 @@ class Detections(Payload):
 
 
 class SpeechEvent(Enum):
-    """Where in an utterance a piece of speech lies."""
+    """The position of a piece of speech in its utterance."""
 
     START = "start"
     CONTINUE = "continue"
@@ -158,7 +159,7 @@ class SpeechEvent(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speech(Payload):
-    """Audio that voice activity detection took for speech, cut into utterances.
+    """Audio that voice activity detection classified as speech, cut into utterances.
 
     `event` is START on the first piece (pre-roll included), END on the last one, whose audio may be empty.
     `speech_end_ns` is set on END: the capture time at which the voice stopped, before the silence that
@@ -189,12 +190,12 @@ class Word:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transcript(Payload):
-    """What was said so far in this utterance.
+    """The recognised text of an utterance so far.
 
-    `final`: it will not change again. `stable_chars`: how many leading characters of `text` the recogniser
-    has not changed for a while; all of them when final. `trial`: the voice pauses, and should it not go on, the final
-    transcript will most likely be this one: worth preparing for, and no more than that. `language`: code of the one
-    that was recognised, empty where the recogniser does not say.
+    `final`: it will not change again. `stable_chars`: how many leading characters of `text` the recogniser considers
+    settled; all of them when final. `trial`: the voice pauses; if it does not go on, the final transcript will most
+    likely be this one, so stages may prepare for it, but must not act on it. `language`: code of the recognised
+    language, empty if the recogniser does not report it.
     """
 
     text: str
@@ -215,14 +216,15 @@ class Transcript(Payload):
 
 
 MOST_PICTURE_BYTES = 256_000
-"""Of a picture that goes along with a question."""
+"""Largest JPEG in a `Pictured`, bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pictured(Transcript):
-    """A question and the picture it is asked about, for a model that can look at one; any other is asked `text` alone.
+    """A question and its picture, for a model that takes pictures; any other model is asked `text` alone.
 
-    `picture`: a JPEG. `beside`: what is asked beside it, in place of `text`, which may say in words what is seen.
+    `picture`: a JPEG. `beside`: the question to ask with the picture, in place of `text`, which may describe it in
+    words.
     """
 
     picture: bytes = field(repr=False)
@@ -252,7 +254,7 @@ class Token(Payload):
 class Sentence(Payload):
     """A piece of text that can be spoken in one breath. `first` begins a reply, `last` closes it and may be empty.
 
-    `said`: what of the text a voice is to say, nothing of a line of code; None leaves that to the voice.
+    `said`: the part of the text to speak, empty for a line of code; None leaves that to the voice.
     """
 
     text: str
@@ -268,9 +270,9 @@ class Sentence(Payload):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft(Payload):
-    """The beginning of an answer to a question that may not be over: for getting ready, never to be shown or played.
+    """The beginning of an answer to a question that may go on: stages may prepare for it, but never show or play it.
 
-    Each has all of the `text` so far. `whole`: there is no more to come.
+    `text`: all text of the draft so far. `whole`: it is complete.
     """
 
     text: str
@@ -304,7 +306,7 @@ class Routed(Payload):
         _require(0 <= self.confidence <= 1, "the confidence of a route is {}, expected 0…1", self.confidence)
 
     def __str__(self) -> str:
-        """In a line, for reports."""
+        """One line for reports."""
         who = self.backend or "no backend"
         instead = f" in place of {self.chosen}" if self.chosen and self.chosen != self.backend else ""
         came = "no word" if self.first_ms is None else f"{self.first_ms:.0f} ms"
@@ -326,9 +328,9 @@ class SpokenText(AudioChunk):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit(Payload):
-    """The smallest piece of a sample that a sensor gives and an encoder takes: a frame, an audio chunk, a reading.
+    """The smallest piece of a sample between sensor and encoder: a frame, an audio chunk, a reading.
 
-    `values`: float32 or uint8, any shape but empty. `modality`: what kind of sense it is. `index`: its place in the
+    `values`: float32 or uint8, any shape, not empty. `modality`: name of the modality. `index`: its position in the
     sample, from 0. `of`: how many units the sample is expected to have; 0 where unknown. `sensed_ns`: when the sensor
     gave it out, which may be later than its capture time, the packet's; `ends_ns`: when the sample's window closes at
     this sensor, 0 where unknown. `last`: no more follow.
@@ -353,10 +355,10 @@ class Unit(Payload):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Features(Payload):
-    """A unit as an encoder sees it: `vector` [channel] float32, which may hold NaN where the unit was broken.
+    """The encoding of a unit: `vector` [channel] float32, which may hold NaN if the unit was invalid.
 
-    `modality`, `index`, `of`, `sensed_ns`, `ends_ns`, `last`: as of the unit. `setting`: which encoder it was, in its
-    own words; `cost_ns`: how long it took; `values`: how many values the unit had, 0 where unknown.
+    `modality`, `index`, `of`, `sensed_ns`, `ends_ns`, `last`: as of the unit. `setting`: the setting of the encoder, by
+    its own name; `cost_ns`: how long it took; `values`: how many values the unit had, 0 where unknown.
     """
 
     vector: NDArray[np.float32]
@@ -379,13 +381,13 @@ class Features(Payload):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision(Payload):
-    """What a sample was taken for.
+    """The classification of a sample.
 
     `scores` [class] float32, probabilities; `label` the index of the highest one and `name` its class;
-    `confidence` that score, lowered where a modality was missing. `used`: units per modality that it rests on.
-    `missing`: modalities that gave nothing of use. `reason`: why now (`complete`, `skipped`, `silent`, `limit`,
-    `ended`). `latency_ns`: from the first moment that any modality was sensed to its end, None where no end is known.
-    `verifies`: this is no news but what the whole sample would have given, after an earlier decision to skip.
+    `confidence` that score, lowered where a modality was missing. `used`: units used, per modality. `missing`:
+    modalities without usable units. `reason`: what triggered it (`complete`, `skipped`, `silent`, `limit`, `ended`).
+    `latency_ns`: since the first modality was sensed to its end, None where no end is known. `verifies`: the decision
+    on the whole sample, for comparison with an earlier one after a skip.
     """
 
     name: str
@@ -409,11 +411,11 @@ class Decision(Payload):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbered(Payload):
-    """A payload on its way through one of several replicas of a stage, or a mark; see `pipeline.replicas`.
+    """A payload on its way through one of several replicas of a stage, or a mark; see `pipeline.cluster.replicas`.
 
-    `index`: of the packet before the replicas that it is, or was made of, from 0. `item`: its place among what was made
-    of that packet; −1 in a mark that says that nothing below `index` will come this way. `payload`: None in a mark.
-    `stream`, `seq`: those of the packet before the replicas.
+    `index`: number of the packet before the replicas, from 0. `item`: its position among the outputs for that packet;
+    −1 in a mark that nothing below `index` will follow. `payload`: None in a mark. `stream`, `seq`: those of the packet
+    before the replicas.
     """
 
     index: int

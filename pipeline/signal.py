@@ -1,8 +1,8 @@
-"""Control that overtakes packets.
+"""Control messages that overtake packets.
 
-A signal travels along the edges of the graph, stage by stage, in the direction it was raised in; a stage may
-act on it, and it goes on. Only the end of a stream keeps its place behind the packets before it, and so is no
-signal here but a property of the channel (`Channel.close`).
+A signal travels along the edges of the graph, stage by stage, in the direction in which it was raised. A stage may act
+on it, and it goes on. The end of a stream must stay behind its packets; so it is not a signal but a property of the
+channel (`Channel.close`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 LATER = {"later": True}
-"""Of fields that were added last: left out on the wire where they hold their default, so that older peers can read."""
+"""Metadata of recently added fields: omitted on the wire at their default, so that older peers can read."""
 
 
 class Direction(Enum):
-    """Which way along the edges: towards sources, towards sinks, or both."""
+    """Direction along the edges: towards sources, towards sinks, or both."""
 
     UP = "up"
     DOWN = "down"
@@ -32,14 +32,14 @@ class Signal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interrupt(Signal):
-    """A new epoch: packets of an older one (AMBIENT excepted) are dropped wherever they are met."""
+    """A new epoch. Packets of older epochs, except AMBIENT, are dropped everywhere."""
 
     epoch: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skip(Signal):
-    """The rest of the sample `epoch` of stream `stream` is not needed: stop sensing and encoding it."""
+    """The rest of sample `epoch` of stream `stream` is not needed: stop sensing and encoding it."""
 
     stream: str
     epoch: int
@@ -47,10 +47,10 @@ class Skip(Signal):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configure(Signal):
-    """Settings for the stage `stage`, of those it declares configurable.
+    """New settings for the stage `stage`, among those that it declares configurable.
 
-    `epoch`: the sample they were chosen for; a stage that has gone on to a newer one does not take them. 0: from now
-    on; a stage that knows samples (`declare`) lets the one under way end as it is.
+    `epoch`: the sample that they are for; a stage at a newer sample ignores them. 0: from now on; a stage with
+    `declare` applies them from the next sample on.
     """
 
     stage: str
@@ -69,7 +69,7 @@ def by_stage(settings: Mapping[str, object]) -> dict[str, dict[str, object]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region(Signal):
-    """Where the viewer looks: boxes (x, y, width, height, weight), all 0…1 of the frame, valid from `time`."""
+    """The regions that the viewer needs: (x, y, width, height, weight), all 0…1 of the frame, valid from `time`."""
 
     time: int
     boxes: tuple[tuple[float, float, float, float, float], ...]
@@ -84,17 +84,17 @@ class Bitrate(Signal):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decodes(Signal):
-    """Up: the video codecs that the viewer can decode, as `EncodedVideo.codec` has them, best first."""
+    """Up: the video codecs that the viewer can decode, named as in `EncodedVideo.codec`, best first."""
 
     codecs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flush(Signal):
-    """Give out at once what is held back for more to come, as at the end of a stream, and go on.
+    """Emit at once what is held back for later input, as at the end of a stream, and go on.
 
-    A push-to-talk button that is let go ends the turn so, without the silence that would otherwise end it. `epoch`: the
-    turn that it ends; one that has begun since goes on. 0: whichever is under way.
+    A released push-to-talk button ends the turn by this signal, without the usual silence. `epoch`: the turn to end; a
+    newer turn goes on. 0: the current turn.
     """
 
     epoch: int = 0
@@ -102,7 +102,7 @@ class Flush(Signal):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words(Signal):
-    """Up: what has been understood of the turn `epoch` so far, while its speaker pauses."""
+    """Up: the text recognised in the turn `epoch` so far, sent while its speaker pauses."""
 
     epoch: int
     text: str
@@ -128,7 +128,7 @@ class Hold(Signal):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resume(Signal):
-    """Go on where `Hold` stopped: it was no interruption."""
+    """Continue after `Hold`: it was not an interruption."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ class Playing(Signal):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ahead(Signal):
-    """Up: of the answer of `epoch`, sound for `ahead_ns` from now on is there to be played."""
+    """Up: the audio of the answer of `epoch` that is ready lasts for `ahead_ns` from now."""
 
     epoch: int
     ahead_ns: int
@@ -149,7 +149,7 @@ class Ahead(Signal):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played(Signal):
-    """Up: the answer of `epoch` is over; `text` is what was really played of it, `complete` if that is all."""
+    """Up: the answer of `epoch` has ended. `text`: the part that was played; `complete`: that is all of it."""
 
     epoch: int
     text: str

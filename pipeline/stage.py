@@ -1,4 +1,4 @@
-"""What a stage is: a plain class that names its ports and handles one packet at a time.
+"""The interface of a stage: a plain class that names its ports and handles one packet at a time.
 
     class Louder:
         '''Makes audio louder.'''
@@ -12,36 +12,35 @@
         def process(self, packet, ctx):
             ctx.emit(AudioChunk(samples=packet.payload.samples * self.gain, rate=packet.payload.rate))
 
-There is nothing to inherit from. The keyword parameters of `__init__` are what a pipeline file may set, checked
-against their annotations. What a stage may have besides is listed here, and found by name:
+No base class is needed. The keyword parameters of `__init__` are the parameters in a pipeline file, validated by their
+annotations. A stage may have these methods and attributes, which are found by name:
 
-    process(packet, ctx)     one packet; plain or async. Never called again before it has returned and what it
-                             emitted has found room downstream
+    process(packet, ctx)     one packet; plain or async. Not called again before it has returned and all that it
+                             emitted was accepted downstream
     process_joined(set, ctx) instead of `process`, where the class attribute `join` says how inputs are matched
-    run(ctx)                 async; of a stage without inputs: the source. Returning is the end of its streams
+    run(ctx)                 async; of a source, a stage without inputs. Its return ends the output streams
     open(ctx), close()       before the first packet, after the last one; plain ones run in a thread
     finish(ctx)              every input has ended: emit what is still held
-    on_signal(signal, ctx)   a signal came past; on the event loop, at any moment, and must return at once
-    wake(ctx)                the time has come that was asked for with `ctx.wake_at`; as `on_signal`, but between two
-                             packets
+    on_signal(signal, ctx)   a signal passes; called on the event loop at any moment, must return at once
+    wake(ctx)                the time of `ctx.wake_at` has come; as `on_signal`, but between two packets
     snapshot(), restore(s)   the state between two packets, as a tree of arrays and plain values
-    remembered(), recall(r)  what of a conversation goes on where its machine is lost: at any moment, little, as JSON.
-                             `asked` in it is the question under way: {turn, text}; `recall` is told how much of its
-                             answer was heard, too: `heard`, {turn, text}
-    configurable, configure  the parameters that may change while it runs, and the method that takes them
-    declare(settings)        takes those that are for no one sample: what samples begin with from the next one on
-    knobs, choices()         which of those an optimizer may turn, parameter → `configuring.Kind`, and what they may
-                             be set to, parameter → values as text, cheapest first
-    configures(arguments)    static: what it will configure of other stages, (stage, settings) each, by what its file
-                             gives it. Checked before anything starts
-    counts                   what it has counted since it began, name → number: shown in reports and metrics
+    remembered(), recall(r)  the part of a conversation that must survive the loss of its machine: read at any moment,
+                             small, as JSON. Its `asked` is the current question: {turn, text}; `recall` also gets
+                             `heard`, {turn, text}, the part of the answer that was heard
+    configurable, configure  the parameters that can change while it runs, and the method that applies them
+    declare(settings)        applies settings that are not for one sample, from the next sample on
+    knobs, choices()         the parameters that an optimizer may set, parameter → `configuring.Kind`, and their
+                             possible values, parameter → values as text, cheapest first
+    configures(arguments)    static: the settings of other stages that it will change, as (stage, settings), from its
+                             own parameters. Checked before anything starts
+    counts                   its counters since the start, name → number: shown in reports and metrics
     keeps = "…"              it stores data of people: what, and where, in a few words. Shown to people who talk to it,
                              and refused where a pipeline file says `keep: nothing`
     staying = {…}            defaults of parameters in an unattended run (`up`, `serve`)
-    blocking = True          `process` computes or waits for long: it gets a thread of its own
-    replicable               "stateless": what it makes of a packet depends on no other. "keyed": … on no packet of
-                             another key; then `key(packet)`, a static method, says which, as text or a number. So
-                             several replicas may share the packets of a stream (`workers: {pool: {replicas: 2}}`)
+    blocking = True          `process` computes or blocks for long, so it runs on a thread of its own
+    replicable               "stateless": the output for a packet depends on no other packet. "keyed": on no packet of
+                             another key; then the static method `key(packet)` returns the key, text or a number. Then
+                             replicas can share the packets of a stream (`workers: {pool: {replicas: 2}}`)
 """
 
 from __future__ import annotations
@@ -66,13 +65,13 @@ REPLICABLE = (STATELESS, KEYED)
 
 
 class StageError(ThalwegError):
-    """A class that cannot be a stage, or a stage given parameters it cannot take."""
+    """A class is not a valid stage, or a stage got invalid parameters."""
 
 
 class Stage:
-    """An optional base for stages: the declarations with their types, and nothing that runs.
+    """An optional base for stages: the declarations with their types, without behaviour.
 
-    What hooks there are stands at the head of this module; `describe` refuses a name that is nearly one of them.
+    The hooks are listed at the head of this module; `describe` refuses misspelt ones.
     """
 
     inputs: ClassVar[Mapping[str, Port | type[Payload]]] = {}
@@ -81,7 +80,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """One way in or out. `many`: several edges may end here (inputs only; an output may always feed several).
+    """One input or output. `many`: several edges may end here (inputs only; an output may always feed several).
 
     `required`: something must be connected (inputs only). An optional port is ignored where a connection or `emit`
     names no port.
@@ -94,7 +93,7 @@ class Port:
 
 
 class Context(Protocol):
-    """What a stage may ask for and do while it is called."""
+    """What a stage can use while one of its methods runs."""
 
     @property
     def name(self) -> str:
@@ -103,7 +102,7 @@ class Context(Protocol):
 
     @property
     def port(self) -> str:
-        """The input port that the packet in hand came in by."""
+        """The input port of the current packet."""
         ...
 
     @property
@@ -124,26 +123,26 @@ class Context(Protocol):
         epoch: int | None = None,
         deadline: int | None = None,
     ) -> None:
-        """Send a payload on `port` (the only one, where there is one). From any thread, never waits.
+        """Send a payload on `port` (default: the only one). Thread-safe, never waits.
 
-        Time, epoch, deadline and trace are those of the packet in hand unless given. Raises StageError on an
-        unknown port or a payload that the port does not carry.
+        Time, epoch, deadline and trace default to those of the current packet. Raises StageError on an unknown port or
+        a payload of another type.
         """
         ...
 
     async def send(self, payload: Payload, *, port: str | None = None, time: int, epoch: int = 0) -> None:
-        """As `emit`, and wait until there was room for it: how a source is slowed down by what it feeds."""
+        """As `emit`, and wait until there is room downstream: back-pressure for a source."""
         ...
 
     def peek(self, port: str | None = None) -> Packet | None:
-        """The packet that would be next after the one in hand, at `port` or any; it stays where it is.
+        """The packet after the current one, at `port` or any port; it stays in the queue. Thread-safe.
 
-        For a stage that does work ahead of its time, and wants to know that it need not any more. From any thread.
+        For a stage that works ahead and must know when that work is no longer needed.
         """
         ...
 
     async def waiting(self) -> Packet:
-        """Wait until there is a packet to `peek` at. For one task at a time, while a packet is in hand."""
+        """Wait until there is a packet to `peek` at. For one task at a time, during `process`."""
         ...
 
     async def compute(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -155,27 +154,27 @@ class Context(Protocol):
         ...
 
     def wake_at(self, time_ns: int | None) -> None:
-        """Have `wake(ctx)` called at `time_ns` or soon after, whether or not packets come; None: not any more.
+        """Schedule a call of `wake(ctx)` at `time_ns` or soon after, with or without packets; None cancels it.
 
-        One time is kept, the one asked for last. What is pending when the inputs end is not waited for.
+        Only the last requested time is kept. A time that is pending when the inputs end is ignored.
         """
         ...
 
     def signal(self, signal: Signal, direction: Direction = Direction.DOWN) -> None:
-        """Raise a signal along the edges. From any thread."""
+        """Raise a signal along the edges. Thread-safe."""
         ...
 
     def new_epoch(self) -> int:
-        """An epoch above every one this stage has seen."""
+        """A new epoch, above every one that this stage has seen."""
         ...
 
     def report(self, problem: str) -> None:
-        """Say that the turn in hand could not be served; it is counted, shown, and the run goes on."""
+        """Report that the current turn failed. It is counted and shown, and the run goes on."""
         ...
 
 
 def only_port(ports: Mapping[str, Port]) -> str | None:
-    """The port that is meant where none is named: the only one there is, else the only required one."""
+    """The default port: the only one, or else the only required one."""
     names = list(ports) if len(ports) == 1 else [name for name, port in ports.items() if port.required]
     return names[0] if len(names) == 1 else None
 
@@ -186,7 +185,7 @@ class _Parameters(BaseModel):
 
 @dataclass(frozen=True)
 class StageInfo:
-    """What is known about a stage class without making one. `use`: the name it goes by in a pipeline file.
+    """The description of a stage class, without an instance. `use`: its name in a pipeline file.
 
     `made`: an instance exists already, so no settings can be given.
     """
@@ -203,7 +202,7 @@ class StageInfo:
 
     @property
     def keeps(self) -> str:
-        """What it leaves behind of people; empty where nothing."""
+        """The data of people that it stores; empty if none."""
         return str(getattr(self.cls, "keeps", ""))
 
     @property
@@ -213,12 +212,12 @@ class StageInfo:
 
     @property
     def is_source(self) -> bool:
-        """Whether it makes packets out of nothing."""
+        """Whether it has no inputs."""
         return not self.inputs
 
     @property
     def resumes(self) -> bool:
-        """Whether it can go on after a restart as if nothing had been: from a snapshot, or because it keeps nothing."""
+        """Whether it can continue after a restart without loss: it has a snapshot, or no state."""
         return (hasattr(self.cls, "snapshot") and hasattr(self.cls, "restore")) or (self.replicable == STATELESS)
 
     @cached_property
@@ -240,7 +239,7 @@ class StageInfo:
         return {name: getattr(checked, name) for name in checked.model_fields_set}
 
     def check_some(self, settings: Mapping[str, object]) -> dict[str, Any]:
-        """As `check`, for settings that change while it runs: required ones may be left out. Raises StageError."""
+        """As `check`, for settings that change while it runs: required ones may be omitted. Raises StageError."""
         try:
             return {name: _validate(self.parameters, name, value) for name, value in settings.items()}
         except ValidationError as error:
@@ -249,9 +248,7 @@ class StageInfo:
 
 
 def describe(cls: type, use: str = "") -> StageInfo:
-    """Read a stage class. Raises StageError on one that declares no ports, has nothing to call, or a method that was
-    meant to be called and would not be.
-    """
+    """Read a stage class. Raises StageError if it declares no ports, has no method to call, or has a misspelt hook."""
     use = use or f"{cls.__module__}:{cls.__qualname__}"
     inputs = _ports(cls, use, "inputs")
     outputs = _ports(cls, use, "outputs")

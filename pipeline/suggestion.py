@@ -21,7 +21,7 @@ _left: ContextVar[list[int] | None] = ContextVar("_left", default=None)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """`" (did you mean 'camera'?)"`, or nothing where no valid name is near, or looking for one costs too much."""
+    """`" (did you mean 'camera'?)"`, or empty if no valid name is near or the search would cost too much."""
     left = _left.get()
     if left is not None:
         if left[0] <= 0:

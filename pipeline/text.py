@@ -1,12 +1,12 @@
-"""Text that came from elsewhere, made fit to be shown.
+"""Makes untrusted text safe to show.
 
-File names, pipeline files, models, servers and recordings hold text that strangers wrote. A terminal obeys control
-characters in it (it sets titles and clipboards, clears screens), direction overrides make one name look like another, a
-lone half of a surrogate pair ends a program that prints it. So every such text goes through `printable` on its way to
-a terminal, a log, a table or a picture, and through `as_json` where it is written as JSON, `as_xml` where as SVG.
+File names, pipeline files, models, servers and recordings hold untrusted text. A terminal obeys control characters in
+it (they set titles and clipboards, clear screens), direction overrides make one name look like another, and printing a
+lone surrogate raises. So every such text goes through `printable` on its way to a terminal, a log, a table or a
+picture, through `as_json` for JSON and through `as_xml` for SVG.
 
-What is not shown as it is stands there in Python's notation for it: an escape character as `\\x1b`. A reader sees that
-something was there; nothing is left out in silence.
+Characters that are not shown are written as Python escapes, an escape character as `\\x1b`. So the reader sees that
+something was there; nothing is omitted silently.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _ENDS = re.compile(r"\r\n|[\v\f\x85\u2028\u2029]")
 
 
 def printable(text: object, limit: int | None = MOST, *, lines: bool = False) -> str:
-    """`text` without anything that a terminal, a log or a picture would obey, in at most `limit` characters.
+    """`text` without control characters, in at most `limit` characters.
 
-    In one line, unless `lines`: then line ends and tabs stay. What does not fit is cut, and its end marked with `…`.
-    Done twice it is the same as done once. Never raises.
+    In one line, unless `lines`: then line ends and tabs stay. Longer text is cut and ends with `…`. Idempotent. Never
+    raises.
     """
     shown = str(text)
     if limit is not None and len(shown) > limit:
@@ -46,9 +46,9 @@ def printable(text: object, limit: int | None = MOST, *, lines: bool = False) ->
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:  # Any: what JSON can hold
-    """JSON that any terminal can be given: letters as they are, what `printable` would not show as `\\u` escapes.
+    """JSON that is safe for every terminal: letters stay; what `printable` would escape becomes `\\u` escapes.
 
-    Read again it is what it was, halves of surrogate pairs included.
+    Parsing it gives the same value, including lone surrogates.
     """
     return _UNFIT.sub(_json_escaped, json.dumps(value, ensure_ascii=False, indent=indent))
 

@@ -1,4 +1,4 @@
-"""A record of who worked when, unit by unit, for pictures and for Perfetto."""
+"""A record of which stage worked when, unit by unit, for pictures and for Perfetto."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Mark:
 
 
 class Trace:
-    """The newest `capacity` spans and marks; `dropped` says how many older ones were let go."""
+    """The newest `capacity` spans and marks. `dropped`: how many older ones were discarded."""
 
     def __init__(self, capacity: int = 1_000_000) -> None:
         self.events: deque[Span | Mark] = deque(maxlen=capacity)

@@ -1,8 +1,8 @@
-"""What became of each question: the milestones of a turn, and what was said or decided in it.
+"""The milestones of each turn, and what was said or decided in it.
 
-A turn is an epoch. Its clock starts at the end of speech: the moment the voice stopped, or, where a recording
-is read faster than it plays, the moment that stretch of audio was read, whichever came first. For a sample of several
-senses it starts when the first of them was sensed to its end.
+A turn is an epoch. Its clock starts at the end of speech: when the voice stopped, or, if a recording is read faster
+than real time, when that part of the audio was read, whichever came first. For a multimodal sample it starts when the
+first modality was sensed to its end.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from thalweg.pipeline.payload import AudioChunk, Decision, Routed, Speech, Token
 
 KEPT = 10_000
 KEPT_STAYING = 1_000
-"""Turns kept by what runs to an end, and by what stays up for weeks: there older ones would only fill memory."""
+"""Turns kept by a run that ends, and by one that stays up for weeks, where more would only fill memory."""
 LONGEST = 20_000
-"""Characters kept of a turn's reply, with … in the place of the rest: one that never ends must not fill memory."""
+"""Characters kept of a turn's reply, with … in place of the rest, so that an endless reply cannot fill memory."""
 PIECES, LISTENED_TO = 3000, 16
-"""Pieces of speech looked back at for where it ended, a minute of 20 ms, and utterances that may be under way."""
+"""Pieces of speech kept to find its end, a minute of 20 ms each, and most utterances at a time."""
 
 MILESTONES = ("first_partial", "final_transcript", "first_token", "first_audio", "decision")
 
@@ -43,17 +43,17 @@ class Turn:
     marks: dict[str, int] = field(default_factory=dict)
 
     def latency_ns(self, milestone: str) -> int | None:
-        """From the end of speech to `milestone`; negative where it came before. None where either is missing."""
+        """Time from the end of speech to `milestone`, ns; negative if it came before. None if either is missing."""
         if self.speech_end_ns is None or milestone not in self.marks:
             return None
         return self.marks[milestone] - self.speech_end_ns
 
 
 class TurnRecorder:
-    """Follows every emitted packet and keeps the newest `capacity` turns, in the order they began.
+    """Observes every emitted packet and keeps the newest `capacity` turns, in the order they began.
 
-    `forgotten`: how many older ones were let go, so that a pipeline may run for weeks. What any call costs does not
-    depend on how many turns there were. It has one owner, who alone calls it: the loop of its worker.
+    `forgotten`: how many older ones were discarded, so that memory stays bounded. The cost of a call does not depend on
+    the number of turns. Not thread-safe: only the event loop of its worker calls it.
     """
 
     def __init__(self, capacity: int = KEPT) -> None:
@@ -102,7 +102,7 @@ class TurnRecorder:
                 turn.speech_end_ns = now_ns - payload.latency_ns
 
     def interrupt(self, epoch: int) -> None:
-        """An interrupt to `epoch` went out: older turns whose reply was under way were cut short."""
+        """An interrupt to `epoch` was raised: older turns with an unfinished reply are interrupted."""
         older = bisect_left(self._open, epoch)
         for cut in self._open[:older]:
             self.turns[cut].interrupted = True
@@ -111,7 +111,7 @@ class TurnRecorder:
         del self._open[:older]
 
     def fail(self, epoch: int, problem: str) -> None:
-        """The turn could not be served; the first problem is the one that is kept."""
+        """The turn failed; only its first problem is kept."""
         turn = self.turns.get(epoch)
         if turn is not None and not turn.problem:
             turn.problem = _cut(problem)
@@ -119,7 +119,7 @@ class TurnRecorder:
                 self._changed.add(epoch)
 
     def track(self) -> None:
-        """From now on note which turns change, for `changed`."""
+        """Record from now on which turns change, for `changed`."""
         self._changed = set()
 
     def changed(self) -> list[Turn]:
@@ -130,7 +130,7 @@ class TurnRecorder:
         return [self.turns[epoch] for epoch in sorted(changed)]
 
     def restore(self, turns: Iterable[Turn], forgotten: int) -> None:
-        """Go on with these, which an earlier recorder kept, and with so many forgotten."""
+        """Continue with the turns and the `forgotten` count of an earlier recorder."""
         self.forgotten = forgotten
         for turn in turns:
             if turn.epoch not in self.turns:
@@ -163,7 +163,7 @@ class TurnRecorder:
             insort(self._open, turn.epoch)
 
     def _close(self, epoch: int) -> None:
-        """An interrupt means nothing to this turn any more."""
+        """The turn is over: a later interrupt does not affect it."""
         at = bisect_left(self._open, epoch)
         if at < len(self._open) and self._open[at] == epoch:
             del self._open[at]

@@ -1,8 +1,8 @@
 """Thalweg: streaming multimodal pipelines from sensor to language model.
 
-What an author needs stands here; the modules behind it may move. A pipeline is built with `Pipeline` or read with
-`load`, and run with `async with pipeline.run() as run`. A stage is any class that `thalweg.pipeline.stage` describes;
-its test is written with `thalweg.testing`. The errors hang from `ThalwegError` (drawn in `thalweg.errors`).
+These names are the public API; the modules behind them may move. Build a pipeline with `Pipeline` or read one with
+`load`, and run it with `async with pipeline.run() as run`. A stage is any class as `thalweg.pipeline.stage` describes;
+test it with `thalweg.testing`. All errors derive from `ThalwegError` (see the tree in `thalweg.errors`).
 """
 
 from __future__ import annotations

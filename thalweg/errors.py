@@ -1,7 +1,7 @@
 """Every error that Thalweg raises on purpose: one tree, below `ThalwegError`.
 
-`FAMILIES` is the tree: what happened → the errors that say so, and where each is defined. Import any of them from here;
-a test holds the table against the code. Each message says what was found, what was expected, where, and what to do.
+`FAMILIES` is the tree: what happened → its errors, and where each is defined. Import any of them from here; a test
+compares the table with the code. Each message says what was found, what was expected, where, and what to do.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class ThalwegError(Exception):
-    """Root of every error this package raises on purpose. Its text is meant for people.
+    """Root of every error that this package raises on purpose. Its message is written for people.
 
     `public`: one sentence for users, without internal addresses, names and reasons; empty where there is none.
     """

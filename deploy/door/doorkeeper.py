@@ -55,7 +55,7 @@ TRANSITIONS: Mapping[PlaceState, frozenset[PlaceState]] = {
     PlaceState.WAITING: frozenset({PlaceState.ANSWERED}),
     PlaceState.ANSWERED: frozenset({PlaceState.WAITING}),
 }
-"""What may become of each state, itself aside: the table above as data."""
+"""The table above as data: state → possible next states, without itself."""
 
 
 @dataclass(slots=True, eq=False)

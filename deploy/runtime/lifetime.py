@@ -53,7 +53,7 @@ TRANSITIONS: Mapping[LifetimeState, frozenset[LifetimeState]] = {
     LifetimeState.LEFT: frozenset({LifetimeState.CLOSED}),
     LifetimeState.CLOSED: frozenset(),
 }
-"""What may become of each state, itself aside: the table above as data."""
+"""The table above as data: state → possible next states, without itself."""
 
 
 class Lifetime:

@@ -73,7 +73,7 @@ TRANSITIONS: Mapping[SessionState, frozenset[SessionState]] = {
     SessionState.AWAY: frozenset({SessionState.TALKING, SessionState.ENDED}),
     SessionState.ENDED: frozenset(),
 }
-"""What may become of each state, itself aside: the table above as data."""
+"""The table above as data: state → possible next states, without itself."""
 
 
 class Session:

@@ -83,7 +83,7 @@ TRANSITIONS: Mapping[_State, frozenset[_State]] = {
     _State.HEADER: frozenset({_State.SAYING, _State.THINKING, _State.UNSURE, _State.OVER}),
     _State.OVER: frozenset(),
 }
-"""What may become of each state, itself aside: the table above as data."""
+"""The table above as data: state → possible next states, without itself."""
 
 
 class ThinkingFilter:

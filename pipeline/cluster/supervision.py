@@ -90,7 +90,7 @@ TRANSITIONS: Mapping[SupervisionState, frozenset[SupervisionState]] = {
     SupervisionState.WAITING: frozenset({SupervisionState.STARTING, SupervisionState.ENDED}),
     SupervisionState.ENDED: frozenset(),
 }
-"""What may become of each state, itself aside: the table above as data."""
+"""The table above as data: state → possible next states, without itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

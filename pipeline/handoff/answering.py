@@ -63,7 +63,7 @@ TRANSITIONS: Mapping[ReplyState, frozenset[ReplyState]] = {
     ReplyState.DONE: frozenset(),
     ReplyState.FAILED: frozenset(),
 }
-"""What may become of each state, itself aside: the table above as data."""
+"""The table above as data: state → possible next states, without itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ TRANSITIONS: Mapping[RegionBenefitState, frozenset[RegionBenefitState]] = {
     RegionBenefitState.SETTLED: frozenset({RegionBenefitState.TRIAL}),
     RegionBenefitState.TRIAL: frozenset({RegionBenefitState.SETTLED}),
 }
-"""What may become of each state, itself aside: the table above as data."""
+"""The table above as data: state → possible next states, without itself."""
 
 
 class RegionBenefit:

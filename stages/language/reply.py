@@ -34,7 +34,7 @@ TRANSITIONS: Mapping[ReplyState, frozenset[ReplyState]] = {
     ReplyState.ASKED: frozenset(),
     ReplyState.DROPPED: frozenset(),
 }
-"""What may become of each state, itself aside: the table above as data."""
+"""The table above as data: state → possible next states, without itself."""
 
 
 @dataclass(slots=True)

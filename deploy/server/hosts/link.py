@@ -67,7 +67,7 @@ TRANSITIONS: Mapping[LinkState, frozenset[LinkState]] = {
     LinkState.LOST: frozenset({LinkState.UP, LinkState.REFUSED}),
     LinkState.REFUSED: frozenset({LinkState.LOST, LinkState.UP}),
 }
-"""What may become of each state, itself aside: the table above as data."""
+"""The table above as data: state → possible next states, without itself."""
 
 
 class HostLink:

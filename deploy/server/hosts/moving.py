@@ -40,7 +40,7 @@ TRANSITIONS: Mapping[MoveState, frozenset[MoveState]] = {
     MoveState.HUNG_UP: frozenset({MoveState.ENDED}),
     MoveState.ENDED: frozenset(),
 }
-"""What may become of each state, itself aside: the table above as data."""
+"""The table above as data: state → possible next states, without itself."""
 
 
 class Move:
