@@ -1,1 +1,1 @@
-"""How packets cross a boundary: memory, shared memory, gRPC, WebRTC, spool. May import `thalweg.pipeline`."""
+"""Transports of packets: memory, shared memory, gRPC, WebRTC, spool. May import `thalweg.pipeline`."""

@@ -1,10 +1,10 @@
-"""Packets as bytes, for every boundary they cross. Typed; nothing here can build an object it does not know.
+"""Encodes packets as bytes, for all transports. Typed: decoding can only build known payload types.
 
 A packet becomes a head and any number of array buffers. The head is MessagePack: the packet's fields, the name of
 its payload type, and the payload's fields in the order they are declared, with each array replaced by its shape,
 type and index among the buffers (`values.py`). Payload types are the dataclasses under `Payload`; a type that this
-process has not imported is refused by name. Decoding builds payloads through their constructors, so what arrives is as
-valid as what was made here.
+process has not imported is refused by name. Decoding calls the constructors of payloads, so a received payload is as
+valid as a local one.
 
     record = magic u8, version u8, flags u16, buffer count u32, head length u64, buffer lengths u64…,
              head, then each buffer at the next multiple of 64 bytes from the start
@@ -62,7 +62,7 @@ Buffer = bytes | bytearray | memoryview
 
 
 def _plain(value: Any) -> Any:
-    """What MessagePack has no form for and is a plain value: numpy's scalars, which leak into fields of any kind."""
+    """Converts numpy's scalars, which MessagePack does not know and which may occur in any field."""
     if isinstance(value, np.generic) and isinstance(plain := value.item(), bool | int | float | str | bytes):
         return plain
     raise CodecError(f"found {shown(value)} of type {type(value).__name__}, which has no form on the wire")
@@ -88,7 +88,7 @@ def _packed(found: Any, what: str) -> bytes:
 def encode(packet: Packet) -> list[Buffer]:
     """The parts of a record in order, arrays not copied; `b"".join(encode(p))` is the whole record.
 
-    Raises CodecError on a payload with a field of a kind that has no form on the wire.
+    Raises CodecError on a payload with a field of a type that cannot be encoded.
     """
     buffers: list[memoryview] = []
     payload = packet.payload
@@ -141,7 +141,7 @@ def _heads(buffers: int) -> struct.Struct:
 def decode(record: Buffer | NDArray[np.uint8]) -> Packet:
     """The packet of a record. Its arrays are read-only views of `record` and keep it alive.
 
-    Raises CodecError on anything that is not exactly one record of this version with a packet that is valid.
+    Raises CodecError unless it is exactly one record of this version with a valid packet.
     """
     whole = memoryview(record).toreadonly()  # type: ignore[arg-type]  # an array is one, which numpy's types do not say
     length = len(whole)
@@ -180,7 +180,7 @@ def decode(record: Buffer | NDArray[np.uint8]) -> Packet:
 
 
 def _places(record: memoryview) -> tuple[int, int, int]:
-    """How many buffers a record has, and where its head begins and ends. Raises CodecError."""
+    """The number of buffers of a record, and where its head begins and ends. Raises CodecError."""
     length = len(record)
     if length < _HEAD.size:
         raise CodecError(f"{length} bytes are too few for a record")
@@ -198,7 +198,7 @@ def _places(record: memoryview) -> tuple[int, int, int]:
 
 @decoder(CodecError, "the head of the record")
 def payload_name(record: Buffer) -> str:
-    """What `type_name` was of a record's payload, known here or not. Raises CodecError."""
+    """The `type_name` of a record's payload, which need not be known here. Raises CodecError."""
     whole = memoryview(record)
     _, head_at, head_end = _places(whole)
     name = unpack(whole[head_at:head_end])[-2]
@@ -208,7 +208,7 @@ def payload_name(record: Buffer) -> str:
 
 
 def encode_signal(signal: Signal) -> bytes:
-    """A signal as bytes, at most `LONGEST_SIGNAL` of them. Raises CodecError on one that is not of this package."""
+    """A signal as bytes, at most `LONGEST_SIGNAL`. Raises CodecError on a longer one, or one of another package."""
     kind = type(signal)
     if getattr(signals, kind.__name__, None) is not kind:
         raise CodecError(f"a signal of type {kind.__name__} has no form on the wire")

@@ -1,7 +1,7 @@
-"""From the types of a payload's fields to how they are written: `form_of`, for everything that crosses a boundary.
+"""Derives the wire format of a payload from the types of its fields: `form_of`, for all transports.
 
-What has no form is refused with its name, and that when a pipeline file is checked: see `check_carried`. Reading builds
-through constructors, so what arrives is as valid as what was made here.
+A type without a wire format is refused by name, when a pipeline file is checked: see `check_carried`. Decoding calls
+constructors, so a received value is as valid as a local one.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _LOCK = threading.RLock()
 
 
 def form_of(cls: type) -> Form:
-    """How a dataclass is written: an array of its fields. Raises CodecError where one of them has no form."""
+    """The wire format of a dataclass: an array of its fields. Raises CodecError if one of them has none."""
     form = _FORMS.get(cls)
     if form is not None:
         return form
@@ -63,7 +63,7 @@ def form_of(cls: type) -> Form:
 
 
 def check_carried(cls: type[Payload]) -> None:
-    """Raises CodecError where payloads of this type cannot leave their process."""
+    """Raises CodecError if payloads of this type cannot be sent to another process."""
     if cls is Payload:
         return
     if cls.__module__ == "__main__" or "<locals>" in cls.__qualname__:
@@ -80,9 +80,9 @@ def type_name(cls: type) -> str:
 
 @cache
 def payload_type(name: str) -> type[Payload]:
-    """The payload class of that name. Raises CodecError where this process does not know it.
+    """The payload class of that name. Raises CodecError if this process has not imported it.
 
-    Nothing is imported for it, and no module or class is asked for what it would make only when it is asked.
+    Imports nothing, and triggers no lazy attribute of a module or class.
     """
     if type(name) is not str:
         raise values.wrong(name, "the name of a payload type")
@@ -136,7 +136,7 @@ def _make_form(cls: type) -> Form:
 
 
 def _without_defaults(cls: type) -> int:
-    """How many fields an older record must have: what was added to a payload since is at its end, with a default."""
+    """How many fields an older record must have: later fields are at the end of a payload, with a default."""
     missing = dataclasses.MISSING
     fields = [field for field in dataclasses.fields(cls) if field.init]
     return max(
@@ -145,7 +145,7 @@ def _without_defaults(cls: type) -> int:
 
 
 def _check_constructor(cls: type, names: Sequence[str]) -> None:
-    """Raises CodecError where what arrives could not be built from the fields."""
+    """Raises CodecError if the constructor cannot be called with the fields."""
     takes = inspect.signature(cls).parameters.values()
     wants = {p.name for p in takes if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
     if missing := sorted(wants - set(names)):
@@ -153,7 +153,7 @@ def _check_constructor(cls: type, names: Sequence[str]) -> None:
 
 
 def _form(hint: Any) -> Form | None:
-    """The form of an annotation, None where it has none."""
+    """The wire format of an annotation, or None."""
     hint = _without_names(hint)
     origin, inner = get_origin(hint), get_args(hint)
     if hint in PLAIN or hint in (None, type(None)):
@@ -175,7 +175,7 @@ def _form(hint: Any) -> Form | None:
 
 
 def _all_or_none(forms: Iterable[Form | None], make: Callable[[list[Form]], Form]) -> Form | None:
-    """What `make` makes of the forms, where there are all of them."""
+    """The result of `make` on the forms, or None if one is missing."""
     found = list(forms)
     there = [form for form in found if form is not None]
     return make(there) if len(there) == len(found) else None
@@ -189,7 +189,7 @@ def _mapping(key: Any, value: Any) -> Form | None:
 
 
 def _union(options: Sequence[Any]) -> Form | None:
-    """None or one kind, or several plain ones; which of several others it was could not be told."""
+    """None or one type, or several plain types; other unions would be ambiguous on the wire."""
     others = [_without_names(option) for option in options if option not in (None, type(None))]
     if len(others) == 1:
         return _all_or_none([_form(others[0])], lambda forms: values.optional(forms[0]))
@@ -218,7 +218,7 @@ def _class(hint: type) -> Form | None:
 
 
 def _dataclass(hint: type) -> Form:
-    """A dataclass, or where it is a payload one of its subclasses, which goes by its name then."""
+    """A dataclass; for a payload also its subclasses, which are sent with their name."""
     inner = form_of(hint)
 
     def write(value: Any, buffers: list[memoryview]) -> Any:

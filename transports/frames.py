@@ -1,9 +1,9 @@
-"""Frames of a file that is only appended to: each is checked by itself, head and body apart.
+"""Frames of an append-only file. Each has separate checksums for head and body.
 
     frame  = kind u8, 3 zero bytes, body length u32, CRC-32 of the body u32, CRC-32 of the 12 bytes before u32, body
 
-All numbers are little-endian. Since the head has a check of its own, a body that was damaged costs that one frame; a
-head that was damaged costs what lies between it and the next one that is whole.
+All numbers are little-endian. Because the head has its own checksum, a damaged body loses only its frame; a damaged
+head loses the bytes up to the next valid head.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 _HEAD = struct.Struct("<c3xII")
 _CHECK = struct.Struct("<I")
 MOST_FALSE = 100_000
-"""Of one piece: more that looks like a head and is none was not damaged but made, and costs microseconds each."""
+"""Most false heads in one search: more are an attack rather than damage, and cost microseconds each."""
 HEAD_BYTES = _HEAD.size + _CHECK.size
 
 
@@ -32,7 +32,7 @@ def frame_head(kind: bytes, body: Sequence[Any]) -> bytes:
 
 
 def head_of(head: bytes | memoryview) -> tuple[bytes, int, int] | None:
-    """Kind, length of the body and its CRC-32; None where the head does not fit its own check."""
+    """Kind, length of the body and its CRC-32; None if the checksum of the head is wrong."""
     if _CHECK.unpack_from(head, _HEAD.size)[0] != zlib.crc32(head[: _HEAD.size]):
         return None
     kind, length, check = _HEAD.unpack_from(head)
@@ -41,7 +41,7 @@ def head_of(head: bytes | memoryview) -> tuple[bytes, int, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One that is whole: its body, and where it begins and ends."""
+    """A valid frame: its body, and where it begins and ends."""
 
     kind: bytes
     body: memoryview
@@ -50,8 +50,8 @@ class Frame:
 
 
 def whole_frames(data: bytes | memoryview, at: int, kinds: bytes) -> Iterator[Frame]:
-    """Every whole frame from byte `at` on, of one of the `kinds`; what is damaged or cut short is passed over, up to
-    `MOST_FALSE` of it.
+    """Every valid frame from byte `at` on, of one of the `kinds`. Damaged or incomplete frames are skipped, up to
+    `MOST_FALSE`.
     """
     false = 0
     view = memoryview(data)

@@ -1,21 +1,21 @@
-"""What every transport gives: two ends of one edge, packets one way, signals both ways.
+"""The interface of every transport: two ends of one edge, packets one way, signals both ways.
 
-The sending end is asked to take packets and says when it may take more; the receiving end says when there is
-something to take. Neither waits, neither has a task: callbacks are called on the loop's thread. What travels:
+The sender accepts packets and reports by a callback when it can accept more; the receiver reports when packets are
+available. Neither blocks nor has a task: callbacks run on the event loop's thread. Transported are:
 
     packets     in order, at most `window` of them sent and not yet taken
     acknowledgements
-                up, where the consumer gives them: how many further packets, in order, need never be sent again
+                up, if the consumer gives them: how many further packets, in order, need never be sent again
     signals     down with the packets and up against them, both overtaking every packet
     end         behind the last packet; the receiving end answers when all were taken
 
-A link that breaks says so once, by `on_lost`, at both ends. It is not mended: the ends get a new one, of a higher
-generation, or none. A listener refuses generations below the one it has, so that a worker that was taken for dead and
-replaced can do no harm when it turns out alive.
+A broken link is reported once, by `on_lost`, at both ends. It is not repaired: the ends get a new link, of a higher
+generation, or none. A listener refuses generations below its own, so that a worker that was replaced while it was still
+alive does no harm.
 
-What came and cannot be read is told, once each, by `on_bad`: a packet of a type that this process does not know, a
-signal of a later version. It costs itself and nothing else: it counts as taken, and is acknowledged with the packets
-around it.
+A message that cannot be decoded is reported once, by `on_bad`: a packet of a type that this process does not know, a
+signal of a later version. Only that message is lost: it counts as taken, and is acknowledged with the packets around
+it.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _PLACES = 4096  # a producer keeps no more packets than that for sending again
 
 
 class TransportError(ThalwegError):
-    """A connection that could not be made or has broken, or a peer that does not keep to the protocol."""
+    """A connection failed or broke, or the peer violated the protocol."""
 
 
 class Sender(Protocol):
     """The producer's end. Set the callbacks before the first call.
 
-    `next_seq`: the lowest number of a packet that the consumer has not had. `settled`: the lowest one that it may need
-    again. Both are 0 where it has had none.
+    `next_seq`: the lowest `seq` that the consumer has not received. `settled`: the lowest one that it may need again.
+    Both are 0 if it has received none.
     """
 
     next_seq: int
@@ -57,12 +57,12 @@ class Sender(Protocol):
         ...
 
     def offer(self, packet: Packet) -> bool:
-        """Take a packet, or say False: then offer it again after `on_room`."""
+        """Accept a packet, or return False: then offer it again after `on_room`."""
         ...
 
     def unreceived(self) -> list[Packet]:
-        """The packets taken by `offer` that the consumer's end is not known to have received: of a link that was lost
-        while the consumer lives, these are to be offered to the next one.
+        """The packets accepted by `offer` whose receipt is not confirmed. If a link is lost while the consumer lives,
+        offer them to the next link.
         """
         ...
 
@@ -71,7 +71,7 @@ class Sender(Protocol):
         ...
 
     def end(self) -> None:
-        """Nothing more will come; `on_ended` follows when all was taken."""
+        """End the stream; `on_ended` follows when all packets were taken."""
         ...
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class Receiver(Protocol):
 
 
 class Unreadable:
-    """Counts packets that came and could not be read, and has them acknowledged with those around them."""
+    """Counts packets that could not be decoded, so that they are acknowledged with those around them."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -114,12 +114,12 @@ class Unreadable:
         self._places: deque[int] = deque(maxlen=_PLACES)
 
     def left_out(self, taken: int) -> None:
-        """One could not be read, after `taken` that could."""
+        """Count a packet that could not be decoded, after `taken` that could."""
         self.count += 1
         self._places.append(taken)
 
     def acknowledged(self, count: int) -> int:
-        """For how many packets an acknowledgement of the next `count` that were given to the consumer stands."""
+        """How many packets to acknowledge when the consumer acknowledges the next `count` that it was given."""
         self._acknowledged += count
         while self._places and self._places[0] <= self._acknowledged:
             self._places.popleft()

@@ -1,8 +1,8 @@
-"""MessagePack from elsewhere, read within bounds.
+"""Reads untrusted MessagePack with bounded memory.
 
-Some of msgpack's releases make room for as many elements as an array claims to have, at every level of nesting: a
-megabyte became three gigabytes. Skipping over a message makes no room and fails where a claim is not true, at hundreds
-of megabytes a second; so that is done first where it could matter.
+Some releases of msgpack allocate as many elements as an array claims to have, at every level of nesting: a megabyte
+became three gigabytes. Skipping a message allocates nothing and fails on a false length, at hundreds of megabytes per
+second; so large messages are skipped once before they are parsed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _HARMLESS = 1024
 
 
 def unpack(packed: bytes | bytearray | memoryview) -> Any:  # Any: MessagePack
-    """What was packed: arrays as tuples, maps with keys that are text or bytes, no extensions.
+    """The unpacked value: arrays as tuples, maps with text or bytes as keys, no extensions.
 
-    Raises a dozen kinds of errors on anything else: call it in a `decoder`.
+    May raise many types of errors on other input: call it in a `decoder`.
     """
     if len(packed) > _HARMLESS:
         _check_claims(packed)

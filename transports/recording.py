@@ -1,4 +1,4 @@
-"""Packets in a file, in the order in which they came, with their times: append-only, checked, and whole after a crash.
+"""Recordings: packets in a file in order of arrival, with times; append-only, with checksums, valid after a crash.
 
     file   = magic (8 bytes), then frames
     frames   as `transports.frames` describes them
@@ -6,11 +6,11 @@
              P  channel u16 (an index of `channels`), 6 zero bytes, time of arrival u64, record (`transports.codec`)
              E  last frame of a recording that was closed: number of packets u64
 
-All numbers are little-endian. A frame is one `write`: what a killed process had recorded is in the file. The file is
-forced to the disk every second and at the end: a machine that loses its power loses at most about a second.
+All numbers are little-endian. A frame is one `write`, so a killed process loses nothing that it recorded. The file is
+synced every second and at the end, so a loss of power loses at most about a second.
 
-A file that stops in the middle of a frame, or ends in zeros where a frame should begin, was cut short by a crash: it
-is read up to there. Anything else that does not fit its checksum is damage, and is refused with its place.
+A file that ends within a frame, or in zeros where a frame should begin, was truncated by a crash: it is read up to
+there. Any other checksum error is damage, and is refused with its position.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ LARGEST_ABOUT = 1 << 20
 
 
 class RecordingError(ThalwegError):
-    """A recording that cannot be written or read; says where and why."""
+    """A recording cannot be written or read; the message says where and why."""
 
 
 class RecordingWriter:
@@ -79,7 +79,7 @@ class RecordingWriter:
         self._thread.start()
 
     def write(self, channel: int, time_ns: int, packet: Packet) -> None:
-        """Append a packet. Raises RecordingError where it could not be written."""
+        """Append a packet. Raises RecordingError if it could not be written."""
         parts = encode(packet)
         start = _PACKET.pack(channel, time_ns)
         if size_of(parts) + len(start) > LARGEST_BODY:
@@ -106,7 +106,7 @@ class RecordingWriter:
             self._fd = -1
 
     def discard(self) -> None:
-        """Leave nothing behind. To be called instead of `close`, or before it."""
+        """Remove the file. Call it instead of `close`, or before it."""
         if self._fd >= 0:
             self._closing.set()
             if self._thread.is_alive():
@@ -149,7 +149,7 @@ class Recorded:
 
 
 class Recording:
-    """A recording that is there. Raises RecordingError on a file that is none or of another version.
+    """Reads a recording. Raises RecordingError if the file is not one or has another version.
 
     `complete`: whether it was closed; known once everything was read.
     """
@@ -193,7 +193,7 @@ class Recording:
         return sum(1 for _ in self)
 
     def _frames(self) -> Iterator[tuple[bytes, bytes, int]]:
-        """Kind, body and place of each frame up to the end, or to where the file was cut short."""
+        """Kind, body and position of each frame, up to the end or to where the file was truncated."""
         try:
             with _open(self.path) as file:
                 whole = os.fstat(file.fileno()).st_size
@@ -250,7 +250,7 @@ def _only_zeros(file: BinaryIO) -> bool:
 
 @decoder(RecordingError, "the description of the recording")
 def _about(path: Path, kind: bytes, body: bytes) -> Mapping[str, Any]:
-    """What the first frame says. Raises RecordingError."""
+    """The contents of the first frame. Raises RecordingError."""
     if len(body) > LARGEST_ABOUT:
         raise RecordingError(f"{path} begins with a description of {len(body)} bytes, at most {LARGEST_ABOUT} are read")
     about: Any = unpack(body) if kind == b"H" else None

@@ -1,7 +1,6 @@
-"""The state of stages as bytes: trees of plain values, arrays and packets, as `snapshot()` gives them.
+"""The state of stages as bytes: trees of plain values, arrays and packets, as `snapshot()` returns them.
 
-MessagePack, with arrays and packets as extensions. Tuples come back as lists. Nothing here can build an object that
-it does not know.
+MessagePack, with arrays and packets as extensions. Tuples become lists. Decoding can only build known types.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _LONGEST_HEAD = 4096
 
 
 def pack_state(tree: Any) -> bytes:
-    """Write a tree. Raises CodecError on a value that has no form."""
+    """Encode a tree. Raises CodecError on a value of another type."""
     try:
         packed: bytes = msgpack.packb(tree, default=_extend, unicode_errors="surrogatepass")
     except CodecError:

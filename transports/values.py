@@ -1,4 +1,4 @@
-"""How values of one kind are written as MessagePack and read again; arrays are put beside it, not into it.
+"""How values of each type are encoded as MessagePack and decoded; arrays are stored beside it, as buffers.
 
     kind                                           written as
     int, float, str, bool, bytes, None             itself
@@ -10,7 +10,7 @@
     Payload                                        name and fields
     array                                          type, shape, index of the buffer
 
-Writing trusts values: one that is not what its annotation says is found by the reader. Reading checks every value.
+Encoding trusts values: a value that does not match its annotation is found by the reader. Decoding checks every value.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ORDERED = (tuple, list)  # arrays, as MessagePack is read here and elsewhere
 
 
 class CodecError(ThalwegError):
-    """Bytes that are not a packet, or a packet that cannot be written as bytes."""
+    """Bytes are not a valid packet, or a packet cannot be encoded."""
 
 
 @dataclasses.dataclass(slots=True)

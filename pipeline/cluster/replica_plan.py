@@ -1,16 +1,16 @@
-"""From one worker with `replicas` to several: the graph and the plan rewritten so that nothing else is special.
+"""Rewrites graph and plan for `replicas`: one worker becomes several, and no other code treats replicas specially.
 
     written         camera ──> detect (pool, replicas: 2) ──> show
 
     rewritten       camera ──> detect-split ──1──> detect (pool.1) ──1──> detect-merge ──> show
                                             └─2──> detect (pool.2) ──2──┘
 
-The splitter stands in the worker of the producer, mergers in those of the consumers, one in each; between two
-replicated workers both stand where the first one gets its packets from. The edges that were written keep their
-policies: into the splitter, and out of the merger. Those to and from a replica block, since what they carry is counted.
-Inside a replica the stages are connected as they were.
+The splitter runs in the worker of the producer, and one merger in the worker of each consumer; between two replicated
+workers both run in the worker that feeds the first. The written edges keep their policies, into the splitter and out of
+the merger. Edges to and from a replica block, since their packets are numbered. Inside a replica the stages are
+connected as before.
 
-In the rewritten graph a replicated stage stands once, under its own name; each of its workers hosts it.
+In the rewritten graph a replicated stage occurs once, under its own name; each of its workers hosts it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.stage import KEYED, Port, StageInfo
 
 TO_REPLICA, FROM_REPLICA = 1, 8
-"""Packets that may wait on these edges, at each end. To a replica the fewest that keep it busy: what waits there was
-given to it, however long it takes, and grows old. From it: what is ahead of its turn."""
+"""Capacity of these edges, packets at each end. To a replica: the fewest that keep it busy, because packets that wait
+there are bound to it and grow old. From it: packets that are ahead of their turn.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Merge:
 
 
 def replication_problems(graph: Graph, plan: Plan) -> list[tuple[str, str]]:
-    """Worker → what keeps it from being replicated."""
+    """Worker → why it cannot be replicated."""
     found = []
     for worker in _pools(plan).values():
         for i in range(1, worker.replicas + 1):
@@ -84,7 +85,7 @@ _UNDECLARED = (
 
 
 def replicate(graph: Graph, plan: Plan) -> tuple[Graph, Plan]:
-    """The graph and the plan that are run; those given where nothing is replicated. See `replication_problems`."""
+    """The graph and plan to run, rewritten for replicas, if any. Check `replication_problems` first."""
     if not _pools(plan):
         return graph, plan
     return _Rewriting(graph, plan).done()

@@ -1,17 +1,17 @@
-"""Several replicas of a stage share the packets of a stream, and what they make comes out in the order of one.
+"""Several replicas of a stage share the packets of a stream; their output has the order of a single stage.
 
-Theory of operation. Before the replicas stands a splitter, behind them one merger for each stream they give. The
-splitter numbers packets from 0 and gives each to one replica, with a mark behind it; a replica passes marks on to every
-stream it gives, behind all that it made of the packet. So every edge to and from a replica carries packets whose
-`index` never falls, and a mark closes an index even where the packet itself was dropped on the way: stale, too late, or
-one that its stage failed on. Marks belong to no turn and have no deadline; nothing but the loss of a replica loses one.
+Theory of operation. A splitter feeds the replicas, and one merger per output stream collects their packets. The
+splitter numbers packets from 0 and sends each to one replica, followed by a mark. A replica forwards the mark to every
+output stream after all outputs for the packet. So the `index` on every edge to and from a replica never falls, and a
+mark closes an index even if the packet itself was dropped on the way (stale, too late, or failed). Marks belong to no
+turn and have no deadline; a mark is lost only with its replica.
 
     which replica gets a packet
     stateless   one that is ready for another, in turn
     keyed       that of the packet's key, ready or not: the same for as long as there are as many replicas
-    sent again  after the death of the splitter's worker, once all replicas have said what they have had: one that has
-                had no packet of this or a higher index, since that it would take for repeated; where all have, all, of
-                which each drops it unless it is started again
+    sent again  after the death of the splitter's worker, once all replicas have reported what they received: one
+                without a packet of this or a higher index, since it would take that for a duplicate; if all have one,
+                all of them, and each drops it unless it is started again
 
     the merger waits for the index `due`; of each replica it sees the next packet, its head
     a head of `due`                         taken; passed on unless that item of it was before (after a restart two
@@ -21,9 +21,8 @@ one that its stage failed on. Marks belong to no turn and have no deadline; noth
     every open replica has a head above     lost with a replica: `due` is the lowest of them
     else                                    wait: the replica that is at it will come
 
-The last but one row needs a head of replicas that have nothing to do, too. So a splitter that has had nothing to send
-for a moment sends each a mark that says that nothing below the next index will come that way; one that was sent for
-nothing does no harm.
+The last row but one needs a head from idle replicas, too. So an idle splitter sends each replica a mark that no packet
+below the next index will come that way; a needless mark does no harm.
 
 A merger holds one packet of each replica. Further packets that are ahead of their turn wait in the channels and block
 their replica. What a replica gives at the end of its stream comes behind everything else, replica by replica.
@@ -39,9 +38,9 @@ from thalweg.pipeline.payload import Numbered
 from thalweg.pipeline.signal import Signal
 
 END_INDEX = 1 << 48
-"""The index of what the first replica gives at its end; the second's is one higher, and so on."""
+"""The index of what the first replica emits at its end; that of the second is one higher, and so on."""
 SEQ_STRIDE = 4
-"""How far apart the numbers of packets of successive indices lie on an edge: data, mark, and the mark of a pause."""
+"""Distance between the numbers of successive indices on an edge, with room for data, mark and pause mark."""
 _REMEMBERED = 64
 
 
@@ -53,7 +52,7 @@ def seq_of(numbered: Numbered) -> int:
 
 
 def is_pause(numbered: Numbered) -> bool:
-    """Whether this is no more than the news that nothing below its index will come this way."""
+    """Whether this is the mark of an idle splitter: nothing below its index will come this way."""
     return numbered.item < 0
 
 
@@ -79,16 +78,16 @@ class Dealer:
         return self.index <= max(self._had)
 
     def without(self) -> list[int]:
-        """Who is to be given an index that is given out again."""
+        """The replicas that get an index which is sent again."""
         return [i for i, had in enumerate(self._had) if had < self.index][:1] or list(range(len(self._had)))
 
     def ready_one(self, ready: Sequence[bool]) -> int | None:
-        """The next in turn of those that are ready; None where none is."""
+        """The next ready replica, in turn; None if none is ready."""
         count = len(ready)
         return next((i % count for i in range(self.turn, self.turn + count) if ready[i % count]), None)
 
     def of_key(self, key: object) -> int:
-        """The replica that has this key, on every machine."""
+        """The replica of this key, the same on every machine."""
         return zlib.crc32(str(key).encode()) % len(self._had)
 
     def given(self, replica: int) -> None:
@@ -107,8 +106,8 @@ class Reunion:
         self.repeated = 0
 
     def choose(self, heads: Sequence[Numbered | None], ended: Sequence[bool]) -> int | None:
-        """Whose head to take; None: wait. `heads`: the next packet of each replica, None where there is none yet;
-        `ended`: whether there will be none.
+        """The replica whose head to take; None: wait. `heads`: the next packet of each replica, None if there is none
+        yet; `ended`: whether no more will come.
         """
         waits, chosen, lowest = False, None, 0
         for i, head in enumerate(heads):
@@ -126,7 +125,7 @@ class Reunion:
         return chosen
 
     def take(self, head: Numbered) -> bool:
-        """Take the head that was chosen; whether it is to be passed on."""
+        """Take the chosen head. Returns whether to forward it."""
         if is_pause(head):
             return False
         if head.payload is None:
@@ -141,9 +140,9 @@ class Reunion:
 
 
 class Echoes:
-    """A signal that went through all the replicas comes out of each, and is to go on once.
+    """Removes duplicates of a signal that went through all replicas and arrives once from each.
 
-    The nth time that a signal comes by one way counts if it had come fewer times by every other.
+    The nth arrival by one way is forwarded if the signal has arrived fewer than n times by every other.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
-"""When a source that failed is run again: soon at first, later the longer it goes on failing.
+"""When a failed source is run again: with exponential backoff.
 
 Theory of operation. The pause after a failure is `first_ns`, twice as long after each further one, up to `LONGEST_NS`.
-A source that ran for `STEADY_NS` before it failed begins with `first_ns` again: its trouble is a new one. There is no
-number of tries after which it is given up: a camera that comes back after a night is wanted in the morning.
+A source that ran for `STEADY_NS` before it failed begins with `first_ns` again, as for a new failure. The number of
+tries is unlimited: a camera may come back after a night.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""When a worker is lost: whether it comes back, when, and what it is no longer given.
+"""Decides after the loss of a worker whether and when it is restarted, and without which packet.
 
-Theory of operation. One `Supervisor` watches one worker. It is told what happened and when, and answers what to do;
-it starts and kills nothing itself.
+Theory of operation. One `Supervisor` supervises one worker. It takes events with their time and returns what to do; it
+starts and kills no process itself.
 
     state     event                                          next       answer
     STARTING  started                                        UP
@@ -16,12 +16,12 @@ it starts and kills nothing itself.
     WAITING   starting                                       STARTING
     any       died, not allowed, or too often in `window_ns` ENDED      GiveUp
 
-Allowed is a restart by the policy: NEVER none; ON_FAILURE unless the process ended by itself with code 0; ALWAYS any.
-The first restart in a window comes at once, each further one after twice the pause of the one before.
+"Allowed" depends on the policy: NEVER allows no restart; ON_FAILURE any unless the process exited with code 0; ALWAYS
+any. The first restart in a window is immediate, each further one after twice the previous pause.
 
-A worker that dies again and again without having got anything done between is likely killed by its input. From the
-last but one of `poison_tries` tries on it is watched: it says which packet it takes in hand before it does. If it
-then dies with a packet in hand, that packet is set aside: the next incarnation is told to leave it out.
+A worker that dies repeatedly without progress is probably killed by its input. From the last but one of `poison_tries`
+tries on it is watched: it reports each packet before it processes it. If it then dies with a packet in hand, that
+packet is set aside: the next incarnation skips it.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from enum import Enum
 
 _LONGEST_PAUSE_NS = 30_000_000_000
 SET_ASIDE = 1000
-"""Packets to be left out that are remembered: those before them have long been dealt with."""
+"""Most packets set aside that are remembered; older ones were passed long ago."""
 
 
 class RestartWhen(Enum):
-    """After which deaths a worker is started again."""
+    """After which kinds of death a worker is restarted."""
 
     NEVER = "never"
     ON_FAILURE = "on_failure"
@@ -45,10 +45,10 @@ class RestartWhen(Enum):
 
 
 class Delivery(Enum):
-    """What becomes of packets under way on an edge whose consumer's worker is lost and comes back.
+    """What happens to packets in flight on an edge when its consumer's worker is lost and restarted.
 
-    NEWEST: they are lost, and the gap is reported; what comes next is newer anyway. AT_LEAST_ONCE: their sender keeps
-    them until the consumer's worker has dealt with them, and sends them again; those it sends twice are dropped.
+    NEWEST: they are lost, and the gap is reported. AT_LEAST_ONCE: the sender keeps them until the consumer's worker has
+    processed them, and sends them again; duplicates are dropped.
     """
 
     NEWEST = "newest"
@@ -57,9 +57,9 @@ class Delivery(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartPolicy:
-    """`restarts`: most deaths within `window_ns` after which it is still started again. `backoff_ns`: the pause before
-    the second restart in a window. `heartbeat_ns`: a worker silent for so long is taken for dead. `poison_tries`: how
-    often a packet may have been in hand when the worker died.
+    """`restarts`: most deaths within `window_ns` after which it is still restarted. `backoff_ns`: the pause before the
+    second restart in a window. `heartbeat_ns`: a worker silent for this long counts as dead. `poison_tries`: after how
+    many deaths without progress the packet in hand is set aside.
     """
 
     when: RestartWhen = RestartWhen.NEVER
@@ -71,7 +71,7 @@ class RestartPolicy:
 
     @property
     def may_return(self) -> bool:
-        """Whether the worker may ever be started again without being asked to."""
+        """Whether the policy allows any automatic restart."""
         return self.when is not RestartWhen.NEVER
 
 
@@ -107,13 +107,13 @@ class InHand:
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """The same when it comes again."""
+        """An identity that is equal when the packet is sent again."""
         return self.stage, self.stream, self.number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restart:
-    """Start it again at `at_ns`. `attempt` counts in the window. `set_aside`: all packets it must leave out, the
+    """Restart it at `at_ns`. `attempt`: its number in the window. `set_aside`: all packets that it must skip, the
     newest last; `poison`: the one found just now.
     """
 
@@ -147,7 +147,7 @@ class Supervisor:
 
     @property
     def ended(self) -> bool:
-        """Whether it will not be started again: its streams have ended, or it stays dead."""
+        """Whether it will not be restarted: its streams have ended, or it was given up."""
         return self.state is SupervisionState.ENDED
 
     @property
@@ -157,7 +157,7 @@ class Supervisor:
 
     @property
     def watched(self) -> bool:
-        """Whether the incarnation that is up says what it takes in hand."""
+        """Whether the current incarnation reports each packet before it processes it."""
         return self._tries >= max(1, self.policy.poison_tries - 1)
 
     def started(self, now_ns: int) -> None:
@@ -168,7 +168,7 @@ class Supervisor:
         self._heard_ns = now_ns
 
     def answered(self, now_ns: int, *, progress: bool) -> None:
-        """It gave a sign of life. `progress`: it has dealt with packets that will not be sent again."""
+        """It answered. `progress`: it has finished packets that will not be sent again."""
         self._heard_ns = now_ns
         self._progress = self._progress or progress
 
@@ -194,7 +194,7 @@ class Supervisor:
         self.restarts += 1
 
     def died(self, now_ns: int, *, cleanly: bool = False, in_hand: InHand | None = None) -> Restart | GiveUp:
-        """It is gone, or could not be started. `cleanly`: its process ended by itself with code 0."""
+        """It died or could not be started. `cleanly`: its process exited with code 0."""
         if self._asked:
             self._asked = False
             return self._restart(now_ns, 0, None)

@@ -1,1 +1,1 @@
-"""Decisions of a conversation: whose turn it is, what has been played, what is told to the person."""
+"""State machines of a conversation: turn-taking, play-out, and the events sent to the visitor."""

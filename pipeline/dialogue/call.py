@@ -1,8 +1,8 @@
-"""The other side of a call: what the stages of a conversation may ask of what carries it.
+"""The peer of a call: the interface between the stages of a conversation and its transport.
 
-The stages `live.…` stand where a pipeline meets a person. They know this protocol only, so a conversation runs the
-same over WebRTC and over a test that plays both sides under a virtual clock. The stages of one conversation are made
-inside `using(peer)`, so that each conversation has a pipeline of its own.
+The stages `live.…` connect a pipeline to a visitor. They use only this protocol, so a conversation runs the same over
+WebRTC and in a test that plays both sides under a virtual clock. The stages of one conversation are constructed inside
+`using(peer)`, so that each conversation has a pipeline of its own.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ class CallPeer(Protocol):
     """Media and messages of one conversation. It outlives the connection that carries it: see `connected`."""
 
     playout: Playout
-    """What the person hears; the carrier pulls from it, block by block."""
+    """The audio for the visitor; the transport pulls it, block by block."""
 
     on_control: Callable[[Control], None]
-    """Called for each control message of the person; set by the stage that takes turns."""
+    """Called for each control message of the visitor; set by the turn-taking stage."""
 
     on_play: Callable[[PlayEvent], None]
-    """Called when a reply is first heard and when it is over; set by the stage that speaks."""
+    """Called when a reply begins to play and when it ends; set by the speaker stage."""
 
     on_bitrate: Callable[[int], None]
-    """Called with what the person's side says it can take, bit/s; set by the stage that shows pictures."""
+    """Called with the bit rate that the visitor's side can receive, bit/s; set by the video output stage."""
 
     on_key_wanted: Callable[[], None]
-    """Called when the person's side cannot go on without a key frame; set by the same."""
+    """Called when the visitor's side needs a key frame; set by the same stage."""
 
     on_codecs: Callable[[tuple[str, ...]], None]
-    """Called with the video codecs that the person's side can decode, once it is there; set by the same."""
+    """Called with the video codecs that the visitor's side can decode, once connected; set by the same stage."""
 
     @property
     def connected(self) -> bool:
-        """Whether the person can be heard and reached now."""
+        """Whether the visitor is connected now."""
         ...
 
     def audio(self) -> AsyncIterator[tuple[int, AudioChunk]]:
-        """Units of 20 ms, mono at 16 kHz, each with its capture time; without gaps, silence where nothing came.
+        """Units of 20 ms, mono at 16 kHz, each with its capture time, without gaps: missing audio becomes silence.
 
-        Ends when the conversation does. For one consumer.
+        Ends with the conversation. For one consumer.
         """
         ...
 
@@ -60,7 +60,7 @@ class CallPeer(Protocol):
         ...
 
     def tell(self, event: Event) -> None:
-        """Send an event. Never waits; what cannot be delivered now is kept as far as it still matters later."""
+        """Send an event. Never waits. Without a connection, events with `keep` are queued, others dropped."""
         ...
 
     def show(self, time_ns: int, unit: EncodedVideo) -> None:
@@ -73,7 +73,7 @@ _current: ContextVar[CallPeer | None] = ContextVar("call_peer", default=None)
 
 @contextmanager
 def using(peer: CallPeer) -> Iterator[None]:
-    """Stages made inside belong to `peer`."""
+    """Stages constructed inside the block belong to `peer`."""
     token = _current.set(peer)
     try:
         yield
@@ -82,7 +82,7 @@ def using(peer: CallPeer) -> Iterator[None]:
 
 
 def current_peer(stage: str) -> CallPeer:
-    """The peer that stages made now belong to. Raises NoPeerError where there is none."""
+    """The peer of stages constructed now. Raises NoPeerError if there is none."""
     peer = _current.get()
     if peer is None:
         raise NoPeerError(f"{stage} needs a visitor in a browser: run this file with `thalweg serve`")

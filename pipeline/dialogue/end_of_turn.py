@@ -5,16 +5,16 @@ what is known by then, and each piece of knowledge may come late or never:
 
     state     event                                   next       action
     VOICE     silence begins                          PAUSE
-    PAUSE     voice                                   VOICE      what was asked about this pause is void
+    PAUSE     voice                                   VOICE      a pending judgement of this pause is ignored
     PAUSE     silent for `ask_after`                  PAUSE      Ask: how does it sound?
-    PAUSE     sound judged, words came                PAUSE      the wait is set anew
+    PAUSE     sound judged, words came                PAUSE      the wait is computed again
     PAUSE     silent for as long as the wait          VOICE      End
 
 The wait lies between `shortest` and `longest`. The sound (a probability that the turn is complete, from a model such as
-Smart Turn) sets it; words can move it either way: a sentence that plainly goes on ("I would like to", "um", a number
-that is being dictated) waits longer however final it sounds, a question whose words are complete waits no longer than
-`complete` unless its melody says that it is not. Where neither is known the wait is `unknown`, and while the words are
-not known yet it is no shorter than `hearing`: recognisers tell them some 200 ms after the voice has paused.
+Smart Turn) determines it; words can change it either way. An unfinished sentence ("I would like to", "um", a number
+that is being dictated) waits longer even if it sounds final. A question whose words are complete waits no longer than
+`complete`, unless its intonation indicates otherwise. If neither is known the wait is `unknown`. While the words are
+not known yet it is at least `hearing`: recognisers report them some 200 ms after the voice has paused.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ GOES_ON = _set(
     "i we they he she i'm we're they're you're it's there's i'd i'll we'll let's "
     "um uh er erm hmm mm well actually basically maybe perhaps then also plus very really too more most not"
 )
-"""Words that a sentence in English hardly ever ends with."""
+"""Words that rarely end an English sentence."""
 _SHORT = _set("yes no okay ok thanks please stop right sure now today tomorrow it that")
 _NUMBERS = _set(
     "zero oh one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -55,7 +55,7 @@ _ASKS = _set(
 
 
 class Completeness(Enum):
-    """What the words say: they go on, a number is being dictated, nothing either way, or a whole sentence."""
+    """What the words indicate: an unfinished sentence, a number being dictated, nothing, or a whole sentence."""
 
     GOES_ON = "goes on"
     DICTATED = "dictated"
@@ -64,7 +64,7 @@ class Completeness(Enum):
 
 
 def completeness(text: str) -> Completeness:
-    """Of the words recognised so far, with or without punctuation. Knows English; of other words it knows nothing."""
+    """The completeness of the words recognised so far, with or without punctuation. For English only."""
     words = [word.casefold() for word in _WORD.findall(text)]
     if not words:
         return Completeness.OPEN
@@ -103,14 +103,14 @@ class EndRules:
 
 
 class EndAction(Enum):
-    """What the stage is to do: have the sound of the turn judged, or end it."""
+    """What the stage must do: have the sound of the turn judged, or end the turn."""
 
     ASK = "ask"
     END = "end"
 
 
 class EndOfTurn:
-    """One turn after another. `pause` counts the pauses, so that a judgement that comes late can be told."""
+    """Detects the end of one turn after another. `pause` counts pauses, so that a late judgement can be recognised."""
 
     def __init__(self, rules: EndRules) -> None:
         self.rules = rules
@@ -122,7 +122,7 @@ class EndOfTurn:
 
     @property
     def wait_ns(self) -> int:
-        """How long a silence ends the turn, by what is known now."""
+        """The silence that ends the turn, ns, from what is known now."""
         rules = self.rules
         wait_ns = rules.unknown_ns if self._sound is None else _by_sound(self._sound, rules)
         if self._words is None:
@@ -136,7 +136,7 @@ class EndOfTurn:
         return min(rules.longest_ns, max(rules.shortest_ns, wait_ns))
 
     def voice(self) -> None:
-        """A frame of voice: there is no pause, or no more."""
+        """A frame of voice: a pause ends."""
         if self._began_ns is not None:
             self._began_ns = None
             self.pause += 1
@@ -171,7 +171,7 @@ class EndOfTurn:
 
 
 def _by_sound(probability: float, rules: EndRules) -> int:
-    """Surely done: `shortest`; surely not: `longest`; between them the wait grows with the doubt."""
+    """`shortest` if surely complete, `longest` if surely not; in between the wait grows with the uncertainty."""
     if probability >= 0.9:
         return rules.shortest_ns
     if probability >= 0.5:

@@ -1,7 +1,7 @@
-"""What a conversation says beside its sound: events to the person, controls from them. Versioned and typed.
+"""Messages of a conversation besides audio and video: events to the visitor, controls from them.
 
-On the wire each is one JSON object, `{"v": 1, "type": "caption", …}`. A reader ignores fields and types it does not
-know; `v` goes up when that would not be enough.
+On the wire each is one JSON object, `{"v": 1, "type": "caption", …}`. A reader ignores unknown fields and types; `v`
+rises with an incompatible change.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LONGEST_NUMBER = 20
 
 
 class ControlError(ThalwegError):
-    """A message that is no control, or no event, of this version."""
+    """The message is not a valid control or event of this version."""
 
 
 class Event(BaseModel):
@@ -38,7 +38,7 @@ class Event(BaseModel):
 
 
 class Hello(Event):
-    """The first event of every connection: which conversation this is, and what is the key to resume it."""
+    """The first event of every connection: the id of the conversation, and whether it was resumed."""
 
     type: Literal["hello"] = "hello"
     session: str
@@ -49,7 +49,7 @@ class Hello(Event):
 
 
 class Caption(Event):
-    """What was understood so far in a turn. `stable`: leading characters that will hardly change; `final`: all."""
+    """The transcript of a turn so far. `stable`: leading characters that are settled; `final`: it is complete."""
 
     keep = True
     type: Literal["caption"] = "caption"
@@ -70,7 +70,7 @@ class Answer(Event):
 
 
 class Heard(Event):
-    """How much of an answer was really played. `complete`: all of it; otherwise it was cut short here."""
+    """The part of an answer that was played. `complete`: all of it; otherwise it was interrupted here."""
 
     keep = True
     type: Literal["heard"] = "heard"
@@ -90,8 +90,8 @@ class State(Event):
 
 
 class Latency(Event):
-    """Milestones of one turn, milliseconds from the end of the person's speech; the last one is the first sample that
-    left for the person.
+    """Milestones of one turn, ms after the end of the visitor's speech; the last one is the first sample sent to the
+    visitor.
     """
 
     type: Literal["latency"] = "latency"
@@ -103,7 +103,7 @@ class Latency(Event):
 
 
 class Interrupted(Event):
-    """An answer was stopped: how long after the decision the last of its samples left, and why it was stopped."""
+    """An answer was stopped: the time from the decision to its last sample sent, and the reason."""
 
     type: Literal["interrupted"] = "interrupted"
     turn: int
@@ -112,7 +112,7 @@ class Interrupted(Event):
 
 
 class Dismissed(Event):
-    """Something was heard that is no turn: a back-channel, a cough, an echo. The answer under way went on."""
+    """A sound that is not a turn was ignored: a back-channel, a cough, an echo. The current answer goes on."""
 
     keep = True
     type: Literal["dismissed"] = "dismissed"
@@ -121,9 +121,9 @@ class Dismissed(Event):
 
 
 class Look(Event):
-    """Where the machine looks in what the person shows: boxes (x, y, width, height, weight), all 0…1 of the frame.
+    """Regions of the visitor's video that matter: boxes (x, y, width, height, weight), all 0…1 of the frame.
 
-    `soften`: nothing but that needs to be sent sharp.
+    `soften`: everything else may be blurred before it is sent.
     """
 
     type: Literal["look"] = "look"
@@ -132,7 +132,7 @@ class Look(Event):
 
 
 class Limits(Event):
-    """What the person's camera should send at most: bit/s, frames a second, and the picture's size as a share."""
+    """Limits for the visitor's camera: bit/s, frames per second, and the picture's size as a share."""
 
     type: Literal["limits"] = "limits"
     bitrate_bps: int | None = None

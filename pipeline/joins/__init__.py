@@ -1,1 +1,1 @@
-"""Matching packets of several streams by their capture times: policies, buffers and the account of both."""
+"""Joins: packets of several streams are matched by their capture times. Policies, buffers and their counters."""

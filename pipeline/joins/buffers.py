@@ -1,4 +1,4 @@
-"""What a running join holds: the packets of each port, its watermarks, and the account of both.
+"""The buffers of a running join: the packets of each port, its watermarks, and the counters.
 
 Theory of operation. In every kind of join a packet takes one path through this table, and is counted once:
 
@@ -14,7 +14,7 @@ Theory of operation. In every kind of join a packet takes one path through this 
 removed for any reason; only a packet that was in no set counts as dropped. Therefore, at any moment, `pushed == held +
 delivered + sum(drops.values())`, and no packet is counted twice however many sets it was in.
 
-Push, watermark and close only note what happened: STALE, LATE and OVERFLOW are decided there, UNMATCHED by `pop`.
+`push`, `watermark` and `close` decide STALE, LATE and OVERFLOW; `pop` decides UNMATCHED.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from thalweg.pipeline.packet import AMBIENT, Packet
 
 
 class Item:
-    """A packet held; `order` rises along its port, `delivered` says whether it was in a set."""
+    """A held packet. `order` rises along its port; `delivered`: it was in a set."""
 
     __slots__ = ("delivered", "order", "packet")
 
@@ -40,7 +40,7 @@ class Item:
 
 
 class PortBuffer:
-    """One port: `kept` was looked at and is still wanted, `items` was not; both oldest first, `kept` the older."""
+    """One port: `items` are packets not examined yet, `kept` older ones that were and are needed; oldest first."""
 
     __slots__ = ("highest", "items", "kept", "watermark")
 
@@ -163,19 +163,19 @@ class JoinBuffers:
             raise JoinError(f"{self._declared} was told of port {port!r}, expected {', '.join(self.ports)}") from None
 
     def _reach(self, line: PortBuffer) -> float:
-        """Nothing earlier is waited for on this port: its watermark, or what patience makes of the foremost's."""
+        """No packet of this port before this time is awaited: its watermark, or the foremost one minus patience."""
         if self._patience_ns is None:
             return line.watermark
         return max(line.watermark, self._foremost - self._patience_ns)
 
     def _next(self, port: str) -> Item:
-        """Take the oldest packet of a port that was not looked at; the caller lets go of it or keeps it."""
+        """Take the oldest packet of a port that was not examined; the caller must release or keep it."""
         item = self._lines[port].items.popleft()
         self._removed(port, item)
         return item
 
     def _let_go(self, item: Item, reason: JoinDrop) -> None:
-        """Count a packet that is held no longer."""
+        """Count a packet that is no longer held."""
         self.held -= 1
         if item.delivered:
             self.delivered += 1

@@ -20,13 +20,13 @@ order, depends on the capture times alone, not on which port was served first.
     Latest    a trigger before every other port has had a packet; another packet that was newest for no trigger
     Window    none
 
-Of one time: packets of one port are taken in the order they came. Exact and Latest pair the first of each port,
-then the second, and so on; Nearest takes the first. Of two equally near packets Nearest takes the earlier.
+Equal times: packets of one port are taken in order of arrival. Exact and Latest pair the first of each port, then the
+second, and so on; Nearest takes the first. Of two equally near packets Nearest takes the earlier one.
 
-Epochs: two that are not AMBIENT never meet in a set. AMBIENT packets meet any; where one leads, the newest
-epoch among the packets it would have met without this rule is the set's. Exact: of the heads of one time, those of
-older epochs are dropped. Latest: a port that has had a packet of an epoch has no use for older epochs any more.
-Window: a set per epoch, oldest first, each with all that is ambient, and one of that alone if there is no other.
+Epochs: a set never holds two epochs besides AMBIENT. AMBIENT packets match any epoch; if one leads, the set gets the
+newest epoch among the packets that it would match without this rule. Exact: of heads with equal times, those of older
+epochs are dropped. Latest: a port that has received an epoch never uses older ones. Window: one set per epoch, oldest
+first, each with all AMBIENT packets, or one set of these alone if there is no other epoch.
 
 Two settings of a join make the outcome depend on the order of arrival. `capacity`: at most this many packets are held
 per port, then the oldest one is dropped as OVERFLOW, so that a silent port cannot make memory grow. `patience_ns`: the
@@ -50,10 +50,10 @@ __all__ = ["END", "Exact", "Join", "JoinDrop", "JoinError", "JoinSpec", "Latest"
 
 
 class Join(Protocol):
-    """A running join. After every event `pop` until there is None: that keeps what is held small.
+    """A running join. After every event call `pop` until it returns None, so that few packets are held.
 
     `pushed == held + delivered + sum(drops.values())` after every call; `delivered` counts packets that were in at
-    least one set and are held no longer. Told of a port that it was not started with, it raises JoinError.
+    least one set and are no longer held. Raises JoinError on a port that it was not started with.
     """
 
     ports: tuple[str, ...]
@@ -80,11 +80,11 @@ class Join(Protocol):
         ...
 
     def watermark(self, port: str, time_ns: int) -> None:
-        """Nothing with a time before `time_ns` will come on `port`. An earlier promise than one made is ignored."""
+        """No packet with a time before `time_ns` will come on `port`. A lower value than the last is ignored."""
         ...
 
     def pop(self) -> PacketSet | None:
-        """The oldest set that is decided, or None. After the end of every port nothing is held once it is None."""
+        """The oldest decided set, or None. Once all ports have ended, None means that no packet is held."""
         ...
 
     def raise_epoch(self, epoch: int) -> int:
@@ -99,15 +99,15 @@ class Join(Protocol):
         ...
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on as the join would have that the snapshot was taken from.
+        """Continue from a snapshot.
 
-        Raises JoinError, and changes nothing, if that one was declared otherwise or had other ports.
+        Raises JoinError, without a change, if the snapshot is from another declaration or other ports.
         """
         ...
 
 
 class JoinSpec(Protocol):
-    """How inputs are matched: what the class attribute `join` of a stage may be."""
+    """How inputs are matched: the type of the class attribute `join` of a stage."""
 
     def start(self, ports: Sequence[str]) -> Join:
         """A running join of these ports. Raises JoinError where the declaration does not fit them."""
@@ -134,7 +134,7 @@ class _Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exact(_Limits):
-    """Equal times: for streams that were made from the same units."""
+    """Packets of equal times: for streams that derive from the same units."""
 
     def start(self, ports: Sequence[str]) -> Join:
         """A running join of these ports."""
@@ -173,8 +173,8 @@ class Nearest(_Limits):
 class Latest(_Limits):
     """Each packet of `trigger` with the newest of every other port at or before its time.
 
-    Without a trigger packets of any port lead to a set, those of one time to one together. "Newest" is by capture
-    time, not by arrival; `patience_ns` bounds what that costs in waiting for a port that lags.
+    Without a trigger every packet of any port triggers a set; packets of equal times trigger one together. "Newest" is
+    by capture time, not by arrival; `patience_ns` bounds the wait for a port that lags.
     """
 
     trigger: str | None = None
@@ -189,10 +189,10 @@ class Latest(_Limits):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window(_Limits):
-    """Stretches of `size_ns`, one every `hop_ns`, counted from time 0; without `hop_ns` they lie end to end.
+    """Windows of `size_ns`, one every `hop_ns`, counted from time 0; without `hop_ns` they do not overlap.
 
-    Those in which nothing came are left out. Raises JoinError unless 0 < hop_ns ≤ size_ns: with a longer hop
-    packets between two windows would silently belong to none.
+    Empty windows give no set. Raises JoinError unless 0 < hop_ns ≤ size_ns: with a longer hop packets between two
+    windows would belong to none.
     """
 
     size_ns: int

@@ -1,4 +1,4 @@
-"""What a join gives out, and its reasons for giving a packet up."""
+"""The sets that a join returns, and its reasons to drop a packet."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ END = math.inf
 
 
 class JoinError(ThalwegError, ValueError):
-    """A join declared with values that make no sense, or told of a port or given a state that is not its own."""
+    """A join has invalid parameters, or got a port or a snapshot that is not its own."""
 
 
 class JoinDrop(Enum):
-    """Why a packet left a join without having been in any set."""
+    """Why a packet was dropped by a join: it was in no set."""
 
     UNMATCHED = "unmatched"
     LATE = "late"
@@ -30,11 +30,11 @@ class JoinDrop(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PacketSet:
-    """Packets that belong together, by port. Stands in for a packet where something is emitted because of it.
+    """Matched packets, by port. It takes the place of a packet as the cause of emitted ones.
 
     `time`: ns, of the reference, the trigger, or the window's start. `epoch`: the one epoch in it besides AMBIENT,
     or AMBIENT. `packets`: every port, in a window perhaps with none. `deadline`: the earliest of its packets.
-    `trace`: of the reference or trigger, or else the first there is. `seq` counts the sets of one join.
+    `trace`: of the reference or trigger, or else the first one found. `seq` counts the sets of one join.
     """
 
     time: int
@@ -47,6 +47,6 @@ class PacketSet:
     replay: ClassVar[None] = None  # a set is never sent again; its packets are
 
     def one(self, port: str) -> Packet:
-        """The packet of a port that has exactly one. Raises ValueError where it has none or several."""
+        """The only packet of a port. Raises ValueError if it has none or several."""
         (packet,) = self.packets[port]
         return packet

@@ -1,8 +1,8 @@
 """How exact joins, latest ones and windows choose their sets: a `pop` each over what is held; see `join.py`.
 
-Each returns one set, or lets go of what no set to come can use and returns None. Because packets of a port come in
-time order they only ever take from the front: over its life a packet costs O(1) amortised, times the number of
-ports, and in Window O(1) more for every set that is made from its window.
+Each returns one set, or drops packets that no later set can use and returns None. Packets of a port come in order of
+time, so they are only taken from the front: a packet costs O(1) amortised, times the number of ports, and in Window
+O(1) more for every set of its window.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class ExactJoin(JoinBuffers):
 class LatestJoin(JoinBuffers):
     """Each packet of the triggering ports with what was newest on the others.
 
-    Goes through all ports as one stream in order of time, in rounds: the packets of one time, one per port. Of
-    what lies behind, a port keeps its newest ambient packet and, if newer still, its newest one of a turn.
+    Processes all ports as one stream in order of time, in rounds of packets of equal times, one per port. Of earlier
+    packets a port keeps its newest AMBIENT one and, if that is newer still, its newest one of a turn.
     """
 
     def __init__(

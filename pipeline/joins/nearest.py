@@ -1,8 +1,8 @@
 """How a nearest join chooses its sets; see `join.py`.
 
-References are served in order of time, so partners are forgotten from the front once every reference to come lies
-more than the tolerance beyond them. One partner is found in O(log held) by bisection: beside what is held, an index
-has a row per epoch, because the nearest packet of all may be of an epoch that the reference must not meet.
+References are processed in order of time, so partners are dropped from the front once all later references lie more
+than the tolerance beyond them. A partner is found in O(log held) by bisection. An index has one row per epoch, because
+the nearest packet may be of an epoch that the reference must not match.
 """
 
 from __future__ import annotations

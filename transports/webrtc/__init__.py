@@ -1,7 +1,7 @@
-"""Conversations over WebRTC: media and messages of one person as packets, through aiortc.
+"""Conversations over WebRTC: media and messages of one visitor as packets, through aiortc.
 
-What belongs to a connection is here; signalling over HTTP is the server's (`deploy/server`), and what is decided about
-turns and play-out is in `pipeline`. Nothing here knows stages or models.
+This folder holds the connection. Signalling over HTTP is in `deploy/server`, the decisions about turns and play-out are
+in `pipeline`. Nothing here depends on stages or models.
 """
 
 from thalweg.transports.webrtc.call import Call

@@ -1,9 +1,9 @@
-"""A conversation as its pipeline sees it: the `Line` that outlives the connections carrying it.
+"""A conversation as its pipeline sees it: the `CallPeer` that outlives the connections carrying it.
 
 Theory of operation. The server makes a call and runs a pipeline on it. A connection attaches, and is replaced when the
-person comes back after their network was gone. In between the call is `away`: what the microphone would have given is
-silence, so that a turn under way ends; what the person would have heard waits, held; events that still matter later
-are kept, a bounded number of them, and told first thing to the next connection.
+visitor reconnects after a network failure. In between the call is `away`: the microphone gives silence, so that the
+current turn ends; play-out is paused; events with `keep` are queued, a bounded number of them, and sent first to the
+next connection.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Carrier(Protocol):
 
 
 class Call:
-    """One conversation. `floor`: who has it, see `State`. `lost_units`: sound that the pipeline was too slow for.
+    """One conversation. `floor`: who has it, see `State`. `lost_units`: units of audio that the pipeline was too slow
+    for.
 
     `started`, `finished`: answers that began to sound, by epoch with the time, and that are over. The consumer of these
     measurements removes them.
@@ -93,7 +94,7 @@ class Call:
         return not self._begun.is_set() and not self._units and self._frame is None
 
     def attach(self, carrier: Carrier) -> None:
-        """`carrier` can send from now on; what was kept for the person is told."""
+        """Use `carrier` from now on, and send it the queued events."""
         self._carrier = carrier
         self._begun.set()
         kept, self._kept = list(self._kept), deque(maxlen=KEPT_EVENTS)
@@ -101,12 +102,12 @@ class Call:
             self.tell(event)
 
     def detach(self, carrier: Carrier) -> None:
-        """`carrier` is gone; ignored where another one has taken over already."""
+        """`carrier` is gone. Ignored if another one has taken over already."""
         if self._carrier is carrier:
             self._carrier = None
 
     def end(self, code: str, message: str, *, silently: bool = False) -> None:
-        """The conversation is over, which the person is told unless it goes on elsewhere. Idempotent."""
+        """End the conversation, and tell the visitor unless it goes on elsewhere. Idempotent."""
         if not self.ended:
             if not silently:
                 self.tell(Bye(code=code, message=message))
@@ -116,10 +117,10 @@ class Call:
             self._frame_came.set()
 
     def heard(self, time_ns: int, samples: NDArray[np.float32]) -> None:
-        """The person's microphone gave one unit, captured at `time_ns`. Never waits.
+        """One unit of the visitor's microphone, captured at `time_ns`. Never waits.
 
-        A few late ones are dropped. When all are late, the person's own clock has stood still (a busy machine): from
-        then on it counts as that much behind; otherwise nothing would be heard any more.
+        A few late units are dropped. When all are late, the visitor's clock has stood still (a busy machine): from then
+        on it counts as that much behind; otherwise nothing would be heard any more.
         """
         time_ns += self._behind_ns
         if time_ns > self._next_ns + 10 * UNIT_NS and self._behind_ns:
@@ -139,14 +140,14 @@ class Call:
         self._put(samples)
 
     def saw(self, time_ns: int, frame: VideoFrame) -> None:
-        """The person's camera gave one frame. Only the newest waits."""
+        """One frame of the visitor's camera. Only the newest is kept."""
         if self._frame is not None:
             self.late_frames += 1
         self._frame = (time_ns, frame)
         self._frame_came.set()
 
     def control(self, control: Control) -> None:
-        """The person's side asked for something."""
+        """A control message of the visitor."""
         if isinstance(control, Ping):
             self.tell(Pong(t=control.t))
         elif isinstance(control, Watch):
@@ -155,7 +156,7 @@ class Call:
             self.on_control(control)
 
     def play(self, count: int) -> NDArray[np.float32]:
-        """The next `count` samples for the person's ear; for the connection that carries the call."""
+        """The next `count` samples to play; called by the connection that carries the call."""
         samples, events = self.playout.pull(count, self.clock.now_ns())
         for event in events:
             if isinstance(event, Started):
@@ -166,7 +167,7 @@ class Call:
         return samples
 
     async def audio(self) -> AsyncIterator[tuple[int, AudioChunk]]:
-        """See `Line.audio`. Nothing, not even silence, before a peer has connected."""
+        """See `CallPeer.audio`. Nothing, not even silence, before a peer has connected."""
         await self._begun.wait()
         self._next_ns = self.clock.now_ns()
         while not self.ended:
@@ -180,7 +181,7 @@ class Call:
                 self._fill(self.clock.now_ns() - STARVED_NS, at_most=QUEUED_UNITS)
 
     async def video(self) -> AsyncIterator[tuple[int, VideoFrame]]:
-        """See `Line.video`."""
+        """See `CallPeer.video`."""
         while not self.ended:
             await self._frame_came.wait()
             self._frame_came.clear()
@@ -189,7 +190,7 @@ class Call:
                 yield frame
 
     def tell(self, event: Event) -> None:
-        """See `Line.tell`."""
+        """See `CallPeer.tell`."""
         if isinstance(event, State):
             self.floor = event.state
         if self._carrier is not None:
@@ -198,12 +199,12 @@ class Call:
             self._kept.append(event)
 
     def show(self, time_ns: int, unit: EncodedVideo) -> None:
-        """See `Line.show`."""
+        """See `CallPeer.show`."""
         if self._carrier is not None:
             self._carrier.send_video(time_ns, unit)
 
     def _fill(self, until_ns: int, at_most: int) -> None:
-        """Silence for what never came; after a long absence only its end, the stream then jumps in time."""
+        """Silence in place of missing units; after a long absence only its end, so the stream jumps in time."""
         missing = (until_ns - self._next_ns) // UNIT_NS
         if missing > at_most:
             self._next_ns += (missing - at_most) * UNIT_NS
