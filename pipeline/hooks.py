@@ -59,6 +59,7 @@ HOOKS: Mapping[str, Hook] = {
     "choices": Hook(()),
     "key": Hook(None),
     "configures": Hook(None),
+    "may_become": Hook(None),
 }
 _PAIRS = (("snapshot", "restore"), ("restore", "snapshot"), ("remembered", "recall"), ("recall", "remembered"))
 

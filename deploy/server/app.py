@@ -77,6 +77,7 @@ class WebServer:
                 "token": self._tokens.wanted,
                 "keeps": [{"stage": name, "what": what} for name, what in spec.kept.items()],
                 "keepsNothing": spec.keeps_nothing,
+                "preferences": [preference.plain() for preference in spec.preferences.values()],
                 "iceServers": servers if self._authorized(request) else [],
                 "resume_s": self.settings.resume_s,
                 "version": __version__,

@@ -34,6 +34,7 @@ from thalweg.deploy.runtime.worker import Worker
 from thalweg.deploy.server.admission import Returns
 from thalweg.deploy.server.observing.conversation_stats import ConversationStats
 from thalweg.deploy.server.observing.tally import Tally
+from thalweg.deploy.server.preferring import Preferring
 from thalweg.deploy.server.snapshot import Snapshot, recall, session_id, snapshot_of
 from thalweg.pipeline.dialogue.call import using
 from thalweg.pipeline.dialogue.events import Again, Hello, Latency
@@ -111,6 +112,8 @@ class Session:
         own = None if bundle is None else replace(bundle, token=secrets.token_hex(16))
         with using(self.call):
             self.deployment = Deployment(spec, own, self._problem)
+        self._preferring = Preferring(spec.preferences, self.deployment.set_parameters, self.call.tell)
+        self.call.on_prefer = self._preferring.wish
         self.tally = Tally()
         self._sounding: dict[int, int] = {}
         self._told_ns = -round(PROBLEM_S * 1e9)
@@ -153,7 +156,9 @@ class Session:
     async def _run_pipeline(self) -> None:
         async with asyncio.TaskGroup() as group:
             running = group.create_task(self._run_deployment())
-            beside = [group.create_task(work) for work in (self._report(), self._stats.follow())]
+            beside = [
+                group.create_task(work) for work in (self._report(), self._stats.follow(), self._preferring.run())
+            ]
             over = group.create_task(self._over.wait())
             await asyncio.wait([running, over], return_when=asyncio.FIRST_COMPLETED)
             if running.done():

@@ -1,8 +1,11 @@
 // The page: one button, what is said, what went wrong, and a look inside.
 
 import { Call, CallError } from "./call.js";
+import { measureLevel, showLevel } from "./level.js";
 import { Marks, Softened } from "./look.js";
-import { asJson, asText, download } from "./saving.js";
+import { Preferences } from "./preferences.js";
+import { Replay } from "./replay.js";
+import { asJson, asSubtitles, asText, download } from "./saving.js";
 import { Timeline } from "./timeline.js";
 import { explain, microphoneTrouble } from "./trouble.js";
 import { Turns } from "./turns.js";
@@ -12,9 +15,9 @@ const STATES = { listening: "Listening", hearing: "I hear you …", thinking: "T
 const WRITTEN = { ...STATES, listening: "Write your question", speaking: "Answering. Stop with the button or Esc" };
 const PHASES = { idle: "Ready when you are", connecting: "Connecting …", away: "Waiting for the network …", ended: "The conversation has ended" };
 
-const QUIET_DB = -60;
-
-const turns = new Turns($("turns"), $("talk"), $("said"));
+const replay = new Replay();
+const turns = new Turns($("turns"), $("talk"), $("said"), (answer) => replay.toggle(answer));
+const preferences = new Preferences($("preferences"), (control) => call?.send(control));
 const timeline = new Timeline($("timeline"), $("stages").tBodies[0]);
 const marks = new Marks($("marks"), $("look-words"));
 let softened = null;
@@ -33,6 +36,7 @@ async function loadConfig() {
   $("kept").textContent = keptOf(config);
   $("kept").dataset.kept = config.keeps.length > 0;
   $("token-row").hidden = !config.token;
+  preferences.offer(config.preferences ?? []);
   $("camera").hidden = $("cameras-row").hidden = !config.video;
 }
 
@@ -56,8 +60,8 @@ async function start(written = false) {
     call = new Call({ config, token: $("token").value });
     listen(call);
     $("voice").srcObject = call.remote;
-    await call.start(stream);
     turns.begin();
+    await call.start(stream);
     $("welcome").hidden = true;
     $("voice").play().catch(() => showTrouble("sound-blocked"));
     if (missing) showTrouble(missing);
@@ -106,7 +110,7 @@ async function openMicrophone() {
   }
   stream.getAudioTracks()[0].addEventListener("ended", () => call?.phase === "talking" && showTrouble("microphone-gone"));
   showPreview();
-  meter = measureLevel(stream);
+  meter = measureLevel(stream, { heard, silent, excused: () => stream?.getAudioTracks().some((track) => !track.enabled) });
   listDevices();
   return null;
 }
@@ -141,7 +145,8 @@ function listen(current) {
     if (detail === "ended") { closeMicrophone(); $("seen").hidden = true; }
   });
   current.addEventListener("remote", ({ detail: track }) => {
-    if (current !== call || track.kind !== "video") return;
+    if (current !== call) return;
+    if (track.kind === "audio") { replay.listen().then(() => replay.attach(current.remote)); return; }
     $("screen").srcObject = new MediaStream([track]);
     track.addEventListener("unmute", () => { $("seen").hidden = false; $("screen").play().catch(() => {}); });
   });
@@ -157,7 +162,9 @@ function tell(event) {
   switch (event.type) {
     case "caption": turns.caption(event); break;
     case "answer": turns.answer(event); break;
-    case "heard": turns.heard(event); break;
+    case "hello": preferences.again(); break;
+    case "preferred": preferences.preferred(event); break;
+    case "heard": replay.end(turns.heard(event)); break;
     case "dismissed": turns.dismissed(event); break;
     case "latency":
       turns.latency(event);
@@ -168,15 +175,23 @@ function tell(event) {
       document.body.dataset.floor = event.state;
       $("state").textContent = states()[event.state];
       $("stop").disabled = !["thinking", "speaking", "held"].includes(event.state);
+      if (event.state === "hearing") turns.hearing(event.turn);
       if (event.state === "thinking") turns.thinking(event.turn);
+      if (event.state === "speaking") replay.begin(turns.speaking(event.turn));
       timeline.mark(event.state);
       break;
     case "stats": timeline.add(event); break;
     case "look": look(event); break;
     case "limits": if (softened && event.rate) softened.rate = event.rate; break;
-    case "trouble": if (event.turn) turns.trouble(event); else showTrouble(event.code, event.message); break;
+    case "trouble": trouble(event); break;
     case "bye": if (event.code !== "hung-up") showTrouble(event.code, event.message); break;
   }
+}
+
+function trouble(event) {
+  if (event.turn) turns.trouble(event);
+  else if (["not-set", "not-offered"].includes(event.code)) preferences.refused(event.message);
+  else showTrouble(event.code, event.message);
 }
 
 /** Shows where the machine looks and, where it asks for that, sends a picture that is sharp only there. */
@@ -234,8 +249,14 @@ function showTrouble(code, said) {
 function hideNotice() { $("notice").hidden = true; }
 
 function setMuted(muted) {
-  stream?.getAudioTracks().forEach((track) => { track.enabled = !muted; });
   $("mute").setAttribute("aria-pressed", muted);
+  hear();
+}
+
+/** The microphone hears what is said, unless it is muted or would hear an answer that is played again. */
+function hear() {
+  const off = replay.playing || $("mute").getAttribute("aria-pressed") === "true";
+  stream?.getAudioTracks().forEach((track) => { track.enabled = !off; });
 }
 
 /** Somebody presses to speak, or lets go; nothing unless they have chosen that. */
@@ -243,32 +264,18 @@ function hold(muted) {
   if ($("hold").checked && call?.phase === "talking" && stream) setMuted(muted);
 }
 
-/** Moves the ring around the button with the voice, and notices a microphone that gives nothing at all. */
-function measureLevel(source) {
-  const context = new AudioContext();
-  const analyser = new AnalyserNode(context, { fftSize: 512 });
-  context.createMediaStreamSource(source).connect(analyser);
-  const samples = new Float32Array(analyser.fftSize);
-  const began = performance.now();
-  let alive = false;
-  const timer = setInterval(() => {
-    analyser.getFloatTimeDomainData(samples);
-    const level = Math.sqrt(samples.reduce((sum, s) => sum + s * s, 0) / samples.length);
-    $("start").style.setProperty("--level", Math.min(1, level * 6).toFixed(3));
-    if ($("settings").open) showLevel(level);
-    const muted = $("mute").getAttribute("aria-pressed") === "true";
-    if (level > 0 || muted || context.state !== "running") alive = true;
-    if (level > 0 && $("notice").dataset.code === "silent") hideNotice();
-    if (!alive && performance.now() - began > 12000 && call?.phase === "talking") { alive = true; showTrouble("silent"); }
-  }, 60);
-  return { stop() { clearInterval(timer); context.close(); $("start").style.setProperty("--level", 0); showLevel(null); } };
+/** Moves the ring around the button with the voice; null: there is no microphone. */
+function heard(level) {
+  $("start").style.setProperty("--level", Math.min(1, (level ?? 0) * 6).toFixed(3));
+  if ($("settings").open || level === null) showLevel($("level"), $("level-value"), level);
+  if (level > 0 && $("notice").dataset.code === "silent") hideNotice();
 }
 
-/** The microphone's level in numbers: dB below full scale; null: there is no microphone. */
-function showLevel(level) {
-  const db = Math.max(QUIET_DB, Math.round(20 * Math.log10(level || 1e-9)));
-  $("level").value = level === null ? QUIET_DB : db;
-  $("level-value").textContent = level === null ? "off" : `${db} dB`;
+/** It gives nothing: said while somebody talks. */
+function silent() {
+  if (call?.phase !== "talking") return false;
+  showTrouble("silent");
+  return true;
 }
 
 async function listDevices() {
@@ -281,9 +288,18 @@ async function listDevices() {
   }
 }
 
-async function changeDevices() {
-  if ($("speakers").value && $("voice").setSinkId) await $("voice").setSinkId($("speakers").value).catch(() => {});
-  if (call?.phase !== "talking") return;
+/** Which devices are wanted, and how. */
+const devices = () => [$("microphones").value, $("cameras").value, $("echo").checked].join();
+let before = devices();
+
+function openSettings() {
+  before = devices();
+  $("settings").showModal();
+}
+
+async function changeDevices(others = true) {
+  for (const player of $("speakers").value ? [$("voice"), replay.player] : []) await player.setSinkId?.($("speakers").value).catch(() => {});
+  if (!others || !stream || call?.phase !== "talking") return;
   const trouble = await openMicrophone();
   if (trouble) { showTrouble(trouble); return; }
   await call.replace("audio", stream.getAudioTracks()[0]);
@@ -300,6 +316,7 @@ $("saving").addEventListener("close", () => {
   const plain = () => download("conversation.txt", `${asText(turns.said)}\n`, "text/plain");
   if (how === "copy") (navigator.clipboard?.writeText(asText(turns.said)) ?? Promise.reject()).catch(plain); // where a page may not
   if (how === "text") plain();
+  if (how === "subtitles") download("conversation.vtt", `${asSubtitles(config?.name ?? "", turns.said)}\n`, "text/vtt");
   if (how === "json") download("conversation.json", asJson(config?.name ?? "", turns.said), "application/json");
   $("saving").returnValue = "";
 });
@@ -322,9 +339,12 @@ $("hold").addEventListener("change", () => {
   if (call?.phase === "talking") setMuted($("hold").checked);
 });
 $("volume").addEventListener("input", () => {
-  $("voice").volume = $("volume").value / 100;
+  $("voice").volume = replay.player.volume = $("volume").value / 100;
   $("volume-value").textContent = `${$("volume").value} %`;
 });
+for (const [event, is] of [["kept", { kept: true }], ["dropped", { kept: false }], ["playing", { playing: true }], ["stopped", { playing: false }]]) {
+  replay.addEventListener(event, ({ detail }) => { turns.replay(detail, is); hear(); });
+}
 $("camera").addEventListener("click", () => {
   $("camera").setAttribute("aria-pressed", $("camera").getAttribute("aria-pressed") !== "true");
   changeDevices();
@@ -342,8 +362,8 @@ $("inside-button").addEventListener("click", () => {
   call?.send({ type: "watch", on: open });
   timeline.run(open);
 });
-$("settings-button").addEventListener("click", () => $("settings").showModal());
-$("settings").addEventListener("close", changeDevices);
+$("settings-button").addEventListener("click", openSettings);
+$("settings").addEventListener("close", () => changeDevices(devices() !== before));
 $("write").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = $("text").value.trim();
@@ -356,7 +376,7 @@ $("notice-act").addEventListener("click", () => {
   hideNotice();
   if (act === "start") { call?.end(); start(); }
   if (act === "speak") speak();
-  if (act === "settings") $("settings").showModal();
+  if (act === "settings") openSettings();
   if (act === "sound") $("voice").play();
 });
 document.addEventListener("keydown", (event) => {

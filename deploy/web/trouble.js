@@ -13,7 +13,7 @@ const TROUBLE = {
   "too-many": ["There are already several conversations from your address. End one of them, then try again.", ["Try again", "start"]],
   "too-often": ["That was a lot of tries in a short time. Wait a moment.", ["Try again", "start"]],
   "draining": ["The server is being restarted. Try again in a minute.", ["Try again", "start"]],
-  "token": ["This server wants a token. Ask whoever runs it, and enter it under Devices.", ["Enter the token", "settings"]],
+  "token": ["This server wants a token. Ask whoever runs it, and enter it under Settings.", ["Enter the token", "settings"]],
   "origin": ["This page comes from an address the server does not accept. Open the server's own page.", null],
   "no-pipeline": ["The server is up, but a part of its pipeline could not be loaded.", ["Try again", "start"]],
   "unreachable": ["The server does not answer. Check that it runs and that you are online.", ["Try again", "start"]],

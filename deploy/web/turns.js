@@ -1,11 +1,20 @@
 // The conversation as text: one list item per turn, captions visibly provisional until they are final.
 
+import { replayButton, showPlaying } from "./replay.js";
+
 export class Turns {
-  /** `log`: a list that only whole questions and answers are added to, for screen readers. */
-  constructor(list, scroller, log) { this.list = list; this.scroller = scroller; this.log = log; this.turns = new Map(); }
+  /** `log`: a list that only whole questions and answers are added to, for screen readers. `again`: called with an answer
+   * that is to be heard again. */
+  constructor(list, scroller, log, again) {
+    Object.assign(this, { list, scroller, log, again });
+    this.turns = new Map();
+    this.all = [];
+    this.began = null;
+  }
 
   /** A new conversation: what was said in the one before stays above it. */
   begin() {
+    this.began ??= performance.now();
     this.turns.clear();
     if (!this.list.childElementCount) return;
     const divider = document.createElement("li");
@@ -14,16 +23,34 @@ export class Turns {
     this.list.append(divider);
   }
 
-  /** All that is on the page, oldest first. */
+  /** All that is on the page, oldest first. `heard`: of the answer; `times`: from and to, ms since the first beginning. */
   get said() {
-    return [...this.list.querySelectorAll(".turn")].map((item) => {
+    return this.all.map(({ item, state }) => {
       const text = (name) => { const found = item.querySelector(name); return found && !found.hidden ? found.textContent.trim() : ""; };
-      return { asked: text(".asked, .aside"), answer: text(".answer"), notes: text(".note") };
+      const answer = text(".answer");
+      return { asked: text(".asked, .aside"), answer, heard: state.heard ?? answer, notes: text(".note"), times: { answer: state.shown && [state.shown], ...state.times } };
     });
   }
 
+  /** Somebody has begun to speak. */
+  hearing(turn) { this.voiced = { turn, at: this.#now }; }
+
+  /** The answer begins to be heard, or goes on; which one it is. */
+  speaking(turn) {
+    const found = this.#turn(turn);
+    found.state.times.answer ??= [this.#now];
+    return found;
+  }
+
+  /** What there is to hear again: `kept`, and whether it is being played. */
+  replay(found, { kept, playing }) {
+    if (kept !== undefined) found.button.hidden = !kept;
+    if (playing !== undefined) showPlaying(found.button, playing);
+  }
+
   caption({ turn, text, stable, final }) {
-    const { asked } = this.#turn(turn);
+    const { asked, state } = this.#turn(turn);
+    if (final) state.times.asked[1] ??= this.#now;
     asked.hidden = !text;
     asked.replaceChildren(span("", text.slice(0, final ? text.length : stable)), span(final ? "" : "unsure", final ? "" : text.slice(stable)));
     asked.dataset.final = final;
@@ -43,16 +70,24 @@ export class Turns {
     const found = this.#turn(turn);
     found.state.text += text;
     found.state.last = last;
+    found.state.shown ??= this.#now;
     if (found.state.text.trim()) { found.answer.hidden = false; found.answer.replaceChildren(span("", found.state.text)); }
     else if (last) found.answer.hidden = true;
     if (last && found.state.text.trim()) this.#tell(`Answer: ${found.state.text.trim()}`);
     this.#follow();
   }
 
-  /** What was really played; the rest of a reply that was cut short is struck through. */
+  /** What was really played; the rest of a reply that was cut short is struck through. Which answer it was. */
   heard({ turn, text, complete }) {
     const found = this.#turn(turn);
+    this.#played(found, text, complete);
+    return found;
+  }
+
+  #played(found, text, complete) {
     found.item.dataset.heard = true;
+    if (found.state.times.answer) found.state.times.answer[1] = this.#now;
+    found.state.heard = complete ? undefined : text;
     if (complete || !found.state.text.trim()) { if (!complete) found.answer.hidden = true; return; }
     const squeezed = found.state.text.trim().replace(/\s+/g, " ");
     const rest = squeezed.startsWith(text) ? squeezed.slice(text.length) : "";
@@ -67,7 +102,7 @@ export class Turns {
   dismissed({ turn, cause }) {
     const { item, asked, answer } = this.#turn(turn);
     answer.hidden = true;
-    if (!asked.textContent) { item.remove(); this.turns.delete(turn); return; }
+    if (!asked.textContent) { item.remove(); this.all = this.all.filter((each) => each.item !== item); this.turns.delete(turn); return; }
     asked.className = "aside";
     asked.textContent = `“${asked.textContent}” (${cause})`;
   }
@@ -78,6 +113,8 @@ export class Turns {
     this.#note(found, "wrong", message);
   }
 
+  get #now() { return Math.round(performance.now() - this.began); }
+
   #turn(turn) {
     let found = this.turns.get(turn);
     if (!found) {
@@ -87,10 +124,15 @@ export class Turns {
       const asked = document.createElement("p"); asked.className = "asked"; asked.hidden = true;
       const answer = document.createElement("p"); answer.className = "answer"; answer.hidden = true;
       const notes = document.createElement("p"); notes.className = "note"; notes.hidden = true;
-      item.append(asked, answer, notes);
+      const button = replayButton(), row = document.createElement("div");
+      row.className = "answered";
+      row.append(answer, button);
+      item.append(asked, row, notes);
       this.list.append(item);
-      found = { item, asked, answer, notes, state: { text: "", last: false } };
+      found = { item, asked, answer, notes, button, state: { text: "", last: false, times: { asked: [this.voiced?.turn === turn ? this.voiced.at : this.#now] } } };
+      button.addEventListener("click", () => this.again(found));
       this.turns.set(turn, found);
+      this.all.push(found);
     }
     return found;
   }

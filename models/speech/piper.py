@@ -15,6 +15,9 @@ from thalweg.models.store.damaged import damaged
 from thalweg.models.store.onnx import open_session
 
 THREADS = 2
+_FIXED = 0.24
+"""Of a sentence's length what no length scale changes, at scale 1: pauses, and phones of whole frames. Measured of
+piper-en-us-joe over four sentences: 0.5 made it 0.57 times as fast, 2 made it 1.61 times, 3 made it 1.96 times."""
 
 
 class PiperVoice:
@@ -41,22 +44,27 @@ class PiperVoice:
             raise damaged(config, repr(error)) from None
         self._voice = Voice(config=said, session=session)
         self.rate: int = self._voice.config.sample_rate
+        self._length_scale: float = self._voice.config.length_scale
 
     def speak(
         self,
         text: str,
         *,
+        speed: float = 1.0,
         length_scale: float | None = None,
         noise_scale: float | None = None,
         noise_w_scale: float | None = None,
     ) -> Iterator[NDArray[np.float32]]:
         """Audio of `text`, [time] float32, one array per sentence in it.
 
-        length_scale: above 1 slower; noise_scale: how much the sound varies from time to time, noise_w_scale: how
-        much the lengths of phones do. All as the voice has them where they are not given.
+        speed: times the voice's own, 0.5 to 2; length_scale, in its place: above 1 slower; noise_scale: how
+        much the sound varies from time to time, noise_w_scale: how much the lengths of phones do. All as the voice has
+        them where they are not given.
         """
         from piper.config import SynthesisConfig
 
+        if length_scale is None and speed != 1.0:
+            length_scale = self._length_scale * (1 / speed - _FIXED) / (1 - _FIXED)
         manner = SynthesisConfig(length_scale=length_scale, noise_scale=noise_scale, noise_w_scale=noise_w_scale)
         chunks = iter(self._voice.synthesize(text, manner))
         while True:

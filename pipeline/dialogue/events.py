@@ -10,7 +10,7 @@ import json
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, TypeAdapter, ValidationError
 
 from thalweg.pipeline.decoding import decoder, shown
 from thalweg.pipeline.errors import ThalwegError
@@ -168,6 +168,14 @@ class Trouble(Event):
     turn: int = 0
 
 
+class Preferred(Event):
+    """What the person set for this conversation, as it is from now on: of their next turn, or the next sentence."""
+
+    type: Literal["preferred"] = "preferred"
+    name: str
+    value: str | float
+
+
 class Pong(Event):
     """The answer to a ping."""
 
@@ -222,6 +230,14 @@ class Echo(Control):
     cancelled: bool
 
 
+class Prefer(Control):
+    """A preference that the pipeline file offers, by its name, for this conversation alone."""
+
+    type: Literal["prefer"] = "prefer"
+    name: Annotated[str, Field(max_length=200)]
+    value: Annotated[str, Field(max_length=80)] | StrictInt | StrictFloat
+
+
 class Ping(Control):
     """Asks for a pong with the same `t`."""
 
@@ -235,8 +251,8 @@ class Again(Control):
     text: str
 
 
-_CONTROLS: TypeAdapter[Stop | Say | Watch | Echo | Ping] = TypeAdapter(
-    Annotated[Stop | Say | Watch | Echo | Ping, Field(discriminator="type")]
+_CONTROLS: TypeAdapter[Stop | Say | Watch | Echo | Prefer | Ping] = TypeAdapter(
+    Annotated[Stop | Say | Watch | Echo | Prefer | Ping, Field(discriminator="type")]
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from thalweg.pipeline.duration import parse_duration
 from thalweg.pipeline.file.source import MAX_CHARACTERS, Place, Source
-from thalweg.pipeline.file.values import Given
+from thalweg.pipeline.file.values import Given, guess
 from thalweg.pipeline.graph import nearest
 
 _VARIABLE = re.compile(r"(?<!\$)\$\{([^}]*)\}")  # `$${` stands for `${`
@@ -72,6 +72,14 @@ class Filling:
 
         whole = _VARIABLE.fullmatch(value)
         return self._variable(source, path, whole[1]) if whole else _VARIABLE.sub(replace, value).replace("$${", "${")
+
+    def _values(self, source: Source, path: tuple[str | int, ...], value: Any) -> Any:
+        """Settings in a place: what they look like, with variables put in."""
+        if isinstance(value, dict):
+            return {key: self._values(source, (*path, key), inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self._values(source, (*path, i), inner) for i, inner in enumerate(value)]
+        return guess(self._fill(source, path, value))
 
     def _bounded(self, source: Source, path: tuple[str | int, ...], text: str) -> str:
         """A text to be put in; nothing once it would be too much: a megabyte can name a megabyte 100,000 times."""

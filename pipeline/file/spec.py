@@ -31,6 +31,7 @@ from thalweg.pipeline.file.filling import kind
 from thalweg.pipeline.file.leaving import leaving
 from thalweg.pipeline.file.places import placing_of
 from thalweg.pipeline.file.plan import LAUNCHERS, LOCAL, TRANSPORTS, Plan, make_plan
+from thalweg.pipeline.file.preferences import Preference, read_preferences
 from thalweg.pipeline.file.source import Place, Source, SpecError, read_source
 from thalweg.pipeline.file.unread import Unread, ends_of, unread
 from thalweg.pipeline.file.values import fit, guess, plain
@@ -46,6 +47,7 @@ TOP_KEYS = (
     "variables",
     "latency_budget",
     "keep",
+    "preferences",
     "stages",
     "connections",
     "workers",
@@ -68,7 +70,8 @@ class Spec:
     """A checked pipeline file. `deployed`: the graph as the workers of `plan` run it, with splitters and mergers where
     stages are replicated; without those it is `graph`. `document`: what the file says, with what it includes and the
     values of its variables put in. `keeps_nothing`: no stage leaves anything of people behind, and nothing else shall:
-    the file says `keep: nothing`. `unchecked`: stages whose classes were not imported, with the name of each.
+    the file says `keep: nothing`. `preferences`: what people may set for their own conversation. `unchecked`: stages
+    whose classes were not imported, with the name of each.
     """
 
     graph: Graph
@@ -80,6 +83,7 @@ class Spec:
     document: dict[str, Any] = field(default_factory=dict)
     unchecked: dict[str, str] = field(default_factory=dict)
     keeps_nothing: bool = False
+    preferences: dict[str, Preference] = field(default_factory=dict)
 
     @property
     def kept(self) -> dict[str, str]:
@@ -188,6 +192,11 @@ class _Loader(Edges):
             self._connections(source, graph)
         budget = self._duration(main, ("latency_budget",), main.value.get("latency_budget"))
         keeps_nothing = self._keep(main, graph)
+        asked = self._mapping(main, "preferences")
+        said = {name: self._values(main, ("preferences", name), body) for name, body in asked.items()}
+        preferences, wrong = read_preferences(said, graph, self._arguments_of)
+        for name, problem in wrong if not self._broken else ():
+            self._wrong(main, ("preferences", name) if name else ("preferences",), f"preference {name}: {problem}")
         plan = self._plan(main, graph)
         if not self._problems:
             self._problems += [(main.place("stages"), problem) for problem in graph.problems()]
@@ -202,9 +211,11 @@ class _Loader(Edges):
             raise SpecError(self._problems)
         deployed, plan = replicate(graph, plan)
         description = self._text(main, ("description",), main.value.get("description"))
-        document = self._document(graph.name)
+        document = self._document(graph.name) | ({"preferences": plain(said)} if said else {})
         variables = plain(self._variables)
-        return Spec(graph, description, budget, variables, plan, deployed, document, self._unchecked, keeps_nothing)
+        return Spec(
+            graph, description, budget, variables, plan, deployed, document, self._unchecked, keeps_nothing, preferences
+        )
 
     def _keep(self, main: Source, graph: Graph) -> bool:
         """Whether nothing of people is to be left behind; what stages would do so is wrong then."""
@@ -362,14 +373,6 @@ class _Loader(Edges):
             graph.stages[name] = (
                 vertex if arguments is None else replace(vertex, make=partial(vertex.info.cls, **arguments))
             )
-
-    def _values(self, source: Source, path: tuple[str | int, ...], value: Any) -> Any:
-        """Settings in a place: what they look like, with variables put in."""
-        if isinstance(value, dict):
-            return {key: self._values(source, (*path, key), inner) for key, inner in value.items()}
-        if isinstance(value, list):
-            return [self._values(source, (*path, i), inner) for i, inner in enumerate(value)]
-        return guess(self._fill(source, path, value))
 
     def _worker(self, source: Source, name: str, body: Any) -> dict[str, Any]:
         path = ("workers", name)

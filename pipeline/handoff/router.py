@@ -37,12 +37,14 @@ class Candidate:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutePolicy:
     """`prefer`: what decides among backends that are in time. `quality_per_cost`: what one unit of cost must bring.
-    `hedged_by`: whether the second may be asked beside the first and would be in time; None: hedging is off.
+    `hedged_by`: whether the second may be asked beside the first and would be in time; None: hedging is off. `first`:
+    the backend that answers whenever it may be asked, in time or not.
     """
 
     prefer: str = "quality"
     quality_per_cost: float = 0.002
     budget_left: float | None = None
+    first: str = ""
     hedged_by: Callable[[str, str], bool] | None = None
 
 
@@ -81,6 +83,7 @@ def choose(candidates: Sequence[Candidate], policy: RoutePolicy, zone: Zone) -> 
     late = [candidate for candidate in able if candidate not in timely]
     ranked = sorted(timely, key=lambda c: (-_worth(c, policy), c.cost, c.first_ms))
     ranked += sorted(late, key=lambda c: (-c.in_time, c.first_ms))
+    ranked.sort(key=lambda c: c.name != policy.first)
     if not ranked:
         return Route(
             order=(),
@@ -132,6 +135,8 @@ def _worth(candidate: Candidate, policy: RoutePolicy) -> float:
 
 
 def _reason(best: Candidate, timely: Sequence[Candidate], policy: RoutePolicy) -> str:
+    if best.name == policy.first:
+        return f"{best.name} was asked for"
     if not timely:
         return f"none is sure to be in time; {best.name} is likeliest ({best.in_time:.0%})"
     if len(timely) == 1:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
@@ -55,6 +55,7 @@ class Chat:
 
     inputs = {"transcript": Transcript}
     outputs = {"token": Token, "draft": Port(Draft, required=False), "route": Port(Routed, required=False)}
+    configurable = ("first",)
 
     def __init__(
         self,
@@ -122,8 +123,14 @@ class Chat:
         ] = None,
         policy: Annotated[PoolPolicy | None, Field(description="how one of several backends is chosen")] = None,
         images: Annotated[
-            bool, Field(description="the model can look at pictures, as those that `language.sight` puts to questions")
+            bool, Field(description="the model accepts images, such as `language.sight` attaches to questions")
         ] = False,
+        first: Annotated[
+            str,
+            Field(
+                description="the backend of the pool that is asked first, whenever the policy allows it; default: by `policy`"
+            ),
+        ] = "",
     ) -> None:
         given = {"model": model, "url": url, "api_key_env": api_key_env, "retries": retries, "threads": threads}
         given |= {"images": True} if images else {}
@@ -144,6 +151,8 @@ class Chat:
         if images and not backend.abilities.images:
             raise LanguageModelError(f"`images: true`, and {backend.name} looks at none", ErrorKind.SETTINGS)
         self._pool = backend if isinstance(backend, Pool) else None
+        if first:
+            self.configure({"first": first})
         self.counts = self._pool.counts if self._pool is not None else Counter[str]()
         self._model = Model(
             backend,
@@ -169,6 +178,23 @@ class Chat:
     async def close(self) -> None:
         """Close the connection, and release the embedded model, which is freed with its last user."""
         await self._model.backend.close()
+
+    @staticmethod
+    def may_become(arguments: Mapping[str, Any]) -> Mapping[str, Collection[str]]:
+        """One of its backends."""
+        return {"first": ("", *(arguments.get("backends") or ()))}
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Have another backend answer, from the next question on. Raises LanguageModelError where there is none."""
+        first = settings.get("first", "")
+        known = [] if self._pool is None else self._pool.names
+        if first and first not in known:
+            raise LanguageModelError(
+                f"`first` is {first!r}, expected one of `backends`: {', '.join(known) or 'there are none'}",
+                ErrorKind.SETTINGS,
+            )
+        if self._pool is not None:
+            self._pool.first = first
 
     def snapshot(self) -> dict[str, Any]:
         """The conversation so far."""

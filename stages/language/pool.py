@@ -38,14 +38,7 @@ from thalweg.pipeline.handoff.router import SURE, Candidate, Route, RoutePolicy,
 from thalweg.pipeline.payload import Routed
 from thalweg.stages.language.asked import Asked, routed
 from thalweg.stages.language.confidence import accepted_from
-from thalweg.stages.language.member import (
-    CHARACTERS_PER_TOKEN,
-    AtWork,
-    Member,
-    Told,
-    at_work,
-    tokens_of,
-)
+from thalweg.stages.language.member import CHARACTERS_PER_TOKEN, AtWork, Member, Told, at_work, tokens_of
 from thalweg.stages.language.pool_policy import PoolPolicy
 from thalweg.stages.language.together import Together, together
 from thalweg.stages.language.trials import Trials
@@ -60,7 +53,7 @@ _CANNOT_BE_HELPED = (ErrorKind.TOO_LONG, ErrorKind.FILTERED)
 
 class Pool:
     """See above. `counts`: shown in reports and metrics. `routes`: the newest decisions; `routed`: what became of the
-    last one, for who takes it.
+    last one, for who takes it. `first`: who is asked first wherever it may be asked.
     """
 
     def __init__(
@@ -91,6 +84,7 @@ class Pool:
         images = any(m.backend.abilities.images for m in self._members.values())
         self.abilities = Abilities(reads_along=along, images=images)  # where a backend of this machine reads along
         self.policy = policy
+        self.first = ""
         self.privacy = Privacy(limit, policy.private)
         self.counts: Counter[str] = Counter()
         self.routes: deque[Route] = deque(maxlen=32)
@@ -100,6 +94,11 @@ class Pool:
         self._described = None if made else {"members": dict(members), "policy": policy}
         self._heard_out_s: float | None = None
         self._trials = Trials(policy.first_text_within / 1e9, self._may_try)
+
+    @property
+    def names(self) -> list[str]:
+        """Of its backends."""
+        return list(self._members)
 
     @property
     def name(self) -> str:
@@ -216,7 +215,7 @@ class Pool:
     def _sure_first(self, route: Route, tokens: int, within_ms: float) -> str:
         """Who is asked first, and whether it is sure: one that costs less, with time left for the chosen one behind."""
         chosen = self._members[route.chosen]
-        for name in route.order if self.policy.cascade is not None else ():
+        for name in route.order if self.policy.cascade is not None and route.chosen != self.first else ():
             member = self._members[name]
             clauses_ms = member.latency.clause_ms_at(SURE, tokens) + chosen.latency.clause_ms_at(SURE, tokens)
             cheaper = member.said.cost < chosen.said.cost and not member.said.alone
@@ -333,6 +332,7 @@ class Pool:
         hedged = self.policy.hedge_after == "auto" and self._allowance.may(tokens)
         policy = RoutePolicy(
             prefer=self.policy.prefer,
+            first=self.first,
             budget_left=self._budget.left(now_s),
             hedged_by=(lambda one, other: self._may_help(one, other, within_ms, tokens)) if hedged else None,
         )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Collection, Iterable, Mapping
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from thalweg.pipeline.payload import AudioChunk, Draft, Sentence, SpokenText
 from thalweg.pipeline.stage import Context, Port
 from thalweg.stages.speech.spoken import spoken
 
+DEFAULT = "piper-en-us-joe"
 _AUDIBLE = 0.01
 
 
@@ -30,86 +31,112 @@ class Piper:
     """Synthesises speech with a Piper voice, sentence by sentence.
 
     The 40 to 70 ms of silence that Piper puts before a reply are removed. The speech of a draft is synthesised in
-    advance and kept until the same text comes as a sentence, or another draft comes.
+    advance and kept until the same text comes as a sentence, or another draft comes. A new `speed` or
+    `voice` takes effect with the next sentence.
     """
 
     inputs = {"sentence": Sentence, "draft": Port(Draft, required=False)}
     outputs = {"audio": AudioChunk}
+    configurable = ("speed", "voice")
     blocking = True
     replicable = "stateless"  # with replicas `draft` cannot be connected: they take one edge
 
-    def __init__(self, voice: Annotated[str, Field(description="name in the model store")] = "piper-en-us-joe") -> None:
-        self._name = voice
-        self._share: Share[PiperVoice] | None = None
-        self._voice: PiperVoice | None = None
-        self._made: tuple[str, list[NDArray[np.float32]]] = ("", [])
+    def __init__(
+        self,
+        voice: Annotated[str, Field(description="name in the model store")] = DEFAULT,
+        speed: Annotated[float, Field(ge=0.5, le=2, description="speed of speech; 1: as the voice was trained")] = 1.0,
+        voices: Annotated[
+            tuple[str, ...],
+            Field(max_length=16, description="further voices to load, so that `voice` can change while it runs"),
+        ] = (),
+    ) -> None:
+        self._names = tuple(dict.fromkeys((voice, *voices)))
+        self._shares: list[Share[PiperVoice]] = []
+        self._voices: dict[str, PiperVoice] = {}
+        self._manner = (voice, speed)
+        self._made: tuple[str, tuple[str, float], list[NDArray[np.float32]]] = ("", self._manner, [])
         self.counts: Counter[str] = Counter()
 
     def open(self, ctx: Context) -> None:
-        """Load the voice, fetching it where needed, and let it say something once: the first time is the slowest."""
-        store = ModelStore()
-        files = store.pull(self._name)
+        """Load the voices, fetching them where needed; each says something once: the first time is the slowest."""
+        for name in self._names:
+            self._shares.append(self._load(name))
+            self._voices[name] = self._shares[-1].value
+
+    def _load(self, name: str) -> Share[PiperVoice]:
+        files = ModelStore().pull(name)
         config = next((file for file in files if file.suffix == ".json"), None)
         model = next((file for file in files if file.suffix == ".onnx"), None)
         if model is None or config is None:
-            raise SpeechSynthesisError(
-                f"model {self._name} is no Piper voice: it needs an .onnx and an .onnx.json file"
-            )
+            raise SpeechSynthesisError(f"model {name} is no Piper voice: it needs an .onnx and an .onnx.json file")
         try:
-            self._share = Share(("piper", model), lambda: _warm(PiperVoice(model, config)))
+            return Share(("piper", model), lambda: _warm(PiperVoice(model, config)))
         except ImportError:
             raise SpeechSynthesisError(
                 "the package piper-tts is missing: pip install 'thalweg[piper]' (its licence is GPL-3.0-or-later)"
             ) from None
-        self._voice = self._share.value
 
     def close(self) -> None:
-        """Release the voice. It is freed with its last user."""
-        if self._share is not None:
-            self._share.release()
+        """Release the voices. Each is freed with its last user."""
+        while self._shares:
+            self._shares.pop().release()
+
+    @staticmethod
+    def may_become(arguments: Mapping[str, Any]) -> Mapping[str, Collection[str]]:
+        """A voice that is loaded."""
+        return {"voice": (arguments.get("voice", DEFAULT), *arguments.get("voices", ()))}
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Takes effect with the next sentence. Raises SpeechSynthesisError on a voice that was not loaded."""
+        voice, speed = settings.get("voice", self._manner[0]), settings.get("speed", self._manner[1])
+        if voice not in self._names:
+            raise SpeechSynthesisError(
+                f"the voice {voice!r} is not one of {', '.join(self._names)}: name it in `voices`"
+            )
+        self._manner = (voice, speed)
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Speak one sentence, unless an interrupt comes in between. A reply ends with a chunk marked `last`."""
         sentence = packet.payload
-        assert self._voice is not None
         if isinstance(sentence, Draft):
             self._draft(sentence.text, ctx)
             return
         assert isinstance(sentence, Sentence)
-        text = sentence.text
-        for samples in self._speak(text, sentence.said):
+        text, manner = sentence.text, self._manner
+        rate = self._voices[manner[0]].rate
+        for samples in self._speak(text, sentence.said, manner):
             if ctx.stale:
                 return
             if sentence.first and text:
-                samples = _without_lead(samples, self._voice.rate)
-            ctx.emit(SpokenText(samples=np.clip(samples, -1.0, 1.0), rate=self._voice.rate, text=text))
+                samples = _without_lead(samples, rate)
+            ctx.emit(SpokenText(samples=np.clip(samples, -1.0, 1.0), rate=rate, text=text))
             text = ""
         if text and not ctx.stale:  # shown, though nothing of it is said
-            ctx.emit(SpokenText(samples=np.zeros(0, np.float32), rate=self._voice.rate, text=text))
+            ctx.emit(SpokenText(samples=np.zeros(0, np.float32), rate=rate, text=text))
         if sentence.last:
-            ctx.emit(SpokenText(samples=np.zeros(0, np.float32), rate=self._voice.rate, last=True))
+            ctx.emit(SpokenText(samples=np.zeros(0, np.float32), rate=rate, last=True))
 
-    def _speak(self, text: str, said: str | None) -> Iterable[NDArray[np.float32]]:
-        assert self._voice is not None
-        known, made = self._made
-        if text and text == known:
-            self._made = ("", [])
+    def _speak(self, text: str, said: str | None, manner: tuple[str, float]) -> Iterable[NDArray[np.float32]]:
+        known, how, made = self._made
+        if text and text == known and how == manner:
+            self._made = ("", manner, [])
             self.counts["drafted_pieces_used"] += 1
             return made
         said = spoken(text) if said is None else said
-        return self._voice.speak(said) if said else ()
+        voice, speed = manner
+        return self._voices[voice].speak(said, speed=speed) if said else ()
 
     def _draft(self, text: str, ctx: Context) -> None:
         """Get ready to say something, unless there is something to be said."""
-        assert self._voice is not None
-        if text == self._made[0] or ctx.peek("sentence") is not None:
+        manner = self._manner
+        if (text, manner) == self._made[:2] or ctx.peek("sentence") is not None:
             return
         made = []
-        for samples in self._voice.speak(said) if (said := spoken(text)) else ():
+        for samples in self._speak("", spoken(text), manner):
             made.append(samples)
             if ctx.stale:
                 return
-        self._made = (text, made)
+        self._made = (text, manner, made)
         self.counts["drafted_pieces"] += 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -26,6 +27,7 @@ class Recognise:
 
     inputs = {"speech": Speech}
     outputs = {"transcript": Transcript}
+    configurable = ("language",)
     blocking = True
 
     def __init__(
@@ -44,10 +46,20 @@ class Recognise:
         if model != SMALL:
             self._stage = Whisper(model, language=language, phrases=phrases)
             return
-        if language != "en" or phrases:
-            asked = f"language {language!r}" if language != "en" else "phrases"
-            raise ModelError(f"{SMALL} knows English only and takes no phrases, {asked} asked for: take whisper-base")
+        _check_small(language, phrases)
         self._stage = PocketSphinx(apart=True)
+
+    @staticmethod
+    def may_become(arguments: Mapping[str, Any]) -> Mapping[str, Collection[str]]:
+        """Any language with a Whisper; whether that knows it is seen once it is loaded."""
+        return {"language": ("en",)} if arguments.get("model") == SMALL else {}
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Hear another language from the next turn on. Raises ModelError where the model does not know it."""
+        if isinstance(self._stage, Whisper):
+            self._stage.configure(settings)
+        else:
+            _check_small(settings.get("language", "en"), ())
 
     def open(self, ctx: Context) -> None:
         """Load the model, fetching it where needed."""
@@ -68,3 +80,9 @@ class Recognise:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a snapshot."""
         self._stage.restore(state)
+
+
+def _check_small(language: str, phrases: tuple[str, ...]) -> None:
+    if language != "en" or phrases:
+        asked = f"language {language!r}" if language != "en" else "phrases"
+        raise ModelError(f"{SMALL} knows English only and takes no phrases, {asked} asked for: take whisper-base")

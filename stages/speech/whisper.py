@@ -38,6 +38,7 @@ class Whisper:
 
     inputs = {"speech": Speech}
     outputs = {"transcript": Transcript}
+    configurable = ("language",)
     blocking = True
 
     def __init__(
@@ -82,6 +83,13 @@ class Whisper:
         check_language(loaded, self._language)
         if self._phrases:
             self._expected = tuple(loaded.vocabulary.encode(f" {', '.join(self._phrases)}."))
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Hear another language from the next turn on. Raises ModelError where the model does not know it."""
+        language = settings.get("language", self._language)
+        if self._share is not None:
+            check_language(self._share.value.model, language)
+        self._language = language
 
     def close(self) -> None:
         """Release the model. It is freed with its last user."""

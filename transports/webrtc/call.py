@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.pipeline.clock import Clock, SystemClock
-from thalweg.pipeline.dialogue.events import Bye, Control, Event, Ping, Pong, State, Watch
+from thalweg.pipeline.dialogue.events import Bye, Control, Event, Ping, Pong, Prefer, State, Watch
 from thalweg.pipeline.dialogue.playout import Finished, PlayEvent, Playout, PlayState, Started
 from thalweg.pipeline.payload import AudioChunk, EncodedVideo, VideoFrame
 
@@ -54,6 +54,7 @@ class Call:
         self.clock = clock or SystemClock()
         self.playout = Playout()
         self.on_control: Callable[[Control], None] = lambda control: None
+        self.on_prefer: Callable[[Prefer], None] = lambda wish: None
         self.on_bitrate: Callable[[int], None] = lambda bitrate_bps: None
         self.on_key_wanted: Callable[[], None] = lambda: None
         self.on_codecs: Callable[[tuple[str, ...]], None] = lambda codecs: None
@@ -152,6 +153,8 @@ class Call:
             self.tell(Pong(t=control.t))
         elif isinstance(control, Watch):
             self.watched = control.on
+        elif isinstance(control, Prefer):
+            self.on_prefer(control)
         else:
             self.on_control(control)
 

@@ -9,6 +9,7 @@ from thalweg.pipeline.cluster.supervision import Delivery, RestartWhen
 from thalweg.pipeline.duration import format_duration
 from thalweg.pipeline.file.catalog import installed_stages
 from thalweg.pipeline.file.plan import LAUNCHERS, TRANSPORTS
+from thalweg.pipeline.file.preferences import PREFERENCES_AT_MOST
 from thalweg.pipeline.file.worker_options import REPLICAS_AT_MOST
 from thalweg.pipeline.fleet.moving.places import PLACES_AT_MOST
 from thalweg.pipeline.node import Priority
@@ -97,6 +98,30 @@ def pipeline_schema() -> dict[str, Any]:
                 "description": "name: default, or name: {default, description}; without a default it must be --set",
             },
             "keep": {"enum": ["nothing"], "description": "nothing of people is left behind: no stage, report or trace"},
+            "preferences": {
+                "type": "object",
+                "maxProperties": PREFERENCES_AT_MOST,
+                "description": "stage.parameter: what a person at the page may set it to, for their own conversation",
+                "propertyNames": {"pattern": "\\."},
+                "additionalProperties": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "properties": {
+                        "label": {"type": "string", "description": "what people call it"},
+                        "values": {
+                            "anyOf": [
+                                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                                {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1},
+                            ],
+                            "description": "texts, or text: what people call it",
+                        },
+                        "from": {"type": "number", "description": "least value"},
+                        "to": {"type": "number", "description": "greatest value"},
+                        "step": {"type": "number", "exclusiveMinimum": 0},
+                        "unit": {"type": "string", "description": "shown behind the number"},
+                    },
+                },
+            },
             "latency_budget": _DURATION | {"description": "turns whose first audio comes later are counted"},
             "stages": {
                 "type": "object",

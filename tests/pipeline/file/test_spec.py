@@ -113,7 +113,7 @@ connections:
         "4: there is no stage 'lissen'",
         "6: stage 'eye' needs `use: NAME`, the kind of stage it is",
         "7: unknown key 'conections' (did you mean 'connections'?), expected one of name, description, include, "
-        "variables, latency_budget, keep, stages, connections, workers, placement, transports",
+        "variables, latency_budget, keep, preferences, stages, connections, workers, placement, transports",
         "10: policy: 'newest' is not one of block, drop_oldest, latest (did you mean 'latest'?)",
         "10: capacity: expected a number of packets, 1…1000000, found 0",
     ]

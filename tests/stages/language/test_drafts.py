@@ -23,7 +23,7 @@ from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Draft, Sentence, SpokenText, Token, Transcript
 from thalweg.pipeline.signal import Interrupt, Played, Signal
 from thalweg.stages.language.chat import Chat
-from thalweg.stages.speech.piper import Piper
+from thalweg.stages.speech.piper import DEFAULT, Piper
 from thalweg.stages.speech.sentences import Sentences
 
 FIRST_MS, NEXT_MS = 80, 20
@@ -238,7 +238,7 @@ class Mouth:
     def __init__(self) -> None:
         self.made: list[str] = []
 
-    def speak(self, text: str) -> Iterator[NDArray[np.float32]]:
+    def speak(self, text: str, *, speed: float = 1.0) -> Iterator[NDArray[np.float32]]:
         self.made.append(text)
         yield np.full(len(text) * RATE // 50, 0.5, np.float32)
 
@@ -251,7 +251,7 @@ class FakePiper(Piper):
         self.mouth = Mouth()
 
     def open(self, ctx: Any) -> None:
-        self._voice: Any = self.mouth
+        self._voices: Any = {DEFAULT: self.mouth}
 
 
 def test_a_drafted_piece_is_synthesised_once_and_heard_only_as_a_sentence() -> None:
@@ -276,7 +276,7 @@ def test_another_sentence_than_the_drafted_one_is_made_as_ever() -> None:
 
 def test_a_reply_begins_with_sound_and_keeps_the_silence_within() -> None:
     class Slow(Mouth):
-        def speak(self, text: str) -> Iterator[NDArray[np.float32]]:
+        def speak(self, text: str, *, speed: float = 1.0) -> Iterator[NDArray[np.float32]]:
             yield np.concatenate([np.zeros(1000, np.float32), np.full(1000, 0.5, np.float32)])
 
     piper = FakePiper()

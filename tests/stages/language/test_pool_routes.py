@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from tests.stages.language.test_pool import ANSWER, Scripted, pool
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.deploy.testing import Outcome, packet, run_stage, run_virtual
@@ -13,7 +15,7 @@ from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.payload import Routed, Transcript
 from thalweg.pipeline.signal import Ahead
 from thalweg.pipeline.stage import Context, describe
-from thalweg.stages.language.chat import Chat
+from thalweg.stages.language.chat import Chat, LanguageModelError
 from thalweg.transports.codec import decode, encode
 
 TWO = {
@@ -110,3 +112,30 @@ def test_how_much_sound_is_ahead_is_told_up_to_the_model() -> None:
         return told._pool._heard_out_s - loop.time()
 
     assert run_virtual(main()) == 2.0
+
+
+def preferring(first: str, *questions: str) -> list[Any]:
+    stage = chat(budget_per_hour=10)
+    stage.configure({"first": first})
+    said = [packet(Transcript(text=q, final=True), time=n, seq=n, epoch=n + 1) for n, q in enumerate(questions)]
+    return run_stage(stage, said).payloads("route")
+
+
+def test_who_is_asked_for_answers_though_another_is_better() -> None:
+    (route,) = preferring("pocket", "where is it")
+    assert (route.backend, route.reason) == ("pocket", "pocket was asked for")
+    (route,) = preferring("", "where is it")
+    assert route.backend == "house"
+
+
+def test_who_is_asked_for_is_not_asked_where_words_may_not_go_there() -> None:
+    _, route = preferring("house", "where is it", "don't tell anybody")
+    assert route.backend == "pocket"
+    assert route.out == {"house": "words may not leave the edge"}
+
+
+def test_who_is_not_in_the_pool_cannot_be_asked_for() -> None:
+    with pytest.raises(LanguageModelError, match="expected one of `backends`: pocket, house"):
+        chat().configure({"first": "cloud"})
+    with pytest.raises(LanguageModelError, match="there are none"):
+        Chat(backend="echo", first="pocket")

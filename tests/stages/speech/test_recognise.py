@@ -84,3 +84,10 @@ def test_the_examples_leave_the_recogniser_to_a_variable(path: Path) -> None:
     if "speech.vad" in named:
         assert said["stages"]["recogniser"]["model"] == "${recogniser}"
         assert said["variables"]["recogniser"]["default"] == "whisper-base"
+
+
+def test_a_model_of_one_language_takes_no_other_while_it_runs() -> None:
+    stage = Recognise("pocketsphinx")
+    stage.configure({"language": "en"})
+    with pytest.raises(ModelError, match="knows English only"):
+        stage.configure({"language": "de"})

@@ -1,0 +1,98 @@
+"""How fast, and by which voice, is taken with the next sentence."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import require_model, require_package
+from thalweg.deploy.testing import packet, run_stage
+from thalweg.models.speech.piper import PiperVoice
+from thalweg.models.store.store import ModelStore
+from thalweg.pipeline.payload import Draft, Sentence, SpokenText
+from thalweg.pipeline.stage import Context, describe
+from thalweg.stages.speech.piper import Piper, SpeechSynthesisError
+
+TEXT = "The river flows fastest where it is deepest."
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(autouse=True)
+def _voice() -> None:
+    require_package("piper", "demo")
+    require_model("piper-en-us-joe")
+
+
+def sentence(text: str = TEXT) -> Sentence:
+    return Sentence(text=text, first=True, last=False)
+
+
+def spoken(stage: Piper, ports: dict[str, list[object]]) -> list[SpokenText]:
+    return [p for p in run_stage(stage, ports).payloads() if isinstance(p, SpokenText)]
+
+
+class Set(Piper):
+    """Is set to something between its first sentence and its second."""
+
+    def process(self, packet: object, ctx: Context) -> None:
+        super().process(packet, ctx)  # type: ignore[arg-type]
+        self.configure({"speed": 2.0})
+
+
+def test_the_next_sentence_is_as_fast_as_was_set_and_the_one_before_was_not() -> None:
+    said = [packet(sentence(), time=i, epoch=1) for i in range(2)]
+    first, second = spoken(Set(), {"sentence": said})
+    assert 1.7 < len(first.samples) / len(second.samples) < 2.3
+    assert first.rate == second.rate and first.text == second.text == TEXT
+
+
+@pytest.mark.parametrize("speed", [0.5, 1.5])
+def test_a_voice_speaks_as_fast_as_its_file_says(speed: float) -> None:
+    (usual,) = spoken(Piper(), {"sentence": [packet(sentence(), time=0, epoch=1)]})
+    (other,) = spoken(Piper(speed=speed), {"sentence": [packet(sentence(), time=0, epoch=1)]})
+    assert len(usual.samples) / len(other.samples) == pytest.approx(speed, rel=0.15)
+
+
+def test_a_draft_that_was_made_at_another_speed_is_made_anew() -> None:
+    stage = Set()
+    parts = spoken(
+        stage,
+        {
+            "draft": [packet(Draft(text=TEXT, whole=False), time=0, epoch=1)],
+            "sentence": [packet(sentence(), time=1, epoch=1)],
+        },
+    )
+    (usual,) = spoken(Piper(), {"sentence": [packet(sentence(), time=0, epoch=1)]})
+    assert stage.counts == {"drafted_pieces": 1}
+    assert 1.7 < len(usual.samples) / len(parts[0].samples) < 2.3
+
+
+def test_another_voice_speaks_where_it_is_loaded_and_no_other_can_be_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = ModelStore().pull("piper-en-us-joe")
+    copies = [shutil.copy(file, tmp_path / file.name) for file in files]  # another voice, as far as the stage knows
+    pull = ModelStore.pull
+
+    def pulled(store: ModelStore, name: str) -> list[Path]:
+        return [Path(copy) for copy in copies] if name == "twin" else list(pull(store, name))
+
+    monkeypatch.setattr(ModelStore, "pull", pulled)
+    loaded: list[object] = []
+
+    class Choosing(Piper):
+        def process(self, packet: object, ctx: Context) -> None:
+            loaded.append(self._voices[self._manner[0]])
+            super().process(packet, ctx)  # type: ignore[arg-type]
+            self.configure({"voice": "twin"})
+
+    said = [packet(sentence(), time=i, epoch=1) for i in range(2)]
+    stage = Choosing(voices=("twin",))
+    assert len(spoken(stage, {"sentence": said})) == 2
+    assert loaded[0] is not loaded[1] and all(isinstance(each, PiperVoice) for each in loaded)
+    with pytest.raises(SpeechSynthesisError, match="'third' is not one of piper-en-us-joe, twin"):
+        stage.configure({"voice": "third"})
+    assert describe(Piper).configurable == {"speed", "voice"}
