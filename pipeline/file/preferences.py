@@ -64,7 +64,7 @@ class Preference:
         raise PreferenceError(f"{self.label}: expected a number from {self.low:g} to {self.high:g}")
 
     def plain(self) -> dict[str, Any]:
-        """For whoever offers it."""
+        """As JSON types, for clients."""
         about = {"name": self.name, "label": self.label, "value": self.value}
         if self.values:
             return about | {"values": [{"value": value, "label": label} for value, label in self.values.items()]}

@@ -127,9 +127,7 @@ class Chat:
         ] = False,
         first: Annotated[
             str,
-            Field(
-                description="the backend of the pool that is asked first, whenever the policy allows it; default: by `policy`"
-            ),
+            Field(description="backend of the pool that is asked first if the policy allows it; default: by `policy`"),
         ] = "",
     ) -> None:
         given = {"model": model, "url": url, "api_key_env": api_key_env, "retries": retries, "threads": threads}

@@ -75,10 +75,11 @@ class Sight:
         blind: Annotated[
             str, Field(description="what is put before a question about the picture while nothing is seen")
         ] = "",
-        pictures: Annotated[bool, Field(description="put a picture to each question")] = True,
+        pictures: Annotated[bool, Field(description="attach a picture to each question")] = True,
         side: Annotated[int, Field(ge=16, le=2048, description="longest side of a picture, pixels")] = 512,
         picture_kb: Annotated[
-            int, Field(ge=4, le=MOST_PICTURE_BYTES // 1000, description="of a picture at most, kB; else none is put")
+            int,
+            Field(ge=4, le=MOST_PICTURE_BYTES // 1000, description="largest picture, kB; a larger one is not attached"),
         ] = 128,
     ) -> None:
         self._age_ns, self._most, self._telling = age, most, telling
