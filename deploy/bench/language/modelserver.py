@@ -1,4 +1,4 @@
-"""A model server on loopback that says a known answer, and misbehaves in one known way.
+"""A model server, on loopback unless said otherwise, that says a known answer, and misbehaves in one known way.
 
 It speaks OpenAI's streaming protocol over chunked HTTP, one connection per question. What it says is a text, cut into
 pieces as a tokeniser does, that is within words too; `first_s` and `token_s` pace it. Where a question comes with the
@@ -71,6 +71,8 @@ class ModelServer:
         continues: str = "prefix",
         ping_s: float = 0.005,
         plan: Callable[[Json], Plan] | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         self.answer, self.fault, self.at = answer, fault, at
         self.first_s, self.token_s, self.continues, self.ping_s = first_s, token_s, continues, ping_s
@@ -81,7 +83,7 @@ class ModelServer:
         self.said_s: list[float] = []
         self.heard = bytearray()
         self.url = ""
-        self._port = 0
+        self._host, self._port = host, port
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -94,9 +96,9 @@ class ModelServer:
 
     async def start(self) -> None:
         """Listen; at the same address as before, where it was stopped."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(self._serve, self._host, self._port)
         self._port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}/v1"
+        self.url = f"http://{self._host}:{self._port}/v1"
 
     async def stop(self) -> None:
         """Be gone: connections under way are reset, new ones are refused."""
