@@ -43,6 +43,18 @@ cluster.shutdown()
 """
 
 
+SCALED = """
+import sys
+from ray.cluster_utils import AutoscalingCluster
+node = {"resources": {"CPU": 1, "thalweg": 1}, "node_config": {}, "min_workers": 1, "max_workers": 2}
+cluster = AutoscalingCluster(head_resources={"CPU": 0}, worker_node_types={"host": node}, idle_timeout_minutes=60)
+cluster.start()
+print("127.0.0.1:6379", flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+
 @pytest.fixture
 def cluster() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Address and process of a cluster: a head without, and two nodes with the resource that hosts go by."""

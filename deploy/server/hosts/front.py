@@ -32,7 +32,7 @@ from thalweg.deploy.server.hosts.kept import Kept, KeptConversations
 from thalweg.deploy.server.hosts.link import HostLink, HostLost, LinkState
 from thalweg.deploy.server.hosts.metrics import TEXT, merged
 from thalweg.deploy.server.hosts.news import LOADING, News
-from thalweg.deploy.server.hosts.placing import Room, order
+from thalweg.deploy.server.hosts.placing import Room, hosts_wanted, order, taken_of
 from thalweg.deploy.server.hosts.private_server import MOVING
 from thalweg.deploy.server.hosts.record import HostRecord
 from thalweg.deploy.server.service import Connected, ConnectRequest
@@ -88,10 +88,9 @@ class Front:
 
     def add(self, record: HostRecord) -> None:
         """There is a host, or it is reached in another way than before."""
-        known = self.links.get(record.name)
-        if known is not None and known.record == record:
-            return
-        if known is not None:
+        if (known := self.links.get(record.name)) is not None:
+            if known.record == record:
+                return
             self.remove(record.name)
         link = self.links[record.name] = HostLink(record, self._pipeline, self._news)
         link.changed = lambda: self._changed(link)
@@ -164,7 +163,7 @@ class Front:
         found = await self._ask_all("/metrics")
         texts = {name: str(answer.get("text", "")) for name, answer in found.items()}
         up = {name: link.state is LinkState.UP for name, link in self.links.items()}
-        return merged(texts, self.counts, up).encode(), TEXT
+        return merged(texts, self.counts, up, taken_of(self._rooms())).encode(), TEXT
 
     async def hosts(self) -> list[dict[str, Any]]:
         """See `ConversationService.hosts`."""
@@ -342,7 +341,12 @@ class Front:
         )
         return {link.name: answer for link, answer in zip(reached, answers, strict=True) if isinstance(answer, dict)}
 
-    def _rooms(self, but: str) -> list[Room]:
+    @property
+    def wanted(self) -> int:
+        """How many hosts there should be."""
+        return hosts_wanted(self._rooms())
+
+    def _rooms(self, but: str = "") -> list[Room]:
         return [
             Room(
                 name=link.name,

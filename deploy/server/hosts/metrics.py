@@ -10,8 +10,11 @@ MOST_LINES = 20_000
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def merged(texts: Mapping[str, str], counts: Mapping[str, int], up: Mapping[str, bool]) -> str:
-    """`texts`: host → its exposition; `counts`: what happened at the front; `up`: host → whether it answers.
+def merged(
+    texts: Mapping[str, str], counts: Mapping[str, int], up: Mapping[str, bool], taken: tuple[int, int] = (0, 0)
+) -> str:
+    """`texts`: host → its exposition; `counts`: what happened at the front; `up`: host → whether it answers; `taken`:
+    conversations on all hosts, and places for them.
 
     Lines that are none of the format are left out.
     """
@@ -41,6 +44,13 @@ def merged(texts: Mapping[str, str], counts: Mapping[str, int], up: Mapping[str,
             [f'{{host="{name}"}} {int(there)}' for name, there in sorted(up.items())],
         ),
     }
+    for name, text, count in zip(
+        ("conversations", "places"),
+        ("Conversations on all hosts", "Conversations that all hosts can hold, as far as is known"),
+        taken,
+        strict=True,
+    ):
+        own[f"thalweg_front_{name}"] = ("gauge", text, [f" {count}"])
     lines = [line for family in families.values() for line in family]
     for name, (kind, text, samples) in own.items():
         lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *(f"{name}{sample}" for sample in samples)]

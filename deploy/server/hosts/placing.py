@@ -1,4 +1,4 @@
-"""The order in which hosts are asked to take a new visitor: a decision about numbers.
+"""The order in which hosts are asked to take a new visitor, and how many hosts there should be.
 
 Each host decides whether it takes a visitor, for only it knows all whom it has admitted: of two fronts that send a
 visitor to its last place, one is refused. So this gives an order to ask in, best first. Nothing is reserved here except
@@ -8,12 +8,20 @@ goes before   why
 ready         a pipeline waits there; elsewhere one would have to be loaded first
 room          it is known to have room, or nothing is known against it
 emptier       a smaller share of its places is taken, or, where no limit is known, fewer people are there
+
+Hosts are asked for ahead of need: so many that at most `FILL` of all places are taken, each new one taken to hold as
+many as the others do on average. A host whose limit is not known yet counts as holding one more than it holds.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
+
+FILL: Final = 0.75
+MOST_HOSTS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +43,14 @@ class Room:
         return self.busy or (self.limit is not None and self.held + self.pending >= self.limit)
 
     @property
+    def places(self) -> int:
+        """Conversations that it can hold, as far as is known."""
+        if self.limit is not None:
+            return self.limit
+        taken = self.held + self.pending
+        return taken if self.busy else taken + 1
+
+    @property
     def share(self) -> float:
         """How much of it is taken."""
         taken = self.held + self.pending
@@ -45,3 +61,18 @@ def order(hosts: Iterable[Room]) -> list[str]:
     """The names of all of them, best first: a full one may have room by the time it is asked."""
     ranked = sorted(hosts, key=lambda host: (host.full, not host.ready, host.share, host.name))
     return [host.name for host in ranked]
+
+
+def taken_of(hosts: Iterable[Room]) -> tuple[int, int]:
+    """Conversations on all hosts together, and places for them."""
+    known = list(hosts)
+    return sum(host.held + host.pending for host in known), sum(host.places for host in known)
+
+
+def hosts_wanted(hosts: Iterable[Room]) -> int:
+    """How many hosts there should be, 1…`MOST_HOSTS`."""
+    known = list(hosts)
+    taken, places = taken_of(known)
+    if not taken or not places:
+        return 1
+    return min(MOST_HOSTS, math.ceil(taken * len(known) / (FILL * places)))

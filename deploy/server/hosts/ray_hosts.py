@@ -5,7 +5,9 @@ the two, and media between the person and the node. An actor is detached: it out
 when no front asks any more. Every client of the cluster can ask a host for its token: the cluster is the trust
 boundary.
 
-A node gets a host where it has the resource `thalweg`; where no node has that, every node does. What is looked at every
+A node gets a host where it has the resource `thalweg`; where no node has that, every node does. With the resource, the
+cluster's autoscaler is asked for as many such nodes as the front wants hosts (`placing.py`), before all places are
+taken; a cluster without an autoscaler ignores that. What is looked at every
 `LOOK_S`: new nodes, hosts that died, hosts of another pipeline file, which are emptied.
 """
 
@@ -84,6 +86,7 @@ class RayHosts:
         self._namespace = f"thalweg-{re.sub(r'[^A-Za-z0-9_-]', '-', front.spec.graph.name)}"
         self._one = threading.Lock()
         self._said = ""
+        self._wanted = 1
 
     async def run(self) -> None:
         """See the head of this file. A cluster that does not answer changes nothing: who talks, talks on."""
@@ -91,7 +94,7 @@ class RayHosts:
         while True:
             try:
                 async with asyncio.timeout(START_S + CONNECT_S):
-                    for found in await aside(START_S + CONNECT_S, self._survey):
+                    for found in await aside(START_S + CONNECT_S, self._survey, self._front.wanted):
                         self._front.add(HostRecord.read(found))
                 if not heard:
                     heard = True
@@ -107,21 +110,24 @@ class RayHosts:
     async def end(self) -> None:
         """Nothing ends: a host ends by itself once no front asks."""
 
-    def _survey(self) -> list[dict[str, Any]]:
+    def _survey(self, wanted: int) -> list[dict[str, Any]]:
         """How every host of the cluster is reached, those that were missing included. Blocks; one at a time: calls to a
         cluster that hangs may never return. Raises HostError where one has not.
         """
         if not self._one.acquire(blocking=False):
             raise HostError("the Ray cluster does not answer")
         try:
-            return self._surveyed()
+            return self._surveyed(wanted)
         finally:
             self._one.release()
 
-    def _surveyed(self) -> list[dict[str, Any]]:
+    def _surveyed(self, wanted: int) -> list[dict[str, Any]]:
         ray = connected_ray()
         nodes = [node for node in ray.nodes() if node["Alive"]]
         marked = [node for node in nodes if node["Resources"].get(RESOURCE)]
+        if marked and wanted != self._wanted:
+            importlib.import_module("ray.autoscaler.sdk").request_resources(bundles=[{RESOURCE: 1}] * wanted)
+            self._wanted = wanted
         asked = [self._actor(ray, node, bool(marked)).record.remote() for node in marked or nodes]
         for known in ray.util.list_named_actors(all_namespaces=True):
             if known["namespace"] == self._namespace and known["name"].startswith(_PREFIX):
@@ -137,7 +143,7 @@ class RayHosts:
 
     def _actor(self, ray: Any, node: dict[str, Any], marked: bool) -> Any:  # Any: Ray has no types for these
         """The host of a node: the one that is there, or a new one."""
-        name = f"{node['NodeID'][:8]}-{self._digest[:6]}"
+        name = f"{node['NodeID'][-8:]}-{self._digest[:6]}"
         order = HostOrder(
             name=name,
             bundle=self._bundle.plain(),

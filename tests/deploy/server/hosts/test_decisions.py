@@ -8,7 +8,7 @@ from thalweg.deploy.server.hosts.kept import KeptConversations
 from thalweg.deploy.server.hosts.metrics import merged
 from thalweg.deploy.server.hosts.moving import HURRY_S, PATIENCE_S, Move, MoveState
 from thalweg.deploy.server.hosts.news import HostState, News, SessionNews, key_digest
-from thalweg.deploy.server.hosts.placing import Room, order
+from thalweg.deploy.server.hosts.placing import Room, hosts_wanted, order, taken_of
 from thalweg.deploy.server.snapshot import MOST_BYTES, Snapshot, SnapshotError, host_of, session_id
 
 
@@ -29,6 +29,14 @@ def test_newcomers_are_sent_to_the_emptiest_first_and_to_the_full_last() -> None
     hosts = [room("a", 9, limit=10), room("b", 8, limit=20), room("c", 3, limit=3), room("d", 0, busy=True)]
     assert order(hosts) == ["b", "a", "d", "c"]
     assert order([room("a", 1), room("b", 1, pending=1), room("c", 0, ready=False)]) == ["a", "b", "c"]
+
+
+def test_hosts_are_wanted_before_all_places_are_taken() -> None:
+    assert taken_of([room("a", 3, limit=4), room("b", 2, pending=1), room("c", 2, busy=True)]) == (8, 10)
+    wanted = {held: hosts_wanted([room("a", held, limit=4), room("b", held, limit=4)]) for held in range(5)}
+    assert wanted == {0: 1, 1: 1, 2: 2, 3: 2, 4: 3}
+    assert hosts_wanted([]) == 1 and hosts_wanted([room("a", 9_000, limit=1)]) == 64
+    assert hosts_wanted([room("a", 1, busy=True)]) == 2
 
 
 def test_what_a_lost_host_had_is_kept_for_those_who_come_back_and_no_longer() -> None:

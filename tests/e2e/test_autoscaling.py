@@ -1,0 +1,41 @@
+"""A front asks Ray's autoscaler for another host before all places are taken, and the next visitor gets one there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import require_lab, require_package
+
+pytestmark = pytest.mark.real
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_a_node_is_asked_for_before_it_is_needed() -> None:
+    require_lab()
+    require_package("ray", "ray")
+    apart = ["unshare", "--pid", "--net", "--mount", "--fork", "--kill-child"]
+    with tempfile.TemporaryDirectory(prefix="tw") as folder:  # a short name: Ray's sockets lie below it
+        ended = subprocess.run(
+            [*apart, sys.executable, "-m", "tests.e2e.autoscaled", folder],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    told = json.loads(ended.stdout.splitlines()[-1])
+    assert told["before"] == 1 and told["apart"]
+    assert told["answers"] == ["red", "blue"]
+    assert told["metrics"] == ["thalweg_front_conversations 2", "thalweg_front_places 2"] or told["metrics"] == [
+        "thalweg_front_conversations 2",
+        "thalweg_front_places 3",  # the third host was quick
+    ]
