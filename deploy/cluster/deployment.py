@@ -1,9 +1,9 @@
-"""Running a plan: hosts are started together, step by step, watched while they run, and end together.
+"""Runs a plan: hosts are started together, step by step, supervised while they run, and ended together.
 
-What happens when one is lost is decided by `pipeline.supervision` and done here: kill what is left of it, start
-another, give it the last checkpoint, link it with its neighbours, or tell them that it will not come back. One
-restart at a time touches links; starting and loading are done side by side. Where subprocesses may be started again
-one is kept ready that has loaded everything but the stages: half of what a restart takes.
+`pipeline.cluster.supervision` decides what happens after the loss of a host; this module does it: kill what is left,
+start another, give it the last checkpoint, link it with its neighbours, or tell them that it will not come back. One
+restart at a time touches links; starting and loading are done side by side. Where subprocesses may be started again one
+is kept ready that has loaded everything but the stages: half of what a restart takes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ KEPT_PROBLEMS = 100
 
 
 class DeploymentError(ThalwegError):
-    """Something asked of a deployment that it cannot do."""
+    """The deployment cannot do what was requested."""
 
 
 class Deployment:
@@ -150,12 +150,12 @@ class Deployment:
             await self.hosts[name].configure(stage, settings)
 
     async def stats(self) -> dict[str, WorkerStats | None]:
-        """Worker → what is going on there; None for one that is gone or does not answer within `STATS_S`."""
+        """Worker → its statistics; None for one that is gone or does not answer within `STATS_S`."""
         found = await asyncio.gather(*(self.stats_of(name) for name in self.hosts))
         return dict(zip(self.hosts, found, strict=True))
 
     async def stats_of(self, worker: str) -> WorkerStats | None:
-        """What is going on in one worker; None where it is gone or does not answer within `STATS_S`."""
+        """The statistics of one worker; None if it is gone or does not answer within `STATS_S`."""
         try:
             async with asyncio.timeout(STATS_S):
                 return await self.hosts[worker].stats()
@@ -164,7 +164,7 @@ class Deployment:
 
     @property
     def restarts(self) -> dict[str, int]:
-        """Worker → how often it was started again."""
+        """Worker → how often it was restarted."""
         return {name: supervisor.restarts for name, supervisor in self.supervisors.items()}
 
     @property
@@ -175,8 +175,8 @@ class Deployment:
     async def restart(self, worker: str) -> None:
         """Kill a worker and start it again, independent of its policy; returns once it runs again.
 
-        What was under way is treated as after any loss. Raises DeploymentError where there is no such worker, it is
-        this process, it has ended, or it could not be started again.
+        Packets in flight are treated as after any loss. Raises DeploymentError if there is no such worker, it is this
+        process, it has ended, or it could not be restarted.
         """
         if worker not in self.hosts:
             raise DeploymentError(f"there is no worker {worker!r}{nearest(worker, self.hosts)}")

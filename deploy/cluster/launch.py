@@ -1,6 +1,6 @@
 """How a host elsewhere is made: by a launcher, found by the name that a pipeline file uses.
 
-A launcher is a function in the entry point group `thalweg.launchers`, ours and everybody else's alike:
+A launcher is a function in the entry point group `thalweg.launchers`, ours and third-party ones alike:
 
     def launch(order: Order) -> Carrier
 

@@ -127,7 +127,7 @@ class SubprocessCarrier:
         self._process = None
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
-        """Take what the process says until it ends; then everybody who waits for an answer is told."""
+        """Read messages of the process until it ends; then fail all calls that wait for an answer."""
         process = self._process
         assert process is not None
         try:

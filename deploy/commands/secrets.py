@@ -1,4 +1,4 @@
-"""Options that hold secrets: by file, by environment or, with a warning, by argument, which `ps` shows to everybody."""
+"""Options that hold secrets: by file, by environment or, with a warning, by argument, which `ps` shows to all users."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Workers, wherever they are: what runs stages, launchers, links, restarts."""
+"""The worker: it runs the stages of a graph, with their channels, bridges, checkpoints and problems."""

@@ -1,4 +1,4 @@
-"""A node with the stage that runs in it, and what the stage sees of it."""
+"""A node with its stage, and the context that the stage gets."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ class Actor(Node):
 
     @property
     def accepts(self) -> bool:
-        """Whether another packet would be taken as soon as there is nothing before it. `on_ready` is called when that
-        becomes true of a node that is no stage of its own.
+        """Whether it would take another packet once nothing is queued before it. `on_ready` is called when that becomes
+        true of a node without a stage.
         """
         return True
 
@@ -90,7 +90,7 @@ class Actor(Node):
 
     @property
     def counts(self) -> dict[str, int]:
-        """What the stage has counted, if it counts anything; nothing where its counts are no numbers."""
+        """The counters of the stage; empty if it has none or they are not numbers."""
         try:
             return {str(name): _plain(count) for name, count in dict(getattr(self.stage, "counts", {})).items()}
         except Exception:
@@ -98,7 +98,7 @@ class Actor(Node):
             return {}
 
     def turn_async(self) -> None:
-        """`process` turned out to give something to await, though it did not look like it."""
+        """`process` returned an awaitable, although it did not look async."""
         self.is_async, self.inline = True, False
         self.on_emit = self._emitted
         self.observe = self.worker.observe_anywhere
@@ -121,7 +121,7 @@ class Actor(Node):
         _let_go(self.for_packet)
 
     def set_alarm(self, time_ns: int | None) -> None:
-        """Let the stage's `wake` be called at `time_ns`; in place of what was asked before."""
+        """Schedule the stage's `wake` at `time_ns`; replaces an earlier request."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -135,7 +135,7 @@ class Actor(Node):
         self.worker.wake(self)
 
     def shut(self) -> None:
-        """Let go of the thread; what it does now it does to its end."""
+        """Release the thread; its current call runs to its end."""
         if self._alarm is not None:
             self._alarm.cancel()
         if self._executor is not None:
@@ -163,7 +163,7 @@ def _let_go(waiting: list[asyncio.Future[None]]) -> None:
 
 
 class Mover(Actor, ABC):
-    """A node that moves packets itself instead of having a stage work on them."""
+    """A node that moves packets itself, without a stage."""
 
     @abstractmethod
     def step(self, now_ns: int) -> None:
@@ -171,7 +171,7 @@ class Mover(Actor, ABC):
 
 
 class StageContext:
-    """What a stage sees of its actor; see `pipeline.stage.Context`."""
+    """The context of a stage; see `pipeline.stage.Context`."""
 
     __slots__ = ("_actor", "_sent", "_sent_ns", "now_ns")
 

@@ -1,22 +1,22 @@
-"""The two ends of an edge that leaves its worker, as nodes among the others.
+"""The two ends of an edge that leaves its worker, as nodes like the others.
 
-An outlet takes packets from the edge's channel, as its policy left them, and offers them to a link; while the link
-has no room the channel fills, and its policy decides. An inlet takes from a link what the consumer's channel has
-room for; what it does not take is not credited, and so a `block` edge holds up its producer on any machine.
-Signals pass through both, in their direction.
+An outlet takes packets from the edge's channel and offers them to a link; while the link has no room the channel fills,
+and its policy applies. An inlet takes packets from a link while the consumer's channel has room; others are not
+credited, so a `block` edge blocks its producer across machines. Signals pass through both, in their direction.
 
-A link that breaks is no end: the worker at the other end may come back, and then both ends are given a new link, or
-it does not, and then they are told to give up. Until then an outlet's channel fills, and its policy decides.
+A broken link does not end the edge. If the worker at the other end returns, both ends get a new link; if not, they are
+told to give up. Until then an outlet's channel fills, and its policy applies.
 
     edge whose consumer may return    the outlet                                 on a new link
     at_least_once                     keeps packets until they are acknowledged  sends them again, in order
     newest                            keeps the times of those packets           reports the gap
 
-Where the consumer never returns only the link can be lost, and what it had taken and not delivered goes by the new one.
+If the consumer never restarts, only the link can be lost; packets that it had taken and not delivered are sent by the
+new one.
 
-An inlet whose worker may return marks what comes by an at_least_once edge (`Packet.replay`), so that everything made
-of it is numbered; an inlet drops what it has had, told by `seq` and by that number. A bridge outlives the run of its
-worker: what it keeps may still be wanted.
+An inlet whose worker may restart marks packets of an at_least_once edge (`Packet.replay`), so that all outputs for them
+are numbered. An inlet drops duplicates, recognised by `seq` and by that number. A bridge outlives the run of its
+worker, because a peer may still need the packets that it keeps.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ KEPT_AT_MOST = 4096
 
 
 class _Forward:
-    """The stage of a bridge: sends on the signals that come past."""
+    """The stage of a bridge: forwards signals to the other side."""
 
     def __init__(self) -> None:
         self.link: Sender | Receiver | None = None
@@ -53,7 +53,7 @@ class _Forward:
 
 
 class Outlet(Mover):
-    """Where an edge leaves its worker. `returns`: the consumer's worker may be started again."""
+    """The end of an edge in the producer's worker. `returns`: the consumer's worker may be restarted."""
 
     def __init__(self, worker: Hosting, connection: Connection, returns: bool) -> None:
         info = StageInfo(
@@ -80,7 +80,7 @@ class Outlet(Mover):
         self._nowhere = False
 
     def attach(self, link: Sender) -> None:
-        """Use this link from now on, and send again by it what was not acknowledged on the one before."""
+        """Use this link from now on, and resend packets that were not acknowledged on the previous one."""
         left: list[Packet] = []
         if self._link is not None:
             if not self._keeps and self._times is None:
@@ -116,7 +116,7 @@ class Outlet(Mover):
         return self._nowhere
 
     def step(self, now_ns: int) -> None:
-        """Offer what there is, as long as the link takes it."""
+        """Offer packets as long as the link accepts them."""
         if self.state not in (NodeState.RUNNING, NodeState.DONE):
             return
         if self._nowhere:
@@ -165,7 +165,7 @@ class Outlet(Mover):
         self.worker.wake(self)
 
     def state_of_edge(self) -> dict[str, Any]:
-        """What another incarnation of this worker must send."""
+        """The packets that the next incarnation of this worker must send."""
         sent = [*self._kept, *self._again, *([self._pending] if self._pending is not None else [])]
         return {"kept": [packet for packet in sent if packet.replay is not None]}
 
@@ -246,7 +246,7 @@ class Outlet(Mover):
 
 
 class Inlet(Mover):
-    """Where an edge enters its worker. `returns`: this worker may be started again."""
+    """The end of an edge in the consumer's worker. `returns`: this worker may be restarted."""
 
     def __init__(self, worker: Hosting, connection: Connection, carried: type[Payload], returns: bool) -> None:
         carried = Numbered if connection.numbered else carried
@@ -280,7 +280,7 @@ class Inlet(Mover):
         return self._link
 
     def attach(self, link: Receiver) -> None:
-        """Use this link from now on; what the one before still holds is taken first."""
+        """Use this link from now on; packets of the previous one are taken first."""
         if self._link is not None:
             while (packet := self._link.take()) is not None:
                 self._left.append(packet)
@@ -300,7 +300,7 @@ class Inlet(Mover):
         self.worker.wake(self)
 
     def step(self, now_ns: int) -> None:
-        """Take what there is, as long as the consumer's channel takes it."""
+        """Take packets as long as the consumer's channel has room."""
         link = self._link
         if link is None or self.state is NodeState.IDLE:
             return
@@ -326,14 +326,14 @@ class Inlet(Mover):
             self._acknowledged = taken
 
     def give_up(self, reason: str) -> None:
-        """The producer's worker will not come back: what came is all there is."""
+        """The producer's worker will not come back: end the stream after the received packets."""
         self.worker.link_found(self.name)  # none is looked for any more
         if self.state is NodeState.RUNNING and not self._at_end:
             self.worker.failed(self, f"nothing more will come by this edge: {reason}", None, None)
             self._end()
 
     def state_of_edge(self) -> dict[str, Any]:
-        """What another incarnation of this worker must know of what came in."""
+        """What the next incarnation of this worker must know of received packets."""
         return {"replay": self._last_replay, "next_seq": self.next_seq}
 
     def restore_edge(self, state: dict[str, Any]) -> None:
@@ -348,7 +348,7 @@ class Inlet(Mover):
         super().shut()
 
     def _known(self, packet: Packet) -> bool:
-        """Whether this packet has been here before; otherwise it is noted."""
+        """Whether this packet is a duplicate; otherwise it is recorded."""
         if packet.seq < self.next_seq:
             return True
         if packet.replay is not None:

@@ -1,4 +1,4 @@
-"""From a graph to nodes and channels: those of one worker, with a bridge where an edge leaves or enters it."""
+"""Builds the nodes and channels of one worker from a graph, with a bridge where an edge leaves or enters it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def build(worker: Hosting, graph: Graph, hosted: Collection[str], edges: Collect
 
 
 def _find_exact(worker: Hosting) -> None:
-    """Which stages are given nothing but what would be sent again after a restart: they would do all again."""
+    """The stages all of whose input would be sent again after a restart, so that they would repeat everything."""
     unsure: set[Node] = {inlet for inlet in worker.inlets.values() if not inlet.marks}
     unsure |= {actor for actor in worker.actors.values() if actor.info.is_source and not actor.gives_snapshots}
     frontier = deque(unsure)

@@ -1,14 +1,13 @@
-"""The state of a worker between two packets: what another incarnation of it needs to go on.
+"""Checkpoints: the state of a worker between two packets, from which its next incarnation continues.
 
-A checkpoint holds the state of every stage that can give one, the packets that wait between stages (those only that
-would be sent again), the packets that were sent and are not acknowledged, and how far each stream was numbered. What
-the report will say, of which there is more the longer a worker runs, is not in it: with each checkpoint goes what is
-new of that since the last one that is safe, and who keeps checkpoints puts it together (`Kept`). So what a checkpoint
-costs does not depend on how long the worker has run. It is written on the loop: msgpack holds the interpreter's lock
-all the while, so that a thread would hold up the loop just as long.
+A checkpoint holds the state of every stage with `snapshot`, the packets queued between stages (only those that would be
+sent again), the packets that were sent and not acknowledged, and the last number of each stream. It does not hold the
+report, which grows with the run: each checkpoint carries only the changes since the last safe one, and `Kept` merges
+them. So the cost of a checkpoint does not depend on how long the worker has run. It is encoded on the event loop:
+msgpack holds the interpreter lock throughout, so a thread would block the loop just as long.
 
-A checkpoint can be taken only while no stage is at work and every `snapshot()` gives a state: a stage that
-is in the middle of something returns None, and is asked again later. Stages without `snapshot` begin anew.
+A checkpoint can be taken only while no stage is working and every `snapshot()` returns a state: a busy stage returns
+None, and is asked again later. Stages without `snapshot` start without state.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far an edge had been taken: what can be acknowledged once the checkpoint is safe."""
+    """The position on an edge up to which packets can be acknowledged once the checkpoint is safe."""
 
     edge: str
     link: Receiver | None
@@ -42,7 +41,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """`packed` is the state; `news` what the report has gained, for `Kept`; `positions` are those of the inlets."""
+    """`packed`: the state; `news`: additions to the report, for `Kept`; `positions`: those of the inlets."""
 
     packed: bytes
     news: bytes
@@ -50,7 +49,7 @@ class Checkpoint:
 
 
 class Journal:
-    """What a worker's report has gained since the last checkpoint that is safe."""
+    """The additions to a worker's report since the last safe checkpoint."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -84,7 +83,7 @@ class Journal:
 
 @dataclass(slots=True)
 class Kept:
-    """The last checkpoint of a worker with all that its report has gained; of turns the newest `capacity`."""
+    """The last checkpoint of a worker with its whole report so far; of turns the newest `capacity`."""
 
     capacity: int
     state: bytes | None = None
@@ -111,7 +110,7 @@ class Kept:
 
 
 def take_checkpoint(worker: Worker, journal: Journal | None = None) -> Checkpoint | None:
-    """The state now, or None where it cannot be taken at this moment. On the worker's loop."""
+    """The state now, or None if it cannot be taken at this moment. Call it on the worker's loop."""
     if any(actor.busy for actor in worker.actors.values()):
         return None
     actors: dict[str, Any] = {}
@@ -134,7 +133,7 @@ def take_checkpoint(worker: Worker, journal: Journal | None = None) -> Checkpoin
 
 
 def restore_checkpoint(worker: Worker, packed: bytes) -> None:
-    """Go on from a checkpoint, as `Kept` packed it; to be called once every stage is open, before `run`.
+    """Continue from a checkpoint, as `Kept` packed it. Call it once every stage is open, before `run`.
 
     Raises ThalwegError.
     """

@@ -1,6 +1,6 @@
-"""What the parts of a worker know of it and of each other's nodes, so that none imports the worker, nor all each other.
+"""The interface between the parts of a worker, so that they need not import the worker or each other.
 
-`Any` stands for an `Actor`, a bridge, or what is made of them: naming those here would close the circle again.
+`Any` stands for an `Actor`, a bridge, or what contains them: naming those types here would make imports circular.
 """
 
 from __future__ import annotations

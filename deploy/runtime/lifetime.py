@@ -1,7 +1,7 @@
 """From open to closed: a stage that was opened is closed exactly once, also if its opening is abandoned.
 
-Theory of operation. `open` and `close` may be plain functions, and then run in a thread, which cannot be stopped. So
-whether a stage is open is settled under a lock between the thread that opens and the loop that closes:
+Theory of operation. `open` and `close` may be plain functions, and then run in a thread, which cannot be stopped. So a
+lock between the thread that opens and the loop that closes decides whether a stage is open:
 
     state     event                          next      effect
     NEW       `open` returned                OPEN
@@ -9,9 +9,9 @@ whether a stage is open is settled under a lock between the thread that opens an
     LEFT      `open` returned after all      CLOSED    its own thread closes it
     OPEN      the worker closes              CLOSED    `close` is called
 
-Stages are opened together and closed together, each `close` in a thread of its own, so that one that hangs holds up
-no other. How long is waited is bounded: `CLOSE_S`, and `HURRIED_S` once the run is given up. A thread that does not
-return by then is left behind, which is said; it keeps no process from ending.
+Stages are opened concurrently and closed concurrently, each `close` in a thread of its own, so that one that hangs
+delays no other. The wait is bounded: `CLOSE_S`, and `HURRIED_S` once the run is aborted. A thread that does not return
+by then is abandoned and reported; it does not prevent the process from ending.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Lifetime:
 
 
 class _OwnThread(Executor):
-    """Runs what it is given in a thread of its own, for which no process waits at its end."""
+    """Runs calls in a daemon thread of its own, for which the process does not wait at its end."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -113,7 +113,7 @@ async def call(actor: HostedStage, function: Callable[..., Any], *args: Any, exe
 
 
 async def open_stages(actors: Iterable[HostedStage]) -> None:
-    """Open all of them at once. Raises StartError with what each said that could not; the rest is open then."""
+    """Open all stages concurrently. Raises StartError with the error of each that failed; the others are open then."""
     opening = [actor for actor in actors if hasattr(actor.stage, "open")]
     wrong = [
         (actor, error)
@@ -159,9 +159,9 @@ def _open_here(actor: HostedStage) -> Any:
 
 
 async def close_stages(actors: Iterable[HostedStage], hurried: asyncio.Future[None]) -> None:
-    """Close those that are open. `hurried`: wait no longer than `HURRIED_S` from then.
+    """Close the stages that are open. `hurried`: once set, wait no longer than `HURRIED_S`.
 
-    What goes wrong is a problem of the stage. Where it is cancelled it hurries, and raises that in the end.
+    An error is a problem of its stage. After a cancellation it hurries, and raises CancelledError at the end.
     """
     loop = asyncio.get_running_loop()
     leaving = [actor for actor in actors if actor.lifetime.leave() and hasattr(actor.stage, "close")]

@@ -1,8 +1,8 @@
-"""What goes wrong in a worker: all of it is counted, the first of it is kept for the report, and none of it is silent.
+"""The problems of a worker: all are counted, the first are kept for the report, and none is silent.
 
-Theory of operation. A problem is said when it happens, up to `BURST` at once and one every ten seconds from then on;
-of the rest each stage's are counted and said in a line every `LINE_S` seconds, and at the end. So a listener hears of
-everything, and a stage that fails a thousand times a second fills no disk and no terminal.
+Theory of operation. A problem is reported when it happens, up to `BURST` at once and then one every ten seconds. Others
+are counted per stage and reported in one line every `LINE_S` seconds, and at the end. So a listener learns of every
+problem, and a stage that fails a thousand times a second cannot fill a disk or a terminal.
 
 A problem is reported by `on_problem`, or logged as a warning where that is not set. An exception of the listener does
 not stop the worker: it is logged, and the worker goes on.
@@ -29,8 +29,8 @@ _STAGES_NAMED = 5
 
 
 class Problems:
-    """`kept`: the first `KEPT`, of which `restored` were an earlier incarnation's; `count`: of all, `recovered` of them
-    with nothing lost. All of it on one loop.
+    """`kept`: the first `KEPT`, of which `restored` are from an earlier incarnation; `count`: all, of which `recovered`
+    lost nothing. Not thread-safe: for one event loop.
     """
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
@@ -61,14 +61,14 @@ class Problems:
             self._line = asyncio.get_running_loop().call_later(LINE_S, self.say_rest)
 
     def restore(self, kept: list[Problem], count: int, recovered: int) -> None:
-        """Go on from what an earlier incarnation had; that has been said."""
+        """Continue from the problems of an earlier incarnation, which were already reported."""
         self.restored = len(kept)
         self.kept = [*kept, *self.kept][:KEPT]
         self.count += count
         self.recovered += recovered
 
     def say_rest(self) -> None:
-        """Say now what was only counted. Idempotent."""
+        """Report now what was only counted. Idempotent."""
         if self._line is not None:
             self._line.cancel()
             self._line = None

@@ -1,7 +1,7 @@
 """The loop of a worker: which node works next, and how its stage is called.
 
-Theory of operation. A node that may have something to do stands in the ready queue, once. The pump takes nodes from it
-one step at a time, for about a millisecond, and then lets the event loop see to its sockets and timers:
+Theory of operation. A node that may have work is in the ready queue, once. The pump takes nodes from the queue one step
+at a time, for about a millisecond, and then returns to the event loop for its sockets and timers:
 
     plain `process`       called right there: a hop costs a push, a pop and a call, no task and no thread
     async `process`       one task per packet; cancelled when an interrupt makes the packet stale. Also where it only
@@ -12,8 +12,8 @@ one step at a time, for about a millisecond, and then lets the event loop see to
 An error in a step costs one packet, is reported as a problem of that node, and stops neither other nodes nor the next
 packet of this one.
 
-The price of calling plain stages in place is that a slow one delays everything on the loop. That is what
-`blocking = True` is for; the report shows who should have had it.
+The price of calling plain stages in place is that a slow one delays everything on the loop. Declare `blocking = True`
+for it; the report shows which stages need that.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ STEP_NS = 100_000
 
 
 class Pump:
-    """Works off what is ready. `loop`: the worker's, once it has one; `group`: the tasks of stages, while it runs.
+    """Runs the ready nodes. `loop`: the worker's, once it has one; `group`: the tasks of stages, while it runs.
 
-    `over`: stages close, and are given nothing any more.
+    `over`: stages are being closed, and get no more packets.
     """
 
     def __init__(self, worker: Hosting) -> None:
@@ -55,7 +55,7 @@ class Pump:
         self._pumping = False
 
     def wake(self, node: Node) -> None:
-        """`node` may have something to do. Ignored before `run`, which looks at every node itself."""
+        """`node` may have work. Ignored before `run`, which examines every node itself."""
         assert isinstance(node, Actor)
         if self.loop is not None and not node.queued:
             node.queued = True
@@ -74,8 +74,8 @@ class Pump:
         self._pump()
 
     def send(self, source: Actor, now_ns: int, *, at_once: bool) -> None:
-        """Pass on what a source emitted. `at_once`: and let its consumers work now instead of at the next turn of
-        the loop, which saves a paced source's packet a visit to the selector; a flood is better taken in bulk.
+        """Forward what a source emitted. `at_once`: run its consumers now instead of at the next iteration of the loop,
+        which saves a paced source's packet a visit to the selector; a fast source is better processed in bulk.
         """
         if self._pumping or not at_once:
             self._pass_on(source, now_ns)
@@ -91,7 +91,7 @@ class Pump:
             self._stumbled(source, error)
 
     def take(self, actor: Node, now_ns: int) -> Packet | None:
-        """The next packet for `actor`; its producer, if it was held up, may go on."""
+        """The next packet for `actor`; a blocked producer may go on."""
         packet = actor.take(now_ns)
         for edge in actor.inputs:
             if edge.producer.outbox:
@@ -118,7 +118,7 @@ class Pump:
                 self.loop.call_soon(self._pump)
 
     def _stumbled(self, actor: Actor, error: BaseException) -> None:
-        """Something else than its stage's `process` has failed for `actor`: what it has in hand is lost."""
+        """Code other than its stage's `process` has failed for `actor`: its current packet is lost."""
         packet, actor.current = actor.current, None
         self._worker.failed(actor, describe_error(error), packet, error)
         if self._worker.watch is not None:
@@ -153,7 +153,7 @@ class Pump:
                 self._work_apart(actor, now_ns)
 
     def _wake_stage(self, actor: Actor) -> bool:
-        """The time has come that the stage asked to be woken at; False if what it emitted fills a channel."""
+        """The time of the stage's `wake_at` has come; False if its output fills a channel."""
         actor.due = False
         try:
             refuse_awaitable("wake", actor.stage.wake(actor.ctx))
@@ -162,7 +162,7 @@ class Pump:
         return not actor.outbox or actor.flush(self._now_ns(), self.wake)
 
     def _take(self, actor: Actor, now_ns: int) -> Packet | PacketSet | None:
-        """What to work on next. Without any the actor may be at its end."""
+        """The next packet to process. Without one the actor may have ended."""
         worker = self._worker
         packet: Packet | PacketSet | None
         if actor.held is not None:
@@ -197,7 +197,7 @@ class Pump:
         actor.current = None
 
     def _work_inline(self, actor: Actor, now_ns: int) -> None:
-        """Work off what waits, for a moment: several packets at a step cost less than as many steps."""
+        """Process queued packets for a moment: several packets in one step cost less than several steps."""
         worker = self._worker
         until_ns = now_ns + STEP_NS
         process, ctx = actor.process, actor.ctx
@@ -234,7 +234,7 @@ class Pump:
             self._begin(actor, packet, now_ns, None)
 
     def _begin(self, actor: Actor, packet: Packet | PacketSet, now_ns: int, begun: Awaitable[Any] | None) -> None:
-        """One packet in a task. `begun`: what `process` gave for it, where it was called already."""
+        """Process one packet in a task. `begun`: the awaitable of `process`, if it was called already."""
         actor.busy = True
         started = self._start(actor, self._handle(actor, packet, begun), lambda: self._handled(actor, packet, now_ns))
         if not started and inspect.iscoroutine(begun):
@@ -323,7 +323,7 @@ class Pump:
 
 
 def refuse_awaitable(hook: str, result: object) -> None:
-    """Raises StageError where a hook that must be plain gave something to await."""
+    """Raises StageError if a hook that must be plain returned an awaitable."""
     if result is not None and inspect.isawaitable(result):
         if inspect.iscoroutine(result):
             result.close()

@@ -1,4 +1,4 @@
-"""What the stages of a worker remember of a conversation, for another machine to go on with.
+"""What the stages of a worker remember of a conversation, so that another machine can continue it.
 
 Unlike a checkpoint it knows nothing of packets, clocks and positions: a few plain values of those stages that have
 `remembered` and `recall`, valid for the same pipeline on any machine, in any state.
@@ -16,14 +16,14 @@ from thalweg.pipeline.packet import AMBIENT
 
 
 class Memory(TypedDict):
-    """`epoch`: the highest there was; `stages`: stage → what it says, as JSON takes it."""
+    """`epoch`: the highest so far; `stages`: stage → its `remembered()`, as JSON."""
 
     epoch: int
     stages: dict[str, Any]
 
 
 def memory_of(worker: Worker) -> Memory:
-    """What is remembered now. On the worker's loop. A stage whose memory is no JSON is left out, and told once."""
+    """The memory now. Call it on the worker's loop. A stage whose memory is not JSON is skipped, and reported once."""
     stages: dict[str, Any] = {}
     for actor in worker.actors.values():
         if not actor.remembers:
@@ -40,10 +40,10 @@ def memory_of(worker: Worker) -> Memory:
 
 
 def recall_memory(worker: Worker, memory: Memory, heard: Mapping[str, Any] | None) -> None:
-    """Go on from what another worker remembered: stages that are not here are left out.
+    """Continue from the memory of another worker; stages that do not exist here are skipped.
 
-    `heard`: how much was heard of the answer under way, {turn, text}. A stage that cannot take its own begins anew,
-    which is a problem of it, told as any.
+    `heard`: the part of the current answer that was heard, {turn, text}. A stage whose `recall` fails starts without
+    memory, and the failure is reported as its problem.
     """
     for actor in worker.actors.values():
         actor.go_on_after(memory["epoch"])

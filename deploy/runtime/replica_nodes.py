@@ -1,4 +1,4 @@
-"""The nodes around and in replicas of a stage; who gets what, and what is next, is decided by `pipeline.replicas`.
+"""The nodes around and in replicas of a stage; `pipeline.cluster.replicas` decides which replica gets a packet.
 
     node      is                          beside what any node does
     Splitter  before the replicas         takes a packet only when a replica is ready, numbers it, puts a mark behind it
@@ -25,7 +25,7 @@ from thalweg.pipeline.signal import Signal
 from thalweg.pipeline.stage import StageError
 
 PAUSE_NS = 50_000_000
-"""After so long without a packet a splitter tells all replicas how far it is."""
+"""Time without a packet after which a splitter sends a pause mark to all replicas."""
 
 
 def node_of(worker: Hosting, vertex: Vertex, stage: Any, replica: int) -> Actor:
@@ -40,7 +40,7 @@ def node_of(worker: Hosting, vertex: Vertex, stage: Any, replica: int) -> Actor:
 
 
 class Splitter(Mover):
-    """Gives the packets of its input to the replicas behind its outputs."""
+    """Distributes the packets of its input to the replicas at its outputs."""
 
     def __init__(self, worker: Hosting, vertex: Vertex, stage: Any) -> None:
         super().__init__(worker, vertex.name, stage, vertex.info, None)
@@ -80,7 +80,7 @@ class Splitter(Mover):
             self._give(packet, replica)
 
     def skip_seq(self, port: str, last: int) -> None:
-        """What is sent to the replica at `port` it has had, up to `last`: its link is new."""
+        """The replica at `port`, whose link is new, has received packets up to `last`."""
         self._dealer.had(self._ports.index(port), last)
         self._heard_of.add(port)
         if self._dealer.index:
@@ -103,7 +103,7 @@ class Splitter(Mover):
 
     @property
     def _knows_all(self) -> bool:
-        """Whether it is known of every replica what it has had; before, who is given a packet might drop it."""
+        """Whether every replica has reported what it received; before that, a replica might drop a packet."""
         if len(self._heard_of) < len(self._ports):
             for port in self._ports:
                 consumer = self.outputs[port][0].consumer
@@ -142,7 +142,7 @@ class Splitter(Mover):
                 edge.consumer.on_ready = partial(self.worker.wake, self)
 
     def _pause(self, now_ns: int) -> None:
-        """Tell all replicas how far it is, if nothing was sent since the last time that this was thought of."""
+        """Send a pause mark to all replicas, if no packet was sent since the last check."""
         index = self._dealer.index
         if self._seen != index:
             self._seen = index
@@ -248,7 +248,7 @@ class Replica(Actor):
 
 
 class Merger(Mover):
-    """Puts the packets of one stream of the replicas in order. Its inputs are those of the replicas, in their order."""
+    """Merges one stream of the replicas in order. Its inputs are the replicas, in their order."""
 
     def __init__(self, worker: Hosting, vertex: Vertex, stage: Any) -> None:
         super().__init__(worker, vertex.name, stage, vertex.info, None)

@@ -1,4 +1,4 @@
-"""Running a source: to its end, or again and again where it says what to do when it raises."""
+"""Runs a source to its end, or repeatedly if it has a retry policy for errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 async def run_source(worker: Hosting, actor: Actor) -> None:
-    """Run the source of an actor to its end; what it raises is its problem. Raises nothing but its cancellation."""
+    """Run the source of an actor to its end; its errors are problems. Raises nothing except CancelledError."""
     try:
         while (pause_ns := await _until_it_raises(worker, actor)) is not None:
             await _pause(worker, actor, pause_ns)
@@ -39,7 +39,7 @@ async def _pause(worker: Hosting, actor: Actor, pause_ns: int) -> None:
 
 
 async def _until_it_raises(worker: Hosting, actor: Actor) -> int | None:
-    """Run it once. Returns after how long it is to be run again, ns; None where it has ended."""
+    """Run it once. Returns the pause until the next try, ns; None if it has ended."""
     began_ns = worker.clock.now_ns()
     try:
         running = actor.stage.run(actor.ctx)

@@ -1,4 +1,4 @@
-"""Who owns a task: nothing here runs on after the block or the object that it belongs to.
+"""Ownership of tasks: no task outlives the block or the object that it belongs to.
 
     in_thread    a call in a thread, waited for
     StageTasks   the tasks of a worker's stages: all have ended when the block does, or are left behind and named
@@ -24,7 +24,7 @@ STAGE_ERRORS = (Exception, SystemExit, asyncio.CancelledError)
 
 
 async def in_thread(executor: Executor | None, function: Callable[..., T], *args: Any) -> T:
-    """What `function` gives or raises, called in a thread of `executor`."""
+    """Call `function` in a thread of `executor`; returns or raises what it does."""
     return await asyncio.get_running_loop().run_in_executor(executor, _called, function, *args)
 
 
@@ -36,7 +36,7 @@ def _called(function: Callable[..., T], *args: Any) -> T:
 
 
 def is_cancelled() -> bool:
-    """Whether the current task was told to end; otherwise a CancelledError in it is the work of the stage itself."""
+    """Whether the current task was cancelled; otherwise the stage itself raised the CancelledError."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -120,7 +120,7 @@ class StageTasks:
 
 @asynccontextmanager
 async def beside(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
-    """Run `work` while the block lasts. If it raises, the block may ask it; a block that ends well ends with that."""
+    """Run `work` while the block lasts. Its error is raised at the end of the block, unless the block raises itself."""
     task = asyncio.get_running_loop().create_task(work)
     try:
         yield task

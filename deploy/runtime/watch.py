@@ -17,7 +17,7 @@ from thalweg.pipeline.packet import Packet
 
 
 class Watch:
-    """The packets that are about to be worked on, or are. `news` is called when there is something to tell."""
+    """The packets that are processed now or next. `news` is called when there is something to report."""
 
     def __init__(self, news: Callable[[], None]) -> None:
         self._news = news
@@ -26,7 +26,7 @@ class Watch:
         self._heard: set[str] = set()
 
     def hold(self, actor: HostedStage, packet: Packet) -> Packet | None:
-        """Hold a packet back until it was told. None: nothing may be worked on yet."""
+        """Hold a packet back until it was reported. None: no packet may be processed yet."""
         assert packet.replay is not None
         actor.held = packet
         hand = InHand(
@@ -44,7 +44,7 @@ class Watch:
         return None
 
     def release(self, actor: HostedStage) -> Packet | None:
-        """The packet that was held, once it was heard of."""
+        """The held packet, once its report was acknowledged."""
         if actor.name not in self._heard:
             return None
         self._heard.discard(actor.name)
@@ -52,7 +52,7 @@ class Watch:
         return packet
 
     def done(self, actor: HostedStage) -> None:
-        """`actor` has nothing in hand."""
+        """`actor` has finished its packet."""
         self._hands.pop(actor.name, None)
 
     @property
@@ -66,7 +66,7 @@ class Watch:
         return [asdict(hand) for _, hand in self._hands.values()]
 
     def heard(self) -> None:
-        """What was told last has arrived: it may be worked on."""
+        """The last report was acknowledged: its packets may be processed."""
         for name in self._told:
             actor, _ = self._hands[name]
             self._heard.add(name)

@@ -1,6 +1,6 @@
 """Runs stages: the thin shell of event loop, threads and tasks around the decisions of `pipeline.node`.
 
-One loop owns every node and channel; nothing of them is touched from another thread. The parts of a worker:
+One event loop owns every node and channel; no other thread accesses them. The parts of a worker:
 
     building            its nodes, channels and bridges, from a graph
     pump                which node works next, and how its stage is called
@@ -53,14 +53,14 @@ SETTLE_S = 0.5
 class Worker:
     """Hosts the stages of a graph and the channels between them, and runs them to the end of their streams.
 
-    `hosted`, `edges`: those of the graph that are here, all where it is not said; edges between two stages that are
-    here are always. `replica`: which one of several that host the same stages, from 1; see `pipeline.replicas`.
-    `returning`: the edges whose consumer may be started again if its worker is lost; see `deploy.hosting.bridge`.
-    `returns`: whether this worker may be. `turns`: how many it remembers.
-    `run` may be awaited once. It raises GraphError or StartError where nothing could be started; what goes
-    wrong later is in `problems`, the first hundred of them, and `problem_count` says how many there were. Each is told
-    to `on_problem` too, as `problems.py` says. However it ends, everything that was opened is closed, or abandoned
-    where it does not close in time; after `abandon` that takes a second at most.
+    `hosted`, `edges`: the stages and edges of the graph that are here, default all; edges between two stages here are
+    always included. `replica`: its number among those that host the same stages, from 1; see
+    `pipeline.cluster.replicas`. `returning`: the edges whose consumer may be restarted if its worker is lost; see
+    `deploy.runtime.bridge`. `returns`: whether this worker may be. `turns`: how many it remembers. `run` may be awaited
+    once. It raises GraphError or StartError if nothing could be started; later errors are in `problems`, the first
+    hundred of them, and `problem_count` counts all. Each is also reported to `on_problem`, as `problems.py` describes.
+    However it ends, everything that was opened is closed, or abandoned where it does not close in time; after `abandon`
+    that takes a second at most.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Worker:
             await self._end_spans()
 
     def stop(self) -> None:
-        """End every source; what is under way is finished, and `run` returns. Idempotent."""
+        """End every source; queued packets are processed, then `run` returns. Idempotent."""
         if self.stopped:
             return
         self.stopped = True
@@ -157,7 +157,7 @@ class Worker:
                 )  # not before its first step, or it never gets to say it ended
 
     def abandon(self) -> None:
-        """Give up what is under way: `run` returns at once. Idempotent."""
+        """Abort: queued packets are dropped, and `run` returns at once. Idempotent."""
         self.stop()
         self.hurried = True
         if self._opening is not None and self._pump.loop is not None and not self._opening.expired():
@@ -175,8 +175,8 @@ class Worker:
     def configure(self, stage: str, settings: Mapping[str, object], *, lasting: bool = False) -> None:
         """Change settings of a running stage, of those it declares `configurable`; durations as text.
 
-        `lasting`: for samples to come, where the stage tells them from the one under way (`declare`). Raises
-        StageError, and changes nothing, where a setting is unknown, fixed or out of range.
+        `lasting`: from the next sample on, if the stage has `declare`. Raises StageError, without a change, if a
+        setting is unknown, fixed or out of range.
         """
         if stage not in self.actors:
             raise StageError(f"there is no stage {stage!r}{nearest(stage, self.actors)}")
@@ -189,7 +189,7 @@ class Worker:
         refuse_awaitable("configure", take(actor.info.check_some(settings)))
 
     def on_loop(self, function: Callable[..., None], *args: Any) -> None:
-        """Call `function` on the loop: now, where this is the loop's thread, else as soon as it comes round.
+        """Call `function` on the loop: now on the loop's own thread, else as soon as possible.
 
         From a thread that has outlived the loop it does nothing.
         """
@@ -208,7 +208,7 @@ class Worker:
         self.on_link_found(edge)
 
     def done(self, actor: Actor) -> None:
-        """`actor` has nothing more to do or to give: its output streams end."""
+        """`actor` has finished: its output streams end."""
         actor.set_alarm(None)
         for consumer in actor.close_outputs():
             self.wake(consumer)
@@ -231,7 +231,7 @@ class Worker:
         recovered: bool = False,
         final: bool = False,
     ) -> None:
-        """Count a problem and tell everybody downstream that its turn will not end. Raises nothing.
+        """Count a problem and signal to all stages downstream that its turn will not end. Never raises.
 
         `recovered`, `final`: see `Problem`.
         """
@@ -264,17 +264,17 @@ class Worker:
 
     @property
     def problems(self) -> list[Problem]:
-        """The first hundred of those that went wrong."""
+        """The first hundred problems."""
         return self.told.kept
 
     @property
     def problem_count(self) -> int:
-        """How many things went wrong."""
+        """The number of all problems."""
         return self.told.count
 
     @property
     def on_problem(self) -> Callable[[Problem], None] | None:
-        """What is told of problems as they happen; where it is None they are logged."""
+        """Called with problems as they happen; if None, they are logged."""
         return self.told.on_problem
 
     @on_problem.setter
@@ -351,11 +351,11 @@ class Worker:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing of it is open: it has closed, or never opened anything."""
+        """Whether nothing is open: it was closed, or never opened anything."""
         return self._closed or not self._opened
 
     def hang_up(self) -> None:
-        """Close the links. Idempotent. Not part of `run`: other workers may still want what the outlets keep."""
+        """Close the links. Idempotent. Not part of `run`: other workers may still need packets that outlets keep."""
         for bridge in (*self.outlets.values(), *self.inlets.values()):
             bridge.shut()
 

@@ -105,13 +105,13 @@ class Bundle:
 
 @lru_cache(64)
 def _encoder(path: Path) -> UnitEncoder:
-    """Encoders have no state, so that everybody in a process may share them."""
+    """Encoders have no state, so that all stages of a process can share them."""
     return UnitEncoder(path)
 
 
 @lru_cache(16)
 def load_bundle(name: str) -> Bundle:
-    """A bundle, shared by everybody in this process who asks for it. Raises ModelError."""
+    """A bundle, shared by all callers in this process. Raises ModelError."""
     return Bundle(name)
 
 

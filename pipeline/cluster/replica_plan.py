@@ -32,14 +32,14 @@ there are bound to it and grow old. From it: packets that are ahead of their tur
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Stands where the splitter of a stage is; see `Splitter` in `replica_nodes.py`. `key`: of a packet."""
+    """The place of a splitter in the graph; see `Splitter` in `replica_nodes.py`. `key`: of a packet."""
 
     key: Callable[[Packet], object] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Stands where a merger is; see `deploy.hosting.replicas.Merger`. `stage`, `port`: whose packets come out of it."""
+    """The place of a merger in the graph; see `Merger` in `replica_nodes.py`. `stage`, `port`: the stream it emits."""
 
     stage: str
     port: str

@@ -1,7 +1,7 @@
 """Finding stage classes by the names that pipeline files use.
 
-Names come from the entry point group `thalweg.stages`, ours and everybody else's alike; any other class is
-named `package.module:Class`.
+Names come from the entry point group `thalweg.stages`, ours and third-party ones alike; any other class is named
+`package.module:Class`.
 """
 
 from __future__ import annotations

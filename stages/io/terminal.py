@@ -59,7 +59,7 @@ def begin() -> None:
 def log_to_stderr(
     level: int = logging.WARNING, form: str = "%(message)s", ours: int = logging.INFO, as_json: bool = False
 ) -> None:
-    """Log to standard error: our own lines from `ours` on, everybody else's from `level` on.
+    """Log to standard error: our own lines from level `ours` on, those of other packages from `level` on.
 
     `as_json`: an object in each line, of time, level, logger and message, and what `fields` of a record adds.
     """

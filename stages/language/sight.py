@@ -114,7 +114,7 @@ class Sight:
         ctx.emit(said if jpeg is None else _pictured(said, jpeg, beside=told.read + payload.text))
 
     async def _picture(self, transcript: Transcript, packet: Packet, ctx: Context) -> bytes | None:
-        """What goes along with a transcript. Which frame is decided by the first words of a turn, whatever follows."""
+        """What goes along with a transcript. The first words of a turn decide the frame, also for what follows."""
         if not transcript.text.strip():
             return None
         if self._shown.epoch != packet.epoch or packet.epoch == AMBIENT:

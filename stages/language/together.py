@@ -26,7 +26,7 @@ FILES = 32
 
 @dataclass(slots=True)
 class Known:
-    """Of one backend. `asked_s`: when it was last asked, by anybody."""
+    """Of one backend. `asked_s`: when it was last asked, in any conversation."""
 
     latency: LatencyModel = field(default_factory=LatencyModel)
     breaker: Breaker = field(default_factory=Breaker)

@@ -63,7 +63,7 @@ class GrpcListener:
         return int(port)
 
     async def stop(self) -> None:
-        """Hang up on everybody."""
+        """Close all connections."""
         for receiver in self._receivers.values():
             receiver.close()
         if self._server is not None:

@@ -73,7 +73,7 @@ TRANSITIONS: Mapping[LinkState, frozenset[LinkState]] = {
 class HostLink:
     """One host. `run` asks for its news and gives each to `on_news`; `told`: how it was, last. `why`: see REFUSED.
 
-    `emptied`: it was told to move everybody elsewhere. `pipeline`: what newcomers are to talk to.
+    `emptied`: it was told to move all conversations elsewhere. `pipeline`: what newcomers are to talk to.
     """
 
     def __init__(self, record: HostRecord, pipeline: str, on_news: Callable[[HostLink, News], None]) -> None:

@@ -78,7 +78,7 @@ class Job:
 
 
 class Engine:
-    """Decodes of one model for everybody in this process. `close` ends its threads; jobs that wait then fail."""
+    """Decodes with one model for all streams of this process. `close` ends its threads; queued jobs then fail."""
 
     def __init__(
         self,
