@@ -216,7 +216,7 @@ def _hinted(error: HttpError) -> str:
 
 
 def _wait_s(error: BackendError, before_s: float) -> float:
-    """What the server asks for, or twice as long as before, with jitter so that clients do not all come back at once."""
+    """What the server asks for, or twice as long as before, with jitter so that not all clients come back at once."""
     if error.retry_after_s is not None:
         return error.retry_after_s
     return min(8.0, max(0.25, 2 * before_s)) * random.uniform(0.75, 1.25)
