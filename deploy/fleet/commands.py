@@ -46,7 +46,7 @@ def hub() -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=7443, show_default=True)
 @click.option("--page", "page_port", type=click.IntRange(0, 65535), help="Serve the hub's page at this port.")
 @click.option(
-    "--page-host", default="127.0.0.1", show_default=True, help="Serve the page at this address; it has no login."
+    "--page-host", default="127.0.0.1", show_default=True, help="Serve the page at this address; all can look."
 )
 @click.option(
     "--keep-days", type=click.FloatRange(0, min_open=True), help="How long to keep what nodes send; default: no limit."

@@ -19,8 +19,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LOOK_NS, QUEUED_NS = 1_000_000_000, 70_000_000
-BEHIND_S = 0.2
-LESS, MORE, AHEAD = 0.92, 1.06, 1.6
+BEHIND_S = 0.3
+LESS, MORE, AHEAD = 0.95, 1.06, 1.6
 LEAST_BPS, START_BPS, MOST_BPS = 20_000, 200_000, 20_000_000
 
 

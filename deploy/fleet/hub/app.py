@@ -142,7 +142,8 @@ class HubApp:
         now_s = time.time()
         self.state.heard(name, report, now_s)
         desired, lenders = self.state.nodes[name]["desired"], self.state.lenders(now_s)
-        return _packed({"time": now_s, "desired": desired, "marks": marks, "lenders": lenders})
+        looked = self.state.is_looked_at(name, now_s)
+        return _packed({"time": now_s, "desired": desired, "marks": marks, "lenders": lenders, "log": looked})
 
     async def _command(self, request: web.Request) -> web.Response:
         name = self._who(request)

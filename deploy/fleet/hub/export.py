@@ -8,14 +8,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgpack
-
 from thalweg.deploy.fleet.errors import FleetError
+from thalweg.deploy.fleet.hub.unpacking import DEEPEST, unpacked
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
 from thalweg.pipeline.suggestion import nearest
 from thalweg.transports.fleet.segment import MAGIC, Stored, records
-
-DEEPEST = 32
 
 
 def stored_records(folder: Path, node: str, kinds: Collection[SpoolClass], since_ns: int = 0) -> Iterator[Stored]:
@@ -40,9 +37,11 @@ def stored_records(folder: Path, node: str, kinds: Collection[SpoolClass], since
 
 
 def plain(stored: Stored) -> dict[str, Any]:
-    """A record as JSON can hold it; what the node's pipeline has put into it is `told`. Bytes are base64."""
+    """A record as JSON can hold it; what the node's pipeline has put into it is `told`. Bytes are base64, and so is the
+    whole where it is no MessagePack, or too much of it (`unpacking.py`).
+    """
     try:
-        told = _plain(msgpack.unpackb(stored.payload, strict_map_key=False), DEEPEST)
+        told = _plain(unpacked(stored.payload), DEEPEST)
     except Exception:  # a node may send anything
         told = _plain(bytes(stored.payload), DEEPEST)
     return {

@@ -9,17 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+SVG = "http://www.w3.org/2000/svg"
 WIDTH, HEIGHT, MARGIN = 960, 420, 48
 LEAST_M = 100.0
 """Across: a node that stands still is not looked at with a magnifying glass."""
 LONGEST_BAR_PX = 200.0
 _DEGREE_M = 111_195.0
-STYLE = (
-    "svg{max-width:100%;height:auto;border:1px solid #d8dee4;margin-top:1rem;font:13px system-ui,sans-serif}"
-    "svg text{fill:currentColor}svg polyline{fill:none;stroke:#8a97a3;stroke-width:1.5}svg .bar{stroke:currentColor}"
-    "svg .here{fill:#0a6b2d}svg .away{fill:#b3261e}svg .event{fill:#c77700}"
-)
-
 Place = tuple[float, float]
 """Latitude and longitude, degrees."""
 
@@ -60,15 +55,15 @@ class View:
 
 
 def drawn(spots: Iterable[Spot]) -> str:
-    """The map; nothing where there is nothing to show."""
+    """The map; an empty one where there is nothing to show."""
     shown = sorted(spots, key=lambda spot: spot.kind != "event")  # nodes lie on top of events
     places = [place for spot in shown for place in (*spot.trail, spot.place)]
     if not places:
-        return ""
+        return f'<svg xmlns="{SVG}" viewBox="0 0 {WIDTH} {HEIGHT}"/>'
     view = View(places)
     trails = [_line([*spot.trail, spot.place], view) for spot in shown if spot.trail]
     parts = [*trails, *(_spot(spot, view) for spot in shown), _bar(view)]
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Map">{"".join(parts)}</svg>'
+    return f'<svg xmlns="{SVG}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Map">{"".join(parts)}</svg>'
 
 
 def bar_m(px_per_m: float) -> float:

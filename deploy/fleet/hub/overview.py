@@ -24,7 +24,8 @@ def overview(state: HubState) -> list[dict[str, Any]]:
 
 def _row(state: HubState, name: str, node: dict[str, Any], now_s: float) -> dict[str, Any]:
     said = node.get("report") or {}
-    seen = said.get("seen")
+    lending = state.said_to_lend(name)
+    seen = said.get("seen", lending.get("seen"))
     received, lost, problem = _kept(state, name)
     rollout: dict[str, Any] = said["rollout"] if isinstance(said.get("rollout"), dict) else {}
     return {
@@ -42,9 +43,12 @@ def _row(state: HubState, name: str, node: dict[str, Any], now_s: float) -> dict
         "place": place_in(said.get("vehicle")),
         "rung": number_in(said, "vehicle", "rung"),
         "places": _places(said.get("vehicle")),
-        "pipeline": str(said.get("pipeline", ""))[:40],
+        "pipeline": _doing(said, lending),
         "backlog": said.get("backlog", {}),
         "live": said.get("live", {}),
+        "link": said.get("link", {}),
+        "causes": _causes(said.get("causes")),
+        "lends": node.get("lends", ""),
         "refused": said.get("refused", {}),
         "deadlines": said.get("deadlines", {}),
         "vehicle": said.get("vehicle", {}),
@@ -53,10 +57,48 @@ def _row(state: HubState, name: str, node: dict[str, Any], now_s: float) -> dict
     }
 
 
+def _doing(said: dict[str, Any], lending: dict[str, Any]) -> str:
+    """How its pipeline is; of a machine that lends workers, how many are free."""
+    return f"lends, {lending['free']} free" if lending else str(said.get("pipeline", ""))[:40]
+
+
 def _places(vehicle: Any) -> dict[str, str]:
     """Stage → where it runs and why, of those that may run elsewhere."""
     told = vehicle if isinstance(vehicle, dict) else {}
     return {name.removeprefix("place "): str(where) for name, where in told.items() if name.startswith("place ")}
+
+
+def _causes(told: Any) -> dict[str, int]:
+    """Why deadlines were missed → how many."""
+    return {name: number_in(told, name) for name in told if number_in(told, name)} if isinstance(told, dict) else {}
+
+
+def generations(state: HubState, most: int = 30) -> list[dict[str, Any]]:
+    """What nodes were to run, newest first: `wanted` of these nodes, and `current` on those."""
+    found = []
+    for manifest in state.manifests(most):
+        number = manifest.generation
+        found.append(
+            {
+                "generation": number,
+                "pipeline": manifest.pipeline,
+                "files": {file.path: file.size for file in manifest.files},
+                "settings": dict(manifest.settings),
+                "wanted": sorted(name for name, node in state.nodes.items() if node["desired"] == number),
+                "current": sorted(
+                    name
+                    for name, node in state.nodes.items()
+                    if number_in(node.get("report"), "rollout", "current") == number
+                ),
+            }
+        )
+    return found
+
+
+def pictures(state: HubState, name: str) -> list[dict[str, Any]]:
+    """The streams of a node that pictures have come of, and when the newest was taken."""
+    kept = state.records(name).look().pictures
+    return [{"stream": stream, "time": where.time_ns / 1e9} for stream, where in sorted(kept.items())]
 
 
 def spots(state: HubState, rows: list[dict[str, Any]]) -> list[Spot]:

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from thalweg.deploy.fleet.errors import FleetError
+from thalweg.deploy.fleet.hub.pictures import Picture, picture_in
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.received import Arrival, Received
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
@@ -31,10 +32,21 @@ NOTES: Final = "~gone"
 SEGMENT_BYTES = 16 << 20
 NEWEST = 50
 LARGEST_SHOWN = 16 << 10
+MOST_PICTURES = 6
+"""Streams of which the newest picture is remembered."""
 MOST_MARKS = 50_000
 MOST_STREAMS = 5000
 """Of one report."""
 Marks = dict[tuple[int, str], Received]
+
+
+class Kept(NamedTuple):
+    """Where a record lies on the disk."""
+
+    path: Path
+    at: int
+    size: int
+    time_ns: int
 
 
 class Look(NamedTuple):
@@ -43,6 +55,7 @@ class Look(NamedTuple):
     counts: dict[str, int]
     lost: dict[str, int]
     newest: tuple[Stored, ...]
+    pictures: dict[str, Kept]
 
 
 class NodeRecords:
@@ -61,6 +74,7 @@ class NodeRecords:
         self._marks: Marks = {}
         self._since = 0  # the segments before this one are in the marks on the disk
         self._writer: SegmentWriter | None = None
+        self._pictures: dict[str, Kept] = {}
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._serial = self._load()
 
@@ -137,7 +151,21 @@ class NodeRecords:
     def look(self) -> Look:
         """How things are at a moment."""
         with self._lock:
-            return Look(dict(self.counts), dict(self.lost), tuple(self.newest))
+            return Look(dict(self.counts), dict(self.lost), tuple(self.newest), dict(self._pictures))
+
+    def picture(self, stream: str) -> tuple[Picture, int] | None:
+        """The newest picture of a stream, and its time, ns by the node's clock; None where there is none any more."""
+        kept = self.look().pictures.get(stream)
+        if kept is None:
+            return None
+        try:
+            with kept.path.open("rb") as file:
+                file.seek(kept.at)
+                frame = file.read(kept.size)
+        except FileNotFoundError:  # removed as too old
+            return None
+        found = next((picture_in(found.stored.payload) for found in records(frame)), None)
+        return None if found is None else (found, kept.time_ns)
 
     def close(self) -> None:
         """Idempotent."""
@@ -160,7 +188,9 @@ class NodeRecords:
         if writer is None or writer.segment.size > SEGMENT_BYTES:
             writer = self._begin()
         for stored, frame in fresh:
+            at = writer.segment.size
             writer.append(stored, frame)
+            self._note_picture(stored, Kept(writer.segment.path, at, len(frame), stored.time_ns))
         writer.sync()
 
     def _note(self, stored: Stored) -> None:
@@ -177,6 +207,14 @@ class NodeRecords:
         self.counts[stored.kind.value] += 1
         if stored.kind is SpoolClass.EVENTS:
             self.newest.append(_small(stored))
+
+    def _note_picture(self, stored: Stored, kept: Kept) -> None:
+        """Remember where the newest picture of a stream lies, of so many streams as the page shows."""
+        known = self._pictures.get(stored.stream)
+        if stored.kind is not SpoolClass.MEDIA or (known is None and len(self._pictures) >= MOST_PICTURES):
+            return
+        if (known is None or known.time_ns <= stored.time_ns) and picture_in(stored.payload) is not None:
+            self._pictures[stored.stream] = kept
 
     def _begin(self) -> SegmentWriter:
         """A new segment, and before it the marks of all before."""
@@ -217,6 +255,8 @@ class NodeRecords:
                 if stored.stream != NOTES:
                     self._marks.setdefault(stored.key[:2], Received()).take(stored.number)
                 self._note(stored)
+                size = len(found.frame)
+                self._note_picture(stored, Kept(path, found.end - size, size, stored.time_ns))
         return serial
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from thalweg.deploy.door.listening import listening
 from thalweg.deploy.door.names import told_names
 from thalweg.deploy.fleet.errors import FleetError
+from thalweg.deploy.fleet.hub.acting import KEY
 from thalweg.deploy.fleet.hub.app import HubApp
 from thalweg.deploy.fleet.hub.commanding import Commanding
 from thalweg.deploy.fleet.hub.overview import newest_events, overview
@@ -57,14 +58,16 @@ async def _run(state: HubState, host: str, port: int, page: tuple[str, int] | No
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     app = HubApp(state)
-    control = ControlServer(_calls(state, app.commanding))
+    calls = _calls(state, app.commanding)
+    control = ControlServer(calls)
     async with AsyncExitStack() as stack:
         found = await stack.enter_async_context(listening(app.door, app.application, host, port, app.context()))
         say(f"hub of {len(state.nodes)} node(s) at {host}:{found}, in {state.folder}", err=True)
         if page is not None:
-            shown = HubPage(state, told_names())
+            shown = HubPage(state, calls, told_names())
             at = await stack.enter_async_context(listening(shown.door, shown.application, *page))
-            say(f"its page is at http://{page[0]}:{at}/", err=True)
+            key = state.folder / KEY
+            say(f"its page is at http://{page[0]}:{at}/; who changes something there needs the key in {key}", err=True)
         await control.start(state.folder)
         stack.push_async_callback(control.close)
         group = await stack.enter_async_context(asyncio.TaskGroup())

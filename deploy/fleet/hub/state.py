@@ -49,6 +49,8 @@ MOST_FORGOTTEN = 100_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 LENDING_S = 60.0
 """How long a lender is named to nodes after it has last said that it lends."""
+LOOKED_S = 20.0
+"""How long a node sends its log after somebody has looked at it."""
 TRAIL = 500
 """Places of a node that are remembered while the hub runs."""
 _KEPT_SERIALS = 4
@@ -84,6 +86,8 @@ class HubState:
         self.trails: defaultdict[str, deque[tuple[float, float]]] = defaultdict(lambda: deque(maxlen=TRAIL))
         self._records: dict[str, NodeRecords] = {}
         self._lending: dict[str, dict[str, Any]] = {}
+        self._manifests: dict[int, Manifest] = {}
+        self._looked: dict[str, float] = {}
         self._reading = threading.Lock()
 
     @property
@@ -161,6 +165,10 @@ class HubState:
     def lending(self, name: str, host: str, port: int, free: int, seen_s: float) -> None:
         """A lender has said where it is. Kept in memory: it says so again and again."""
         self._lending[name] = {"host": host, "port": port, "free": free, "seen": seen_s}
+
+    def said_to_lend(self, name: str) -> dict[str, Any]:
+        """What a lender has said last: where it is, how many workers are free, when; nothing of any other node."""
+        return self._lending.get(name, {})
 
     def lenders(self, now_s: float) -> list[dict[str, Any]]:
         """Where workers are lent now: place, name, host, port; and who is to lend no more, with `revoked`."""
@@ -299,6 +307,23 @@ class HubState:
         """What a node is to run, signed."""
         generation = self.nodes[name]["desired"]
         return (self.folder / "manifests" / f"{generation}.json").read_bytes() if generation else None
+
+    def manifests(self, most: int) -> list[Manifest]:
+        """The newest, newest first. Blocking the first time: they do not change."""
+        paths = {int(path.stem): path for path in (self.folder / "manifests").glob("*.json")}
+        newest = sorted(paths, reverse=True)[:most]
+        for number in newest:
+            if number not in self._manifests:
+                self._manifests[number] = opened(paths[number].read_bytes(), self.public)
+        return [self._manifests[number] for number in newest]
+
+    def looked_at(self, name: str, now_s: float) -> None:
+        """Somebody looks at this node: it is to send its log along."""
+        self._looked[name] = now_s
+
+    def is_looked_at(self, name: str, now_s: float) -> bool:
+        """Whether somebody does, or did just now."""
+        return now_s - self._looked.get(name, -LOOKED_S) < LOOKED_S
 
     def newest(self) -> int:
         """The highest generation there is, or that a node has ever seen; 0 where there is none.

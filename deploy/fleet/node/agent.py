@@ -25,13 +25,15 @@ from thalweg.deploy.fleet.node.asking import HubRefused
 from thalweg.deploy.fleet.node.commands import Commands, allowed_in
 from thalweg.deploy.fleet.node.identity import Identity
 from thalweg.deploy.fleet.node.intake import SOCKET, Intake
+from thalweg.deploy.fleet.node.recent_log import RecentLog
 from thalweg.deploy.fleet.node.releases import ReleaseRefused, Releases
-from thalweg.deploy.fleet.node.running import Pipeline, deadlines_of
+from thalweg.deploy.fleet.node.running import Pipeline, deadlines_of, spent_in
 from thalweg.deploy.fleet.node.uplink import Uplink
 from thalweg.deploy.fleet.node.vehicle import VehicleState
 from thalweg.deploy.ops.keeping.systemd import notify
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.backoff import LONGEST_S, pause_s
+from thalweg.pipeline.fleet.causes import Causes
 from thalweg.pipeline.fleet.gate import Trial
 from thalweg.pipeline.fleet.rollout import Do, Event, Phase, follow
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
@@ -63,11 +65,21 @@ class Agent:
         self.record = self.releases.load()
         who = self.identity
         self.commands = Commands(who.name, who.instance, _allowed(folder), who.signing, self._note_command)
-        self.uplink = Uplink(who, self.spool, self._report, self._wanted, report_s=report_s, commands=self.commands)
+        self._recent = RecentLog(self.pipeline.log)
+        self.uplink = Uplink(
+            who,
+            self.spool,
+            self._report,
+            self._wanted,
+            report_s=report_s,
+            commands=self.commands,
+            log_lines=self._recent.lines,
+        )
         self._vehicle = VehicleState(folder)
         self._intake = Intake(
             self.spool, self.uplink.stored, self._vehicle.said, self.commands.wait, self.uplink.media_bps
         )
+        self._causes = Causes()
         self._trial: Trial | None = None
         self._deciding = asyncio.Lock()
         self._fetching: asyncio.Task[None] | None = None
@@ -82,6 +94,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopping.set)
+        logging.getLogger("thalweg").addHandler(self._recent)
         await asyncio.to_thread(self.pipeline.stop)  # what an agent before has left
         await self._intake.start(self._folder / SOCKET)
         self.uplink.start()
@@ -97,6 +110,7 @@ class Agent:
                 if self._fetching is not None:
                     self._fetching.cancel()
         finally:
+            logging.getLogger("thalweg").removeHandler(self._recent)
             await self._intake.close()
             await asyncio.to_thread(self.pipeline.stop)
             await asyncio.to_thread(self.uplink.stop)
@@ -261,6 +275,9 @@ class Agent:
         """How this node is. Called in a thread; what is read is replaced whole."""
         found = self.pipeline.status() if self.pipeline.generation else None
         status = found["status"] if found else {}
+        deadlines = deadlines_of(found) if found else {}
+        if found:
+            self._causes.look(deadlines["late"], deadlines["dropped"], spent_in(found))
         return {
             "boot": self._boot,
             "instance": self.identity.instance,
@@ -270,7 +287,8 @@ class Agent:
             "pipeline": status.get("state", "ended" if self.pipeline.generation else "none"),
             "backlog": self.spool.backlog(),
             "refused": dict(self.spool.refused),
-            "deadlines": deadlines_of(found) if found else {},
+            "deadlines": deadlines,
+            "causes": dict(self._causes.counts),
             "vehicle": self._vehicle.known,
             "commands": sorted(self.commands.allowed),
         }

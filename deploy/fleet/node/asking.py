@@ -104,8 +104,11 @@ class HubClient:
     the request sent again: to ask twice does no more than to ask once.
 
     Without `authority` the hub is not verified: only for asking for its authority. `floor_s`: a hub whose certificate
-    ended before that is not believed.
+    ended before that is not believed. `pace`: asked before each piece of a body how large it may be, with how much is
+    left; it waits until that may be sent.
     """
+
+    pace: Callable[[int], int] | None = None
 
     def __init__(
         self,
@@ -195,15 +198,20 @@ class HubClient:
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
     ) -> http.client.HTTPResponse:
         said = {"Host": f"{HUB_NAME}:{self.address.port}", **headers}
+        if body is not None:
+            said["Content-Length"] = str(len(body))
         if self._connection is not None:
             try:
-                self._connection.request(method, path, body, said)
+                self._connection.request(method, path, self._pieces(body), said)
                 return self._connection.getresponse()
             except _HUNG_UP:
                 self.close()
         self._connection = _Connection(self.address, self._context(), self._timeout_s, self._check)
-        self._connection.request(method, path, body, said)
+        self._connection.request(method, path, self._pieces(body), said)
         return self._connection.getresponse()
+
+    def _pieces(self, body: bytes | None) -> bytes | Iterator[memoryview] | None:
+        return body if self.pace is None or body is None else _paced(memoryview(body), self.pace)
 
     def _context(self) -> ssl.SSLContext:
         authority, certificate = self._files
@@ -225,3 +233,10 @@ class HubClient:
         if shown_to_us and ssl.cert_time_to_seconds(str(shown_to_us["notAfter"])) < self._floor_s():
             tls.close()
             raise ConnectionError("its certificate ended before a time that is known to be past")
+
+
+def _paced(body: memoryview, pace: Callable[[int], int]) -> Iterator[memoryview]:
+    while body:
+        size = pace(len(body))
+        yield body[:size]
+        body = body[size:]

@@ -21,10 +21,12 @@ from thalweg.deploy.ops.keeping.deployments import MARK, DeploymentFolder, Keepi
 from thalweg.deploy.ops.keeping.logs import trim
 from thalweg.models.child_process import python_module
 from thalweg.pipeline.fleet.agent_socket import NODE
+from thalweg.pipeline.fleet.causes import COMPUTE, LINK, QUEUE, Spent
 from thalweg.pipeline.fleet.gate import Sight, leads_out
 from thalweg.stages.io.private import append_private
 
 NAME: Final = "pipeline"
+LOG: Final = "pipeline.log"
 _DEADLINE: Final = "deadline"  # Drop.DEADLINE: its module would bring numpy into the agent
 DRAIN_S = 5.0
 ANSWER_S = 2.0
@@ -36,7 +38,7 @@ class Pipeline:
     def __init__(self, folder: Path, socket: Path) -> None:
         self.generation = 0
         self._run = folder / "run"
-        self._log = folder / "pipeline.log"
+        self.log = folder / LOG
         self._socket = socket
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
@@ -103,7 +105,7 @@ class Pipeline:
     def tidy(self) -> None:
         """Keep its log short."""
         with suppress(OSError):
-            trim(self._log)
+            trim(self.log)
 
     def _environment(self) -> dict[str, str]:
         """That of the agent, whose words with systemd are its own. With the mark a keeper is found, and ended, that an
@@ -113,7 +115,7 @@ class Pipeline:
         return own | {NODE: str(self._socket), "XDG_STATE_HOME": str(self._run), MARK: str(self._deployment.path)}
 
     def _opened_log(self) -> IO[bytes]:
-        return append_private(self._log)
+        return append_private(self.log)
 
     def _why(self, code: int) -> str:
         reason = str(self._deployment.state.get("reason", ""))
@@ -133,6 +135,23 @@ def sight_of(found: dict[str, Any]) -> Sight:
         made=sum(deadlines.values()),
         missed=deadlines["late"] + deadlines["dropped"],
     )
+
+
+def spent_in(found: dict[str, Any]) -> dict[str, Spent]:
+    """Where packets have spent how much time so far, by a keeper's answer to `stats`."""
+    spent: dict[str, Spent] = {}
+    for worker in found["stats"].values():
+        if worker is None:
+            continue
+        for name, stage in worker["stages"].items():
+            counts, work = stage["counts"], stage["work"]
+            spent[f"{name} here"] = Spent(COMPUTE, work["total_ns"], stage["units"])
+            spent[f"{name} there"] = Spent(COMPUTE, counts.get("away_us", 0) * 1000, counts.get("away", 0))
+            spent[f"{name} link"] = Spent(LINK, counts.get("link_us", 0) * 1000, counts.get("away", 0))
+        for name, channel in worker["channels"].items():
+            age = channel["age"]
+            spent[f"{name} queue"] = Spent(QUEUE, age["total_ns"], sum(count for _, count in age["counts"]))
+    return spent
 
 
 def deadlines_of(found: dict[str, Any]) -> dict[str, int]:

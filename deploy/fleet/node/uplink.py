@@ -1,14 +1,16 @@
 """The way up: some threads, each with a connection of its own, so that none waits behind another.
 
-    live      events and telemetry that were stored just now, newest first, as soon as they are there
+    live      events and telemetry that were stored just now, newest first, as soon as they are there; in two threads,
+              so that what is made while one waits for an answer does not wait for that, too
     media     likewise media, in two threads, so that the link is not idle while one waits for an answer
     backlog   what the hub does not have yet, oldest first
     report    how this node is, every few seconds; what the hub wants and has comes back
     commands  waits at the hub for commands to the vehicle, on nodes that take any
 
-Batches of media and of the backlog are as large as the link takes in two of its round trips, a quarter second at most:
-so what is in the link's queue is about a round trip's worth, and what is live does not wait longer. What that leaves
-for media is found out by `pipeline.fleet.media_budget`, and told to stages that ask.
+The pieces of media leave at a pace near what the link takes of it (`pipeline.fleet.pacer`), so what is live finds the
+link free between two of them. Batches of media and of the backlog are as large as the link takes in two of its round
+trips, a quarter second at most: so what is in the link's queue is about a round trip's worth, and what is live does not
+wait longer. What that leaves for media is found out by `pipeline.fleet.media_budget`, and told to stages that ask.
 
 A hub that is away is asked again later and later, a minute at most; meanwhile everything stays in the spool. Once a
 report arrives, the other lanes wait no longer. A working certificate that ended meanwhile is renewed when reports keep
@@ -34,6 +36,7 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.backoff import pause_s
 from thalweg.pipeline.fleet.batches import BatchSize
 from thalweg.pipeline.fleet.media_budget import MediaBudget
+from thalweg.pipeline.fleet.pacer import Pacer
 from thalweg.pipeline.fleet.received import Received
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
 from thalweg.pipeline.histogram import Histogram
@@ -46,7 +49,7 @@ log = logging.getLogger(__name__)
 LIVE_BYTES = 64 << 10
 REPORT_S = 5.0
 LOOK_S = 1.0
-MEDIA_LANES = ("media-1", "media-2")
+MEDIA_LANES, LIVE_LANES = ("media-1", "media-2"), ("live-1", "live-2")
 NOT_MEDIA = (SpoolClass.EVENTS, SpoolClass.TELEMETRY)
 BACKLOG_REST = 4.0
 """How much longer than its last batch took the backlog rests while media is live."""
@@ -69,14 +72,18 @@ class Uplink:
         *,
         report_s: float = REPORT_S,
         commands: Commands | None = None,
+        log_lines: Callable[[], dict[str, Any]] = dict,
     ) -> None:
+        self._log_lines = log_lines
+        self._looked_at = False
+        self._acknowledged = 0
         self._commands = commands
         self._identity = identity
         self._spool = spool
         self._state = state
         self._wanted = wanted
         self._report_s = report_s
-        self._news = threading.Event()
+        self._news = {lane: threading.Event() for lane in LIVE_LANES}
         self._hurry = threading.Event()
         self._stopping = threading.Event()
         self._batches = BatchSize()
@@ -84,10 +91,13 @@ class Uplink:
         self._media = {lane: BatchSize(least=1 << 10, most=64 << 10) for lane in MEDIA_LANES}
         self._trips: deque[int] = deque(maxlen=TRIPS)
         self._budget = MediaBudget()
+        self._pacer = Pacer()
         self._budgeting = threading.Lock()
         self._fresh = Histogram()
+        self._noting = threading.Lock()
         self.problem = ""
-        lanes = {"live": self._live, "backlog": self._backlog, "report": self._report}
+        lanes: dict[str, Callable[[HubClient], None]] = {"backlog": self._backlog, "report": self._report}
+        lanes |= {lane: partial(self._live, lane) for lane in LIVE_LANES}
         lanes |= {lane: partial(self._send_media, lane) for lane in MEDIA_LANES}
         if commands is not None and commands.allowed:
             lanes["commands"] = self._wait_for_command
@@ -111,16 +121,18 @@ class Uplink:
 
     def stored(self) -> None:
         """There is something new in the spool."""
-        for news in (self._news, *self._media_news.values()):
+        for news in (*self._news.values(), *self._media_news.values()):
             news.set()
 
     def media_bps(self) -> int:
         """The most that senders of media may produce, bit/s."""
         trips = list(self._trips)
-        queued_ns = median_low(trips[-RECENT:]) - min(trips) if trips else 0
+        queued_ns = sorted(trips[-RECENT:])[len(trips[-RECENT:]) // 4] - min(trips) if trips else 0
         waiting = self._spool.waiting_live(SpoolClass.MEDIA)
         with self._budgeting:
-            return self._budget.look(time.monotonic_ns(), waiting, queued_ns)
+            bps = self._budget.look(time.monotonic_ns(), waiting, queued_ns)
+            self._pacer.follow(bps, queued_ns)
+            return bps
 
     def report_soon(self) -> None:
         """Something has happened that the hub wants to know."""
@@ -153,23 +165,28 @@ class Uplink:
         for waiting in self._back.values():
             waiting.set()
 
-    def _live(self, client: HubClient) -> None:
-        frames = self._spool.newest(LIVE_BYTES, NOT_MEDIA, "live")
+    def _live(self, lane: str, client: HubClient) -> None:
+        frames = self._spool.newest(LIVE_BYTES, NOT_MEDIA, lane)
         if frames:
             began_ns = time.monotonic_ns()
             self._send(client, frames)
             self._trips.append(time.monotonic_ns() - began_ns)
-            now_ns = time.time_ns()
+            self._note_age(frames)
+            self._stopping.wait(LIVE_PAUSE_S)
+            return
+        self._news[lane].wait(60.0)
+        self._news[lane].clear()
+
+    def _note_age(self, frames: list[bytes]) -> None:
+        now_ns = time.time_ns()
+        with self._noting:
             for found in records(b"".join(frames)):
                 if found.stored.time_ns:  # the node's own notes have none
                     self._fresh.record(now_ns - found.stored.time_ns)
-            self._stopping.wait(LIVE_PAUSE_S)
-            return
-        self._news.wait(60.0)
-        self._news.clear()
 
     def _send_media(self, lane: str, client: HubClient) -> None:
         batch = self._media[lane]
+        client.pace = self._pace
         batch.target_ns = self._target_ns()
         frames = self._spool.newest(batch.size, (SpoolClass.MEDIA,), lane)
         if not frames:
@@ -180,6 +197,15 @@ class Uplink:
         with self._budgeting:
             self._budget.arrived(sum(map(len, frames)))
         self.media_bps()
+
+    def _pace(self, left: int) -> int:
+        """How much of a body may be sent now, at most what is left of it; waits until then."""
+        with self._budgeting:
+            size = min(left, self._pacer.piece)
+            wait_ns = self._pacer.wait_ns(size, time.monotonic_ns())
+        if wait_ns > 0:
+            self._stopping.wait(wait_ns / 1e9)
+        return size
 
     def _target_ns(self) -> int:
         """How long a batch may be under way: two round trips of something small, as they were of late."""
@@ -207,15 +233,22 @@ class Uplink:
             self._stopping.wait(LOOK_S)
 
     def _send(self, client: HubClient, frames: list[bytes]) -> None:
-        self._take_marks(client.call("/v1/records", b"".join(frames)))
+        body = b"".join(frames)
+        self._take_marks(client.call("/v1/records", body))
+        self._acknowledged += len(body)
 
     def _report(self, client: HubClient) -> None:
         self._hurry.clear()
         streams = [[boot, stream, floor] for (boot, stream), floor in self._spool.streams().items()]
-        fresh, self._fresh = self._fresh, Histogram()
+        with self._noting:
+            fresh, self._fresh = self._fresh, Histogram()
         lag = {"count": fresh.count, "p95_ms": fresh.quantile(0.95) / 1e6}
         sent_ns = machine_ns()
-        answer = client.call("/v1/report", {**self._state(), "streams": streams, "live": lag})
+        said = {**self._state(), "streams": streams, "live": lag, "link": self._link()}
+        if self._looked_at:
+            said["log"] = self._log_lines()
+        answer = client.call("/v1/report", said)
+        self._looked_at = answer.get("log") is True
         self._take_marks(answer)
         now_s = float(answer["time"])
         if self.problem:
@@ -230,6 +263,11 @@ class Uplink:
             self._identity.renew()
             client.close()
         self._hurry.wait(self._report_s)
+
+    def _link(self) -> dict[str, int]:
+        """Bytes that the hub has acknowledged so far, and how long that of something small takes, ms, as of late."""
+        trips = list(self._trips)[-RECENT:]
+        return {"bytes": self._acknowledged, **({"trip_ms": median_low(trips) // 1_000_000} if trips else {})}
 
     def _wait_for_command(self, client: HubClient) -> None:
         assert self._commands is not None

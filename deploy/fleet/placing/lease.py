@@ -69,6 +69,7 @@ class Lease:
         self.lender = lender
         self.place = place
         self.gauge = Away()
+        self.took_ns = self.link_ns = 0  # the packet that was answered last: there, and on the way
         self.ready = False
         self.probing = False
         self._borrower = borrower
@@ -191,6 +192,7 @@ class Lease:
             ):
                 if (sent := self._sent.pop(number, None)) is not None:
                     self.gauge.answered(now_ns - sent[0], took_ns, sent[1])
+                    self.took_ns, self.link_ns = took_ns, max(0, now_ns - sent[0] - took_ns)
                 self._borrower.answered(self, generation, number, results, state, why)
             case ("probed", int(), int() as took_ns):
                 self.probing = False

@@ -69,7 +69,7 @@ class PlacedStage:
         self.configured: dict[str, Any] = {}
         self._ctx: Any = None
         self._tasks = AsyncExitStack()
-        self._counts = {"moved": 0, "away": 0, "done_again": 0}
+        self._counts = {"moved": 0, "away": 0, "away_us": 0, "link_us": 0, "done_again": 0}
         folder = NodeFolder.here()
         self._follower = None if folder is None else Follower(self, folder, vertex.name)
         if hasattr(stage, "snapshot") and hasattr(stage, "restore"):
@@ -86,7 +86,9 @@ class PlacedStage:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The stage's own, and how often it was moved, packets processed elsewhere, and done again."""
+        """The stage's own, and how often it was moved, packets processed elsewhere, how long that took there and on the
+        way, µs in all, and packets done again.
+        """
         return {**getattr(self.stage, "counts", {}), **self._counts}
 
     async def open(self, ctx: Context) -> None:
@@ -206,6 +208,8 @@ class PlacedStage:
         if packet is None:
             return
         self._counts["away"] += 1
+        self._counts["away_us"] += lease.took_ns // 1000
+        self._counts["link_us"] += lease.link_ns // 1000
         again = Again(self._ctx, packet, self._deadline_ns)
         try:
             for record in results:

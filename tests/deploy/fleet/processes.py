@@ -45,6 +45,7 @@ class Fleet:
         self.hosts = {"hub": hub_host, "node": node_host}
         self.address = "127.0.0.1" if hub_host is None else hub_host.address
         self.port = free_port()
+        self.page = ""
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Fleet:
@@ -54,21 +55,20 @@ class Fleet:
         for name in list(self.processes):
             self.end(name)
 
-    def start_hub(self) -> None:
+    def start_hub(self, *more: str) -> None:
         """Returns once it answers."""
-        self.start(
-            "hub", thalweg("hub", "run", "--folder", self.folder / "hub", "--host", self.address, "--port", self.port)
-        )
+        where = "--folder", self.folder / "hub", "--host", self.address, "--port", self.port
+        self.start("hub", thalweg("hub", "run", *where, *more))
         wait_until(lambda: self.nodes() is not None)
 
     def start_node(self, report_s: float = 0.5) -> None:
         """Its agent."""
         self.start("node", thalweg("node", "run", "--folder", self.folder / "node", "--report", report_s))
 
-    def enrol(self) -> None:
+    def enrol(self, name: str = "drone-7", folder: str = "node", *more: str) -> None:
         """Make the node one of the hub."""
-        code = self.hub("enrol", "drone-7").strip()
-        command = thalweg("node", "enrol", f"{self.address}:{self.port}", code, "--folder", self.folder / "node")
+        code = self.hub("enrol", name, *more).strip()
+        command = thalweg("node", "enrol", f"{self.address}:{self.port}", code, "--folder", self.folder / folder)
         subprocess.run(self._on("node", command), cwd=ROOT, check=True, capture_output=True, timeout=PATIENCE_S)
 
     def hub(self, command: str, *arguments: str) -> str:

@@ -73,6 +73,8 @@ class Lent:
     ready: bool = True
     generation: int = 0
     there: Joined = field(default_factory=Joined)
+    took_ns: int = 3_000_000
+    link_ns: int = 40_000_000
     given: list[tuple[int, Packet]] = field(default_factory=list)
 
     def begin(self, generation: int, state: bytes) -> None:
@@ -131,7 +133,7 @@ def test_it_goes_with_its_state_and_comes_home_with_what_was_not_answered_done_h
         assert await stage.come_home(lost=True) == 2  # d silently, e aloud
         await give(stage, ctx, "f")
         assert ctx.out == ["a", "ab", "abc", "abcd", "abcde", "abcdef"]
-        assert stage.counts == {"moved": 2, "away": 2, "done_again": 2}
+        assert stage.counts == {"moved": 2, "away": 2, "away_us": 6000, "link_us": 80_000, "done_again": 2}
 
     asyncio.run(case())
 

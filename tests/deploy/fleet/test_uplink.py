@@ -118,7 +118,7 @@ def test_a_lane_goes_on_after_a_mistake_and_it_is_logged(tmp_path: Path, caplog:
                 spool.append(SpoolClass.EVENTS, "s", b"x", 1)
                 await until(lambda: hub.state.records("drone-7").counts["events"] == 1)
                 assert all(thread.is_alive() for thread in uplink._threads)
-            assert "the live lane failed" in caplog.text
+            assert "the live-1 lane failed" in caplog.text
 
     asyncio.run(case())
 

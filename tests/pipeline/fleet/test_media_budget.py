@@ -35,7 +35,7 @@ def test_a_queue_in_the_link_says_that_it_is_too_much_though_nothing_waits_here(
     budget = MediaBudget()
     budget.look(0, 0)
     budget.arrived(100_000 // 8)
-    assert budget.look(LOOK_NS, 0, queued_ns=100_000_000) == 92_000
+    assert budget.look(LOOK_NS, 0, queued_ns=100_000_000) == 95_000
 
 
 def test_a_sender_that_uses_little_is_not_promised_more_than_was_seen() -> None:
