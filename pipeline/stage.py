@@ -38,6 +38,7 @@ annotations. A stage may have these methods and attributes, which are found by n
     counts                   its counters since the start, name → number: shown in reports and metrics
     keeps = "…"              it stores data of people: what, and where, in a few words. Shown to people who talk to it,
                              and refused where a pipeline file says `keep: nothing`
+    single = True            a pipeline has one at most
     staying = {…}            defaults of parameters in an unattended run (`up`, `serve`)
     blocking = True          `process` computes or blocks for long, so it runs on a thread of its own
     replicable               "stateless": the output for a packet depends on no other packet. "keyed": on no packet of

@@ -291,7 +291,15 @@ def node_run(folder: Path | None, report: float) -> None:
 @click.option(
     "--files", type=_FOLDER, default=".", help="Working folder of the workers, with models and stages of your own."
 )
-def node_lend(folder: Path | None, host: str, port: int, reached_at: str, workers: int, files: Path) -> None:
+@click.option(
+    "--memory",
+    type=click.IntRange(64),
+    metavar="MB",
+    help="Most that each worker allocates; default: its share of all.",
+)
+def node_lend(
+    folder: Path | None, host: str, port: int, reached_at: str, workers: int, files: Path, memory: int | None
+) -> None:
     """Lend workers to nodes of the same hub, until SIGTERM. Each runs one stage, as long as its node needs it.
 
     Runs on a machine in fog or cloud that was enrolled by a code of `thalweg hub enrol NAME --lends PLACE`.
@@ -299,7 +307,11 @@ def node_lend(folder: Path | None, host: str, port: int, reached_at: str, worker
     from thalweg.deploy.fleet.lending.run import run_lender
     from thalweg.deploy.fleet.node.identity import default_folder
 
-    sys.exit(run_lender(folder or default_folder(), host, port, reached_at, workers, files))
+    sys.exit(
+        run_lender(
+            folder or default_folder(), host, port, reached_at, workers, files, memory * 10**6 if memory else None
+        )
+    )
 
 
 @node.command("status")

@@ -32,6 +32,7 @@ from thalweg.pipeline.file.leaving import leaving
 from thalweg.pipeline.file.places import placing_of
 from thalweg.pipeline.file.plan import LAUNCHERS, LOCAL, TRANSPORTS, Plan, make_plan
 from thalweg.pipeline.file.preferences import Preference, read_preferences
+from thalweg.pipeline.file.single import single_problems
 from thalweg.pipeline.file.source import Place, Source, SpecError, read_source
 from thalweg.pipeline.file.unread import Unread, ends_of, unread
 from thalweg.pipeline.file.values import fit, guess, plain
@@ -200,7 +201,7 @@ class _Loader(Edges):
         plan = self._plan(main, graph)
         if not self._problems:
             self._problems += [(main.place("stages"), problem) for problem in graph.problems()]
-            for name, problem in configured_problems(graph, self._arguments_of):
+            for name, problem in (*configured_problems(graph, self._arguments_of), *single_problems(graph)):
                 self._problems.append((self._placed[name], problem))
             for worker, problem in replication_problems(graph, plan):
                 self._wrong(main, ("workers", worker, "replicas"), problem)

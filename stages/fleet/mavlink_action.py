@@ -47,6 +47,7 @@ class MavlinkAction:
     """
 
     outputs = {"outcome": Token}
+    single = True  # the agent gives a command to whoever asks first
 
     def __init__(
         self,

@@ -60,13 +60,16 @@ class LenderFiles:
 
 
 class Lender:
-    """Lends at most `workers` processes at a time. `place`: the working directory of each; see `worker.py`."""
+    """Lends at most `workers` processes at a time. `place`: the working directory of each; see `worker.py`.
+    `memory_bytes`: how much each may allocate, and each process that it starts; −1: no limit but the machine's.
+    """
 
-    def __init__(self, files: LenderFiles, admits: Admits, workers: int, place: Path) -> None:
+    def __init__(self, files: LenderFiles, admits: Admits, workers: int, place: Path, memory_bytes: int = -1) -> None:
         self._files = files
         self._admits = admits
         self._workers = workers
         self._place = place
+        self._memory_bytes = memory_bytes
         self._leases: dict[asyncio.Task[None], tuple[str, str, int]] = {}
         self._arriving: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -175,7 +178,9 @@ class Lender:
             with theirs:
                 try:
                     process = await asyncio.create_subprocess_exec(
-                        *python_module("thalweg.deploy.fleet.lending.worker", str(theirs.fileno())),
+                        *python_module(
+                            "thalweg.deploy.fleet.lending.worker", str(theirs.fileno()), str(self._memory_bytes)
+                        ),
                         pass_fds=[theirs.fileno()],
                         cwd=self._place,
                         env=os.environ | module_path(),

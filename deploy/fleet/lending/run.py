@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
 import time
 from contextlib import AsyncExitStack
@@ -107,28 +108,36 @@ class Lending:
         return found
 
 
-def run_lender(folder: Path, host: str, port: int, told_host: str, workers: int, place: Path) -> int:
+def share_of_memory(workers: int) -> int:
+    """What each of so many workers may allocate where nothing is said, bytes: its share of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // workers
+
+
+def run_lender(
+    folder: Path, host: str, port: int, told_host: str, workers: int, place: Path, memory_bytes: int | None = None
+) -> int:
     """Lend until told to stop. Raises FleetError where this folder is no node, or may not lend, or cannot listen."""
     identity = Identity(folder)
     if not place.is_dir():
         raise FleetError(f"{place} is no folder: lent workers need one to run in")
     try:
-        return asyncio.run(_run(identity, host, port, told_host, workers, place))
+        lends = workers, place, memory_bytes or share_of_memory(workers)
+        return asyncio.run(_run(identity, host, port, told_host, lends))
     except OSError as error:
         raise FleetError(f"cannot listen at {host}:{port}: {error.strerror or error}") from None
 
 
-async def _run(identity: Identity, host: str, port: int, told_host: str, workers: int, place: Path) -> int:
+async def _run(identity: Identity, host: str, port: int, told_host: str, lends: tuple[int, Path, int]) -> int:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     lending = Lending(identity, told_host)
     await asyncio.to_thread(lending.renew)
-    lender = Lender(lending.files, lending.admits, workers, place)
+    lender = Lender(lending.files, lending.admits, *lends)
     async with AsyncExitStack() as stack:
         found = lending.port = await stack.enter_async_context(lender.listening(host, port))
         await stack.enter_async_context(beside(_tell_on(lending, lender)))
-        say(f"{identity.name} lends {workers} worker(s) at {host}:{found}", err=True)
+        say(f"{identity.name} lends {lends[0]} worker(s) of {lends[2] / 1e9:.1f} GB at {host}:{found}", err=True)
         notify("READY=1")
         await stopping.wait()
     return 0

@@ -1,4 +1,5 @@
-"""A lent worker: `python -m thalweg.deploy.fleet.lending.worker FD`, started by the lender for one stage of one node.
+"""A lent worker: `python -m thalweg.deploy.fleet.lending.worker FD MEMORY`, started by the lender for one stage of one
+node, which may allocate so many bytes.
 
 It talks with the node over the inherited socket, through the lender, as `transports.fleet.lease` describes. The stage
 computes in a thread, so beats are answered meanwhile. When the socket ends so does the process, with all that it has
@@ -13,6 +14,7 @@ import asyncio
 import inspect
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -203,4 +205,5 @@ if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM):  # the lender decides what an interrupt means
         signal.signal(number, signal.SIG_IGN)
     sys.path.insert(0, os.getcwd())
+    resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[2]),) * 2)
     asyncio.run(main(int(sys.argv[1])))

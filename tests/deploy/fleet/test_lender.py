@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +22,13 @@ from thalweg.deploy.fleet.lending import lender as lending
 from thalweg.deploy.fleet.lending.lender import Lender, LenderFiles, _end
 from thalweg.deploy.fleet.lending.worker import LentStage
 from thalweg.deploy.fleet.placing.lenders import NodeFolder
+from thalweg.models.child_process import module_path, python_module
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.payload import Token
+from thalweg.transports.codec import encode
 from thalweg.transports.fleet.lease import VERSION, frame, next_frame
+
+MEGA = 1 << 20
 
 
 class Waiting(Lender):
@@ -149,3 +158,51 @@ def test_what_a_worker_has_started_ends_with_it(then: str) -> None:
         return pid
 
     assert gone(asyncio.run(case()))
+
+
+HOG = """
+import numpy as np
+from thalweg.pipeline.payload import Token
+
+
+class Hog:
+    inputs = {"token": Token}
+    outputs = {"token": Token}
+    replicable = "stateless"
+
+    def process(self, packet, ctx):
+        ctx.emit(Token(text=str(np.ones(int(packet.payload.text), np.uint8).nbytes)))
+"""
+
+
+@pytest.mark.real
+def test_a_worker_that_wants_more_memory_than_it_has_loses_that_packet_and_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "hog.py").write_text(HOG, encoding="utf-8")
+
+    async def case() -> list[tuple[Any, ...]]:
+        ours, theirs = socket.socketpair()
+        command = python_module("thalweg.deploy.fleet.lending.worker", str(theirs.fileno()), str(700 * MEGA))
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                pass_fds=[theirs.fileno()],
+                cwd=tmp_path,
+                env=os.environ | module_path(),
+                start_new_session=True,
+            )
+        reader, writer = await asyncio.open_connection(sock=ours)
+        writer.write(frame("lease", VERSION, "hog:Hog", {}, False) + frame("begin", 1, None))
+        async with asyncio.timeout(90):
+            assert (await next_frame(reader))[0] == "open"
+            answers = []
+            for number, size in enumerate((MEGA, 1000 * MEGA, MEGA)):
+                packet = Packet(stream="a.token", seq=number, time=0, payload=Token(text=str(size)))
+                writer.write(frame("packet", 1, number, b"".join(encode(packet))))
+                answers.append(await next_frame(reader))
+            writer.close()
+            await process.wait()
+        return answers
+
+    first, second, third = asyncio.run(case())
+    assert (len(first[3]), len(second[3]), len(third[3])) == (1, 0, 1)
+    assert "MemoryError" in second[6] and (first[6], third[6]) == ("", "")
