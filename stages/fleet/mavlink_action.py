@@ -47,7 +47,7 @@ class MavlinkAction:
     """
 
     outputs = {"outcome": Token}
-    single = True  # the agent gives a command to whoever asks first
+    single = True  # the agent gives a command to the first caller
 
     def __init__(
         self,

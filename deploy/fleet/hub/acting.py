@@ -136,7 +136,7 @@ class Acting:
         return _json({"generation": generation, "nodes": nodes})
 
     async def _asked(self, request: web.Request) -> dict[str, Any]:
-        """What was asked, by somebody who may. Raises Refused."""
+        """What was asked, by a visitor with the key. Raises Refused."""
         self._check(request)
         try:
             found = json.loads(await request.read())

@@ -10,8 +10,8 @@ of its own.
     GET /metrics                for Prometheus
     POST /rollout /rollback /revoke, PUT /files     with the key, see `acting.py`
 
-Everybody who reaches that address may look. Whoever wants to change something needs the key that lies in the hub's
-folder. What nodes tell arrives as JSON, and the page puts it in as text.
+Each visitor who reaches that address can look. To change something a visitor needs the key in the hub's folder.
+The page receives as JSON what nodes report, and inserts it as text.
 """
 
 from __future__ import annotations

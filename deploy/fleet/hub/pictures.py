@@ -1,5 +1,5 @@
 """What of a node's records is a picture: a frame of pixels, or a key unit of encoded video. Nothing is decoded here:
-that is done by the browser of whoever looks.
+that is done by the visitor's browser.
 """
 
 from __future__ import annotations

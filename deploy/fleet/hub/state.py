@@ -50,7 +50,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 LENDING_S = 60.0
 """How long a lender is named to nodes after it has last said that it lends."""
 LOOKED_S = 20.0
-"""How long a node sends its log after somebody has looked at it."""
+"""How long a node sends its log after a visitor has looked at it."""
 TRAIL = 500
 """Places of a node that are remembered while the hub runs."""
 _KEPT_SERIALS = 4
@@ -318,11 +318,11 @@ class HubState:
         return [self._manifests[number] for number in newest]
 
     def looked_at(self, name: str, now_s: float) -> None:
-        """Somebody looks at this node: it is to send its log along."""
+        """A visitor looks at this node: it is to send its log along."""
         self._looked[name] = now_s
 
     def is_looked_at(self, name: str, now_s: float) -> bool:
-        """Whether somebody does, or did just now."""
+        """Whether a visitor does, or did just now."""
         return now_s - self._looked.get(name, -LOOKED_S) < LOOKED_S
 
     def newest(self) -> int:

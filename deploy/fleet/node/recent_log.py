@@ -1,4 +1,4 @@
-"""The newest lines that agent and pipeline have written, for whoever looks at the node on the hub's page."""
+"""The newest lines that agent and pipeline have written, for visitors of the hub's page."""
 
 from __future__ import annotations
 

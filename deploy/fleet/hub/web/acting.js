@@ -50,7 +50,7 @@ function quiet(dialog) {
   $(`${dialog}-wrong`).hidden = true;
 }
 
-// Asks until there is a key, or whoever is asked has had enough.
+// Asks until there is a key, or the visitor closes the dialog.
 async function ask(method, path, body) {
   for (;;) {
     const key = sessionStorage.getItem(KEY) ?? await askKey('');
