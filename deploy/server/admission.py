@@ -1,6 +1,6 @@
-"""Who gets a conversation: a decision about addresses and numbers, without a pipeline.
+"""Admission: decides by address and numbers which visitor gets a conversation.
 
-Asked in this order; the first that applies is the answer:
+The first rule that applies decides:
 
 the server is about to stop                                    503 draining
 the address was told to leave less than `EXPELLED_S` ago       429 expelled
@@ -8,12 +8,12 @@ its last connections came to nothing, `n` of them in a row,
   the last one less than 2ⁿ s ago (`n` ≥ 2; at most `LONGEST_S`) 429 came-to-nothing
 the address has `per_address` conversations, those that are
   being made included                                          429 too-many
-as many talk as may, or the machine is busy                    503 busy
-`connecting` are let in and not connected yet                  503 busy, unless one of them has to go
+all places are taken, or the machine is busy                   503 busy
+`connecting` are admitted and not connected yet                503 busy, unless one of them has to go
 
-**Who has to go** for a newcomer, of those who are connecting: whose address has failed more often than the newcomer's,
-the most often first; else who has had `HONEST_S`: a connection comes about in less than a second where it does at all.
-So who only asks for places gets each of them once, and from then on gives way to everybody who has not done that.
+**Who has to go** for a new visitor, of those that are connecting: first the one whose address has failed most often, if
+more often than the visitor's; else one that has had `HONEST_S`, since a real connection takes less than a second. So a
+client that only reserves places gets each of them once, and from then on gives way to all others.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Failures:
 
 
 class Admission:
-    """`pending`: newcomers by address that have been let in and have no conversation yet."""
+    """`pending`: by address, admitted visitors that have no conversation yet."""
 
     def __init__(self, per_address: int, connecting: int) -> None:
         self.pending: Counter[str] = Counter()
@@ -107,7 +107,7 @@ class Admission:
             raise Refused(503, "busy", "Many are connecting just now. Try again in a moment.")
 
     def to_go(self, address: str, connecting: Mapping[str, Connecting], now_s: float) -> str | None:
-        """Which of those who are connecting, by name, would go for a newcomer at `address`; None where none has to."""
+        """The connecting visitor, by name, that must give way to a new one at `address`; None if none must."""
         mine = self._failed(address, now_s)
         failed = {name: self._failed(one.address, now_s) for name, one in connecting.items()}
         going = [name for name, one in connecting.items() if failed[name] > mine or one.since_s > HONEST_S]

@@ -24,7 +24,7 @@ _PAGE_FILES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css
 
 
 class WebServer:
-    """The routes over a service; `application` is what aiohttp runs. Raises TokenError where a file is no list."""
+    """The routes over a service; aiohttp runs `application`. Raises TokenError if a token file is invalid."""
 
     def __init__(self, service: ConversationService, settings: ServerSettings) -> None:
         self.service = service
@@ -60,7 +60,7 @@ class WebServer:
         return _asset(request.match_info["name"])
 
     async def _config(self, request: web.Request) -> web.StreamResponse:
-        """What the page needs to know before it connects."""
+        """The configuration that the page needs before it connects."""
         spec = self.service.spec
         servers = [
             {"urls": server.url, "username": server.username, "credential": server.credential}
@@ -85,7 +85,7 @@ class WebServer:
         )
 
     async def _offer(self, request: web.Request) -> web.StreamResponse:
-        """One offer, one answer: a new conversation, or with `session` and `key` the one that was cut off."""
+        """Answer one offer: a new conversation, or with `session` and `key` the one to resume."""
         self._check(request)
         try:
             body = await request.json()
@@ -136,7 +136,7 @@ class WebServer:
         )
 
     async def _stands(self, request: web.Request) -> web.StreamResponse:
-        """Asked by a page that hears nothing any more: whether to wait, or to connect anew."""
+        """For a page that receives nothing any more: whether to wait or to reconnect."""
         self._check(request)
         return web.json_response({"stands": await self.service.stands(*_named(request))})
 
@@ -161,17 +161,17 @@ class WebServer:
         return told(*await self.service.metrics(request.headers.get("Accept", "")))
 
     async def _sessions(self, request: web.Request) -> web.StreamResponse:
-        """Who talks: for the operator, with the admin token."""
+        """The conversations: for the operator, with the admin token."""
         self._check_admin(request)
         return web.json_response({"sessions": await self.service.sessions()})
 
     async def _hosts(self, request: web.Request) -> web.StreamResponse:
-        """What the conversations run on: for the operator, with the admin token."""
+        """The conversation hosts: for the operator, with the admin token."""
         self._check_admin(request)
         return web.json_response({"hosts": await self.service.hosts()})
 
     async def _drain(self, request: web.Request) -> web.StreamResponse:
-        """Empty a host: for the operator, with the admin token."""
+        """Drain a host: for the operator, with the admin token."""
         self._check_admin(request)
         return web.json_response(dict(await self.service.drain_host(request.match_info["name"])))
 
@@ -191,7 +191,7 @@ class WebServer:
 
 @web.middleware
 async def refuse_offers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What an offer lacks, as a refusal."""
+    """Turn OfferError into a refusal."""
     try:
         return await handler(request)
     except OfferError as error:
@@ -208,5 +208,5 @@ def _asset(name: str) -> web.Response:
 
 
 def _named(request: web.Request) -> tuple[str, str]:
-    """Id and key of the conversation that a request is about."""
+    """Id and key of the conversation that a request names."""
     return request.match_info["id"], request.query.get("key", "")

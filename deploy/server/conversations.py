@@ -1,4 +1,4 @@
-"""All conversations of one server: who is let in, who is refused and why, and when each of them ends."""
+"""All conversations of one server: who is admitted, who is refused and why, and when each of them ends."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ TELL_S = 10.0
 
 
 def draining() -> Refused:
-    """What a newcomer is told while the server is being stopped."""
+    """The refusal of new visitors while the server is stopping."""
     return Refused(503, "draining", "This server is about to stop. Try again in a minute.")
 
 
 class Conversations:
-    """Runs until cancelled. `counts`: what happened since the start, by name; of conversations that are over,
-    `counted`: by their stages, `over`: all else. `host`: the name of this conversation host, where it is one.
+    """Runs until cancelled. `counts`: events since the start, by name. Of ended conversations, `counted`: counters of
+    their stages, `over`: everything else. `host`: the name of this conversation host, if it is one.
     """
 
     def __init__(self, spec: Spec, settings: ServerSettings, bundle: Bundle | None = None, host: str = "") -> None:
@@ -59,16 +59,16 @@ class Conversations:
 
     @property
     def ready(self) -> bool:
-        """Whether the next person would be answered at once."""
+        """Whether the next visitor would be answered at once."""
         return self.pipelines.ready and not self.draining
 
     @property
     def problem(self) -> str:
-        """Why no pipeline can be made; empty where one can. For the operator."""
+        """Why no pipeline can be opened, for the operator; empty if one can."""
         return self.pipelines.problem
 
     async def run(self) -> None:
-        """Keep one pipeline ready and look after the conversations. Cancel it to close everything."""
+        """Keep one pipeline ready and manage the conversations. Cancel it to close everything."""
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -150,7 +150,7 @@ class Conversations:
 
     @property
     def limit(self) -> int | None:
-        """How many may talk at once; None where that is not known."""
+        """Most conversations at once; None if unknown."""
         return self.settings.sessions or self.capacity.limit(time.monotonic())
 
     def _full(self, talking: int, moved: bool = False) -> bool:
@@ -161,14 +161,14 @@ class Conversations:
 
     @property
     def talking(self) -> int:
-        """How many are connected and talk, or may at any moment."""
+        """The number of connected conversations."""
         return sum(session.state is SessionState.TALKING and not session.over for session in self.sessions.values())
 
     def _heard(self, first_audio_s: float) -> None:
         self.capacity.note(max(1, self.talking), first_audio_s, time.monotonic())
 
     def find(self, session_id: str, key: str) -> Session:
-        """The conversation that is to be resumed. Raises Refused."""
+        """The conversation to resume. Raises Refused."""
         session = self.sessions.get(session_id)
         if session is None or not same_secret(key, session.key) or session.state is SessionState.ENDED:
             raise Refused(404, "gone", "That conversation has ended. Start a new one.")

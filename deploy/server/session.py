@@ -80,10 +80,10 @@ TRANSITIONS: Mapping[SessionState, frozenset[SessionState]] = {
 class Session:
     """A session is made without a visitor; `connect` assigns it to one. `key` resumes it.
 
-    The stages that meet the person run in this process, all others where the plan of `spec` puts them; `bundle` is
-    needed where that is elsewhere. `host`: the conversation host this is on, which the id then says. `on_heard`: called
-    for each answer with how long after the end of speech its first sound was played, seconds. `failure`: why the
-    pipeline did not start, or ended early.
+    The `live.*` stages run in this process, all others where the plan of `spec` puts them; `bundle` is needed if that
+    is elsewhere. `host`: the name of its conversation host, which is part of the id. `on_heard`: called for each answer
+    with the time from the end of speech to its first sound played, seconds. `failure`: why the pipeline did not start,
+    or ended early.
     """
 
     def __init__(self, spec: Spec, bundle: Bundle | None = None, host: str = "") -> None:
@@ -129,7 +129,7 @@ class Session:
         return host.worker
 
     async def opened(self) -> None:
-        """Wait until all stages are open, while `run` runs. Raises what kept them from it, or SessionOver."""
+        """Wait until all stages are open, while `run` runs. Raises the error that prevented it, or SessionOver."""
         async with beside(self.deployment.ready.wait()) as ready, beside(self._over.wait()) as over:
             await asyncio.wait({ready, over}, return_when=asyncio.FIRST_COMPLETED)
         if self.failure is not None:
@@ -179,9 +179,9 @@ class Session:
     async def connect(
         self, sdp: str | Offer, ice: Sequence[RTCIceServer], *, listening: bool = False
     ) -> tuple[Peer, str]:
-        """Answer an offer; a connection that is there already is replaced, `listening` beside it.
+        """Answer an offer. An existing connection is replaced; a `listening` one is added to it.
 
-        Raises OfferError, and SessionOver where the conversation has ended meanwhile.
+        Raises OfferError, and SessionOver if the conversation has ended meanwhile.
         """
         peer, whose = Peer(self.call, ice), self.id
         try:
@@ -226,7 +226,7 @@ class Session:
         await recall(self.deployment, snapshot)
 
     async def snapshot(self) -> Snapshot:
-        """What another host could go on with."""
+        """The state from which another host can continue."""
         return await snapshot_of(self.deployment, self.call.playout)
 
     def end(self, code: str, message: str) -> None:
@@ -251,18 +251,18 @@ class Session:
         return self._stats.counts
 
     def measured(self) -> Tally:
-        """What there is to tell of it now; readable after its end, too."""
+        """Its measurements so far; also readable after its end."""
         self.tally.look(self._stats.workers())
         return self.tally
 
     @property
     def problem_count(self) -> int:
-        """How much has gone wrong."""
+        """The number of problems."""
         return self._stats.problem_count
 
     @property
     def unchanged_s(self) -> float:
-        """How long it has been in this state."""
+        """Seconds since its state last changed."""
         return (self.call.clock.now_ns() - self.changed_ns) / 1e9
 
     @property
@@ -278,14 +278,14 @@ class Session:
             self.end("finished", "The conversation has come to its end.")
 
     def _deaf(self) -> bool:
-        """Whether a stage that listens to the person has ended, though the person is still there."""
+        """Whether a stage that listens to the visitor has ended although the visitor is still connected."""
         if self.worker.started_ns == 0 or self.over:
             return False
         sources = [actor for actor in self.worker.actors.values() if actor.info.is_source]
         return any(actor.task is None and actor.info.use.startswith("live.") for actor in sources)
 
     def _problem(self, problem: Problem) -> None:
-        """What goes wrong in a stage, for the log; not more often than every ten seconds, with what was left out."""
+        """Log a problem of a stage, at most one in ten seconds, with the number of those not logged."""
         self._broke = self._broke or not (problem.recovered or problem.ends)
         now_ns = self.call.clock.now_ns()
         if now_ns - self._told_ns >= PROBLEM_S * 1e9:
