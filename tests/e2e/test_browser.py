@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import io
+import json
 import os
 import re
 import shutil
@@ -319,3 +321,63 @@ def test_the_page_shows_where_the_machine_looks_and_sends_sharp_only_that(net: L
         page.screenshot(path=str(tmp_path / "looks.png"))
         page.click("#look-button")
         assert page.locator("#marks rect").count() == 0 and page.inner_text("#look-words") == ""
+
+
+# A model server that writes down what it is asked
+MODEL_SERVER = """
+import asyncio, json, sys
+from pathlib import Path
+from thalweg.deploy.bench.language.modelserver import ModelServer
+
+async def main():
+    async with ModelServer("A red wall.") as server:
+        Path(sys.argv[1]).write_text(server.url)
+        while True:
+            await asyncio.sleep(0.1)
+            Path(sys.argv[2]).write_text(json.dumps(server.asked))
+
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def model_server(net: Lab, folder: Path) -> Iterator[tuple[str, Path]]:
+    """On the host of the server: its address, and where it writes what it is asked."""
+    url, asked = folder / "url", folder / "asked.json"
+    process = net.server.python("-c", MODEL_SERVER, url, asked)
+    try:
+        deadline = time.monotonic() + 60
+        while not url.exists() or not url.read_text():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        yield url.read_text(), asked
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_model_that_looks_at_pictures_is_shown_what_the_camera_of_who_asks_shows(net: Lab, tmp_path: Path) -> None:
+    require_package("cv2", "video")
+    with model_server(net, tmp_path) as (url, asked):
+        settings = {"llm_url": url, "model": "m", "images": "true", "recogniser": "pocketsphinx"}
+        options = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+        with (
+            serve(net, EXAMPLES / "video_chat.yaml", tmp_path / "serve.log", *options) as server,
+            browser(server, tmp_path, tone(tmp_path), red(tmp_path)) as chromium,
+        ):
+            page = opened(chromium, server)
+            page.click("#camera")
+            page.click("#start")
+            page.wait_for_selector("#seen", state="visible")
+            page.click("#mute")
+            page.fill("#text", "What do you see?")
+            page.press("#text", "Enter")
+            page.wait_for_selector(".answer:has-text('A red wall.')")
+        (last,) = [json.loads(asked.read_text())[-1]["messages"][-1]]
+    words, picture = last["content"]
+    assert words == {"type": "text", "text": "What do you see?"}
+    jpeg = base64.b64decode(picture["image_url"]["url"].removeprefix("data:image/jpeg;base64,"), validate=True)
+    with av.open(io.BytesIO(jpeg), format="jpeg_pipe") as container:
+        pixels = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    red_, green, blue = pixels.reshape(-1, 3).mean(axis=0)
+    assert red_ > 180 and max(green, blue) < 80
