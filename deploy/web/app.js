@@ -5,7 +5,7 @@ import { measureLevel, showLevel } from "./level.js";
 import { Marks, Softened } from "./look.js";
 import { Preferences } from "./preferences.js";
 import { Replay } from "./replay.js";
-import { asJson, asSubtitles, asText, download } from "./saving.js";
+import { save } from "./saving.js";
 import { Timeline } from "./timeline.js";
 import { explain, microphoneTrouble } from "./trouble.js";
 import { Turns } from "./turns.js";
@@ -16,7 +16,7 @@ const WRITTEN = { ...STATES, listening: "Write your question", speaking: "Answer
 const PHASES = { idle: "Ready when you are", connecting: "Connecting …", away: "Waiting for the network …", ended: "The conversation has ended" };
 
 const replay = new Replay();
-const turns = new Turns($("turns"), $("talk"), $("said"), (answer) => replay.toggle(answer));
+const turns = new Turns($("turns"), $("talk"), $("said"), hearAgain);
 const preferences = new Preferences($("preferences"), (control) => call?.send(control));
 const timeline = new Timeline($("timeline"), $("stages").tBodies[0]);
 const marks = new Marks($("marks"), $("look-words"));
@@ -253,6 +253,12 @@ function setMuted(muted) {
   hear();
 }
 
+/** An answer that is heard at the moment stops for one that is to be heard again. */
+function hearAgain(answer) {
+  if (document.body.dataset.floor === "speaking") call?.send({ type: "stop" });
+  replay.toggle(answer);
+}
+
 /** The microphone hears what is said, unless it is muted or would hear an answer that is played again. */
 function hear() {
   const off = replay.playing || $("mute").getAttribute("aria-pressed") === "true";
@@ -310,15 +316,18 @@ async function changeDevices(others = true) {
 $("start").addEventListener("click", () => { if (document.body.dataset.phase === "idle" || document.body.dataset.phase === "ended") start(); else call?.end(); });
 $("speak").addEventListener("click", speak);
 $("ideas").addEventListener("click", ({ target }) => target.closest("button") && ask(target.textContent));
+function copied() {
+  const label = $("save-button").querySelector("span");
+  label.textContent = "Copied";
+  $("told").textContent = "Copied";
+  setTimeout(() => { label.textContent = "Save"; $("told").textContent = ""; }, 2500);
+}
+
 $("save-button").addEventListener("click", () => $("saving").showModal());
-$("saving").addEventListener("close", () => {
+$("saving").addEventListener("close", async () => {
   const how = $("saving").returnValue;
-  const plain = () => download("conversation.txt", `${asText(turns.said)}\n`, "text/plain");
-  if (how === "copy") (navigator.clipboard?.writeText(asText(turns.said)) ?? Promise.reject()).catch(plain); // where a page may not
-  if (how === "text") plain();
-  if (how === "subtitles") download("conversation.vtt", `${asSubtitles(config?.name ?? "", turns.said)}\n`, "text/vtt");
-  if (how === "json") download("conversation.json", asJson(config?.name ?? "", turns.said), "application/json");
   $("saving").returnValue = "";
+  if (await save(how, config?.name ?? "", turns.said)) copied();
 });
 $("stop").addEventListener("click", () => call?.send({ type: "stop" }));
 $("mute").addEventListener("click", () => $("hold").checked || setMuted($("mute").getAttribute("aria-pressed") !== "true"));
@@ -380,6 +389,7 @@ $("notice-act").addEventListener("click", () => {
   if (act === "sound") $("voice").play();
 });
 document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && replay.playing) { replay.stop(); return; }
   if (event.key === "Escape" && !$("stop").disabled && !$("settings").open) call?.send({ type: "stop" });
 });
 addEventListener("pagehide", () => call?.end());

@@ -54,8 +54,20 @@ function escaped(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replace(/\s+/g, " ");
 }
 
+/** `how`: copy, text, subtitles, json; anything else is nothing. Resolves to whether it is on the clipboard: where a page may
+ * not do that, it is saved as text. */
+export async function save(how, name, turns) {
+  if (how === "copy") {
+    try { await navigator.clipboard.writeText(asText(turns)); return true; } catch { how = "text"; }
+  }
+  if (how === "text") download("conversation.txt", `${asText(turns)}\n`, "text/plain");
+  if (how === "subtitles") download("conversation.vtt", `${asSubtitles(name, turns)}\n`, "text/vtt");
+  if (how === "json") download("conversation.json", asJson(name, turns), "application/json");
+  return false;
+}
+
 /** Has the browser save a text as a file. */
-export function download(name, text, type) {
+function download(name, text, type) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], { type }));
   link.download = name;

@@ -2,6 +2,8 @@
 
 import { replayButton, showPlaying } from "./replay.js";
 
+const NOT_UNDERSTOOD = "Not understood in time. Say it again, or write it.";
+
 export class Turns {
   /** `log`: a list that only whole questions and answers are added to, for screen readers. `again`: called with an answer
    * that is to be heard again. */
@@ -100,8 +102,14 @@ export class Turns {
   }
 
   dismissed({ turn, cause }) {
-    const { item, asked, answer } = this.#turn(turn);
+    const found = this.#turn(turn), { item, asked, answer } = found;
     answer.hidden = true;
+    if (cause === "not understood") {
+      asked.dataset.final = true;
+      this.#note(found, "missed", NOT_UNDERSTOOD);
+      this.#tell(NOT_UNDERSTOOD);
+      return;
+    }
     if (!asked.textContent) { item.remove(); this.all = this.all.filter((each) => each.item !== item); this.turns.delete(turn); return; }
     asked.className = "aside";
     asked.textContent = `“${asked.textContent}” (${cause})`;

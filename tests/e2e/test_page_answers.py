@@ -80,6 +80,12 @@ def test_answers_are_spoken_as_fast_as_was_set_heard_again_and_saved_as_subtitle
         page.wait_for_selector(".again[aria-label=Stop]")
         check(page, "playing again")
         saved = subtitles(page)
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.click("#save-button")
+        page.click("#saving [value=copy]")
+        page.wait_for_selector("#save-button:has-text('Copied')")
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied.startswith(f"You: {QUESTION}\nIt: {QUESTION}\n\nYou: ")
         page.click("#start")
         page.wait_for_selector("body[data-phase=ended]")
         ask(page, "Yes.", 3)
@@ -139,7 +145,9 @@ def test_the_microphone_does_not_hear_an_answer_that_is_heard_again(net: Lab, tm
         assert page.evaluate(hears)
         page.click("#mute")
         page.click(".again")
-        page.click(".again[aria-label=Stop]")
+        page.wait_for_selector(".again[aria-label=Stop]")
+        page.keyboard.press("Escape")
+        page.wait_for_selector(".again[aria-label='Hear this answer again']")
         assert not page.evaluate(hears), "who was muted stays so"
 
 
