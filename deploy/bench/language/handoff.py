@@ -7,7 +7,7 @@ from importlib import import_module
 from thalweg.deploy.bench import BenchError
 from thalweg.deploy.bench.result import Result
 
-PARTS = ("deaths", "gaps", "pings", "learning", "links", "cascade", "quality", "seams")
+PARTS = ("deaths", "gaps", "pings", "learning", "links", "cascade", "quality", "seams", "live")
 MAKING = ("record", "calibrate")
 
 
