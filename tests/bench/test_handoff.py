@@ -55,9 +55,7 @@ def test_whoever_only_pings_is_left(tmp_path: Path) -> None:
 
 
 def test_a_part_that_there_is_not_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
-    with pytest.raises(
-        BenchError, match="it has deaths, gaps, pings, learning, links, cascade, seams, record, calibrate"
-    ):
+    with pytest.raises(BenchError, match=r"it has deaths, gaps, pings, .*, live, record, calibrate"):
         rows("lives", tmp_path)
 
 
