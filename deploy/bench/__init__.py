@@ -67,6 +67,11 @@ BENCHES: Mapping[str, Bench] = {
         "dialogue.sessions:measure",
         takes=("part",),
     ),
+    "hour": Bench(
+        "an hour of a server under visitors, with its dashboard drawn; needs Prometheus",
+        "dialogue.hour:measure",
+        takes=("minutes", "json_path"),
+    ),
     "siege": Bench(
         "latency of a visitor while others attack the server, and in peace; PART: one kind of attack",
         "dialogue.siege:measure",
