@@ -141,7 +141,7 @@ def _add(result: Result, found: _Visited, panels: list[dict[str, Any]], alerts: 
 
 
 def _panels(asked: str, began: float, ended: float) -> list[dict[str, Any]]:
-    """Of each panel of the dashboard: its title, its unit, and its lines by name, with (seconds, value) of each point."""
+    """Of each panel of the dashboard: its title, its unit, and its lines by name, (seconds, value) of each point."""
     text = files("thalweg.deploy").joinpath("dashboards/thalweg.json").read_text(encoding="utf-8")
     found = []
     for panel in json.loads(text)["panels"]:
