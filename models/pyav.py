@@ -23,3 +23,16 @@ def closed() -> dict[str, Any]:
 
     tolerant = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
     return {"options": {"protocol_whitelist": "none", "max_pixels": str(LARGEST_PIXELS)}, **tolerant}
+
+
+def live(transport: str, patience_s: float) -> dict[str, Any]:
+    """What `av.open` is told of a stream from a camera: RTSP and what it carries, and nothing else that an answer might
+    name. Connecting, and the wait for each piece, take `patience_s` at most.
+    """
+    options = {
+        "protocol_whitelist": "rtsp,rtp,tcp,udp",
+        "rtsp_transport": transport,
+        "fflags": "nobuffer",
+        "max_pixels": str(LARGEST_PIXELS),
+    }
+    return {"format": "rtsp", "options": options, "timeout": (patience_s, patience_s)}

@@ -20,12 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from thalweg.models.pyav import bounded, closed
+from thalweg.models.pyav import bounded, closed, live
 from thalweg.stages.io.joined import Span, Stretch, index_last, kind_of, spans
 from thalweg.stages.io.lengths import Length, length_of, mend, told_by
 from thalweg.stages.io.reading import MediaError, Source, Stopped
 
-__all__ = ["Media", "MediaError", "Recording", "Stopped", "opened"]
+__all__ = ["Media", "MediaError", "Recording", "Stopped", "opened", "watched"]
 
 log = logging.getLogger(__name__)
 
@@ -248,6 +248,47 @@ def opened(
         yield Media(source, wanted, track, note)
     finally:
         source.close()
+
+
+@contextmanager
+def watched(url: str, transport: str, patience_s: float) -> Iterator[Iterator[Any]]:
+    """The decoded pictures of a camera at an RTSP address, for as long as it sends them.
+
+    Raises MediaError where it cannot be reached, refuses, sends no video, ends, or sends nothing for `patience_s`, as
+    a half-open connection does, too. The messages hold nothing of the address: it may be secret.
+    """
+    try:
+        import av
+    except ImportError:
+        raise MediaError("watching a camera needs PyAV: pip install 'thalweg[video]'") from None
+    try:
+        with av.open(url, **live(transport, patience_s)) as container:
+            if not container.streams.video:
+                raise MediaError("it sends no video")
+            bounded(container)
+            yield _pictures(container)
+    except av.error.ExitError:
+        raise MediaError(f"it has sent nothing for {patience_s:g} s") from None
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise MediaError(_REFUSED.get(type(error).__name__, getattr(error, "strerror", "") or "it fails")) from None
+
+
+_REFUSED = {
+    "HTTPUnauthorizedError": "it wants another user or password",
+    "HTTPForbiddenError": "it does not let this user in",
+    "HTTPNotFoundError": "it has no such stream",
+}
+
+
+def _pictures(container: Any) -> Iterator[Any]:
+    import av
+
+    for packet in container.demux(container.streams.video[0]):
+        try:
+            yield from packet.decode()
+        except (av.error.InvalidDataError, ValueError):  # until the first key frame, and after what was lost
+            continue
+    raise MediaError("it has ended the stream")
 
 
 def _preferred(streams: Any) -> int:

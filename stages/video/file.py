@@ -156,7 +156,7 @@ def _decode(path: Path, height: int | None, stop: threading.Event | None) -> Ite
             for recording in media.recordings():
                 begin_s = media.held_s
                 for at_s, frame in _placed(recording, begin_s):
-                    yield round(at_s * 1e9), _rgb(frame, height, orientation or of_frame(frame))
+                    yield round(at_s * 1e9), rgb(frame, height, orientation or of_frame(frame))
                     media.held_s = at_s + _period_s(recording)
                 media.held_s = max(media.held_s, begin_s + recording.end_s - recording.start_s)
             media.ended()
@@ -180,7 +180,8 @@ def _placed(recording: Recording, begin_s: float) -> Iterator[tuple[float, Any]]
         yield last_s, frame
 
 
-def _rgb(frame: Any, height: int | None, orientation: int) -> NDArray[np.uint8]:
+def rgb(frame: Any, height: int | None, orientation: int) -> NDArray[np.uint8]:
+    """[height, width, 3] uint8 of a picture of PyAV's, at most so high, the right way up."""
     wide, high = (frame.height, frame.width) if turned(orientation) else (frame.width, frame.height)
     if height is not None and high > height:
         size = max(2, round(wide * height / high / 2) * 2), height
