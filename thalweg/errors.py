@@ -26,6 +26,7 @@ FAMILIES: dict[str, dict[str, str]] = {
         "FileError": "thalweg.deploy.reading",
         "GraphError": "thalweg.pipeline.graph",
         "JoinError": "thalweg.pipeline.joins.joined",
+        "PreferenceError": "thalweg.pipeline.file.preferences",
         "SpecError": "thalweg.pipeline.file.source",
         "StageError": "thalweg.pipeline.stage",
     },

@@ -83,7 +83,7 @@ async def _ladder() -> AsyncIterator[_Ladder]:
 def _start(model: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "thalweg.deploy.bench.language.programs.lone_model", model]
     return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8"
     )
 
 

@@ -64,7 +64,8 @@ def ask_faster_whisper(result: Result, model: str, task: dict[str, Any], system:
     """What it prints for a task (see its script); None, and a note, where it is left out."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "task.json"
-        path.write_text(json.dumps({"model": str(find_whisper(model)), "threads": os.cpu_count() or 1} | task))
+        about = {"model": str(find_whisper(model)), "threads": os.cpu_count() or 1} | task
+        path.write_text(json.dumps(about), encoding="utf-8")
         return run_peer(PEER, SCRIPT, [str(path)], result, system=system, what=what, limit_s=LIMIT_S)
 
 

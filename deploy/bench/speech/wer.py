@@ -116,7 +116,7 @@ def _faster(result: Result, utterance: Utterance) -> Heard:
         recording, task = Path(folder) / "heard.wav", Path(folder) / "task.json"
         write_wav(recording, utterance.audio, 16_000)
         about = {"model": str(find_whisper("whisper-base")), "recordings": [str(recording)]}
-        task.write_text(json.dumps(about | {"batch": 0, "beam": 5, "threads": 1}))
+        task.write_text(json.dumps(about | {"batch": 0, "beam": 5, "threads": 1}), encoding="utf-8")
         found = ask_peer("pipecat-voice", "speech/programs/faster_whisper_texts.py", [str(task)])
     result.versions[FASTER] = found["version"]
     return Heard(found["texts"][0], None, found["processor_s"], len(utterance.audio) / 16_000, 0, 0)
