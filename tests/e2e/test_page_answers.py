@@ -245,3 +245,25 @@ def test_subtitles_hold_what_was_heard_cut_into_what_can_be_read(net: Lab, tmp_p
     assert all(len(cue.split(">", 2)[2]) <= 84 for cue in cues[1:9])
     assert cues[10] == "11\n01:00:01.000 --> 01:00:02.000\n<v It>Cut"
     assert "Never heard" not in made and json.dumps(made).count("x" * 300) == 1
+
+
+MISSED = """
+async () => {
+  const { Turns } = await import('./web/turns.js');
+  const [list, log] = ['ol', 'div'].map((kind) => document.createElement(kind));
+  const turns = new Turns(list, document.body, log, () => {});
+  turns.begin();
+  for (const [turn, cause] of [[1, 'not understood'], [2, 'nothing said']]) {
+    turns.thinking(turn);
+    turns.dismissed({ turn, cause });
+  }
+  return { turns: [...list.children].map((item) => item.textContent), said: log.textContent, all: turns.said.length };
+}
+"""
+
+
+def test_a_turn_that_was_not_understood_says_so_and_noise_leaves_no_trace(net: Lab, tmp_path: Path) -> None:
+    with serve(net, echo_file(tmp_path), tmp_path / "serve.log") as server, browser(server, tmp_path, None) as chromium:
+        found = opened(chromium, server).evaluate(MISSED)
+    sentence = "Not understood in time. Say it again, or write it."
+    assert found == {"turns": [sentence], "said": sentence, "all": 1}
