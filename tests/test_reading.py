@@ -27,6 +27,7 @@ OURS = {
     "deploy/server/app.py": "files of the package",
     "deploy/server/load.py": "/proc, of our processes",
     "models/store/fetching/fetch.py": "written by us, in the cache",
+    "deploy/fleet/hub/page.py": "files of the package",
     "models/store/fingerprint.py": "/proc",
     "models/store/fitting.py": "/proc and /sys, of this machine",
     "models/store/fetching/hub.py": "files of the package",

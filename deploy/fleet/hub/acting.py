@@ -30,6 +30,7 @@ from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.door.tokens import same_secret
 from thalweg.deploy.fleet.given import check_outputs
 from thalweg.deploy.reading import read_spec
+from thalweg.models.store.bounded import read_text_at_most
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.text import as_json
 from thalweg.stages.io.private import create_private
@@ -38,6 +39,7 @@ LARGEST_FILE = 64 << 20
 """Of what the page sends, which is held in memory; `thalweg hub rollout` takes larger ones."""
 KEY = "page.key"
 _SHA = frozenset("0123456789abcdef")
+_LONGEST_KEY = 1_000
 
 
 def page_key(folder: Path) -> str:
@@ -46,7 +48,7 @@ def page_key(folder: Path) -> str:
     if not path.exists():
         with create_private(path) as file:
             file.write(f"{secrets.token_urlsafe(24)}\n".encode())
-    return path.read_text(encoding="ascii").strip()
+    return read_text_at_most(path, _LONGEST_KEY).strip()
 
 
 class Acting:

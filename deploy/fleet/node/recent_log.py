@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections import deque
 from pathlib import Path
 
+from thalweg.pipeline.text import printable
+
 LINES, LONGEST, TAIL_BYTES = 40, 200, 16 << 10
-_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 class RecentLog(logging.Handler):
@@ -16,13 +18,14 @@ class RecentLog(logging.Handler):
 
     def __init__(self, pipeline_log: Path) -> None:
         super().__init__(logging.INFO)
-        self.setFormatter(logging.Formatter(_FORMAT, "%H:%M:%S"))
         self._newest: deque[str] = deque(maxlen=LINES)
         self._path = pipeline_log
 
     def emit(self, record: logging.LogRecord) -> None:
         """One line of the agent's own."""
-        self._newest.append(self.format(record).partition("\n")[0][:LONGEST])
+        said = record.getMessage().partition("\n")[0]
+        at = time.strftime("%H:%M:%S", time.localtime(record.created))
+        self._newest.append(printable(f"{at} {record.levelname} {said}", LONGEST))
 
     def lines(self) -> dict[str, list[str]]:
         """Who → its newest lines, oldest first."""
