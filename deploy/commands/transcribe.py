@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from thalweg.stages.io.terminal import READER_GONE, say, say_json
 from thalweg.stages.io.whole import WholeFile
 
 INTERRUPTED = 130
+_MOST_WORKERS = 4
 _NO_GUESSES = {"interval": 3_600_000_000_000, "trial_after": 0}
 """Parameters that make recognisers decode final texts only, where they have them: partial results are not shown."""
 
@@ -54,7 +56,7 @@ def transcribe_files(files: Sequence[Path], engine: str, wish: Wish, settings: M
     if [port.type for port in info.inputs.values()] != [Speech]:
         raise GraphError(f"{info.use} is not a recogniser: it does not take speech")
     wished = _wished(info, wish, settings)
-    recogniser = Recogniser(info, _parameters(info, wished, quiet=bool(wish.to)), _lanes(info, wish))
+    recogniser = _recogniser(info, wished, quiet=bool(wish.to))
     work = tasks(files, wish.to)
     for task in work:
         if not (task.recording == STANDARD_INPUT or comes_by_pipe(task.recording) or task.recording.is_file()):
@@ -77,9 +79,13 @@ def transcribe_files(files: Sequence[Path], engine: str, wish: Wish, settings: M
     return int(failed)
 
 
-def _lanes(info: StageInfo, wish: Wish) -> int:
-    """How many utterances in parallel: several where one engine decodes in batches and no partial results are shown."""
-    return MOST_LANES if wish.to and info.use == "speech.whisper" else 1
+def _recogniser(info: StageInfo, wished: Mapping[str, str], *, quiet: bool) -> Recogniser:
+    """Several lanes and all processors where one engine decodes for all lanes and only final texts are wanted."""
+    parameters = _parameters(info, wished, quiet=quiet)
+    if not quiet or info.use != "speech.whisper":
+        return Recogniser(info, parameters)
+    at_once = {"workers": min(_MOST_WORKERS, os.cpu_count() or 1)} | parameters
+    return Recogniser(info, at_once, MOST_LANES)
 
 
 def _printed(task: Task, recogniser: Recogniser, wish: Wish) -> ListeningResult:

@@ -27,7 +27,7 @@ from thalweg.stages.io.audio import AudioFile
 from thalweg.stages.speech.vad import VoiceActivity
 
 RATE = 16_000
-MOST_LANES = 8
+MOST_LANES = 16
 _UNIT = 32 * MS
 """A frame of voice activity: begun anew at any multiple of it, speech is cut at the same places."""
 

@@ -64,9 +64,12 @@ class Whisper:
         device: Annotated[Literal["cpu", "cuda"], Field(description="device that computes")] = "cpu",
         compute: Annotated[str, Field(description="number format: auto, int8, float32, float16, …")] = "auto",
         threads: Annotated[int, Field(ge=1, description="threads of one decode")] = 1,
+        workers: Annotated[
+            int, Field(ge=1, le=16, description="decodes at the same time, for all stages with these settings")
+        ] = 1,
     ) -> None:
         self._model, self._language, self._task, self._phrases = model, language, task, phrases
-        self._beam, self._device, self._compute, self._threads = beam, device, compute, threads
+        self._beam, self._device, self._compute, self._threads, self._workers = beam, device, compute, threads, workers
         self._hearing = Hearing(Rules(interval_ns=interval, share=share, trial_after_ns=trial_after))
         self._share: Share[Engine] | None = None
         self._audio = _Audio()
@@ -78,7 +81,9 @@ class Whisper:
 
     def open(self, ctx: Context) -> None:
         """Load the model. Raises ModelError where it is not there or cannot do what is asked of it."""
-        self._share = share_engine(self._model, device=self._device, compute=self._compute, threads=self._threads)
+        self._share = share_engine(
+            self._model, device=self._device, compute=self._compute, threads=self._threads, workers=self._workers
+        )
         loaded = self._share.value.model
         check_language(loaded, self._language)
         if self._phrases:
