@@ -31,7 +31,7 @@ from thalweg.pipeline.file.catalog import find_stage, registered_name
 from thalweg.pipeline.file.complaint import complaint
 from thalweg.pipeline.file.dump import dump_document
 from thalweg.pipeline.file.plan import LOCAL
-from thalweg.pipeline.file.source import Place, Source
+from thalweg.pipeline.file.source import Source, SourcePlace
 from thalweg.pipeline.file.spec import Spec, load_document
 from thalweg.pipeline.graph import Graph, GraphError, Vertex, nearest
 from thalweg.pipeline.payload import AudioChunk, EncodedVideo, VideoFrame
@@ -59,7 +59,7 @@ class Pipeline:
         self._instances: dict[str, object] = {}
         self._here_only: dict[str, str] = {}
         self._exposed: list[str] = []
-        self._places: dict[tuple[str | int, ...], Place] = {}
+        self._places: dict[tuple[str | int, ...], SourcePlace] = {}
         self._folders = [str(Path.cwd())]
 
     def add(
@@ -265,7 +265,7 @@ class Pipeline:
 
     def _note_place(self, *path: str | int) -> None:
         frame = sys._getframe(2)
-        self._places[path] = Place(frame.f_code.co_filename, frame.f_lineno, 1)
+        self._places[path] = SourcePlace(frame.f_code.co_filename, frame.f_lineno, 1)
 
 
 def load(path: str | Path, **settings: object) -> Pipeline:

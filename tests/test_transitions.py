@@ -10,7 +10,7 @@ import pytest
 
 from tests import transitions
 from tests.transitions import MACHINES
-from thalweg.deploy.door.doorkeeper import TRANSITIONS, Place, PlaceState
+from thalweg.deploy.door.doorkeeper import TRANSITIONS, ConnectionPlace, PlaceState
 
 HEADER = re.compile(r"^ *state +event +.*?next", re.MULTILINE)
 ANY = "any"
@@ -49,7 +49,7 @@ def test_every_state_has_its_row(name: str) -> None:
 
 def test_a_step_that_no_table_has_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TRANSITIONS, PlaceState.WAITING, frozenset())
-    place = Place("10.0.0.1", 0.0)
+    place = ConnectionPlace("10.0.0.1", 0.0)
     place.state = PlaceState.ANSWERED
-    assert [one.split(",")[0] for one in transitions.found] == ["Place went from WAITING to ANSWERED"]
+    assert [one.split(",")[0] for one in transitions.found] == ["ConnectionPlace went from WAITING to ANSWERED"]
     transitions.found.clear()

@@ -16,7 +16,7 @@ MACHINES = {
     "pipeline.handoff.answering": ("Answering", "state"),
     "pipeline.node": ("Node", "state"),
     "pipeline.video.region_benefit": ("RegionBenefit", "state"),
-    "deploy.door.doorkeeper": ("Place", "state"),
+    "deploy.door.doorkeeper": ("ConnectionPlace", "state"),
     "deploy.runtime.lifetime": ("Lifetime", "_state"),
     "deploy.server.hosts.link": ("HostLink", "state"),
     "deploy.server.hosts.moving": ("Move", "state"),

@@ -25,7 +25,7 @@ from thalweg.deploy.cluster.steps import on_every
 from thalweg.deploy.cluster.subprocess_host import Child, start_child
 from thalweg.deploy.ops.observing.outcome import Outcome, Problem, merge
 from thalweg.deploy.ops.observing.stats import WorkerStats
-from thalweg.deploy.runtime.checkpoint import Kept
+from thalweg.deploy.runtime.checkpoint import KeptCheckpoint
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.cluster.supervision import GiveUp, InHand, Restart, SupervisionState, Supervisor
@@ -87,7 +87,7 @@ class Deployment:
         self.supervisors = {worker.name: Supervisor(worker.restart) for worker in plan.workers.values()}
         self.links = Links(plan, self.hosts, lambda worker: self.supervisors[worker].ended)
         remembered = KEPT_STAYING if plan.stays else KEPT
-        self._kept = {worker: Kept(remembered) for worker in plan.workers}
+        self._kept = {worker: KeptCheckpoint(remembered) for worker in plan.workers}
         self._in_hand: dict[str, InHand] = {}
         self._given_up: dict[str, str] = {}
         self._problems: list[Problem] = []

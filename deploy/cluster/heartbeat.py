@@ -12,7 +12,7 @@ import logging
 from typing import Any, TypedDict
 
 from thalweg.deploy.errors import Problem, describe_error
-from thalweg.deploy.runtime.checkpoint import Checkpoint, Journal, take_checkpoint
+from thalweg.deploy.runtime.checkpoint import Checkpoint, CheckpointJournal, take_checkpoint
 from thalweg.deploy.runtime.watch import Watch
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.packet import AMBIENT
@@ -42,7 +42,7 @@ class Heartbeat:
 
     def __init__(self, worker: Worker, *, checkpoints: bool) -> None:
         self._worker = worker
-        self._journal = Journal(worker) if checkpoints else None
+        self._journal = CheckpointJournal(worker) if checkpoints else None
         self._news = asyncio.Event()
         self._watch: Watch | None = None
         self._lost: dict[str, str] = {}

@@ -59,7 +59,7 @@ TRANSITIONS: Mapping[PlaceState, frozenset[PlaceState]] = {
 
 
 @dataclass(slots=True, eq=False)
-class Place:
+class ConnectionPlace:
     """What one connection holds. `since_s`: when its state began."""
 
     address: str
@@ -79,7 +79,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class DoorLimits:
     """Guard against harm, not against use. See above; `total_per_s` is of all addresses together."""
 
     connections: int = 500
@@ -89,7 +89,7 @@ class Limits:
     requests_per_s: float = 20.0
     total_per_s: float = 400.0
 
-    def within(self, connections: int) -> Limits:
+    def within(self, connections: int) -> DoorLimits:
         """The same, or with so many connections in all, of which no address has more than half."""
         if self.connections <= connections:
             return self
@@ -99,10 +99,10 @@ class Limits:
 class Doorkeeper:
     """Told of every connection and request. `counts`: what was refused or sent away, by kind."""
 
-    def __init__(self, limits: Limits, counts: Counter[str] | None = None) -> None:
+    def __init__(self, limits: DoorLimits, counts: Counter[str] | None = None) -> None:
         self.limits = limits
         self.counts: Counter[str] = Counter() if counts is None else counts
-        self._places: dict[Place, None] = {}
+        self._places: dict[ConnectionPlace, None] = {}
         self._held: Counter[str] = Counter()
         self._accounts: OrderedDict[str, Account] = OrderedDict()
         self._active = 0
@@ -113,7 +113,9 @@ class Doorkeeper:
         """How many places are taken."""
         return len(self._places)
 
-    def connects(self, address: str, now_s: float, *, shared: bool = False) -> tuple[Place | None, Place | None]:
+    def connects(
+        self, address: str, now_s: float, *, shared: bool = False
+    ) -> tuple[ConnectionPlace | None, ConnectionPlace | None]:
         """The place of a new connection, None where it is refused; and who has to go for it.
 
         `shared`: a trusted proxy, which has many people's connections.
@@ -137,12 +139,12 @@ class Doorkeeper:
         if gone is not None:
             self.counts["displaced"] += 1
             self.closes(gone)
-        place = Place(address, now_s)
+        place = ConnectionPlace(address, now_s)
         self._places[place] = None
         self._held[address] += 1
         return place, gone
 
-    def closes(self, place: Place) -> None:
+    def closes(self, place: ConnectionPlace) -> None:
         """A connection is gone. Idempotent."""
         if place in self._places:
             del self._places[place]
@@ -150,15 +152,15 @@ class Doorkeeper:
             if not self._held[place.address]:
                 del self._held[place.address]
 
-    def asked(self, place: Place, now_s: float) -> None:
+    def asked(self, place: ConnectionPlace, now_s: float) -> None:
         """The headers of a request have come."""
         place.state, place.since_s = PlaceState.ANSWERED, now_s
 
-    def answered(self, place: Place, now_s: float) -> None:
+    def answered(self, place: ConnectionPlace, now_s: float) -> None:
         """The answer has left."""
         place.state, place.since_s = PlaceState.WAITING, now_s
 
-    def overdue(self, now_s: float) -> list[Place]:
+    def overdue(self, now_s: float) -> list[ConnectionPlace]:
         """Who has to go, for they have taken too long. They hold no place from here on."""
         longest = {PlaceState.WAITING: self.limits.header_s, PlaceState.ANSWERED: self.limits.request_s}
         late = [place for place in self._places if now_s - place.since_s > longest[place.state]]
@@ -220,7 +222,7 @@ class Doorkeeper:
         self.counts[why] += 1
         return None, None
 
-    def _to_displace(self, address: str, now_s: float) -> Place | None:
+    def _to_displace(self, address: str, now_s: float) -> ConnectionPlace | None:
         most, held = max(self._held.items(), key=lambda item: item[1])
         if most == address:
             return None
@@ -230,7 +232,7 @@ class Doorkeeper:
         return longest
 
     @staticmethod
-    def _longest(places: Iterable[Place]) -> Place | None:
+    def _longest(places: Iterable[ConnectionPlace]) -> ConnectionPlace | None:
         """Which of them waits longest; None where none waits."""
         waiting = [place for place in places if place.state is PlaceState.WAITING]
         return min(waiting, key=lambda place: place.since_s) if waiting else None

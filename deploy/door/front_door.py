@@ -18,7 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from thalweg.deploy.door.addresses import Network, forwarded, trusted, who
-from thalweg.deploy.door.doorkeeper import BARRED_S, Doorkeeper, Limits
+from thalweg.deploy.door.doorkeeper import BARRED_S, Doorkeeper, DoorLimits
 from thalweg.deploy.door.names import Names
 from thalweg.deploy.door.refused import Refused, dressed, of_http, refusal
 
@@ -40,7 +40,7 @@ class DoorSettings:
     paths of health checks, which have a bucket of their own, so that a limit is never mistaken for a failure.
     """
 
-    limits: Limits = field(default_factory=Limits)
+    limits: DoorLimits = field(default_factory=DoorLimits)
     host_names: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     proxies: tuple[Network, ...] = ()

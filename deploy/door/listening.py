@@ -24,7 +24,7 @@ from typing import Any
 from aiohttp import web
 
 from thalweg.deploy.door.addresses import trusted, who
-from thalweg.deploy.door.doorkeeper import Place
+from thalweg.deploy.door.doorkeeper import ConnectionPlace
 from thalweg.deploy.door.front_door import FrontDoor
 from thalweg.deploy.door.refused import dressed, of_http, refusal
 
@@ -55,7 +55,7 @@ class Visitor(web.RequestHandler):
 
     __slots__ = ("_door", "_place")
 
-    def __init__(self, door: Listener, place: Place, *args: Any, **options: Any) -> None:
+    def __init__(self, door: Listener, place: ConnectionPlace, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._door = door
         self._place = place
@@ -105,8 +105,8 @@ class Listener:
         self.door = door
         self._runner = runner
         self._context = context
-        self._transports: dict[Place, asyncio.BaseTransport] = {}
-        self._arriving: dict[Place, asyncio.Task[None]] = {}
+        self._transports: dict[ConnectionPlace, asyncio.BaseTransport] = {}
+        self._arriving: dict[ConnectionPlace, asyncio.Task[None]] = {}
         self._refused = 0
 
     async def run(self, listening: list[socket.socket]) -> None:
@@ -119,12 +119,12 @@ class Listener:
                 for place in self.door.keeper.overdue(self.door.now_s()):
                     self._send_away(place)
 
-    def made(self, place: Place, transport: asyncio.BaseTransport) -> None:
+    def made(self, place: ConnectionPlace, transport: asyncio.BaseTransport) -> None:
         """The connection of a place stands."""
         self._arriving.pop(place, None)
         self._transports[place] = transport
 
-    def lost(self, place: Place) -> None:
+    def lost(self, place: ConnectionPlace) -> None:
         """A connection is gone. Idempotent."""
         self._transports.pop(place, None)
         self.door.keeper.closes(place)
@@ -157,7 +157,7 @@ class Listener:
         if self._refused % REFUSALS == 0:
             await asyncio.sleep(PAUSE_S)
 
-    async def _serve(self, connection: socket.socket, place: Place) -> None:
+    async def _serve(self, connection: socket.socket, place: ConnectionPlace) -> None:
         loop = asyncio.get_running_loop()
         server = self._runner.server
         assert server is not None
@@ -185,14 +185,14 @@ class Listener:
             self.door.keeper.counts["no_tls"] += 1
             log.debug("a connection came to nothing: %r", error)
 
-    def _arrived(self, connection: socket.socket, place: Place, _: asyncio.Task[None]) -> None:
+    def _arrived(self, connection: socket.socket, place: ConnectionPlace, _: asyncio.Task[None]) -> None:
         """A connection stands, or has come to nothing, perhaps before anything was done for it."""
         self._arriving.pop(place, None)
         if place not in self._transports:
             connection.close()
             self.door.keeper.closes(place)
 
-    def _send_away(self, place: Place) -> None:
+    def _send_away(self, place: ConnectionPlace) -> None:
         arriving = self._arriving.pop(place, None)
         if arriving is not None:
             arriving.cancel()

@@ -2,9 +2,9 @@
 
 A checkpoint holds the state of every stage with `snapshot`, the packets queued between stages (only those that would be
 sent again), the packets that were sent and not acknowledged, and the last number of each stream. It does not hold the
-report, which grows with the run: each checkpoint carries only the changes since the last safe one, and `Kept` merges
-them. So the cost of a checkpoint does not depend on how long the worker has run. It is encoded on the event loop:
-msgpack holds the interpreter lock throughout, so a thread would block the loop just as long.
+report, which grows with the run: each checkpoint carries only the changes since the last safe one, and
+`KeptCheckpoint` merges them. So the cost of a checkpoint does not depend on how long the worker has run. It is encoded
+on the event loop: msgpack holds the interpreter lock throughout, so a thread would block the loop just as long.
 
 A checkpoint can be taken only while no stage is working and every `snapshot()` returns a state: a busy stage returns
 None, and is asked again later. Stages without `snapshot` start without state.
@@ -41,14 +41,14 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """`packed`: the state; `news`: additions to the report, for `Kept`; `positions`: those of the inlets."""
+    """`packed`: the state; `news`: additions to the report, for `KeptCheckpoint`; `positions`: those of the inlets."""
 
     packed: bytes
     news: bytes
     positions: tuple[Position, ...]
 
 
-class Journal:
+class CheckpointJournal:
     """The additions to a worker's report since the last safe checkpoint."""
 
     def __init__(self, worker: Worker) -> None:
@@ -82,7 +82,7 @@ class Journal:
 
 
 @dataclass(slots=True)
-class Kept:
+class KeptCheckpoint:
     """The last checkpoint of a worker with its whole report so far; of turns the newest `capacity`."""
 
     capacity: int
@@ -109,7 +109,7 @@ class Kept:
         return pack_state({"checkpoint": self.state, "history": history})
 
 
-def take_checkpoint(worker: Worker, journal: Journal | None = None) -> Checkpoint | None:
+def take_checkpoint(worker: Worker, journal: CheckpointJournal | None = None) -> Checkpoint | None:
     """The state now, or None if it cannot be taken at this moment. Call it on the worker's loop."""
     if any(actor.busy for actor in worker.actors.values()):
         return None
@@ -133,7 +133,7 @@ def take_checkpoint(worker: Worker, journal: Journal | None = None) -> Checkpoin
 
 
 def restore_checkpoint(worker: Worker, packed: bytes) -> None:
-    """Continue from a checkpoint, as `Kept` packed it. Call it once every stage is open, before `run`.
+    """Continue from a checkpoint, as `KeptCheckpoint` packed it. Call it once every stage is open, before `run`.
 
     Raises ThalwegError.
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from thalweg.deploy.door.addresses import Network
-from thalweg.deploy.door.doorkeeper import Limits
+from thalweg.deploy.door.doorkeeper import DoorLimits
 from thalweg.deploy.door.front_door import DoorSettings
 from thalweg.deploy.door.listening import most_connections
 from thalweg.pipeline.errors import ThalwegError
@@ -80,7 +80,7 @@ class ServerSettings:
     def door(self) -> DoorSettings:
         """What of it the front door holds."""
         connections = self.connections or most_connections()
-        limits = Limits(
+        limits = DoorLimits(
             connections=connections,
             per_address=min(128, connections // 2),
             request_s=self.connect_s + 20.0,

@@ -28,7 +28,7 @@ class SnapshotError(ThalwegError):
     """A snapshot that cannot be gone on with. Never says what stands in it."""
 
 
-class Heard(BaseModel):
+class AnswerHeard(BaseModel):
     """How much of an answer was heard."""
 
     model_config = ConfigDict(frozen=True)
@@ -42,7 +42,7 @@ class Snapshot(BaseModel):
     model_config = ConfigDict(frozen=True)
     epoch: int = Field(ge=0, le=1 << 62)
     stages: dict[str, dict[str, Any]] = Field(default_factory=dict, max_length=200)
-    heard: Heard | None = None
+    heard: AnswerHeard | None = None
 
     @property
     def question(self) -> str:
@@ -80,7 +80,7 @@ async def snapshot_of(deployment: Deployment, playout: Playout) -> Snapshot:
         stages |= memory.get("stages", {})
     text = playout.heard
     known = playout.epoch != AMBIENT and len(json.dumps(text)) <= MOST_BYTES // 2
-    heard = Heard(turn=playout.epoch, text=text) if known else None
+    heard = AnswerHeard(turn=playout.epoch, text=text) if known else None
     epoch = max((memory.get("epoch", AMBIENT) for memory in memories), default=AMBIENT)
     found = Snapshot(epoch=max(0, epoch), stages=stages, heard=heard)
     while found.stages and found.size > MOST_BYTES:

@@ -24,7 +24,7 @@ MOST_TEXT = 64 * 1024
 _IDLE_S = 300.0
 
 
-class Answer:
+class HttpAnswer:
     """What a server answers. Only valid inside the `async with` that gave it."""
 
     def __init__(self, response: httpx.Response, client: HttpClient) -> None:
@@ -91,12 +91,14 @@ class HttpClient:
         self._answered = False
 
     @asynccontextmanager
-    async def post(self, path: str, body: bytes, *, headers: Mapping[str, str] | None = None) -> AsyncIterator[Answer]:
+    async def post(
+        self, path: str, body: bytes, *, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[HttpAnswer]:
         """Ask, and hang up at the end of the block. Raises HttpError before the block where there is no answer."""
         response = await self._send(path, body, {"Content-Type": "application/json", **(headers or {})})
         try:
             self._check(response)
-            yield Answer(response, self)
+            yield HttpAnswer(response, self)
         finally:
             self._client.cookies.clear()
             await response.aclose()

@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from thalweg.models.http.address import Address
-from thalweg.models.http.client import Answer, HttpClient
+from thalweg.models.http.client import HttpAnswer, HttpClient
 from thalweg.models.http.errors import HttpError, HttpErrorKind, quoted
 from thalweg.models.http.keys import DEFAULT, key_for
 from thalweg.models.language.asking import Asking
@@ -153,7 +153,7 @@ class OpenAIBackend:
         except HttpError as error:
             raise BackendError(_KINDS[error.kind], _settings(error)) from None
 
-    async def _read(self, answer: Answer) -> AsyncGenerator[Delta, None]:
+    async def _read(self, answer: HttpAnswer) -> AsyncGenerator[Delta, None]:
         parser = StreamParser()
         async with aclosing(answer.chunks()) as chunks:
             while not parser.done:
@@ -163,7 +163,7 @@ class OpenAIBackend:
                     if isinstance(delta, Finish):
                         return
 
-    def _refusal(self, answer: Answer, said: str) -> BackendError:
+    def _refusal(self, answer: HttpAnswer, said: str) -> BackendError:
         status = answer.status
         hint = ""
         if status in (401, 403):
@@ -195,7 +195,7 @@ async def _figures(chunks: AsyncGenerator[bytes, None]) -> bytes | None:
         return None
 
 
-async def _words(answer: Answer) -> str:
+async def _words(answer: HttpAnswer) -> str:
     """What a server says to its refusal: the words within the JSON, or as it is."""
     try:
         text = await answer.text()
@@ -222,7 +222,7 @@ def _wait_s(error: BackendError, before_s: float) -> float:
     return min(8.0, max(0.25, 2 * before_s)) * random.uniform(0.75, 1.25)
 
 
-def _retry_after_s(answer: Answer) -> float | None:
+def _retry_after_s(answer: HttpAnswer) -> float | None:
     for header, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         said = answer.headers.get(header, "")
         try:

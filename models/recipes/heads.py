@@ -21,7 +21,7 @@ from thalweg.models.recipes.networks import SIZES
 from thalweg.models.recipes.training import Configuration, Network, Pool, draw
 from thalweg.models.senses.bundle import gate_input
 from thalweg.models.senses.incremental import Mlp
-from thalweg.models.senses.predictor import Choice, choice_input, first_input
+from thalweg.models.senses.predictor import PredictedChoice, choice_input, first_input
 
 CHECKPOINTS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -135,7 +135,7 @@ def predictor_data(network: Network, pool: Pool) -> tuple[NDArray[np.float32], N
     first = np.stack(_first(network, pool))
     pooled = {
         m: {
-            Choice(i, j): network.aggregations[m](
+            PredictedChoice(i, j): network.aggregations[m](
                 network.features(m, pool.raw[m], Configuration({m: size}, {m: setting}, True))
             )
             for (i, size), (j, setting) in product(enumerate(SIZES), enumerate(sense.settings))

@@ -21,7 +21,7 @@ Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class PredictedChoice:
     """Of one modality: which size (index, smallest first) and which unit length (index, shortest first)."""
 
     size: int
@@ -39,7 +39,7 @@ def first_input(modalities: Sequence[str], first: Mapping[str, Array]) -> Array:
     return np.concatenate([np.array(agreement, np.float32), *vectors])
 
 
-def choice_input(choices: Sequence[Choice], sizes: int = 3, units: int = 3) -> Array:
+def choice_input(choices: Sequence[PredictedChoice], sizes: int = 3, units: int = 3) -> Array:
     """[modalities · (sizes + units)], one of each set."""
     row = np.zeros((len(choices), sizes + units), np.float32)
     for i, choice in enumerate(choices):
@@ -50,7 +50,7 @@ def choice_input(choices: Sequence[Choice], sizes: int = 3, units: int = 3) -> A
 class Predictor:
     """Predicts for a fixed list of candidates; what does not depend on the sample is computed once."""
 
-    def __init__(self, net: Mlp, modalities: Sequence[str], candidates: Sequence[Sequence[Choice]]) -> None:
+    def __init__(self, net: Mlp, modalities: Sequence[str], candidates: Sequence[Sequence[PredictedChoice]]) -> None:
         if not candidates:
             raise ModelError("there is no configuration to predict for")
         self._net, self._modalities = net, tuple(modalities)

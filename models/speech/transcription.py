@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.models.errors import ModelError
-from thalweg.models.http import Address, Answer, HttpClient, HttpError, HttpErrorKind, key_for, quoted
+from thalweg.models.http import Address, HttpAnswer, HttpClient, HttpError, HttpErrorKind, key_for, quoted
 from thalweg.models.language.chunk import words_of
 from thalweg.models.speech.wav import write_wav
 
@@ -168,7 +168,7 @@ def _plain(text: str, kind: str) -> str:
         raise HttpError(HttpErrorKind.NO_ANSWER, f"answers without a text: {quoted(text, 80)}") from None
 
 
-async def _said(answer: Answer) -> str:
+async def _said(answer: HttpAnswer) -> str:
     text = await answer.text()
     try:
         return words_of(json.loads(text)) or "nothing more"

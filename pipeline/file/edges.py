@@ -10,7 +10,7 @@ from thalweg.pipeline.channel import Policy
 from thalweg.pipeline.cluster.supervision import Delivery
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.filling import Filling
-from thalweg.pipeline.file.source import Place, Source
+from thalweg.pipeline.file.source import Source, SourcePlace
 from thalweg.pipeline.file.values import guess
 from thalweg.pipeline.graph import Graph, nearest
 from thalweg.pipeline.node import Priority
@@ -24,7 +24,7 @@ class Edges(Filling):
     def __init__(self, settings: dict[str, str], literal: bool, stand_ins: bool = False) -> None:
         super().__init__(settings, literal, stand_ins)
         self._broken: set[str] = set()
-        self._connected: dict[str, Place] = {}
+        self._connected: dict[str, SourcePlace] = {}
         self._edges: list[str | dict[str, Any]] = []
 
     def _connections(self, source: Source, graph: Graph) -> None:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from thalweg.pipeline.duration import parse_duration
-from thalweg.pipeline.file.source import MAX_CHARACTERS, Place, Source
+from thalweg.pipeline.file.source import MAX_CHARACTERS, Source, SourcePlace
 from thalweg.pipeline.file.values import Given, guess
 from thalweg.pipeline.graph import nearest
 
@@ -24,7 +24,7 @@ class Filling:
         self._literal = literal
         self._stand_ins = stand_ins
         self._settings = settings
-        self._problems: list[tuple[Place, str]] = []
+        self._problems: list[tuple[SourcePlace, str]] = []
         self._put_in = 0
         self._variables: dict[str, Any] = {}
         self._texts: dict[str, str] = {}

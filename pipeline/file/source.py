@@ -24,7 +24,7 @@ Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class SourcePlace:
     """Where something stands; lines and columns count from 1."""
 
     file: str
@@ -44,7 +44,7 @@ class SpecError(ThalwegError):
     SHOWN = 100
     LONGEST = 1_000
 
-    def __init__(self, problems: list[tuple[Place, str]]) -> None:
+    def __init__(self, problems: list[tuple[SourcePlace, str]]) -> None:
         self.problems = sorted(set(problems))
         shown = [f"{place}: {_cut(message, self.LONGEST)}" for place, message in self.problems[: self.SHOWN]]
         more = len(self.problems) - len(shown)
@@ -64,36 +64,36 @@ class Source:
 
     file: str
     value: Any
-    places: dict[Path, Place] = field(default_factory=dict)
+    places: dict[Path, SourcePlace] = field(default_factory=dict)
     texts: dict[Path, str] = field(default_factory=dict)
 
-    def place(self, *path: str | int) -> Place:
+    def place(self, *path: str | int) -> SourcePlace:
         """Where the value at `path` stands, or the nearest one above it that stands anywhere."""
         while path not in self.places and path:
             path = path[:-1]
-        return self.places.get(path, Place(self.file, 1, 1))
+        return self.places.get(path, SourcePlace(self.file, 1, 1))
 
 
 def read_source(text: str, file: str) -> Source:
     """Parse YAML. Raises SpecError where it is not YAML, breaks a limit or has a key twice."""
     if len(text) > MAX_CHARACTERS:
         raise SpecError(
-            [(Place(file, 1, 1), f"the file has {len(text)} characters, at most {MAX_CHARACTERS} are read")]
+            [(SourcePlace(file, 1, 1), f"the file has {len(text)} characters, at most {MAX_CHARACTERS} are read")]
         )
     try:
         root = yaml.compose(text, Loader=_Loader)
     except _TooManyError as error:
-        place = Place(file, error.mark.line + 1, error.mark.column + 1)
+        place = SourcePlace(file, error.mark.line + 1, error.mark.column + 1)
         raise SpecError([(place, _too_much(f"more than {MAX_VALUES} values"))]) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
+        place = SourcePlace(file, mark.line + 1, mark.column + 1) if mark else SourcePlace(file, 1, 1)
         problem = error.problem or "this is not YAML"
         hint = "; indent with spaces, not tabs" if "'\\t'" in problem else ""
         raise SpecError([(place, f"this is not YAML: {problem}{hint}")]) from None
     except (yaml.YAMLError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
-        raise SpecError([(Place(file, 1, 1), f"this is not YAML: {reason}")]) from None
+        raise SpecError([(SourcePlace(file, 1, 1), f"this is not YAML: {reason}")]) from None
     source = Source(file, None)
     reader = _Reader(source)
     source.value = None if root is None else reader.read(root, ())
@@ -132,7 +132,7 @@ def _too_much(limit: str) -> str:
 class _Reader:
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.problems: list[tuple[Place, str]] = []
+        self.problems: list[tuple[SourcePlace, str]] = []
         self._values = self._characters = 0
         self._scalars = yaml.SafeLoader("")
 
@@ -202,5 +202,5 @@ class _Reader:
             limit = over[0]
             raise SpecError([(self._place(node), _too_much(limit))])
 
-    def _place(self, node: yaml.Node) -> Place:
-        return Place(self.source.file, node.start_mark.line + 1, node.start_mark.column + 1)
+    def _place(self, node: yaml.Node) -> SourcePlace:
+        return SourcePlace(self.source.file, node.start_mark.line + 1, node.start_mark.column + 1)

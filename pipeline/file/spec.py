@@ -33,7 +33,7 @@ from thalweg.pipeline.file.places import placing_of
 from thalweg.pipeline.file.plan import LAUNCHERS, LOCAL, TRANSPORTS, Plan, make_plan
 from thalweg.pipeline.file.preferences import Preference, read_preferences
 from thalweg.pipeline.file.single import single_problems
-from thalweg.pipeline.file.source import Place, Source, SpecError, read_source
+from thalweg.pipeline.file.source import Source, SourcePlace, SpecError, read_source
 from thalweg.pipeline.file.unread import Unread, ends_of, unread
 from thalweg.pipeline.file.values import fit, guess, plain
 from thalweg.pipeline.file.worker_options import WORKER_TEXTS, read_worker
@@ -153,7 +153,7 @@ class _Loader(Edges):
         self._followed: dict[str, Any] = {}
         self._infos: dict[str, StageInfo] = {}
         self._arguments_of: dict[str, dict[str, Any]] = {}
-        self._placed: dict[str, Place] = {}
+        self._placed: dict[str, SourcePlace] = {}
         self._reading: list[str] = []
 
     def read(self, text: str, file: str) -> None:
@@ -165,7 +165,9 @@ class _Loader(Edges):
         file = source.file
         if not isinstance(source.value, dict):
             found = "is empty" if source.value is None else f"is a {kind(source.value)}"
-            raise SpecError([(Place(file, 1, 1), f"the file {found}, expected `name`, `stages` and `connections`")])
+            raise SpecError(
+                [(SourcePlace(file, 1, 1), f"the file {found}, expected `name`, `stages` and `connections`")]
+            )
         self._reading.append(file)
         for i, name in enumerate(self._list(source, "include")):
             self._include(source, i, name)

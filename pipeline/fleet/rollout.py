@@ -48,7 +48,7 @@ class Phase(Enum):
     PROVING = "proving"
 
 
-class Event(Enum):
+class RolloutEvent(Enum):
     """See the table above."""
 
     WANTED = "wanted"
@@ -71,24 +71,24 @@ class Do(Enum):
     DISCARD = "discard"
 
 
-NEXT: Final[Mapping[tuple[Phase, Event], tuple[Phase, Do]]] = {
-    (Phase.RESTING, Event.WANTED): (Phase.FETCHING, Do.FETCH),
-    (Phase.FETCHING, Event.WANTED): (Phase.FETCHING, Do.FETCH),
-    (Phase.STAGED, Event.WANTED): (Phase.FETCHING, Do.FETCH),
-    (Phase.FETCHING, Event.FETCHED): (Phase.STAGED, Do.NOTHING),
-    (Phase.FETCHING, Event.REFUSED): (Phase.RESTING, Do.DISCARD),
-    (Phase.STAGED, Event.ALLOWED): (Phase.TRIAL, Do.RUN),
-    (Phase.TRIAL, Event.PASSED): (Phase.COMMITTING, Do.POINT),
-    (Phase.TRIAL, Event.FAILED): (Phase.RESTING, Do.RUN),
-    (Phase.COMMITTING, Event.COMMITTED): (Phase.RESTING, Do.RUN),
-    (Phase.PROVING, Event.PASSED): (Phase.RESTING, Do.NOTHING),
-    (Phase.PROVING, Event.FAILED): (Phase.COMMITTING, Do.POINT),
-    (Phase.RESTING, Event.BOOTED): (Phase.RESTING, Do.RUN),
-    (Phase.FETCHING, Event.BOOTED): (Phase.FETCHING, Do.RUN),
-    (Phase.STAGED, Event.BOOTED): (Phase.STAGED, Do.RUN),
-    (Phase.TRIAL, Event.BOOTED): (Phase.STAGED, Do.RUN),
-    (Phase.COMMITTING, Event.BOOTED): (Phase.COMMITTING, Do.POINT),
-    (Phase.PROVING, Event.BOOTED): (Phase.PROVING, Do.RUN),
+NEXT: Final[Mapping[tuple[Phase, RolloutEvent], tuple[Phase, Do]]] = {
+    (Phase.RESTING, RolloutEvent.WANTED): (Phase.FETCHING, Do.FETCH),
+    (Phase.FETCHING, RolloutEvent.WANTED): (Phase.FETCHING, Do.FETCH),
+    (Phase.STAGED, RolloutEvent.WANTED): (Phase.FETCHING, Do.FETCH),
+    (Phase.FETCHING, RolloutEvent.FETCHED): (Phase.STAGED, Do.NOTHING),
+    (Phase.FETCHING, RolloutEvent.REFUSED): (Phase.RESTING, Do.DISCARD),
+    (Phase.STAGED, RolloutEvent.ALLOWED): (Phase.TRIAL, Do.RUN),
+    (Phase.TRIAL, RolloutEvent.PASSED): (Phase.COMMITTING, Do.POINT),
+    (Phase.TRIAL, RolloutEvent.FAILED): (Phase.RESTING, Do.RUN),
+    (Phase.COMMITTING, RolloutEvent.COMMITTED): (Phase.RESTING, Do.RUN),
+    (Phase.PROVING, RolloutEvent.PASSED): (Phase.RESTING, Do.NOTHING),
+    (Phase.PROVING, RolloutEvent.FAILED): (Phase.COMMITTING, Do.POINT),
+    (Phase.RESTING, RolloutEvent.BOOTED): (Phase.RESTING, Do.RUN),
+    (Phase.FETCHING, RolloutEvent.BOOTED): (Phase.FETCHING, Do.RUN),
+    (Phase.STAGED, RolloutEvent.BOOTED): (Phase.STAGED, Do.RUN),
+    (Phase.TRIAL, RolloutEvent.BOOTED): (Phase.STAGED, Do.RUN),
+    (Phase.COMMITTING, RolloutEvent.BOOTED): (Phase.COMMITTING, Do.POINT),
+    (Phase.PROVING, RolloutEvent.BOOTED): (Phase.PROVING, Do.RUN),
 }
 """Phase, event → phase, what to do. What is not here is ignored. Boots that are one too many are in `_booted`."""
 
@@ -136,28 +136,28 @@ class Record:
             raise ThalwegError(f"that is no record of a rollout: {error}") from None
 
 
-def follow(record: Record, event: Event, *, generation: int = 0, reason: str = "") -> tuple[Record, Do]:
+def follow(record: Record, event: RolloutEvent, *, generation: int = 0, reason: str = "") -> tuple[Record, Do]:
     """The record after an event, and what is to be done once it is on the disk. What does not belong is ignored."""
-    if (record.phase, event) not in NEXT or (event is Event.WANTED and generation <= record.highest):
+    if (record.phase, event) not in NEXT or (event is RolloutEvent.WANTED and generation <= record.highest):
         return record, Do.NOTHING
     phase, do = NEXT[record.phase, event]
     moved = replace(record, phase=phase)
     match event:
-        case Event.WANTED:
+        case RolloutEvent.WANTED:
             return replace(moved, candidate=generation, highest=generation, tries=0), do
-        case Event.REFUSED:
+        case RolloutEvent.REFUSED:
             return replace(moved, candidate=0, last=record.candidate, reason=reason), do
-        case Event.ALLOWED:
+        case RolloutEvent.ALLOWED:
             return replace(moved, tries=record.tries + 1), do
-        case Event.FAILED if record.phase is Phase.TRIAL:
+        case RolloutEvent.FAILED if record.phase is Phase.TRIAL:
             return replace(moved, candidate=0, tries=0, last=record.candidate, reason=reason), do
-        case Event.FAILED:
+        case RolloutEvent.FAILED:
             return _revert(record, reason)
-        case Event.PASSED if record.phase is Phase.PROVING:
+        case RolloutEvent.PASSED if record.phase is Phase.PROVING:
             return replace(moved, proven=True, previous=0, tries=0), do
-        case Event.COMMITTED:
+        case RolloutEvent.COMMITTED:
             return _committed(record, moved), do
-        case Event.BOOTED:
+        case RolloutEvent.BOOTED:
             return _booted(record, moved, do)
     return moved, do
 

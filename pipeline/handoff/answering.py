@@ -80,7 +80,7 @@ class ReplyLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class AskBackend:
     """Ask a backend; `said`: what the reply has begun with, to go on from there."""
 
     backend: str
@@ -114,7 +114,7 @@ class GiveUp:
     reason: str
 
 
-Action = Ask | Cancel | Say | End | GiveUp
+Action = AskBackend | Cancel | Say | End | GiveUp
 
 
 @dataclass(slots=True)
@@ -366,4 +366,4 @@ class Answering:
 
     def _ask(self, backend: str, now_ms: float) -> list[Action]:
         self._streams[backend] = _Stream(asked_ms=now_ms, seam=Seam(self.said))
-        return [Ask(backend, self.said)]
+        return [AskBackend(backend, self.said)]

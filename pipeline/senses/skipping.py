@@ -63,7 +63,7 @@ TRANSITIONS: Mapping[Sense, frozenset[Sense]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class AskGate:
     """Ask the gate: enough seen at `checkpoint` (a share of the slow modalities' units)? Answer with `answered`."""
 
     checkpoint: float
@@ -88,7 +88,7 @@ class Verify:
     """Everything has come after an early decision: compare."""
 
 
-Action = Ask | Stop | Decide | Verify
+Action = AskGate | Stop | Decide | Verify
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +200,7 @@ class SampleSkipper:
         if not passed:
             return []
         self._asked, self._pending = passed[-1], True
-        return [Ask(self._asked)]
+        return [AskGate(self._asked)]
 
     def _stop(self, reason: str) -> list[Action]:
         coming = tuple(self._coming())

@@ -48,7 +48,7 @@ class State(Enum):
     CLOSING = "closing"
 
 
-class Event(Enum):
+class HearingEvent(Enum):
     """What happens to it."""
 
     VOICE = "voice"
@@ -57,25 +57,25 @@ class Event(Enum):
     DECODED = "decoded"
 
 
-TRANSITIONS: dict[tuple[State, Event], frozenset[State]] = {
-    (State.QUIET, Event.VOICE): frozenset({State.HEARING, State.GUESSING}),
-    (State.QUIET, Event.PAUSE): frozenset({State.HEARING, State.TRYING}),
-    (State.QUIET, Event.END): frozenset({State.CLOSING}),
-    (State.HEARING, Event.VOICE): frozenset({State.HEARING, State.GUESSING}),
-    (State.HEARING, Event.PAUSE): frozenset({State.HEARING, State.GUESSING, State.TRYING}),
-    (State.HEARING, Event.END): frozenset({State.CLOSING}),
-    (State.GUESSING, Event.VOICE): frozenset({State.GUESSING}),
-    (State.GUESSING, Event.PAUSE): frozenset({State.GUESSING, State.TRYING}),
-    (State.GUESSING, Event.END): frozenset({State.CLOSING}),
-    (State.GUESSING, Event.DECODED): frozenset({State.HEARING}),
-    (State.TRYING, Event.VOICE): frozenset({State.GUESSING}),
-    (State.TRYING, Event.PAUSE): frozenset({State.TRYING}),
-    (State.TRYING, Event.END): frozenset({State.CLOSING}),
-    (State.TRYING, Event.DECODED): frozenset({State.TRIED}),
-    (State.TRIED, Event.VOICE): frozenset({State.HEARING, State.GUESSING}),
-    (State.TRIED, Event.PAUSE): frozenset({State.TRIED}),
-    (State.TRIED, Event.END): frozenset({State.QUIET}),
-    (State.CLOSING, Event.DECODED): frozenset({State.QUIET}),
+TRANSITIONS: dict[tuple[State, HearingEvent], frozenset[State]] = {
+    (State.QUIET, HearingEvent.VOICE): frozenset({State.HEARING, State.GUESSING}),
+    (State.QUIET, HearingEvent.PAUSE): frozenset({State.HEARING, State.TRYING}),
+    (State.QUIET, HearingEvent.END): frozenset({State.CLOSING}),
+    (State.HEARING, HearingEvent.VOICE): frozenset({State.HEARING, State.GUESSING}),
+    (State.HEARING, HearingEvent.PAUSE): frozenset({State.HEARING, State.GUESSING, State.TRYING}),
+    (State.HEARING, HearingEvent.END): frozenset({State.CLOSING}),
+    (State.GUESSING, HearingEvent.VOICE): frozenset({State.GUESSING}),
+    (State.GUESSING, HearingEvent.PAUSE): frozenset({State.GUESSING, State.TRYING}),
+    (State.GUESSING, HearingEvent.END): frozenset({State.CLOSING}),
+    (State.GUESSING, HearingEvent.DECODED): frozenset({State.HEARING}),
+    (State.TRYING, HearingEvent.VOICE): frozenset({State.GUESSING}),
+    (State.TRYING, HearingEvent.PAUSE): frozenset({State.TRYING}),
+    (State.TRYING, HearingEvent.END): frozenset({State.CLOSING}),
+    (State.TRYING, HearingEvent.DECODED): frozenset({State.TRIED}),
+    (State.TRIED, HearingEvent.VOICE): frozenset({State.HEARING, State.GUESSING}),
+    (State.TRIED, HearingEvent.PAUSE): frozenset({State.TRIED}),
+    (State.TRIED, HearingEvent.END): frozenset({State.QUIET}),
+    (State.CLOSING, HearingEvent.DECODED): frozenset({State.QUIET}),
 }
 """Where each event may lead. Nothing else can happen in a state; `failed` and `abandon` lead to QUIET from all."""
 

@@ -47,7 +47,7 @@ _STEP = 1.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class RateChoice:
     """What to send: bit/s, frames a second, and the picture's size as a share of the camera's. `why`, for people."""
 
     bitrate_bps: int
@@ -125,14 +125,16 @@ class RateController:
             total += relevant * sure
         return total / weight
 
-    def decide(self, ceiling_bps: int, now_ns: int, *, frames_per_s: float | None = None) -> Choice:
+    def decide(self, ceiling_bps: int, now_ns: int, *, frames_per_s: float | None = None) -> RateChoice:
         """What to send from now on. `frames_per_s`: what must get through at least; the least rate if left out."""
         rate, why = self._next(max(0, ceiling_bps), now_ns)
         self._bitrate = max(1_000, round(rate))
         least = min(self._rates[1], max(self._rates[0], frames_per_s or self._rates[0]))
         scale = self._settle_scale(self._largest(least), now_ns)
         affordable = self._bitrate / (_ENOUGH_BITS_PER_PIXEL * self._pixels * scale * scale)
-        return Choice(bitrate_bps=self._bitrate, rate=max(least, min(self._rates[1], affordable)), scale=scale, why=why)
+        return RateChoice(
+            bitrate_bps=self._bitrate, rate=max(least, min(self._rates[1], affordable)), scale=scale, why=why
+        )
 
     def _next(self, ceiling: int, now_ns: int) -> tuple[float, str]:
         current = self._bitrate

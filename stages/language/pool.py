@@ -30,7 +30,7 @@ from thalweg.models.language.backend import (
     Text,
     Thinking,
 )
-from thalweg.pipeline.handoff.answering import Action, Answering, Ask, Cancel, End, GiveUp, ReplyLimits, Say
+from thalweg.pipeline.handoff.answering import Action, Answering, AskBackend, Cancel, End, GiveUp, ReplyLimits, Say
 from thalweg.pipeline.handoff.budget import Budget
 from thalweg.pipeline.handoff.hedging import HedgeAllowance, hedge_at_ms
 from thalweg.pipeline.handoff.privacy import Privacy, Zone
@@ -243,7 +243,7 @@ class Pool:
         clause_ms = other.clause_ms_at(SURE, tokens)
         return hedge_at_ms(first.first_ms_at(SURE, tokens), clause_ms, within_ms)
 
-    def _carry_out(self, action: Ask | Cancel, asked: Asked, now_ms: float) -> list[Action]:
+    def _carry_out(self, action: AskBackend | Cancel, asked: Asked, now_ms: float) -> list[Action]:
         """Do it; what comes of it at once."""
         member = self._members[action.backend]
         if isinstance(action, Cancel):

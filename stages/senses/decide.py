@@ -18,7 +18,7 @@ from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Decision, Features
 from thalweg.pipeline.senses.ordering import Ordering
-from thalweg.pipeline.senses.skipping import Action, Ask, Decide, SampleSkipper, SkipPolicy, Stop
+from thalweg.pipeline.senses.skipping import Action, AskGate, Decide, SampleSkipper, SkipPolicy, Stop
 from thalweg.pipeline.signal import Direction, Interrupt, Signal, Skip
 from thalweg.pipeline.stage import Context, Port
 from thalweg.stages.senses.tune import Tuner
@@ -198,7 +198,7 @@ class DecideSamples:
 
     def _act(self, epoch: int, sample: _Sample, actions: Iterable[Action], ctx: Context) -> None:
         for action in actions:
-            if isinstance(action, Ask):
+            if isinstance(action, AskGate):
                 self._act(epoch, sample, self._asked(epoch, sample, action, ctx), ctx)
             elif isinstance(action, Stop):
                 for modality in action.modalities:
@@ -208,7 +208,7 @@ class DecideSamples:
             else:
                 self._decide(epoch, sample, "complete", ctx, verifies=True)
 
-    def _asked(self, epoch: int, sample: _Sample, ask: Ask, ctx: Context) -> list[Action]:
+    def _asked(self, epoch: int, sample: _Sample, ask: AskGate, ctx: Context) -> list[Action]:
         began_ns = ctx.now_ns()
         pooled = self._pooled(sample)
         if not pooled:

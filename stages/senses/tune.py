@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.models.senses.bundle import Bundle
-from thalweg.models.senses.predictor import Choice as ModelChoice
-from thalweg.models.senses.predictor import Predictor
+from thalweg.models.senses.predictor import PredictedChoice, Predictor
 from thalweg.models.store.bounded import read_json_at_most
 from thalweg.models.store.fingerprint import fingerprint
 from thalweg.pipeline.duration import MS, parse_duration
@@ -117,7 +116,7 @@ def predictor_of(profile: Profile, bundle: Bundle) -> Predictor | None:
     """The bundle's accuracy predictor for the profile's rows; None where it knows nothing of these knobs."""
     if bundle.predictor is None:
         return None
-    rows: list[list[ModelChoice]] = []
+    rows: list[list[PredictedChoice]] = []
     for row in profile.rows:
         choices = []
         for modality, info in bundle.modalities.items():
@@ -131,6 +130,6 @@ def predictor_of(profile: Profile, bundle: Bundle) -> Predictor | None:
                     if milliseconds not in info.units_ms:
                         return None
                     unit = info.units_ms.index(milliseconds)
-            choices.append(ModelChoice(size, unit))
+            choices.append(PredictedChoice(size, unit))
         rows.append(choices)
     return Predictor(bundle.predictor, tuple(bundle.modalities), rows)

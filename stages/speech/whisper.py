@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from thalweg.models.speech.whisper.decode import AUTO, Ask, Hypothesis, check_language
+from thalweg.models.speech.whisper.decode import AUTO, DecodeRequest, Hypothesis, check_language
 from thalweg.models.speech.whisper.engine import Engine, Job, Urgency, share_engine
 from thalweg.models.speech.whisper.mel import RATE
 from thalweg.models.store.sharing import Share
@@ -160,8 +160,8 @@ class Whisper:
         audio, language = self._audio, self._spoken
         final = self._hearing.state is State.CLOSING
 
-        def ask() -> Ask:
-            return Ask(
+        def ask() -> DecodeRequest:
+            return DecodeRequest(
                 samples=audio.since(decode.window_ns),
                 prefix=decode.prefix,
                 previous=self._expected,

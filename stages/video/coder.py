@@ -64,7 +64,7 @@ CODECS: Mapping[str, Codec] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class CodedUnit:
     """An access unit: `data`, whether it is a key unit, and the `time_ns` of its frame."""
 
     data: bytes
@@ -138,11 +138,13 @@ class Coder:
         """Make the next frame a key frame."""
         self._force_key = True
 
-    def encode(self, pixels: NDArray[np.uint8], layout: str, time_ns: int, patches: tuple[Patch, ...]) -> list[Unit]:
+    def encode(
+        self, pixels: NDArray[np.uint8], layout: str, time_ns: int, patches: tuple[Patch, ...]
+    ) -> list[CodedUnit]:
         """Encode one frame with its map; gives at once what it becomes. Raises VideoError where it cannot be."""
         return self.encode_prepared(prepared(pixels, layout), time_ns, patches)
 
-    def encode_prepared(self, frame: Any, time_ns: int, patches: tuple[Patch, ...]) -> list[Unit]:
+    def encode_prepared(self, frame: Any, time_ns: int, patches: tuple[Patch, ...]) -> list[CodedUnit]:
         """As `encode`, for a frame that `prepared` has made; it may be encoded several times."""
         import av
 
@@ -164,7 +166,7 @@ class Coder:
         except (OSError, ValueError) as error:
             raise VideoError(f"{self.codec.encoder} cannot encode {width}×{height}: {error}") from None
 
-    def finish(self) -> list[Unit]:
+    def finish(self) -> list[CodedUnit]:
         """What the encoder still held back. It can go on with a key frame afterwards."""
         if self._context is None:
             return []
@@ -177,10 +179,10 @@ class Coder:
         self._context = self._graph = None
         self._size = (0, 0)
 
-    def _unit(self, packet: Any) -> Unit:
+    def _unit(self, packet: Any) -> CodedUnit:
         data = bytes(packet)
         key = _holds_idr(data) if self.codec.encoder == "libx264" else bool(packet.is_keyframe)
-        return Unit(data, key, int(packet.pts or 0) * 1_000)
+        return CodedUnit(data, key, int(packet.pts or 0) * 1_000)
 
     def _open(self, width: int, height: int) -> None:
         import av

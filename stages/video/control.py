@@ -11,7 +11,7 @@ from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Detections, Transcript
 from thalweg.pipeline.signal import Bitrate, Configure, Direction, Signal
 from thalweg.pipeline.stage import Context, Port
-from thalweg.pipeline.video.rate_control import TIERS_BPS, Choice, RateController
+from thalweg.pipeline.video.rate_control import TIERS_BPS, RateChoice, RateController
 from thalweg.pipeline.video.region_benefit import RegionBenefit
 
 
@@ -47,7 +47,7 @@ class RateForViewer:
         )
         self._trust = RegionBenefit(threshold=threshold, unsure=4)
         self._sent: list[tuple[int, int, bool]] = []
-        self._last: Choice | None = None
+        self._last: RateChoice | None = None
 
     def configure(self, settings: dict[str, Any]) -> None:
         """Another ceiling."""

@@ -16,7 +16,7 @@ from thalweg.pipeline.signal import Bitrate, Decodes, KeyFrame, Region, Signal
 from thalweg.pipeline.stage import Context, Port
 from thalweg.pipeline.video.quantiser import Shape, levels, patches, penalties
 from thalweg.pipeline.video.regions import RegionTrack
-from thalweg.stages.video.coder import CODECS, Coder, Decoder, Unit, VideoError
+from thalweg.stages.video.coder import CODECS, CodedUnit, Coder, Decoder, VideoError
 from thalweg.stages.video.lowpass import scaled, soften
 from thalweg.stages.vision.drift import Drift
 
@@ -194,7 +194,7 @@ class VideoEncoder:
 
     _size: tuple[int, int] | None = None
 
-    def _emit(self, unit: Unit, size: tuple[int, int], ctx: Context) -> None:
+    def _emit(self, unit: CodedUnit, size: tuple[int, int], ctx: Context) -> None:
         self._size = size
         video = EncodedVideo(data=unit.data, codec=self._codec, width=size[0], height=size[1], key=unit.key)
         ctx.emit(video)

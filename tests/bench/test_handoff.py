@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import require_package
 from thalweg.deploy.bench import BenchError, run_bench
-from thalweg.deploy.bench.language.deaths import Heard
+from thalweg.deploy.bench.language.deaths import TurnHeard
 from thalweg.deploy.bench.language.gaps import long_answers, turns_of
 from thalweg.deploy.bench.language.links import State, World, converse, draw
 from thalweg.deploy.bench.language.recording import CLOUD, EDGE, PROMPTS, recorded, templates
@@ -67,6 +67,6 @@ def test_all_that_is_asked_was_recorded() -> None:
 
 def test_silence_between_sentences_is_heard_as_a_gap() -> None:
     tokens = [(0.0, "The moon is a world. "), (100.0, "It goes round the earth. "), (9000.0, "It is small. ")]
-    speech = Heard(tokens).spoken()
+    speech = TurnHeard(tokens).spoken()
     assert speech.first_ms == 5 * 40
     assert 5000 < speech.gap_ms < 9000

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from thalweg.deploy.bench.dialogue.headtohead import Asked, Heard, judge
+from thalweg.deploy.bench.dialogue.headtohead import Asked, SystemMeasured, judge
 
 ASKED = [Asked("What is it?", 1.0, 2.0, 8.0), Asked("And that?", 8.0, 9.0, 15.0)]
 
 
-def judged(heard_s: list[float], *words: tuple[float, str]) -> Heard:
-    heard = Heard()
+def judged(heard_s: list[float], *words: tuple[float, str]) -> SystemMeasured:
+    heard = SystemMeasured()
     told = [(100 + round(at * 1e9), text) for at, text in words]
     judge(heard, ASKED, {"started_ns": 100, "heard_ns": [100 + round(at * 1e9) for at in heard_s], "words": told})
     return heard

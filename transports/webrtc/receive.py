@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from thalweg.pipeline.clock import Clock
 from thalweg.transports.webrtc.call import RATE, UNIT, Call
-from thalweg.transports.webrtc.reorder import Reorder, Unit
+from thalweg.transports.webrtc.reorder import MediaUnit, Reorder
 from thalweg.transports.webrtc.rtp_time import CaptureClock
 
 _JITTER_BUFFER = "_RTCRtpReceiver__jitter_buffer"
@@ -110,7 +110,7 @@ class OpusIn:
         for unit in self.reorder.pop(now_ns):
             self._unit(unit)
 
-    def _unit(self, unit: Unit) -> None:
+    def _unit(self, unit: MediaUnit) -> None:
         self.timestamp = unit.timestamp
         samples = None
         if unit.data is not None:

@@ -23,7 +23,7 @@ FAR = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class MediaUnit:
     """One packet in its place; `data` is None where it never came. `timestamp`: unwrapped; None where missing."""
 
     seq: int
@@ -43,7 +43,7 @@ class Reorder:
         self._time = Unwrap(32)
         self._next: int | None = None
         self._probation: int | None = None
-        self._waiting: dict[int, Unit] = {}
+        self._waiting: dict[int, MediaUnit] = {}
 
     def push(self, seq: int, timestamp: int, data: bytes, now_ns: int) -> None:
         """A packet came: `seq` of 16 bits, `timestamp` of 32."""
@@ -64,9 +64,9 @@ class Reorder:
         if found < self._next or found in self._waiting:
             self.late += 1
             return
-        self._waiting[found] = Unit(found, self._time(timestamp), data, now_ns)
+        self._waiting[found] = MediaUnit(found, self._time(timestamp), data, now_ns)
 
-    def pop(self, now_ns: int) -> Iterator[Unit]:
+    def pop(self, now_ns: int) -> Iterator[MediaUnit]:
         """What can be passed on now, in order."""
         while self._waiting and self._next is not None:
             unit = self._waiting.pop(self._next, None)
@@ -75,6 +75,6 @@ class Reorder:
                 if now_ns - oldest < self._patience_ns and len(self._waiting) < self._capacity:
                     return
                 self.lost += 1
-                unit = Unit(self._next, None, None, now_ns)
+                unit = MediaUnit(self._next, None, None, now_ns)
             self._next += 1
             yield unit

@@ -28,7 +28,7 @@ from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.ops.keeping.control import Control
 from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError
 from thalweg.deploy.ops.keeping.up import bring_up, take_down
-from thalweg.deploy.runtime.checkpoint import Journal, take_checkpoint
+from thalweg.deploy.runtime.checkpoint import CheckpointJournal, take_checkpoint
 from thalweg.deploy.runtime.worker import Worker
 
 TURNS = (10, 100, 1_000, 10_000, 100_000)
@@ -79,7 +79,7 @@ async def _age(result: Result, milestones: tuple[int, ...], times: int, listen_s
     deployment = deploy(_TALK)
     worker: Worker = deployment.hosts["local"].worker  # type: ignore[union-attr]
     ask, hear, speaker = (local_stage(deployment, name) for name in ("ask", "hear", "speaker"))
-    journal = Journal(worker)
+    journal = CheckpointJournal(worker)
     asked = 0
 
     async def answered(count: int) -> None:

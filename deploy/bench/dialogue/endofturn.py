@@ -26,7 +26,7 @@ from thalweg.deploy.bench.journal import Journal
 from thalweg.deploy.bench.result import Result, quantile
 from thalweg.models.speech.silero import RATE, STEP, SileroVad
 from thalweg.models.speech.smart_turn import SmartTurn
-from thalweg.models.speech.whisper.decode import Ask, decode
+from thalweg.models.speech.whisper.decode import DecodeRequest, decode
 from thalweg.models.speech.whisper.model import WhisperModel, find_whisper
 from thalweg.models.store.store import ModelStore
 from thalweg.pipeline.dialogue.end_of_turn import EndAction, EndOfTurn, EndRules
@@ -90,7 +90,7 @@ class _Ears:
                 for_words, for_sound = (
                     said.audio[max(0, begin - 8) * STEP : (at + n) * STEP] for n in (_ASK, _SOUND_ASK)
                 )
-                (words,) = decode(whisper, [Ask(samples=for_words[-29 * RATE :], careful=True)])
+                (words,) = decode(whisper, [DecodeRequest(samples=for_words[-29 * RATE :], careful=True)])
                 sound = smart.complete(for_sound[-_HEARD_S * RATE :])
                 pauses.append({"at": at, "sound": sound, "words": words.text})
         return {"kind": said.kind, "voiced": [int(v) for v in voiced], "pauses": pauses}

@@ -66,7 +66,7 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Heard:
+class SystemMeasured:
     """Of one system, over its rounds. Milliseconds, seconds, MB."""
 
     first_audio: list[float] = field(default_factory=list)
@@ -82,7 +82,7 @@ class Heard:
 def measure(result: Result, quick: bool) -> None:
     """Fill in the rows."""
     questions, rounds = (QUESTIONS[:3], 1) if quick else (QUESTIONS, ROUNDS)
-    found = {OURS: Heard(), PEER: Heard()}
+    found = {OURS: SystemMeasured(), PEER: SystemMeasured()}
     with tempfile.TemporaryDirectory() as folder:
         recording = Path(folder) / "questions.wav"
         samples, asked = spoken(questions)
@@ -115,7 +115,7 @@ def spoken(questions: tuple[str, ...]) -> tuple[NDArray[np.float32], list[Asked]
     return np.concatenate(parts), asked
 
 
-def judge(heard: Heard, asked: list[Asked], found: dict[str, Any]) -> None:
+def judge(heard: SystemMeasured, asked: list[Asked], found: dict[str, Any]) -> None:
     """Add what a system has printed: when it began, when it was heard, and what it heard."""
     for each in asked:
         first, asked_ns, over = (found["started_ns"] + round(1e9 * s) for s in (each.begin_s, each.end_s, each.until_s))
@@ -153,7 +153,9 @@ def _told(recording: Path, lasts_s: float, server: LlamaServer) -> dict[str, Any
     }
 
 
-def _round(result: Result, system: str, told: dict[str, Any], heard: Heard, asked: list[Asked], what: str) -> None:
+def _round(
+    result: Result, system: str, told: dict[str, Any], heard: SystemMeasured, asked: list[Asked], what: str
+) -> None:
     path = Path(told["recording"]).with_name("told.json")
     path.touch(0o600)  # it holds the key of the server
     path.write_text(json.dumps(told), encoding="utf-8")
@@ -188,7 +190,7 @@ def _processor_s() -> float:
     return spent.ru_utime + spent.ru_stime
 
 
-def _add(result: Result, system: str, heard: Heard) -> None:
+def _add(result: Result, system: str, heard: SystemMeasured) -> None:
     n = len(heard.first_audio)
     if n:
         times = {f"first_audio_p{round(100 * q)}": quantile(heard.first_audio, q) for q in (0.5, 0.95)}

@@ -60,7 +60,7 @@ _QUESTION = re.compile(r"#(\d+) (\w+) (\d+)")
 
 
 @dataclass(slots=True)
-class Heard:
+class TurnHeard:
     """One turn: what came, each piece with its time since the question, ms."""
 
     tokens: list[tuple[float, str]] = field(default_factory=list)
@@ -143,15 +143,15 @@ def _servers(answers: Sequence[list[str]], continues: str) -> tuple[ModelServer,
     return cloud, house
 
 
-def _run(system: str, questions: Sequence[str], answers: Sequence[list[str]]) -> list[Heard]:
+def _run(system: str, questions: Sequence[str], answers: Sequence[list[str]]) -> list[TurnHeard]:
     return asyncio.run(_ask_all(system, questions, answers))
 
 
-async def _ask_all(system: str, questions: Sequence[str], answers: Sequence[list[str]]) -> list[Heard]:
+async def _ask_all(system: str, questions: Sequence[str], answers: Sequence[list[str]]) -> list[TurnHeard]:
     continues = system.partition("-")[2] or "prefix"
     turn = asyncio.Semaphore(AT_ONCE)
 
-    async def ask(question: str) -> Heard:
+    async def ask(question: str) -> TurnHeard:
         async with turn:
             return await _ask(_settings(system, continues, cloud.url, house.url), question)
 
@@ -172,8 +172,8 @@ def _settings(system: str, continues: str, cloud: str, house: str) -> Mapping[st
     return {"backends": members, "policy": _POLICY}
 
 
-async def _ask(settings: Mapping[str, Any], question: str) -> Heard:  # Any: as above
-    heard = Heard()
+async def _ask(settings: Mapping[str, Any], question: str) -> TurnHeard:  # Any: as above
+    heard = TurnHeard()
     graph = Graph(name="turn")
     graph.add("ask", _Asker(question))
     graph.add("chat", Chat(**describe(Chat).check({"max_tokens": 200, **settings})))
@@ -204,7 +204,7 @@ class _Ears:
 
     inputs = {"token": Token}
 
-    def __init__(self, heard: Heard) -> None:
+    def __init__(self, heard: TurnHeard) -> None:
         self._heard, self._speech = heard, Speech()
 
     def process(self, packet: Packet, ctx: Context) -> None:
@@ -242,7 +242,7 @@ def _pieces(sentences: Sentences, text: str | None) -> list[str]:
 
 def _litellm(
     result: Result, system: str, questions: Sequence[str], answers: Sequence[list[str]], limit_s: float
-) -> list[Heard] | None:
+) -> list[TurnHeard] | None:
     """The same of LiteLLM's router. What it goes on with is an assistant's prefix."""
     with _serving(answers) as (cloud, house), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "questions.json"
@@ -253,7 +253,7 @@ def _litellm(
         found = run_peer("litellm", script, arguments, result, system=system, what=what, limit_s=limit_s)
     if found is None:
         return None
-    return [Heard([(at_ms, text) for at_ms, text in one["tokens"]], one["problem"]) for one in found["found"]]
+    return [TurnHeard([(at_ms, text) for at_ms, text in one["tokens"]], one["problem"]) for one in found["found"]]
 
 
 @contextmanager
@@ -278,7 +278,7 @@ def _add(
     result: Result,
     system: str,
     count: int,
-    measured: Sequence[Heard],
+    measured: Sequence[TurnHeard],
     answers: Sequence[list[str]],
 ) -> None:
     for k, (fault, at) in enumerate(CASES):

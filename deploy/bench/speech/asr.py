@@ -33,7 +33,7 @@ from thalweg.deploy.bench.speech.nemo_asr import NemoPeer
 from thalweg.models.speech.decoding.tokens import WORD, Tokens
 from thalweg.models.speech.fastconformer.config import LARGE, SMALL, FastConformerConfig
 from thalweg.models.speech.fastconformer.deployed import WEIGHTS, Deployed, convert
-from thalweg.models.speech.fastconformer.nemo_archive import Checkpoint, read_nemo, weight_shapes
+from thalweg.models.speech.fastconformer.nemo_archive import NemoCheckpoint, read_nemo, weight_shapes
 from thalweg.models.speech.loading import load_deployed
 
 PARTS = ("steps", "streams", "flow", "pipeline")
@@ -111,7 +111,7 @@ def _made(result: Result, name: str) -> Iterator[Subject]:
         yield made(name, read_nemo(folder / "model.nemo") if nemo else silent(config), nemo, folder)
 
 
-def made(name: str, checkpoint: Checkpoint, nemo: NemoPeer | None, folder: Path) -> Subject:
+def made(name: str, checkpoint: NemoCheckpoint, nemo: NemoPeer | None, folder: Path) -> Subject:
     """A checkpoint in both deployed forms."""
     ours = {OURS: convert(checkpoint, folder / "fp32"), INT8: convert(checkpoint, folder / "int8", int8=True)}
     return Subject(name=name, ours=ours, nemo=nemo, folder=folder)
@@ -144,7 +144,7 @@ def _nemo(config: FastConformerConfig, folder: Path, result: Result) -> NemoPeer
     return result.rounds.peer("nemo", "its network", lambda: NemoPeer(config, folder))
 
 
-def silent(config: FastConformerConfig) -> Checkpoint:
+def silent(config: FastConformerConfig) -> NemoCheckpoint:
     """Random weights whose joint network says nothing but blank, as `NemoPeer` has them."""
     rng = np.random.default_rng(0)
     weights = {
@@ -152,4 +152,4 @@ def silent(config: FastConformerConfig) -> Checkpoint:
         for name, shape in weight_shapes(config).items()
     }
     weights["joint.joint_net.2.bias"][-1] = 100.0
-    return Checkpoint(config, Tokens(tuple(f"{WORD}{i}" for i in range(config.vocabulary))), weights)
+    return NemoCheckpoint(config, Tokens(tuple(f"{WORD}{i}" for i in range(config.vocabulary))), weights)

@@ -23,12 +23,12 @@ from thalweg.deploy.bench.journal import Journal
 from thalweg.deploy.bench.peers import ask_peer
 from thalweg.deploy.bench.result import Result
 from thalweg.deploy.bench.rounds import LeftOut
-from thalweg.deploy.bench.speech.wer_listening import Clock, Engine, Heard, listen, turns
+from thalweg.deploy.bench.speech.wer_listening import Clock, Engine, Recognised, listen, turns
 from thalweg.deploy.bench.speech.wer_sets import Utterance, conditions, heard, people, synthetic
 from thalweg.deploy.bench.speech.wer_text import words
 from thalweg.models.recipes.asr.measure import word_errors
 from thalweg.models.speech.wav import write_wav
-from thalweg.models.speech.whisper.decode import Ask
+from thalweg.models.speech.whisper.decode import DecodeRequest
 from thalweg.models.speech.whisper.model import WhisperModel, find_whisper
 from thalweg.stages.speech.fastconformer import FastConformer
 from thalweg.stages.speech.pocketsphinx import PocketSphinx
@@ -91,7 +91,7 @@ def _rows(
     journal: Journal,
     case: str,
     system: str,
-    hear: Callable[[Utterance], Heard],
+    hear: Callable[[Utterance], Recognised],
     utterances: Sequence[Utterance],
     condition: str,
 ) -> list[Mapping[str, Any]]:
@@ -110,7 +110,7 @@ def _rows(
     return rows
 
 
-def _faster(result: Result, utterance: Utterance) -> Heard:
+def _faster(result: Result, utterance: Utterance) -> Recognised:
     """faster-whisper's own decode of the whole recording, in its defaults but for the language. Raises LeftOut."""
     with tempfile.TemporaryDirectory() as folder:
         recording, task = Path(folder) / "heard.wav", Path(folder) / "task.json"
@@ -119,10 +119,10 @@ def _faster(result: Result, utterance: Utterance) -> Heard:
         task.write_text(json.dumps(about | {"batch": 0, "beam": 5, "threads": 1}), encoding="utf-8")
         found = ask_peer("pipecat-voice", "speech/programs/faster_whisper_texts.py", [str(task)])
     result.versions[FASTER] = found["version"]
-    return Heard(found["texts"][0], None, found["processor_s"], len(utterance.audio) / 16_000, 0, 0)
+    return Recognised(found["texts"][0], None, found["processor_s"], len(utterance.audio) / 16_000, 0, 0)
 
 
-def listener(system: str) -> Callable[[Utterance], Heard]:
+def listener(system: str) -> Callable[[Utterance], Recognised]:
     """What hears with one of SYSTEMS. Models are loaded when the first utterance comes, and stay."""
     name, _, offline = system.partition(" ")
     held: dict[str, Any] = {}
@@ -133,20 +133,20 @@ def listener(system: str) -> Callable[[Utterance], Heard]:
         model: WhisperModel = held["model"]
         return model
 
-    def whole(utterance: Utterance) -> Heard:
+    def whole(utterance: Utterance) -> Recognised:
         model = whisper()
         clock = Clock()
         engine = Engine(model, clock)
-        job = engine.order(lambda: Ask(samples=utterance.audio, at_least_s=30, careful=True))
-        return Heard(job.result().text, None, clock.engine_s, len(utterance.audio) / 16_000, 0, 0)
+        job = engine.order(lambda: DecodeRequest(samples=utterance.audio, at_least_s=30, careful=True))
+        return Recognised(job.result().text, None, clock.engine_s, len(utterance.audio) / 16_000, 0, 0)
 
-    def streamed(utterance: Utterance) -> Heard:
+    def streamed(utterance: Utterance) -> Recognised:
         clock = Clock()
         stage = Whisper(name)
         stage._share = Engine(whisper(), clock)  # type: ignore[assignment]  # in place of the one of this process
         return listen(stage, turns(utterance.audio), clock)
 
-    def plain(utterance: Utterance) -> Heard:
+    def plain(utterance: Utterance) -> Recognised:
         if "stage" not in held:
             held["stage"] = PocketSphinx() if name == "pocketsphinx" else FastConformer(name)
             held["stage"].open(None)

@@ -21,7 +21,7 @@ from thalweg.deploy.bench.speech.wer_text import words
 from thalweg.deploy.testing import packet as packed
 from thalweg.deploy.testing import run_stage
 from thalweg.models.recipes.asr.measure import taken_back
-from thalweg.models.speech.whisper.decode import Ask, Hypothesis, decode
+from thalweg.models.speech.whisper.decode import DecodeRequest, Hypothesis, decode
 from thalweg.models.speech.whisper.engine import Urgency
 from thalweg.models.speech.whisper.model import WhisperModel
 from thalweg.pipeline.duration import MS
@@ -35,7 +35,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(slots=True)
-class Heard:
+class Recognised:
     """What one stage made of one recording. `first_s`: when the first text was shown; `cpu_s`: of the processor;
     `speech_s`: of audio that it was given; `changed`: words shown and taken back; `partials`: texts shown.
     """
@@ -56,7 +56,7 @@ def turns(audio: Floats, silence_ms: int = 300) -> list[Packet]:
     return [each.packet for each in outcome.emitted]
 
 
-def listen(stage: Any, spoken: Sequence[Packet], clock: Clock | None = None) -> Heard:
+def listen(stage: Any, spoken: Sequence[Packet], clock: Clock | None = None) -> Recognised:
     """Let a stage hear. It was opened by who made it. `clock`: the one that its engine works by, if it has one."""
     clock = clock or Clock()
     told = _Told(clock)
@@ -71,7 +71,7 @@ def listen(stage: Any, spoken: Sequence[Packet], clock: Clock | None = None) -> 
         spent = time.process_time() - began
         cpu_s += spent
         clock.now_s += max(0.0, spent - (clock.engine_s - elsewhere))
-    return Heard(" ".join(told.finals), told.first_s, cpu_s, speech_s, told.changed, told.partials)
+    return Recognised(" ".join(told.finals), told.first_s, cpu_s, speech_s, told.changed, told.partials)
 
 
 @dataclass(slots=True)
@@ -98,7 +98,7 @@ class Engine:
     def release(self) -> None:
         """As a share has it."""
 
-    def order(self, ask: Callable[[], Ask], urgency: Urgency = Urgency.PARTIAL) -> Job:
+    def order(self, ask: Callable[[], DecodeRequest], urgency: Urgency = Urgency.PARTIAL) -> Job:
         """Decode at once, tell later."""
         began = time.process_time()
         (found,) = decode(self.model, [ask()])

@@ -27,7 +27,7 @@ from typing import Any
 import msgpack
 from aiohttp import web
 
-from thalweg.deploy.door.doorkeeper import Limits
+from thalweg.deploy.door.doorkeeper import DoorLimits
 from thalweg.deploy.door.front_door import DoorSettings, FrontDoor
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.fleet import certificates as certs
@@ -47,7 +47,7 @@ LARGEST_BODY = LARGEST_PAYLOAD + (1 << 20)
 LARGEST_REPORT = 256 << 10
 COMMAND_S = 6.0
 """How long a node waits for a command at a time; it gives up after ten seconds without an answer."""
-LIMITS = Limits(connections=2000, requests_per_s=400.0, total_per_s=5000.0)
+LIMITS = DoorLimits(connections=2000, requests_per_s=400.0, total_per_s=5000.0)
 
 
 class HubApp:

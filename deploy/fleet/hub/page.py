@@ -28,8 +28,8 @@ from aiohttp import web
 from thalweg.deploy.door.front_door import DoorSettings, FrontDoor
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.fleet.hub.acting import LARGEST_FILE, Acting
+from thalweg.deploy.fleet.hub.fleet_metrics import told
 from thalweg.deploy.fleet.hub.map import drawn
-from thalweg.deploy.fleet.hub.metrics import told
 from thalweg.deploy.fleet.hub.overview import generations, newest_events, overview, pictures, spots
 from thalweg.deploy.fleet.hub.state import HubState
 from thalweg.deploy.ops.observing.families import MetricsError

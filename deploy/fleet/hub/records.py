@@ -40,7 +40,7 @@ MOST_STREAMS = 5000
 Marks = dict[tuple[int, str], Received]
 
 
-class Kept(NamedTuple):
+class KeptRecord(NamedTuple):
     """Where a record lies on the disk."""
 
     path: Path
@@ -55,7 +55,7 @@ class Look(NamedTuple):
     counts: dict[str, int]
     lost: dict[str, int]
     newest: tuple[Stored, ...]
-    pictures: dict[str, Kept]
+    pictures: dict[str, KeptRecord]
 
 
 class NodeRecords:
@@ -74,7 +74,7 @@ class NodeRecords:
         self._marks: Marks = {}
         self._since = 0  # the segments before this one are in the marks on the disk
         self._writer: SegmentWriter | None = None
-        self._pictures: dict[str, Kept] = {}
+        self._pictures: dict[str, KeptRecord] = {}
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._serial = self._load()
 
@@ -190,7 +190,7 @@ class NodeRecords:
         for stored, frame in fresh:
             at = writer.segment.size
             writer.append(stored, frame)
-            self._note_picture(stored, Kept(writer.segment.path, at, len(frame), stored.time_ns))
+            self._note_picture(stored, KeptRecord(writer.segment.path, at, len(frame), stored.time_ns))
         writer.sync()
 
     def _note(self, stored: Stored) -> None:
@@ -208,7 +208,7 @@ class NodeRecords:
         if stored.kind is SpoolClass.EVENTS:
             self.newest.append(_small(stored))
 
-    def _note_picture(self, stored: Stored, kept: Kept) -> None:
+    def _note_picture(self, stored: Stored, kept: KeptRecord) -> None:
         """Remember where the newest picture of a stream lies, of so many streams as the page shows."""
         known = self._pictures.get(stored.stream)
         if stored.kind is not SpoolClass.MEDIA or (known is None and len(self._pictures) >= MOST_PICTURES):
@@ -256,7 +256,7 @@ class NodeRecords:
                     self._marks.setdefault(stored.key[:2], Received()).take(stored.number)
                 self._note(stored)
                 size = len(found.frame)
-                self._note_picture(stored, Kept(path, found.end - size, size, stored.time_ns))
+                self._note_picture(stored, KeptRecord(path, found.end - size, size, stored.time_ns))
         return serial
 
 

@@ -35,7 +35,7 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.backoff import LONGEST_S, pause_s
 from thalweg.pipeline.fleet.causes import Causes
 from thalweg.pipeline.fleet.gate import Trial
-from thalweg.pipeline.fleet.rollout import Do, Event, Phase, follow
+from thalweg.pipeline.fleet.rollout import Do, Phase, RolloutEvent, follow
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
 from thalweg.transports.fleet.spool import Spool
 
@@ -121,11 +121,11 @@ class Agent:
         """Run what is to run; where the disk takes nothing, the ticks do."""
         before = self.record
         try:
-            await self._hear(Event.BOOTED)
+            await self._hear(RolloutEvent.BOOTED)
         except OSError as error:
             log.error("the rollout cannot be written down: %s", error.strerror)
             if self.record is before:
-                self.record, _ = follow(before, Event.BOOTED)
+                self.record, _ = follow(before, RolloutEvent.BOOTED)
 
     async def _tick_on(self, group: asyncio.TaskGroup) -> None:
         tidied_s = 0.0
@@ -149,19 +149,19 @@ class Agent:
             sight = await asyncio.to_thread(self.pipeline.sight)
             verdict = self._trial.see(time.monotonic_ns(), sight)
             if verdict is not None:
-                await self._hear(Event.PASSED if verdict.passed else Event.FAILED, reason=verdict.reason)
+                await self._hear(RolloutEvent.PASSED if verdict.passed else RolloutEvent.FAILED, reason=verdict.reason)
         elif self._is_down():
             await self._start_again()
         if self.record.phase is Phase.COMMITTING:  # the disk has not taken it before
             await self._commit()
         if self.record.phase is Phase.STAGED and self._may_change():
-            await self._hear(Event.ALLOWED)
+            await self._hear(RolloutEvent.ALLOWED)
         busy = self._fetching is not None and not self._fetching.done()
         behind = self._desired > self.record.highest or self.record.phase is Phase.FETCHING
         if behind and not busy and self.record.phase in (Phase.RESTING, Phase.STAGED, Phase.FETCHING):
             self._fetching = group.create_task(self._fetch())
 
-    async def _hear(self, event: Event, *, generation: int = 0, reason: str = "") -> None:
+    async def _hear(self, event: RolloutEvent, *, generation: int = 0, reason: str = "") -> None:
         """The record first, then what it demands; one event at a time."""
         async with self._deciding:
             await self._follow(event, generation=generation, reason=reason)
@@ -170,7 +170,7 @@ class Agent:
         async with self._deciding:
             await self._point()
 
-    async def _follow(self, event: Event, *, generation: int = 0, reason: str = "") -> None:
+    async def _follow(self, event: RolloutEvent, *, generation: int = 0, reason: str = "") -> None:
         before = self.record
         record, do = follow(before, event, generation=generation, reason=reason)
         if record != before:
@@ -190,7 +190,7 @@ class Agent:
 
     async def _point(self) -> None:
         await asyncio.to_thread(self.releases.point, self.record.candidate)
-        await self._follow(Event.COMMITTED)
+        await self._follow(RolloutEvent.COMMITTED)
 
     async def _run_current(self) -> None:
         """Have the release run that is to run; what runs already goes on."""
@@ -207,7 +207,7 @@ class Agent:
         except (ThalwegError, OSError) as error:
             log.error("release %d cannot be run: %s", wanted, error)
             if self.record.on_trial:
-                await self._follow(Event.FAILED, reason=str(error))
+                await self._follow(RolloutEvent.FAILED, reason=str(error))
             return
         if self.record.on_trial:
             self._trial = Trial(manifest.gate, time.monotonic_ns())
@@ -236,9 +236,9 @@ class Agent:
             try:
                 await asyncio.to_thread(self._fetch_in_thread, asyncio.get_running_loop())
             except ReleaseRefused as error:
-                await self._hear(Event.REFUSED, reason=str(error))
+                await self._hear(RolloutEvent.REFUSED, reason=str(error))
                 return
-            await self._hear(Event.FETCHED)
+            await self._hear(RolloutEvent.FETCHED)
         except (ThalwegError, OSError) as error:
             level = logging.ERROR if isinstance(error, HubRefused) else logging.INFO
             log.log(level, "fetching a release: %s", error)
@@ -248,7 +248,7 @@ class Agent:
         with self.identity.client(timeout_s=30.0) as client:
             manifest, sealed = self.releases.ask(client)
             if manifest.generation > self.record.highest:
-                hearing = self._hear(Event.WANTED, generation=manifest.generation)
+                hearing = self._hear(RolloutEvent.WANTED, generation=manifest.generation)
                 asyncio.run_coroutine_threadsafe(hearing, loop).result()
             if manifest.generation != self.record.candidate:
                 raise FleetError(f"the hub offers release {manifest.generation}, which is no newer than what was had")

@@ -28,9 +28,9 @@ from typing import Any
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server.admission import NOTHING, full
 from thalweg.deploy.server.conversations import draining
-from thalweg.deploy.server.hosts.kept import Kept, KeptConversations
+from thalweg.deploy.server.hosts.exposition import TEXT, merged
+from thalweg.deploy.server.hosts.kept import KeptConversation, KeptConversations
 from thalweg.deploy.server.hosts.link import HostLink, HostLost, LinkState
-from thalweg.deploy.server.hosts.metrics import TEXT, merged
 from thalweg.deploy.server.hosts.news import LOADING, News
 from thalweg.deploy.server.hosts.placing import Room, hosts_wanted, order, taken_of
 from thalweg.deploy.server.hosts.private_server import MOVING
@@ -294,14 +294,14 @@ class Front:
         self.counts["moved"] += 1
         return found
 
-    async def _go_on(self, kept: Kept, snapshot: Mapping[str, Any], coming: ConnectRequest) -> Connected:
+    async def _go_on(self, kept: KeptConversation, snapshot: Mapping[str, Any], coming: ConnectRequest) -> Connected:
         """Put a conversation on another host, its own being lost. Raises Refused."""
         found = await self._place(coming, {"snapshot": dict(snapshot), "was": coming.session})
         self._led(coming, found, kept)
         self.counts["resumed_elsewhere"] += 1
         return found
 
-    def _led(self, coming: ConnectRequest, found: Connected, kept: Kept | None) -> None:
+    def _led(self, coming: ConnectRequest, found: Connected, kept: KeptConversation | None) -> None:
         """The old id leads to the new one from now on; its new host will say so, too, in its next news."""
         self.kept.moved(coming.session, found.session)
         log.info("a conversation moved from host %s to %s", kept.host if kept else "?", host_of(found.session))

@@ -25,7 +25,7 @@ CHAIN = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class KeptConversation:
     """One conversation. `lost_s`: since when its host is gone; None while it is there."""
 
     host: str
@@ -46,7 +46,7 @@ class KeptConversations:
 
     def __init__(self, resume_s: float) -> None:
         self._resume_s = resume_s
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[str, KeptConversation] = {}
         self._led: OrderedDict[str, str] = OrderedDict()
 
     def now_at(self, session: str) -> str:
@@ -57,7 +57,7 @@ class KeptConversations:
             session = self._led[session]
         return session
 
-    def find(self, session: str) -> Kept | None:
+    def find(self, session: str) -> KeptConversation | None:
         """What is known of a conversation, by the id that it has now."""
         return self._kept.get(session)
 
@@ -113,14 +113,14 @@ class KeptConversations:
         """How many conversations of a host are in which state."""
         return Counter(kept.state for kept in self._kept.values() if kept.host == host and kept.lost_s is None)
 
-    def _lose(self, session: str, kept: Kept, now_s: float) -> None:
+    def _lose(self, session: str, kept: KeptConversation, now_s: float) -> None:
         if kept.lost_s is None:
             self._kept[session] = replace(kept, lost_s=now_s)
 
     def _take(self, host: str, boot: str, session: str, told: SessionNews) -> None:
         if session not in self._kept and len(self._kept) >= MOST:
             return
-        self._kept[session] = Kept(
+        self._kept[session] = KeptConversation(
             host=host, boot=boot, key=told.key, address=told.address, state=told.state, snapshot=told.snapshot
         )
         if told.was:

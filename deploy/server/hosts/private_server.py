@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from thalweg.deploy.door.doorkeeper import Limits
+from thalweg.deploy.door.doorkeeper import DoorLimits
 from thalweg.deploy.door.front_door import DoorSettings, FrontDoor, Handler, bearer
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.door.tokens import same_secret
@@ -41,7 +41,7 @@ MOVING = "moving"
 OWN_S = 3.0
 """A front asks at least twice a second: one of this pipeline file that has not for so long is gone."""
 VERSION_HEADER = "X-Thalweg-Protocol"
-LIMITS = Limits(connections=512, per_address=512, requests_per_s=2000.0, total_per_s=8000.0)
+LIMITS = DoorLimits(connections=512, per_address=512, requests_per_s=2000.0, total_per_s=8000.0)
 A = TypeVar("A", bound=BaseModel)
 
 

@@ -32,7 +32,7 @@ from thalweg.models.recipes.asr.plan import Plan
 from thalweg.models.recipes.asr.together import mean_gradients, summed
 from thalweg.models.speech.decoding.tokens import sentencepiece_tokens
 from thalweg.models.speech.fastconformer.config import SUBSAMPLING
-from thalweg.models.speech.fastconformer.nemo_archive import Checkpoint
+from thalweg.models.speech.fastconformer.nemo_archive import NemoCheckpoint
 from thalweg.models.speech.fastconformer.network import FastConformer
 
 CHECKPOINT = "state.pt"
@@ -148,10 +148,10 @@ class Trainer:
         self._follow()
         return ctc.item(), transducer.item() if logits is not None else float("nan")
 
-    def checkpoint(self) -> Checkpoint:
+    def checkpoint(self) -> NemoCheckpoint:
         """The averaged weights, as `convert` takes them."""
         weights = {name: value.float().cpu().numpy() for name, value in self.average.items()}
-        return Checkpoint(self.config, sentencepiece_tokens((self.folder / TOKENIZER).read_bytes()), weights)
+        return NemoCheckpoint(self.config, sentencepiece_tokens((self.folder / TOKENIZER).read_bytes()), weights)
 
     def save(self) -> None:
         """Replace the checkpoint."""

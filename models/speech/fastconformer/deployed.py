@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from thalweg.models.errors import ModelError
 from thalweg.models.speech.decoding.tokens import Tokens
 from thalweg.models.speech.fastconformer.config import FastConformerConfig
-from thalweg.models.speech.fastconformer.nemo_archive import Checkpoint
+from thalweg.models.speech.fastconformer.nemo_archive import NemoCheckpoint
 from thalweg.models.store.arrays import read_arrays
 from thalweg.models.store.bounded import read_json_at_most
 from thalweg.models.store.onnx import open_session
@@ -56,7 +56,7 @@ class Deployed:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{folder / DESCRIPTION} is damaged: {error!r}") from None
 
-    def checkpoint(self) -> Checkpoint:
+    def checkpoint(self) -> NemoCheckpoint:
         """The weights that `keep_weights` put beside the graphs, as float32. Raises ModelError where there are none."""
         path = self.folder / WEIGHTS
         try:
@@ -65,7 +65,7 @@ class Deployed:
             raise ModelError(f"{self.folder} holds graphs only: there is no {WEIGHTS} to convert anew") from None
         except (OSError, ValueError) as error:
             raise ModelError(f"{path} is damaged: {error}") from None
-        return Checkpoint(self.config, self.tokens, weights | {"mel_filters": self.filters})
+        return NemoCheckpoint(self.config, self.tokens, weights | {"mel_filters": self.filters})
 
     def session(self, graph: str, threads: int) -> Any:
         """An ONNX Runtime session (which has no types) over one of the graphs."""
@@ -86,7 +86,9 @@ def lookahead_frames(config: FastConformerConfig, lookahead_ms: float) -> int:
     return int(frames)
 
 
-def convert(checkpoint: Checkpoint, folder: Path, *, lookahead_ms: float | None = None, int8: bool = False) -> Deployed:
+def convert(
+    checkpoint: NemoCheckpoint, folder: Path, *, lookahead_ms: float | None = None, int8: bool = False
+) -> Deployed:
     """Write the deployed form of a checkpoint into `folder`; `model.json` comes last. Raises ModelError."""
     import onnx
 
@@ -116,7 +118,7 @@ def convert(checkpoint: Checkpoint, folder: Path, *, lookahead_ms: float | None 
     return Deployed(folder, config, checkpoint.tokens, lookahead, int8, filters)
 
 
-def keep_weights(checkpoint: Checkpoint, folder: Path) -> None:
+def keep_weights(checkpoint: NemoCheckpoint, folder: Path) -> None:
     """Put the weights beside the graphs, as float16: half the size, and 1e-3 of each value is more than rounding."""
     kept = {name: value.astype(np.float16) for name, value in checkpoint.weights.items() if name != "mel_filters"}
     np.savez_compressed(folder / WEIGHTS, **kept)  # type: ignore[arg-type]  # its stub takes no arrays by name

@@ -43,7 +43,7 @@ _CTC, _RNNT, _HYBRID = "CTC", "RNN-T", "hybrid"
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class NemoCheckpoint:
     """What an archive holds. `weights` go by the names of `FastConformer`, `filters` are its mel filters [mel, bin]."""
 
     config: FastConformerConfig
@@ -51,7 +51,7 @@ class Checkpoint:
     weights: Weights
 
 
-def read_nemo(path: Path) -> Checkpoint:
+def read_nemo(path: Path) -> NemoCheckpoint:
     """Read an archive. Raises ModelError where it is damaged, unsafe, or holds another kind of model."""
     try:
         with tarfile.open(path, "r:*") as archive:
@@ -71,7 +71,7 @@ def read_nemo(path: Path) -> Checkpoint:
         raise ModelError(f"{path}: {error}") from None
     try:
         config = _config(settings, kind, len(tokens))
-        return Checkpoint(config, tokens, _renamed(weights, config, kind))
+        return NemoCheckpoint(config, tokens, _renamed(weights, config, kind))
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
     except (AttributeError, IndexError, TypeError, ValueError, OverflowError) as error:
@@ -86,7 +86,7 @@ def unpack(path: Path, folder: Path) -> None:
     (folder / "read.json").write_text(json.dumps(said), encoding="utf-8")
 
 
-def open_nemo(path: Path) -> Checkpoint:
+def open_nemo(path: Path) -> NemoCheckpoint:
     """As `read_nemo`, in a process with limits in proportion to the archive's size: for archives of strangers."""
     if not path.is_file():
         raise ModelError(f"{path} does not exist" if not path.exists() else f"{path} is no file")
@@ -100,7 +100,7 @@ def open_nemo(path: Path) -> Checkpoint:
         with np.load(folder / "weights.npz", allow_pickle=False) as kept:
             weights = {key: kept[key] for key in kept.files}
     config = FastConformerConfig.from_dict(said["config"])
-    return Checkpoint(config, Tokens(tuple(said["pieces"]), said["characters"]), weights)
+    return NemoCheckpoint(config, Tokens(tuple(said["pieces"]), said["characters"]), weights)
 
 
 def _members(path: Path, archive: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:

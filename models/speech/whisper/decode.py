@@ -42,7 +42,7 @@ class HeardWord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class DecodeRequest:
     """What is to be decoded. `samples`: [time] at 16 kHz, at most 29 s of them count.
 
     `prefix`: tokens that the text must begin with; `previous`: what was said before, or may come up; `language`: a
@@ -109,7 +109,7 @@ def check_language(model: WhisperModel, language: str) -> None:
         raise ModelError(f"language {language!r} is none of {model.folder.name}: auto, {', '.join(known)}")
 
 
-def decode(model: WhisperModel, asks: Sequence[Ask]) -> list[Hypothesis]:
+def decode(model: WhisperModel, asks: Sequence[DecodeRequest]) -> list[Hypothesis]:
     """Each of `asks`, which are all of one shape."""
     found = _once(model, asks)
     for i, (ask, hypothesis) in enumerate(zip(asks, found, strict=True)):
@@ -118,7 +118,7 @@ def decode(model: WhisperModel, asks: Sequence[Ask]) -> list[Hypothesis]:
     return found
 
 
-def _once(model: WhisperModel, asks: Sequence[Ask]) -> list[Hypothesis]:
+def _once(model: WhisperModel, asks: Sequence[DecodeRequest]) -> list[Hypothesis]:
     frames = asks[0].window_s * FRAMES_PER_S
     encoded = model.encode([log_mel(ask.samples, frames, model.bins) for ask in asks])
     languages = _languages(model, encoded, asks)
@@ -133,7 +133,7 @@ def _once(model: WhisperModel, asks: Sequence[Ask]) -> list[Hypothesis]:
     ]
 
 
-def _languages(model: WhisperModel, encoded: Any, asks: Sequence[Ask]) -> list[str]:
+def _languages(model: WhisperModel, encoded: Any, asks: Sequence[DecodeRequest]) -> list[str]:
     if not model.multilingual or all(ask.language != AUTO for ask in asks):
         return [ask.language for ask in asks]
     likely = model.languages(encoded)
@@ -147,14 +147,14 @@ def _start(model: WhisperModel, task: str, language: str) -> list[int]:
     return [model.vocabulary.start, *([special(language), special(task)] if model.multilingual else [])]
 
 
-def _prompt(model: WhisperModel, ask: Ask, language: str) -> list[int]:
+def _prompt(model: WhisperModel, ask: DecodeRequest, language: str) -> list[int]:
     previous = list(ask.previous[-_MOST_PREVIOUS:])
     before = [model.vocabulary.previous, *previous] if previous else []
     forced = [model.vocabulary.first_time, *ask.prefix] if ask.prefix else []
     return [*before, *_start(model, ask.task, language), *forced]
 
 
-def _text(model: WhisperModel, ask: Ask, tokens: Sequence[int]) -> list[int]:
+def _text(model: WhisperModel, ask: DecodeRequest, tokens: Sequence[int]) -> list[int]:
     """The text tokens, but for those that by their own time stamps begin behind the audio."""
     kept: list[int] = []
     most = most_tokens(ask.audio_s) + len(ask.prefix)
@@ -168,7 +168,11 @@ def _text(model: WhisperModel, ask: Ask, tokens: Sequence[int]) -> list[int]:
 
 
 def _words(
-    model: WhisperModel, encoded: Any, asks: Sequence[Ask], languages: Sequence[str], texts: Sequence[list[int]]
+    model: WhisperModel,
+    encoded: Any,
+    asks: Sequence[DecodeRequest],
+    languages: Sequence[str],
+    texts: Sequence[list[int]],
 ) -> list[tuple[HeardWord, ...]]:
     if not any(texts):
         return [()] * len(asks)
@@ -188,11 +192,11 @@ def _words(
     return [_timed(model, text, *each) if text else () for text, each in zip(texts, aligned, strict=True)]
 
 
-def _alone(model: WhisperModel, ask: Ask) -> Any:
+def _alone(model: WhisperModel, ask: DecodeRequest) -> Any:
     return model.encode([log_mel(ask.samples, ask.window_s * FRAMES_PER_S, model.bins)])
 
 
-def _heard_frames(ask: Ask) -> int:
+def _heard_frames(ask: DecodeRequest) -> int:
     return max(2, min(math.ceil(ask.audio_s * FRAMES_PER_S), ask.window_s * FRAMES_PER_S))
 
 
@@ -218,7 +222,7 @@ def _timed(
     return tuple(words)
 
 
-def _judged(ask: Ask, found: Hypothesis) -> Hypothesis:
+def _judged(ask: DecodeRequest, found: Hypothesis) -> Hypothesis:
     if is_silence(found.no_speech, found.log_prob) and not ask.prefix:
         return replace(found, words=())
     words = found.words

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
-from thalweg.models.speech.whisper.decode import Ask, Hypothesis, decode
+from thalweg.models.speech.whisper.decode import DecodeRequest, Hypothesis, decode
 from thalweg.models.speech.whisper.model import WhisperModel, find_whisper
 from thalweg.models.store.sharing import Share
 
@@ -33,10 +33,10 @@ class Urgency(IntEnum):
 class Job:
     """A decode that was ordered. From any thread."""
 
-    ask: Callable[[], Ask]
+    ask: Callable[[], DecodeRequest]
     urgency: Urgency
     ordered: int = 0
-    asked: Ask | None = None
+    asked: DecodeRequest | None = None
     took_s: float = 0.0
     _done: threading.Event = field(default_factory=threading.Event)
     _found: Hypothesis | None = None
@@ -86,7 +86,7 @@ class Engine:
         *,
         workers: int = 1,
         max_batch: int = 8,
-        run: Callable[[WhisperModel, Sequence[Ask]], list[Hypothesis]] = decode,
+        run: Callable[[WhisperModel, Sequence[DecodeRequest]], list[Hypothesis]] = decode,
     ) -> None:
         self.model = model
         self._max_batch = max_batch
@@ -99,7 +99,7 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    def order(self, ask: Callable[[], Ask], urgency: Urgency = Urgency.PARTIAL) -> Job:
+    def order(self, ask: Callable[[], DecodeRequest], urgency: Urgency = Urgency.PARTIAL) -> Job:
         """Have something decoded; `ask` is called from an engine's thread when its turn has come."""
         job = Job(ask, urgency)
         with self._work:

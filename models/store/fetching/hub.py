@@ -29,7 +29,7 @@ _ASKED = re.compile(r"(?P<name>[^@#]+)(@(?P<revision>[0-9A-Za-z._-]{1,100}))?(#(
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class HubCheckpoint:
     """A public checkpoint: `name` is the repository, `file` its archive."""
 
     name: str
@@ -39,10 +39,10 @@ class Checkpoint:
     summary: str
 
 
-def checkpoints() -> dict[str, Checkpoint]:
+def checkpoints() -> dict[str, HubCheckpoint]:
     """Those of `checkpoints.yaml` by name."""
     listed = yaml.safe_load(files("thalweg.models.store").joinpath("checkpoints.yaml").read_text(encoding="utf-8"))
-    return {name: Checkpoint(name=name, **entry) for name, entry in listed.items()}
+    return {name: HubCheckpoint(name=name, **entry) for name, entry in listed.items()}
 
 
 def local_checkpoint(name: str, root: Path | None = None) -> Path:
@@ -98,7 +98,7 @@ def _as_pinned(target: Path, hashed: str) -> Path:
     return target
 
 
-def _find(asked: str) -> tuple[Checkpoint, str]:
+def _find(asked: str) -> tuple[HubCheckpoint, str]:
     """The checkpoint, at the revision that is asked for, and the hash that it must have, if that was said."""
     known, parts = checkpoints(), _ASKED.fullmatch(asked)
     if parts is None:

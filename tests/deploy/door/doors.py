@@ -11,13 +11,13 @@ from typing import Any
 
 from aiohttp import web
 
-from thalweg.deploy.door.doorkeeper import Limits
+from thalweg.deploy.door.doorkeeper import DoorLimits
 from thalweg.deploy.door.front_door import DoorSettings, FrontDoor
 from thalweg.deploy.door.listening import listening
 
 PATIENCE_S = 30.0
 SETTINGS = DoorSettings(
-    limits=Limits(header_s=0.5, request_s=2.0, connections=20, per_address=10), body_s=0.5, body_bytes=1000
+    limits=DoorLimits(header_s=0.5, request_s=2.0, connections=20, per_address=10), body_s=0.5, body_bytes=1000
 )
 
 

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.deploy.door.doorkeeper import BARRED_S, BURST_S, STRIKES, Doorkeeper, Limits, Place
+from thalweg.deploy.door.doorkeeper import BARRED_S, BURST_S, STRIKES, ConnectionPlace, Doorkeeper, DoorLimits
 from thalweg.deploy.door.refused import Refused
 
 
 def keeper(**limits: float) -> Doorkeeper:
-    return Doorkeeper(Limits(**limits))  # type: ignore[arg-type]
+    return Doorkeeper(DoorLimits(**limits))  # type: ignore[arg-type]
 
 
-def held(door: Doorkeeper, address: str, now_s: float = 0.0) -> Place:
+def held(door: Doorkeeper, address: str, now_s: float = 0.0) -> ConnectionPlace:
     place, _ = door.connects(address, now_s)
     assert place is not None
     return place
@@ -142,7 +142,7 @@ def test_what_is_known_of_addresses_stays_in_bounds_and_the_busiest_is_not_forgo
     st.lists(st.tuples(st.sampled_from(["connect", "close", "ask", "answer", "sweep"]), st.integers(0, 4)), max_size=80)
 )
 def test_places_are_counted_right_whatever_happens(events: list[tuple[str, int]]) -> None:
-    door, places, now_s = keeper(connections=4, per_address=3), list[Place](), 0.0
+    door, places, now_s = keeper(connections=4, per_address=3), list[ConnectionPlace](), 0.0
     for event, number in events:
         now_s += 1.0
         if event == "connect":

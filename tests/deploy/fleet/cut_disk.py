@@ -27,7 +27,7 @@ from tests.deploy.fleet.updating import carry_out
 from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.manifest import Artefact, Manifest, sealed
 from thalweg.deploy.fleet.node.releases import Releases
-from thalweg.pipeline.fleet.rollout import Event, Phase, follow
+from thalweg.pipeline.fleet.rollout import Phase, RolloutEvent, follow
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
 from thalweg.transports.fleet.segment import records
 from thalweg.transports.fleet.spool import Spool
@@ -147,7 +147,7 @@ def look(folder: Path, event: int, release: int, public: bytes) -> Iterator[str]
     if lost or doubled:
         yield f"{len(lost)} events that were acknowledged are lost, {len(doubled)} are doubled"
     releases = Releases(folder, public)
-    record, _ = follow(releases.load(), Event.BOOTED)
+    record, _ = follow(releases.load(), RolloutEvent.BOOTED)
     if not release <= record.current <= release + 1:
         yield f"release {record.current} is started, {release} was committed"
     link = folder / "current"

@@ -17,7 +17,7 @@ from tests.deploy.fleet.agents import agent_in, enrolled_node
 from thalweg.deploy.fleet.manifest import Manifest
 from thalweg.deploy.fleet.node.agent import Agent
 from thalweg.pipeline.fleet.gate import Gate, Sight
-from thalweg.pipeline.fleet.rollout import Event, Phase, Record
+from thalweg.pipeline.fleet.rollout import Phase, Record, RolloutEvent
 
 OLD = Record(current=1, highest=2, candidate=2, tries=1, phase=Phase.TRIAL)
 
@@ -192,7 +192,9 @@ def test_a_trial_that_could_not_be_started_on_a_full_disk_ends_in_one_release_th
 def test_of_two_events_at_once_the_second_meets_what_the_first_has_left(site: Site) -> None:
     async def case() -> None:
         site.start(replace(OLD, phase=Phase.STAGED, tries=0))
-        await asyncio.gather(site.agent._hear(Event.ALLOWED), site.agent._hear(Event.WANTED, generation=3))
+        await asyncio.gather(
+            site.agent._hear(RolloutEvent.ALLOWED), site.agent._hear(RolloutEvent.WANTED, generation=3)
+        )
 
     asyncio.run(case())
     assert site.written == site.agent.record

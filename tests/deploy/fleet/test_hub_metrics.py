@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import require_package
 from tests.deploy.fleet.processes import free_port, thalweg, wait_until
-from thalweg.deploy.fleet.hub.metrics import told
+from thalweg.deploy.fleet.hub.fleet_metrics import told
 from thalweg.deploy.fleet.hub.overview import overview
 from thalweg.deploy.fleet.hub.page import HubPage
 from thalweg.deploy.fleet.hub.state import HubState

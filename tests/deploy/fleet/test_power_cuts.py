@@ -18,7 +18,7 @@ from tests.deploy.fleet.updating import carry_out
 from thalweg.deploy.fleet.node.identity import Identity
 from thalweg.deploy.fleet.node.releases import Releases
 from thalweg.pipeline.fleet.gate import Gate
-from thalweg.pipeline.fleet.rollout import Event, Phase, Record, follow
+from thalweg.pipeline.fleet.rollout import Phase, Record, RolloutEvent, follow
 
 CALLS = ("replace", "link", "symlink", "unlink", "mkdir", "rmdir", "fsync")
 
@@ -71,7 +71,7 @@ def update(identity: Identity) -> None:
 def started(folder: Path, public: bytes) -> Record:
     """The record after a start from this disk; what it runs, or is about to try, is whole."""
     releases = Releases(folder, public)
-    record, _ = follow(releases.load(), Event.BOOTED)
+    record, _ = follow(releases.load(), RolloutEvent.BOOTED)
     for generation in {record.running, record.candidate if record.phase is Phase.STAGED else 0} - {0}:
         for file in releases.manifest(generation).files:
             data = (releases.path(generation) / "files" / file.path).read_bytes()

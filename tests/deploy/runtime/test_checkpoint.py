@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from thalweg.deploy.runtime.checkpoint import Journal, Kept, restore_checkpoint, take_checkpoint
+from thalweg.deploy.runtime.checkpoint import CheckpointJournal, KeptCheckpoint, restore_checkpoint, take_checkpoint
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.graph import Graph
 from thalweg.pipeline.packet import Packet
@@ -47,7 +47,7 @@ def say(worker: Worker, epoch: int, text: str = "word ", *, last: bool = False) 
     worker.turns.observe(Packet(stream="source.text", seq=0, time=epoch, payload=payload, epoch=epoch), epoch)
 
 
-def taken(worker: Worker, journal: Journal) -> tuple[bytes, bytes]:
+def taken(worker: Worker, journal: CheckpointJournal) -> tuple[bytes, bytes]:
     checkpoint = take_checkpoint(worker, journal)
     assert checkpoint is not None
     return checkpoint.packed, checkpoint.news
@@ -56,7 +56,7 @@ def taken(worker: Worker, journal: Journal) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize("turns", [10, 10_000, 100_000])
 def test_what_is_written_at_a_checkpoint_does_not_grow_with_the_turns_there_were(turns: int) -> None:
     worker = worker_of()
-    journal = Journal(worker)
+    journal = CheckpointJournal(worker)
     for epoch in range(1, turns + 1):
         say(worker, epoch, last=True)
     taken(worker, journal)
@@ -69,9 +69,9 @@ def test_what_is_written_at_a_checkpoint_does_not_grow_with_the_turns_there_were
 
 def test_a_worker_that_goes_on_from_checkpoints_reports_all_that_there_was() -> None:
     async def main() -> None:
-        worker, kept = worker_of(), Kept(10_000)
+        worker, kept = worker_of(), KeptCheckpoint(10_000)
         worker.on_problem = lambda _: None
-        journal = Journal(worker)
+        journal = CheckpointJournal(worker)
         for epoch in range(1, 6):
             say(worker, epoch)
             worker.failed(worker.actors["sink"], f"no {epoch}", None, None)
@@ -86,15 +86,15 @@ def test_a_worker_that_goes_on_from_checkpoints_reports_all_that_there_was() -> 
         restore_checkpoint(again, packed)
         assert again.turns.turns == worker.turns.turns
         assert (again.problems, again.problem_count) == (worker.problems, worker.problem_count)
-        news = unpack_state(taken(again, Journal(again))[1])
+        news = unpack_state(taken(again, CheckpointJournal(again))[1])
         assert news["turns"] == news["problems"] == []
 
     asyncio.run(main())
 
 
 def test_of_what_the_report_gains_the_newest_turns_are_kept() -> None:
-    worker, kept = worker_of(turns=3), Kept(3)
-    journal = Journal(worker)
+    worker, kept = worker_of(turns=3), KeptCheckpoint(3)
+    journal = CheckpointJournal(worker)
     for epoch in range(1, 8):
         say(worker, epoch)
         kept.take(*taken(worker, journal))
@@ -107,7 +107,7 @@ def test_of_what_the_report_gains_the_newest_turns_are_kept() -> None:
 
 def test_a_checkpoint_of_a_version_that_kept_everything_in_one_is_read() -> None:
     worker = worker_of()
-    journal = Journal(worker)
+    journal = CheckpointJournal(worker)
     say(worker, 1)
     packed, news = taken(worker, journal)
     told: dict[str, Any] = unpack_state(news)

@@ -13,7 +13,7 @@ from tests.models.speech.archives import TINY, random_weights
 from thalweg.models.speech.decoding.tokens import Tokens
 from thalweg.models.speech.fastconformer.config import FastConformerConfig
 from thalweg.models.speech.fastconformer.deployed import Deployed, convert
-from thalweg.models.speech.fastconformer.nemo_archive import Checkpoint
+from thalweg.models.speech.fastconformer.nemo_archive import NemoCheckpoint
 from thalweg.models.speech.mel import log_mel
 
 LETTERS = Tokens(tuple(" abcdefghijklmnopqrstuvwxyz'"), characters=True)
@@ -24,7 +24,7 @@ def deploy(folder: Path, config: FastConformerConfig = TINY, *, int8: bool = Fal
     """A deployed model with random weights that emits tokens now and then."""
     require_package("onnx", "convert")
     require_package("onnxruntime", "asr")
-    return convert(Checkpoint(config, LETTERS, lively_weights(config, seed)), folder, int8=int8)
+    return convert(NemoCheckpoint(config, LETTERS, lively_weights(config, seed)), folder, int8=int8)
 
 
 def lively_weights(config: FastConformerConfig, seed: int = 0) -> dict[str, Floats]:

@@ -19,7 +19,7 @@ from thalweg.models.recipes.asr.corpus.data import Utterance
 from thalweg.models.recipes.asr.corpus.text import normalise
 from thalweg.models.recipes.asr.measure import word_errors
 from thalweg.models.speech.fastconformer.deployed import convert, keep_weights
-from thalweg.models.speech.fastconformer.nemo_archive import Checkpoint
+from thalweg.models.speech.fastconformer.nemo_archive import NemoCheckpoint
 from thalweg.models.speech.loading import load_deployed, recognisers
 from thalweg.models.speech.recogniser import Recogniser
 from thalweg.models.store.bundled_entry import entry
@@ -77,7 +77,7 @@ def test_an_unknown_recogniser_says_which_there_are(store: ModelStore) -> None:
 
 def test_a_model_that_brings_its_weights_can_be_converted_anew(tmp_path: Path) -> None:
     quick = deploy(tmp_path / "int8", int8=True)
-    keep_weights(Checkpoint(quick.config, quick.tokens, lively_weights(quick.config)), quick.folder)
+    keep_weights(NemoCheckpoint(quick.config, quick.tokens, lively_weights(quick.config)), quick.folder)
     exact = convert(quick.checkpoint(), tmp_path / "fp32")
     wanted = deploy(tmp_path / "wanted")
     audio = speechlike(12.0)

@@ -16,7 +16,7 @@ from thalweg.models.speech.decoding.ctc import CtcGreedy
 from thalweg.models.speech.fastconformer.config import SUBSAMPLING
 from thalweg.models.speech.fastconformer.deployed import Deployed, convert
 from thalweg.models.speech.fastconformer.encoder import LEAD, Chunk, StreamingEncoder
-from thalweg.models.speech.fastconformer.nemo_archive import Checkpoint, read_nemo
+from thalweg.models.speech.fastconformer.nemo_archive import NemoCheckpoint, read_nemo
 from thalweg.models.speech.loading import load_deployed
 from thalweg.models.speech.mel import MelConfig, log_mel, mel_filters
 from thalweg.models.speech.recogniser import Recogniser
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def hybrid(folder: Path) -> tuple[Any, Checkpoint]:
+def hybrid(folder: Path) -> tuple[Any, NemoCheckpoint]:
     """A small hybrid model with random weights: NeMo's own, and what we read of its archive."""
     require_package("onnx", "convert")
     model = nemo_oracle.make("hybrid")
@@ -48,7 +48,7 @@ def speechlike(seconds: float, seed: int = 0) -> NDArray[np.float32]:
     return (rng.standard_normal(samples) * 0.2 * loudness**2).astype(np.float32)
 
 
-def test_features_are_those_of_nemos_preprocessor(hybrid: tuple[Any, Checkpoint]) -> None:
+def test_features_are_those_of_nemos_preprocessor(hybrid: tuple[Any, NemoCheckpoint]) -> None:
     import torch
 
     model, checkpoint = hybrid
@@ -79,7 +79,7 @@ def test_features_follow_the_configuration(folder: Path, normalize: str, window:
 
 
 @pytest.mark.parametrize("lookahead", LOOKAHEADS)
-def test_the_torch_network_is_nemos_encoder(hybrid: tuple[Any, Checkpoint], lookahead: int) -> None:
+def test_the_torch_network_is_nemos_encoder(hybrid: tuple[Any, NemoCheckpoint], lookahead: int) -> None:
     import torch
 
     from thalweg.models.speech.fastconformer.network import FastConformer
@@ -158,7 +158,7 @@ def test_the_deployed_stream_gives_nemos_numbers_and_text(folder: Path, tokenize
 
 @pytest.mark.parametrize("lookahead", [13, 6, 1])
 def test_the_deployed_stream_is_nemos_own_cache_aware_step(
-    hybrid: tuple[Any, Checkpoint], folder: Path, lookahead: int
+    hybrid: tuple[Any, NemoCheckpoint], folder: Path, lookahead: int
 ) -> None:
     """Without look-ahead NeMo's second step is not what its encoder computes offline: it has one mel frame to prepend
     and fills up with zeros, which its convolutions turn into their biases. Ours is held against offline there."""

@@ -9,7 +9,7 @@ from thalweg.pipeline.handoff.answering import (
     ROUNDS,
     Action,
     Answering,
-    Ask,
+    AskBackend,
     Cancel,
     End,
     GiveUp,
@@ -21,7 +21,7 @@ from thalweg.pipeline.handoff.answering import (
 
 def begun(order: tuple[str, ...] = ("edge", "cloud"), **limits: float) -> Answering:
     reply = Answering(order, ReplyLimits(**limits), needs_ms=lambda backend: 800.0)
-    assert reply.begin(0) == [Ask(order[0])]
+    assert reply.begin(0) == [AskBackend(order[0])]
     return reply
 
 
@@ -39,7 +39,7 @@ def test_words_go_out_whole_as_they_come() -> None:
 def test_a_backend_that_dies_in_mid_word_is_followed_by_another_that_is_told_what_was_said() -> None:
     reply = begun()
     reply.text("edge", "It is in Par", 100)
-    assert reply.failed("edge", "connection reset", 200) == [Ask("cloud", "It is in ")]
+    assert reply.failed("edge", "connection reset", 200) == [AskBackend("cloud", "It is in ")]
     assert spoken(reply.text("cloud", "Paris, ", 900)) == "Paris, "
     assert spoken(reply.finished("cloud", 1000)) == ""
     assert reply.said == "It is in Paris, "
@@ -60,7 +60,7 @@ def test_a_silent_backend_is_left_alone_as_long_as_there_is_sound_to_play() -> N
     reply.text("edge", "It is in ", 100)
     assert reply.buffered(3000, 700) == []
     assert reply.passed(2500) == []  # 1,200 ms are left, the other needs 800
-    assert reply.passed(2950) == [Ask("cloud", "It is in ")]
+    assert reply.passed(2950) == [AskBackend("cloud", "It is in ")]
 
 
 def test_where_the_sound_is_about_to_end_a_short_silence_is_too_long() -> None:
@@ -69,7 +69,7 @@ def test_where_the_sound_is_about_to_end_a_short_silence_is_too_long() -> None:
     assert reply.buffered(600, 200) == []
     assert reply.due_ms(200) == 350
     assert reply.passed(349) == []
-    assert reply.passed(350) == [Ask("cloud", "It is in ")]
+    assert reply.passed(350) == [AskBackend("cloud", "It is in ")]
 
 
 def test_one_that_has_paused_and_gone_on_is_given_twice_that_pause() -> None:
@@ -79,7 +79,7 @@ def test_one_that_has_paused_and_gone_on_is_given_twice_that_pause() -> None:
     reply.text("edge", "in ", 300)
     reply.text("edge", "Paris ", 500)
     assert reply.passed(899) == []
-    assert reply.passed(900) == [Ask("cloud", "It is in Paris ")]
+    assert reply.passed(900) == [AskBackend("cloud", "It is in Paris ")]
 
 
 def test_pauses_of_earlier_answers_count_and_never_for_more_than_a_stall() -> None:
@@ -87,14 +87,14 @@ def test_pauses_of_earlier_answers_count_and_never_for_more_than_a_stall() -> No
     reply.begin(0)
     reply.text("edge", "It is in ", 100)
     assert reply.buffered(0, 1599) == []
-    assert reply.passed(1600) == [Ask("cloud", "It is in ")]
+    assert reply.passed(1600) == [AskBackend("cloud", "It is in ")]
 
 
 def test_where_nobody_tells_how_much_there_is_to_hear_only_a_stall_is_too_long() -> None:
     reply = begun(stall_ms=1500)
     reply.text("edge", "It is in ", 100)
     assert reply.passed(1599) == []
-    assert reply.passed(1600) == [Ask("cloud", "It is in ")]
+    assert reply.passed(1600) == [AskBackend("cloud", "It is in ")]
 
 
 def test_beside_one_that_is_never_asked_beside_another_only_a_stall_is_too_long() -> None:
@@ -102,13 +102,13 @@ def test_beside_one_that_is_never_asked_beside_another_only_a_stall_is_too_long(
     reply.begin(0)
     reply.text("edge", "It is in ", 100)
     assert reply.buffered(0, 1599) == []
-    assert reply.passed(1600) == [Ask("cloud", "It is in ")]
+    assert reply.passed(1600) == [AskBackend("cloud", "It is in ")]
 
 
 def test_one_that_was_only_slow_goes_on_and_the_other_is_cancelled() -> None:
     reply = begun(stall_ms=500)
     reply.text("edge", "It is in Par", 100)
-    assert reply.passed(700) == [Ask("cloud", "It is in ")]
+    assert reply.passed(700) == [AskBackend("cloud", "It is in ")]
     assert reply.text("edge", "is. ", 800) == [Cancel("cloud"), Say("Paris. ")]
     assert reply.text("cloud", "Paris. ", 900) == []
     assert reply.switches == 0
@@ -120,14 +120,14 @@ def test_pings_do_not_keep_a_backend_alive_that_gives_no_word() -> None:
         reply.alive("edge", now)
         assert reply.passed(now) == []
     reason = "it gave no word within 1000 ms, only signs of life"
-    assert reply.passed(1000) == [Cancel("edge", reason), Ask("cloud")]
+    assert reply.passed(1000) == [Cancel("edge", reason), AskBackend("cloud")]
 
 
 def test_white_space_for_ever_is_no_word() -> None:
     reply = begun(first_ms=1000)
     for now in range(0, 1000, 100):
         assert reply.text("edge", " ", now) == []
-    assert reply.passed(1000)[-1] == Ask("cloud")
+    assert reply.passed(1000)[-1] == AskBackend("cloud")
 
 
 def test_one_that_falls_silent_and_has_nobody_behind_it_is_given_up_once_nothing_is_left_to_hear() -> None:
@@ -142,8 +142,8 @@ def test_one_that_falls_silent_and_has_nobody_behind_it_is_given_up_once_nothing
 def test_where_the_one_that_was_to_take_over_is_dead_too_the_next_is_asked() -> None:
     reply = begun(("cloud", "fog", "edge"), stall_ms=500, first_ms=1000)
     reply.text("cloud", "It is in ", 100)
-    assert reply.passed(600) == [Ask("fog", "It is in ")]
-    assert reply.failed("fog", "refused", 700) == [Ask("edge", "It is in ")]
+    assert reply.passed(600) == [AskBackend("fog", "It is in ")]
+    assert reply.failed("fog", "refused", 700) == [AskBackend("edge", "It is in ")]
     assert spoken(reply.text("edge", "Paris. ", 800)) == "Paris. "
     assert reply.switches == 1
 
@@ -151,9 +151,9 @@ def test_where_the_one_that_was_to_take_over_is_dead_too_the_next_is_asked() -> 
 def test_one_that_was_not_needed_is_asked_again_when_the_winner_breaks_off() -> None:
     reply = begun(stall_ms=500)
     reply.text("edge", "It is in ", 100)
-    assert reply.passed(600) == [Ask("cloud", "It is in ")]
+    assert reply.passed(600) == [AskBackend("cloud", "It is in ")]
     assert reply.text("edge", "Paris, which ", 700) == [Cancel("cloud"), Say("Paris, which ")]
-    assert reply.failed("edge", "reset", 800) == [Ask("cloud", "It is in Paris, which ")]
+    assert reply.failed("edge", "reset", 800) == [AskBackend("cloud", "It is in Paris, which ")]
 
 
 def test_nobody_is_asked_to_take_over_from_itself() -> None:
@@ -188,7 +188,7 @@ def test_thinking_keeps_a_backend_from_being_silent() -> None:
 def test_a_hedge_asks_a_second_and_the_first_clause_wins() -> None:
     reply = begun(hedge_ms=300.0)
     assert reply.passed(299) == []
-    assert reply.passed(300) == [Ask("cloud")]
+    assert reply.passed(300) == [AskBackend("cloud")]
     assert reply.text("edge", "It may ", 390) == []
     assert reply.text("cloud", "It is ", 400) == []
     assert reply.text("cloud", "Paris. ", 410) == [Cancel("edge"), Say("It is Paris. ")]
@@ -228,7 +228,7 @@ def test_an_interruption_during_a_switch_cancels_who_is_under_way() -> None:
 
 def test_an_empty_answer_is_no_answer() -> None:
     reply = begun()
-    assert reply.finished("edge", 100) == [Ask("cloud")]
+    assert reply.finished("edge", 100) == [AskBackend("cloud")]
 
 
 @settings(max_examples=300)
@@ -261,7 +261,7 @@ def test_whatever_comes_when_a_reply_ends_once_and_only_backends_that_were_asked
             assert reply.over or reply.due_ms(now) > now, "what was due is done"
         else:
             actions += getattr(reply, name)(backend, now)
-    asked = [action.backend for action in actions if isinstance(action, Ask)]
+    asked = [action.backend for action in actions if isinstance(action, AskBackend)]
     assert all(asked.count(name) <= 1 + ROUNDS for name in asked), "nobody is asked for ever"
     assert {action.backend for action in actions if isinstance(action, Cancel)} <= set(asked)
     ends = [action for action in actions if isinstance(action, End | GiveUp)]

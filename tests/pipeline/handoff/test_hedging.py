@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.pipeline.handoff.answering import Answering, Ask, ReplyLimits
+from thalweg.pipeline.handoff.answering import Answering, AskBackend, ReplyLimits
 from thalweg.pipeline.handoff.hedging import ADVANCE, HedgeAllowance, hedge_at_ms
 
 
@@ -43,27 +43,27 @@ def test_who_does_things_besides_answering_is_asked_alone() -> None:
         reply = Answering(order, ReplyLimits(hedge_ms=300, first_ms=1000), alone=("robot",))
         reply.begin(0)
         assert reply.passed(300) == []
-        assert reply.passed(1000)[-1] == Ask(order[1])
+        assert reply.passed(1000)[-1] == AskBackend(order[1])
 
 
 def test_no_more_are_asked_at_once_than_may_be() -> None:
     reply = Answering(("a", "b", "c"), ReplyLimits(hedge_ms=100, first_ms=1000, hedges=1))
     reply.begin(0)
-    assert reply.passed(100) == [Ask("b")]
+    assert reply.passed(100) == [AskBackend("b")]
     assert reply.passed(900) == []
 
 
 def test_one_that_is_under_way_and_stands_in_the_route_twice_is_not_asked_beside_itself() -> None:
     reply = Answering(("small", "large", "small"), ReplyLimits(hedge_ms=100, first_ms=1000))
     reply.begin(0)
-    assert reply.passed(100) == [Ask("large")]
+    assert reply.passed(100) == [AskBackend("large")]
     assert reply.passed(200) == []
     assert reply.failed("small", "unsure", 300) == []
-    assert reply.failed("large", "reset", 310) == [Ask("small")]
+    assert reply.failed("large", "reset", 310) == [AskBackend("small")]
 
 
 def test_with_no_time_between_them_both_are_asked_at_once() -> None:
     reply = Answering(("a", "b"), ReplyLimits(hedge_ms=0))
-    assert reply.begin(0) == [Ask("a")]
+    assert reply.begin(0) == [AskBackend("a")]
     assert reply.due_ms(0) == 0
-    assert reply.passed(0) == [Ask("b")]
+    assert reply.passed(0) == [AskBackend("b")]

@@ -12,7 +12,7 @@ from thalweg.pipeline.senses.skipping import (
     MS,
     TRANSITIONS,
     Action,
-    Ask,
+    AskGate,
     Decide,
     SampleSkipper,
     Sense,
@@ -41,18 +41,18 @@ def test_it_asks_at_each_checkpoint_the_slow_modality_passes_and_only_then() -> 
     skipper = SampleSkipper(POLICY)
     assert play(skipper, "video", [0.2]) + play(skipper, "audio", [1.0]) == []
     asked = play(skipper, "video", [0.4, 0.5, 0.6, 0.7, 0.8, 0.95])
-    assert asked == [Ask(0.5), Ask(0.7), Ask(0.9)]
+    assert asked == [AskGate(0.5), AskGate(0.7), AskGate(0.9)]
 
 
 def test_checkpoints_that_passed_before_the_fast_modality_was_done_are_asked_about_once() -> None:
     skipper = SampleSkipper(POLICY)
     assert play(skipper, "video", [0.3, 0.6, 0.75]) == []
-    assert play(skipper, "audio", [1.0]) == [Ask(0.7)]
+    assert play(skipper, "audio", [1.0]) == [AskGate(0.7)]
 
 
 def test_either_modality_may_be_the_fast_one() -> None:
     skipper = SampleSkipper(POLICY)
-    assert play(skipper, "audio", [0.6]) + play(skipper, "video", [1.0]) == [Ask(0.5)]
+    assert play(skipper, "audio", [0.6]) + play(skipper, "video", [1.0]) == [AskGate(0.5)]
     assert skipper.answered(0.9) == [Stop(("audio",)), Decide("skipped")]
     assert skipper.senses["audio"] is Sense.STOPPED
 
@@ -60,7 +60,7 @@ def test_either_modality_may_be_the_fast_one() -> None:
 def test_with_three_modalities_all_slow_ones_must_have_come_far_enough() -> None:
     skipper = SampleSkipper(SkipPolicy(modalities=("a", "b", "c")))
     assert play(skipper, "a", [1.0]) + play(skipper, "b", [0.8]) == []
-    assert play(skipper, "c", [0.5]) == [Ask(0.5)]
+    assert play(skipper, "c", [0.5]) == [AskGate(0.5)]
     assert skipper.answered(1.0) == [Stop(("b", "c")), Decide("skipped")]
 
 

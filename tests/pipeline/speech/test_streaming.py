@@ -16,10 +16,10 @@ from thalweg.pipeline.speech.streaming import (
     Action,
     Decode,
     Drop,
-    Event,
     Final,
     Forget,
     Hearing,
+    HearingEvent,
     Rules,
     Show,
     State,
@@ -240,11 +240,11 @@ def test_every_step_is_one_of_the_table_whatever_comes_when(seed: int) -> None:
     end_ns, number, stable = 0, 0, ""
     for _ in range(400):
         before = hearing.state
-        kind = rng.choice(list(Event) if before is not State.CLOSING else [Event.DECODED])
-        if kind in (Event.VOICE, Event.PAUSE):
+        kind = rng.choice(list(HearingEvent) if before is not State.CLOSING else [HearingEvent.DECODED])
+        if kind in (HearingEvent.VOICE, HearingEvent.PAUSE):
             end_ns += 32 * MS * rng.randint(1, 10)
-            actions = hearing.heard(end_ns, 200 * MS if kind is Event.PAUSE else 0, behind=rng.random() < 0.3)
-        elif kind is Event.END:
+            actions = hearing.heard(end_ns, 200 * MS if kind is HearingEvent.PAUSE else 0, behind=rng.random() < 0.3)
+        elif kind is HearingEvent.END:
             actions = hearing.ended(end_ns)
         elif before in (State.GUESSING, State.TRYING, State.CLOSING):
             actions = hearing.decoded(number, words("one two three four", end_ns // MS - 1500), rng.random() < 0.9)

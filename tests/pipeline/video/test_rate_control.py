@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.pipeline.video.rate_control import PUBLISHED_CONFIDENCE, TIERS_BPS, Choice, RateController
+from thalweg.pipeline.video.rate_control import PUBLISHED_CONFIDENCE, TIERS_BPS, RateChoice, RateController
 
 S = 1_000_000_000
 AMPLE = 5_000_000
 
 
-def watch(controller: RateController, needs_bps: float, seconds: int, ceiling: int = AMPLE) -> list[Choice]:
+def watch(controller: RateController, needs_bps: float, seconds: int, ceiling: int = AMPLE) -> list[RateChoice]:
     """A viewer that is sure from `needs_bps` on, and answers twice a second about what was decided before."""
     made = [controller.decide(ceiling, 0)]
     for i in range(1, 2 * seconds):

@@ -16,7 +16,7 @@ from tests.models.speech.whisper.tiny import make_whisper
 from thalweg import AudioChunk, Packet, Speech, SpeechEvent, Transcript
 from thalweg.deploy.runtime.actor import StageContext
 from thalweg.deploy.testing import Outcome, packet, run_stage
-from thalweg.models.speech.whisper.decode import Ask, HeardWord, Hypothesis
+from thalweg.models.speech.whisper.decode import DecodeRequest, HeardWord, Hypothesis
 from thalweg.models.speech.whisper.engine import Urgency
 from thalweg.models.speech.whisper.vocabulary import Vocabulary
 from thalweg.pipeline.duration import MS
@@ -62,11 +62,11 @@ class Ears:
     """An engine that reads what `voice` wrote. A word is heard once half of it is there, right once all of it is."""
 
     words: dict[int, str]
-    asked: list[tuple[Ask, Urgency]] = field(default_factory=list)
+    asked: list[tuple[DecodeRequest, Urgency]] = field(default_factory=list)
     language: str = "en"
     model: Any = None
 
-    def order(self, ask: Callable[[], Ask], urgency: Urgency = Urgency.PARTIAL) -> Understood:
+    def order(self, ask: Callable[[], DecodeRequest], urgency: Urgency = Urgency.PARTIAL) -> Understood:
         what = ask()
         self.asked.append((what, urgency))
         numbers = np.round(what.samples * 1000).astype(int)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from thalweg.deploy.server.hosts.exposition import merged
 from thalweg.deploy.server.hosts.kept import KeptConversations
-from thalweg.deploy.server.hosts.metrics import merged
 from thalweg.deploy.server.hosts.moving import HURRY_S, PATIENCE_S, Move, MoveState
 from thalweg.deploy.server.hosts.news import HostState, News, SessionNews, key_digest
 from thalweg.deploy.server.hosts.placing import Room, hosts_wanted, order, taken_of

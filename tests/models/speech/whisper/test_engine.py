@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from thalweg.models.speech.whisper.decode import Ask, Hypothesis
+from thalweg.models.speech.whisper.decode import DecodeRequest, Hypothesis
 from thalweg.models.speech.whisper.engine import Engine, Urgency
 
 
@@ -20,15 +20,15 @@ class Recogniser:
         self.batches: list[list[int]] = []
         self.begun, self.go = threading.Event(), threading.Event()
 
-    def __call__(self, model: Any, asks: Sequence[Ask]) -> list[Hypothesis]:
+    def __call__(self, model: Any, asks: Sequence[DecodeRequest]) -> list[Hypothesis]:
         self.batches.append([len(ask.samples) for ask in asks])
         self.begun.set()
         assert self.go.wait(10)
         return [Hypothesis(words=(), language=str(len(ask.samples)), no_speech=0, log_prob=0) for ask in asks]
 
 
-def audio(samples: int) -> Callable[[], Ask]:
-    return lambda: Ask(samples=np.zeros(samples, np.float32))
+def audio(samples: int) -> Callable[[], DecodeRequest]:
+    return lambda: DecodeRequest(samples=np.zeros(samples, np.float32))
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_what_nobody_wants_any_more_is_not_decoded(engine: Engine, recogniser: R
 
 
 def test_a_decode_that_fails_is_the_problem_of_its_batch_only(recogniser: Recogniser) -> None:
-    def run(model: Any, asks: Sequence[Ask]) -> list[Hypothesis]:
+    def run(model: Any, asks: Sequence[DecodeRequest]) -> list[Hypothesis]:
         if len(asks[0].samples) == 1:
             raise MemoryError("no room")
         return recogniser(model, asks)

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import require_package
 from tests.models.speech.whisper.tiny import make_whisper
 from thalweg.models.errors import ModelError
-from thalweg.models.speech.whisper.decode import Ask, check_language, decode
+from thalweg.models.speech.whisper.decode import DecodeRequest, check_language, decode
 from thalweg.models.speech.whisper.model import WhisperModel, find_whisper
 
 RATE = 16_000
@@ -34,7 +34,7 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def test_a_text_does_not_depend_on_its_neighbours(model: WhisperModel) -> None:
-    asks = [Ask(samples=noise(1 + n % 5, n), language="auto" if n % 3 else "en") for n in range(8)]
+    asks = [DecodeRequest(samples=noise(1 + n % 5, n), language="auto" if n % 3 else "en") for n in range(8)]
     asks = [ask for ask in asks if ask.shape == asks[1].shape]
     assert len(asks) > 3
     assert decode(model, asks) == [decode(model, [ask])[0] for ask in asks]
@@ -42,14 +42,14 @@ def test_a_text_does_not_depend_on_its_neighbours(model: WhisperModel) -> None:
 
 def test_a_text_begins_with_what_was_settled(model: WhisperModel) -> None:
     prefix = tuple(model.vocabulary.encode(" ga ge gi"))
-    (found,) = decode(model, [Ask(samples=noise(3), prefix=prefix)])
+    (found,) = decode(model, [DecodeRequest(samples=noise(3), prefix=prefix)])
     assert found.text.startswith("ga ge gi")
     tokens = [token for word in found.words for token in word.tokens]
     assert tuple(tokens[:3]) == prefix
 
 
 def test_words_follow_each_other_within_the_audio(model: WhisperModel) -> None:
-    (found,) = decode(model, [Ask(samples=noise(4))])
+    (found,) = decode(model, [DecodeRequest(samples=noise(4))])
     assert len(found.words) > 3
     assert all(0 <= a.start_s < a.end_s <= b.end_s for a, b in zip(found.words, found.words[1:], strict=False))
     assert found.words[-1].end_s <= 4.1
@@ -57,15 +57,15 @@ def test_words_follow_each_other_within_the_audio(model: WhisperModel) -> None:
 
 
 def test_audio_of_no_length_has_no_words_to_crash_on(model: WhisperModel) -> None:
-    (found,) = decode(model, [Ask(samples=np.zeros(0, np.float32))])
+    (found,) = decode(model, [DecodeRequest(samples=np.zeros(0, np.float32))])
     assert isinstance(found.text, str)
 
 
 def test_a_window_is_as_long_as_the_audio_and_a_second_and_never_longer_than_the_model_takes() -> None:
-    assert Ask(samples=noise(2)).window_s == 8
-    assert Ask(samples=noise(2), at_least_s=5).window_s == 5
-    assert Ask(samples=noise(9.2)).window_s == 11
-    assert Ask(samples=noise(45)).window_s == 30
+    assert DecodeRequest(samples=noise(2)).window_s == 8
+    assert DecodeRequest(samples=noise(2), at_least_s=5).window_s == 5
+    assert DecodeRequest(samples=noise(9.2)).window_s == 11
+    assert DecodeRequest(samples=noise(45)).window_s == 30
 
 
 @pytest.mark.parametrize("missing", ["model.bin", "config.json", "vocabulary.json"])
@@ -111,9 +111,9 @@ def test_what_this_processor_cannot_compute_is_refused_with_what_it_can(folder: 
 def test_a_loaded_model_goes_on_when_its_files_are_removed(folder: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(folder, tmp_path / "model"))
     model = WhisperModel(other)
-    before = decode(model, [Ask(samples=noise(2))])
+    before = decode(model, [DecodeRequest(samples=noise(2))])
     shutil.rmtree(other)
-    assert decode(model, [Ask(samples=noise(2))]) == before
+    assert decode(model, [DecodeRequest(samples=noise(2))]) == before
     with pytest.raises(ModelError, match="is not here: name one of whisper-base"):
         find_whisper(str(other))
 
