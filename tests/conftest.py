@@ -16,7 +16,7 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from tests import skipped, transitions
+from tests import once, skipped, transitions
 from tests.netlab import why_not
 from tests.unit_guard import LIMIT_S, is_unit, refuse_model, watched
 from thalweg.models.speech import wav
@@ -49,13 +49,16 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks unit tests, and gives all others a second try; the summary lists who took it. Whole benchmarks, however
     short, take ten minutes together: they are for those who ask for them, and for CI.
 
     Where one packet in twenty is lost and machines stand still for seconds, tests that are right 999 times in 1,000
     would fail one run in ten of them all. What is broken fails twice.
     """
+    items[:], left_out = once.divided(items)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
     for item in items:
         if is_unit(item, TESTS):
             item.add_marker("unit")
@@ -64,6 +67,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(_side(item)))
         if _side(item) == "bench" and not (os.environ.keys() & {"THALWEG_SLOW", "THALWEG_REQUIRE_ALL"}):
             item.add_marker(pytest.mark.skip(reason="needs: THALWEG_SLOW=1 make test"))
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """To have nothing to run is well where everything has passed before."""
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and once.passed_before():
+        session.exitstatus = pytest.ExitCode.OK
 
 
 @pytest.hookimpl(wrapper=True)
@@ -96,7 +105,8 @@ def _side(item: pytest.Item) -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """What was skipped, by the command that would bring it."""
+    """What was skipped, by the command that would bring it; and what passed is noted, where that is wanted."""
+    once.keep(once.ids_of(terminalreporter.stats.get("passed", ())))
     found = skipped.groups(terminalreporter.stats.get("skipped", ()))
     cache = getattr(config, "cache", None)
     if cache is not None and config.option.markexpr == "unit":
