@@ -116,7 +116,7 @@ def test_one_can_hold_a_key_to_speak_see_the_level_and_turn_the_volume(net: Lab,
         assert page.get_attribute("body", "data-phase") == "talking", "the key has pressed no button"
         assert page.evaluate("document.getElementById('voice').volume") == pytest.approx(0.4)
         page.click("#settings-button")
-        page.wait_for_function("/^-[0-9]+ dB$/.test(document.getElementById('level-value').textContent)")
+        page.wait_for_function("() => /^-[0-9]+ dB$/.test(document.getElementById('level-value').textContent)")
         page.uncheck("#hold")
         page.wait_for_selector("#mute[aria-pressed=false]:has-text('Mute')")
 
