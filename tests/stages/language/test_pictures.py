@@ -254,6 +254,7 @@ def test_a_server_that_refuses_pictures_is_told_in_words_from_then_on(
         async with server:
             return await converse(person, {"model": "m", "url": url, "images": True, "retries": 0})
 
+    caplog.set_level("WARNING", "thalweg")  # whatever a test before has set
     assert asyncio.run(main()) == ["Hello"] * 2
     assert [type(each["messages"][-1]["content"]) for each in asked] == [list, str, str]
     assert asked[1]["messages"][-1]["content"] == f"{WORDS}what do you see"
