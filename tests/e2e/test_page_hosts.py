@@ -53,9 +53,7 @@ def test_the_page_goes_on_when_its_host_is_killed_and_when_it_is_emptied(net: La
         ask("red", "red")
         time.sleep(1.0)
         first = names(server)
-        os.kill(
-            hosts(server)[home(server)]["pid"], signal.SIGKILL
-        )  # another process may have its name when they are back
+        os.kill(hosts(server)[home(server)]["pid"], signal.SIGKILL)  # a new one may have its name
         server.until(lambda: names(server) not in ([], first))
         page.wait_for_selector("body[data-phase=talking]", timeout=PATIENCE_MS)
         ask("green", "red and green")
