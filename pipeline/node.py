@@ -32,8 +32,8 @@ from enum import Enum, IntEnum
 from typing import Any
 
 from thalweg.pipeline.channel import Channel, Push
-from thalweg.pipeline.histogram import Histogram
 from thalweg.pipeline.joins.join import Join, JoinSpec, PacketSet
+from thalweg.pipeline.observing.histogram import Histogram
 from thalweg.pipeline.packet import AMBIENT, Packet, make_packet
 from thalweg.pipeline.payload import Payload
 from thalweg.pipeline.signal import Interrupt, Signal

@@ -33,7 +33,7 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.plan import LOCAL, MEMORY, SUBPROCESS, WorkerPlan
 from thalweg.pipeline.file.spec import Spec
 from thalweg.pipeline.graph import nearest
-from thalweg.pipeline.turn import KEPT, KEPT_STAYING
+from thalweg.pipeline.observing.turn import KEPT, KEPT_STAYING
 
 log = logging.getLogger(__name__)
 

@@ -30,8 +30,8 @@ from thalweg.pipeline.channel import Policy
 from thalweg.pipeline.file.plan import GRPC, SHARED_MEMORY, Plan
 from thalweg.pipeline.file.spec import Spec, load_spec
 from thalweg.pipeline.graph import Connection
-from thalweg.pipeline.trace import Trace
-from thalweg.pipeline.turn import KEPT, KEPT_STAYING
+from thalweg.pipeline.observing.trace import Trace
+from thalweg.pipeline.observing.turn import KEPT, KEPT_STAYING
 from thalweg.transports.grpc.tls import Certificates
 from thalweg.transports.link import Receiver, TransportError
 from thalweg.transports.shm.support import missing as shared_memory_lacks

@@ -80,9 +80,9 @@ def transcribe_files(files: Sequence[Path], engine: str, wish: Wish, settings: M
 
 
 def _recogniser(info: StageInfo, wished: Mapping[str, str], *, quiet: bool) -> Recogniser:
-    """Several lanes and all processors where one engine decodes for all lanes and only final texts are wanted."""
+    """Several lanes and all processors where lanes decode together (`batches`) and only final texts are wanted."""
     parameters = _parameters(info, wished, quiet=quiet)
-    if not quiet or info.use != "speech.whisper":
+    if not quiet or not getattr(info.cls, "batches", False):
         return Recogniser(info, parameters)
     at_once = {"workers": min(_MOST_WORKERS, os.cpu_count() or 1)} | parameters
     return Recogniser(info, at_once, MOST_LANES)

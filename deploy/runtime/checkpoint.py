@@ -21,8 +21,8 @@ from thalweg.deploy.runtime.actor import Actor
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.node import Edge, NodeState
+from thalweg.pipeline.observing.turn import Turn
 from thalweg.pipeline.packet import AMBIENT, Packet
-from thalweg.pipeline.turn import Turn
 from thalweg.transports.link import Receiver
 from thalweg.transports.state import pack_state, unpack_state
 

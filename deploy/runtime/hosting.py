@@ -12,10 +12,10 @@ from typing import Any, Protocol
 from thalweg.pipeline.clock import Clock
 from thalweg.pipeline.joins.joined import PacketSet
 from thalweg.pipeline.node import Edge
+from thalweg.pipeline.observing.trace import Trace
+from thalweg.pipeline.observing.turn import TurnRecorder
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.signal import Direction, Signal
-from thalweg.pipeline.trace import Trace
-from thalweg.pipeline.turn import TurnRecorder
 
 
 class Hosting(Protocol):

@@ -31,9 +31,9 @@ from thalweg.deploy.runtime.lifetime import call
 from thalweg.deploy.runtime.tasks import STAGE_ERRORS, StageTasks, is_cancelled
 from thalweg.pipeline.joins.join import PacketSet
 from thalweg.pipeline.node import Node, NodeState
+from thalweg.pipeline.observing.trace import Span
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.stage import StageError
-from thalweg.pipeline.trace import Span
 
 PUMP_NS = 1_000_000
 STEP_NS = 100_000

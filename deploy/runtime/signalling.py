@@ -9,9 +9,9 @@ from thalweg.deploy.runtime.actor import Actor
 from thalweg.deploy.runtime.hosting import Hosting
 from thalweg.deploy.runtime.pump import refuse_awaitable
 from thalweg.deploy.runtime.tasks import STAGE_ERRORS
+from thalweg.pipeline.observing.trace import Mark
 from thalweg.pipeline.packet import AMBIENT
 from thalweg.pipeline.signal import Configure, Direction, Interrupt, Signal
-from thalweg.pipeline.trace import Mark
 
 
 def spread(worker: Hosting, origin: Actor, signal: Signal, direction: Direction) -> None:

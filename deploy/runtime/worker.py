@@ -38,12 +38,12 @@ from thalweg.pipeline.file.plan import LOCAL
 from thalweg.pipeline.graph import Graph, GraphError, nearest
 from thalweg.pipeline.joins.join import PacketSet
 from thalweg.pipeline.node import Edge, NodeState
+from thalweg.pipeline.observing.trace import Trace
+from thalweg.pipeline.observing.turn import KEPT, TurnRecorder
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.signal import Direction, Failure, Signal
 from thalweg.pipeline.stage import StageError
 from thalweg.pipeline.text import printable
-from thalweg.pipeline.trace import Trace
-from thalweg.pipeline.turn import KEPT, TurnRecorder
 
 log = logging.getLogger(__name__)
 

@@ -1,5 +1,7 @@
-"""What stages say that they will configure of others (`configures`), held against the graph: a signal that reaches no
-stage, or one that does not take it, would say so only while the pipeline runs, or never.
+"""What classes of stages say of their place among others, held against the graph.
+
+`configures`: what a stage will configure of others. A signal that reaches no stage, or one that does not take it, would
+say so only while the pipeline runs, or never. `single`: a pipeline has one at most: two would share what is for one.
 """
 
 from __future__ import annotations
@@ -60,3 +62,12 @@ def _leading(graph: Graph, name: str) -> set[str]:
         found |= more
         left += more
     return found
+
+
+def single_problems(graph: Graph) -> Iterator[tuple[str, str]]:
+    """Stage and problem, of each that is one too many."""
+    first: dict[str, str] = {}
+    for name, vertex in graph.stages.items():
+        use = vertex.info.use
+        if getattr(vertex.info.cls, "single", False) and first.setdefault(use, name) != name:
+            yield name, f"stage {name!r} is another {use} beside {first[use]!r}: a pipeline has one at most"

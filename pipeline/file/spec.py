@@ -25,14 +25,13 @@ from thalweg.pipeline.cluster.replica_plan import replicate, replication_problem
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.catalog import find_stage
 from thalweg.pipeline.file.complaint import complaint
-from thalweg.pipeline.file.configured import configured_problems
+from thalweg.pipeline.file.configured import configured_problems, single_problems
 from thalweg.pipeline.file.edges import Edges
 from thalweg.pipeline.file.filling import kind
 from thalweg.pipeline.file.leaving import leaving
 from thalweg.pipeline.file.places import placing_of
 from thalweg.pipeline.file.plan import LAUNCHERS, LOCAL, TRANSPORTS, Plan, make_plan
 from thalweg.pipeline.file.preferences import Preference, read_preferences
-from thalweg.pipeline.file.single import single_problems
 from thalweg.pipeline.file.source import Source, SourcePlace, SpecError, read_source
 from thalweg.pipeline.file.unread import Unread, ends_of, unread
 from thalweg.pipeline.file.values import fit, guess, plain
@@ -165,9 +164,8 @@ class _Loader(Edges):
         file = source.file
         if not isinstance(source.value, dict):
             found = "is empty" if source.value is None else f"is a {kind(source.value)}"
-            raise SpecError(
-                [(SourcePlace(file, 1, 1), f"the file {found}, expected `name`, `stages` and `connections`")]
-            )
+            found += ", expected `name`, `stages` and `connections`"
+            raise SpecError([(SourcePlace(file, 1, 1), f"the file {found}")])
         self._reading.append(file)
         for i, name in enumerate(self._list(source, "include")):
             self._include(source, i, name)
@@ -180,9 +178,8 @@ class _Loader(Edges):
         for source in self._sources:
             for key in source.value:
                 if key not in TOP_KEYS and not key.startswith("x-"):
-                    self._wrong(
-                        source, (key,), f"unknown key {key!r}{nearest(key, TOP_KEYS)}, expected one of {_or(TOP_KEYS)}"
-                    )
+                    near = nearest(key, TOP_KEYS)
+                    self._wrong(source, (key,), f"unknown key {key!r}{near}, expected one of {_or(TOP_KEYS)}")
             self._declare(source)
         for name in self._settings:
             if name not in self._variables:

@@ -40,6 +40,7 @@ class Whisper:
     outputs = {"transcript": Transcript}
     configurable = ("language",)
     blocking = True
+    batches = True  # stages of one process decode what is due together: several utterances at once cost less
 
     def __init__(
         self,

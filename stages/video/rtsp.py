@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import threading
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -57,6 +58,7 @@ class VideoRtsp:
         self._newest: tuple[int, NDArray[np.uint8]] | None = None
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._failure: Exception | None = None
         self.counts = {"connected": 0, "failed": 0, "skipped": 0}
 
     def open(self, ctx: Context) -> None:
@@ -70,7 +72,9 @@ class VideoRtsp:
             self._url = urlunsplit(parts._replace(netloc=login + parts.netloc))
 
     async def run(self, ctx: Context) -> None:
-        """Until the pipeline ends."""
+        """Until the pipeline ends. Raises whatever ends the watching that is no fault of the camera."""
+        self._stop.clear()
+        self._failure = None
         loop, news = asyncio.get_running_loop(), asyncio.Event()
 
         def tell() -> None:
@@ -82,6 +86,8 @@ class VideoRtsp:
             while True:
                 await news.wait()
                 news.clear()
+                if self._failure is not None:
+                    raise self._failure
                 with self._lock:
                     newest, self._newest = self._newest, None
                 if newest is not None:
@@ -95,7 +101,15 @@ class VideoRtsp:
         if self._thread is not None:
             self._thread.join(self._patience_s + 1.0)
 
-    def _watch_on(self, ctx: Context, tell: Any) -> None:
+    def _watch_on(self, ctx: Context, tell: Callable[[], None]) -> None:
+        try:
+            self._watch_again(ctx, tell)
+        except Exception as error:  # a thread cannot raise to the pipeline
+            self._failure = error
+            tell()
+
+    def _watch_again(self, ctx: Context, tell: Callable[[], None]) -> None:
+        """Until it is told to stop: the camera, again and again."""
         failures, said = 0, ""
         while not self._stop.is_set():
             before = self.counts["connected"]

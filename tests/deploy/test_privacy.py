@@ -15,7 +15,7 @@ from thalweg.deploy.ops.pictures.trace_file import trace_events
 from thalweg.deploy.reading import read_spec
 from thalweg.pipeline.file.source import SpecError
 from thalweg.pipeline.file.spec import load_spec
-from thalweg.pipeline.turn import Turn
+from thalweg.pipeline.observing.turn import Turn
 
 KEEPS = """
 name: kept

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import QUESTION, require_lab, require_model
-from tests.e2e.server import serve
+from tests.e2e.server import ECHO, serve
 from tests.netlab import Link, lab
 from thalweg.models.speech.wav import write_wav
 from thalweg.pipeline.decoding import shown
@@ -25,31 +25,14 @@ ANSWER = (
 )
 BEGUN = 12
 """Pieces of the answer that the cloud has sent when its link is cut: ten words."""
-PIPELINE = """
-name: call
-stages:
-  microphone: {use: live.microphone}
-  vad: {use: speech.vad, silence: 500ms, barge_in: false}
-  recogniser: {use: speech.pocketsphinx, apart: true}
-  turns: {use: live.turns}
-  chat:
+CHAT = """chat:
     use: language.chat
     backends:
       cloud: {url: "http://CLOUD:8000/v1", model: large, where: cloud, quality: 0.9, continues: prefix}
       fog: {url: "http://FOG:8000/v1", model: small, where: fog, quality: 0.5, continues: prefix}
     policy: {first_clause_within: 5s, probe_every: null}
-  sentences: {use: speech.sentences}
-  voice: {use: speech.piper}
-  speaker: {use: live.speaker}
-  captions: {use: live.captions}
-connections:
-  - microphone -> vad -> recogniser -> turns.transcript
-  - microphone -> turns.audio
-  - vad -> turns.speech
-  - turns -> chat -> sentences -> voice -> speaker
-  - recogniser -> captions.transcript
-  - chat -> captions.token
 """
+PIPELINE = ECHO.replace("chat: {use: language.chat, backend: echo}\n", CHAT)
 SERVE = f"""
 import asyncio, sys
 from thalweg.deploy.bench.language.modelserver import ModelServer

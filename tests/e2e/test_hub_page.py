@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import EXAMPLES, require, require_package
-from tests.deploy.fleet.processes import HERE, Fleet, free_port, thalweg
+from tests.deploy.fleet.processes import HERE, Fleet, thalweg
+from tests.e2e.axe import looks
 from tests.e2e.test_browser import CHROMIUM, PATIENCE_MS
 from thalweg.deploy.bench.fleet.cloud import LENT
+from thalweg.deploy.bench.ports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -59,16 +61,8 @@ TOO_WIDE = """
 
 def check(page: Page, what: str) -> None:
     """In each size, light and dark: nothing that axe-core knows to be wrong, and no scrolling sideways."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    for name, (width, height) in SIZES.items():
-        for scheme in ("light", "dark"):
-            page.set_viewport_size({"width": width, "height": height})
-            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-            found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]})
-            wrong = [(each["id"], [node["target"] for node in each["nodes"]]) for each in found.response["violations"]]
-            assert wrong == [], f"{what}, {name}, {scheme}"
-            assert page.evaluate(TOO_WIDE) == [], f"{what}, {name}"
+    for look in looks(page, SIZES, what):
+        assert page.evaluate(TOO_WIDE) == [], look
     page.set_viewport_size({"width": 1440, "height": 900})
     page.emulate_media(color_scheme="light")
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import require_model, require_package, write_wav
+from tests.e2e.axe import looks
 from tests.e2e.server import ECHO, PARROT, Server, serve
 from tests.e2e.test_browser import PATIENCE_MS, browser, net, opened
 from tests.netlab import Lab
@@ -44,19 +45,9 @@ def echo(net: Lab, tmp_path: Path) -> Iterator[Server]:
 
 def check(page: Page, what: str) -> None:
     """Every size in light and dark: nothing that axe-core knows to be wrong, and no scrolling of the page."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    for name, (width, height) in SIZES.items():
-        for scheme in ("light", "dark"):
-            page.set_viewport_size({"width": width, "height": height})
-            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-            found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]})
-            wrong = [(each["id"], [node["target"] for node in each["nodes"]]) for each in found.response["violations"]]
-            assert wrong == [], f"{what}, {name}, {scheme}"
-            over = page.evaluate(
-                "[document.documentElement.scrollWidth - innerWidth, document.body.scrollHeight - innerHeight]"
-            )
-            assert max(over) <= 0, f"{what}, {name}"
+    for look in looks(page, SIZES, what):
+        over = "[document.documentElement.scrollWidth - innerWidth, document.body.scrollHeight - innerHeight]"
+        assert max(page.evaluate(over)) <= 0, look
 
 
 def test_one_can_write_without_a_microphone_and_every_state_is_true_and_open_to_everybody(

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import pytest
 from tests.conftest import require_package
 from tests.deploy.server.hosts.housing import asked, host_of
 from thalweg.deploy.bench.dialogue.scripted import pipeline
+from thalweg.deploy.bench.ports import free_port
 from thalweg.transports.webrtc.client import Talker
 
 ROOT = Path(__file__).parent.parent.parent
@@ -76,9 +76,7 @@ def test_conversations_live_on_the_nodes_and_outlive_one_of_them(
     address, process = cluster
     file = tmp_path / "scripted.yaml"
     file.write_text(pipeline(), encoding="utf-8")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     env = os.environ | {"PYTHONPATH": str(ROOT), "THALWEG_ADMIN_TOKEN": "operator", "XDG_STATE_HOME": str(tmp_path)}
     command = [sys.executable, "-m", "thalweg.deploy", "serve", str(file), "--port", str(port)]
     with subprocess.Popen([*command, "--on", "ray", "--address", address], env=env) as front:

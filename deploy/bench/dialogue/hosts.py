@@ -16,7 +16,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -36,6 +35,7 @@ import aiohttp
 from thalweg.deploy.bench import BenchError
 from thalweg.deploy.bench.dialogue.attackers import an_offer
 from thalweg.deploy.bench.dialogue.scripted import pipeline
+from thalweg.deploy.bench.ports import free_port
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.server.snapshot import host_of
 from thalweg.stages.io.private import create_private
@@ -109,10 +109,8 @@ def measure(result: Result, quick: bool, part: str | None = None) -> None:
 @contextmanager
 def served(hosts: int, places: int) -> Iterator[tuple[str, int]]:
     """A front in a process of its own, once all its hosts are ready; gives its address and process."""
-    with socket.socket() as probe, tempfile.TemporaryDirectory() as folder:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "scripted.yaml")
         with create_private(file) as out:
             out.write(pipeline().encode())

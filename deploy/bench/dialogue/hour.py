@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -30,17 +28,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.deploy.bench import BenchError
+from thalweg.deploy.bench.dialogue.dashboard import Panel, draw, panels_of, query
 from thalweg.deploy.bench.dialogue.sessions import resources
 from thalweg.deploy.bench.dialogue.turn import QUESTIONS
 from thalweg.deploy.bench.dialogue.webrtc import INTERRUPTION, Speaker, Turns, converse, server
+from thalweg.deploy.bench.ports import free_port
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.transports.webrtc.client import TalkError
 
 MINUTES = 60.0
 EVERY_S = 60.0
 SCRAPE_S = 5
-_RATE = "1m"
-_POINTS = 240
 _START_S = 30.0
 _QUICK_MINUTES = 3.0
 
@@ -52,8 +50,8 @@ def measure(result: Result, quick: bool, minutes: float | None = None, json_path
     seconds = 60 * (minutes or (_QUICK_MINUTES if quick else MINUTES))
     speaker = Speaker()
     spoken = [speaker.say(question) for question in QUESTIONS]
+    port = free_port()
     with (
-        _port() as port,
         server("--metrics", str(port), "--per-address", "1000") as (url, pid),
         _prometheus(port) as asked,
     ):
@@ -64,21 +62,22 @@ def measure(result: Result, quick: bool, minutes: float | None = None, json_path
             lambda: asyncio.run(_visits(url, seconds, spoken, speaker.say(INTERRUPTION), pid)),
             seconds + 300,
         )
-        panels = _panels(asked, began, time.time())
-        alerts = _asked(f"{asked}/api/v1/query_range", _over("ALERTS", began, time.time()))
+        panels = panels_of(asked, began, time.time())
+        alerts = query(asked, "ALERTS", began, time.time())
     _add(result, visited, panels, alerts)
     picture = (json_path or Path("bench-hour.json")).with_suffix(".png")
-    _draw(panels, picture)
+    draw(panels, picture)
     result.notes.append(f"the dashboard is in {picture}")
 
 
+@dataclass(slots=True)
 class _Visited:
     """What visitors measured, and the server's memory, MB, minute by minute."""
 
-    def __init__(self) -> None:
-        self.turns = Turns()
-        self.visits = self.refused = 0
-        self.memory: list[float] = []
+    turns: Turns = field(default_factory=Turns)
+    visits: int = 0
+    refused: int = 0
+    memory: list[float] = field(default_factory=list)
 
 
 async def _visits(
@@ -113,7 +112,7 @@ async def _visits(
     return found
 
 
-def _add(result: Result, found: _Visited, panels: list[dict[str, Any]], alerts: list[Any]) -> None:
+def _add(result: Result, found: _Visited, panels: list[Panel], alerts: list[Any]) -> None:
     turns, count = found.turns, len(found.turns.first_audio)
     result.add("visits", OURS, found.visits, "visits", came=found.visits, refused=found.refused)
     result.add("visits", OURS, count, "turns", answered=count, missed=turns.missed)
@@ -130,7 +129,7 @@ def _add(result: Result, found: _Visited, panels: list[dict[str, Any]], alerts: 
     fifth = max(1, len(found.memory) // 5)
     early, late = (float(np.median(part)) for part in (found.memory[fifth : 2 * fifth], found.memory[-fifth:]))
     result.add("server", OURS, len(found.memory), "MB", memory=late, growth=late - early)
-    empty = [panel["title"] for panel in panels if not panel["series"]]
+    empty = [panel.title for panel in panels if not panel.lines]
     result.add("dashboard", OURS, len(panels), "panels", drawn=len(panels), empty=len(empty))
     if empty:
         result.notes.append(f"panels with nothing to show: {', '.join(empty)}")
@@ -140,81 +139,11 @@ def _add(result: Result, found: _Visited, panels: list[dict[str, Any]], alerts: 
         result.notes.append(f"alerts that fired: {', '.join(fired)}")
 
 
-def _panels(asked: str, began: float, ended: float) -> list[dict[str, Any]]:
-    """Of each panel of the dashboard: its title, its unit, and its lines by name, (seconds, value) of each point."""
-    text = files("thalweg.deploy").joinpath("dashboards/thalweg.json").read_text(encoding="utf-8")
-    found = []
-    for panel in json.loads(text)["panels"]:
-        series = []
-        for target in panel.get("targets", ()):
-            for one in _asked(f"{asked}/api/v1/query_range", _over(_plain(target["expr"]), began, ended)):
-                labels = ", ".join(v for k, v in one["metric"].items() if k not in ("__name__", "instance", "job"))
-                values = [(float(at) - began, float(value)) for at, value in one["values"] if value != "NaN"]
-                if values:
-                    series.append((labels or target.get("legendFormat", ""), values))
-        if "targets" in panel:
-            unit = panel.get("fieldConfig", {}).get("defaults", {}).get("unit", "")
-            found.append({"title": panel["title"], "unit": unit, "series": series})
-    return found
-
-
-def _plain(expression: str) -> str:
-    """An expression of the dashboard with everything chosen."""
-    for name, value in (("$__rate_interval", _RATE), ("$__range", "1h"), ("$instance", ".*"), ("$worker", ".*")):
-        expression = expression.replace(name, value)
-    return expression
-
-
-def _over(expression: str, began: float, ended: float) -> dict[str, str]:
-    step = max(SCRAPE_S, (ended - began) / _POINTS)
-    return {"query": expression, "start": f"{began}", "end": f"{ended}", "step": f"{step:.0f}"}
-
-
-def _asked(url: str, query: dict[str, str]) -> list[Any]:
-    with urllib.request.urlopen(f"{url}?{urllib.parse.urlencode(query)}", timeout=30.0) as response:
-        found: list[Any] = json.load(response)["data"]["result"]
-    return found
-
-
-def _draw(panels: list[dict[str, Any]], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    columns = 3
-    rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(5 * columns, 2.3 * rows), layout="constrained", squeeze=False)
-    for axis, panel in zip(axes.flat, panels, strict=False):
-        for name, values in panel["series"]:
-            times, heights = np.array(values).T
-            axis.plot(times / 60, heights, lw=1, label=name)
-        axis.set_title(f"{panel['title']} ({panel['unit']})", fontsize=8)
-        axis.tick_params(labelsize=6)
-        axis.grid(alpha=0.3)
-        if 0 < len(panel["series"]) <= 8 and any(name for name, _ in panel["series"]):
-            axis.legend(fontsize=5, loc="upper left")
-        if not panel["series"]:
-            axis.text(0.5, 0.5, "nothing", ha="center", transform=axis.transAxes, fontsize=8)
-    for axis in axes.flat[len(panels) :]:
-        axis.set_axis_off()
-    figure.supxlabel("minutes", fontsize=8)
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
-
-
-@contextmanager
-def _port() -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    yield port
-
-
 @contextmanager
 def _prometheus(scraped: int) -> Iterator[str]:
     """Prometheus, scraping a port of this machine; its address."""
-    with tempfile.TemporaryDirectory() as folder, _port() as port:
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
         rules = files("thalweg.deploy").joinpath("dashboards/alerts.yaml").read_text(encoding="utf-8")
         Path(folder, "alerts.yaml").write_text(rules, encoding="utf-8")
         Path(folder, "prometheus.yml").write_text(

@@ -24,7 +24,7 @@ from thalweg.models import ModelStore
 from thalweg.models.speech.piper import PiperVoice
 from thalweg.models.speech.wav import write_wav
 from thalweg.pipeline.file.spec import load_spec
-from thalweg.pipeline.turn import Turn
+from thalweg.pipeline.observing.turn import Turn
 
 PAUSE_S = 6.0
 SILENCE_MS = 300

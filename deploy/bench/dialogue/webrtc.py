@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.deploy.bench.dialogue.turn import ENDS, QUESTIONS, SILENCE_MS, ways
+from thalweg.deploy.bench.ports import free_port
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.bench.rounds import LIMIT_S
 from thalweg.deploy.commands.talk import Ear
@@ -74,9 +74,7 @@ class Speaker:
 @contextmanager
 def server(*options: str) -> Iterator[tuple[str, int]]:
     """`thalweg serve` with the example; gives its address and process."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     example = str(files("thalweg.deploy").joinpath("examples/voice_chat.yaml"))
     command = [sys.executable, "-m", "thalweg.deploy", "serve", example, "--port", str(port)]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

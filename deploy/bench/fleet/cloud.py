@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -17,6 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from thalweg.deploy.bench.ports import free_port
 from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.placing.lenders import LENDERS
 from thalweg.transports.fleet.durable import replace_file
@@ -151,10 +151,3 @@ class Cable:
                     await writer.drain()
         finally:
             writer.transport.abort()
-
-
-def free_port() -> int:
-    """A port of loopback that has no listener now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -19,8 +19,8 @@ import matplotlib.pyplot as plt
 from thalweg.deploy.bench.senses.multimodal_tasks import TASKS
 from thalweg.deploy.bench.senses.runs import MS, Setup, graph_of
 from thalweg.deploy.commands.recording.rehearsal import rehearse, restrict
+from thalweg.pipeline.observing.trace import Span, Trace
 from thalweg.pipeline.payload import Unit
-from thalweg.pipeline.trace import Span, Trace
 
 _COLOURS = {
     "blocking": "#8a6d54", "pipelined": "#d98032", "thalweg": "#3b6ea5", "oracle": "#4f9a5b", "cutoff": "#b0475a",

@@ -3,7 +3,8 @@
 People and synthetic voices (said to be such), clean, in noise, over a telephone, from afar; every recogniser hears the
 same. How time is counted says `wer_listening.py`, what words are `wer_text.py`. `… offline` is Whisper's own decode of
 the whole recording at once with 30 s of context, without voice activity: what streaming is measured by;
-`faster-whisper` is that package's decode with whisper-base and its defaults (a beam of 5).
+`… greedy` keeps one hypothesis for final texts in place of two; `faster-whisper` is that package's decode with
+whisper-base and its defaults (a beam of 5).
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from thalweg.stages.speech.whisper import Whisper
 FASTER = "faster-whisper"
 SYSTEMS = (
     "whisper-base",
+    "whisper-base greedy",
     "whisper-base offline",
     "whisper-tiny.en",
     "whisper-tiny.en offline",
@@ -124,7 +126,7 @@ def _faster(result: Result, utterance: Utterance) -> Recognised:
 
 def listener(system: str) -> Callable[[Utterance], Recognised]:
     """What hears with one of SYSTEMS. Models are loaded when the first utterance comes, and stay."""
-    name, _, offline = system.partition(" ")
+    name, _, way = system.partition(" ")
     held: dict[str, Any] = {}
 
     def whisper() -> WhisperModel:
@@ -142,7 +144,7 @@ def listener(system: str) -> Callable[[Utterance], Recognised]:
 
     def streamed(utterance: Utterance) -> Recognised:
         clock = Clock()
-        stage = Whisper(name)
+        stage = Whisper(name, beam=1) if way == "greedy" else Whisper(name)
         stage._share = Engine(whisper(), clock)  # type: ignore[assignment]  # in place of the one of this process
         return listen(stage, turns(utterance.audio), clock)
 
@@ -154,7 +156,7 @@ def listener(system: str) -> Callable[[Utterance], Recognised]:
 
     if not name.startswith("whisper"):
         return plain
-    return whole if offline else streamed
+    return whole if way == "offline" else streamed
 
 
 def _add(result: Result, case: str, system: str, rows: Sequence[Mapping[str, Any]]) -> None:

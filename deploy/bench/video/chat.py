@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from thalweg.deploy.bench.ports import free_port
 from thalweg.deploy.bench.video.scenes import HEIGHT, RATE, WIDTH, compose
 from thalweg.models.speech.wav import write_wav
 
@@ -122,9 +122,7 @@ def _frames_per_s(page: Any) -> float:
 
 @contextmanager
 def _served(file: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "thalweg.deploy", "serve", str(file), "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}/"

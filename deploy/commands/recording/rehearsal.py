@@ -20,10 +20,10 @@ from thalweg.deploy.testing import run_virtual
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.graph import Graph
+from thalweg.pipeline.observing.trace import Trace
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Decision, Unit
 from thalweg.pipeline.stage import Context
-from thalweg.pipeline.trace import Trace
 from thalweg.stages.senses.decide import DecideSamples
 from thalweg.stages.senses.replay import Replay
 from thalweg.stages.senses.units import EncodeUnits

@@ -22,9 +22,9 @@ from thalweg.deploy.commands.recording.record import find_connection
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.channel import Channel
 from thalweg.pipeline.graph import Connection, Graph, GraphError, nearest
+from thalweg.pipeline.observing.trace import Trace
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.signal import Signal
-from thalweg.pipeline.trace import Trace
 from thalweg.transports.codec import CodecError, decode
 from thalweg.transports.link import ignore
 from thalweg.transports.recording import Recorded, Recording, RecordingError

@@ -39,7 +39,7 @@ from thalweg.pipeline.fleet.media_budget import MediaBudget
 from thalweg.pipeline.fleet.pacer import Pacer
 from thalweg.pipeline.fleet.received import Received
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
-from thalweg.pipeline.histogram import Histogram
+from thalweg.pipeline.observing.histogram import Histogram
 from thalweg.stages.fleet.agent_link import machine_ns
 from thalweg.transports.fleet.segment import records
 from thalweg.transports.fleet.spool import Spool

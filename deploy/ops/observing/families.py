@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.histogram import Histogram
+from thalweg.pipeline.observing.histogram import Histogram
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from thalweg.deploy.ops.observing.stats import ChannelStats, StageStats, WorkerStats
-from thalweg.pipeline.histogram import PlainHistogram
+from thalweg.pipeline.observing.histogram import PlainHistogram
 
 
 def merged(readings: Iterable[WorkerStats]) -> WorkerStats | None:

@@ -22,7 +22,7 @@ from thalweg.deploy.ops.observing.families import (
     need_metrics,
 )
 from thalweg.deploy.ops.observing.turn_ledger import TurnLedger
-from thalweg.pipeline.histogram import Histogram
+from thalweg.pipeline.observing.histogram import Histogram
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

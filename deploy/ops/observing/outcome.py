@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from thalweg.deploy.errors import Problem
 from thalweg.deploy.ops.observing.stats import ChannelStats, StageStats, stats_of
-from thalweg.pipeline.histogram import Histogram
-from thalweg.pipeline.trace import Mark, Span
-from thalweg.pipeline.turn import Turn
+from thalweg.pipeline.observing.histogram import Histogram
+from thalweg.pipeline.observing.trace import Mark, Span
+from thalweg.pipeline.observing.turn import Turn
 
 if TYPE_CHECKING:
     from thalweg.deploy.runtime.worker import Worker

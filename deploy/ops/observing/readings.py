@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from thalweg.deploy.ops.observing.stats import ChannelStats, StageStats, WorkerStats
-from thalweg.pipeline.histogram import Histogram, PlainHistogram
+from thalweg.pipeline.observing.histogram import Histogram, PlainHistogram
 
 WINDOW_S = 5.0
 

@@ -11,8 +11,8 @@ from rich.table import Table
 from thalweg.deploy.console import Console, line
 from thalweg.deploy.ops.observing.outcome import Outcome
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.observing.turn import MILESTONES, Turn
 from thalweg.pipeline.text import as_json
-from thalweg.pipeline.turn import MILESTONES, Turn
 from thalweg.stages.io.private import create_private
 
 TURNS_SHOWN = 50

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from thalweg.pipeline.histogram import PlainHistogram
+from thalweg.pipeline.observing.histogram import PlainHistogram
 
 if TYPE_CHECKING:
     from thalweg.deploy.runtime.worker import Worker

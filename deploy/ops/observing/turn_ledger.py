@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from thalweg.pipeline.histogram import Histogram
-from thalweg.pipeline.turn import MILESTONES
+from thalweg.pipeline.observing.histogram import Histogram
+from thalweg.pipeline.observing.turn import MILESTONES
 
 if TYPE_CHECKING:
     from thalweg.deploy.ops.observing.readings import Stats

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from thalweg.deploy.ops.observing.outcome import Outcome
 from thalweg.deploy.ops.observing.report import OutputError, write_whole
+from thalweg.pipeline.observing.trace import Span
+from thalweg.pipeline.observing.turn import Turn
 from thalweg.pipeline.text import printable
-from thalweg.pipeline.trace import Span
-from thalweg.pipeline.turn import Turn
 
 _COLOURS = ("#3b6ea5", "#d98032", "#4f9a5b", "#b0475a", "#7a63a8", "#8a6d54", "#4aa3a8", "#8f8f3c")
 _MARK_COLOUR = "#222222"

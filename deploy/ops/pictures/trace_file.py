@@ -11,7 +11,7 @@ from typing import Any
 
 from thalweg.deploy.ops.observing.outcome import Outcome
 from thalweg.deploy.ops.observing.report import write_whole
-from thalweg.pipeline.trace import Span
+from thalweg.pipeline.observing.trace import Span
 
 
 def write_trace(path: Path, outcome: Outcome) -> None:

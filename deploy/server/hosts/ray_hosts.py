@@ -86,7 +86,7 @@ class RayHosts:
         self._namespace = f"thalweg-{re.sub(r'[^A-Za-z0-9_-]', '-', front.spec.graph.name)}"
         self._one = threading.Lock()
         self._said = ""
-        self._wanted = 1
+        self._wanted = 0  # what an earlier front has asked for may still stand
 
     async def run(self) -> None:
         """See the head of this file. A cluster that does not answer changes nothing: who talks, talks on."""

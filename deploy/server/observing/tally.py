@@ -8,7 +8,7 @@ from thalweg.deploy.ops.observing.merging import at_rest, merged
 from thalweg.deploy.ops.observing.readings import Stats
 from thalweg.deploy.ops.observing.stats import WorkerStats
 from thalweg.deploy.ops.observing.turn_ledger import TurnLedger
-from thalweg.pipeline.histogram import Histogram
+from thalweg.pipeline.observing.histogram import Histogram
 
 PLAYED = "played"
 """The milestone that only a server knows: the first sound of the answer leaves for the person."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import msgpack
 
 from tests.netlab import Host
+from thalweg.deploy.bench.ports import free_port
 from thalweg.deploy.fleet.hub.serve import asking
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.transports.fleet.segment import MAGIC, records
@@ -28,13 +28,6 @@ PATIENCE_S = 90.0
 def thalweg(*arguments: str | Path | float) -> list[str]:
     """The command line of a command of ours."""
     return [sys.executable, "-m", "thalweg.deploy", *map(str, arguments)]
-
-
-def free_port() -> int:
-    """A port that nobody listens at now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Fleet:

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import require_package
-from tests.deploy.fleet.processes import free_port, thalweg, wait_until
+from tests.deploy.fleet.processes import thalweg, wait_until
+from thalweg.deploy.bench.ports import free_port
 from thalweg.deploy.fleet.hub.fleet_metrics import told
 from thalweg.deploy.fleet.hub.overview import overview
 from thalweg.deploy.fleet.hub.page import HubPage

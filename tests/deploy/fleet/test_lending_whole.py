@@ -10,8 +10,9 @@ import msgpack
 import pytest
 
 from tests.conftest import require_package
-from tests.deploy.fleet.processes import HERE, PATIENCE_S, ROOT, Fleet, free_port, thalweg
+from tests.deploy.fleet.processes import HERE, PATIENCE_S, ROOT, Fleet, thalweg
 from thalweg.deploy.bench.fleet.cloud import LENT
+from thalweg.deploy.bench.ports import free_port
 from thalweg.transports.fleet.segment import MAGIC, records
 
 

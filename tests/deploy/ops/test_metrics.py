@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.conftest import require_package
+from thalweg.deploy.bench.dialogue.dashboard import Panel, draw, expressions
 from thalweg.deploy.cluster.deployment import Deployment
 from thalweg.deploy.ops.observing.metrics import MetricsError, parse_address, serving_metrics
 from thalweg.deploy.ops.observing.readings import Stats
@@ -226,3 +227,15 @@ def test_turns_beyond_what_is_kept_are_not_counted_anew_when_they_are_told_again
         ledger.update(look_at(turn(epoch)))
     ledger.update(look_at(turn(1)))
     assert ledger.started == 1999
+
+
+def test_an_hours_picture_asks_for_all_that_the_dashboard_asks_for() -> None:
+    asked = [expression for _, targets in expressions() for expression, _ in targets]
+    assert len(asked) > 25 and not any("$" in expression for expression in asked)
+    assert 'max(thalweg_loop_late_seconds{instance=~".*"})' in asked
+
+
+def test_a_panel_with_nothing_to_show_is_drawn_as_such(tmp_path: Path) -> None:
+    require_package("matplotlib", "plot")
+    draw([Panel("one", "s", [("a", [(0.0, 1.0), (60.0, 2.0)])]), Panel("none", "s")], tmp_path / "panels.png")
+    assert (tmp_path / "panels.png").read_bytes().startswith(b"\x89PNG")

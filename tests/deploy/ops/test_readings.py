@@ -10,7 +10,7 @@ from thalweg.deploy.ops.keeping.top import screen
 from thalweg.deploy.ops.observing.live import line_of, table_of
 from thalweg.deploy.ops.observing.readings import Reading, Readings
 from thalweg.deploy.ops.observing.stats import ChannelStats, WorkerStats
-from thalweg.pipeline.histogram import Histogram
+from thalweg.pipeline.observing.histogram import Histogram
 
 MS = 1_000_000
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from thalweg.deploy.ops.observing.outcome import Outcome
 from thalweg.deploy.ops.observing.report import TURNS_SHOWN, build_report, print_report
-from thalweg.pipeline.turn import Turn
+from thalweg.pipeline.observing.turn import Turn
 
 
 def report(turns: int, forgotten: int = 0) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from thalweg.deploy.cluster.deployment import Deployment
 from thalweg.deploy.ops.observing.stats import WorkerStats
 from thalweg.deploy.reading import bundle_of, read_spec
-from thalweg.pipeline.histogram import Histogram
+from thalweg.pipeline.observing.histogram import Histogram
 
 TICKING = Path(__file__).parents[1] / "ticking" / "ticking.yaml"
 

@@ -15,7 +15,7 @@ from thalweg.deploy.server.capacity import TO_COMPARE
 from thalweg.deploy.server.conversations import Refused
 from thalweg.deploy.server.serve import ServeError, tls_context
 from thalweg.deploy.server.session import Session
-from thalweg.pipeline.turn import Turn
+from thalweg.pipeline.observing.turn import Turn
 from thalweg.transports.grpc.tls import make_certificates
 from thalweg.transports.webrtc.client import Talker, TalkError
 

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import require, require_package
-from tests.deploy.fleet.processes import free_port
 from thalweg import Pipeline
+from thalweg.deploy.bench.ports import free_port
 from thalweg.pipeline.payload import VideoFrame
+from thalweg.stages.video import rtsp
 from thalweg.stages.video.coder import VideoError
 from thalweg.stages.video.rtsp import VideoRtsp
 
@@ -151,3 +152,14 @@ def test_a_login_that_is_not_there_is_said_by_its_name(monkeypatch: pytest.Monke
     with pytest.raises(VideoError, match=r"\$CAMERA holds no USER:PASSWORD") as refused:
         VideoRtsp("rtsp://cam/live", login="CAMERA").open(None)  # type: ignore[arg-type]
     assert "secret" not in str(refused.value)
+
+
+def test_what_is_no_fault_of_the_camera_ends_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> object:
+        raise RuntimeError("no memory for a picture")
+
+    monkeypatch.setattr(rtsp, "watched", broken)
+    stage = VideoRtsp("rtsp://127.0.0.1:1/live")
+    for _ in range(2):  # and again, where the pipeline tries the source a second time
+        with pytest.raises(RuntimeError, match="no memory for a picture"):
+            asyncio.run(asyncio.wait_for(stage.run(None), 10.0))  # type: ignore[arg-type]

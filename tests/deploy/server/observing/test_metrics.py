@@ -13,8 +13,8 @@ from thalweg.deploy.ops.observing.merging import at_rest, merged
 from thalweg.deploy.ops.observing.stats import WorkerStats
 from thalweg.deploy.server.observing.tally import Tally
 from thalweg.pipeline.dialogue.playout import Finished
-from thalweg.pipeline.histogram import Histogram
-from thalweg.pipeline.turn import Turn
+from thalweg.pipeline.observing.histogram import Histogram
+from thalweg.pipeline.observing.turn import Turn
 from thalweg.transports.webrtc.client import Talker
 
 MS = 1_000_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from thalweg import AudioChunk, Packet, Payload, Speech, SpeechEvent, Token, Transcript
-from thalweg.pipeline.turn import LISTENED_TO, LONGEST, PIECES, TurnRecorder
+from thalweg.pipeline.observing.turn import LISTENED_TO, LONGEST, PIECES, TurnRecorder
 
 MS = 1_000_000
 SILENCE = AudioChunk(samples=np.zeros(0, np.float32), rate=16_000)

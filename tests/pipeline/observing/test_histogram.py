@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.pipeline.histogram import Histogram
+from thalweg.pipeline.observing.histogram import Histogram
 
 DURATIONS = st.lists(st.integers(min_value=0, max_value=10**13), min_size=1, max_size=200)
 
