@@ -81,5 +81,6 @@ image: {{ include "thalweg.rayImage" . }}
 imagePullPolicy: {{ .Values.ray.image.pullPolicy }}
 env:
   - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
+  - {name: RAY_gcs_rpc_server_reconnect_timeout_s, value: "86400"} # conversations outlive the head by a day, not a minute
 {{ include "thalweg.container" . }}
 {{- end }}

@@ -19,6 +19,7 @@ import yaml
 from tests.conftest import require
 from tests.deploy.ops.pods import containers, objections, pods
 from thalweg.deploy.__main__ import cli
+from thalweg.deploy.server.hosts.serve import HEADLESS, HEADLESS_S
 
 ROOT = Path(__file__).parents[3]
 MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
@@ -205,3 +206,12 @@ def test_conversations_go_to_ray_nodes_with_the_resource_and_fronts_compute_noth
     assert all(isinstance(value, str) for params in given.values() for value in params.values())
     (front,) = (c for c in groups["fronts"]["template"]["spec"]["containers"] if c["name"] == "front")
     assert f"--address={cluster['metadata']['name']}-head-svc:6379" in front["args"]
+
+
+@pytest.mark.real
+def test_each_pod_of_the_ray_cluster_outlives_its_head() -> None:
+    (cluster,) = (each for each in rendered("ray.enabled=true") if each["kind"] == "RayCluster")
+    nodes = [each for _, pod in pods([cluster]) for each in pod["spec"]["containers"] if each["name"] != "front"]
+    assert [each["name"] for each in nodes] == ["ray-head", "host", "ray-node"]
+    for each in nodes:
+        assert {"name": HEADLESS, "value": HEADLESS_S} in each["env"]
