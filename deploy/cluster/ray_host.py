@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -28,9 +29,28 @@ PROBE_S = 5.0
 CONNECT_S = 15.0
 CLOSE_S = 5.0
 PLACE_S = 60.0
+NICENESS = "RAY_worker_niceness"
+RAY_NICE = 15
 _CONNECTING = threading.Lock()
 
 log = logging.getLogger(__name__)
+
+
+def usual_priority() -> None:
+    """Give this process, a worker of Ray's, the priority that other processes have.
+
+    Ray starts workers with a niceness of 15. Beside another process that computes they get a thirtieth of a processor,
+    too little for a conversation. Does nothing where the operator has set `RAY_worker_niceness`. Without the right to
+    change it, as in most containers, logs what to set.
+    """
+    if NICENESS in os.environ or os.getpriority(os.PRIO_PROCESS, 0) != RAY_NICE:
+        return
+    try:
+        for thread in os.listdir("/proc/self/task") if sys.platform == "linux" else ("0",):
+            with contextlib.suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, int(thread), 0)
+    except PermissionError:
+        log.warning("Ray runs this worker at niceness 15: set %s=0 where `ray start` is called", NICENESS)
 
 
 class _Actor:
@@ -39,6 +59,7 @@ class _Actor:
     """
 
     def __init__(self, name: str, bundle: dict[str, Any]) -> None:
+        usual_priority()
         self._name = name
         self._bundle = bundle
         self._host: Host | None = None

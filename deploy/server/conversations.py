@@ -157,7 +157,12 @@ class Conversations:
         limit = self.limit
         if limit is not None and talking >= limit:
             return True
-        return talking > 0 and not moved and not self.settings.sessions and self.load.busy
+        return talking > 0 and not moved and self.busy
+
+    @property
+    def busy(self) -> bool:
+        """Whether the machine is too busy for more than one conversation; never where their number is set."""
+        return not self.settings.sessions and self.load.busy
 
     @property
     def talking(self) -> int:

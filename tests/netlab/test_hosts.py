@@ -82,7 +82,8 @@ def talked(net: Lab, short: Path, file: Path, tmp_path: Path) -> str:
     join(net.front, head, short, "--num-cpus", "0")
     log = tmp_path / "front.log"
     env = os.environ | {"THALWEG_ADMIN_TOKEN": "operator", "XDG_STATE_HOME": str(tmp_path)}
-    serve = ["-m", "thalweg.deploy", "serve", file, "--host", net.front.address, "--on", "ray"]
+    serve = ["-m", "thalweg.deploy", "serve", file, "--sessions", "4"]
+    serve += ["--host", net.front.address, "--on", "ray"]
     with log.open("ab") as out:
         net.front.python(*serve, "--address", f"{head.address}:6379", env=env, stderr=out)
     deadline = time.monotonic() + PATIENCE_S
@@ -95,5 +96,7 @@ def talked(net: Lab, short: Path, file: Path, tmp_path: Path) -> str:
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         timeout=100,
+        check=False,
     )
+    assert found.returncode == 0, f"{found.stderr}\n{log.read_text(encoding='utf-8')}"
     return str(found.stdout)

@@ -82,5 +82,6 @@ imagePullPolicy: {{ .Values.ray.image.pullPolicy }}
 env:
   - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
   - {name: RAY_gcs_rpc_server_reconnect_timeout_s, value: "86400"} # conversations outlive the head by a day, not a minute
+  - {name: RAY_worker_niceness, value: "0"} # Ray's workers have 15 otherwise, and give way to everything
 {{ include "thalweg.container" . }}
 {{- end }}

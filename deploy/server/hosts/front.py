@@ -212,6 +212,7 @@ class Front:
         if self.draining:
             raise draining()
         mine = self.kept.by_address()[coming.address] + self._pending[coming.address]
+        mine += sum(link.pending_from(coming.address) for link in self.links.values())
         if mine >= self.settings.per_address:
             raise Refused(
                 429, "too-many", f"There are already {mine} conversations from your address. End one of them first."
@@ -233,9 +234,12 @@ class Front:
             link = self.links.get(name)
             if link is None or not link.takes:
                 continue
-            link.pending += 1
+            link.asked += 1
             try:
-                return await self._offer(link, coming, more)
+                found = await self._offer(link, coming, more)
+                if self.kept.find(found.session) is None:
+                    link.took(found.session, coming.address)
+                return found
             except HostLost as lost:
                 log.warning("%s", lost)
             except Refused as refused:
@@ -243,7 +247,7 @@ class Front:
                     raise
                 said = refused
             finally:
-                link.pending -= 1
+                link.asked -= 1
         self.counts["refused_everywhere"] += 1
         if said is not None and said.code in ("no-pipeline", NOTHING):
             raise said

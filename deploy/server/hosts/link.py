@@ -73,7 +73,8 @@ TRANSITIONS: Mapping[LinkState, frozenset[LinkState]] = {
 class HostLink:
     """One host. `run` asks for its news and gives each to `on_news`; `told`: how it was, last. `why`: see REFUSED.
 
-    `emptied`: it was told to move all conversations elsewhere. `pipeline`: what newcomers are to talk to.
+    `asked`: requests of newcomers under way. `emptied`: it was told to move all conversations elsewhere. `pipeline`:
+    what newcomers are to talk to.
     """
 
     def __init__(self, record: HostRecord, pipeline: str, on_news: Callable[[HostLink, News], None]) -> None:
@@ -81,13 +82,15 @@ class HostLink:
         self.state = LinkState.NEW
         self.told = HostState(not_ready="loading")
         self.why = ""
-        self.pending = 0
+        self.asked = 0
         self.emptied = False
         self.changed: Callable[[], None] = lambda: None
         self._pipeline = pipeline
         self._on_news = on_news
         self._http: aiohttp.ClientSession | None = None
         self._lost = asyncio.Event()
+        self._requests = 0
+        self._untold: dict[str, tuple[int, str]] = {}
 
     @property
     def name(self) -> str:
@@ -98,6 +101,21 @@ class HostLink:
     def takes(self) -> bool:
         """Whether newcomers may be sent there."""
         return self.state is LinkState.UP and not self.told.draining
+
+    @property
+    def pending(self) -> int:
+        """Newcomers who were sent there, and whom its last news did not count yet."""
+        return self.asked + len(self._untold)
+
+    def pending_from(self, address: str) -> int:
+        """How many of those whom the host took, and whom its last news did not count, came from an address."""
+        return sum(one == address for _, one in self._untold.values())
+
+    def took(self, session: str, address: str) -> None:
+        """The host has taken a newcomer. They are pending until news that must count them: those that name the
+        conversation, or were requested after this.
+        """
+        self._untold[session] = self._requests, address
 
     async def run(self) -> None:
         """Run until cancelled. Returns at once where the record's certificate authority cannot be used."""
@@ -121,6 +139,7 @@ class HostLink:
                     continue
                 boot, since = news.boot, news.number
                 self.told = news.state
+                self._counted(set(news.all))
                 self._on_news(self, news)
                 other = self.record.pipeline != self._pipeline
                 self._become(LinkState.REFUSED if other else LinkState.UP, "it serves another pipeline")
@@ -158,7 +177,14 @@ class HostLink:
             raise Refused(status, code, message)
         return found
 
+    def _counted(self, there: set[str]) -> None:
+        """News have come, the answer to the last request for them."""
+        for session, (requests, _) in list(self._untold.items()):
+            if session in there or requests < self._requests:
+                del self._untold[session]
+
     async def _news(self, boot: str, since: int) -> News:
+        self._requests += 1
         found = await self._told("/news", {"boot": boot, "since": since, "pipeline": self._pipeline}, LATE_S)
         try:
             return News.model_validate(found)

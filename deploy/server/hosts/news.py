@@ -112,7 +112,7 @@ class NewsFeed:
             draining=conversations.draining,
             held=held + conversations.admission.pending.total(),
             limit=conversations.limit,
-            busy=conversations.load.busy,
+            busy=conversations.busy,
             late_s=conversations.load.late_s,
             used=conversations.load.used,
         )

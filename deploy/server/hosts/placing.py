@@ -2,7 +2,7 @@
 
 Each host decides whether it takes a visitor, for only it knows all whom it has admitted: of two fronts that send a
 visitor to its last place, one is refused. So this gives an order to ask in, best first. Nothing is reserved here except
-requests under way from this front: `pending`.
+for those whom this front has sent there and the host's news do not count yet: `pending`.
 
 goes before   why
 ready         a pipeline waits there; elsewhere one would have to be loaded first
@@ -26,8 +26,8 @@ MOST_HOSTS: Final = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What is known of one host. `held`: conversations, `pending`: sent there and not answered for; `limit`: None: not
-    known.
+    """What is known of one host. `held`: conversations, `pending`: sent there and not counted in `held` yet; `limit`:
+    None: not known.
     """
 
     name: str
@@ -39,8 +39,9 @@ class Room:
 
     @property
     def full(self) -> bool:
-        """Whether it would say no, as far as is known."""
-        return self.busy or (self.limit is not None and self.held + self.pending >= self.limit)
+        """Whether it would say no, as far as is known: a busy host still takes the first conversation."""
+        taken = self.held + self.pending
+        return (self.busy and taken > 0) or (self.limit is not None and taken >= self.limit)
 
     @property
     def places(self) -> int:

@@ -23,7 +23,7 @@ import threading
 from typing import Any
 
 from thalweg.deploy.cluster.host import Bundle
-from thalweg.deploy.cluster.ray_host import CONNECT_S, aside, connected_ray
+from thalweg.deploy.cluster.ray_host import CONNECT_S, aside, connected_ray, usual_priority
 from thalweg.deploy.cluster.remote import RemoteError
 from thalweg.deploy.server.hosts.front import Front
 from thalweg.deploy.server.hosts.host import ConversationHost, HostOrder, settings_for_hosts
@@ -43,6 +43,7 @@ class _HostActor:
     """What runs on a node. Its order says everything but where it is, which it knows itself."""
 
     def __init__(self, order: str) -> None:
+        usual_priority()
         self._order = HostOrder.model_validate_json(order)
         self._record: asyncio.Future[HostRecord] | None = None
         self._running: asyncio.Task[None] | None = None

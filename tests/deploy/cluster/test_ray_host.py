@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -74,3 +76,34 @@ def test_a_cluster_that_is_gone_holds_up_no_close(monkeypatch: pytest.MonkeyPatc
     asyncio.run(carrier.close())
     ray.set()
     assert carrier._actor is None
+
+
+PRIORITY = """
+import logging, os, threading
+logging.basicConfig()
+os.nice(15)
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+{before}
+from thalweg.deploy.cluster.ray_host import usual_priority
+usual_priority()
+print(*sorted({{os.getpriority(os.PRIO_PROCESS, int(thread)) for thread in os.listdir("/proc/self/task")}}))
+"""
+
+
+def priority(before: str, **env: str) -> tuple[list[int], str]:
+    """The niceness of all threads of a worker of Ray's after it was told to change it, and what it logged."""
+    given = {key: value for key, value in os.environ.items() if key != "RAY_worker_niceness"} | env
+    command = [sys.executable, "-c", PRIORITY.format(before=before)]
+    done = subprocess.run(command, env=given, capture_output=True, text=True, check=True, timeout=60)
+    return [int(one) for one in done.stdout.split()], done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux, a niceness of each thread")
+def test_a_worker_of_rays_does_not_give_way_to_everything_else() -> None:
+    if os.geteuid() == 0:
+        assert priority("") == ([0], "")
+    left, said = priority("", RAY_worker_niceness="15")
+    assert (left[-1], said) == (15, ""), "the operator's word stands"
+    refused, said = priority("os.setpriority = lambda *_: (_ for _ in ()).throw(PermissionError())")
+    assert refused[-1] == 15
+    assert "set RAY_worker_niceness=0 where `ray start` is called" in said

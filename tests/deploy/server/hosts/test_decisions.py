@@ -26,8 +26,9 @@ def told(boot: str, number: int, changed: dict[str, str], *also: str, was: str =
 
 
 def test_newcomers_are_sent_to_the_emptiest_first_and_to_the_full_last() -> None:
-    hosts = [room("a", 9, limit=10), room("b", 8, limit=20), room("c", 3, limit=3), room("d", 0, busy=True)]
-    assert order(hosts) == ["b", "a", "d", "c"]
+    hosts = [room("a", 9, limit=10), room("b", 8, limit=20), room("c", 3, limit=3), room("d", 5, busy=True)]
+    assert order(hosts) == ["b", "a", "c", "d"]
+    assert order([room("a", 1), room("b", 0, busy=True)]) == ["b", "a"], "it takes one, however busy it is"
     assert order([room("a", 1), room("b", 1, pending=1), room("c", 0, ready=False)]) == ["a", "b", "c"]
 
 

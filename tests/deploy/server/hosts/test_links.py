@@ -74,6 +74,23 @@ def test_whoever_waits_for_a_host_that_falls_silent_waits_no_longer_than_it_take
     assert asyncio.run(main()) < 20.0
 
 
+def test_a_newcomer_is_pending_from_the_answer_until_news_that_must_count_them(tmp_path: Path) -> None:
+    async def takes(request: web.Request) -> web.Response:
+        return web.json_response({})
+
+    async def main() -> None:
+        async with linked(tmp_path / "s", takes) as (link, _):
+            link.took("host-1-a", "10.0.0.1")
+            assert link.pending == link.pending_from("10.0.0.1") == 1
+            assert link.pending_from("10.0.0.2") == 0
+            asked = link._requests
+            while link.pending:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert link._requests >= asked + 1, "an answer to what was asked before may not know of them"
+
+    asyncio.run(asyncio.wait_for(main(), 20.0))
+
+
 @pytest.mark.parametrize(("status", "raised"), [(401, HostLost), (426, HostLost), (500, HostLost), (404, Refused)])
 def test_what_a_host_refuses_a_front_for_is_not_said_of_the_person(
     tmp_path: Path, status: int, raised: type[Exception]
