@@ -3,6 +3,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 # What tests are run with. Parts that are not there skip their tests and say so; CI adds the large ones.
 EXTRAS ?= dev
+# Real tests that run at a time
+JOBS ?= 2
 COMMA := ,
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -33,7 +35,7 @@ unit: $(DEV)
 
 test: unit
 	$(BIN)/thalweg models pull $(TEST_MODELS)
-	$(BIN)/python -m pytest -m "not unit" -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m "not unit" -n $(JOBS) --dist loadgroup
 
 lint: $(DEV)
 	$(BIN)/ruff check .
