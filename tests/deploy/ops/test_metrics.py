@@ -235,6 +235,7 @@ def test_an_hours_picture_asks_for_all_that_the_dashboard_asks_for() -> None:
     assert 'max(thalweg_loop_late_seconds{instance=~".*"})' in asked
 
 
+@pytest.mark.real  # Matplotlib looks for fonts with another program the first time
 def test_a_panel_with_nothing_to_show_is_drawn_as_such(tmp_path: Path) -> None:
     require_package("matplotlib", "plot")
     draw([Panel("one", "s", [("a", [(0.0, 1.0), (60.0, 2.0)])]), Panel("none", "s")], tmp_path / "panels.png")
