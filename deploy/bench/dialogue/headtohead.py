@@ -5,6 +5,9 @@ process of its own, and its answers are played at the pace of a loudspeaker; a q
 played interrupts it. Both have the same weights: Silero and Smart Turn, Whisper base in int8, Qwen2.5-Coder-0.5B behind
 one llama.cpp server in this process, Piper's voice. What differs is the framework: what is done when, and how often.
 
+Then come `LONG` ones, whose answers are still played when the next one begins. `interrupt` is from there to the last
+audible sample of the answer that is played then; the end of the question at most. What follows is of the first twenty.
+
 `first_audio` is from the last audible sample of a question to the first audible sample that is played after it and
 before the next question; `missed`, questions without one; `too_soon`, questions at whose end an answer was already
 played, which are in neither. `words_wrong`: of the questions' words, those misheard; the texts of one question are put
@@ -47,6 +50,17 @@ MODEL = "qwen2.5-coder-0.5b-instruct"
 RECOGNISER = "whisper-base"
 VOICE = "piper-en-us-joe"
 SYSTEM = "You are a helpful voice assistant. Answer in one or two short, plain sentences."
+LONG = (
+    "Tell me a long story about a bear.",
+    "Tell me all you know about the sea.",
+    "Explain in many words how an engine works.",
+    "Describe a day in the life of a farmer.",
+    "Tell me a long story about a ship.",
+    "Explain in many words how bread is made.",
+    "Describe the four seasons of the year.",
+    "Tell me all you know about horses.",
+    "Thank you, that is enough.",
+)
 MAX_TOKENS = 96
 KEY = "BENCH_API_KEY"
 RATE = 16_000
@@ -57,12 +71,15 @@ LEAD_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question of the recording: when its voice begins and ends, and until when it may be answered, s."""
+    """A question of the recording: when its voice begins and ends, and until when it may be answered, s. `counts`: not
+    only there to interrupt and be interrupted.
+    """
 
     text: str
     begin_s: float
     end_s: float
     until_s: float
+    counts: bool = True
 
 
 @dataclass(slots=True)
@@ -70,6 +87,7 @@ class SystemMeasured:
     """Of one system, over its rounds. Milliseconds, seconds, MB."""
 
     first_audio: list[float] = field(default_factory=list)
+    interrupt: list[float] = field(default_factory=list)
     missed: int = 0
     too_soon: int = 0
     wrong: int = 0
@@ -82,10 +100,11 @@ class SystemMeasured:
 def measure(result: Result, quick: bool) -> None:
     """Fill in the rows."""
     questions, rounds = (QUESTIONS[:3], 1) if quick else (QUESTIONS, ROUNDS)
+    long = LONG[-3:] if quick else LONG
     found = {OURS: SystemMeasured(), PEER: SystemMeasured()}
     with tempfile.TemporaryDirectory() as folder:
         recording = Path(folder) / "questions.wav"
-        samples, asked = spoken(questions)
+        samples, asked = spoken(questions, long)
         write_wav(recording, samples, RATE)
         server = LlamaServer(ModelStore().path(MODEL))
         try:
@@ -101,15 +120,15 @@ def measure(result: Result, quick: bool) -> None:
             _add(result, system, heard)
 
 
-def spoken(questions: tuple[str, ...]) -> tuple[NDArray[np.float32], list[Asked]]:
-    """The questions as one recording of 16 kHz."""
+def spoken(questions: tuple[str, ...], long: tuple[str, ...]) -> tuple[NDArray[np.float32], list[Asked]]:
+    """The questions, and those with long answers, as one recording of 16 kHz."""
     speaker = Speaker(RATE)
     parts: list[NDArray[np.float32]] = [np.zeros(round(LEAD_S * RATE), np.float32)]
     asked, at_s = [], LEAD_S
-    for question in questions:
+    for number, question in enumerate(questions + long):
         samples = speaker.say(question)
         end_s = at_s + len(samples) / RATE
-        asked.append(Asked(question, at_s, end_s, end_s + PAUSE_S))
+        asked.append(Asked(question, at_s, end_s, end_s + PAUSE_S, number < len(questions)))
         parts += [samples, np.zeros(round(PAUSE_S * RATE), np.float32)]
         at_s = end_s + PAUSE_S
     return np.concatenate(parts), asked
@@ -119,6 +138,11 @@ def judge(heard: SystemMeasured, asked: list[Asked], found: dict[str, Any]) -> N
     """Add what a system has printed: when it began, when it was heard, and what it heard."""
     for each in asked:
         first, asked_ns, over = (found["started_ns"] + round(1e9 * s) for s in (each.begin_s, each.end_s, each.until_s))
+        if any(first - SOON_NS <= at < first for at in found["heard_ns"]):
+            last = max((at for at in found["heard_ns"] if first <= at < asked_ns), default=first)
+            heard.interrupt.append((last - first) / 1e6)
+        if not each.counts:
+            continue
         answered = next((at for at in found["heard_ns"] if asked_ns <= at < over), None)
         if any(asked_ns - SOON_NS <= at < asked_ns for at in found["heard_ns"]):
             heard.too_soon += 1
@@ -195,6 +219,9 @@ def _add(result: Result, system: str, heard: SystemMeasured) -> None:
     if n:
         times = {f"first_audio_p{round(100 * q)}": quantile(heard.first_audio, q) for q in (0.5, 0.95)}
         result.add(CASE, system, n, "ms", **times)
+    if heard.interrupt:
+        times = {f"interrupt_p{round(100 * q)}": quantile(heard.interrupt, q) for q in (0.5, 0.95)}
+        result.add(CASE, system, len(heard.interrupt), "ms", **times)
     asked = n + heard.missed + heard.too_soon
     result.add(CASE, system, asked, "questions", missed=heard.missed, too_soon=heard.too_soon)
     result.add(CASE, system, heard.words, "%", words_wrong=100 * heard.wrong / heard.words)
