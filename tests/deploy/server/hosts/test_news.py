@@ -42,9 +42,10 @@ def session(name: str, snapshot: Any, state: SessionState = SessionState.TALKING
 def told(*sessions: Any) -> dict[str, dict[str, Any]]:
     """What a front hears after one look at these, as it comes over the link."""
     held = {each.id: each for each in sessions}
-    load = SimpleNamespace(busy=False, late_s=0.0, used=0.0)
+    load = SimpleNamespace(late_s=0.0, used=0.0)
+    pending = SimpleNamespace(pending=Counter())
     conversations: Any = SimpleNamespace(
-        sessions=held, ready=True, draining=False, limit=None, load=load, admission=SimpleNamespace(pending=Counter())
+        sessions=held, ready=True, draining=False, limit=None, busy=False, load=load, admission=pending
     )
 
     async def look() -> Any:
