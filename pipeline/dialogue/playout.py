@@ -101,7 +101,7 @@ class Playout:
         self.gaps = 0
         self.last_sound_ns = 0
         self.stopped_ns = 0
-        self._texts: deque[str] = deque(maxlen=8)
+        self._texts: deque[str] = deque(maxlen=32)
         self.level = 0.0
         self._state = PlayState.IDLE
         self._pieces: deque[_Piece] = deque()

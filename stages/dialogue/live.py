@@ -12,7 +12,7 @@ from thalweg.pipeline.dialogue.call import current_peer
 from thalweg.pipeline.dialogue.events import Answer, Caption, Heard, Limits, Look, Trouble
 from thalweg.pipeline.dialogue.playout import Finished, PlayEvent, Started
 from thalweg.pipeline.duration import MS, Duration
-from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import AudioChunk, EncodedVideo, SpokenText, Token, Transcript, VideoFrame
 from thalweg.pipeline.signal import (
     Ahead,
@@ -124,6 +124,8 @@ class LiveSpeaker:
     """
 
     inputs = {"audio": AudioChunk}
+    _resampler: Any = None  # PyAV's, for the reply and rate `_from`
+    _from = (AMBIENT, 0)
 
     def __init__(
         self,
@@ -146,7 +148,7 @@ class LiveSpeaker:
         while playout.waiting_ns > self._ahead_ns:
             await ctx.sleep_until(ctx.now_ns() + 50 * MS)
         text, last = (audio.text, audio.last) if isinstance(audio, SpokenText) else ("", False)
-        samples = self._resample(audio)
+        samples = self._resample(audio, packet.epoch, last)
         playout.push(epoch=packet.epoch, samples=samples, text=text, last=last)
         ctx.signal(Ahead(origin=ctx.name, epoch=packet.epoch, ahead_ns=playout.waiting_ns), Direction.UP)
 
@@ -176,21 +178,31 @@ class LiveSpeaker:
                 Played(origin=ctx.name, epoch=event.epoch, text=event.text, complete=event.complete), Direction.UP
             )
 
-    def _resample(self, audio: AudioChunk) -> NDArray[np.float32]:
-        """To the rate of the play-out; each piece is flushed whole, so joins lose nothing."""
-        mono = audio.samples if audio.samples.ndim == 1 else audio.samples.mean(axis=1)
-        rate = self._peer.playout.rate
-        if audio.rate == rate or not len(mono):
-            return np.ascontiguousarray(mono, np.float32)
+    def _resample(self, audio: AudioChunk, epoch: int, last: bool) -> NDArray[np.float32]:
+        """To the rate of the play-out, mono. The pieces of a reply are one sound: a filter runs on from each to the
+        next, and is emptied with the last.
+        """
+        mono = np.ascontiguousarray(
+            audio.samples if audio.samples.ndim == 1 else audio.samples.mean(axis=1), np.float32
+        )
+        if audio.rate == self._peer.playout.rate:
+            return mono
         import av
 
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono[None], np.float32), format="flt", layout="mono")
-        frame.sample_rate = audio.rate
-        parts = [part.to_ndarray()[0] for part in (*resampler.resample(frame), *resampler.resample(None))]
-        wanted = round(len(mono) * rate / audio.rate)
-        made = np.concatenate(parts).astype(np.float32, copy=False)
-        return np.pad(made, (0, max(0, wanted - len(made))))[:wanted]
+        if self._from != (epoch, audio.rate):
+            self._resampler = None
+            self._from = epoch, audio.rate
+        made: list[Any] = []
+        if len(mono):
+            if self._resampler is None:
+                self._resampler = av.AudioResampler(format="flt", layout="mono", rate=self._peer.playout.rate)
+            frame = av.AudioFrame.from_ndarray(mono[None], format="flt", layout="mono")
+            frame.sample_rate = audio.rate
+            made += self._resampler.resample(frame)
+        if last and self._resampler is not None:
+            made += self._resampler.resample(None)
+            self._resampler = None
+        return np.concatenate([np.zeros(0, np.float32), *(part.to_ndarray()[0] for part in made)]).astype(np.float32)
 
 
 class LiveCaptions:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from thalweg.models.speech.piper import PiperVoice
+from thalweg.models.speech.piper import PiperVoice, SpokenPiece
 from thalweg.models.store.sharing import Share
 from thalweg.models.store.store import ModelStore
 from thalweg.pipeline.errors import ThalwegError
@@ -30,6 +30,8 @@ class SpeechSynthesisError(ThalwegError):
 class Piper:
     """Synthesises speech with a Piper voice, sentence by sentence.
 
+    The sound of a sentence is emitted while the rest of it is decoded, in pieces of 0.3 s and more, each with the words
+    that are said in it.
     The 40 to 70 ms of silence that Piper puts before a reply are removed. The speech of a draft is synthesised in
     advance and kept until the same text comes as a sentence, or another draft comes. A new `speed` or
     `voice` takes effect with the next sentence.
@@ -54,7 +56,7 @@ class Piper:
         self._shares: list[Share[PiperVoice]] = []
         self._voices: dict[str, PiperVoice] = {}
         self._manner = (voice, speed)
-        self._made: tuple[str, tuple[str, float], list[NDArray[np.float32]]] = ("", self._manner, [])
+        self._made: tuple[str, tuple[str, float], list[SpokenPiece]] = ("", self._manner, [])
         self.counts: Counter[str] = Counter()
 
     def open(self, ctx: Context) -> None:
@@ -102,21 +104,22 @@ class Piper:
             self._draft(sentence.text, ctx)
             return
         assert isinstance(sentence, Sentence)
-        text, manner = sentence.text, self._manner
+        text, manner, leads = sentence.text, self._manner, sentence.first
         rate = self._voices[manner[0]].rate
-        for samples in self._speak(text, sentence.said, manner):
+        length = len(text)
+        for piece in self._speak(text, sentence.said, manner):
             if ctx.stale:
                 return
-            if sentence.first and text:
-                samples = _without_lead(samples, rate)
-            ctx.emit(SpokenText(samples=np.clip(samples, -1.0, 1.0), rate=rate, text=text))
-            text = ""
+            samples = _without_lead(piece.samples, rate) if leads else piece.samples
+            leads = False
+            words, text = divided(text, length, piece.done)
+            ctx.emit(SpokenText(samples=samples, rate=rate, text=words))
         if text and not ctx.stale:  # shown, though nothing of it is said
             ctx.emit(SpokenText(samples=np.zeros(0, np.float32), rate=rate, text=text))
         if sentence.last:
             ctx.emit(SpokenText(samples=np.zeros(0, np.float32), rate=rate, last=True))
 
-    def _speak(self, text: str, said: str | None, manner: tuple[str, float]) -> Iterable[NDArray[np.float32]]:
+    def _speak(self, text: str, said: str | None, manner: tuple[str, float]) -> Iterable[SpokenPiece]:
         known, how, made = self._made
         if text and text == known and how == manner:
             self._made = ("", manner, [])
@@ -124,7 +127,7 @@ class Piper:
             return made
         said = spoken(text) if said is None else said
         voice, speed = manner
-        return self._voices[voice].speak(said, speed=speed) if said else ()
+        return self._voices[voice].stream(said, speed=speed) if said else ()
 
     def _draft(self, text: str, ctx: Context) -> None:
         """Get ready to say something, unless there is something to be said."""
@@ -132,17 +135,24 @@ class Piper:
         if (text, manner) == self._made[:2] or ctx.peek("sentence") is not None:
             return
         made = []
-        for samples in self._speak("", spoken(text), manner):
-            made.append(samples)
+        for piece in self._speak("", spoken(text), manner):
+            made.append(piece)
             if ctx.stale:
                 return
         self._made = (text, manner, made)
         self.counts["drafted_pieces"] += 1
 
 
+def divided(text: str, length: int, done: float) -> tuple[str, str]:
+    """(words that were said, the rest) of the rest of a text of `length` characters, `done` (0…1) of which was said."""
+    if done >= 1.0:
+        return text, ""
+    cut = text.rfind(" ", 0, max(0, round(length * done) - (length - len(text))) + 1)
+    return (text[:cut].rstrip(), text[cut + 1 :]) if cut > 0 else ("", text)
+
+
 def _warm(voice: PiperVoice) -> PiperVoice:
-    for _ in voice.speak("Ready."):
-        pass
+    voice.warm()
     return voice
 
 

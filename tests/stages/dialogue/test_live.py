@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -320,3 +321,21 @@ def test_with_each_piece_of_speech_it_is_told_how_much_there_is_to_play() -> Non
     for _ in range(2):
         run_virtual(speaker.process(speech, upstream))  # type: ignore[arg-type]  # as it says above
     assert upstream.told == [Ahead(origin="speaker", epoch=3, ahead_ns=s * 1_000_000_000) for s in (1, 2)]
+
+
+def test_the_pieces_of_a_reply_are_one_sound_at_the_rate_of_the_play_out() -> None:
+    rate = 22_050
+    tone = np.sin(2 * np.pi * 440 * np.arange(rate, dtype=np.float32) / rate).astype(np.float32)
+    cuts = [0, 3000, 7000, 7100, 15_000, rate]
+    line = FakeLine(VirtualClock())
+    with using(line):
+        speaker = LiveSpeaker()
+    for begin, end in pairwise(cuts):
+        piece = SpokenText(samples=tone[begin:end], rate=rate, text="la")
+        run_virtual(speaker.process(packet(piece, epoch=1), Upstream()))  # type: ignore[arg-type]
+    over = SpokenText(samples=np.zeros(0, np.float32), rate=rate, last=True)
+    run_virtual(speaker.process(packet(over, epoch=1), Upstream()))  # type: ignore[arg-type]
+    heard, _ = line.playout.pull(RATE, 0)
+    count = round(line.playout.rate * 0.99)
+    wanted = np.sin(2 * np.pi * 440 * np.arange(count) / line.playout.rate)
+    assert np.abs(heard[100:count] - wanted[100:]).max() < 0.01, "a piece resampled alone fades at its ends"

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from tests.stages.dialogue.test_live import RATE
 from thalweg.deploy.testing import packet, run_stage
 from thalweg.models.language.backend import BackendError, Delta, ErrorKind, Finish, Request, Text
 from thalweg.models.language.echo import EchoBackend
+from thalweg.models.speech.piper import SpokenPiece
 from thalweg.pipeline.duration import MS
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Draft, Sentence, SpokenText, Token, Transcript
@@ -238,9 +238,9 @@ class Mouth:
     def __init__(self) -> None:
         self.made: list[str] = []
 
-    def speak(self, text: str, *, speed: float = 1.0) -> Iterator[NDArray[np.float32]]:
+    def stream(self, text: str, *, speed: float = 1.0) -> Iterator[SpokenPiece]:
         self.made.append(text)
-        yield np.full(len(text) * RATE // 50, 0.5, np.float32)
+        yield SpokenPiece(np.full(len(text) * RATE // 50, 0.5, np.float32), 1.0, ends=True)
 
 
 class FakePiper(Piper):
@@ -276,8 +276,9 @@ def test_another_sentence_than_the_drafted_one_is_made_as_ever() -> None:
 
 def test_a_reply_begins_with_sound_and_keeps_the_silence_within() -> None:
     class Slow(Mouth):
-        def speak(self, text: str, *, speed: float = 1.0) -> Iterator[NDArray[np.float32]]:
-            yield np.concatenate([np.zeros(1000, np.float32), np.full(1000, 0.5, np.float32)])
+        def stream(self, text: str, *, speed: float = 1.0) -> Iterator[SpokenPiece]:
+            sound = np.concatenate([np.zeros(1000, np.float32), np.full(1000, 0.5, np.float32)])
+            yield SpokenPiece(sound, 1.0, ends=True)
 
     piper = FakePiper()
     piper.mouth = Slow()

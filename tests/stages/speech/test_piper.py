@@ -5,15 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import require_model, require_package
 from thalweg.deploy.testing import packet, run_stage
-from thalweg.models.speech.piper import PiperVoice
+from thalweg.models.speech.piper import FIRST, PiperVoice
+from thalweg.models.speech.vits import PADDING
 from thalweg.models.store.store import ModelStore
 from thalweg.pipeline.payload import Draft, Sentence, SpokenText
 from thalweg.pipeline.stage import Context, describe
-from thalweg.stages.speech.piper import Piper, SpeechSynthesisError
+from thalweg.stages.speech.piper import Piper, SpeechSynthesisError, divided
 
 TEXT = "The river flows fastest where it is deepest."
 
@@ -30,8 +32,21 @@ def sentence(text: str = TEXT) -> Sentence:
     return Sentence(text=text, first=True, last=False)
 
 
-def spoken(stage: Piper, ports: dict[str, list[object]]) -> list[SpokenText]:
+def pieces(stage: Piper, ports: dict[str, list[object]]) -> list[SpokenText]:
     return [p for p in run_stage(stage, ports).payloads() if isinstance(p, SpokenText)]
+
+
+def spoken(stage: Piper, ports: dict[str, list[object]]) -> list[SpokenText]:
+    """The sentences that were said, which are `TEXT` each, put together from their pieces."""
+    found: list[SpokenText] = []
+    words, samples = "", []
+    for piece in pieces(stage, ports):
+        words, samples = f"{words} {piece.text}".strip(), [*samples, piece.samples]
+        if words == TEXT:
+            found.append(SpokenText(samples=np.concatenate(samples), rate=piece.rate, text=words))
+            words, samples = "", []
+    assert not samples, "nothing is said twice, or left unsaid"
+    return found
 
 
 class Set(Piper):
@@ -96,3 +111,42 @@ def test_another_voice_speaks_where_it_is_loaded_and_no_other_can_be_set(
     with pytest.raises(SpeechSynthesisError, match="'third' is not one of piper-en-us-joe, twin"):
         stage.configure({"voice": "third"})
     assert describe(Piper).configurable == {"speed", "voice"}
+
+
+def test_a_sentence_is_heard_while_the_rest_of_it_is_made() -> None:
+    first, *rest = pieces(Piper(), {"sentence": [packet(sentence(), time=0, epoch=1)]})
+    assert len(first.samples) <= FIRST * 256 and len(rest) >= 2
+    assert len(first.text.split()) in (0, 1, 2), "the words of 0.28 s"
+
+
+def test_pieces_put_together_are_what_the_voice_says_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, config = (
+        next(f for f in ModelStore().pull("piper-en-us-joe") if f.suffix == end) for end in (".onnx", ".json")
+    )
+    voice = PiperVoice(model, config)
+    assert voice.streams
+    latent = np.asarray(
+        voice._voice.phoneme_ids_to_audio(voice._voice.phonemes_to_ids(voice._voice.phonemize(TEXT)[0]))
+    )
+    decode = voice._decoder.run
+    (whole,) = decode(None, {voice._frames: latent[None].astype(np.float32)})
+    monkeypatch.setattr(voice._voice, "phoneme_ids_to_audio", lambda *_: latent)
+    parts = list(voice.stream(TEXT))
+    made = np.concatenate([piece.samples for piece in parts])
+    assert np.abs(made - whole.reshape(-1) * voice._gain).max() < 1e-4
+    assert [piece.ends for piece in parts] == [False] * (len(parts) - 1) + [True]
+    done = [piece.done for piece in parts]
+    assert done == sorted(done) and done[-1] == 1.0
+    narrow = np.asarray(decode(None, {voice._frames: latent[None, :, : FIRST + 2].astype(np.float32)})[0]).reshape(-1)
+    assert np.abs(narrow[: FIRST * 256] - whole.reshape(-1)[: FIRST * 256]).max() > 1e-3, (
+        f"why {PADDING} are decoded more"
+    )
+
+
+def test_words_are_told_with_the_sound_they_are_said_in() -> None:
+    text = "one two three four"
+    assert divided(text, 18, 0.5) == ("one two", "three four")
+    assert divided("three four", 18, 0.6) == ("", "three four")
+    assert divided("three four", 18, 0.75) == ("three", "four")
+    assert divided("three four", 18, 1.0) == ("three four", "")
+    assert divided("\u4f60\u597d", 2, 0.7) == ("", "\u4f60\u597d"), "without spaces: with the last of its sound"
