@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -13,10 +12,12 @@ from pathlib import Path
 
 from thalweg.deploy.cluster.host import Bundle, load_bundle
 from thalweg.deploy.commands.fit import tell_fit
+from thalweg.deploy.door.certificate import ServerCertificate
 from thalweg.deploy.door.front_door import left_behind
 from thalweg.deploy.door.listening import listening
 from thalweg.deploy.ops.observing.metrics import parse_address
 from thalweg.deploy.reading import module_folders, pack, read_spec, staying
+from thalweg.deploy.runtime.tasks import beside
 from thalweg.deploy.server.app import WebServer
 from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.hosts.serve import Placed, front_of
@@ -87,10 +88,13 @@ async def _serve(service: ConversationService, settings: ServerSettings, until: 
     loop.set_exception_handler(partial(left_behind, server.door))
     try:
         async with AsyncExitStack() as stack:
-            context = tls_context(settings)
+            certificate = certificate_of(settings)
+            context = certificate.context if certificate else None
             port = await stack.enter_async_context(
                 listening(server.door, server.application, settings.host, settings.port, context)
             )
+            if certificate is not None:
+                await stack.enter_async_context(beside(certificate.run()))
             if settings.metrics:
                 url = await stack.enter_async_context(_metrics(service, settings))
                 say(f"metrics at {url}", err=True)
@@ -139,15 +143,10 @@ def _shown(settings: ServerSettings, port: int) -> str:
     return f"{'https' if settings.certificate else 'http'}://{host}:{port}/"
 
 
-def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
-    """What the settings ask for; None without a certificate. Raises ServeError where that cannot be used."""
+def certificate_of(settings: ServerSettings) -> ServerCertificate | None:
+    """What the settings name; None for a server without TLS. Raises ServeError, CertificateError."""
     if settings.certificate is None:
         if settings.key is not None:
             raise ServeError(f"the key {settings.key} is of no use without its certificate: give --certificate, too")
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.certificate, settings.key)
-    except (OSError, ssl.SSLError) as error:
-        raise ServeError(f"cannot use the certificate {settings.certificate}: {error}") from None
-    return context
+    return ServerCertificate(settings.certificate, settings.key)

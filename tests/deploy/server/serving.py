@@ -15,7 +15,7 @@ from thalweg.deploy.cluster.host import Bundle
 from thalweg.deploy.door.listening import listening
 from thalweg.deploy.server.app import WebServer
 from thalweg.deploy.server.conversations import Conversations
-from thalweg.deploy.server.serve import tls_context
+from thalweg.deploy.server.serve import certificate_of
 from thalweg.deploy.server.service import LocalConversations
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.pipeline.file.spec import load_spec
@@ -61,7 +61,8 @@ async def running(settings: ServerSettings, pipeline: str = PARROT) -> AsyncIter
     bundle = Bundle(main="pipeline.yaml", files={"pipeline.yaml": pipeline}, settings={}, token="")
     conversations = Conversations(load_spec(pipeline, "pipeline.yaml"), settings, bundle)
     server = WebServer(LocalConversations(conversations, settings), settings)
-    context = tls_context(settings)
+    certificate = certificate_of(settings)
+    context = certificate.context if certificate else None
     async with (
         listening(server.door, server.application, settings.host, 0, context) as port,
         asyncio.TaskGroup() as group,

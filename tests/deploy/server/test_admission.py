@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.server.serving import PATIENCE_S, SETTINGS, Server, a_good_offer, run
+from thalweg.deploy.door.certificate import CertificateError
 from thalweg.deploy.server.admission import Returns
 from thalweg.deploy.server.capacity import TO_COMPARE
 from thalweg.deploy.server.conversations import Refused
-from thalweg.deploy.server.serve import ServeError, tls_context
+from thalweg.deploy.server.serve import ServeError, certificate_of
 from thalweg.deploy.server.session import Session
 from thalweg.pipeline.observing.turn import Turn
 from thalweg.transports.grpc.tls import make_certificates
@@ -183,9 +184,9 @@ def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:
     wrong = tmp_path / "c.pem"
     wrong.write_text("nothing")
     with pytest.raises(ServeError, match=r"of no use without its certificate: give --certificate"):
-        tls_context(replace(SETTINGS, key=wrong))
-    with pytest.raises(ServeError, match="cannot use the certificate"):
-        tls_context(replace(SETTINGS, certificate=wrong))
+        certificate_of(replace(SETTINGS, key=wrong))
+    with pytest.raises(CertificateError, match="cannot use the certificate"):
+        certificate_of(replace(SETTINGS, certificate=wrong))
 
 
 def test_with_a_certificate_everything_goes_over_tls(tmp_path: Path) -> None:
