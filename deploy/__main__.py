@@ -341,14 +341,14 @@ def main() -> None:
     except click.ClickException as error:
         shown = io.StringIO()
         error.show(shown)
-        say(shown.getvalue(), err=True, end="")
+        say(shown.getvalue(), err=True, end="", level=logging.ERROR)
         sys.exit(error.exit_code)
     except ReaderGone:
         sys.exit(READER_GONE)
     except (ThalwegError, ModelError) as error:
         if "--debug" in sys.argv:
-            say(traceback.format_exc(), err=True)
-        say(f"thalweg: {error}", err=True)
+            say(traceback.format_exc(), err=True, level=logging.ERROR)
+        say(f"thalweg: {error}", err=True, level=logging.ERROR)
         sys.exit(2)
 
 

@@ -101,6 +101,7 @@ FAMILIES: dict[str, dict[str, str]] = {
         "SessionOver": "thalweg.deploy.server.session",
         "SettingsError": "thalweg.deploy.server.settings",
         "SnapshotError": "thalweg.deploy.server.snapshot",
+        "CertificateError": "thalweg.deploy.door.certificate",
         "TokenError": "thalweg.deploy.door.tokens",
         "WrongName": "thalweg.deploy.door.names",
     },

@@ -25,6 +25,7 @@ from thalweg.deploy.runtime.tasks import beside
 from thalweg.pipeline.errors import ThalwegError
 
 ADDRESS_HINT = "start one with `ray start --head`, or name one in RAY_ADDRESS"
+TOKEN_HINT = "one that wants a token wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here as on its nodes"
 PROBE_S = 5.0
 CONNECT_S = 15.0
 CLOSE_S = 5.0
@@ -107,7 +108,9 @@ class RayCarrier:
             ray = await aside(CONNECT_S, connected_ray)
         except TimeoutError:
             where = os.environ.get("RAY_ADDRESS") or "the address that Ray found"
-            raise RemoteError(f"no Ray cluster answers at {where} within {CONNECT_S:g} s; {ADDRESS_HINT}") from None
+            raise RemoteError(
+                f"no Ray cluster answers at {where} within {CONNECT_S:g} s; {ADDRESS_HINT}; {TOKEN_HINT}"
+            ) from None
         self._gone = asyncio.get_running_loop().create_future()
         options = self._plan.options
         asked = ray_options(options)
@@ -252,12 +255,34 @@ def connected_ray() -> Any:
     with _CONNECTING:
         if not ray.is_initialized():
             _probe(os.environ.get("RAY_ADDRESS", ""))
+            _as_we_log()
             try:
                 ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING, configure_logging=False)
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                reason = str(error).splitlines()[0][:160]
-                raise RemoteError(f"there is no Ray cluster to connect to: {ADDRESS_HINT} ({reason})") from None
+            except Exception as error:  # Ray may raise anything
+                raise RemoteError(_refusal(error)) from None
     return ray
+
+
+def _refusal(error: Exception) -> str:
+    """What is said of a cluster to which Ray could not connect. Older versions of Ray know no AuthenticationError."""
+    reason = (str(error).splitlines() or [""])[0][:160] or type(error).__name__
+    if type(error).__name__ == "AuthenticationError":
+        return f"the Ray cluster refuses this process: {TOKEN_HINT} ({reason})"
+    hint = f"{ADDRESS_HINT}; {TOKEN_HINT}" if isinstance(error, ConnectionError) else ADDRESS_HINT
+    return f"there is no Ray cluster to connect to: {hint} ({reason})"
+
+
+def _as_we_log() -> None:
+    """Have Ray log by our handlers, and not warn at each try that signals are heard on the main thread only."""
+    logging.getLogger("ray").handlers.clear()
+    logging.getLogger("ray").propagate = True
+    worker = logging.getLogger("ray._private.worker")
+    worker.removeFilter(_no_sigterm)
+    worker.addFilter(_no_sigterm)
+
+
+def _no_sigterm(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("SIGTERM handler is not set")
 
 
 def _probe(address: str) -> None:

@@ -70,7 +70,7 @@ def log_to_stderr(
 
 
 def _say_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    say("".join(traceback.format_exception(kind, error, trace)), err=True, end="")
+    say("".join(traceback.format_exception(kind, error, trace)), err=True, end="", level=logging.ERROR)
 
 
 class _Formatter(logging.Formatter):
@@ -86,17 +86,29 @@ class _JsonFormatter(logging.Formatter):
         return as_json(known | {"message": printable(said, LONGEST, lines=True)} | fields)
 
 
+def logs_objects() -> bool:
+    """Whether the log is of objects."""
+    return any(isinstance(handler.formatter, _JsonFormatter) for handler in logging.getLogger().handlers)
+
+
 def is_terminal() -> bool:
     """Whether standard output is a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
-def say(text: object = "", *, err: bool = False, end: str = "\n", over: bool = False) -> None:
+def say(
+    text: object = "", *, err: bool = False, end: str = "\n", over: bool = False, level: int = logging.INFO
+) -> None:
     """Print a text, on standard error with `err`, `over` what the line has held so far.
 
-    Raises ReaderGone, OutputLost; an error message without a reader is discarded.
+    Where the log is of objects, so is what is said on standard error, with that `level`. Raises ReaderGone, OutputLost;
+    an error message without a reader is discarded.
     """
-    write(said(text, end=end, over=over), err=err)
+    if err and not over and logs_objects():
+        record = logging.LogRecord("thalweg", level, "", 0, str(text).rstrip("\n"), None, None)
+        write(_JsonFormatter().format(record) + "\n", err=True)
+    else:
+        write(said(text, end=end, over=over), err=err)
 
 
 def said(text: object, *, end: str = "\n", over: bool = False) -> str:

@@ -35,6 +35,6 @@ async def main(order: HostOrder, folder: Path) -> None:
 
 if __name__ == "__main__":
     begin()
-    log_to_stderr()
+    log_to_stderr(as_json=os.environ.get("THALWEG_LOG") == "json")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent decides what an interrupt means
     asyncio.run(main(HostOrder.model_validate_json(sys.stdin.buffer.read()), Path(sys.argv[1])))

@@ -24,6 +24,7 @@ from thalweg.deploy.server.hosts.record import SUFFIX, HostError, digest_of, rec
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.models.child_process import module_path, python_module
 from thalweg.models.store.home import user_folder
+from thalweg.stages.io.terminal import logs_objects
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ class SubprocessHosts:
         process = await asyncio.create_subprocess_exec(
             *python_module("thalweg.deploy.server.hosts.child", str(self._folder)),
             stdin=asyncio.subprocess.PIPE,
-            env=os.environ | module_path(),
+            env=os.environ | module_path() | {"THALWEG_LOG": "json" if logs_objects() else "text"},
             start_new_session=True,
         )
         self._started[name] = _Started(process, time.monotonic())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import subprocess
@@ -67,6 +68,35 @@ def test_an_address_that_takes_connections_and_says_nothing_is_given_up(
     assert took_s < 5
 
 
+class AuthenticationError(Exception):
+    """As Ray's."""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (AuthenticationError("Token is missing"), "the Ray cluster refuses this process: "),
+        (ConnectionError("Failed to connect"), "there is no Ray cluster to connect to: "),  # without RAY_AUTH_MODE
+    ],
+)
+def test_a_cluster_that_wants_a_token_is_said_to(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def init(**_: object) -> None:
+        logging.getLogger("ray._private.worker").warning("SIGTERM handler is not set because …")
+        logging.getLogger("ray._private.worker").warning("something else")
+        raise error
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(RemoteError) as caught:
+        ray_host.connected_ray()
+    assert str(caught.value).startswith(said)
+    assert "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here as on its nodes" in str(caught.value)
+    assert str(error) in str(caught.value)
+    assert [record.getMessage() for record in caplog.records] == ["something else"]
+
+
 def test_a_cluster_that_is_gone_holds_up_no_close(monkeypatch: pytest.MonkeyPatch, ray: threading.Event) -> None:
     monkeypatch.setattr(ray_host, "CLOSE_S", 0.1)
     monkeypatch.setattr(sys.modules["ray"], "kill", lambda _: ray.wait(20), raising=False)
@@ -81,7 +111,7 @@ def test_a_cluster_that_is_gone_holds_up_no_close(monkeypatch: pytest.MonkeyPatc
 PRIORITY = """
 import logging, os, threading
 logging.basicConfig()
-os.nice(15)
+os.setpriority(os.PRIO_PROCESS, 0, 15)  # as Ray does, whatever this was started with
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 {before}
 from thalweg.deploy.cluster.ray_host import usual_priority

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.deploy.server.hosts.housing import HOUSED, bundle_of
+from tests.deploy.server.serving import PARROT
 from thalweg.deploy.server.hosts.front import Front
 from thalweg.deploy.server.hosts.record import HostError
 from thalweg.deploy.server.hosts.subprocesses import SubprocessHosts, hosts_folder
@@ -50,3 +55,20 @@ def test_a_folder_that_is_too_long_for_sockets_is_refused_before_anything_is_sta
     with pytest.raises(HostError, match="shorter folder in XDG_STATE_HOME"):
         hosts_folder("talk", 8080)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.real
+def test_what_a_front_and_its_hosts_log_as_json_is_an_object_in_each_line(tmp_path: Path) -> None:
+    (tmp_path / "parrot.yaml").write_text(PARROT, encoding="utf-8")
+    arguments = ["--log", "json", "serve", "parrot.yaml", "--port", "0", "--on", "subprocess", "--hosts", "1"]
+    env = os.environ | {"XDG_STATE_HOME": str(tmp_path)}
+    command = [sys.executable, "-P", "-m", "thalweg.deploy", *arguments]
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as front:
+        assert front.stderr is not None
+        lines = []
+        for line in front.stderr:
+            lines.append(json.loads(line)["message"])
+            if "host-1 is up" in line:
+                front.terminate()
+    assert lines[0].startswith("serving parrot at http://127.0.0.1:")
+    assert "conversation host host-1 is there" in lines  # which the host says
