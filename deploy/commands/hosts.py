@@ -30,7 +30,10 @@ def drain_host(name: str, url: str, token: str, *, wait: bool, insecure: bool = 
 async def _drain(server: Signalling, name: str, wait: bool) -> int:
     status, found = await server.ask("POST", f"/hosts/{name}/drain")
     if status != 200:
-        raise DrainError(printable(found.get("message") or f"the server refused with {status}", 300))
+        refused = printable(found.get("message") or f"the server refused with {status}", 300)
+        if status == 403:
+            refused = f"{refused.rstrip('.')}: give it by --admin-token-file, or in THALWEG_ADMIN_TOKEN"
+        raise DrainError(refused)
     within_s = float(found.get("within_s", 0.0))
     say(f"{name} takes no new conversations; {found.get('held', 0)} conversations move within {within_s:g} s", err=True)
     if not wait:

@@ -146,7 +146,9 @@ class FrontDoor:
             raise Refused(400, "bad-request", "A request has one Host.")
         if not self.names.knows(_asked_host(request), self.reached(request)):
             raise Refused(
-                421, "host", "This server does not answer to that name. Its operator can add it with --host-name."
+                421,
+                "host",
+                "This server does not answer to that name. Its operator can add it to THALWEG_HOST_NAME.",
             )
         origin = request.headers.get("Origin")
         if origin is not None and not self._may(request, origin):

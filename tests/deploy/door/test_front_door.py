@@ -89,6 +89,14 @@ def test_whatever_is_refused_is_refused_in_json_with_the_headers_of_every_answer
     assert "swordfish" not in caplog.text and "Traceback" not in caplog.text
 
 
+def test_a_name_that_is_not_known_is_refused_with_what_every_kind_of_server_may_be_told() -> None:
+    async def case(door: FrontDoor, port: int) -> None:
+        _, _, body = await answer(port, b"GET /echo HTTP/1.1\r\nHost: metrics.example\r\n\r\n")
+        assert "add it to THALWEG_HOST_NAME" in told(body)["message"]
+
+    run(case)
+
+
 @pytest.mark.parametrize("start", [b"", b"POST /echo HTTP/1.1\r\nHost: localhost\r\nX-A: "])
 def test_half_a_request_is_sent_away_when_its_time_is_over(start: bytes) -> None:
     async def case(door: FrontDoor, port: int) -> None:

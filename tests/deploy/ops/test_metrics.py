@@ -39,6 +39,14 @@ OF_A_SERVER = {
 }
 """What `serve` exports besides: tests/deploy/server/observing/test_metrics.py holds it against a server."""
 
+ELSEWHERE = {
+    "thalweg_host_up": ["host"],
+    "thalweg_front_places": [],
+    "thalweg_node_up": ["node"],
+    "thalweg_node_lost_records_total": ["node", "reason"],
+}
+"""What a front and a hub export: test_decisions.py and test_hub_metrics.py hold it against them."""
+
 
 async def scrape(settings: dict[str, str]) -> str:
     """What Prometheus gets from the ticking pipeline on two workers after a while."""
@@ -119,9 +127,9 @@ def test_every_expression_of_the_dashboard_asks_for_metrics_and_labels_that_are_
     labels_of.setdefault("thalweg_channel_dropped_total", set()).update({"worker", "channel", "side", "reason"})
     labels_of.setdefault("thalweg_turn_latency_seconds_bucket", set()).update({"milestone", "le"})
     expressions = [*expressions_of(json.loads(DASHBOARD.read_text())), *alerts()]
-    for name, labels in OF_A_SERVER.items():
+    for name, labels in (OF_A_SERVER | ELSEWHERE).items():
         labels_of[name], labels_of[f"{name}_bucket"] = set(labels), {*labels, "le"}
-    exported = set(re.findall(r"^# TYPE (\w+)", scraped, re.MULTILINE)) | set(OF_A_SERVER)
+    exported = set(re.findall(r"^# TYPE (\w+)", scraped, re.MULTILINE)) | set(OF_A_SERVER) | set(ELSEWHERE)
     assert len(expressions) > 25
     for expression in expressions:
         names = re.findall(r"\bthalweg_\w+", expression)
@@ -146,6 +154,13 @@ def test_every_expression_of_the_dashboard_is_promql() -> None:
             for variable, value in filled.items():
                 expression = expression.replace(variable, value)
             promql_parser.parse(expression)
+
+
+def test_alerts_tell_of_whatever_may_be_gone() -> None:
+    """A worker, a host, a node, and the one who would tell of them."""
+    watched = " ".join(alerts())
+    for sign in ("up == 0 and on (job, instance)", "thalweg_worker_up ==", "thalweg_host_up ==", "thalweg_node_up =="):
+        assert sign in watched
 
 
 def alerts() -> list[str]:

@@ -78,6 +78,8 @@ def test_the_command_empties_a_host_and_says_when_nobody_is_left(capsys: pytest.
             await there.until(lambda: host_of(talker) != home)
         with pytest.raises(DrainError, match="There is no conversation host of that name"):
             await asyncio.to_thread(drain_host, "host-9", there.url, "admin", wait=True)
+        with pytest.raises(DrainError, match="admin token: give it by --admin-token-file"):
+            await asyncio.to_thread(drain_host, "host-9", there.url, "", wait=True)
 
     housed(case)
     assert "is empty" in capsys.readouterr().err
