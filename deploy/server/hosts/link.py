@@ -237,7 +237,9 @@ class HostLink:
 
     def _become(self, state: LinkState, why: str) -> None:
         why = "" if state is LinkState.UP else why
-        if state is not self.state:
+        if state is not self.state and state is LinkState.LOST and self.told.draining:
+            log.info("conversation host %s, which was drained, is gone", self.name)
+        elif state is not self.state:
             log.log(
                 logging.INFO if state is LinkState.UP else logging.WARNING,
                 "conversation host %s is %s%s",

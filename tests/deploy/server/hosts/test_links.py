@@ -54,6 +54,28 @@ async def linked(path: Path, connect: Any) -> AsyncIterator[tuple[HostLink, asyn
         await runner.cleanup()
 
 
+@pytest.mark.parametrize(
+    ("draining", "said"),
+    [
+        (True, ("INFO", "conversation host host-1, which was drained, is gone")),
+        (False, ("WARNING", "conversation host host-1 is lost: gone")),
+    ],
+)
+def test_a_host_that_ends_because_it_was_drained_is_no_cause_for_alarm(
+    draining: bool, said: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    link = HostLink(record(), "p", lambda link, news: None)
+    link.told = HostState(draining=draining)
+    for _ in range(2):
+        link._become(LinkState.LOST, "gone")
+    link._become(LinkState.UP, "")
+    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
+        said,
+        ("INFO", "conversation host host-1 is up"),
+    ]
+
+
 def test_whoever_waits_for_a_host_that_falls_silent_waits_no_longer_than_it_takes_to_know(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
