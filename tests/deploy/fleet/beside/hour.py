@@ -207,7 +207,8 @@ def measure(begin: Callable[[ExitStack, Path, Lab], System], events: int) -> tup
         look_until(lambda: len(system.seen()["stored"]) > WARM)
         net.change(AWAY)
         began_s, before = time.monotonic(), system.acknowledged()
-        look_until(lambda: system.acknowledged() - before > events, 0.5)
+        # looking at both: what was under way when the link went is seen before it is back
+        look_until(lambda: bool(system.seen()) and system.acknowledged() - before > events, 0.5)
         rate = (system.acknowledged() - before) / (time.monotonic() - began_s)
         waiting, back_ns = system.acknowledged(), time.time_ns()
         net.change(LINK)
