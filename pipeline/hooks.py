@@ -12,6 +12,8 @@
     restore         state             no
     remembered                        no
     recall          state             no
+    go_on           packet, sent,     yes
+                    over, ctx
     configure       settings          no
     declare         settings          no
     choices                           no
@@ -54,6 +56,7 @@ HOOKS: Mapping[str, Hook] = {
     "restore": Hook(("state",)),
     "remembered": Hook(()),
     "recall": Hook(("state",)),
+    "go_on": Hook(("packet", "sent", "over", "ctx"), may_be_async=True),
     "configure": Hook(("settings",)),
     "declare": Hook(("settings",)),
     "choices": Hook(()),

@@ -27,6 +27,10 @@ annotations. A stage may have these methods and attributes, which are found by n
     remembered(), recall(r)  the part of a conversation that must survive the loss of its machine: read at any moment,
                              small, as JSON. Its `asked` is the current question: {turn, text}; `recall` also gets
                              `heard`, {turn, text}, the part of the answer that was heard
+    go_on(packet, sent, over, ctx)
+                             beside `snapshot`: finish a packet that another place (`placement`) was processing
+                             when it was lost, of which the payloads `sent` are out; where it is `over`, nothing more is
+                             wanted of it, and only the state is to follow. For stages that would not do the same again
     configurable, configure  the parameters that can change while it runs, and the method that applies them
     may_become(arguments)    static: the values that `configure` accepts, parameter → values, if fewer than its type
                              has; from its own parameters. `preferences` of a file are checked against them

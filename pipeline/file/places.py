@@ -41,4 +41,5 @@ def placing_of(
     if wrong:
         return None, None, wrong
     stateful = hasattr(info.cls, "snapshot")
-    return Placing(use=info.use, stateful=stateful, places=tuple(places)), here, []
+    goes_on = stateful and hasattr(info.cls, "go_on")
+    return Placing(use=info.use, stateful=stateful, places=tuple(places), goes_on=goes_on), here, []

@@ -11,6 +11,9 @@ While the person still speaks, the stable part of what was recognised so far is 
 that at the end of the turn only the last words are left to read before the first token comes. In a pause of the voice,
 an answer is begun on trial (`reply.py`): nothing of it leaves this stage as tokens before the final transcript has
 come, the very one that the draft answers; if another one comes, or more is said, the draft is dropped.
+
+On a worker that another machine lends (`placement`, docs/handoff.md) answers are emitted in whole words and none is
+drafted. Where that worker is lost in mid-answer, the stage at home goes on from the last word that has come (`go_on`).
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
@@ -26,8 +29,9 @@ from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 from thalweg.models.language.backend import Backend, BackendError, ErrorKind, Message, Picture
 from thalweg.models.language.registry import address, known, make
 from thalweg.pipeline.duration import MS, Duration
+from thalweg.pipeline.handoff.seam import Seam, WordGate
 from thalweg.pipeline.packet import AMBIENT, Packet
-from thalweg.pipeline.payload import Draft, Pictured, Routed, Token, Transcript
+from thalweg.pipeline.payload import Draft, Payload, Pictured, Routed, Token, Transcript
 from thalweg.pipeline.signal import Ahead, Interrupt, Played, Signal
 from thalweg.pipeline.stage import Context, Port, StageError
 from thalweg.stages.language.conversation import Conversation
@@ -215,7 +219,7 @@ class Chat:
         """Answer a final transcript; draft an answer to a trial; read along with a partial one."""
         transcript = packet.payload
         assert isinstance(transcript, Transcript)
-        if transcript.trial and self._drafts:
+        if transcript.trial and self._drafts and not _lent(ctx):
             await self._draft(transcript, packet.epoch, ctx)
         elif not transcript.final:
             likely = _likely(transcript)
@@ -231,6 +235,20 @@ class Chat:
             await self._model.read_along(
                 self._conversation.messages("")
             )  # once the oldest turns are forgotten, nothing of the conversation is cached
+
+    async def go_on(self, packet: Packet, sent: Sequence[Payload], over: bool, ctx: Context) -> None:
+        """Say the rest of an answer that was begun elsewhere; of one that is over remember what was said."""
+        transcript = packet.payload
+        assert isinstance(transcript, Transcript)
+        if not transcript.final or packet.epoch == self._answered:
+            return
+        self._answered, self._read = packet.epoch, ""
+        tokens = [payload for payload in sent if isinstance(payload, Token)]
+        said = "".join(token.text for token in tokens)
+        if not over and not any(token.last for token in tokens):
+            await self._ask(transcript, packet.epoch, ctx, said)
+        elif said:
+            self._conversation.remember(packet.epoch, transcript.text, said)
 
     def on_signal(self, signal: Signal, ctx: Context) -> None:
         """Remember no more of an answer than was heard of it, and nothing of one that was not heard at all."""
@@ -258,26 +276,37 @@ class Chat:
             ctx.emit(Token(text="", last=True), port="token")
             return
         if (known := self._under_way.rest(question)) is not None:
-            self._go_on(question, epoch, *known, ctx)
+            self._say_rest(question, epoch, *known, ctx)
             return
+        await self._ask(transcript, epoch, ctx)
+
+    async def _ask(self, transcript: Transcript, epoch: int, ctx: Context, said: str = "") -> None:
+        """Let the model answer, or go on behind what was `said` of the answer elsewhere."""
         while True:
             reply = Reply(epoch=epoch, messages=self._messages(transcript))
+            if said:
+                reply.pieces, reply.seam = [said], Seam(said)
+            if _lent(ctx):
+                reply.gate = WordGate()
             self._under_way.begun(reply)
+            shortened = False
             try:
                 await self._model.say(reply, ctx)
             except LanguageModelError as error:
                 if error.kind is ErrorKind.NOBODY:
                     self._decline(error, ctx)
                     return
-                if error.kind is not ErrorKind.TOO_LONG or reply.said or not self._conversation.shorten():
+                too_long = error.kind is ErrorKind.TOO_LONG and reply.said == said
+                if not (shortened := too_long and self._conversation.shorten()):
                     raise
                 self.counts["turns_forgotten_early"] += 1
-                continue
             finally:
-                self._remember(reply, ctx)
-            return
+                if not shortened:
+                    self._remember(reply, ctx)
+            if not shortened:
+                return
 
-    def _go_on(self, question: str, epoch: int, said: str, rest: str, ctx: Context) -> None:
+    def _say_rest(self, question: str, epoch: int, said: str, rest: str, ctx: Context) -> None:
         """Say the rest of an answer that another machine has begun to say."""
         reply = Reply(epoch=epoch, messages=self._conversation.messages(question), pieces=[said], whole=True)
         self._under_way.begun(reply)
@@ -336,6 +365,11 @@ class Chat:
         if reply.said and reply.state is ReplyState.ASKED:
             said = reply.said if reply.remembered is None else reply.remembered
             self._conversation.remember(reply.epoch, reply.asked, said)
+
+
+def _lent(ctx: Context) -> bool:
+    """Whether what comes next is not known, and the answer may have to be gone on with elsewhere."""
+    return bool(getattr(ctx, "lent", False))
 
 
 def _likely(transcript: Transcript) -> str:

@@ -25,6 +25,7 @@ from thalweg.models.language.backend import (
 from thalweg.pipeline.duration import format_duration
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.stage import Context
+from thalweg.stages.language.member import continued
 from thalweg.stages.language.patience import Patience
 from thalweg.stages.language.repetition import Repetition, without_circles
 from thalweg.stages.language.reply import Reply, ReplyState
@@ -84,7 +85,7 @@ class Model:
             self._counts["read_along_failed"] += 1
 
     async def say(self, reply: Reply, ctx: Context) -> None:
-        """Let it say `reply`, until that is dropped. Raises LanguageModelError."""
+        """Let it say `reply`, or the rest of one that has begun, until that is dropped. Raises LanguageModelError."""
         loop = asyncio.get_running_loop()
         patience = Patience(self._timeout_ns, _now_ns(loop))
         answer, repetition = AnswerFilter(self._max_tokens, unmarked=self._unmarked), Repetition()
@@ -126,7 +127,10 @@ class Model:
 
     async def _told(self, reply: Reply, answer: AnswerFilter) -> AsyncGenerator[Delta, None]:
         """What the backend says, and no end without a `Finish`."""
-        async with aclosing(self.backend.reply(self._request(reply.messages, self._max_tokens, reply.state))) as deltas:
+        request = self._request(reply.messages, self._max_tokens, reply.state)
+        if reply.said:
+            request = continued(request, reply.said, self.backend.abilities)
+        async with aclosing(self.backend.reply(request)) as deltas:
             try:
                 async for delta in deltas:
                     if not isinstance(delta, Delta):

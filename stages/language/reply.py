@@ -6,7 +6,9 @@
     DRAFT     anything else                                         DROPPED   its generation is cancelled
     ASKED     a token                                               ASKED     emitted
 
-Only an ASKED reply emits tokens, and only tokens are ever shown or spoken.
+Only an ASKED reply emits tokens, and only tokens are ever shown or spoken. One that may have to be gone on with
+elsewhere emits whole words only (`gate`). One that was begun elsewhere has what was said there among its pieces from
+the beginning; `seam` drops what comes again of it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from thalweg.models.language.backend import Message
+from thalweg.pipeline.handoff.seam import Seam, WordGate
 from thalweg.pipeline.payload import Draft, Token
 from thalweg.pipeline.stage import Context
 
@@ -50,6 +53,8 @@ class Reply:
     pieces: list[str] = field(default_factory=list)
     patience: asyncio.Timeout | None = None
     remembered: str | None = None
+    gate: WordGate | None = None
+    seam: Seam | None = None
 
     @property
     def said(self) -> str:
@@ -69,13 +74,24 @@ class Reply:
 
     def add(self, text: str, ctx: Context) -> None:
         """The model has said `text`."""
-        self.pieces.append(text)
-        self._tell(text, ctx)
+        new = text if self.seam is None else self.seam.put(text)
+        if not new and text:
+            return
+        self.pieces.append(new)
+        if self.gate is None:
+            self._tell(new, ctx)
+        elif words := self.gate.put(new):
+            self._tell(words, ctx)
 
     def end(self, ctx: Context) -> None:
         """The model has said everything."""
+        rest = "" if self.seam is None else self.seam.finish()
+        if rest:
+            self.pieces.append(rest)
+        if self.gate is not None:
+            rest = self.gate.put(rest) + self.gate.finish()
         self.whole = True
-        self._tell("", ctx)
+        self._tell(rest, ctx)
 
     def ask(self, ctx: Context) -> None:
         """Its question is final."""

@@ -13,13 +13,15 @@ of `transports.codec`, states those of `transports.state`.
     worker  open      seconds without a frame after which the lease ends          the stage is open
             refused   why
             pong      number
+            part      generation, number, results    of the packet in hand, as they come: those that are there by now
             answer    generation, number, results, ns of computing, state or None, why it failed or ""
             probed    number, ns of computing
             signal    bytes, up | down | both
             report    what the stage says of the packet in hand
             failed    generation, why                the stage cannot go on from that state
 
-A result is a record whose stream is the port, with the deadline that the stage gave, or none.
+A result is a record whose stream is the port, with the deadline that the stage gave, or none. It comes once: in a part,
+or, the rest, with the answer.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from thalweg.pipeline.decoding import decoder
 from thalweg.transports.link import TransportError
 from thalweg.transports.packing import unpack
 
-VERSION: Final = 1
+VERSION: Final = 2
 LARGEST: Final = 32 << 20
 LENGTH = struct.Struct("<I")
 LEASE_S: Final = 10.0

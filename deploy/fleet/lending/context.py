@@ -1,8 +1,8 @@
 """What a stage on a lent worker sees of its surroundings: `pipeline.stage.Context`, as far as it reaches there.
 
-What it emits is kept until the packet is done and goes back with the answer. What asks for more than the packet in
-hand, such as `peek` or a new epoch, is not there: `placing_problem` keeps out most stages that want it, and the rest is
-told so.
+What it emits goes back while it is still at work, as the link takes it; what is left when the packet is done goes with
+the answer. What asks for more than the packet in hand, such as `peek` or a new epoch, is not there: `placing_problem`
+keeps out most stages that want it, and the rest is told so. `lent` says where this is.
 """
 
 from __future__ import annotations
@@ -20,29 +20,50 @@ from thalweg.pipeline.signal import Direction, Signal
 from thalweg.pipeline.stage import Port, StageError, only_port
 from thalweg.transports.codec import encode, encode_signal
 
+PART = 1 << 18
+"""Bytes of results that go in one frame, at least one result."""
+
 
 class LentContext:
-    """Of one stage. `begin` and `end` bracket a packet; `ports`: what it may emit on."""
+    """Of one stage. `begin` and `end` bracket a packet; `ports`: what it may emit on; `stale`: its epoch is over.
+
+    `stir` is called, in any thread, when there are results to be taken.
+    """
 
     name = "lent"
     port = ""
-    stale = False
+    lent = True
 
-    def __init__(self, send: Callable[..., None], thread: Executor) -> None:
+    def __init__(self, send: Callable[..., None], thread: Executor, stir: Callable[[], None]) -> None:
+        self.stale = False
         self.packet: Packet | None = None
         self.ports: Mapping[str, Port] = {}
         self.clock_ns = 0
         self._send = send
         self._thread = thread
+        self._stir = stir
         self._results: list[bytes] = []
         self._lock = Lock()
 
     def begin(self, packet: Packet) -> None:
         """It has this packet in hand."""
         self.packet = packet
+        self.stale = False
+
+    def take(self) -> list[bytes]:
+        """What has come of the packet in hand and was not taken yet: `PART` bytes of it, or one result."""
+        with self._lock:
+            count = size = 0
+            for record in self._results:
+                size += len(record)
+                if count and size > PART:
+                    break
+                count += 1
+            results, self._results = self._results[:count], self._results[count:]
+        return results
 
     def end(self) -> list[bytes]:
-        """It has done with it; what came of that."""
+        """It has done with it; what came of that and was not taken."""
         with self._lock:
             results, self._results = self._results, []
         self.packet = None
@@ -78,6 +99,7 @@ class LentContext:
         record = b"".join(encode(result))
         with self._lock:
             self._results.append(record)
+        self._stir()
 
     async def send(self, payload: Payload, *, port: str | None = None, time: int, epoch: int = 0) -> None:
         """See `Context.send`; there is room."""

@@ -2,7 +2,9 @@
 node, which may allocate so many bytes.
 
 It talks with the node over the inherited socket, through the lender, as `transports.fleet.lease` describes. The stage
-computes in a thread, so beats are answered meanwhile. When the socket ends so does the process, with all that it has
+computes in a thread, or waits on the loop, so beats are answered meanwhile, and what it emits is sent as the link takes
+it: what waits for the link waits here. An interrupt ends the work on what is of no use any more, as it does on the
+node, where the stage is async. When the socket ends so does the process, with all that it has
 started. Only what is installed here is run, and only what can be moved, which no stage is that reads or writes files: a
 class that the node names `module:Class` must lie in the lender's own folder, which is the working
 directory.
@@ -30,6 +32,8 @@ from thalweg.pipeline.decoding import shown
 from thalweg.pipeline.file.catalog import find_stage, stage_names
 from thalweg.pipeline.fleet.moving.places import placing_problem
 from thalweg.pipeline.hooks import is_async
+from thalweg.pipeline.packet import AMBIENT
+from thalweg.pipeline.signal import Interrupt, Signal
 from thalweg.stages.io.terminal import begin, log_to_stderr
 from thalweg.transports.codec import decode, decode_signal
 from thalweg.transports.fleet.lease import LEASE_S, VERSION, frame, next_frame
@@ -52,7 +56,11 @@ class LentStage:
         self._work: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue(QUEUED)
         self._stage: Any = None
         self._loop = asyncio.get_running_loop()
-        self._ctx = LentContext(self._send_anywhere, self._thread)
+        self._some = asyncio.Event()
+        self._ctx = LentContext(self._send_anywhere, self._thread, self._stir)
+        self._number: int | None = None
+        self._patience: asyncio.Timeout | None = None
+        self._epoch = AMBIENT
         self._stateful = False
         self._generation = -1
         self._failed = False
@@ -72,6 +80,7 @@ class LentStage:
         self._send("open", LEASE_S)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._compute())
+            group.create_task(self._stream())
             while True:
                 await self._hear(await next_frame(self._reader))
 
@@ -104,8 +113,7 @@ class LentStage:
             case ("configure", dict()):
                 await self._work.put(said)
             case ("signal", bytes() as written):
-                if hasattr(self._stage, "on_signal"):
-                    self._stage.on_signal(decode_signal(written), self._ctx)
+                self._hear_signal(decode_signal(written))
             case _:
                 raise FleetError(f"the node said {shown(said[0])}, which a lent worker does not know")
 
@@ -138,7 +146,9 @@ class LentStage:
             self._send("failed", generation, describe_error(error)[:1000])
 
     async def _answer(self, number: int, record: bytes) -> None:
+        self._number = number
         results, took_ns, error = await self._process(record)
+        self._number = None
         self._since_state += 1
         now_s = time.monotonic()
         state = None
@@ -155,10 +165,42 @@ class LentStage:
         error = ""
         try:
             self._ctx.begin(decode(record))
-            await self._call(self._stage.process, self._ctx.packet, self._ctx)
+            async with asyncio.timeout(None) as self._patience:
+                self._drop_stale()
+                await self._call(self._stage.process, self._ctx.packet, self._ctx)
+        except TimeoutError as raised:
+            if self._patience is None or not self._patience.expired():
+                error = describe_error(raised)[:1000]
         except Exception as raised:  # as in any worker: it costs this packet
             error = describe_error(raised)[:1000]
+        self._patience = None
         return self._ctx.end(), time.monotonic_ns() - began_ns, error
+
+    async def _stream(self) -> None:
+        """Send results of the packet in hand as they come, and no faster than the link takes them."""
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            await self._writer.drain()
+            if self._number is not None and (results := self._ctx.take()):
+                self._send("part", self._generation, self._number, results)
+                self._some.set()
+
+    def _hear_signal(self, found: Signal) -> None:
+        if isinstance(found, Interrupt):
+            self._epoch = max(self._epoch, found.epoch)
+            self._drop_stale()
+        if hasattr(self._stage, "on_signal"):
+            self._stage.on_signal(found, self._ctx)
+
+    def _drop_stale(self) -> None:
+        """End the work on a packet whose epoch is over."""
+        packet = self._ctx.packet
+        if packet is None or not AMBIENT < packet.epoch < self._epoch:
+            return
+        self._ctx.stale = True
+        if self._patience is not None and is_async(self._stage.process) and not self._patience.expired():
+            self._patience.reschedule(self._loop.time())
 
     async def _call(self, function: Any, *args: Any) -> None:
         if is_async(function):
@@ -168,6 +210,9 @@ class LentStage:
 
     def _send(self, *parts: Any) -> None:
         self._writer.write(frame(*parts))
+
+    def _stir(self) -> None:
+        self._loop.call_soon_threadsafe(self._some.set)
 
     def _send_anywhere(self, *parts: Any) -> None:
         """From the stage's own threads, too."""

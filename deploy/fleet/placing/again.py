@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from thalweg.pipeline.packet import Packet
@@ -10,10 +12,16 @@ from thalweg.pipeline.signal import Direction, Signal
 
 
 class Again:
-    """The stage's context, for `packet`: what is emitted has its time, epoch and deadline unless they are given."""
+    """The stage's context, for `packet`: what is emitted has its time, epoch and deadline unless they are given.
 
-    def __init__(self, ctx: Any, packet: Packet, deadline_ns: int | None) -> None:
+    `out`: the ports of results that are out already; as many of each are left out. What comes next is not known.
+    """
+
+    lent = True
+
+    def __init__(self, ctx: Any, packet: Packet, deadline_ns: int | None, out: Iterable[str] = ()) -> None:
         self._ctx = ctx
+        self._out = Counter(out)
         self._packet = packet
         self._deadline_ns = deadline_ns
 
@@ -30,6 +38,8 @@ class Again:
         deadline: int | None = None,
     ) -> None:
         """See `Context.emit`."""
+        if self._is_out(port):
+            return
         packet = self._packet
         time = packet.time if time is None else time
         if deadline is None:
@@ -39,7 +49,17 @@ class Again:
 
     async def send(self, payload: Payload, *, port: str | None = None, time: int, epoch: int = 0) -> None:
         """See `Context.send`."""
+        if self._is_out(port):
+            return
         await self._ctx.send(payload, port=port, time=time, epoch=epoch)
+
+    def _is_out(self, port: str | None) -> bool:
+        """Whether this result is one of those, which it is from then on not any more."""
+        port = next(iter(self._out), "") if port is None else port  # left out only where there is one
+        if not self._out[port]:
+            return False
+        self._out[port] -= 1
+        return True
 
 
 class Quiet(Again):

@@ -3,7 +3,9 @@
 Every `LOOK_S`, and at once when a lease ends, the decision of `pipeline.fleet.moving.placement` is asked for. A lease
 is requested for every place of the file that has a lender; one that ended is requested again, from the next lender,
 with growing delays. The latency of a place that is not in use is measured by occasional probes: the newest packet is
-processed there, and its output discarded.
+processed there, and its output discarded. A stage that goes on where another place stopped (`go_on`) is not tried out
+so, since each answer of a language model costs something: of its places, the best `quality` whose beats are in time has
+it.
 
 Each decision is logged, told to the hub as an event of the stream `STAGE.placement`, and shown in the node's state.
 """
@@ -26,7 +28,7 @@ from thalweg.deploy.fleet.placing.lenders import NodeFolder
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.backoff import pause_s
 from thalweg.pipeline.fleet.moving.gauges import Home, Rhythm
-from thalweg.pipeline.fleet.moving.placement import Place, Placement, Rule, Switch
+from thalweg.pipeline.fleet.moving.placement import Place, Placement, Prediction, Rule, Switch
 from thalweg.pipeline.fleet.moving.places import EDGE, Placing
 from thalweg.pipeline.packet import Packet
 from thalweg.stages.fleet.agent_link import AgentLink
@@ -76,6 +78,10 @@ class Movable(Protocol):
 
     async def probe_here(self, packet: Packet) -> int:
         """How long a packet takes here, ns."""
+        ...
+
+    def part(self, lease: Lease, generation: int, number: int, results: Any) -> None:
+        """Something has come of a packet there."""
         ...
 
     def answered(self, lease: Lease, generation: int, number: int, results: Any, state: Any, why: str) -> None:
@@ -157,6 +163,10 @@ class Follower:
         """See `Borrower`."""
         self._placement.beat(lease.place, time.monotonic_ns())
 
+    def part(self, lease: Lease, generation: int, number: int, results: Any) -> None:
+        """See `Borrower`."""
+        self._stage.part(lease, generation, number, results)
+
     def answered(self, lease: Lease, generation: int, number: int, results: Any, state: Any, why: str) -> None:
         """See `Borrower`."""
         self._stage.answered(lease, generation, number, results, state, why)
@@ -195,16 +205,23 @@ class Follower:
             away.end("it lives, and answers no packets")
         if away is not None and not away.ready:
             self._placement.lost(away.place, now_ns)
-        found = {lease.place: lease.gauge.predict(self._rhythm) for lease in self.leases.values() if lease.ready} | {
-            EDGE: self.home.predict(self._rhythm, waiting=away is None)
-        }
-        predictions = {name: prediction for name, prediction in found.items() if prediction is not None}
+        predictions = self._predictions()
         before = self._placement.place
         switch = self._placement.decide(now_ns, predictions)
         if switch is not None:
             await self._go(before, switch)
         else:
             await self._probe()
+
+    def _predictions(self) -> dict[str, Prediction]:
+        ready = [lease for lease in self.leases.values() if lease.ready]
+        if self._placing.goes_on:  # no packet can be tried out, and the first result counts, not the whole
+            found = {lease.place: lease.gauge.predict_by_beats() for lease in ready}
+            found[EDGE] = Prediction(queue_ns=0, compute_ns=0)
+        else:
+            found = {lease.place: lease.gauge.predict(self._rhythm) for lease in ready}
+            found[EDGE] = self.home.predict(self._rhythm, waiting=self._stage.away is None)
+        return {name: prediction for name, prediction in found.items() if prediction is not None}
 
     async def _go(self, before: str, switch: Switch) -> None:
         """Carry out the switch. The next decision starts from where the stage is then, also after a failure."""
@@ -291,7 +308,7 @@ class Follower:
     async def _probe(self) -> None:
         """Find out what a place that is not in use would take."""
         packet, now_s = self._newest, time.monotonic()
-        if packet is None:
+        if packet is None or self._placing.goes_on:
             return
         away = self._stage.away
         for lease in self.leases.values():

@@ -20,8 +20,11 @@ from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.placing.lenders import Lender, NodeFolder
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.pipeline.decoding import shown
+from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.moving.gauges import Away
+from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.text import printable
+from thalweg.transports.codec import decode
 from thalweg.transports.fleet.lease import VERSION, LeaseError, frame, next_frame
 
 CONNECT_S, OPEN_S = 5.0, 120.0
@@ -37,6 +40,10 @@ class Borrower(Protocol):
 
     def beat(self, lease: Lease) -> None:
         """It lives."""
+        ...
+
+    def part(self, lease: Lease, generation: int, number: int, results: Any) -> None:
+        """Something has come of a packet that is being processed there."""
         ...
 
     def answered(self, lease: Lease, generation: int, number: int, results: Any, state: bytes | None, why: str) -> None:
@@ -78,6 +85,7 @@ class Lease:
         self._writer: asyncio.StreamWriter | None = None
         self._pings: dict[int, int] = {}
         self._sent: dict[int, tuple[int, int]] = {}
+        self._part_ns = 0
         self._probe: tuple[int, int] | None = None
         self._number = 0
         self._ended = ""
@@ -106,8 +114,8 @@ class Lease:
         self._hang_up()
 
     def silent_ns(self, now_ns: int) -> int:
-        """For how long the packet that was given first, of those that are not answered, has been there."""
-        return now_ns - next(iter(self._sent.values()))[0] if self._sent else 0
+        """For how long nothing has come of the packet that was given first, of those that are not answered."""
+        return now_ns - max(self._part_ns, next(iter(self._sent.values()))[0]) if self._sent else 0
 
     def begin(self, generation: int, state: bytes | None) -> None:
         """From now on packets are of this generation, and the stage there goes on from this state."""
@@ -181,6 +189,9 @@ class Lease:
                 if (sent_ns := self._pings.pop(number, None)) is not None:
                     self.gauge.beat(now_ns - sent_ns)
                     self._borrower.beat(self)
+            case ("part", int() as generation, int() as number, tuple() as results):
+                self._part_ns = now_ns
+                self._borrower.part(self, generation, number, results)
             case (
                 "answer",
                 int() as generation,
@@ -224,6 +235,17 @@ class Lease:
     def _hang_up(self) -> None:
         if self._writer is not None:
             self._writer.transport.abort()
+
+
+def results_of(records: Any) -> tuple[list[Packet], str]:
+    """The results in a part or an answer, up to one that cannot be read, and what is wrong with that."""
+    found: list[Packet] = []
+    try:
+        for record in records:
+            found.append(decode(record))
+    except ThalwegError as error:
+        return found, str(error)
+    return found, ""
 
 
 def _reason(error: BaseException) -> str:

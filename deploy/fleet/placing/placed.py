@@ -8,9 +8,13 @@ always stays open: packets are processed by it, or sent to the lent worker that 
     going out      the lent worker has opened its own before; between two packets it gets the state of the one here,
                    and the packets from then on. Nothing stops for it: make before break
     coming home    at once, planned or not: from the last state that came back, what was not settled is done again here,
-                   silently where the results are out
+                   silently where the results are out. Of a packet that was being processed some are: the rest follows
     a lent worker  that misses two beats, closes or refuses is lost; another lease is asked for after a while. Results
                    of a generation that is over are not believed
+
+A stage that would not do the same again, such as a language model, has `go_on`: it is given what came of a packet
+elsewhere, and finishes it. That stage follows each state that comes back, so that what is asked of it here, and the
+signals that it hears, meet what it knows.
 
 `follow.py` has the loop that measures and decides; here is what the decision does. One lock is held while the stage is
 used or moved, so packets stay in order.
@@ -29,17 +33,18 @@ from typing import Any
 from thalweg.deploy.errors import describe_error
 from thalweg.deploy.fleet.placing.again import Again, Quiet
 from thalweg.deploy.fleet.placing.follow import Follower
-from thalweg.deploy.fleet.placing.lease import Lease
+from thalweg.deploy.fleet.placing.lease import Lease, results_of
 from thalweg.deploy.fleet.placing.lenders import NodeFolder
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.fleet.moving.handover import Again as Undone
 from thalweg.pipeline.fleet.moving.handover import Ledger
 from thalweg.pipeline.graph import Vertex
 from thalweg.pipeline.hooks import is_async
-from thalweg.pipeline.packet import Packet
-from thalweg.pipeline.signal import Direction, Signal
+from thalweg.pipeline.packet import AMBIENT, Packet
+from thalweg.pipeline.signal import Direction, Interrupt, Signal
 from thalweg.pipeline.stage import Context
-from thalweg.transports.codec import decode, decode_signal, encode, encode_signal
+from thalweg.transports.codec import decode_signal, encode, encode_signal
 from thalweg.transports.fleet.lease import LARGEST, LeaseError
 from thalweg.transports.state import pack_state, unpack_state
 
@@ -59,12 +64,14 @@ class PlacedStage:
         self.placing = vertex.placing
         self._blocking = vertex.info.blocking
         self._deadline_ns = vertex.deadline_ns
-        self._ledger: Ledger[Packet] = Ledger(stateful=vertex.placing.stateful)
+        self._ledger: Ledger[Packet] = Ledger(stateful=vertex.placing.stateful, keeps=vertex.placing.goes_on)
         self._lock = asyncio.Lock()
         self._here = asyncio.Lock()
         self._room = asyncio.Event()
         self._lease: Lease | None = None
-        self._undone: list[tuple[Packet, bool]] = []
+        self._undone: list[Undone[Packet]] = []
+        self._redoing: tuple[Packet, asyncio.Timeout] | None = None
+        self._epoch = AMBIENT
         self._finishing = False
         self.configured: dict[str, Any] = {}
         self._ctx: Any = None
@@ -74,8 +81,6 @@ class PlacedStage:
         self._follower = None if folder is None else Follower(self, folder, vertex.name)
         if hasattr(stage, "snapshot") and hasattr(stage, "restore"):
             self.snapshot, self.restore = self._snapshot, self._restore
-        if hasattr(stage, "on_signal"):
-            self.on_signal = self._on_signal
         if hasattr(stage, "configure"):
             self.configure = self._configure
 
@@ -199,28 +204,48 @@ class PlacedStage:
                 log.debug("a probe of %s failed: %s", self._ctx.name, describe_error(error))
             return time.monotonic_ns() - began_ns
 
+    def part(self, lease: Lease, generation: int, number: int, results: Any) -> None:
+        """See `Borrower`: results of a packet that is being processed there go on from here."""
+        if lease is not self._lease:
+            return
+        found, why = results_of(results)
+        packet = self._ledger.part(generation, number, found)
+        if packet is not None:
+            self._pass_on(packet, found, why)
+
     def answered(self, lease: Lease, generation: int, number: int, results: Any, state: Any, why: str) -> None:
         """See `Borrower`: a packet was processed there; its results go on from here."""
         if lease is not self._lease:
             return
-        packet = self._ledger.answered(generation, number, state if isinstance(state, bytes) else None)
+        found, wrong = results_of(results)
+        state = state if isinstance(state, bytes) else None
+        packet = self._ledger.answered(generation, number, state, found)
         self._room.set()
+        if state is not None and self.placing.goes_on:
+            self._follow(state)
         if packet is None:
             return
         self._counts["away"] += 1
         self._counts["away_us"] += lease.took_ns // 1000
         self._counts["link_us"] += lease.link_ns // 1000
+        self._pass_on(packet, found, wrong or why)
+
+    def _pass_on(self, packet: Packet, results: list[Packet], why: str) -> None:
         again = Again(self._ctx, packet, self._deadline_ns)
         try:
-            for record in results:
-                found = decode(record)
-                again.emit(
-                    found.payload, port=found.stream, time=found.time, epoch=found.epoch, deadline=found.deadline
-                )
+            for each in results:
+                again.emit(each.payload, port=each.stream, time=each.time, epoch=each.epoch, deadline=each.deadline)
         except ThalwegError as error:
             why = str(error)
         if why:
             self._ctx.report(why)
+
+    def _follow(self, state: bytes) -> None:
+        """The stage here knows what the one there does."""
+        try:
+            self.stage.restore(unpack_state(state))
+        except Exception as error:  # it goes on as it is: that is better than not at all
+            self._ctx.report(f"it cannot go on from the state that came back: {describe_error(error)}")
 
     def signalled(self, written: bytes, direction: str) -> None:
         """See `Borrower`."""
@@ -244,11 +269,10 @@ class PlacedStage:
         if self._lease is None:
             return 0
         self._lease = None
-        state, again = self._ledger.home()
-        self._undone = [(each.packet, each.silent) for each in again]
+        state, self._undone = self._ledger.home()
         try:
             async with self._here:
-                if state is not None:
+                if state is not None and not self.placing.goes_on:
                     self.stage.restore(unpack_state(state))
         except Exception as error:  # it goes on as it is: that is better than not at all
             self._ctx.report(f"it came home and cannot go on from the state it had: {describe_error(error)}")
@@ -258,18 +282,44 @@ class PlacedStage:
         """What a place that was lost had not settled. A packet that is overdue matters to the state only."""
         done = 0
         while self._undone:
-            packet, silent = self._undone.pop(0)
+            undone = self._undone.pop(0)
+            packet = undone.packet
             overdue = packet.deadline is not None and packet.deadline < self._ctx.now_ns()
             if overdue and not self.placing.stateful:
                 continue
-            ctx = Quiet(self._ctx, packet) if silent else Again(self._ctx, packet, self._deadline_ns)
             try:
-                await self._run_here(packet, ctx)
+                await self._redo(undone)
             except Exception as error:  # as if it had failed there: it costs this packet
                 self._ctx.report(describe_error(error))
             done += 1
         self._counts["done_again"] += done
         return done
+
+    async def _redo(self, undone: Undone[Packet]) -> None:
+        """One that no state covers. An interrupt ends it where the stage is async, as it does any other."""
+        packet, sent = undone.packet, undone.sent
+        over = undone.silent or self._is_stale(packet)
+        goes_on = self.placing.goes_on and (over or sent)
+        try:
+            async with asyncio.timeout(None) as patience:
+                self._redoing = packet, patience
+                if goes_on:
+                    ctx = Quiet(self._ctx, packet) if over else Again(self._ctx, packet, self._deadline_ns)
+                    payloads = tuple(each.payload for each in sent)
+                    async with self._here:
+                        await self._called(self.stage.go_on, packet, payloads, over, ctx, apart=self._blocking)
+                else:
+                    out = [each.stream for each in sent]
+                    again = Again(self._ctx, packet, self._deadline_ns, out)
+                    await self._run_here(packet, Quiet(self._ctx, packet) if undone.silent else again)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+        finally:
+            self._redoing = None
+
+    def _is_stale(self, packet: Packet) -> bool:
+        return AMBIENT < packet.epoch < self._epoch
 
     async def _run_here(self, packet: Packet, ctx: Any) -> None:
         async with self._here:
@@ -287,10 +337,20 @@ class PlacedStage:
         if inspect.isawaitable(result):
             await result
 
-    def _on_signal(self, signal: Signal, ctx: Context) -> None:
-        for lease in self._leases():
-            lease.signal(encode_signal(signal))
-        self.stage.on_signal(signal, ctx)
+    def on_signal(self, signal: Signal, ctx: Context) -> None:
+        """Hear it here and there. An interrupt ends what is of no use any more."""
+        hears = hasattr(self.stage, "on_signal")
+        if isinstance(signal, Interrupt):
+            self._epoch = max(self._epoch, signal.epoch)
+        if hears or isinstance(signal, Interrupt):
+            for lease in self._leases():
+                lease.signal(encode_signal(signal))
+        if self._redoing is not None and is_async(self.stage.process):
+            packet, patience = self._redoing
+            if self._is_stale(packet) and not patience.expired():
+                patience.reschedule(asyncio.get_running_loop().time())
+        if hears:
+            self.stage.on_signal(signal, ctx)
 
     def _configure(self, settings: Mapping[str, Any]) -> None:
         self.stage.configure(settings)
@@ -307,14 +367,17 @@ class PlacedStage:
             return None
         if self._lease is None:
             state = self.stage.snapshot()
-            return None if state is None else {"stage": state, "undone": list(self._undone)}
-        packed, again = self._ledger.kept()
-        undone = [(each.packet, each.silent) for each in again]
-        return None if packed is None else {"stage": unpack_state(packed), "undone": undone}
+            undone = self._undone
+        else:
+            packed, undone = self._ledger.kept()
+            state = None if packed is None else unpack_state(packed)
+        if state is None:
+            return None
+        return {"stage": state, "undone": [(each.packet, each.silent, list(each.sent)) for each in undone]}
 
     def _restore(self, state: Any) -> None:
         self.stage.restore(state["stage"])
-        self._undone = [(packet, silent) for packet, silent in state["undone"]]
+        self._undone = [Undone(packet, silent, tuple(sent)) for packet, silent, sent in state["undone"]]
 
 
 def _record(packet: Packet) -> bytes:

@@ -87,12 +87,21 @@ class Away:
         """Whether there is enough for a prediction."""
         return len(self._packets) >= ENOUGH and len(self._trips) >= ENOUGH
 
+    def predict_by_beats(self) -> Prediction | None:
+        """Of a stage that is not tried out there: how far away it is; None where too little is known."""
+        if len(self._trips) < ENOUGH:
+            return None
+        return Prediction(queue_ns=0, compute_ns=0, round_trip_p95_ns=self._trip_p95_ns)
+
+    @property
+    def _trip_p95_ns(self) -> int:
+        return sorted(self._trips)[round(0.95 * (len(self._trips) - 1))]
+
     def predict(self, rhythm: Rhythm) -> Prediction | None:
         """None where too little is known."""
         if not self.known:
             return None
         shortest_ns = min(self._trips)
-        trip_ns = sorted(self._trips)[round(0.95 * (len(self._trips) - 1))]
         compute_ns = median_low([compute for _, compute, _ in self._packets])
         size = median_low([size for _, _, size in self._packets])
         sending_ns = max(1, median_low([whole - compute - shortest_ns for whole, compute, _ in self._packets]))
@@ -102,6 +111,6 @@ class Away:
             compute_ns=compute_ns,
             size=size,
             rate_bps=size * 8 * 1e9 / sending_ns,
-            round_trip_p95_ns=trip_ns,
+            round_trip_p95_ns=self._trip_p95_ns,
             every_ns=rhythm.every_ns,
         )

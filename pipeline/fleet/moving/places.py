@@ -35,11 +35,14 @@ class PlaceOf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placing:
-    """The places of a stage, `edge` first. `use`: the name of its class; `stateful`: its state goes with it."""
+    """The places of a stage, `edge` first. `use`: the name of its class; `stateful`: its state goes with it; `goes_on`:
+    it finishes what was begun elsewhere, for doing a packet again would give something else (`go_on`).
+    """
 
     use: str
     stateful: bool
     places: tuple[PlaceOf, ...]
+    goes_on: bool = False
 
 
 def read_places(said: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:

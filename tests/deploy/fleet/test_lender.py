@@ -25,7 +25,8 @@ from thalweg.deploy.fleet.placing.lenders import NodeFolder
 from thalweg.models.child_process import module_path, python_module
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Token
-from thalweg.transports.codec import encode
+from thalweg.pipeline.signal import Interrupt
+from thalweg.transports.codec import decode, encode, encode_signal
 from thalweg.transports.fleet.lease import VERSION, frame, next_frame
 
 MEGA = 1 << 20
@@ -160,6 +161,14 @@ def test_what_a_worker_has_started_ends_with_it(then: str) -> None:
     assert gone(asyncio.run(case()))
 
 
+async def answer(reader: asyncio.StreamReader) -> tuple[Any, ...]:
+    """The next answer, with what came before it of the same packet in place of its results."""
+    results: list[bytes] = []
+    while (found := await next_frame(reader))[0] == "part":
+        results += found[3]
+    return *found[:3], [*results, *found[3]], *found[4:]
+
+
 HOG = """
 import numpy as np
 from thalweg.pipeline.payload import Token
@@ -198,7 +207,7 @@ def test_a_worker_that_wants_more_memory_than_it_has_loses_that_packet_and_goes_
             for number, size in enumerate((MEGA, 1000 * MEGA, MEGA)):
                 packet = Packet(stream="a.token", seq=number, time=0, payload=Token(text=str(size)))
                 writer.write(frame("packet", 1, number, b"".join(encode(packet))))
-                answers.append(await next_frame(reader))
+                answers.append(await answer(reader))
             writer.close()
             await process.wait()
         return answers
@@ -206,3 +215,64 @@ def test_a_worker_that_wants_more_memory_than_it_has_loses_that_packet_and_goes_
     first, second, third = asyncio.run(case())
     assert (len(first[3]), len(second[3]), len(third[3])) == (1, 0, 1)
     assert "MemoryError" in second[6] and (first[6], third[6]) == ("", "")
+
+
+DRIP = """
+import asyncio
+
+from thalweg.pipeline.payload import Token
+
+
+class Drip:
+    inputs = {"token": Token}
+    outputs = {"token": Token}
+    replicable = "stateless"
+
+    async def process(self, packet, ctx):
+        for number in range(int(packet.payload.text)):
+            ctx.emit(Token(text=str(number) + "." * 100_000))
+            await asyncio.sleep(0)
+        await asyncio.sleep(600 * (packet.epoch > 0))
+"""
+
+
+@pytest.mark.real
+def test_what_a_stage_emits_comes_while_it_works_in_order_and_an_interrupt_ends_that(tmp_path: Path) -> None:
+    (tmp_path / "drip.py").write_text(DRIP, encoding="utf-8")
+
+    async def case() -> tuple[list[str], tuple[Any, ...], tuple[Any, ...]]:
+        ours, theirs = socket.socketpair()
+        command = python_module("thalweg.deploy.fleet.lending.worker", str(theirs.fileno()), "-1")
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                pass_fds=[theirs.fileno()],
+                cwd=tmp_path,
+                env=os.environ | module_path(),
+                start_new_session=True,
+            )
+        reader, writer = await asyncio.open_connection(sock=ours)
+        writer.write(frame("lease", VERSION, "drip:Drip", {}, False) + frame("begin", 1, None))
+        async with asyncio.timeout(90):
+            assert (await next_frame(reader))[0] == "open"
+            asked = Packet(stream="a.token", seq=0, time=0, epoch=1, payload=Token(text="60"))
+            writer.write(frame("packet", 1, 0, b"".join(encode(asked))))
+            await asyncio.sleep(0.5)  # nothing is read: what does not fit waits there
+            found: list[str] = []
+            while len(found) < 60:
+                kind, generation, number, results = await next_frame(reader)
+                assert (kind, generation, number) == ("part", 1, 0) and len(results) <= 3
+                found += [decode(record).payload.text.rstrip(".") for record in results]
+            writer.write(frame("signal", encode_signal(Interrupt(origin="turns", epoch=2))))
+            first = await next_frame(reader)
+            calm = Packet(stream="a.token", seq=1, time=0, payload=Token(text="2"))
+            writer.write(frame("packet", 1, 1, b"".join(encode(calm))))
+            second = await answer(reader)
+            writer.close()
+            await process.wait()
+        return found, first, second
+
+    found, first, second = asyncio.run(case())
+    assert found == [str(number) for number in range(60)]
+    assert (first[:4], first[6]) == (("answer", 1, 0, ()), "")
+    assert second[:3] == ("answer", 1, 1) and len(second[3]) == 2

@@ -15,6 +15,7 @@ from thalweg.pipeline.fleet.moving.places import PlaceOf, Placing
 from thalweg.pipeline.graph import Vertex
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Token
+from thalweg.pipeline.signal import Interrupt
 from thalweg.pipeline.stage import Context, describe
 from thalweg.transports.codec import decode, encode
 from thalweg.transports.fleet.lease import LeaseError
@@ -92,6 +93,11 @@ class Lent:
         packed = pack_state(self.there.snapshot()) if state else None
         self.stage.answered(self, generation or self.generation, number, (result,), packed, "")  # type: ignore[arg-type]
 
+    def begins(self, *texts: str) -> None:
+        """Says so of the first packet that is not answered, and is still at work."""
+        results = tuple(b"".join(encode(token(text, "token"))) for text in texts)
+        self.stage.part(self, self.generation, self.given[0][0], results)  # type: ignore[arg-type]
+
     def end(self, why: str) -> None:
         self.ready = False
 
@@ -100,17 +106,39 @@ def token(text: str, stream: str = "a.token") -> Packet[Token]:
     return Packet(stream=stream, seq=0, time=0, payload=Token(text=text))
 
 
-async def opened() -> tuple[PlacedStage, Ctx]:
+class Speller(Joined):
+    """Says its state letter by letter."""
+
+    def process(self, packet: Packet[Token], ctx: Context) -> None:
+        self.text += packet.payload.text
+        for letter in self.text:
+            ctx.emit(Token(text=letter))
+
+
+class Talker(Joined):
+    """Would not say the same again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began: list[tuple[str, list[str], bool]] = []
+
+    async def go_on(self, packet: Packet[Token], sent: Any, over: bool, ctx: Context) -> None:
+        self.began.append((packet.payload.text, [payload.text for payload in sent], over))
+        ctx.emit(Token(text="the rest"))
+        self.text += packet.payload.text
+
+
+async def opened(kind: type[Joined] = Joined) -> tuple[PlacedStage, Ctx]:
     places = (PlaceOf(name="edge"), PlaceOf(name="fog"))
-    placing = Placing(use="joined", stateful=True, places=places)
-    stage = PlacedStage(Joined(), Vertex(name="joined", info=describe(Joined), make=Joined, placing=placing))
+    placing = Placing(use="joined", stateful=True, places=places, goes_on=hasattr(kind, "go_on"))
+    stage = PlacedStage(kind(), Vertex(name="joined", info=describe(kind), make=kind, placing=placing))
     ctx = Ctx()
     await stage.open(ctx)  # type: ignore[arg-type]
     return stage, ctx
 
 
-async def away(before: str = "a") -> tuple[PlacedStage, Ctx, Lent]:
-    stage, ctx = await opened()
+async def away(before: str = "a", kind: type[Joined] = Joined) -> tuple[PlacedStage, Ctx, Lent]:
+    stage, ctx = await opened(kind)
     for text in before:
         await stage.process(token(text), ctx)  # type: ignore[arg-type]
     lent = Lent(stage)
@@ -258,5 +286,91 @@ def test_at_the_end_it_comes_home_and_does_not_go_again() -> None:
         await finishing
         assert ctx.out == ["a", "ab"] and stage.away is None
         assert not await stage.go(lent)  # type: ignore[arg-type]
+
+    asyncio.run(case())
+
+
+def test_what_came_of_a_packet_before_its_worker_was_lost_does_not_come_twice() -> None:
+    async def case() -> None:
+        stage, ctx, lent = await away("", Speller)
+        await give(stage, ctx, ["abcd", "e"])  # type: ignore[arg-type]
+        lent.begins("a", "b")
+        lent.begins("c")
+        assert ctx.out == ["a", "b", "c"]
+        assert await stage.come_home(lost=True) == 2
+        lent.begins("d")
+        assert "".join(ctx.out) == "abcd" + "abcde"
+
+    asyncio.run(case())
+
+
+def test_a_stage_that_would_not_do_the_same_again_goes_on_from_what_came() -> None:
+    async def case() -> None:
+        stage, ctx, lent = await away("", Talker)
+        await give(stage, ctx, ["q", "r", "s"])  # type: ignore[arg-type]
+        lent.answer()
+        lent.begins("b", "c")
+        assert await stage.come_home(lost=True) == 3
+        assert stage.stage.began == [("q", ["q"], True), ("r", ["b", "c"], False)]
+        assert ctx.out == ["q", "b", "c", "the rest", "qrs"]
+
+    asyncio.run(case())
+
+
+def test_a_stage_that_goes_on_follows_each_state_that_comes_back() -> None:
+    async def case() -> None:
+        stage, ctx, lent = await away("", Talker)
+        await give(stage, ctx, "ab")
+        lent.answer()
+        assert stage.stage.text == ""
+        lent.answer(state=True)
+        assert stage.stage.text == "ab"
+        await give(stage, ctx, "c")
+        lent.begins("x")
+        kept = unpack_state(pack_state(stage.snapshot()))
+        other, its = await opened(Talker)
+        other.restore(kept)
+        await give(other, its, "d")
+        assert other.stage.began == [("c", ["x"], False)] and its.out == ["the rest", "abcd"]
+
+    asyncio.run(case())
+
+
+def test_an_answer_that_was_interrupted_elsewhere_is_not_gone_on_with_here() -> None:
+    async def case() -> None:
+        stage, ctx, lent = await away("", Talker)
+        question = Packet(stream="a.token", seq=0, time=0, epoch=1, payload=Token(text="q"))
+        await stage.process(question, ctx)  # type: ignore[arg-type]
+        lent.begins("x")
+        stage.on_signal(Interrupt(origin="turns", epoch=2), ctx)  # type: ignore[arg-type]
+        await stage.come_home(lost=True)
+        assert stage.stage.began == [("q", ["x"], True)] and ctx.out == ["x"]
+
+    asyncio.run(case())
+
+
+def test_an_interrupt_ends_what_is_being_done_again() -> None:
+    begun = asyncio.Event()
+
+    class Endless(Talker):
+        async def process(self, packet: Packet[Token], ctx: Context) -> None:  # type: ignore[override]
+            await super().go_on(packet, (), False, ctx)
+
+        async def go_on(self, packet: Packet[Token], sent: Any, over: bool, ctx: Context) -> None:
+            await super().go_on(packet, sent, over, ctx)
+            begun.set()
+            await asyncio.Event().wait()
+
+    async def case() -> None:
+        stage, ctx, lent = await away("", Endless)
+        question = Packet(stream="a.token", seq=0, time=0, epoch=1, payload=Token(text="q"))
+        await stage.process(question, ctx)  # type: ignore[arg-type]
+        lent.begins("x")
+        coming = asyncio.create_task(stage.come_home(lost=True))
+        await begun.wait()
+        stage.on_signal(Interrupt(origin="turns", epoch=2), ctx)  # type: ignore[arg-type]
+        async with asyncio.timeout(10):
+            assert await coming == 1
+        assert ctx.reported == [] and ctx.out == ["x", "the rest"]
 
     asyncio.run(case())

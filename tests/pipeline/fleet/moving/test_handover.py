@@ -112,3 +112,26 @@ def test_every_packet_comes_out_once_and_the_state_is_that_of_all_before_it(even
         out += [there] if ledger.answered(generation, number, None) is not None else []
     whole = "".join(chr(97 + n % 26) for n in range(sent))
     assert out == [whole[: n + 1] for n in range(sent)]
+
+
+def test_parts_of_a_packet_are_passed_on_until_it_is_answered_and_known_where_it_is_not() -> None:
+    ledger = away(stateful=True, packets="ab")
+    assert ledger.part(1, 0, ["x"]) == "a" and ledger.part(1, 0, ["y"]) == "a"
+    assert ledger.answered(1, 0, None, ["z"]) == "a"
+    assert ledger.part(1, 0, ["late"]) is None and ledger.part(1, 7, ["x"]) is None
+    ledger.part(1, 1, ["v"])
+    assert ledger.home() == (b"begin", [Again("a", True), Again("b", False, ("v",))])
+    assert ledger.part(1, 1, ["late"]) is None
+
+
+def test_what_was_said_is_kept_until_a_state_covers_it_where_the_stage_goes_on_from_it() -> None:
+    ledger: Ledger[str] = Ledger(stateful=True, keeps=True)
+    ledger.lend(b"begin")
+    for packet in "abc":
+        ledger.give(packet)
+    ledger.answered(1, 0, b"after a", ["w"])
+    ledger.part(1, 1, ["x"])
+    ledger.answered(1, 1, None, ["y"])
+    ledger.answered(1, 1, None, ["y"])
+    ledger.part(1, 2, ["z"])
+    assert ledger.home() == (b"after a", [Again("b", True, ("x", "y")), Again("c", False, ("z",))])
