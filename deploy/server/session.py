@@ -309,7 +309,8 @@ class Session:
                 self._again = ""
         elif state in ("failed", "closed") and self.state is SessionState.TALKING:
             self._change(SessionState.AWAY)
-            self._log("away", "the connection is lost; waiting for them")
+            if not self.over:
+                self._log("away", "the connection is lost; waiting for them")
         elif state == "expelled":
             self.end("expelled", f"The connection was ended: {peer.why}.")
 

@@ -1,18 +1,20 @@
 // The page: one button, what is said, what went wrong, and a look inside.
 
 import { Call, CallError } from "./call.js";
+import { listDevices } from "./devices.js";
 import { measureLevel, showLevel } from "./level.js";
 import { Marks, Softened } from "./look.js";
 import { Preferences } from "./preferences.js";
 import { Replay } from "./replay.js";
-import { save } from "./saving.js";
+import { offerSaving } from "./saving.js";
 import { Timeline } from "./timeline.js";
-import { explain, microphoneTrouble } from "./trouble.js";
+import { MOST_ASKED, explain, hide, microphoneTrouble, showNotice } from "./trouble.js";
 import { Turns } from "./turns.js";
 
 const $ = (id) => document.getElementById(id);
 const STATES = { listening: "Listening", hearing: "I hear you …", thinking: "Thinking …", speaking: "Speaking. Speak to interrupt", held: "Yes? …" };
 const WRITTEN = { ...STATES, listening: "Write your question", speaking: "Answering. Stop with the button or Esc" };
+const UNTIL_WRITTEN = ["no-microphone", "microphone-refused", "microphone-busy", "insecure", "too-long", "bad-message"];
 const PHASES = { idle: "Ready when you are", connecting: "Connecting …", away: "Waiting for the network …", ended: "The conversation has ended" };
 
 const replay = new Replay();
@@ -25,6 +27,8 @@ let config = null;
 let call = null;
 let stream = null;
 let meter = null;
+let inWriting = false; // how the last conversation was begun: then it begins again without a microphone
+let unsent = ""; // what was written and could not be sent
 
 async function loadConfig() {
   const token = $("token").value;
@@ -50,26 +54,30 @@ function keptOf({ keeps, keepsNothing }) {
 async function start(written = false) {
   hideNotice();
   if (call && !["idle", "ended"].includes(call.phase)) return;
+  inWriting = written;
   setPhase("connecting");
+  let made = null;
   try {
     if (!window.RTCPeerConnection) throw new CallError("no-webrtc");
     const told = $("kept").textContent;
     await loadConfig().catch(() => { throw new CallError("unreachable"); });
     if (config.keeps.length && $("kept").textContent !== told) throw new CallError("kept"); // nobody has agreed to that yet
     const missing = written ? null : await openMicrophone();
-    call = new Call({ config, token: $("token").value });
+    call = made = new Call({ config, token: $("token").value });
     listen(call);
     $("voice").srcObject = call.remote;
     turns.begin();
     await call.start(stream);
-    $("welcome").hidden = true;
-    $("voice").play().catch(() => showTrouble("sound-blocked"));
+    hide($("welcome"), $("talk"));
+    $("voice").play().catch(({ name }) => name === "NotAllowedError" && showTrouble("sound-blocked"));
     if (missing) showTrouble(missing);
     call.send({ type: "echo", cancelled: $("echo").checked });
     if (!$("inside").hidden) call.send({ type: "watch", on: true });
   } catch (error) {
+    const stopped = made?.phase === "ended"; // by the person
     call?.end();
     closeMicrophone();
+    if (stopped) return;
     setPhase("idle");
     showTrouble(error.code ?? "unreachable", error.message);
   }
@@ -77,9 +85,24 @@ async function start(written = false) {
 
 /** Asks in writing; whoever has not begun does so by it, and needs no microphone. */
 async function ask(text) {
+  const letters = [...text].length;
+  if (letters > MOST_ASKED) { $("text").value = text; showTrouble("too-long", `These are ${letters.toLocaleString("en")}.`); return; }
   if (!call || ["idle", "ended"].includes(call.phase)) await start(true);
-  if (call?.phase === "talking") call.send({ type: "say", text });
-  else $("text").value ||= text;
+  if (call?.phase === "talking" && !call.stalled) {
+    call.send({ type: "say", text });
+    unsent = "";
+    if (shown(...UNTIL_WRITTEN)) hideNotice();
+    return;
+  }
+  unsent = $("text").value ||= text;
+  if (call?.stalled) showTrouble("stalled");
+}
+
+/** Sends what was written and could not be sent, unless it was changed since; whether there was such. */
+function sendUnsent() {
+  const found = unsent && $("text").value === unsent;
+  if (found) $("write").requestSubmit();
+  return found;
 }
 
 /** Adds the microphone to a conversation that was written so far. */
@@ -87,6 +110,7 @@ async function speak() {
   if (call?.phase !== "talking") { start(); return; }
   const missing = await openMicrophone();
   if (missing) { showTrouble(missing); return; }
+  inWriting = false;
   await call.replace("audio", stream.getAudioTracks()[0]);
   call.send({ type: "echo", cancelled: $("echo").checked });
   setPhase(call.phase);
@@ -111,7 +135,7 @@ async function openMicrophone() {
   stream.getAudioTracks()[0].addEventListener("ended", () => call?.phase === "talking" && showTrouble("microphone-gone"));
   showPreview();
   meter = measureLevel(stream, { heard, silent, excused: () => stream?.getAudioTracks().some((track) => !track.enabled) });
-  listDevices();
+  listDevices({ audioinput: $("microphones"), audiooutput: $("speakers"), videoinput: $("cameras") });
   return null;
 }
 
@@ -141,8 +165,13 @@ function listen(current) {
   current.addEventListener("phase", ({ detail }) => {
     if (current !== call) return;
     setPhase(detail);
-    if (detail === "talking") hideNotice(); else sendSharp();
-    if (detail === "ended") { closeMicrophone(); $("seen").hidden = true; }
+    if (detail === "talking") { hideNotice(); sendUnsent(); } else sendSharp();
+    if (detail === "ended") {
+      if (shown("away", "stalled")) hideNotice(); // it does not come back
+      closeMicrophone();
+      turns.over();
+      $("seen").hidden = true;
+    }
   });
   current.addEventListener("remote", ({ detail: track }) => {
     if (current !== call) return;
@@ -152,7 +181,8 @@ function listen(current) {
   });
   current.addEventListener("stall", ({ detail }) => {
     if (current !== call) return;
-    if (detail) showTrouble("stalled"); else if ($("notice").dataset.code === "stalled") hideNotice();
+    if (detail && !shown("closing")) showTrouble("stalled"); else if (shown("stalled")) hideNotice();
+    if (!detail && current.phase === "talking") sendUnsent();
   });
   current.addEventListener("trouble", ({ detail }) => current === call && showTrouble(detail.code, detail.message));
   current.addEventListener("event", ({ detail }) => current === call && tell(detail));
@@ -223,8 +253,8 @@ function setPhase(phase) {
   const talking = phase === "talking";
   if (!talking) document.body.dataset.floor = "";
   $("state").textContent = talking ? states().listening : PHASES[phase];
-  $("start-name").textContent = talking ? "End the conversation" : "Start talking";
-  $("start-label").textContent = talking ? "End" : "Start talking";
+  const going = !["idle", "ended"].includes(phase);
+  [$("start-name").textContent, $("start-label").textContent] = going ? ["End the conversation", "End"] : ["Start talking", "Start talking"];
   for (const control of [$("text"), $("write").querySelector("button")]) control.disabled = ["connecting", "away"].includes(phase);
   $("speak").hidden = !talking || Boolean(stream);
   $("mute").hidden = talking && !stream;
@@ -236,17 +266,9 @@ function setPhase(phase) {
 }
 
 function states() { return stream ? STATES : WRITTEN; }
-
-function showTrouble(code, said) {
-  const { sentence, way } = explain(code, said);
-  $("notice-text").textContent = sentence;
-  $("notice").dataset.code = code;
-  $("notice").hidden = false;
-  $("notice-act").hidden = !way;
-  if (way) { $("notice-act").textContent = way[0]; $("notice-act").dataset.act = way[1]; }
-}
-
-function hideNotice() { $("notice").hidden = true; }
+function showTrouble(code, said) { showNotice($("notice"), explain(code, said, call?.phase === "talking"), code); }
+function shown(...codes) { return !$("notice").hidden && codes.includes($("notice").dataset.code); }
+function hideNotice() { hide($("notice"), $("talk")); }
 
 function setMuted(muted) {
   $("mute").setAttribute("aria-pressed", muted);
@@ -274,7 +296,7 @@ function hold(muted) {
 function heard(level) {
   $("start").style.setProperty("--level", Math.min(1, (level ?? 0) * 6).toFixed(3));
   if ($("settings").open || level === null) showLevel($("level"), $("level-value"), level);
-  if (level > 0 && $("notice").dataset.code === "silent") hideNotice();
+  if (level > 0 && shown("silent")) hideNotice();
 }
 
 /** It gives nothing: said while somebody talks. */
@@ -282,16 +304,6 @@ function silent() {
   if (call?.phase !== "talking") return false;
   showTrouble("silent");
   return true;
-}
-
-async function listDevices() {
-  const found = await navigator.mediaDevices.enumerateDevices();
-  for (const [kind, select] of [["audioinput", $("microphones")], ["audiooutput", $("speakers")], ["videoinput", $("cameras")]]) {
-    const chosen = select.value;
-    const options = found.filter((d) => d.kind === kind && d.deviceId && d.deviceId !== "default").map((d) => new Option(d.label || "unnamed", d.deviceId));
-    select.replaceChildren(new Option("The usual one", ""), ...options);
-    select.value = chosen;
-  }
 }
 
 /** Which devices are wanted, and how. */
@@ -316,19 +328,7 @@ async function changeDevices(others = true) {
 $("start").addEventListener("click", () => { if (document.body.dataset.phase === "idle" || document.body.dataset.phase === "ended") start(); else call?.end(); });
 $("speak").addEventListener("click", speak);
 $("ideas").addEventListener("click", ({ target }) => target.closest("button") && ask(target.textContent));
-function copied() {
-  const label = $("save-button").querySelector("span");
-  label.textContent = "Copied";
-  $("told").textContent = "Copied";
-  setTimeout(() => { label.textContent = "Save"; $("told").textContent = ""; }, 2500);
-}
-
-$("save-button").addEventListener("click", () => $("saving").showModal());
-$("saving").addEventListener("close", async () => {
-  const how = $("saving").returnValue;
-  $("saving").returnValue = "";
-  if (await save(how, config?.name ?? "", turns.said)) copied();
-});
+offerSaving($("save-button"), $("saving"), $("told"), () => [config?.name ?? "", turns.said]);
 $("stop").addEventListener("click", () => call?.send({ type: "stop" }));
 $("mute").addEventListener("click", () => $("hold").checked || setMuted($("mute").getAttribute("aria-pressed") !== "true"));
 for (const [event, muted] of [["pointerdown", false], ["pointerup", true], ["pointercancel", true], ["pointerleave", true]]) {
@@ -383,7 +383,7 @@ $("notice-close").addEventListener("click", hideNotice);
 $("notice-act").addEventListener("click", () => {
   const act = $("notice-act").dataset.act;
   hideNotice();
-  if (act === "start") { call?.end(); start(); }
+  if (act === "start") { call?.end(); if (!sendUnsent()) start(inWriting); }
   if (act === "speak") speak();
   if (act === "settings") openSettings();
   if (act === "sound") $("voice").play();
@@ -393,6 +393,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !$("stop").disabled && !$("settings").open) call?.send({ type: "stop" });
 });
 addEventListener("pagehide", () => call?.end());
+addEventListener("beforeunload", (event) => { if (call?.phase === "talking" && turns.said.length) event.preventDefault(); });
 
 if (!window.isSecureContext) showTrouble("insecure");
 loadConfig().catch(() => showTrouble("unreachable"));

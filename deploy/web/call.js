@@ -43,10 +43,13 @@ export class Call extends EventTarget {
   end() {
     if (this.phase === "ended" || this.phase === "idle") return;
     this.#phase("ended");
-    if (this.resume) {
-      fetch(`sessions/${this.resume.session}?key=${encodeURIComponent(this.resume.key)}`, { method: "DELETE", headers: this.#headers(), keepalive: true }).catch(() => {});
-    }
+    this.#leave();
     this.#hangUp();
+  }
+
+  #leave() {
+    if (!this.resume) return;
+    fetch(`sessions/${this.resume.session}?key=${encodeURIComponent(this.resume.key)}`, { method: "DELETE", headers: this.#headers(), keepalive: true }).catch(() => {});
   }
 
   #headers() {
@@ -101,6 +104,7 @@ export class Call extends EventTarget {
     const answer = await response.json().catch(() => ({}));
     if (!response.ok) { peer.close(); throw new CallError(answer.error ?? "unreachable", answer.message); }
     this.resume = { session: answer.session, key: answer.key };
+    if (this.phase === "ended") { this.#leave(); throw new CallError("hung-up"); } // while the server was asked
     await peer.setRemoteDescription({ type: "answer", sdp: answer.sdp });
     trickle = (candidate) => this.#trickle(candidate);
     late.forEach(trickle);

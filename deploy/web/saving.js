@@ -54,9 +54,22 @@ function escaped(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replace(/\s+/g, " ");
 }
 
+/** `button` opens `dialog`; `told` says to screen readers what the button says; `what` gives name and turns. */
+export function offerSaving(button, dialog, told, what) {
+  const label = button.querySelector("span");
+  button.addEventListener("click", () => dialog.showModal());
+  dialog.addEventListener("close", async () => {
+    const how = dialog.returnValue;
+    dialog.returnValue = "";
+    if (!await save(how, ...what())) return;
+    label.textContent = told.textContent = "Copied";
+    setTimeout(() => { label.textContent = "Save"; told.textContent = ""; }, 2500);
+  });
+}
+
 /** `how`: copy, text, subtitles, json; anything else is nothing. Resolves to whether it is on the clipboard: where a page may
  * not do that, it is saved as text. */
-export async function save(how, name, turns) {
+async function save(how, name, turns) {
   if (how === "copy") {
     try { await navigator.clipboard.writeText(asText(turns)); return true; } catch { how = "text"; }
   }

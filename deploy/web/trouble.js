@@ -1,5 +1,6 @@
 // Every way it can fail for a person: a sentence that says so, and what the button under it does.
 
+export const MOST_ASKED = 2000; // characters of a question in writing: the server takes no more
 const TROUBLE = {
   "insecure": ["Browsers give the microphone only to pages over HTTPS. Open this page with https://, or from the machine it runs on.", null],
   "no-webrtc": ["This browser has no WebRTC. A current Firefox, Chrome, Edge or Safari has.", null],
@@ -21,17 +22,19 @@ const TROUBLE = {
   "stalled": ["Nothing comes from the server at the moment. Waiting for it …", null],
   "away": ["The server does not answer, or the network is gone. Coming back as soon as it is there; the conversation is kept.", null],
   "restarted": ["The server was started anew and no longer has the conversation. What was said stays on this page.", ["Start a new one", "start"]],
-  "closing": ["The server is about to stop: this conversation ends within half a minute. Come back in a minute.", ["Start again", "start"]],
+  "closing": ["The server is about to stop: this conversation ends within half a minute. Come back in a minute.", null],
   "gone": ["The connection was lost for too long, and the conversation has ended.", ["Start a new one", "start"]],
   "silent": ["The microphone gives nothing but silence. It may be muted, or the wrong one.", ["Choose another", "settings"]],
   "sound-blocked": ["The browser keeps the page silent until you click.", ["Turn sound on", "sound"]],
+  "too-long": ["At most 2,000 characters go at once. Shorten it, or send it in parts.", null],
   "bad-offer": ["Server and browser could not agree on how to talk.", ["Try again", "start"]],
 };
 
-/** The sentence for a code, with what the server said where we have nothing better, and a way on. */
-export function explain(code, said = "") {
-  const [sentence, way] = TROUBLE[code] ?? [said || `Something went wrong (${code}).`, ["Try again", "start"]];
-  const detail = code === "no-pipeline" || code === "bad-offer" ? ` ${said}` : "";
+/** The sentence for a code, with what the server said where we have nothing better, and a way on; none that would end a
+ * conversation that is `going` on. */
+export function explain(code, said = "", going = false) {
+  const [sentence, way] = TROUBLE[code] ?? [said || `Something went wrong (${code}).`, going ? null : ["Try again", "start"]];
+  const detail = ["no-pipeline", "bad-offer", "too-long"].includes(code) ? ` ${said}` : "";
   return { sentence: sentence + detail, way };
 }
 
@@ -39,4 +42,21 @@ export function explain(code, said = "") {
 export function microphoneTrouble(error) {
   return { NotAllowedError: "microphone-refused", SecurityError: "microphone-refused", NotFoundError: "no-microphone",
     OverconstrainedError: "no-microphone", NotReadableError: "microphone-busy", AbortError: "microphone-busy" }[error.name] ?? "no-microphone";
+}
+
+/** `found`: what `explain` gave. */
+export function showNotice(notice, { sentence, way }, code) {
+  const [text, act] = [notice.querySelector("p"), notice.querySelector("button")];
+  text.textContent = sentence;
+  notice.dataset.code = code;
+  notice.hidden = false;
+  act.hidden = !way;
+  if (way) { act.textContent = way[0]; act.dataset.act = way[1]; }
+}
+
+/** Hides it; somebody who was in it by keyboard goes on in `next`. */
+export function hide(part, next) {
+  const within = part.contains(document.activeElement);
+  part.hidden = true;
+  if (within) next.focus({ preventScroll: true });
 }

@@ -2,6 +2,9 @@
 
 import { replayButton, showPlaying } from "./replay.js";
 
+const JOINED = "answered together with the next question";
+const UNANSWERED = "not answered";
+const NEAR = 48; // pixels from the end at which somebody reads along
 const NOT_UNDERSTOOD = "Not understood in time. Say it again, or write it.";
 
 export class Turns {
@@ -12,6 +15,7 @@ export class Turns {
     this.turns = new Map();
     this.all = [];
     this.began = null;
+    this.#keepInView();
   }
 
   /** A new conversation: what was said in the one before stays above it. */
@@ -61,12 +65,16 @@ export class Turns {
   }
 
   thinking(turn) {
+    this.#unanswered(JOINED, turn);
     const { answer, state } = this.#turn(turn);
     if (state.text) return;
     answer.hidden = false;
     answer.replaceChildren(dots());
     this.#follow();
   }
+
+  /** The conversation is over: no answer comes to what still waits for one. */
+  over() { this.#unanswered(UNANSWERED); }
 
   answer({ turn, text, last }) {
     const found = this.#turn(turn);
@@ -121,6 +129,16 @@ export class Turns {
     this.#note(found, "wrong", message);
   }
 
+  /** Nothing more comes for the turns that wait, except for `but`. */
+  #unanswered(why, but) {
+    for (const [turn, found] of this.turns) {
+      if (turn === but || !found.answer.querySelector(".waiting")) continue;
+      found.answer.hidden = true;
+      found.answer.replaceChildren();
+      this.#note(found, "unanswered", why);
+    }
+  }
+
   get #now() { return Math.round(performance.now() - this.began); }
 
   #turn(turn) {
@@ -129,8 +147,8 @@ export class Turns {
       const item = document.createElement("li");
       item.className = "turn";
       item.dataset.turn = turn;
-      const asked = document.createElement("p"); asked.className = "asked"; asked.hidden = true;
-      const answer = document.createElement("p"); answer.className = "answer"; answer.hidden = true;
+      const asked = document.createElement("p"); asked.className = "asked"; asked.hidden = true; asked.dir = "auto";
+      const answer = document.createElement("p"); answer.className = "answer"; answer.hidden = true; answer.dir = "auto";
       const notes = document.createElement("p"); notes.className = "note"; notes.hidden = true;
       const button = replayButton(), row = document.createElement("div");
       row.className = "answered";
@@ -141,6 +159,7 @@ export class Turns {
       button.addEventListener("click", () => this.again(found));
       this.turns.set(turn, found);
       this.all.push(found);
+      this.following = true;
     }
     return found;
   }
@@ -161,7 +180,20 @@ export class Turns {
     while (this.log.childElementCount > 20) this.log.firstElementChild.remove();
   }
 
-  #follow() { this.scroller.scrollTop = this.scroller.scrollHeight; }
+  /** The newest is shown, unless the person has scrolled up to read; until they are back, or a new turn begins. */
+  #follow() { if (this.following && this.all.length) this.scroller.scrollTop = this.scroller.scrollHeight; }
+
+  #keepInView() {
+    const { scroller } = this;
+    let before = 0;
+    this.following = true;
+    scroller.addEventListener("scroll", () => {
+      if (scroller.scrollHeight - scroller.clientHeight - scroller.scrollTop < NEAR) this.following = true;
+      else if (scroller.scrollTop < before) this.following = false; // the page itself only scrolls down
+      before = scroller.scrollTop;
+    });
+    new ResizeObserver(() => this.#follow()).observe(scroller); // a notice or a keyboard takes room
+  }
 }
 
 function span(className, text) {

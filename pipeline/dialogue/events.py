@@ -16,7 +16,7 @@ from thalweg.pipeline.decoding import decoder, shown
 from thalweg.pipeline.errors import ThalwegError
 
 VERSION = 1
-MAX_CONTROL_BYTES = 4096
+MAX_CONTROL_BYTES = 8192  # 2000 characters of any script, as `Say` takes them
 MAX_EVENT_BYTES = 1 << 18
 _LONGEST_NUMBER = 20
 

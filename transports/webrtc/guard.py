@@ -10,7 +10,7 @@ datagrams                    2,000       400: sound, pictures at 2.5 Mbit/s, ack
 chunks on the data channel   600         100: 50 messages, as many acknowledgements
 
 counted in all               most        an honest side has
-bytes that wait for the rest 64 kB       4 kB: one message
+bytes that wait for the rest 64 kB       8 kB: one message
 chunks out of order          500         tens, on a bad network
 streams                      16          1
 gaps in one acknowledgement  2,000       tens

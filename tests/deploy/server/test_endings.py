@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from aiortc import RTCPeerConnection
@@ -127,6 +129,17 @@ def test_a_pipeline_that_ends_by_itself_ends_its_conversation_and_the_person_is_
         assert "10.0.0.7" not in carrier.told[0]["message"]
 
     asyncio.run(case())
+
+
+def test_the_log_waits_for_nobody_whose_conversation_has_ended(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "thalweg")
+    session, peer = Session(pipeline(Brief)), Mock()
+    session.peer, session.state = peer, SessionState.READY
+    session._peer_changed(peer, "open")
+    session.end("hung-up", "You have hung up.")
+    session._peer_changed(peer, "closed")
+    told = [record.fields for record in caplog.records if hasattr(record, "fields")]
+    assert [each["event"] for each in told] == ["began", "ended"]
 
 
 def test_a_conversation_that_no_longer_hears_is_ended_though_its_other_stages_go_on() -> None:

@@ -35,6 +35,13 @@ def test_controls_are_read_and_what_is_not_known_in_them_is_ignored() -> None:
     assert decode_control('{"v": 1, "type": "say", "text": "hello"}') == Say(text="hello")
 
 
+@pytest.mark.parametrize("letter", ["x", "é", "京", "🌊"])
+def test_a_question_may_have_as_many_characters_in_every_script(letter: str) -> None:
+    said = json.dumps({"v": 1, "type": "say", "text": letter * 2000}, ensure_ascii=False)
+    assert decode_control(said) == Say(text=letter * 2000)
+    assert decode_control(said.encode()) == Say(text=letter * 2000)
+
+
 @pytest.mark.parametrize(
     ("message", "why"),
     [
@@ -46,7 +53,7 @@ def test_controls_are_read_and_what_is_not_known_in_them_is_ignored() -> None:
         ('{"v": 1, "type": "dance"}', "type"),
         ('{"v": 1, "type": "say", "text": ""}', "text"),
         ('{"v": 1, "type": "say"}', "text"),
-        ("x" * 4097, "4097 bytes"),
+        ("x" * 8193, "8193 bytes"),
     ],
 )
 def test_what_is_no_control_is_refused_with_what_is_wrong_with_it(message: str, why: str) -> None:
@@ -65,7 +72,7 @@ def test_what_is_no_control_is_refused_with_what_is_wrong_with_it(message: str, 
         ('{"v": 1, "type": ["stop"]}', "type"),
         ('{"v": [[[1]]], "type": "stop"}', "version"),
         (b"\xff\xfe{}", "not JSON"),
-        ("é" * 2049, "4098 bytes"),
+        ("é" * 4097, "8194 bytes"),
         ('{"v": 1, "type": "\x1b[2J"}', "not JSON"),
         ('{"v": 1, "type": "\\u001b[2J"}', "type"),
     ],

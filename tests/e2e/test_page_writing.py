@@ -1,0 +1,227 @@
+"""What a person meets who writes at the page: long texts, other scripts, a server that is away, questions in haste."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.server import Server, serve
+from tests.e2e.test_browser import PATIENCE_MS, browser, net, opened
+from tests.e2e.test_page import SIZES
+from tests.netlab import Lab
+from thalweg.deploy.bench.dialogue.scripted import pipeline
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page, Route
+
+__all__ = ["net"]  # the fixture
+
+
+@pytest.fixture
+def scripted(net: Lab, tmp_path: Path) -> Iterator[Server]:
+    """A server that answers at once with what it was asked so far."""
+    with serve(net, scripted_file(tmp_path), tmp_path / "serve.log") as found:
+        yield found
+
+
+def scripted_file(folder: Path) -> Path:
+    file = folder / "scripted.yaml"
+    file.write_text(pipeline(), encoding="utf-8")
+    return file
+
+
+def send(page: Page, text: str) -> None:
+    page.fill("#text", text)
+    page.press("#text", "Enter")
+
+
+def asked(page: Page, number: int) -> str:
+    """The text of a question, once it is on the page."""
+    page.wait_for_function(f"() => document.querySelectorAll('.asked[data-final=true]').length >= {number}")
+    return str(page.locator(".asked").nth(number - 1).text_content())
+
+
+def test_a_question_in_any_script_is_asked_and_one_that_is_too_long_stays_in_its_field(
+    scripted: Server, tmp_path: Path
+) -> None:
+    with browser(scripted, tmp_path, None) as chromium:
+        page = opened(chromium, scripted)
+        send(page, "京" * 2000)
+        assert asked(page, 1) == "京" * 2000
+        pasted = "word " * 10_000
+        send(page, pasted)
+        page.wait_for_selector("#notice[data-code=too-long]:has-text('These are 49,999.')")
+        assert page.input_value("#text") == pasted.strip() and page.is_hidden("#notice-act")
+        send(page, "🌊" * 2000)
+        assert asked(page, 2) == "🌊" * 2000
+        assert page.is_hidden("#notice") and page.input_value("#text") == ""
+        send(page, "שלום (1)")
+        assert asked(page, 3) == "שלום (1)"
+        directions = "() => [...document.querySelectorAll('.asked')].map((each) => getComputedStyle(each).direction)"
+        assert page.evaluate(directions) == ["ltr", "ltr", "rtl"]
+
+
+def test_a_person_without_a_microphone_who_writes_is_not_told_about_it_any_longer(
+    scripted: Server, tmp_path: Path
+) -> None:
+    with browser(scripted, tmp_path, None) as chromium:
+        page = opened(chromium, scripted)
+        page.click("#start")
+        page.wait_for_selector("#notice[data-code=no-microphone]")
+        for width, height in SIZES.values():
+            page.set_viewport_size({"width": width, "height": height})
+            text, close = (page.locator(each).bounding_box() for each in ("#notice-text", "#notice-close"))
+            assert text is not None and close is not None
+            assert close["x"] >= text["x"] + text["width"] and close["y"] < text["y"] + text["height"], "beside it"
+        page.focus("#notice-close")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "talk", "the keyboard is not lost with the notice"
+        page.click("#speak")
+        page.wait_for_selector("#notice[data-code=no-microphone]")
+        send(page, "Hello?")
+        page.wait_for_selector("#notice", state="hidden")
+        assert asked(page, 1) == "Hello?"
+
+
+def test_an_idea_chosen_by_keyboard_leaves_the_keyboard_in_the_conversation(scripted: Server, tmp_path: Path) -> None:
+    with browser(scripted, tmp_path, None) as chromium:
+        page = opened(chromium, scripted)
+        page.focus("#ideas button >> nth=1")
+        page.keyboard.press("Enter")
+        assert asked(page, 1) == "Why is the sky blue?"
+        assert page.evaluate("document.activeElement.id") == "talk"
+
+
+def test_what_was_written_while_nothing_could_be_sent_is_sent_by_trying_again(net: Lab, tmp_path: Path) -> None:
+    file = scripted_file(tmp_path)
+    with serve(net, file, tmp_path / "first.log") as first, browser(first, tmp_path, None) as chromium:
+        page = opened(chromium, first)
+        first.process.kill()
+        first.process.wait()
+        send(page, "Without a server?")
+        page.wait_for_selector("#notice[data-code=unreachable]")
+        assert page.input_value("#text") == "Without a server?"
+        with serve(net, file, tmp_path / "second.log") as second:
+            page.click("#notice-act")
+            assert asked(page, 1) == "Without a server?"
+            assert page.is_hidden("#notice"), "no microphone was asked for"
+            os.kill(second.process.pid, signal.SIGSTOP)
+            page.wait_for_selector("#notice[data-code=stalled]")
+            send(page, "While it hangs?")
+            assert page.input_value("#text") == "While it hangs?"
+            os.kill(second.process.pid, signal.SIGCONT)
+            assert asked(page, 2) == "While it hangs?"
+            assert page.input_value("#text") == ""
+            second.process.kill()
+            page.wait_for_selector("body[data-phase=away]", timeout=PATIENCE_MS)
+            assert page.inner_text("#start-label") == "End"
+            page.click("#start")
+            page.wait_for_selector("body[data-phase=ended]")
+            assert page.is_hidden("#notice"), "it does not come back any more"
+
+
+EXPLAINED = "async ([code, going]) => (await import('./web/trouble.js')).explain(code, 'Said.', going)"
+
+
+def test_no_button_of_a_notice_ends_a_conversation_that_goes_on(scripted: Server, tmp_path: Path) -> None:
+    with browser(scripted, tmp_path, None) as chromium:
+        page = opened(chromium, scripted)
+        assert page.evaluate(EXPLAINED, ["bad-message", True]) == {"sentence": "Said.", "way": None}
+        assert page.evaluate(EXPLAINED, ["closing", True])["way"] is None
+        assert page.evaluate(EXPLAINED, ["bad-answer", False])["way"] == ["Try again", "start"]
+
+
+WAITING = """
+async () => {
+  const { Turns } = await import('./web/turns.js');
+  const [list, log] = ['ol', 'div'].map((kind) => document.createElement(kind));
+  const turns = new Turns(list, document.createElement('div'), log, () => {});
+  turns.begin();
+  turns.thinking(1);
+  turns.answer({ turn: 1, text: 'Paris.', last: true });
+  for (const turn of [2, 3]) {
+    turns.caption({ turn, text: `And ${turn}?`, stable: 0, final: true });
+    turns.thinking(turn);
+  }
+  const shown = () => [...list.children].map((item) => item.textContent);
+  const before = shown(), dots = list.querySelectorAll('.waiting').length;
+  turns.over();
+  return { before, dots, after: shown(), left: list.querySelectorAll('.waiting').length };
+}
+"""
+
+
+def test_only_a_question_that_is_being_answered_seems_to_be(scripted: Server, tmp_path: Path) -> None:
+    with browser(scripted, tmp_path, None) as chromium:
+        found = opened(chromium, scripted).evaluate(WAITING)
+    joined = "And 2?answered together with the next question"
+    assert found["before"] == ["Paris.", joined, "And 3?"] and found["dots"] == 1
+    assert found["after"] == ["Paris.", joined, "And 3?not answered"] and found["left"] == 0
+
+
+SCROLLED = """
+async () => {
+  const { Turns } = await import('./web/turns.js');
+  const [list, log, scroller] = ['ol', 'div', 'div'].map((kind) => document.createElement(kind));
+  scroller.style = 'position: fixed; top: 0; height: 200px; width: 300px; overflow-y: auto';
+  scroller.append(list); document.body.append(scroller);
+  const frames = async () => { for (let i = 0; i < 3; i++) await new Promise(requestAnimationFrame); };
+  const end = () => Math.abs(scroller.scrollHeight - scroller.clientHeight - scroller.scrollTop) < 2;
+  const turns = new Turns(list, scroller, log, () => {}), found = [];
+  const say = async (turn) => { turns.answer({ turn, text: 'word '.repeat(200), last: false }); await frames(); };
+  turns.begin();
+  await say(1); found.push(end());
+  scroller.scrollTop = 100; await frames();
+  await say(1); found.push(scroller.scrollTop);
+  scroller.scrollTop = scroller.scrollHeight; await frames();
+  await say(1); found.push(end());
+  scroller.style.height = '120px'; await frames(); found.push(end());
+  scroller.scrollTop = 100; await frames();
+  await say(2); found.push(end());
+  return found;
+}
+"""
+
+
+def test_somebody_who_reads_further_up_is_left_there_until_they_come_back_or_a_turn_begins(
+    scripted: Server, tmp_path: Path
+) -> None:
+    with browser(scripted, tmp_path, None) as chromium:
+        assert opened(chromium, scripted).evaluate(SCROLLED) == [True, 100, True, True, True]
+
+
+def test_a_page_in_a_conversation_asks_before_it_is_left(scripted: Server, tmp_path: Path) -> None:
+    leaving = "() => !dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+    with browser(scripted, tmp_path, None) as chromium:
+        page = opened(chromium, scripted)
+        assert not page.evaluate(leaving)
+        send(page, "Hello?")
+        asked(page, 1)
+        assert page.evaluate(leaving)
+        page.click("#start")
+        page.wait_for_selector("body[data-phase=ended]")
+        assert not page.evaluate(leaving)
+
+
+def test_pressing_the_button_while_it_connects_ends_the_attempt(scripted: Server, tmp_path: Path) -> None:
+    held: list[Route] = []
+    with browser(scripted, tmp_path, None) as chromium:
+        page = opened(chromium, scripted)
+        page.route("**/offer", lambda route: held.append(route))
+        with page.expect_request("**/offer"):
+            send(page, "Hello?")
+        assert page.inner_text("#start-label") == "End"
+        page.click("#start")
+        page.wait_for_selector("body[data-phase=ended]")
+        with page.expect_request(lambda request: request.method == "DELETE"):
+            held[0].continue_()
+        assert page.get_attribute("body", "data-phase") == "ended" and page.is_hidden("#notice")
+        assert page.input_value("#text") == "Hello?"
+        page.unroute("**/offer")
+        page.press("#text", "Enter")
+        assert asked(page, 1) == "Hello?"
