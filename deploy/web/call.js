@@ -164,10 +164,10 @@ export class Call extends EventTarget {
     try { event = JSON.parse(data); } catch { return; }
     if (event.v !== VERSION) return;
     if (event.type === "pong") { this.answered = performance.now(); this.#stall(false); return; }
+    if (event.type === "bye") { this.#phase("ended"); this.#hangUp(); }
     this.dispatchEvent(new CustomEvent("event", { detail: event }));
     if (event.type === "limits") this.#limit(event).catch(() => {});
-    if (event.type === "reconnect") { this.#move(); return; }
-    if (event.type === "bye") { this.#phase("ended"); this.#hangUp(); }
+    if (event.type === "reconnect") this.#move();
   }
 
   /** Send no more video than the machine needs: what a browser lets a page decide about its encoder. */

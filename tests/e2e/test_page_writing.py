@@ -134,6 +134,14 @@ def test_no_button_of_a_notice_ends_a_conversation_that_goes_on(scripted: Server
         assert page.evaluate(EXPLAINED, ["bad-message", True]) == {"sentence": "Said.", "way": None}
         assert page.evaluate(EXPLAINED, ["closing", True])["way"] is None
         assert page.evaluate(EXPLAINED, ["bad-answer", False])["way"] == ["Try again", "start"]
+        send(page, "Hello?")
+        asked(page, 1)
+        scripted.process.send_signal(signal.SIGINT)
+        page.wait_for_selector("#notice[data-code=closing]")
+        assert page.is_hidden("#notice-act")
+        scripted.process.send_signal(signal.SIGINT)
+        page.wait_for_selector("#notice[data-code=stopping] #notice-act:has-text('Try again')")
+        assert page.get_attribute("body", "data-phase") == "ended"
 
 
 WAITING = """
