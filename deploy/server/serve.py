@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
+import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -28,6 +30,8 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.plan import LOCAL
 from thalweg.pipeline.file.spec import Spec
 from thalweg.stages.io.terminal import say
+
+log = logging.getLogger(__name__)
 
 Until = Callable[[asyncio.Event, asyncio.Event, asyncio.Event], Awaitable[None]]
 """Runs until the first of these is set; until the third, without ending what it runs on; the second: hurry."""
@@ -99,6 +103,8 @@ async def _serve(service: ConversationService, settings: ServerSettings, until: 
                 url = await stack.enter_async_context(_metrics(service, settings))
                 say(f"metrics at {url}", err=True)
             say(f"serving {service.spec.graph.name} at {_shown(settings, port)}", err=True)
+            if warning := open_to_all(settings):
+                log.warning("%s", warning)
             await until(stopping, hurry, leaving)
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
@@ -134,6 +140,17 @@ async def _metrics(service: ConversationService, settings: ServerSettings) -> As
             yield f"http://{host}:{found}/metrics"
     except OSError as error:
         raise ServeError(f"cannot serve metrics at {host}:{port}: {error.strerror or error}") from None
+
+
+def open_to_all(settings: ServerSettings) -> str:
+    """What an operator may not have meant: who is not on this machine needs no token. Empty where that is not so."""
+    host = "127.0.0.1" if settings.host == "localhost" else settings.host
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_loopback:
+            return ""
+    if settings.token or settings.token_file is not None:
+        return ""
+    return f"everyone who can reach {settings.host or 'this machine'} may talk: --token-file asks them for a token"
 
 
 def _shown(settings: ServerSettings, port: int) -> str:

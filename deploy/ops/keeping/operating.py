@@ -126,9 +126,10 @@ def up(
 
 
 @click.command()
+@NAME
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def ps(as_json: bool) -> None:
-    """List deployments and the state of their workers.
+def ps(name: str | None, as_json: bool) -> None:
+    """List deployments, or the one called NAME, and the state of their workers.
 
     \b
     starting   stages are being opened          ended   its streams have ended
@@ -137,7 +138,7 @@ def ps(as_json: bool) -> None:
     """
     from thalweg.deploy.ops.keeping.top import list_deployments
 
-    list_deployments(as_json)
+    list_deployments(name, as_json)
 
 
 @click.command()

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from thalweg.deploy.console import Console
 from thalweg.deploy.ops.keeping.control import Control
-from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError, every
+from thalweg.deploy.ops.keeping.deployments import DeploymentFolder, KeepingError, every, find
 from thalweg.deploy.ops.observing.readings import Reading, Readings
 from thalweg.stages.io.terminal import is_terminal, say, say_json
 
@@ -29,9 +29,9 @@ _STYLES = {
 }
 
 
-def list_deployments(as_json: bool) -> None:
-    """Every deployment of this user, one row per worker."""
-    found = [_status(folder) for folder in every()]
+def list_deployments(name: str | None, as_json: bool) -> None:
+    """Every deployment of this user, or the one of that name, one row per worker. Raises KeepingError."""
+    found = [_status(folder) for folder in (every() if name is None else [find(name)])]
     if as_json:
         say_json(found, indent=2)
         return

@@ -49,6 +49,8 @@ def test_a_deployment_comes_up_is_seen_and_heard_and_goes_down_without_a_trace(t
     folder = DeploymentFolder("clock")
     pids = folder.processes()
     (listed,) = json.loads(thalweg("ps", "--json").stdout)
+    assert [listed["name"]] == [one["name"] for one in json.loads(thalweg("ps", "clock", "--json").stdout)]
+    assert "there is no deployment 'clok'" in thalweg("ps", "clok").stderr
     assert listed["state"] == "ready"
     assert {name: worker["state"] for name, worker in listed["workers"].items()} == {
         "local": "running",

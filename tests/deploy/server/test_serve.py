@@ -6,13 +6,15 @@ import asyncio
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.deploy.server.serving import PARROT, PATIENCE_S, SETTINGS, Server, run, tone
-from thalweg.deploy.server.serve import ServeError, serve_file
+from thalweg.deploy.server.serve import ServeError, open_to_all, serve_file
 from thalweg.deploy.server.session import Session
 from thalweg.transports.webrtc.client import AUDIBLE, Talker
 
@@ -42,6 +44,28 @@ def test_stages_that_meet_the_person_are_not_placed_elsewhere(tmp_path: Path, mo
     path.write_text(PARROT + more, encoding="utf-8")
     with pytest.raises(ServeError, match=found):
         serve_file(path, {}, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("host", "given", "warned"),
+    [
+        ("0.0.0.0", {}, True),
+        ("", {}, True),
+        ("192.0.2.7", {}, True),
+        ("chat.example.org", {}, True),
+        ("0.0.0.0", {"token": "swordfish"}, False),
+        ("::", {"token_file": Path("tokens")}, False),
+        ("127.0.0.1", {}, False),
+        ("localhost", {}, False),
+        ("::1", {}, False),
+    ],
+)
+def test_a_server_that_lets_in_everyone_beyond_this_machine_says_so(
+    host: str, given: dict[str, Any], warned: bool
+) -> None:
+    said = open_to_all(replace(SETTINGS, host=host, **given))
+    assert bool(said) == warned
+    assert "swordfish" not in said and (not said or "--token-file" in said)
 
 
 def test_a_stage_in_a_process_of_its_own_comes_back_where_that_is_lost_and_the_conversation_goes_on() -> None:
