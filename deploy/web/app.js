@@ -86,7 +86,7 @@ async function start(written = false) {
 /** Asks in writing; whoever has not begun does so by it, and needs no microphone. */
 async function ask(text) {
   const letters = [...text].length;
-  if (letters > MOST_ASKED) { $("text").value = text; showTrouble("too-long", `These are ${letters.toLocaleString("en")}.`); return; }
+  if (letters > MOST_ASKED) { $("text").value = text; showTrouble("too-long", `It has ${letters.toLocaleString("en")}.`); return; }
   if (!call || ["idle", "ended"].includes(call.phase)) await start(true);
   if (call?.phase === "talking" && !call.stalled) {
     call.send({ type: "say", text });

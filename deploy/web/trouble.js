@@ -26,7 +26,7 @@ const TROUBLE = {
   "gone": ["The connection was lost for too long, and the conversation has ended.", ["Start a new one", "start"]],
   "silent": ["The microphone gives nothing but silence. It may be muted, or the wrong one.", ["Choose another", "settings"]],
   "sound-blocked": ["The browser keeps the page silent until you click.", ["Turn sound on", "sound"]],
-  "too-long": ["At most 2,000 characters go at once. Shorten it, or send it in parts.", null],
+  "too-long": ["At most 2,000 characters go at once: shorten it, or send it in parts.", null],
   "bad-offer": ["Server and browser could not agree on how to talk.", ["Try again", "start"]],
 };
 

@@ -132,7 +132,7 @@ export class Turns {
   /** Nothing more comes for the turns that wait, except for `but`. */
   #unanswered(why, but) {
     for (const [turn, found] of this.turns) {
-      if (turn === but || !found.answer.querySelector(".waiting")) continue;
+      if (turn === but || found.answer.hidden || !found.answer.querySelector(".waiting")) continue;
       found.answer.hidden = true;
       found.answer.replaceChildren();
       this.#note(found, "unanswered", why);

@@ -55,7 +55,7 @@ def test_a_question_in_any_script_is_asked_and_one_that_is_too_long_stays_in_its
         assert asked(page, 1) == "京" * 2000
         pasted = "word " * 10_000
         send(page, pasted)
-        page.wait_for_selector("#notice[data-code=too-long]:has-text('These are 49,999.')")
+        page.wait_for_selector("#notice[data-code=too-long]:has-text('It has 49,999.')")
         assert page.input_value("#text") == pasted.strip() and page.is_hidden("#notice-act")
         send(page, "🌊" * 2000)
         assert asked(page, 2) == "🌊" * 2000
