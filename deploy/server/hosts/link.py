@@ -74,7 +74,7 @@ class HostLink:
     """One host. `run` asks for its news and gives each to `on_news`; `told`: how it was, last. `why`: see REFUSED.
 
     `asked`: requests of newcomers under way. `emptied`: it was told to move all conversations elsewhere. `pipeline`:
-    what newcomers are to talk to.
+    what newcomers are to talk to. `ending`: its front has told it to end.
     """
 
     def __init__(self, record: HostRecord, pipeline: str, on_news: Callable[[HostLink, News], None]) -> None:
@@ -84,6 +84,7 @@ class HostLink:
         self.why = ""
         self.asked = 0
         self.emptied = False
+        self.ending = False
         self.changed: Callable[[], None] = lambda: None
         self._pipeline = pipeline
         self._on_news = on_news
@@ -237,8 +238,8 @@ class HostLink:
 
     def _become(self, state: LinkState, why: str) -> None:
         why = "" if state is LinkState.UP else why
-        if state is not self.state and state is LinkState.LOST and self.told.draining:
-            log.info("conversation host %s, which was drained, is gone", self.name)
+        if state is not self.state and state is LinkState.LOST and (self.told.draining or self.ending):
+            log.info("conversation host %s, which was to end, is gone", self.name)
         elif state is not self.state:
             log.log(
                 logging.INFO if state is LinkState.UP else logging.WARNING,

@@ -87,6 +87,7 @@ class SubprocessHosts:
     async def end(self) -> None:
         """Tell every host to end, and wait for those that were started here; kill what does not."""
         for name, link in list(self._front.links.items()):
+            link.ending = True
             if name not in self._started:  # of a front before this one
                 with contextlib.suppress(HostLost, Refused):
                     await link.ask("/stop", {}, within_s=2.0)

@@ -55,18 +55,19 @@ async def linked(path: Path, connect: Any) -> AsyncIterator[tuple[HostLink, asyn
 
 
 @pytest.mark.parametrize(
-    ("draining", "said"),
+    ("draining", "ending", "said"),
     [
-        (True, ("INFO", "conversation host host-1, which was drained, is gone")),
-        (False, ("WARNING", "conversation host host-1 is lost: gone")),
+        (True, False, ("INFO", "conversation host host-1, which was to end, is gone")),
+        (False, True, ("INFO", "conversation host host-1, which was to end, is gone")),
+        (False, False, ("WARNING", "conversation host host-1 is lost: gone")),
     ],
 )
-def test_a_host_that_ends_because_it_was_drained_is_no_cause_for_alarm(
-    draining: bool, said: tuple[str, str], caplog: pytest.LogCaptureFixture
+def test_a_host_that_ends_because_it_was_told_to_is_no_cause_for_alarm(
+    draining: bool, ending: bool, said: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     link = HostLink(record(), "p", lambda link, news: None)
-    link.told = HostState(draining=draining)
+    link.told, link.ending = HostState(draining=draining), ending
     for _ in range(2):
         link._become(LinkState.LOST, "gone")
     link._become(LinkState.UP, "")

@@ -72,3 +72,4 @@ def test_what_a_front_and_its_hosts_log_as_json_is_an_object_in_each_line(tmp_pa
                 front.terminate()
     assert lines[0].startswith("serving parrot at http://127.0.0.1:")
     assert "conversation host host-1 is there" in lines  # which the host says
+    assert not [line for line in lines if "is lost" in line], "the front has ended it"
