@@ -15,7 +15,7 @@ from thalweg.deploy.door.doorkeeper import TRANSITIONS, ConnectionPlace, PlaceSt
 HEADER = re.compile(r"^ *state +event +.*?next", re.MULTILINE)
 ANY = "any"
 NAMES = [
-    pytest.param(name, marks=[pytest.mark.real] if "server" in name else []) for name in MACHINES
+    pytest.param(name, marks=[pytest.mark.real] if "server" in name or "webrtc" in name else []) for name in MACHINES
 ]  # it loads aiortc
 
 

@@ -22,6 +22,7 @@ MACHINES = {
     "deploy.server.hosts.moving": ("Move", "state"),
     "deploy.server.session": ("Session", "state"),
     "stages.language.reply": ("Reply", "state"),
+    "transports.webrtc.presence": ("Presence", "state"),
 }
 """Module → the class in it that has the state, and where."""
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.deploy.runtime.tasks import beside
 from thalweg.models.speech.wav import write_wav
 from thalweg.stages.io.media import MediaError
 from thalweg.stages.io.sound import decoded
@@ -97,7 +98,7 @@ async def _talk(
     as_json: bool,
 ) -> int:
     ear = Ear()
-    async with make() as talker:
+    async with make() as talker, beside(talker.stay()):
         talker.on_event = lambda event: _print(event, as_json)
         talker.on_audio = ear.hear
         if samples is None:
@@ -132,7 +133,11 @@ async def _with_sound_card(talker: Talker, ear: Ear | None) -> int:
     loop = asyncio.get_running_loop()
 
     def recorded(data: NDArray[np.float32], frames: int, _time: Any, _status: Any) -> None:  # Any: C structures
-        loop.call_soon_threadsafe(talker.voice.say, data[:, 0].copy())
+        loop.call_soon_threadsafe(speak, data[:, 0].copy())
+
+    def speak(samples: NDArray[np.float32]) -> None:
+        if talker.there:  # else it would be said once the connection is back, and all after it as late
+            talker.voice.say(samples)
 
     try:
         with (

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from thalweg.pipeline.clock import Clock, SystemClock
 from thalweg.pipeline.dialogue.events import VERSION, ControlError, decode_event
 from thalweg.transports.webrtc.guard import Guard
+from thalweg.transports.webrtc.presence import Presence, Step
 from thalweg.transports.webrtc.receive import OpusIn, Tap
 from thalweg.transports.webrtc.send import BLOCK, BLOCK_NS, OpusPackets
 from thalweg.transports.webrtc.signalling import Signalling, TalkError
@@ -30,6 +31,7 @@ MAX_BAD = 100
 MAX_EVENTS = 200_000
 MAX_EVENT_BYTES = 64_000_000
 ATTEMPT_S = 10.0
+ASK_S = 5.0
 AUDIBLE = 0.01
 
 
@@ -50,6 +52,12 @@ class VoiceTrack(MediaStreamTrack):
         said: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._queue.append((samples, said))
         return said
+
+    def continue_from(self, before: VoiceTrack) -> None:
+        """Say first what `before` was to say and has not said; it says nothing more."""
+        self._queue.extendleft(reversed(before._queue))
+        self._at, before._at = before._at, 0
+        before._queue.clear()
 
     async def recv(self) -> Any:  # Any: a packet of PyAV
         """The next packet, at its time."""
@@ -78,7 +86,8 @@ class Talker:
     """One conversation with a server at `url`. Use it as an async context manager; it connects on entry.
 
     `on_event` gets each event of the server; `on_audio` each stretch of sound with its time of arrival. `events` keeps
-    the former. `relay`: through a TURN server only. Raises TalkError where no conversation comes about.
+    the former. `relay`: through a TURN server only. `microphone`: False: no sound is sent, only controls. Raises
+    TalkError where no conversation comes about.
     """
 
     def __init__(
@@ -89,6 +98,7 @@ class Talker:
         ice: list[RTCIceServer] | None = None,
         relay: bool = False,
         insecure: bool = False,
+        microphone: bool = True,
     ) -> None:
         self._server = Signalling(url, token, insecure=insecure)
         self.clock = SystemClock()
@@ -106,6 +116,8 @@ class Talker:
         self._event_bytes = 0
         self._ice = ice or []
         self._relay = relay
+        self._microphone = microphone
+        self._presence: Presence | None = None
         self._pc: RTCPeerConnection | None = None
         self._channel: Any = None
         self._open = asyncio.Event()
@@ -149,7 +161,10 @@ class Talker:
         self._channel = pc.createDataChannel("events")
         self._channel.on("open", self._open.set)
         self._channel.on("message", self._message)
-        transceiver = pc.addTransceiver(self.voice, direction="sendrecv")
+        if self._microphone:
+            transceiver = pc.addTransceiver(self.voice, direction="sendrecv")
+        else:
+            transceiver = pc.addTransceiver("audio", direction="recvonly")
         opus = OpusIn(lambda samples, arrival_ns, lost: self.on_audio(arrival_ns, samples))
         Tap(transceiver.receiver, lambda packet: opus.packet(packet, self.clock.now_ns()))
         await pc.setLocalDescription(await pc.createOffer())
@@ -169,27 +184,93 @@ class Talker:
         self.lost = False
 
     async def connect_anew(self) -> None:
-        """Connect to the same conversation while the old connection stands: what `reconnect` asks for."""
-        before, self.voice = self._pc, VoiceTrack(self.clock)
-        await self.connect()
-        if before is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(END_S):
-                    await before.close()
+        """Connect to the same conversation while the old connection stands: what `reconnect` asks for.
 
-    def send(self, control: dict[str, Any]) -> None:
-        """Send a control, such as `{"type": "stop"}`; without a connection it is dropped."""
-        if self._channel.readyState == "open":
-            self._channel.send(json.dumps({"v": VERSION, **control}))
+        What was still to be said is said at the new connection; where none comes about, the old one is as before.
+        """
+        before, channel, voice = self._pc, self._channel, self.voice
+        self.voice = VoiceTrack(self.clock)
+        self.voice.continue_from(voice)
+        try:
+            await self.connect()
+        except BaseException:
+            failed, self._pc, self._channel = self._pc, before, channel
+            voice.continue_from(self.voice)
+            self.voice = voice
+            if failed is not before:
+                await _close(failed)
+            raise
+        await _close(before)
+
+    async def stay(self) -> None:
+        """Remain in the conversation while its host moves or dies, as the page does (see `presence.py`): to be run
+        beside all else, while connected. Returns once the conversation is over or cannot be resumed (`ended`).
+        """
+        presence = self._presence = Presence(self._now_s())
+        try:
+            while not self.ended.is_set():
+                self._news.clear()
+                if self.lost:
+                    presence.lost(self._now_s())
+                step, wait_s = presence.next(self._now_s())
+                if step is Step.WAIT:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(wait_s):
+                            await self._news.wait()
+                elif step is Step.PING:
+                    self.send({"type": "ping", "t": self._now_s()})
+                elif step is Step.ASK:
+                    if not await self._stands():
+                        presence.lost(self._now_s())
+                elif step is Step.CONNECT:
+                    await self._come_back(presence)
+                else:
+                    self._leave()
+        finally:
+            self._presence = None
+
+    async def _stands(self) -> bool:
+        """Whether the server has the conversation where we are connected, as far as it says."""
+        try:
+            status, found = await self._server.ask("GET", f"/sessions/{self.session}", timeout_s=ASK_S, key=self.key)
+        except TalkError:
+            return True
+        return status != 404 and found.get("stands") is not False
+
+    async def _come_back(self, presence: Presence) -> None:
+        code = "no-path"
+        try:
+            async with asyncio.timeout(ATTEMPT_S):
+                await self.connect_anew()
+            presence.connected(self._now_s())
+            return
+        except TalkError as error:
+            code = error.code
+        except TimeoutError:
+            pass
+        presence.refused(code, self._now_s())
+
+    def _now_s(self) -> float:
+        return self.clock.now_ns() / 1e9
+
+    @property
+    def there(self) -> bool:
+        """Whether there is a connection on which controls are sent now."""
+        return self._channel is not None and self._channel.readyState == "open"
+
+    def send(self, control: dict[str, Any]) -> bool:
+        """Send a control, such as `{"type": "stop"}`; False without a connection: then it is dropped."""
+        if not self.there:
+            return False
+        self._channel.send(json.dumps({"v": VERSION, **control}))
+        return True
 
     async def hang_up(self) -> None:
         """Drop the connection, as a network would; the conversation waits for us."""
         if self._pc is not None:
             pc, self._pc = self._pc, None
             self.voice = VoiceTrack(self.clock)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(END_S):
-                    await pc.close()
+            await _close(pc)
 
     async def end(self) -> None:
         """End the conversation. Idempotent."""
@@ -200,7 +281,9 @@ class Talker:
         await self.hang_up()
 
     async def next(self, *types: str, timeout_s: float = 30.0) -> dict[str, Any]:
-        """The next event of one of these types. Raises TimeoutError, and TalkError where the connection is lost."""
+        """The next event of one of these types. Raises TimeoutError, and TalkError where the connection is lost, or,
+        with `stay`, the conversation.
+        """
         seen = len(self.events)
         async with asyncio.timeout(timeout_s):
             while True:
@@ -208,7 +291,7 @@ class Talker:
                     if event["type"] in types:
                         return event
                 seen = len(self.events)
-                if self.lost:
+                if self.lost and self._presence is None:
                     raise TalkError("lost", "the connection was lost")
                 self._news.clear()
                 await self._news.wait()
@@ -227,7 +310,10 @@ class Talker:
         else:
             if found is not None:  # a newer server may tell more than we know
                 event = {"v": VERSION, **found.model_dump(exclude_none=True)}
-                self.events.append((self.clock.now_ns(), event))
+                if self._presence is not None:
+                    self._presence.event(event["type"], self._now_s())
+                if self._presence is None or event["type"] != "pong":
+                    self.events.append((self.clock.now_ns(), event))
                 self.on_event(event)
                 if event["type"] == "bye":
                     self.ended.set()
@@ -241,3 +327,10 @@ class Talker:
         self.lost = True
         self.ended.set()
         self._news.set()
+
+
+async def _close(pc: RTCPeerConnection | None) -> None:
+    if pc is not None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_S):
+                await pc.close()

@@ -23,6 +23,7 @@ from tests.deploy.server.hosts.housing import (
 from thalweg.deploy.bench.dialogue.scripted import pipeline
 from thalweg.deploy.commands.hosts import DrainError, drain_host
 from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.runtime.tasks import beside
 from thalweg.deploy.server.hosts.record import records_in
 from thalweg.transports.webrtc.client import Talker, TalkError
 
@@ -54,6 +55,52 @@ def test_an_emptied_host_lets_nobody_in_and_its_conversation_moves_between_two_t
             assert (status, body) == (200, {"stands": False})
 
     housed(case)
+
+
+def test_who_stays_goes_on_when_a_host_is_emptied_and_when_one_is_killed() -> None:
+    async def case(there: Housed) -> None:
+        async with Talker(there.url) as talker, beside(talker.stay()):
+            assert await asked(talker, "red") == "red"
+            first = host_of(talker)
+            assert (await there.ask("POST", f"/hosts/{first}/drain"))[0] == 200
+            await there.until(lambda: host_of(talker) != first and talker.there)
+            assert await asked(talker, "green") == "red and green"
+            second = host_of(talker)
+            await there.until(lambda: there.remembers(talker, 2) and there.ready(2))
+            there.kill(second)
+            await there.until(lambda: host_of(talker) != second and talker.there and not talker.lost)
+            assert await asked(talker, "blue") == "red and green and blue"
+            assert not talker.ended.is_set()
+
+    housed(case, apart=True)
+
+
+def test_who_is_told_to_reconnect_and_cannot_talks_on_where_they_are() -> None:
+    async def case(there: Housed) -> None:
+        async with Talker(there.url) as talker:
+            assert await asked(talker, "red") == "red"
+            url, talker._server.url = talker._server.url, "http://127.0.0.1:9"
+            with pytest.raises(TalkError):
+                await talker.connect_anew()
+            talker._server.url = url
+            assert talker.there
+            assert await asked(talker, "green") == "red and green"
+
+    housed(case, count=1)
+
+
+def test_who_stays_gives_up_once_the_server_knows_the_conversation_no_more() -> None:
+    async def case(there: Housed) -> None:
+        async with Talker(there.url) as talker:
+            there.lose(host_of(talker))
+            there.front.kept.forget(talker.session)
+            talker.lost = True
+            async with asyncio.timeout(20.0):
+                await talker.stay()
+            assert talker.ended.is_set()
+            talker.session = ""
+
+    housed(case, count=1)
 
 
 def test_there_is_no_host_to_empty_where_no_operator_asks() -> None:
