@@ -93,6 +93,7 @@ FAMILIES: dict[str, dict[str, str]] = {
     },
     "the server": {
         "DrainError": "thalweg.deploy.commands.hosts",
+        "HostsError": "thalweg.deploy.commands.hosts",
         "HostError": "thalweg.deploy.server.hosts.record",
         "HostLost": "thalweg.deploy.server.hosts.link",
         "NetworkError": "thalweg.deploy.door.addresses",

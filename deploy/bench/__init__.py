@@ -55,7 +55,8 @@ BENCHES: Mapping[str, Bench] = {
     ),
     "glass": Bench("age of a picture decoded at the other end of WebRTC, next to plain aiortc", "video.glass:measure"),
     "hosts": Bench(
-        "conversations on one to three hosts behind a front, and kill -9 of one; PART: crowds or loss",
+        "conversations on one to three hosts behind a front, which die or are emptied; "
+        "PART: crowds, loss, drain or upgrade",
         "dialogue.hosts:measure",
         takes=("part",),
     ),

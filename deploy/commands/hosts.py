@@ -1,4 +1,4 @@
-"""`thalweg serve drain HOST`: empty a conversation host of a server that runs, by asking its front."""
+"""`thalweg serve hosts` and `serve drain HOST`: what a front tells of its hosts, and emptying one of them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,69 @@ import asyncio
 import re
 from typing import Any
 
+from rich.table import Table
+
+from thalweg.deploy.console import Console
 from thalweg.deploy.server.hosts.record import NAME
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.text import printable
-from thalweg.stages.io.terminal import say
+from thalweg.stages.io.terminal import say, say_json
 from thalweg.transports.webrtc.signalling import Signalling
 
 LOOK_S = 0.5
 MARGIN_S = 10.0
+COLUMNS = ("name", "state", "conversations", "limit", "used", "late", "pid", "version", "why")
+LEFT = ("name", "state", "conversations", "version", "why")
 
 
 class DrainError(ThalwegError):
     """A host that could not be emptied."""
+
+
+class HostsError(ThalwegError):
+    """Hosts that a server does not tell of."""
+
+
+def list_hosts(url: str, token: str, as_json: bool, *, insecure: bool = False) -> None:
+    """Print one row for each host of a server, and a sum. Raises HostsError, TalkError."""
+    status, found = asyncio.run(Signalling(url, token, insecure=insecure).ask("GET", "/hosts"))
+    hosts = found.get("hosts")
+    if status != 200 or not isinstance(hosts, list) or not all(isinstance(host, dict) for host in hosts):
+        raise HostsError(printable(found.get("message") or f"the server refused with {status}", 300))
+    if as_json:
+        say_json(hosts, indent=2)
+        return
+    if not hosts:
+        say("this server has no hosts: its conversations are in its own process")
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column in LEFT else "right")
+    for host in hosts:
+        table.add_row(*(_shown(host, column) for column in COLUMNS))
+    held, limits = [_count(host) for host in hosts], [host.get("limit") for host in hosts]
+    most = f" of {sum(limits)}" if all(isinstance(limit, int) for limit in limits) else ""
+    console = Console()
+    console.print(table)
+    console.say(f"{len(hosts)} hosts, {sum(held)} conversations{most}")
+
+
+def _count(host: dict[str, Any]) -> int:
+    held = host.get("conversations")
+    return sum(held.values()) if isinstance(held, dict) else 0
+
+
+def _shown(host: dict[str, Any], column: str) -> str:
+    """One cell. `used`: how much of its processors; `late`: its event loop, at most."""
+    value = host.get("late_s" if column == "late" else column)
+    if column == "conversations":
+        states = value if isinstance(value, dict) else {}
+        return ", ".join(f"{count} {state}" for state, count in states.items() if count) or "–"
+    if value is None or value == "":
+        return "–" if column != "why" else ""
+    if isinstance(value, int | float) and column in ("used", "late"):
+        return f"{100 * value:.0f} %" if column == "used" else f"{1e3 * value:.0f} ms"
+    return printable(str(value), 100)
 
 
 def drain_host(name: str, url: str, token: str, *, wait: bool, insecure: bool = False) -> int:
@@ -53,6 +104,4 @@ def _held(answer: tuple[int, dict[str, Any]], name: str) -> int:
     """How many conversations a host has; 0 for one that is gone."""
     hosts = answer[1].get("hosts")
     listed = hosts if isinstance(hosts, list) else []
-    found = next((host for host in listed if isinstance(host, dict) and host.get("name") == name), {})
-    held = found.get("conversations")
-    return sum(held.values()) if isinstance(held, dict) else 0
+    return _count(next((host for host in listed if isinstance(host, dict) and host.get("name") == name), {}))

@@ -1,4 +1,4 @@
-"""`thalweg serve` and `thalweg serve drain`: their options."""
+"""`thalweg serve`, `thalweg serve hosts` and `thalweg serve drain`: their options."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ import click
 from thalweg.deploy.commands import secrets
 from thalweg.deploy.ops.keeping.operating import FILE, PIPELINE, SET, settings_of
 
+URL = click.option("--url", default="http://localhost:8080", show_default=True, help="URL of the server.")
+INSECURE = click.option("--insecure", is_flag=True, help="Do not verify certificates; refused for another machine.")
+
 
 @click.command("drain")
 @click.argument("host")
-@click.option("--url", default="http://localhost:8080", show_default=True, help="URL of the server.")
+@URL
 @secrets.ADMIN_TOKEN
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until no conversation is left there.")
-@click.option("--insecure", is_flag=True, help="Do not verify certificates; refused for another machine.")
+@INSECURE
 def drain(host: str, url: str, admin_token: str, admin_token_file: Path | None, wait: bool, insecure: bool) -> None:
     """Drain a conversation host of a running server: it takes no new conversations, and those on it move elsewhere."""
     from thalweg.deploy.commands.hosts import drain_host
@@ -26,12 +29,25 @@ def drain(host: str, url: str, admin_token: str, admin_token_file: Path | None, 
     sys.exit(drain_host(host, url, token, wait=wait, insecure=insecure))
 
 
+@click.command("hosts")
+@URL
+@secrets.ADMIN_TOKEN
+@INSECURE
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def hosts(url: str, admin_token: str, admin_token_file: Path | None, insecure: bool, as_json: bool) -> None:
+    """List the conversation hosts of a running server: state, conversations, limit, and how busy they are."""
+    from thalweg.deploy.commands.hosts import list_hosts
+
+    list_hosts(url, secrets.known_token(admin_token, admin_token_file), as_json, insecure=insecure)
+
+
 class _Serve(click.Command):
-    """`serve FILE`, and `serve drain HOST`."""
+    """`serve FILE`, `serve hosts`, and `serve drain HOST`."""
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> click.Context:
-        if args[:1] == [str(drain.name)]:
-            return drain.make_context(f"{info_name} {args[0]}", args[1:], *rest, **more)
+        for command in (drain, hosts):
+            if args[:1] == [str(command.name)]:
+                return command.make_context(f"{info_name} {args[0]}", args[1:], *rest, **more)
         return super().make_context(info_name, args, *rest, **more)
 
 
@@ -76,7 +92,7 @@ class _Serve(click.Command):
 def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], ice_file: Path | None, **given: Any) -> None:
     """Serve a pipeline to browsers: a page to talk on, over WebRTC.
 
-    `thalweg serve drain HOST` drains a conversation host of a running server.
+    `thalweg serve hosts` lists the conversation hosts of a running server, `thalweg serve drain HOST` drains one.
     """
     from thalweg.deploy.door.addresses import network_of
     from thalweg.deploy.server.hosts.serve import Placed

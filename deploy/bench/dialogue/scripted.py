@@ -105,6 +105,7 @@ stages:
     use: language.chat
     backend: "thalweg.deploy.bench.dialogue.scripted:Lister"
     system: ""
+    history: 1000
   voice: {{use: "thalweg.deploy.bench.dialogue.scripted:Tone", length: {length}, work: {work}}}
   speaker: {{use: live.speaker}}
   captions: {{use: live.captions}}

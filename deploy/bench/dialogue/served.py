@@ -33,7 +33,7 @@ def main() -> int:
         per_address=10_000,
         requests_per_s=2_000.0,
         admin_token="operator",
-        drain_s=1.0,
+        drain_s=30.0,
     )
     return asyncio.run(serve_hosts(spec, bundle, settings, Placed(on=SUBPROCESS, count=hosts)))
 

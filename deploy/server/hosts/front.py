@@ -291,11 +291,9 @@ class Front:
                 return None
             raise
         self._led(coming, found, kept)
-        try:
-            await link.ask("/end", asked | {"moved": True}, within_s=ANSWER_S)
-        except (HostLost, Refused) as error:
-            log.warning("conversation host %s did not end what was moved: %s", link.name, error)
         self.counts["moved"] += 1
+        assert self._group is not None
+        self._group.create_task(link.moved(coming.session, coming.key))  # the answer does not wait for it
         return found
 
     async def _go_on(self, kept: KeptConversation, snapshot: Mapping[str, Any], coming: ConnectRequest) -> Connected:

@@ -42,6 +42,7 @@ LATE_S = 3.0
 AGAIN_S = 0.2
 SILENT_S = 1.0
 """Whose host has been lost for so long waits for its answer no longer: there may be another one to ask."""
+MOVED_S = 5.0
 MOST_NEWS = 1 << 28
 MOST_CALLS = 200
 _OF_FRONTS = (401, 408, 413, 415, 421, 426, 500)
@@ -161,6 +162,13 @@ class HostLink:
                 raise HostLost(
                     f"conversation host {self.name} refuses a front: {refused.status} {refused.code}"
                 ) from None
+
+    async def moved(self, session: str, key: str) -> None:
+        """Have the host end a conversation that goes on elsewhere; where it does not, the log says so."""
+        try:
+            await self.ask("/end", {"session": session, "key": key, "moved": True}, within_s=MOVED_S)
+        except (HostLost, Refused) as error:
+            log.warning("conversation host %s did not end what was moved: %s", self.name, error)
 
     async def _silent(self) -> None:
         """Return once it has been lost for `SILENT_S`."""

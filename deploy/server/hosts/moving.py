@@ -1,10 +1,14 @@
 """Draining a host: each visitor is asked to reconnect between two turns, and a front places them elsewhere.
 
 state     event                                                  next
-STAYS     no one has the floor, or `HURRY_S` are left            ASKED     told to connect anew
+STAYS     no one has the floor, and of others fewer than         ASKED     told to connect anew
+          `AT_ONCE` are on their way; or `HURRY_S` are left
 ASKED     `PATIENCE_S` passed                                    HUNG_UP   the connection is closed: a client that knows
                                                                            no `reconnect` comes back as after a loss
 any       `within_s` passed                                      ENDED     no other host had room: they are told goodbye
+
+One after the other: a connection takes a moment of both machines, and if all of a host were made at once each person
+would be without one for the moments of all.
 
 A visitor who is away is not asked: their conversation stays until they reconnect, elsewhere, or `within_s` passed.
 """
@@ -23,6 +27,7 @@ from thalweg.pipeline.dialogue.events import Reconnect
 TICK_S = 0.1
 HURRY_S = 10.0
 PATIENCE_S = 3.0
+AT_ONCE = 4
 
 
 class MoveState(Enum):
@@ -51,12 +56,13 @@ class Move:
         self._within_s = within_s
         self._asked_s = 0.0
 
-    def passed(self, now_s: float, *, between_turns: bool) -> MoveState | None:
-        """What has become of it just now, None where nothing has."""
+    def passed(self, now_s: float, *, between_turns: bool, under_way: int = 0) -> MoveState | None:
+        """What has become of it just now, None where nothing has. `under_way`: others that were asked and are here."""
         before = self.state
+        free = between_turns and under_way < AT_ONCE
         if now_s >= self._within_s:
             self.state = MoveState.ENDED
-        elif self.state is MoveState.STAYS and (between_turns or now_s >= self._within_s - HURRY_S):
+        elif self.state is MoveState.STAYS and (free or now_s >= self._within_s - HURRY_S):
             self.state, self._asked_s = MoveState.ASKED, now_s
         elif self.state is MoveState.ASKED and now_s >= self._asked_s + PATIENCE_S:
             self.state = MoveState.HUNG_UP
@@ -96,10 +102,18 @@ class Moving:
 
     async def _step(self, session: Session, move: Move, now_s: float) -> None:
         there = session.state is SessionState.TALKING
-        became = move.passed(now_s, between_turns=there and session.call.between_turns)
+        became = move.passed(now_s, between_turns=there and session.call.between_turns, under_way=self._under_way())
         if became is MoveState.ASKED:
             session.call.tell(Reconnect())
         elif became is MoveState.HUNG_UP and session.peer is not None:
             await session.peer.close()
         elif became is MoveState.ENDED:
             session.end("closing", "This server is about to stop. Start a new conversation.")
+
+    def _under_way(self) -> int:
+        """How many were asked, and have not been placed elsewhere yet."""
+        sessions = self._conversations.sessions
+        return sum(
+            move.state is MoveState.ASKED and name in sessions and not sessions[name].over
+            for name, move in self._moves.items()
+        )

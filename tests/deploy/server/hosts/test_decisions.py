@@ -6,7 +6,7 @@ import pytest
 
 from thalweg.deploy.server.hosts.exposition import merged
 from thalweg.deploy.server.hosts.kept import KeptConversations
-from thalweg.deploy.server.hosts.moving import HURRY_S, PATIENCE_S, Move, MoveState
+from thalweg.deploy.server.hosts.moving import AT_ONCE, HURRY_S, PATIENCE_S, Move, MoveState
 from thalweg.deploy.server.hosts.news import HostState, News, SessionNews, key_digest
 from thalweg.deploy.server.hosts.placing import Room, hosts_wanted, order, taken_of
 from thalweg.deploy.server.snapshot import MOST_BYTES, Snapshot, SnapshotError, host_of, session_id
@@ -97,6 +97,14 @@ def test_somebody_is_asked_between_turns_hung_up_if_they_stay_and_told_goodbye_i
 def test_who_never_stops_talking_is_asked_in_mid_turn_before_time_runs_out() -> None:
     move = Move(within_s=30.0)
     assert move.passed(30.0 - HURRY_S, between_turns=False) is MoveState.ASKED
+
+
+def test_few_are_asked_at_once_until_time_runs_out() -> None:
+    move = Move(within_s=30.0)
+    assert move.passed(1.0, between_turns=True, under_way=AT_ONCE) is None
+    assert move.passed(1.1, between_turns=True, under_way=AT_ONCE - 1) is MoveState.ASKED
+    late = Move(within_s=30.0)
+    assert late.passed(30.0 - HURRY_S, between_turns=True, under_way=AT_ONCE) is MoveState.ASKED
 
 
 def test_metrics_of_hosts_are_one_exposition_with_each_family_once() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,9 +23,10 @@ from tests.deploy.server.hosts.housing import (
     reaped,
 )
 from thalweg.deploy.bench.dialogue.scripted import pipeline
-from thalweg.deploy.commands.hosts import DrainError, drain_host
+from thalweg.deploy.commands.hosts import COLUMNS, DrainError, HostsError, drain_host, list_hosts
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.runtime.tasks import beside
+from thalweg.deploy.server.hosts.link import HostLink
 from thalweg.deploy.server.hosts.record import records_in
 from thalweg.transports.webrtc.client import Talker, TalkError
 
@@ -73,6 +76,32 @@ def test_who_stays_goes_on_when_a_host_is_emptied_and_when_one_is_killed() -> No
             assert not talker.ended.is_set()
 
     housed(case, apart=True)
+
+
+def test_who_moves_is_answered_before_the_old_host_has_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go = asyncio.Event()
+    ask = HostLink.ask
+
+    async def slow(self: HostLink, path: str, body: dict[str, Any], **more: Any) -> dict[str, Any]:
+        if body.get("moved"):
+            await let_go.wait()
+        return await ask(self, path, body, **more)
+
+    async def case(there: Housed) -> None:
+        async with Talker(there.url) as talker:
+            assert await asked(talker, "red") == "red"
+            home = host_of(talker)
+            monkeypatch.setattr(HostLink, "ask", slow)
+            async with asyncio.TaskGroup() as group:
+                moved = group.create_task(moves_when_asked(talker))
+                assert (await there.ask("POST", f"/hosts/{home}/drain"))[0] == 200
+            assert moved.done() and host_of(talker) != home
+            assert await asked(talker, "green") == "red and green"
+            assert there.front.links[home].told.held == 1
+            let_go.set()
+            await there.until(lambda: not there.front.links[home].told.held)
+
+    housed(case)
 
 
 def test_who_is_told_to_reconnect_and_cannot_talks_on_where_they_are() -> None:
@@ -130,6 +159,25 @@ def test_the_command_empties_a_host_and_says_when_nobody_is_left(capsys: pytest.
 
     housed(case)
     assert "is empty" in capsys.readouterr().err
+
+
+def test_the_command_lists_all_hosts_of_a_front_with_what_they_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    async def case(there: Housed) -> None:
+        async with Talker(there.url) as talker:
+            await there.until(lambda: there.front.kept.states(host_of(talker))["talking"] == 1)
+            for as_json in (False, True):
+                await asyncio.to_thread(list_hosts, there.url, "admin", as_json)
+        with pytest.raises(HostsError, match="token"):
+            await asyncio.to_thread(list_hosts, there.url, "guess", False)
+
+    housed(case, settings=replace(HOUSED, sessions=3))
+    text, _, plain = capsys.readouterr().out.partition("[")
+    head, one, other, total = text.strip().splitlines()
+    assert head.split() == list(COLUMNS)
+    assert [row.split()[:2] for row in (one, other)] == [["host-1", "up"], ["host-2", "up"]]
+    assert (one + other).count("1 talking") == 1
+    assert total == "2 hosts, 1 conversations of 6"
+    assert [host["name"] for host in json.loads("[" + plain)] == ["host-1", "host-2"]
 
 
 def test_of_two_fronts_both_lead_to_a_conversation_wherever_it_went() -> None:
