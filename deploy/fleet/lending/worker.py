@@ -108,7 +108,11 @@ class LentStage:
             case ("ping", int() as number):
                 self._send("pong", number)
                 await self._writer.drain()  # a node that only asks, and never reads, is not kept in memory
-            case ("packet" | "probe" | "begin", *_):
+            case ("begin", *_):
+                if self._number is not None:
+                    self._end_work()  # nothing of that generation is wanted any more
+                await self._work.put(said)
+            case ("packet" | "probe", *_):
                 await self._work.put(said)
             case ("configure", dict()):
                 await self._work.put(said)
@@ -198,6 +202,10 @@ class LentStage:
         packet = self._ctx.packet
         if packet is None or not AMBIENT < packet.epoch < self._epoch:
             return
+        self._end_work()
+
+    def _end_work(self) -> None:
+        """End the work on the packet in hand where that is async; else the stage may look at `stale`."""
         self._ctx.stale = True
         if self._patience is not None and is_async(self._stage.process) and not self._patience.expired():
             self._patience.reschedule(self._loop.time())

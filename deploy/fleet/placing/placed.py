@@ -221,7 +221,8 @@ class PlacedStage:
         state = state if isinstance(state, bytes) else None
         packet = self._ledger.answered(generation, number, state, found)
         self._room.set()
-        if state is not None and self.placing.goes_on:
+        taken = self._ledger.kept()[0] is state  # it is not of an old generation
+        if taken and state is not None and self.placing.goes_on:
             self._follow(state)
         if packet is None:
             return

@@ -78,6 +78,25 @@ class Said:
         Said.tokens.append((packet.epoch, packet.payload.text, packet.payload.last, time.monotonic()))
 
 
+def said(turn: int) -> str:
+    """So far."""
+    return "".join(text for epoch, text, _, _ in Said.tokens if epoch == turn)
+
+
+def is_over(turn: int) -> bool:
+    """Whether the last token of its answer has come."""
+    return any(last for epoch, _, last, _ in Said.tokens if epoch == turn)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Raises TimeoutError."""
+    until_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > until_s:
+            raise TimeoutError(f"so far it said {Said.tokens}")
+        await asyncio.sleep(0.005)
+
+
 class Conversation:
     """While the block of `conversing` runs. `crossed`: kinds of payloads that went to the lender, and came back."""
 
@@ -96,11 +115,11 @@ class Conversation:
 
     def said(self, turn: int) -> str:
         """So far."""
-        return "".join(text for epoch, text, _, _ in Said.tokens if epoch == turn)
+        return said(turn)
 
     def is_over(self, turn: int) -> bool:
         """Whether the last token of its answer has come."""
-        return any(last for epoch, _, last, _ in Said.tokens if epoch == turn)
+        return is_over(turn)
 
     def span_s(self, turn: int) -> float:
         """From its first token to its last."""
@@ -109,11 +128,7 @@ class Conversation:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Raises TimeoutError."""
-        until_s = time.monotonic() + PATIENCE_S
-        while not condition():
-            if time.monotonic() > until_s:
-                raise TimeoutError(f"the chat is at {self.place}, and said {Said.tokens}")
-            await asyncio.sleep(0.005)
+        await until(condition)
 
     def note(self, parts: tuple[Any, ...], *, back: bool) -> None:
         """Something crosses."""

@@ -374,3 +374,26 @@ def test_an_interrupt_ends_what_is_being_done_again() -> None:
         assert ctx.reported == [] and ctx.out == ["x", "the rest"]
 
     asyncio.run(case())
+
+
+def test_a_state_of_a_generation_that_is_over_is_not_followed_and_what_was_heard_since_a_state_is_kept() -> None:
+    class Listener(Talker):
+        def on_signal(self, signal: Interrupt, ctx: Context) -> None:
+            self.text += f"<{signal.epoch}>"
+
+    async def case() -> None:
+        stage, ctx, lent = await away("a", Listener)
+        await give(stage, ctx, "b")
+        old, late = lent.generation, list(lent.given)
+        await stage.come_home(lost=False)
+        assert await stage.go(lent)  # type: ignore[arg-type]
+        lent.given[:] = late
+        lent.answer(state=True, generation=old)
+        assert stage.stage.text == "ab"
+        await give(stage, ctx, "c")
+        lent.answer(state=True)
+        stage.on_signal(Interrupt(origin="turns", epoch=7), ctx)  # type: ignore[arg-type]
+        await stage.come_home(lost=True)
+        assert stage.stage.text == "abbc<7>"  # the late one is done there, too
+
+    asyncio.run(case())
