@@ -10,6 +10,7 @@ read URL                  prints the numbers in the stream, with spaces between,
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 
@@ -23,13 +24,14 @@ PAYLOAD_BYTES = 120
 
 
 def packed(number: int, made_ns: int) -> bytes:
-    """An event."""
-    return b"%d %d" % (number, made_ns) + b" " * (PAYLOAD_BYTES - len(b"%d %d" % (number, made_ns)))
+    """An event; what fills it cannot be compressed, as a leaf node would."""
+    head = b"%d %d " % (number, made_ns)
+    return head + os.urandom(PAYLOAD_BYTES - len(head))
 
 
 def read(payload: bytes) -> tuple[int, int]:
     """Number and time of an event."""
-    number, made_ns = payload.split()
+    number, made_ns, _ = payload.split(b" ", 2)
     return int(number), int(made_ns)
 
 
