@@ -81,7 +81,7 @@ def copying(folder: Path) -> Iterator[tuple[Path, str]]:
     """A folder for images, and how `cp` copies one there: on XFS as a clone, which is of one moment.
 
     Without mkfs.xfs it is read while it is written to. Such a copy may have an old list of files and a block that
-    another file was given since, which no power cut makes: with a slow reader whole files seem to hold something else.
+    another file was given since, which no power cut makes: the slower it is read, the likelier.
     """
     if shutil.which("mkfs.xfs") is None:
         yield folder, "--sparse=always"
