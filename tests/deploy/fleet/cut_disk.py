@@ -19,7 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +80,18 @@ def write(folder: Path, key: bytes) -> None:
 def copying(folder: Path) -> Iterator[tuple[Path, str]]:
     """A folder for images, and how `cp` copies one there: on XFS as a clone, which is of one moment.
 
-    Without mkfs.xfs it is read while it is written to. Such a copy may have an old list of files and a block that
-    another file was given since, which no power cut makes: the slower it is read, the likelier.
+    Without mkfs.xfs, or a kernel that mounts it, it is read while it is written to. Such a copy may have an old list of
+    files and a block that another file was given since, which no power cut makes: the slower it is read, the likelier.
     """
-    if shutil.which("mkfs.xfs") is None:
-        yield folder, "--sparse=always"
-        return
-    outer = folder / "clones.img"
-    subprocess.run(["truncate", "-s", "1G", outer], check=True)
-    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", outer], check=True)
-    with mounted(outer, folder / "clones") as clones:
-        yield clones, "--reflink=always"
+    with ExitStack() as stack:
+        found = folder, "--sparse=always"
+        if shutil.which("mkfs.xfs") is not None:
+            outer = folder / "clones.img"
+            subprocess.run(["truncate", "-s", "1G", outer], check=True)
+            subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", outer], check=True)
+            with suppress(subprocess.CalledProcessError):
+                found = stack.enter_context(mounted(outer, folder / "clones")), "--reflink=always"
+        yield found
 
 
 @contextmanager
