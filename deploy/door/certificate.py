@@ -14,7 +14,7 @@ import os
 import ssl
 from pathlib import Path
 
-from thalweg.models.store.bounded import read_text_at_most
+from thalweg.models.store.bounded import read_at_most
 from thalweg.pipeline.errors import ThalwegError
 
 log = logging.getLogger(__name__)
@@ -71,9 +71,9 @@ def _context(certificate: Path, key: Path | None) -> ssl.SSLContext:
 def _load(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
     """Raises CertificateError."""
     where = f"cannot use the certificate {certificate}"
-    if "CERTIFICATE-----" not in _text(certificate):
+    if b"CERTIFICATE-----" not in _bytes(certificate):
         raise CertificateError(f"{where}: no `-----BEGIN CERTIFICATE-----` is in it; PEM is expected")
-    if "PRIVATE KEY-----" not in _text(key or certificate):
+    if b"PRIVATE KEY-----" not in _bytes(key or certificate):
         if key is None:
             raise CertificateError(f"{where}: its private key is not in it: name the file of that with --key")
         raise CertificateError(f"{where}: no private key is in {key}; PEM is expected")
@@ -98,10 +98,10 @@ def _load(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
         raise CertificateError(f"{where}: {reason}") from None
 
 
-def _text(path: Path) -> str:
+def _bytes(path: Path) -> bytes:
     """Raises CertificateError."""
     try:
-        return read_text_at_most(path, MOST_BYTES)
+        return read_at_most(path, MOST_BYTES)
     except OSError as error:
         raise CertificateError(f"cannot read {path}, for TLS: {error.strerror or error}") from None
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.models.errors import ModelError
 from thalweg.models.speech.vits import PADDING, CutError, halves
 from thalweg.models.store.bounded import read_at_most, read_json_at_most
 from thalweg.models.store.damaged import damaged
@@ -27,6 +28,8 @@ piper-en-us-joe over four sentences: 0.5 made it 0.57 times as fast, 2 made it 1
 FIRST = 24
 """Frames of the first piece of a sentence, 0.28 s of sound; each further one is twice as long."""
 LOUD = 0.9
+QUIETEST = 0.3
+"""A voice that says the sentence for its level more softly than this cannot read it."""
 _CALIBRATION = "The river flows fastest where it is deepest."
 
 
@@ -47,8 +50,8 @@ class PiperVoice:
     `rate`: samples per second of what it makes. `streams`: whether the sound of a sentence comes in pieces while the
     rest is being decoded; a voice of several speakers makes it whole.
 
-    Every sentence is as loud as the voice says it, the loudest of the voice at `LOUD` of the range; what would go
-    beyond the range makes everything after it softer.
+    Every sentence is as loud as the voice says it: there is one level for the voice, which brings a sentence of known
+    words to a peak of `LOUD`. What goes beyond the range is cut off there, and makes the next sentences softer.
     """
 
     def __init__(self, model: Path, config: Path) -> None:
@@ -65,8 +68,12 @@ class PiperVoice:
             cut = halves(read_at_most(model, MOST_BYTES))
         except (OSError, CutError) as error:
             raise damaged(model, error) from None
-        session = open_session(model, options, cut[0] if cut else b"")
-        self._decoder = open_session(model, options, cut[1]) if cut else None
+        try:
+            halved = [open_session(model, options, half) for half in cut[:2]] if cut else []
+        except ModelError:  # a network that is not as it looks: whole, it may be sound
+            halved = []
+        session = halved[0] if halved else open_session(model, options)
+        self._decoder: Any = halved[1] if halved else None  # Any: ONNX Runtime has no types
         self._frames = cut[2] if cut else ""
         self._turn = threading.Lock()
         try:
@@ -77,6 +84,7 @@ class PiperVoice:
         self.rate: int = self._voice.config.sample_rate
         self._length_scale: float = self._voice.config.length_scale
         self._gain = 0.0
+        self._loudest = 0.0
 
     @property
     def streams(self) -> bool:
@@ -88,7 +96,8 @@ class PiperVoice:
         if not self._gain:
             sentences = self._voice.phonemize(_CALIBRATION)
             made = [samples for phones in sentences for samples, _ in self._sentence(phones, None)]
-            self._gain = LOUD / max(0.01, *(float(np.abs(samples).max(initial=0)) for samples in made))
+            loudest = max([float(np.abs(samples).max(initial=0)) for samples in made], default=0.0)
+            self._gain = LOUD / max(loudest, QUIETEST)
 
     def speak(
         self,
@@ -134,6 +143,7 @@ class PiperVoice:
             sentences = [phones for phones in self._voice.phonemize(text) if phones]
         phones, said = sum(map(len, sentences)), 0
         for sentence in sentences:
+            self._gain = min(self._gain, 1.0 / max(self._loudest, QUIETEST))
             for samples, share in self._sentence(sentence, manner):
                 done = (said + share * len(sentence)) / phones
                 yield SpokenPiece(self._levelled(samples), min(done, 1.0), share == 1.0)
@@ -157,10 +167,9 @@ class PiperVoice:
             yield samples[left * frame : len(samples) - right * frame], end / count
 
     def _levelled(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        loudest = float(np.abs(samples).max(initial=0))
-        if loudest * self._gain > 1.0:
-            self._gain = 1.0 / loudest
-        return samples * np.float32(self._gain)
+        self._loudest = max(self._loudest, float(np.abs(samples).max(initial=0)))
+        levelled: NDArray[np.float32] = np.clip(samples * np.float32(self._gain), -1.0, 1.0)
+        return levelled
 
 
 def pieces(count: int) -> list[tuple[int, int]]:

@@ -142,7 +142,8 @@ class _Stream:
 class Answering:
     """A reply under way. `order`: the route. `needs_ms`: how long a backend needs from being asked until its words can
     be heard (its first token, and speech made of it). `paused_ms`: longest pause that it made lately. `alone`: who is
-    never asked beside another, nor another beside it. `speaker`: whose words go out.
+    never asked beside another, nor another beside it. `begun`: what was said of the reply elsewhere, to go on from.
+    `speaker`: whose words go out.
     """
 
     order: Sequence[str]
@@ -150,6 +151,7 @@ class Answering:
     needs_ms: Callable[[str], float] = lambda backend: 1_000.0
     paused_ms: Callable[[str], float] = lambda backend: 0.0
     alone: Collection[str] = ()
+    begun: str = ""
     state: ReplyState = ReplyState.ASKING
     speaker: str = ""
     switches: int = 0
@@ -160,6 +162,9 @@ class Answering:
     _why: dict[str, str] = field(default_factory=dict)
     _again: dict[str, int] = field(default_factory=dict)
     _heard_out_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        self._gate.said = self.begun
 
     @property
     def said(self) -> str:
@@ -344,7 +349,7 @@ class Answering:
         """This one speaks from now on."""
         if self.speaker and backend != self.speaker:
             self._gate.drop()
-        if self.said and backend != self.speaker:
+        if len(self.said) > len(self.begun) and backend != self.speaker:
             self.switches += 1
         before, self.speaker, self.state = self.speaker, backend, ReplyState.SPEAKING
         losers = [name for name in self._streams if name != backend]

@@ -82,7 +82,7 @@ class Pool:
             )
         along = any(m.backend.abilities.reads_along for m in self._members.values() if m.where is Zone.EDGE)
         images = any(m.backend.abilities.images for m in self._members.values())
-        self.abilities = Abilities(reads_along=along, images=images)  # where a backend of this machine reads along
+        self.abilities = Abilities(reads_along=along, images=images, continues="prefix")  # each by what it can
         self.policy = policy
         self.first = ""
         self.privacy = Privacy(limit, policy.private)
@@ -165,7 +165,7 @@ class Pool:
             raise BackendError(ErrorKind.NOBODY, f"no answer is drafted by {route.chosen}")
         alone = [name for name, member in self._members.items() if member.said.alone]
         tokens, within_ms = tokens_of(request.messages), self.policy.first_clause_within / 1e6
-        first = self._sure_first(route, tokens, within_ms)
+        first = "" if request.prefix else self._sure_first(route, tokens, within_ms)
         if first:
             within_ms -= self._members[first].latency.clause_ms_at(SURE, tokens)
         order = (first, *(name for name in route.order if name != first), first) if first else route.order
@@ -176,6 +176,7 @@ class Pool:
             needs_ms=lambda name: self._members[name].needs_ms(request, answering.said),
             paused_ms=lambda name: self._members[name].latency.paused_ms,
             alone=alone,
+            begun=request.prefix,
         )
         asked = Asked(request, route, answering, loop.time(), first=first)
         self._heard_out_s = None if self._heard_out_s is None else 0.0

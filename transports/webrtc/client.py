@@ -188,6 +188,10 @@ class Talker:
 
         What was still to be said is said at the new connection; where none comes about, the old one is as before.
         """
+        await _close(await self._anew())
+
+    async def _anew(self) -> RTCPeerConnection | None:
+        """As `connect_anew`; returns the old connection, to be closed."""
         before, channel, voice = self._pc, self._channel, self.voice
         self.voice = VoiceTrack(self.clock)
         self.voice.continue_from(voice)
@@ -200,7 +204,7 @@ class Talker:
             if failed is not before:
                 await _close(failed)
             raise
-        await _close(before)
+        return before
 
     async def stay(self) -> None:
         """Remain in the conversation while its host moves or dies, as the page does (see `presence.py`): to be run
@@ -208,7 +212,7 @@ class Talker:
         """
         presence = self._presence = Presence(self._now_s())
         try:
-            while not self.ended.is_set():
+            while self.session and not self.ended.is_set():
                 self._news.clear()
                 if self.lost:
                     presence.lost(self._now_s())
@@ -238,16 +242,17 @@ class Talker:
         return status != 404 and found.get("stands") is not False
 
     async def _come_back(self, presence: Presence) -> None:
-        code = "no-path"
         try:
             async with asyncio.timeout(ATTEMPT_S):
-                await self.connect_anew()
-            presence.connected(self._now_s())
-            return
+                before = await self._anew()
         except TalkError as error:
             code = error.code
-        except TimeoutError:
-            pass
+        except Exception:  # of aiortc, which may raise anything, and a timeout: there is no path now
+            code = "no-path"
+        else:
+            presence.connected(self._now_s())
+            await _close(before)
+            return
         presence.refused(code, self._now_s())
 
     def _now_s(self) -> float:
@@ -262,7 +267,10 @@ class Talker:
         """Send a control, such as `{"type": "stop"}`; False without a connection: then it is dropped."""
         if not self.there:
             return False
-        self._channel.send(json.dumps({"v": VERSION, **control}))
+        said = json.dumps({"v": VERSION, **control}, ensure_ascii=False)
+        if any("\ud800" <= each <= "\udfff" for each in said):  # half of a character has no UTF-8
+            said = json.dumps({"v": VERSION, **control})
+        self._channel.send(said)
         return True
 
     async def hang_up(self) -> None:
@@ -276,6 +284,7 @@ class Talker:
         """End the conversation. Idempotent."""
         if self.session:
             session, self.session = self.session, ""
+            self._news.set()
             with contextlib.suppress(TalkError):  # a server that is gone has ended it too
                 await self._server.ask("DELETE", f"/sessions/{session}", timeout_s=END_S, key=self.key)
         await self.hang_up()
@@ -314,7 +323,7 @@ class Talker:
                     self._presence.event(event["type"], self._now_s())
                 if self._presence is None or event["type"] != "pong":
                     self.events.append((self.clock.now_ns(), event))
-                self.on_event(event)
+                    self.on_event(event)
                 if event["type"] == "bye":
                     self.ended.set()
         self._event_bytes += len(message)

@@ -378,7 +378,10 @@ class PlacedStage:
 
     def _restore(self, state: Any) -> None:
         self.stage.restore(state["stage"])
-        self._undone = [Undone(packet, silent, tuple(sent)) for packet, silent, sent in state["undone"]]
+        self._undone = [
+            Undone(packet, silent, tuple(sent[0]) if sent else ())  # without `sent`: of before results were streamed
+            for packet, silent, *sent in state["undone"]
+        ]
 
 
 def _record(packet: Packet) -> bytes:

@@ -218,7 +218,7 @@ class HostLink:
                     if len(text) > (MOST_NEWS if path == "/news" else BODY_BYTES * 16):
                         raise HostLost(f"conversation host {self.name} answers without end")
                 found = json.loads(text)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RuntimeError) as error:
             raise HostLost(f"conversation host {self.name} does not answer: {type(error).__name__}") from None
         if not isinstance(found, dict):
             raise HostLost(f"conversation host {self.name} answers with what is no object")

@@ -111,3 +111,9 @@ def test_what_is_wrong_with_a_certificate_or_its_key_is_said(tmp_path: Path, wro
         (key if wrong.startswith("key") else certificate).unlink()
     with pytest.raises(CertificateError, match=said):
         ServerCertificate(certificate, None if wrong == "no key" else key)
+
+
+def test_a_name_beside_a_certificate_may_be_in_any_encoding(tmp_path: Path) -> None:
+    certificate, key = write(tmp_path, made := make_certificates())
+    certificate.write_bytes("friendlyName: Mühle\n".encode("latin-1") + made.certificate)
+    assert shown(ServerCertificate(certificate, key).context) == made.certificate.decode()

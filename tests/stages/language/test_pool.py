@@ -126,6 +126,23 @@ def test_one_that_goes_on_is_given_no_white_space_at_the_end_and_none_comes_twic
     assert began == "The capital of France is"
 
 
+@pytest.mark.parametrize("continues", ["prefix", "instruct", "none"])
+@pytest.mark.parametrize("dies_after", [None, 2])
+def test_an_answer_that_was_begun_elsewhere_is_gone_on_with(continues: str, dies_after: int | None) -> None:
+    """As `language.chat` asks for it that was in the cloud, and is at the edge now."""
+    begun = "The capital of France is"
+    tested = pool(edge=Scripted(continues=continues), cloud=Scripted(continues=continues, dies_after=dies_after))
+
+    async def main() -> str:
+        await tested.open()
+        request = Request(messages=[Message("user", "which?")], max_tokens=64, prefix=begun)
+        return "".join([delta.text async for delta in tested.reply(request) if isinstance(delta, Text)])
+
+    said = run_virtual(main())
+    assert f"{begun} {said}".split() == ANSWER.split()
+    assert tested.abilities.continues == "prefix"
+
+
 def test_one_that_stalls_in_mid_answer_is_followed_by_another() -> None:
     tested = pool(edge=Scripted(), cloud=Scripted(stalls_after=4))
     assert ask(tested) == [ANSWER]

@@ -150,3 +150,17 @@ def test_words_are_told_with_the_sound_they_are_said_in() -> None:
     assert divided("three four", 18, 0.75) == ("three", "four")
     assert divided("three four", 18, 1.0) == ("three four", "")
     assert divided("\u4f60\u597d", 2, 0.7) == ("", "\u4f60\u597d"), "without spaces: with the last of its sound"
+
+
+def test_a_voice_that_cannot_read_the_sentence_for_its_level_speaks_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = (".onnx", ".json")
+    model, config = (next(f for f in ModelStore().pull("piper-en-us-joe") if f.suffix == end) for end in names)
+    voice = PiperVoice(model, config)
+    monkeypatch.setattr(voice._voice, "phonemize", lambda text: [])
+    voice.warm()
+    assert voice._gain == pytest.approx(3.0)
+    monkeypatch.undo()
+    voice._loudest = 2.0
+    assert list(voice.stream("Yes.")) and voice._gain == 0.5, "what was too loud makes what comes after it softer"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from typing import Any
 
 import numpy as np
+import pytest
 
-from thalweg.pipeline.clock import SystemClock
-from thalweg.transports.webrtc.client import VoiceTrack
+from thalweg.deploy.testing import run_virtual
+from thalweg.pipeline.clock import SystemClock, VirtualClock
+from thalweg.pipeline.dialogue.events import MAX_CONTROL_BYTES
+from thalweg.transports.webrtc.client import Talker, VoiceTrack
 from thalweg.transports.webrtc.presence import BEAT_S, PAUSES_S, SILENT_S, Presence, PresenceState, Step
 from thalweg.transports.webrtc.send import BLOCK
 
@@ -108,3 +113,85 @@ def test_what_was_still_to_be_said_is_said_first_at_the_new_connection() -> None
         assert first.done() and second.done()
 
     asyncio.run(case())
+
+
+class Channel:
+    readyState = "open"  # noqa: N815 - of aiortc
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    def send(self, said: str) -> None:
+        said.encode()
+        self.sent.append(said)
+
+
+def connected(clock: Any = None) -> tuple[Talker, Channel]:
+    """A client as if it were connected."""
+    talker, channel = Talker("http://127.0.0.1:1"), Channel()
+    talker.session, talker._channel, talker.clock = "a-1", channel, clock or talker.clock
+    return talker, channel
+
+
+def test_who_ends_the_conversation_does_not_come_back_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = VirtualClock()
+
+    async def case() -> None:
+        talker, _ = connected(clock)
+
+        async def told(*_: object, **__: object) -> tuple[int, dict[str, object]]:
+            return 404, {}
+
+        async def never() -> None:
+            raise AssertionError("a new conversation")
+
+        monkeypatch.setattr(talker._server, "ask", told)
+        monkeypatch.setattr(talker, "connect", never)
+        staying = asyncio.create_task(talker.stay())
+        await asyncio.sleep(0.01)
+        await talker.end()
+        async with asyncio.timeout(5.0):
+            await staying
+
+    run_virtual(case(), clock)
+
+
+def test_what_connecting_anew_raises_is_no_end_of_staying(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = VirtualClock()
+
+    async def case() -> None:
+        talker, _ = connected(clock)
+        tried: list[int] = []
+
+        async def broken() -> None:
+            tried.append(1)
+            if len(tried) == 3:
+                talker.ended.set()
+            raise OSError("no socket")
+
+        monkeypatch.setattr(talker, "connect", broken)
+        talker.lost = True
+        async with asyncio.timeout(60.0):
+            await talker.stay()
+        assert len(tried) == 3
+
+    run_virtual(case(), clock)
+
+
+def test_two_thousand_letters_of_any_script_fit_into_a_control() -> None:
+    talker, channel = connected()
+    assert talker.send({"type": "say", "text": "\u0416" * 2000})
+    assert len(channel.sent[0].encode()) <= MAX_CONTROL_BYTES
+    assert talker.send({"type": "say", "text": "\udc80"})
+    assert json.loads(channel.sent[1])["text"] == "\udc80"
+
+
+def test_pongs_of_staying_are_not_told_to_others() -> None:
+    talker, _ = connected()
+    told: list[str] = []
+    talker.on_event = lambda event: told.append(event["type"])
+    talker._presence = Presence(0.0)
+    talker._message(json.dumps({"v": 1, "type": "pong", "t": 1.0}))
+    talker._presence = None
+    talker._message(json.dumps({"v": 1, "type": "pong", "t": 1.0}))
+    assert told == ["pong"]

@@ -8,6 +8,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +63,11 @@ def test_a_folder_that_is_too_long_for_sockets_is_refused_before_anything_is_sta
 def test_what_a_front_and_its_hosts_log_as_json_is_an_object_in_each_line(tmp_path: Path) -> None:
     (tmp_path / "parrot.yaml").write_text(PARROT, encoding="utf-8")
     arguments = ["--log", "json", "serve", "parrot.yaml", "--port", "0", "--on", "subprocess", "--hosts", "1"]
-    env = os.environ | {"XDG_STATE_HOME": str(tmp_path)}
     command = [sys.executable, "-P", "-m", "thalweg.deploy", *arguments]
-    with subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as front:
+    with ExitStack() as stack:
+        short = stack.enter_context(tempfile.TemporaryDirectory(prefix="tw"))  # its hosts' sockets lie there
+        env = os.environ | {"XDG_STATE_HOME": short}
+        front = stack.enter_context(subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True))
         assert front.stderr is not None
         lines = []
         for line in front.stderr:
