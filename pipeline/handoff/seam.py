@@ -9,7 +9,8 @@ what was said:
     it begins with the last words said    it repeats them: they are dropped
     neither                               it goes on: everything passes
 
-Words are compared as they come; at most `LOOK` of them wait before it is decided.
+Words are compared as they come; at most `LOOK` of them wait before it is decided. In scripts that put no spaces between
+words, such as Chinese, Japanese and Thai, every character counts as a word.
 """
 
 from __future__ import annotations
@@ -17,21 +18,24 @@ from __future__ import annotations
 import re
 
 LOOK = 12
-_PIECES = re.compile(r"\s*\S+\s*")
+_LETTER = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0e7f]"  # of a script without spaces
+_PIECES = re.compile(rf"\s*(?:{_LETTER}|(?:(?!{_LETTER})\S)+)\s*")
+_ENDS = re.compile(rf"\s|{_LETTER}")
+_ONE_LETTER = re.compile(_LETTER)
 _BARE = re.compile(r"[^\w]+")
 
 
 class WordGate:
-    """Lets whole words out. `said`: everything that has gone out."""
+    """Lets whole words out; in a script without spaces each letter. `said`: everything that has gone out."""
 
     def __init__(self) -> None:
         self.said = ""
         self._held = ""
 
     def put(self, text: str) -> str:
-        """What may go out now that `text` has come: up to the last white space."""
+        """What may go out now that `text` has come: up to the last white space or letter of such a script."""
         self._held += text
-        cut = max((i + 1 for i, c in enumerate(self._held) if c.isspace()), default=0)
+        cut = max((found.end() for found in _ENDS.finditer(self._held)), default=0)
         out, self._held = self._held[:cut], self._held[cut:]
         self.said += out
         return out
@@ -106,7 +110,8 @@ class Seam:
     def _repeats(self, come: list[str]) -> int:
         """How many of the words that came are the last ones that were said."""
         most = min(len(come), len(self._said))
-        return next((n for n in range(most, 0, -1) if come[:n] == self._said[-n:]), 0)
+        least = 2 if come and _ONE_LETTER.fullmatch(come[0]) else 1  # a letter comes twice more often than a word does
+        return next((n for n in range(most, least - 1, -1) if come[:n] == self._said[-n:]), 0)
 
     def _may_repeat(self, come: list[str]) -> bool:
         """Whether the words so far are the beginning of some end of what was said, so that more may come."""

@@ -76,3 +76,24 @@ def test_a_word_that_was_not_finished_when_its_backend_broke_off_is_never_said()
     gate.put("Paris.")
     gate.finish()
     assert gate.said == "It is in Paris."
+
+
+HAN, HAN_REST = "法国的首都是巴黎，", "它位于塞纳河畔。"
+
+
+@pytest.mark.parametrize("text", [HAN_REST, "是巴黎，" + HAN_REST, HAN + HAN_REST], ids=["goes on", "repeats", "over"])
+@given(cuts=st.lists(st.integers(0, 20), max_size=12))
+def test_in_a_script_without_spaces_no_letter_comes_twice_and_none_is_lost(text: str, cuts: list[int]) -> None:
+    assert through(HAN, text, cuts) == HAN_REST
+
+
+def test_a_letter_that_is_said_twice_in_a_word_is_not_dropped() -> None:
+    assert through("我天", "天看书。", []) == "天看书。"
+
+
+@pytest.mark.parametrize("text", [HAN + HAN_REST, "แม่น้ำแซน"])
+def test_the_gate_does_not_wait_for_a_space_that_never_comes(text: str) -> None:
+    gate = WordGate()
+    out = [gate.put(letter) for letter in text]
+    assert sum(map(bool, out)) > len(text) / 2
+    assert gate.said + gate.finish() == text
