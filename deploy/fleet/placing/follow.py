@@ -135,6 +135,8 @@ class Follower:
 
     async def run(self) -> None:
         """Until it is cancelled; then every lease is given back."""
+        if self._placing.stays:
+            log.warning("%s stays at the edge: no other place has a higher `quality`", self._name)
         telling = asyncio.get_running_loop().create_task(self._tell_on())
         self._tasks.add(telling)
         try:

@@ -44,6 +44,11 @@ class Placing:
     places: tuple[PlaceOf, ...]
     goes_on: bool = False
 
+    @property
+    def stays(self) -> bool:
+        """Whether it never leaves the edge: it cannot be tried out elsewhere, and no place is better."""
+        return self.goes_on and all(each.quality <= self.places[0].quality for each in self.places)
+
 
 def read_places(said: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Place → {quality, set} of what a file says under a stage's name, and what is wrong with it."""

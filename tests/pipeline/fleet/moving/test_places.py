@@ -8,6 +8,7 @@ import pytest
 
 from thalweg.pipeline.file.source import SpecError
 from thalweg.pipeline.file.spec import Spec, load_spec
+from thalweg.pipeline.fleet.moving.places import PlaceOf, Placing
 from thalweg.pipeline.graph import Vertex
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Token
@@ -102,3 +103,14 @@ def test_what_cannot_be_is_said(stage: str, placement: str, said: str) -> None:
     with pytest.raises(SpecError) as error:
         spec(stage, placement)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("edge", "cloud", "goes_on", "stays"),
+    [(1.0, 1.0, True, True), (0.5, 1.0, True, False), (1.0, 0.5, True, True), (1.0, 1.0, False, False)],
+)
+def test_what_cannot_be_tried_out_leaves_the_edge_for_a_better_place_only(
+    edge: float, cloud: float, goes_on: bool, stays: bool
+) -> None:
+    places = (PlaceOf(name="edge", quality=edge), PlaceOf(name="cloud", quality=cloud))
+    assert Placing(use="chat", stateful=True, places=places, goes_on=goes_on).stays is stays
