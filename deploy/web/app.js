@@ -1,21 +1,19 @@
 // The page: one button, what is said, what went wrong, and a look inside.
 
 import { Call, CallError } from "./call.js";
-import { listDevices } from "./devices.js";
+import { cameraWish, listDevices, openDevices } from "./devices.js";
 import { measureLevel, showLevel } from "./level.js";
 import { Marks, Softened } from "./look.js";
 import { Preferences } from "./preferences.js";
 import { Replay } from "./replay.js";
 import { offerSaving } from "./saving.js";
 import { Timeline } from "./timeline.js";
-import { MOST_ASKED, explain, hide, microphoneTrouble, showNotice } from "./trouble.js";
+import { MOST_ASKED, explain, hide, showNotice } from "./trouble.js";
 import { Turns } from "./turns.js";
+import { PHASES, STATES, WRITTEN, keptOf } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const STATES = { listening: "Listening", hearing: "I hear you …", thinking: "Thinking …", speaking: "Speaking. Speak to interrupt", held: "Yes? …" };
-const WRITTEN = { ...STATES, listening: "Write your question", speaking: "Answering. Stop with the button or Esc" };
 const UNTIL_WRITTEN = ["no-microphone", "microphone-refused", "microphone-busy", "insecure", "too-long", "bad-message"];
-const PHASES = { idle: "Ready when you are", connecting: "Connecting …", away: "Waiting for the network …", ended: "The conversation has ended" };
 
 const replay = new Replay();
 const turns = new Turns($("turns"), $("talk"), $("said"), hearAgain);
@@ -25,6 +23,7 @@ const marks = new Marks($("marks"), $("look-words"));
 let softened = null;
 let config = null;
 let call = null;
+let attempt = null; // to begin a conversation, until there is a `call` of it
 let stream = null;
 let meter = null;
 let inWriting = false; // how the last conversation was begun: then it begins again without a microphone
@@ -44,16 +43,11 @@ async function loadConfig() {
   $("camera").hidden = $("cameras-row").hidden = !config.video;
 }
 
-/** What of the conversation stays here once it is over: people read it before they press the button, and while they talk. */
-function keptOf({ keeps, keepsNothing }) {
-  if (keeps.length) return `Of this conversation is kept: ${keeps.map(({ stage, what }) => `${what} (${stage})`).join("; ")}. By starting you agree to that.`;
-  return keepsNothing ? "Nothing of this conversation is kept." : "";
-}
-
 /** Connects; `written`: without asking for the microphone. */
 async function start(written = false) {
   hideNotice();
-  if (call && !["idle", "ended"].includes(call.phase)) return;
+  if (attempt || (call && !["idle", "ended"].includes(call.phase))) return;
+  const mine = attempt = {}, wanted = () => attempt === mine;
   inWriting = written;
   setPhase("connecting");
   let made = null;
@@ -61,8 +55,11 @@ async function start(written = false) {
     if (!window.RTCPeerConnection) throw new CallError("no-webrtc");
     const told = $("kept").textContent;
     await loadConfig().catch(() => { throw new CallError("unreachable"); });
+    if (!wanted()) return;
     if (config.keeps.length && $("kept").textContent !== told) throw new CallError("kept"); // nobody has agreed to that yet
-    const missing = written ? null : await openMicrophone();
+    const missing = written ? null : await openMicrophone(wanted);
+    if (!wanted()) return;
+    attempt = null;
     call = made = new Call({ config, token: $("token").value });
     listen(call);
     $("voice").srcObject = call.remote;
@@ -74,13 +71,21 @@ async function start(written = false) {
     call.send({ type: "echo", cancelled: $("echo").checked });
     if (!$("inside").hidden) call.send({ type: "watch", on: true });
   } catch (error) {
-    const stopped = made?.phase === "ended"; // by the person
-    call?.end();
+    if (made ? made !== call || made.phase === "ended" : !wanted()) return; // the person ended it, and may have begun anew
+    attempt = null;
+    made?.end();
     closeMicrophone();
-    if (stopped) return;
     setPhase("idle");
     showTrouble(error.code ?? "unreachable", error.message);
   }
+}
+
+/** Ends the conversation, or the attempt to begin one. */
+function end() {
+  if (!attempt) { call?.end(); return; }
+  attempt = null;
+  closeMicrophone();
+  setPhase("idle");
 }
 
 /** Asks in writing; whoever has not begun does so by it, and needs no microphone. */
@@ -88,8 +93,7 @@ async function ask(text) {
   const letters = [...text].length;
   if (letters > MOST_ASKED) { $("text").value = text; showTrouble("too-long", `It has ${letters.toLocaleString("en")}.`); return; }
   if (!call || ["idle", "ended"].includes(call.phase)) await start(true);
-  if (call?.phase === "talking" && !call.stalled) {
-    call.send({ type: "say", text });
+  if (call?.phase === "talking" && !call.stalled && call.send({ type: "say", text })) {
     unsent = "";
     if (shown(...UNTIL_WRITTEN)) hideNotice();
     return;
@@ -116,22 +120,24 @@ async function speak() {
   setPhase(call.phase);
 }
 
-/** Opens the microphone; returns the trouble where there is none and the conversation has to be written. */
-async function openMicrophone() {
+/** Whether a conversation goes on, asked later. */
+const goesOn = (current) => () => current === call && current.phase !== "ended";
+
+/** Opens the microphone; returns the trouble where there is none and the conversation has to be written. It is closed at
+ * once where it is no longer `wanted` when it opens. */
+async function openMicrophone(wanted = goesOn(call)) {
   closeMicrophone();
   if (!navigator.mediaDevices) return "insecure";
   const cancel = $("echo").checked;
   const audio = { echoCancellation: cancel, noiseSuppression: true, autoGainControl: true, channelCount: 1 };
   if ($("microphones").value) audio.deviceId = { exact: $("microphones").value };
-  const video = $("camera").getAttribute("aria-pressed") === "true" ? cameraWish() : false;
-  try {
-    stream = await navigator.mediaDevices.getUserMedia({ audio, video });
-  } catch (error) {
-    if (!video) return microphoneTrouble(error);
-    $("camera").setAttribute("aria-pressed", "false");
-    try { stream = await navigator.mediaDevices.getUserMedia({ audio }); } catch (again) { return microphoneTrouble(again); }
-    showTrouble("no-camera");
-  }
+  const video = $("camera").getAttribute("aria-pressed") === "true" && cameraWish($("cameras").value);
+  const { opened, trouble } = await openDevices(audio, video, wanted);
+  const blind = video && trouble !== "hung-up" && !opened?.getVideoTracks().length;
+  if (blind) $("camera").setAttribute("aria-pressed", "false");
+  if (trouble) return trouble;
+  if (blind) showTrouble("no-camera");
+  stream = opened;
   stream.getAudioTracks()[0].addEventListener("ended", () => call?.phase === "talking" && showTrouble("microphone-gone"));
   showPreview();
   meter = measureLevel(stream, { heard, silent, excused: () => stream?.getAudioTracks().some((track) => !track.enabled) });
@@ -146,12 +152,6 @@ function closeMicrophone() {
   stream?.getTracks().forEach((track) => track.stop());
   stream = null;
   $("preview").hidden = true;
-}
-
-function cameraWish() {
-  const wish = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30, max: 30 } };
-  if ($("cameras").value) wish.deviceId = { exact: $("cameras").value };
-  return wish;
 }
 
 function showPreview() {
@@ -184,6 +184,7 @@ function listen(current) {
     if (detail && !shown("closing")) showTrouble("stalled"); else if (shown("stalled")) hideNotice();
     if (!detail && current.phase === "talking") sendUnsent();
   });
+  current.addEventListener("moved", () => current === call && sendUnsent());
   current.addEventListener("trouble", ({ detail }) => current === call && showTrouble(detail.code, detail.message));
   current.addEventListener("event", ({ detail }) => current === call && tell(detail));
 }
@@ -214,7 +215,7 @@ function tell(event) {
     case "look": look(event); break;
     case "limits": if (softened && event.rate) softened.rate = event.rate; break;
     case "trouble": trouble(event); break;
-    case "bye": if (event.code !== "hung-up") showTrouble(event.code, event.message); break;
+    case "bye": showTrouble(event.code, event.message); break;
   }
 }
 
@@ -266,7 +267,7 @@ function setPhase(phase) {
 }
 
 function states() { return stream ? STATES : WRITTEN; }
-function showTrouble(code, said) { showNotice($("notice"), explain(code, said, call?.phase === "talking"), code); }
+function showTrouble(code, said) { if (code !== "hung-up") showNotice($("notice"), explain(code, said, call?.phase === "talking"), code); }
 function shown(...codes) { return !$("notice").hidden && codes.includes($("notice").dataset.code); }
 function hideNotice() { hide($("notice"), $("talk")); }
 
@@ -325,7 +326,7 @@ async function changeDevices(others = true) {
   call.send({ type: "echo", cancelled: $("echo").checked });
 }
 
-$("start").addEventListener("click", () => { if (document.body.dataset.phase === "idle" || document.body.dataset.phase === "ended") start(); else call?.end(); });
+$("start").addEventListener("click", () => { if (document.body.dataset.phase === "idle" || document.body.dataset.phase === "ended") start(); else end(); });
 $("speak").addEventListener("click", speak);
 $("ideas").addEventListener("click", ({ target }) => target.closest("button") && ask(target.textContent));
 offerSaving($("save-button"), $("saving"), $("told"), () => [config?.name ?? "", turns.said]);
@@ -392,7 +393,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && replay.playing) { replay.stop(); return; }
   if (event.key === "Escape" && !$("stop").disabled && !$("settings").open) call?.send({ type: "stop" });
 });
-addEventListener("pagehide", () => call?.end());
+addEventListener("pagehide", end);
 addEventListener("beforeunload", (event) => { if (call?.phase === "talking" && turns.said.length) event.preventDefault(); });
 
 if (!window.isSecureContext) showTrouble("insecure");

@@ -10,7 +10,7 @@ export class CallError extends Error {
 }
 
 /** One conversation. Events: `event` (detail: what the server told), `phase` (connecting, talking, away, ended), `trouble`,
- * `stall` (detail: whether nothing comes from the server while the connection seems to be there). */
+ * `stall` (detail: whether nothing comes from the server while the connection seems to be there), `moved` (to another machine). */
 export class Call extends EventTarget {
   constructor({ config, token = "" }) {
     super();
@@ -21,16 +21,22 @@ export class Call extends EventTarget {
     this.peer = null;
     this.remote = new MediaStream();
     this.stalled = false;
+    this.held = []; // controls for the machine that the conversation moves to
+    this.over = new Promise((_, reject) => this.addEventListener("phase", ({ detail }) => detail === "ended" && reject(new CallError("hung-up"))));
+    this.over.catch(() => {});
   }
 
   async start(stream) {
     this.stream = stream;
     this.#phase("connecting");
-    await this.#connect();
+    await Promise.race([this.#connect(), this.over]);
   }
 
+  /** Whether it was sent. While the conversation moves, questions are not, and other controls are kept for the new machine. */
   send(control) {
-    if (this.channel?.readyState === "open") this.channel.send(JSON.stringify({ v: VERSION, ...control }));
+    if (this.channel?.readyState === "open") { this.channel.send(JSON.stringify({ v: VERSION, ...control })); return true; }
+    if (this.phase === "talking" && !["say", "ping"].includes(control.type)) this.held.push(control);
+    return false;
   }
 
   /** Another microphone or camera, in the middle of it. */
@@ -109,7 +115,8 @@ export class Call extends EventTarget {
     trickle = (candidate) => this.#trickle(candidate);
     late.forEach(trickle);
     const never = new Promise((_, reject) => setTimeout(() => reject(new CallError("no-path")), 12000));
-    await Promise.race([open, failed, never]);
+    await Promise.race([open, failed, never, this.over]);
+    for (const control of this.held.splice(0)) this.send(control);
     this.#phase("talking");
     this.#beat(peer);
   }
@@ -145,8 +152,17 @@ export class Call extends EventTarget {
   /** The conversation moves to another machine: connect to it there, then let go of this one. */
   async #move() {
     const before = this.peer;
-    try { await this.#connect(); } catch { this.peer = before; this.#lost(); return; }
+    const connected = this.#connect();
+    const next = this.peer;
+    try { await connected; } catch {
+      if (this.phase !== "talking" || this.peer !== next) { before?.close(); return; } // ended meanwhile, or coming back already
+      this.#hangUp();
+      this.peer = before;
+      this.#lost();
+      return;
+    }
     before?.close();
+    this.dispatchEvent(new CustomEvent("moved"));
   }
 
   #stall(stalled) {

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -233,3 +233,121 @@ def test_pressing_the_button_while_it_connects_ends_the_attempt(scripted: Server
         page.unroute("**/offer")
         page.press("#text", "Enter")
         assert asked(page, 1) == "Hello?"
+
+
+# Keeps the connections that the page makes; `deaf`: none of them comes about, which the page finds after five seconds.
+WATCHED = """
+() => {
+  const later = setTimeout, peer = RTCPeerConnection.prototype;
+  const [make, answer] = [peer.createDataChannel, peer.setRemoteDescription];
+  Object.assign(window, { peers: [], channels: [], sent: [], deaf: false, answered: 0 });
+  window.setTimeout = (what, ms) => later(what, deaf && ms === 12000 ? 5000 : ms);
+  peer.createDataChannel = function (name) {
+    const channel = make.call(this, name), number = channels.push(channel), send = channel.send;
+    peers.push(this);
+    channel.send = (text) => { sent.push([number, JSON.parse(text).type]); send.call(channel, text); };
+    return channel;
+  };
+  peer.setRemoteDescription = async function (found) {
+    answered++;
+    if (!deaf) await answer.call(this, found);
+  };
+  const message = JSON.stringify({ v: 1, type: 'reconnect' });
+  window.move = () => channels.at(-1).dispatchEvent(new MessageEvent('message', { data: message }));
+}
+"""
+
+
+def watched(chromium: Any, server: Server) -> Page:
+    page = opened(chromium, server)
+    page.evaluate(WATCHED)
+    return page
+
+
+def hold_back(page: Page, path: str) -> list[Route]:
+    """Requests that the server does not get until they are continued."""
+    held: list[Route] = []
+    page.route(path, lambda route: held.append(route))
+    return held
+
+
+def test_what_is_written_and_stopped_while_the_conversation_moves_reaches_the_next_host(
+    scripted: Server, tmp_path: Path
+) -> None:
+    with browser(scripted, tmp_path, None) as chromium:
+        page = watched(chromium, scripted)
+        send(page, "Hello?")
+        assert asked(page, 1) == "Hello?"
+        held = hold_back(page, "**/offer")
+        with page.expect_request("**/offer"):
+            page.evaluate("move()")
+        send(page, "While it moves?")
+        assert page.input_value("#text") == "While it moves?" and page.get_attribute("body", "data-phase") == "talking"
+        page.evaluate("() => { const stop = document.querySelector('#stop'); stop.disabled = false; stop.click(); }")
+        held[0].continue_()
+        assert asked(page, 2) == "While it moves?"
+        assert page.input_value("#text") == ""
+        there = [kind for number, kind in page.evaluate("sent") if number == 2]
+        assert [kind for kind in there if kind in ("stop", "say")] == ["stop", "say"]
+
+
+def test_ending_a_conversation_while_it_moves_closes_both_connections(scripted: Server, tmp_path: Path) -> None:
+    with browser(scripted, tmp_path, None) as chromium:
+        page = watched(chromium, scripted)
+        send(page, "Hello?")
+        asked(page, 1)
+        held = hold_back(page, "**/offer")
+        with page.expect_request("**/offer"):
+            page.evaluate("move()")
+        page.click("#start")
+        page.wait_for_selector("body[data-phase=ended]")
+        held[0].abort()
+        closed = "() => peers.length === 2 && peers.every((peer) => peer.signalingState === 'closed')"
+        page.wait_for_function(closed, timeout=20_000)
+
+
+def test_an_attempt_that_was_ended_leaves_the_next_conversation_alone(scripted: Server, tmp_path: Path) -> None:
+    with browser(scripted, tmp_path, None) as chromium:
+        page = watched(chromium, scripted)
+        page.evaluate("() => { window.deaf = true; }")
+        send(page, "Hello?")
+        page.wait_for_function("() => answered === 1", timeout=20_000)
+        page.click("#start")
+        page.wait_for_selector("body[data-phase=ended]")
+        page.wait_for_function("() => document.querySelector('#text').value === 'Hello?'", timeout=3_500)
+        page.evaluate("() => { window.deaf = false; }")
+        page.press("#text", "Enter")
+        assert asked(page, 1) == "Hello?"
+        page.wait_for_timeout(5_500)  # until the first attempt would have failed
+        assert page.get_attribute("body", "data-phase") == "talking" and page.is_hidden("#notice")
+
+
+PROMPT = """
+() => {
+  const { stream } = new AudioContext().createMediaStreamDestination();
+  window.track = stream.getAudioTracks()[0];
+  navigator.mediaDevices.getUserMedia = () => new Promise((resolve) => { window.allow = () => resolve(stream); });
+}
+"""
+
+
+def test_the_button_ends_what_waits_for_the_server_or_for_the_microphone(scripted: Server, tmp_path: Path) -> None:
+    offers: list[str] = []
+    with browser(scripted, tmp_path, None) as chromium:
+        page = opened(chromium, scripted)
+        page.on("request", lambda request: offers.append(request.url) if request.url.endswith("/offer") else None)
+        page.evaluate(PROMPT)
+        page.click("#start")
+        page.wait_for_function("() => window.allow", timeout=20_000)
+        page.click("#start")
+        assert page.get_attribute("body", "data-phase") == "idle"
+        page.evaluate("allow()")
+        page.wait_for_function("() => track.readyState === 'ended'", timeout=20_000)
+        held = hold_back(page, "**/config")
+        with page.expect_request("**/config"):
+            send(page, "Hello?")
+        page.click("#start")
+        assert page.get_attribute("body", "data-phase") == "idle"
+        held[0].continue_()
+        page.wait_for_function("() => document.querySelector('#text').value === 'Hello?'", timeout=20_000)
+        assert page.get_attribute("body", "data-phase") == "idle" and page.is_hidden("#notice") and not offers
