@@ -25,4 +25,4 @@ def test_the_time_of_a_process_is_its_own_and_that_of_the_browser_is_neither_our
         with_it, without = _processor_s(os.getpid(), besides=-1), _processor_s(os.getpid(), besides=process.pid)
     finally:
         process.communicate("\n")
-    assert alone >= 0.29 and with_it - without >= 0.29
+    assert alone >= 0.27 and with_it - without >= 0.27, "0.3, and a tick of 10 ms for each reading"
