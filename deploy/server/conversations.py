@@ -33,6 +33,11 @@ def draining() -> Refused:
     return Refused(503, "draining", "This server is about to stop. Try again in a minute.")
 
 
+def gone() -> Refused:
+    """The refusal of a visitor whose conversation does not exist, or whose key is wrong."""
+    return Refused(404, "gone", "That conversation has ended. Start a new one.")
+
+
 class Conversations:
     """Runs until cancelled. `counts`: events since the start, by name. Of ended conversations, `counted`: counters of
     their stages, `over`: everything else. `host`: the name of this conversation host, if it is one.
@@ -176,7 +181,7 @@ class Conversations:
         """The conversation to resume. Raises Refused."""
         session = self.sessions.get(session_id)
         if session is None or not same_secret(key, session.key) or session.state is SessionState.ENDED:
-            raise Refused(404, "gone", "That conversation has ended. Start a new one.")
+            raise gone()
         return session
 
     def release(self, session: Session) -> None:

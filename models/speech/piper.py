@@ -23,8 +23,6 @@ MOST_BYTES = 1_000_000_000
 _FIXED = 0.24
 """Of a sentence's length what no length scale changes, at scale 1: pauses, and phones of whole frames. Measured of
 piper-en-us-joe over four sentences: 0.5 made it 0.57 times as fast, 2 made it 1.61 times, 3 made it 1.96 times."""
-
-
 FIRST = 24
 """Frames of the first piece of a sentence, 0.28 s of sound; each further one is twice as long."""
 LOUD = 0.9
@@ -36,19 +34,18 @@ _CALIBRATION = "The river flows fastest where it is deepest."
 @dataclass(frozen=True, slots=True)
 class SpokenPiece:
     """Sound as it is made: `samples`, [time] float32. `done`: how much of the text is said with it, 0…1, by its phones
-    and the time they take. `ends`: it is the last of a sentence.
+    and the time they take.
     """
 
     samples: NDArray[np.float32]
     done: float
-    ends: bool
 
 
 class PiperVoice:
     """Speaks text, for several callers in turn: its phonemizer (espeak) is one per process and not made for threads.
 
-    `rate`: samples per second of what it makes. `streams`: whether the sound of a sentence comes in pieces while the
-    rest is being decoded; a voice of several speakers makes it whole.
+    `rate`: samples per second of what it makes. The sound of a sentence comes in pieces while the rest is being
+    decoded; a voice of several speakers makes it whole.
 
     Every sentence is as loud as the voice says it: there is one level for the voice, which brings a sentence of known
     words to a peak of `LOUD`. What goes beyond the range is cut off there, and makes the next sentences softer.
@@ -86,37 +83,19 @@ class PiperVoice:
         self._gain = 0.0
         self._loudest = 0.0
 
-    @property
-    def streams(self) -> bool:
-        """See above."""
-        return self._decoder is not None
-
     def warm(self) -> None:
         """Say something unheard: the first time is the slowest, and it tells how loud the voice is. Idempotent."""
         if not self._gain:
-            sentences = self._voice.phonemize(_CALIBRATION)
+            with self._turn:
+                sentences = self._voice.phonemize(_CALIBRATION)
             made = [samples for phones in sentences for samples, _ in self._sentence(phones, None)]
             loudest = max([float(np.abs(samples).max(initial=0)) for samples in made], default=0.0)
             self._gain = LOUD / max(loudest, QUIETEST)
 
-    def speak(
-        self,
-        text: str,
-        *,
-        speed: float = 1.0,
-        length_scale: float | None = None,
-        noise_scale: float | None = None,
-        noise_w_scale: float | None = None,
-    ) -> Iterator[NDArray[np.float32]]:
-        """Audio of `text`, [time] float32, one array per sentence in it. Arguments: see `stream`."""
-        whole: list[NDArray[np.float32]] = []
-        for piece in self.stream(
-            text, speed=speed, length_scale=length_scale, noise_scale=noise_scale, noise_w_scale=noise_w_scale
-        ):
-            whole.append(piece.samples)
-            if piece.ends:
-                yield np.concatenate(whole)
-                whole.clear()
+    def speak(self, text: str, **manner: float) -> NDArray[np.float32]:
+        """Audio of all of `text`, [time] float32. `manner`: see `stream`."""
+        made = [piece.samples for piece in self.stream(text, **manner)]
+        return np.concatenate([np.zeros(0, np.float32), *made])
 
     def stream(
         self,
@@ -146,7 +125,7 @@ class PiperVoice:
             self._gain = min(self._gain, 1.0 / max(self._loudest, QUIETEST))
             for samples, share in self._sentence(sentence, manner):
                 done = (said + share * len(sentence)) / phones
-                yield SpokenPiece(self._levelled(samples), min(done, 1.0), share == 1.0)
+                yield SpokenPiece(self._levelled(samples), done)
             said += len(sentence)
 
     def _sentence(self, phones: list[str], manner: Any) -> Iterator[tuple[NDArray[np.float32], float]]:

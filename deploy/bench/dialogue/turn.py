@@ -61,7 +61,7 @@ def speak_questions(path: Path, questions: tuple[str, ...]) -> None:
     model, config = store.pull("piper-en-us-joe")
     voice = PiperVoice(model, config)
     pause = np.zeros(round(PAUSE_S * voice.rate), np.float32)
-    spoken = [part for question in questions for part in (*voice.speak(question), pause)]
+    spoken = [part for question in questions for part in (voice.speak(question), pause)]
     samples = np.concatenate([pause[: voice.rate // 2], *spoken])
     write_wav(path, samples, voice.rate)
 

@@ -63,7 +63,7 @@ class Speaker:
     def say(self, text: str) -> NDArray[np.float32]:
         """[time] float32, from the first audible sample to the last."""
         if text not in self._made:
-            spoken = np.concatenate(list(self._voice.speak(text)))
+            spoken = self._voice.speak(text)
             at = np.arange(round(len(spoken) * self._rate / self._voice.rate)) * self._voice.rate / self._rate
             samples = np.interp(at, np.arange(len(spoken)), spoken).astype(np.float32)
             audible = np.flatnonzero(np.abs(samples) > AUDIBLE)

@@ -27,7 +27,7 @@ from typing import Any
 
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server.admission import NOTHING, full
-from thalweg.deploy.server.conversations import draining
+from thalweg.deploy.server.conversations import draining, gone
 from thalweg.deploy.server.hosts.exposition import TEXT, merged
 from thalweg.deploy.server.hosts.kept import KeptConversation, KeptConversations
 from thalweg.deploy.server.hosts.link import HostLink, HostLost, LinkState
@@ -47,11 +47,6 @@ GONE_S = 30.0
 ANSWER_S = 5.0
 EMPTY_S = 2.0
 MARGIN_S = 15.0
-
-
-def gone() -> Refused:
-    """The refusal of a visitor whose conversation does not exist, or whose key is wrong."""
-    return Refused(404, "gone", "That conversation has ended. Start a new one.")
 
 
 class Front:

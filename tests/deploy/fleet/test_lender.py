@@ -169,6 +169,24 @@ async def answer(reader: asyncio.StreamReader) -> tuple[Any, ...]:
     return *found[:3], [*results, *found[3]], *found[4:]
 
 
+async def lent_worker(
+    folder: Path, use: str, most_bytes: int
+) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader, asyncio.StreamWriter]:
+    """A lent worker of its own with a stage of `folder`, as a lender starts it, and the link to it."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = await asyncio.create_subprocess_exec(
+            *python_module("thalweg.deploy.fleet.lending.worker", str(theirs.fileno()), str(most_bytes)),
+            pass_fds=[theirs.fileno()],
+            cwd=folder,
+            env=os.environ | module_path(),
+            start_new_session=True,
+        )
+    reader, writer = await asyncio.open_connection(sock=ours)
+    writer.write(frame("lease", VERSION, use, {}, False) + frame("begin", 1, None))
+    return process, reader, writer
+
+
 HOG = """
 import numpy as np
 from thalweg.pipeline.payload import Token
@@ -189,18 +207,7 @@ def test_a_worker_that_wants_more_memory_than_it_has_loses_that_packet_and_goes_
     (tmp_path / "hog.py").write_text(HOG, encoding="utf-8")
 
     async def case() -> list[tuple[Any, ...]]:
-        ours, theirs = socket.socketpair()
-        command = python_module("thalweg.deploy.fleet.lending.worker", str(theirs.fileno()), str(700 * MEGA))
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                pass_fds=[theirs.fileno()],
-                cwd=tmp_path,
-                env=os.environ | module_path(),
-                start_new_session=True,
-            )
-        reader, writer = await asyncio.open_connection(sock=ours)
-        writer.write(frame("lease", VERSION, "hog:Hog", {}, False) + frame("begin", 1, None))
+        process, reader, writer = await lent_worker(tmp_path, "hog:Hog", 700 * MEGA)
         async with asyncio.timeout(90):
             assert (await next_frame(reader))[0] == "open"
             answers = []
@@ -241,18 +248,7 @@ def test_what_a_stage_emits_comes_while_it_works_in_order_and_an_interrupt_ends_
     (tmp_path / "drip.py").write_text(DRIP, encoding="utf-8")
 
     async def case() -> tuple[list[str], tuple[Any, ...], tuple[Any, ...]]:
-        ours, theirs = socket.socketpair()
-        command = python_module("thalweg.deploy.fleet.lending.worker", str(theirs.fileno()), "-1")
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                pass_fds=[theirs.fileno()],
-                cwd=tmp_path,
-                env=os.environ | module_path(),
-                start_new_session=True,
-            )
-        reader, writer = await asyncio.open_connection(sock=ours)
-        writer.write(frame("lease", VERSION, "drip:Drip", {}, False) + frame("begin", 1, None))
+        process, reader, writer = await lent_worker(tmp_path, "drip:Drip", -1)
         async with asyncio.timeout(90):
             assert (await next_frame(reader))[0] == "open"
             asked = Packet(stream="a.token", seq=0, time=0, epoch=1, payload=Token(text="60"))

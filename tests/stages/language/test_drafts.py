@@ -240,7 +240,7 @@ class Mouth:
 
     def stream(self, text: str, *, speed: float = 1.0) -> Iterator[SpokenPiece]:
         self.made.append(text)
-        yield SpokenPiece(np.full(len(text) * RATE // 50, 0.5, np.float32), 1.0, ends=True)
+        yield SpokenPiece(np.full(len(text) * RATE // 50, 0.5, np.float32), 1.0)
 
 
 class FakePiper(Piper):
@@ -278,7 +278,7 @@ def test_a_reply_begins_with_sound_and_keeps_the_silence_within() -> None:
     class Slow(Mouth):
         def stream(self, text: str, *, speed: float = 1.0) -> Iterator[SpokenPiece]:
             sound = np.concatenate([np.zeros(1000, np.float32), np.full(1000, 0.5, np.float32)])
-            yield SpokenPiece(sound, 1.0, ends=True)
+            yield SpokenPiece(sound, 1.0)
 
     piper = FakePiper()
     piper.mouth = Slow()

@@ -120,7 +120,7 @@ class _Piper:
             noise_scale=rng.uniform(0.4, 0.9),
             noise_w_scale=rng.uniform(0.5, 1.0),
         )
-        return resampled(np.concatenate(list(spoken)), self._voice.rate * size)
+        return resampled(spoken, self._voice.rate * size)
 
 
 def samples_of(content: bytes, size: float = 1.0) -> Floats:
