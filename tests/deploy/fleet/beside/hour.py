@@ -1,4 +1,5 @@
-"""An hour without a hub, time-lapsed: ours, a plain queue, NATS. `python -m tests.deploy.fleet.beside.hour [EVENTS]`.
+"""An hour without a hub, time-lapsed: ours, a plain queue, NATS. `python -m tests.deploy.fleet.beside.hour
+[EVENTS [SYSTEM …]]`.
 
 Two hosts, 1 Mbit/s and 40 ms apart. An event of some 120 bytes is made 3 ms after the one before was acknowledged; the
 link is away until 36,000 were (an hour of ten a second), and comes back; they go on to be made. Prints a row for each.
@@ -7,6 +8,7 @@ Needs root.
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -28,6 +30,8 @@ from thalweg.transports.fleet.segment import MAGIC, records
 
 LINK = Link(delay_ms=40, jitter_ms=5, rate=1e6, queue_bytes=64_000)
 AWAY = Link(outages=((0, 3600),))
+SYSTEMS = ("thalweg", "default", "always", "queue")
+"""As they are named on the command line; default, always: NATS."""
 GAP_MS, HOUR, WARM = 3, 36_000, 100
 LOOK_S, PATIENCE_S, GOES_ON_S = 0.05, 300.0, 5.0
 NATS_PORT, QUEUE_PORT = 4222, 7000
@@ -241,6 +245,17 @@ def row(name: str, found: Account) -> str:
     )
 
 
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    """Of the command line. Raises SystemExit."""
+    parser = argparse.ArgumentParser(prog="python -m tests.deploy.fleet.beside.hour", description=__doc__)
+    parser.add_argument("events", nargs="?", type=int, default=HOUR, help=f"made without a link; default: {HOUR}")
+    parser.add_argument("systems", nargs="*", metavar="SYSTEM", help=f"of {', '.join(SYSTEMS)}; default: all")
+    found = parser.parse_args(given)
+    if unknown := set(found.systems) - set(SYSTEMS):
+        parser.error(f"there is no system {', '.join(sorted(unknown))}; there are: {', '.join(SYSTEMS)}")
+    return found
+
+
 def main(events: int, names: list[str]) -> None:
     """Print a row for each way of each system."""
     systems: dict[str, Callable[[ExitStack, Path, Lab], System]] = {"thalweg": Ours}
@@ -263,4 +278,5 @@ def main(events: int, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else HOUR, sys.argv[2:])
+    asked = arguments()
+    main(asked.events, asked.systems)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.deploy.fleet.beside.account import Missing, Seen, account, missing
 from tests.deploy.fleet.beside.cut_nats import cut, told
-from tests.deploy.fleet.beside.hour import new_events
+from tests.deploy.fleet.beside.hour import HOUR, arguments, new_events
 from tests.deploy.fleet.beside.nats_server import config, why_not
 from tests.deploy.fleet.beside.queue_ends import BATCH_BYTES, event, next_batch
 from tests.deploy.fleet.cut_disk import why_not as why_no_disk
@@ -81,6 +81,16 @@ def test_of_a_segment_that_grows_each_event_is_read_once_and_half_a_frame_later(
     assert [seen.number for seen in new_events(tmp_path, read)] == [0]
     path.write_bytes(MAGIC + b"".join(frames))
     assert [seen.number for seen in new_events(tmp_path, read)] == [1, 2]
+
+
+def test_an_hour_says_what_it_takes_and_refuses_what_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (arguments([]).events, arguments([]).systems) == (HOUR, [])
+    assert (arguments(["50", "queue"]).events, arguments(["50", "queue"]).systems) == (50, ["queue"])
+    for wrong, said in ((["--help"], "made without a link"), (["many"], "invalid int"), (["5", "kafka"], "kafka")):
+        with pytest.raises(SystemExit):
+            arguments(wrong)
+        printed = capsys.readouterr()
+        assert said in printed.out + printed.err
 
 
 @pytest.mark.real
