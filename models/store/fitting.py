@@ -15,6 +15,7 @@ from thalweg.models.store.registry import Model
 
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
+_OWN = Path("/proc/self/cgroup")
 
 
 def advice(models: Sequence[Model], *, cores: float, memory: int | None) -> list[tuple[str, str]]:
@@ -53,6 +54,22 @@ def free_memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | None:
         cached = told.get("inactive_file", "")  # of files, counted as used, and given back where it is wanted
         free.append(max(0, int(limit) - int(used) + (int(cached) if cached.isdigit() else 0)))
     return min(free, default=None)
+
+
+def allowed_memory(own: Path = _OWN, cgroup: Path = _CGROUP) -> int:
+    """Bytes that this process and all beside it may use at most: the machine's memory, or the lowest limit of its
+    control groups (a service's `MemoryMax`, a container's), version 1 or 2.
+    """
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for line in _read(own).splitlines():
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root, name = (cgroup / "memory", "memory.limit_in_bytes") if controllers else (cgroup, "memory.max")
+        group = root / path.lstrip("/")  # as seen from outside a container it is not there, but its root is
+        said = [_read(folder / name).strip() for folder in (group, *group.parents) if folder.is_relative_to(root)]
+        limits += [int(limit) for limit in said if limit.isdigit()]
+    return min(limits)
 
 
 def _read(path: Path) -> str:

@@ -89,6 +89,7 @@ class AtWork:
 
     def misconfigured(self, reason: str) -> None:
         """It refuses what this conversation asks, or how; others may ask for something else."""
+        self.breaker.let_go()
         self.known = Known(self.latency, Breaker(), self.known.asked_s)
         self.breaker.misconfigured(reason)
 

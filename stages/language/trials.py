@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
-from thalweg.models.language.backend import BackendError, Request
+from thalweg.models.language.backend import BackendError, ErrorKind, Request
 from thalweg.stages.language.member import AtWork, end, listen
 
 LEAVE_S = 0.25
@@ -48,6 +48,10 @@ class Trials:
                 member.breaker.answered()
             except (BackendError, TimeoutError) as error:
                 reason = str(error) or "it did not answer when it was tried"
-                member.breaker.failed(loop.time() * 1e3, reason)
+                if isinstance(error, BackendError) and error.kind is ErrorKind.SETTINGS:
+                    member.misconfigured(reason)
+                else:
+                    after_s = error.retry_after_s if isinstance(error, BackendError) else None
+                    member.breaker.failed(loop.time() * 1e3, reason, None if after_s is None else after_s * 1e3)
             finally:
                 member.breaker.let_go()

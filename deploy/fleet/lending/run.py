@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import signal
 import time
 from contextlib import AsyncExitStack
@@ -26,6 +25,7 @@ from thalweg.deploy.fleet.node.identity import Identity
 from thalweg.deploy.ops.keeping.systemd import notify
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.models.store.bounded import read_at_most
+from thalweg.models.store.fitting import allowed_memory
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.stages.io.terminal import say
 from thalweg.transports.fleet.durable import replace_file
@@ -109,8 +109,10 @@ class Lending:
 
 
 def share_of_memory(workers: int) -> int:
-    """What each of so many workers may allocate where nothing is said, bytes: its share of this machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // workers
+    """What each of so many workers may allocate where nothing is said, bytes: its share of what this process and all
+    beside it may use.
+    """
+    return allowed_memory() // workers
 
 
 def run_lender(

@@ -19,6 +19,7 @@ from thalweg.deploy.bench.fleet.cloud import Cloud
 from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.lending import lender as lending
+from thalweg.deploy.fleet.lending import run
 from thalweg.deploy.fleet.lending.lender import Lender, LenderFiles, _end
 from thalweg.deploy.fleet.lending.worker import LentStage
 from thalweg.deploy.fleet.placing.lenders import NodeFolder
@@ -185,6 +186,11 @@ async def lent_worker(
     reader, writer = await asyncio.open_connection(sock=ours)
     writer.write(frame("lease", VERSION, use, {}, False) + frame("begin", 1, None))
     return process, reader, writer
+
+
+def test_each_lent_worker_has_its_share_of_what_its_lender_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "allowed_memory", lambda: 9000)
+    assert run.share_of_memory(3) == 3000
 
 
 HOG = """

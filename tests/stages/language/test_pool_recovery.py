@@ -13,6 +13,7 @@ from thalweg.models.language.backend import (
     Backend,
     BackendError,
     Delta,
+    ErrorKind,
     Finish,
     Message,
     Reason,
@@ -87,6 +88,23 @@ def test_one_that_spends_its_token_on_thinking_is_back_and_one_that_breaks_off_i
         tested = after_a_pause(pool(edge=Scripted(), cloud=cloud), "cloud")
         assert converse(tested, 1) == [ANSWER]
         assert tested._members["cloud"].breaker.state is (BreakerState.CLOSED if ends else BreakerState.OPEN)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [BackendError(ErrorKind.SETTINGS, "status 401"), BackendError(ErrorKind.BUSY, "status 429", retry_after_s=100)],
+)
+def test_one_that_says_on_trial_that_it_is_not_to_be_asked_is_not_tried_again(refusal: BackendError) -> None:
+    class Refuses(Scripted):
+        async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
+            self.heard.append(request)
+            raise refusal
+            yield Finish()
+
+    cloud = Refuses()
+    tested = after_a_pause(pool(edge=Scripted(), cloud=cloud), "cloud")
+    assert converse(tested, 5) == [ANSWER] * 5
+    assert len(cloud.heard) == 1
 
 
 def test_one_that_may_be_back_and_is_not_chosen_is_not_forgotten() -> None:

@@ -70,6 +70,21 @@ class Refuses(Answers):
         yield Finish()
 
 
+class RefusesOnce(Answers):
+    """It is not there twice, then refuses the settings of one conversation, and answers all others."""
+
+    async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """Fail, refuse, answer."""
+        self.asked.append(self.called)
+        match asked_of(self.called):
+            case 1 | 2:
+                raise BackendError(ErrorKind.UNREACHABLE, "is not there")
+            case 3:
+                raise BackendError(ErrorKind.REFUSED, "refused with status 400")
+        yield Text("It is Rome. ")
+        yield Finish()
+
+
 def pool(better: str, called: str, **policy: object) -> Pool:
     """A pool as a pipeline file describes it: `better` is asked first, behind it one that answers."""
     members = {
@@ -128,6 +143,19 @@ def test_a_refusal_is_one_conversation_s_own() -> None:
         assert asked_of("refuses") == 2
 
     run_virtual(main())
+
+
+def test_one_that_refused_when_it_might_be_back_may_be_tried_by_others() -> None:
+    async def main() -> list[str]:
+        first, second = (pool("RefusesOnce", "back") for _ in range(2))
+        await first.open()
+        await second.open()
+        said = [await ask(first), await ask(first)]
+        await asyncio.sleep(3)
+        said += [await ask(first), await ask(second), await ask(first)]
+        return said
+
+    assert run_virtual(main()) == ["It is Paris."] * 3 + ["It is Rome.", "It is Paris."]
 
 
 def test_a_budget_is_that_of_all() -> None:
