@@ -117,6 +117,11 @@ class Context(Protocol):
         """True once an interrupt has overtaken the current packet: stop early, the rest is not wanted."""
         ...
 
+    @property
+    def lent(self) -> bool:
+        """True on a lent worker: `peek` finds nothing there, and `go_on` may finish elsewhere what it began."""
+        ...
+
     def now_ns(self) -> int:
         """The time now, by the pipeline's clock."""
         ...

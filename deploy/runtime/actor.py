@@ -193,6 +193,10 @@ class StageContext:
     def stale(self) -> bool:
         return self._actor.stale or self._actor.worker.hurried
 
+    @property
+    def lent(self) -> bool:
+        return False
+
     def emit(
         self,
         payload: Payload,

@@ -96,7 +96,8 @@ class WebServer:
         if not all(isinstance(body.get(name, ""), str) for name in ("session", "key")):
             raise Refused(400, "bad-request", "Expected texts in `session` and `key`.")
         found = await self._connect(request, body["sdp"], body.get("session"), body.get("key"))
-        return web.json_response({"sdp": found.sdp, "type": "answer", "session": found.session, "key": found.key})
+        names = {"session": found.session, "key": found.key, "resume_s": self.settings.resume_s}
+        return web.json_response({"sdp": found.sdp, "type": "answer"} | names)
 
     async def _whip(self, request: web.Request) -> web.StreamResponse:
         self._check(request)

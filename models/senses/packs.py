@@ -14,6 +14,8 @@ from thalweg.models.senses.lrw import LrwClips
 from thalweg.models.senses.samples import SampleError, Samples, Track
 from thalweg.models.store.arrays import read_arrays
 
+_EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
+
 
 class Pack:
     """Samples in an .npz file: per modality [sample, tick, …], `labels`, and `about`, a JSON text of the tracks.
@@ -48,7 +50,13 @@ def write_pack(path: Path, tracks: dict[str, Track], labels: list[str], ticks: d
 
 
 def open_samples(path: Path) -> Samples:
-    """A pack where `path` is a file, clips in LRW's layout where it is a folder. Raises SampleError."""
+    """A pack where `path` is a file, clips in LRW's layout where it is a folder. Raises SampleError.
+
+    A bare name that is nothing here may be one of the packs that come with Thalweg.
+    """
+    bundled = _EXAMPLES / path.name
+    if path.name == str(path) and path.suffix == ".npz" and not path.exists() and bundled.exists():
+        path = bundled
     if path.is_dir():
         clips: Samples = LrwClips(path)
         return clips

@@ -219,7 +219,7 @@ class Chat:
         """Answer a final transcript; draft an answer to a trial; read along with a partial one."""
         transcript = packet.payload
         assert isinstance(transcript, Transcript)
-        if transcript.trial and self._drafts and not _lent(ctx):
+        if transcript.trial and self._drafts and not ctx.lent:
             await self._draft(transcript, packet.epoch, ctx)
         elif not transcript.final:
             likely = _likely(transcript)
@@ -286,7 +286,7 @@ class Chat:
             reply = Reply(epoch=epoch, messages=self._messages(transcript))
             if said:
                 reply.pieces, reply.seam = [said], Seam(said)
-            if _lent(ctx):
+            if ctx.lent:  # it may have to be gone on with elsewhere
                 reply.gate = WordGate()
             self._under_way.begun(reply)
             shortened = False
@@ -365,11 +365,6 @@ class Chat:
         if reply.said and reply.state is ReplyState.ASKED:
             said = reply.said if reply.remembered is None else reply.remembered
             self._conversation.remember(reply.epoch, reply.asked, said)
-
-
-def _lent(ctx: Context) -> bool:
-    """Whether what comes next is not known, and the answer may have to be gone on with elsewhere."""
-    return bool(getattr(ctx, "lent", False))
 
 
 def _likely(transcript: Transcript) -> str:

@@ -12,9 +12,10 @@ import pytest
 from tests.conftest import EXAMPLES, require_package
 from thalweg.deploy.commands.recording.rehearsal import rehearse
 from thalweg.deploy.commands.run import Outputs, run_file
+from thalweg.deploy.ops.keeping.operating import PIPELINE
 from thalweg.deploy.reading import read_spec
 from thalweg.models.senses.lrw import LrwClips
-from thalweg.models.senses.packs import write_pack
+from thalweg.models.senses.packs import open_samples, write_pack
 from thalweg.models.senses.samples import SampleError, Track
 from thalweg.models.store.fingerprint import fingerprint
 from thalweg.pipeline.file.spec import load_spec
@@ -213,6 +214,28 @@ def test_a_folder_in_lrw_layout_plays_as_a_pack_does(tmp_path: Path) -> None:
     assert abs(float(clips.ticks(1, "video").mean()) - 180) < 8
     spec = read_spec(EXAMPLES / "avwords.yaml", {"samples": str(tmp_path), "limit": "2"})
     assert len(rehearse(spec.graph, None).decisions) == 2
+
+
+@pytest.mark.parametrize("name", ["avwords.yaml", "vehicle.yaml"])
+def test_an_example_runs_by_its_bare_name_without_a_checkout(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_file(PIPELINE.convert(name, None, None), {"limit": "1"}, Outputs(), live=False, quiet=True) == 0
+    assert len((tmp_path / "decisions.jsonl").read_text(encoding="utf-8").splitlines()) == 1
+
+
+def test_a_pack_of_ones_own_goes_before_the_one_of_that_name_that_comes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(open_samples(Path("avwords.npz")).labels) > 1
+    with pytest.raises(SampleError, match="does not exist"):
+        open_samples(Path("./here/avwords.npz"))
+    write_pack(
+        Path("avwords.npz"), {"audio": Track(20 * MS, "concatenate")}, ["pat"], {"audio": np.zeros((1, 48, 320))}
+    )
+    assert open_samples(Path("avwords.npz")).labels == ("pat",)
 
 
 def test_a_folder_without_clips_and_a_clip_without_sound_are_refused(tmp_path: Path) -> None:

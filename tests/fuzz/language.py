@@ -72,6 +72,7 @@ class Ctx:
     """As much of a context as `language.chat` asks for."""
 
     stale = False
+    lent = False
 
     def __init__(self) -> None:
         self.said = ""

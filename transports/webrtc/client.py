@@ -21,7 +21,7 @@ from thalweg.transports.webrtc.guard import Guard
 from thalweg.transports.webrtc.presence import Presence, Step
 from thalweg.transports.webrtc.receive import OpusIn, Tap
 from thalweg.transports.webrtc.send import BLOCK, BLOCK_NS, OpusPackets
-from thalweg.transports.webrtc.signalling import Signalling, TalkError
+from thalweg.transports.webrtc.signalling import RESUME_S, Signalling, TalkError
 
 __all__ = ["AUDIBLE", "TalkError", "Talker", "VoiceTrack"]
 
@@ -108,6 +108,7 @@ class Talker:
         self.on_audio: Callable[[int, NDArray[np.float32]], None] = lambda time_ns, samples: None
         self.session = ""
         self.key = ""
+        self.resume_s = RESUME_S
         self.ended = asyncio.Event()
         self.connected_ns = 0
         self.lost = False
@@ -171,9 +172,12 @@ class Talker:
         body = {"sdp": pc.localDescription.sdp}
         if self.session:
             body |= {"session": self.session, "key": self.key}
-        sdp, self.session, self.key = await self._server.offer(body)
+        accepted = await self._server.offer(body)
+        self.session, self.key, self.resume_s = accepted.session, accepted.key, accepted.resume_s
+        if self._presence is not None:
+            self._presence.resume_s = self.resume_s
         try:
-            await pc.setRemoteDescription(RTCSessionDescription(sdp=sdp, type="answer"))
+            await pc.setRemoteDescription(RTCSessionDescription(sdp=accepted.sdp, type="answer"))
         except Exception as error:  # of aiortc
             raise TalkError(
                 "unreachable", f"the answer of {self._url} cannot be read: {type(error).__name__}"
@@ -210,7 +214,7 @@ class Talker:
         """Remain in the conversation while its host moves or dies, as the page does (see `presence.py`): to be run
         beside all else, while connected. Returns once the conversation is over or cannot be resumed (`ended`).
         """
-        presence = self._presence = Presence(self._now_s())
+        presence = self._presence = Presence(self._now_s(), self.resume_s)
         try:
             while self.session and not self.ended.is_set():
                 self._news.clear()

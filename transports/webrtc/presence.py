@@ -54,11 +54,11 @@ class Step(Enum):
 
 
 class Presence:
-    """Of one client, which is connected at `now_s`."""
+    """Of one client, which is connected at `now_s`. `resume_s`: for how long the server keeps a lost conversation."""
 
-    def __init__(self, now_s: float, resume_s: float = 60.0) -> None:
+    def __init__(self, now_s: float, resume_s: float) -> None:
         self.state = PresenceState.THERE
-        self._resume_s = resume_s
+        self.resume_s = resume_s
         self._answered_s = now_s
         self._beat_s = now_s
         self._asks = False
@@ -115,5 +115,5 @@ class Presence:
         elif self.state is PresenceState.AWAY:
             self._tries = min(self._tries + 1, len(PAUSES_S) - 1)
             self._again_s = now_s + PAUSES_S[self._tries]
-            if code == "gone" or now_s - self._away_s > self._resume_s:
+            if code == "gone" or now_s - self._away_s > self.resume_s:
                 self.state = PresenceState.GONE

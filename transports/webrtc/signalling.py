@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,8 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.text import printable
 
 ANSWER_S = 30.0
+RESUME_S = 60.0
+MOST_RESUME_S = 86_400.0
 MAX_ANSWER = 256_000
 UNCHECKED = (
     "a token is not sent to a server whose certificate is not verified: leave out --insecure, and name the authority "
@@ -32,6 +35,16 @@ class TalkError(ThalwegError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What an offer was answered with. `resume_s`: for how long the server keeps a conversation that is lost."""
+
+    sdp: str
+    session: str
+    key: str
+    resume_s: float
 
 
 class Signalling:
@@ -86,8 +99,8 @@ class Signalling:
             raise TalkError("unreachable", f"{self._shown} does not answer as `thalweg serve` does")
         return response.status, found
 
-    async def offer(self, body: dict[str, str]) -> tuple[str, str, str]:
-        """What an offer is answered with: the description, and name and key of the conversation. Raises TalkError."""
+    async def offer(self, body: dict[str, str]) -> Accepted:
+        """Offer to talk. Raises TalkError."""
         status, answer = await self.ask("POST", "/offer", body)
         if status != 200:
             code = answer.get("error")
@@ -102,11 +115,18 @@ class Signalling:
             raise TalkError(
                 "unreachable", f"{self._shown} names its conversation in a way that `thalweg serve` does not"
             )
-        return sdp, session, key
+        return Accepted(sdp=sdp, session=session, key=key, resume_s=_resume_s(answer.get("resume_s")))
 
     @property
     def _shown(self) -> str:
         return printable(self.url, 100)
+
+
+def _resume_s(told: object) -> float:
+    """Seconds as a server says them, a day at most; `RESUME_S` where it says nothing that can be meant."""
+    if not isinstance(told, int | float) or isinstance(told, bool) or not told >= 0:
+        return RESUME_S
+    return float(min(told, MOST_RESUME_S))
 
 
 def on_this_machine(host: str) -> bool:

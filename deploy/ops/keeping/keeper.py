@@ -100,7 +100,11 @@ class Keeper:
             await control.close()
         if spec.keeps_nothing:
             outcome = outcome.without_words()
-        write_report(self._folder.report, build_report(outcome, spec.graph.name, spec.latency_budget_ns))
+        try:
+            write_report(self._folder.report, build_report(outcome, spec.graph.name, spec.latency_budget_ns))
+        except OutputError as error:  # a full disk, a folder that was removed: it has ended all the same
+            log.error("%s", error)
+            self._tell(unreported=str(error))
         if self._drain is None and self._all_broken:  # it was not asked to end
             self._tell(state="failed", ended=time.time())
             self._answer({"failed": self._known["reason"]})

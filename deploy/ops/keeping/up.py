@@ -15,7 +15,7 @@ from pathlib import Path
 
 from thalweg.deploy.ops.keeping.control import Control
 from thalweg.deploy.ops.keeping.deployments import MARK, DeploymentFolder, KeepingError
-from thalweg.deploy.ops.observing.report import write_whole
+from thalweg.deploy.ops.observing.report import OutputError, write_whole
 from thalweg.deploy.reading import module_folders, pack, read_spec, staying
 from thalweg.models.child_process import module_path, python_module
 from thalweg.pipeline.errors import ThalwegError
@@ -23,6 +23,7 @@ from thalweg.stages.io.private import append_private
 
 LAST_LINES = 8
 KILL_AFTER_S = 8.0
+PROBE_BYTES = 65_536
 LOOK_S = 0.05
 
 
@@ -198,6 +199,16 @@ def _came_of(folder: DeploymentFolder, was: str, killed: bool) -> str:
     try:
         report = json.loads(folder.report.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return "it ended without a report"
+        return f"it ended without a report{_why(folder)}"
     turns = f", {len(report['turns'])} turns" if report["turns"] else ""
     return f"ran {report['duration_ms'] / 1e3:.1f} s{turns}, {report['error_count']} error(s)"
+
+
+def _why(folder: DeploymentFolder) -> str:
+    """What kept the report from being written, as far as that is still to be seen."""
+    try:
+        write_whole(folder.report, "\0" * PROBE_BYTES)
+    except OutputError as error:
+        return f": {error}"
+    said = folder.state.get("unreported")
+    return f": {said}" if said else ""

@@ -232,6 +232,15 @@ def test_one_whose_folder_was_removed_ends_when_it_is_told_to(thalweg: Thalweg) 
     wait_until(lambda: not folder.processes(), "it was told to end")
 
 
+def test_one_that_cannot_write_its_report_says_why_when_it_is_taken_down(thalweg: Thalweg) -> None:
+    assert thalweg("up", TICKING).returncode == 0
+    report = DeploymentFolder("ticking").report
+    report.mkdir()
+    done = thalweg("down", "ticking")
+    assert f"it ended without a report: cannot write {report}: Is a directory" in done.stdout
+    assert done.returncode == 0 and not report.exists()
+
+
 def test_a_log_that_has_grown_is_begun_anew_and_followed_across_the_cut(
     state: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

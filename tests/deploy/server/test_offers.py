@@ -44,7 +44,8 @@ def test_an_offer_that_is_none_is_refused_with_a_reason(sdp: object, status: int
         assert found == status
         assert body["error"] and body["message"]
         await server.until(lambda: not server.conversations.sessions)
-        assert (await server.offer(await a_good_offer()))[0] == 200
+        accepted, answer = await server.offer(await a_good_offer())
+        assert accepted == 200 and answer["resume_s"] == server.conversations.settings.resume_s
 
     run(case)
 

@@ -15,6 +15,7 @@ from thalweg.pipeline.dialogue.events import MAX_CONTROL_BYTES
 from thalweg.transports.webrtc.client import Talker, VoiceTrack
 from thalweg.transports.webrtc.presence import BEAT_S, PAUSES_S, SILENT_S, Presence, PresenceState, Step
 from thalweg.transports.webrtc.send import BLOCK
+from thalweg.transports.webrtc.signalling import TalkError
 
 
 def steps(presence: Presence, from_s: float, to_s: float, *, answered: bool = False) -> list[tuple[float, Step]]:
@@ -34,13 +35,13 @@ def steps(presence: Presence, from_s: float, to_s: float, *, answered: bool = Fa
 
 
 def test_it_pings_twice_a_second_and_asks_nothing_while_pongs_come() -> None:
-    found = steps(Presence(0.0), 0.0, 10.0, answered=True)
+    found = steps(Presence(0.0, 60.0), 0.0, 10.0, answered=True)
     assert [at for at, _ in found] == [number * BEAT_S for number in range(20)]
     assert {step for _, step in found} == {Step.PING}
 
 
 def test_without_a_pong_it_asks_the_server_and_connects_anew_only_if_the_conversation_is_not_there() -> None:
-    presence = Presence(0.0)
+    presence = Presence(0.0, 60.0)
     presence.event("pong", 0.1)
     asked = [at for at, step in steps(presence, 0.0, 4.0) if step is Step.ASK]
     assert asked[0] == 2.0 > 0.1 + SILENT_S
@@ -51,13 +52,13 @@ def test_without_a_pong_it_asks_the_server_and_connects_anew_only_if_the_convers
 
 
 def test_a_process_that_stood_still_itself_does_not_take_that_for_silence() -> None:
-    presence = Presence(0.0)
+    presence = Presence(0.0, 60.0)
     steps(presence, 0.0, 1.0, answered=True)
     assert steps(presence, 9.0, 9.9) == [(9.0, Step.PING), (9.5, Step.PING)]
 
 
 def test_who_is_told_to_reconnect_does_so_at_once_and_is_away_where_that_fails() -> None:
-    presence = Presence(0.0)
+    presence = Presence(0.0, 60.0)
     presence.event("reconnect", 1.0)
     assert presence.state is PresenceState.MOVING
     assert presence.next(1.0) == (Step.CONNECT, 0.0)
@@ -70,7 +71,7 @@ def test_who_is_told_to_reconnect_does_so_at_once_and_is_away_where_that_fails()
 
 
 def test_it_tries_again_with_growing_pauses_until_it_is_told_that_the_conversation_is_gone() -> None:
-    presence, now_s, pauses = Presence(0.0), 0.0, []
+    presence, now_s, pauses = Presence(0.0, 60.0), 0.0, []
     presence.lost(now_s)
     for _ in range(7):
         before_s = now_s
@@ -84,7 +85,7 @@ def test_it_tries_again_with_growing_pauses_until_it_is_told_that_the_conversati
 
 
 def test_it_gives_up_after_the_time_for_which_a_server_keeps_a_conversation() -> None:
-    presence = Presence(0.0, resume_s=20.0)
+    presence = Presence(0.0, 20.0)
     presence.lost(0.0)
     presence.refused("unreachable", 19.0)
     assert presence.state is PresenceState.AWAY
@@ -93,7 +94,7 @@ def test_it_gives_up_after_the_time_for_which_a_server_keeps_a_conversation() ->
 
 
 def test_after_goodbye_nothing_brings_it_back() -> None:
-    presence = Presence(0.0)
+    presence = Presence(0.0, 60.0)
     presence.event("bye", 1.0)
     presence.lost(1.1)
     presence.connected(1.2)
@@ -156,6 +157,34 @@ def test_who_ends_the_conversation_does_not_come_back_to_it(monkeypatch: pytest.
     run_virtual(case(), clock)
 
 
+@pytest.mark.parametrize(("told", "tries_s"), [({"resume_s": 12.0}, 12.0), ({"resume_s": 150}, 150.0), ({}, 60.0)])
+def test_it_comes_back_for_as_long_as_the_server_says_that_it_keeps_a_conversation(
+    told: dict[str, object], tries_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = VirtualClock()
+
+    async def case() -> None:
+        talker, _ = connected(clock)
+
+        async def answered(*_: object, **__: object) -> tuple[int, dict[str, object]]:
+            return 200, {"sdp": "v=0", "session": "a-1", "key": "k"} | told
+
+        async def away() -> None:
+            raise TalkError("unreachable", "no answer")
+
+        monkeypatch.setattr(talker._server, "ask", answered)
+        with pytest.raises(TalkError, match="cannot be read"):
+            await talker.connect()
+        await talker.hang_up()
+        monkeypatch.setattr(talker, "connect", away)
+        talker.lost = True
+        await talker.stay()
+        assert talker.ended.is_set()
+        assert tries_s < clock.now_ns() / 1e9 <= tries_s + 2 * PAUSES_S[-1]
+
+    run_virtual(case(), clock)
+
+
 def test_what_connecting_anew_raises_is_no_end_of_staying(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = VirtualClock()
 
@@ -190,7 +219,7 @@ def test_pongs_of_staying_are_not_told_to_others() -> None:
     talker, _ = connected()
     told: list[str] = []
     talker.on_event = lambda event: told.append(event["type"])
-    talker._presence = Presence(0.0)
+    talker._presence = Presence(0.0, 60.0)
     talker._message(json.dumps({"v": 1, "type": "pong", "t": 1.0}))
     talker._presence = None
     talker._message(json.dumps({"v": 1, "type": "pong", "t": 1.0}))
