@@ -37,7 +37,7 @@ from thalweg.deploy.server.observing.tally import Tally
 from thalweg.deploy.server.preferring import Preferring
 from thalweg.deploy.server.snapshot import Snapshot, recall, session_id, snapshot_of
 from thalweg.pipeline.dialogue.call import using
-from thalweg.pipeline.dialogue.events import Again, Hello, Latency
+from thalweg.pipeline.dialogue.events import Control, Hello, Latency, Say
 from thalweg.pipeline.dialogue.playout import Finished
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.plan import LOCAL
@@ -103,7 +103,7 @@ class Session:
         self.returns = Returns()
         self.turns_heard = 0
         self._known = False
-        self._again = ""
+        self._to_ask: Control | None = None
         self._name = spec.graph.name
         self._video = any(vertex.info.use == "live.camera" for vertex in spec.graph.stages.values())
         self.failure: ThalwegError | None = None
@@ -222,12 +222,13 @@ class Session:
         """Continue a conversation of another host in this unused session. `key`: what resumes it."""
         self.key = key
         self._known = True
-        self._again = snapshot.question
+        asked = self._to_ask = snapshot.to_ask
+        self.call.written.recall(snapshot.written.known, asked if isinstance(asked, Say) else None)
         await recall(self.deployment, snapshot)
 
     async def snapshot(self) -> Snapshot:
         """The state from which another host can continue."""
-        return await snapshot_of(self.deployment, self.call.playout)
+        return await snapshot_of(self.deployment, self.call.playout, self.call.written)
 
     def end(self, code: str, message: str) -> None:
         """The conversation is over. One that `moved` goes on elsewhere, so its visitor is not told. Idempotent."""
@@ -303,10 +304,11 @@ class Session:
             self.reconnects += resumed
             self._change(SessionState.TALKING)
             self._log("resumed" if resumed else "began", "is back" if resumed else "a visitor connected")
-            self.call.tell(Hello(session=self.id, name=self._name, resumed=resumed, video=self._video))
-            if self._again:
-                self.call.control(Again(text=self._again))
-                self._again = ""
+            known = self.call.written.known
+            self.call.tell(Hello(session=self.id, name=self._name, resumed=resumed, video=self._video, known=known))
+            asked, self._to_ask = self._to_ask, None
+            if asked is not None:
+                self.call.on_control(asked)
         elif state in ("failed", "closed") and self.state is SessionState.TALKING:
             self._change(SessionState.AWAY)
             if not self.over:
@@ -336,6 +338,7 @@ class Session:
             await asyncio.sleep(REPORT_S)
             while self._unwanted:
                 await self._unwanted.pop().close()
+            self.call.may_stay()
             if self._deaf():
                 self._ended_by_itself()
             for epoch, played_ns in list(self.call.started.items()):

@@ -15,7 +15,9 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from thalweg.deploy.cluster.deployment import Deployment
+from thalweg.pipeline.dialogue.events import Again, Control, Say
 from thalweg.pipeline.dialogue.playout import Playout
+from thalweg.pipeline.dialogue.written import Written, WrittenMemory
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import AMBIENT
 
@@ -37,18 +39,42 @@ class AnswerHeard(BaseModel):
 
 
 class Snapshot(BaseModel):
-    """`epoch`: the highest so far; `stages`: stage → its memory; `heard`: of the answer that is being heard."""
+    """`epoch`: the highest so far; `stages`: stage → its memory; `heard`: of the answer that is being heard.
+
+    `written`: questions in writing that reached it.
+    """
 
     model_config = ConfigDict(frozen=True)
     epoch: int = Field(ge=0, le=1 << 62)
     stages: dict[str, dict[str, Any]] = Field(default_factory=dict, max_length=200)
     heard: AnswerHeard | None = None
+    written: WrittenMemory = WrittenMemory()
 
     @property
     def question(self) -> str:
         """What was asked and is not answered to its end yet; empty where nothing is."""
         asked = [state["asked"] for state in self.stages.values() if isinstance(state.get("asked"), dict)]
         return next((text for each in asked if isinstance(text := each.get("text"), str)), "")
+
+    @property
+    def to_ask(self) -> Control | None:
+        """What is to be asked where the conversation goes on: a written question that no stage remembers, or else the
+        one that is not answered to its end.
+        """
+        waiting = self.written.waiting
+        if waiting is not None and (not waiting.turn or waiting.turn > self._newest):
+            return Say(id=waiting.id, text=waiting.text)
+        return Again(text=self.question) if self.question else None
+
+    @property
+    def _newest(self) -> int:
+        """The newest turn that a stage remembers; 0 where none does."""
+        turns = [AMBIENT, 0]
+        for state in self.stages.values():
+            past = state.get("past")
+            told = [state.get("asked"), *(past if isinstance(past, list) else ())]
+            turns += [each["turn"] for each in told if isinstance(each, dict) and isinstance(each.get("turn"), int)]
+        return max(turns)
 
     @classmethod
     def read(cls, plain: object) -> Self:
@@ -68,7 +94,7 @@ class Snapshot(BaseModel):
         return len(json.dumps(self.model_dump()))
 
 
-async def snapshot_of(deployment: Deployment, playout: Playout) -> Snapshot:
+async def snapshot_of(deployment: Deployment, playout: Playout, questions: Written) -> Snapshot:
     """What there is to go on with now. Memories that would make it too large are left out, the largest first, and how
     much was heard where that alone would be: the answer is then said from its beginning.
 
@@ -82,7 +108,8 @@ async def snapshot_of(deployment: Deployment, playout: Playout) -> Snapshot:
     known = playout.epoch != AMBIENT and len(json.dumps(text)) <= MOST_BYTES // 2
     heard = AnswerHeard(turn=playout.epoch, text=text) if known else None
     epoch = max((memory.get("epoch", AMBIENT) for memory in memories), default=AMBIENT)
-    found = Snapshot(epoch=max(0, epoch), stages=stages, heard=heard)
+    written = questions.remembered()  # read last: what a stage remembers has come here before
+    found = Snapshot(epoch=max(0, epoch), stages=stages, heard=heard, written=written)
     while found.stages and found.size > MOST_BYTES:
         largest = max(found.stages, key=lambda name: len(json.dumps(found.stages[name])))
         found = found.model_copy(update={"stages": {n: s for n, s in found.stages.items() if n != largest}})

@@ -93,7 +93,7 @@ async function ask(text) {
   const letters = [...text].length;
   if (letters > MOST_ASKED) { $("text").value = text; showTrouble("too-long", `It has ${letters.toLocaleString("en")}.`); return; }
   if (!call || ["idle", "ended"].includes(call.phase)) await start(true);
-  if (call?.phase === "talking" && !call.stalled && call.send({ type: "say", text })) {
+  if (call?.phase === "talking" && !call.stalled && call.ask(text)) {
     unsent = "";
     if (shown(...UNTIL_WRITTEN)) hideNotice();
     return;

@@ -3,6 +3,7 @@
 const VERSION = 1;
 const RETRY_MS = [300, 700, 1500, 3000];
 const BEAT_MS = 500;
+const MOST_KEPT = 8; // questions
 const SILENT_MS = 1600; // without an answer, after which people are told
 
 export class CallError extends Error {
@@ -21,6 +22,8 @@ export class Call extends EventTarget {
     this.peer = null;
     this.remote = new MediaStream();
     this.stalled = false;
+    this.questions = new Map(); // id → {text, state}, as pipeline/dialogue/written.py says
+    this.greeted = null; // the channel on which `hello` has come
     this.held = []; // controls for the machine that the conversation moves to
     this.over = new Promise((_, reject) => this.addEventListener("phase", ({ detail }) => detail === "ended" && reject(new CallError("hung-up"))));
     this.over.catch(() => {});
@@ -37,6 +40,37 @@ export class Call extends EventTarget {
     if (this.channel?.readyState === "open") { this.channel.send(JSON.stringify({ v: VERSION, ...control })); return true; }
     if (this.phase === "talking" && !["say", "ping"].includes(control.type)) this.held.push(control);
     return false;
+  }
+
+  /** Asks in writing; whether it is on its way: then it is sent again, should connection or machine be lost. */
+  ask(text) {
+    const there = this.channel?.readyState === "open";
+    if (this.phase !== "talking" || !there) return false;
+    this.questions.set(crypto.getRandomValues(new Uint32Array(3)).join("-"), { text, state: "kept" });
+    if (this.questions.size > MOST_KEPT) this.questions.delete(this.questions.keys().next().value);
+    if (this.greeted === this.channel) this.#ask(({ state }) => state === "kept");
+    return true;
+  }
+
+  /** Sends those of the questions, in their order. */
+  #ask(which) {
+    for (const [id, question] of this.questions) {
+      if (!which(question, id)) continue;
+      question.state = "sent";
+      this.send({ type: "say", id, text: question.text });
+    }
+  }
+
+  /** What an event says of the questions. */
+  #follow(event) {
+    if (event.type === "hello") {
+      this.greeted = this.channel;
+      for (const id of event.known ?? []) if (this.questions.has(id)) this.questions.get(id).state = "known";
+      this.#ask(({ state }, id) => state === "kept" || (event.known && !event.known.includes(id)));
+    } else if (event.type === "caption" && this.questions.has(event.id)) this.questions.get(event.id).state = "known";
+    else if (event.type === "state" && event.state === "listening") {
+      for (const [id, { state }] of this.questions) if (state === "known") this.questions.delete(id);
+    }
   }
 
   /** Another microphone or camera, in the middle of it. */
@@ -132,12 +166,12 @@ export class Call extends EventTarget {
       asked = now;
       this.send({ type: "ping", t: now });
       this.#stall(now - this.answered > SILENT_MS);
-      if (this.stalled) this.#ask();
+      if (this.stalled) this.#stands();
     }, BEAT_MS);
   }
 
   /** The machine that the conversation was on may be gone while the server is there, and brings it back elsewhere. */
-  async #ask() {
+  async #stands() {
     if (this.asking || !this.resume) return;
     this.asking = true;
     try {
@@ -181,6 +215,7 @@ export class Call extends EventTarget {
     if (event.v !== VERSION) return;
     if (event.type === "pong") { this.answered = performance.now(); this.#stall(false); return; }
     if (event.type === "bye") { this.#phase("ended"); this.#hangUp(); }
+    this.#follow(event);
     this.dispatchEvent(new CustomEvent("event", { detail: event }));
     if (event.type === "limits") this.#limit(event).catch(() => {});
     if (event.type === "reconnect") this.#move();

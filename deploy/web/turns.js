@@ -13,6 +13,7 @@ export class Turns {
   constructor(list, scroller, log, again) {
     Object.assign(this, { list, scroller, log, again });
     this.turns = new Map();
+    this.written = new Map(); // id of a question → its turn
     this.all = [];
     this.began = null;
     this.#keepInView();
@@ -22,6 +23,7 @@ export class Turns {
   begin() {
     this.began ??= performance.now();
     this.turns.clear();
+    this.written.clear();
     if (!this.list.childElementCount) return;
     const divider = document.createElement("li");
     divider.className = "divider";
@@ -54,7 +56,8 @@ export class Turns {
     if (playing !== undefined) showPlaying(found.button, playing);
   }
 
-  caption({ turn, text, stable, final }) {
+  caption({ turn, text, stable, final, id }) {
+    if (id) this.#again(id, turn);
     const { asked, state } = this.#turn(turn);
     if (final) state.times.asked[1] ??= this.#now;
     asked.hidden = !text;
@@ -62,6 +65,23 @@ export class Turns {
     asked.dataset.final = final;
     if (final && text) this.#tell(`You: ${text}`);
     this.#follow();
+  }
+
+  /** A written question begins to be answered; before, another machine may have begun to. */
+  #again(id, turn) {
+    const before = this.written.get(id), found = this.turns.get(before);
+    this.written.set(id, turn);
+    if (!found) return;
+    if (before !== turn) { this.#remove(before, found); return; }
+    found.state.text = "";
+    found.state.last = false;
+    found.answer.replaceChildren();
+  }
+
+  #remove(turn, { item }) {
+    item.remove();
+    this.all = this.all.filter((each) => each.item !== item);
+    this.turns.delete(turn);
   }
 
   thinking(turn) {
@@ -110,7 +130,7 @@ export class Turns {
   }
 
   dismissed({ turn, cause }) {
-    const found = this.#turn(turn), { item, asked, answer } = found;
+    const found = this.#turn(turn), { asked, answer } = found;
     answer.hidden = true;
     if (cause === "not understood") {
       asked.dataset.final = true;
@@ -118,7 +138,7 @@ export class Turns {
       this.#tell(NOT_UNDERSTOOD);
       return;
     }
-    if (!asked.textContent) { item.remove(); this.all = this.all.filter((each) => each.item !== item); this.turns.delete(turn); return; }
+    if (!asked.textContent) { this.#remove(turn, found); return; }
     asked.className = "aside";
     asked.textContent = `“${asked.textContent}” (${cause})`;
   }

@@ -19,6 +19,7 @@ VERSION = 1
 MAX_CONTROL_BYTES = 8192  # 2000 characters of any script, as `Say` takes them
 MAX_EVENT_BYTES = 1 << 18
 _LONGEST_NUMBER = 20
+QUESTION_ID = "^[A-Za-z0-9_-]{1,40}$"
 
 
 class ControlError(ThalwegError):
@@ -38,7 +39,10 @@ class Event(BaseModel):
 
 
 class Hello(Event):
-    """The first event of every connection: the id of the conversation, and whether it was resumed."""
+    """The first event of every connection: the id of the conversation, and whether it was resumed.
+
+    `known`: ids of the last written questions that have reached it; what is not among them may be sent again.
+    """
 
     type: Literal["hello"] = "hello"
     session: str
@@ -46,10 +50,14 @@ class Hello(Event):
     resumed: bool
     video: bool
     turn: int = 0
+    known: tuple[str, ...] | None = None
 
 
 class Caption(Event):
-    """The transcript of a turn so far. `stable`: leading characters that are settled; `final`: it is complete."""
+    """The transcript of a turn so far. `stable`: leading characters that are settled; `final`: it is complete.
+
+    `id`: of the written question that it is.
+    """
 
     keep = True
     type: Literal["caption"] = "caption"
@@ -57,6 +65,7 @@ class Caption(Event):
     text: str
     stable: int
     final: bool
+    id: str | None = None
 
 
 class Answer(Event):
@@ -210,9 +219,13 @@ class Stop(Control):
 
 
 class Say(Control):
-    """A question in writing, for a person who cannot or does not want to speak. `text`: 1 to 2000 characters."""
+    """A question in writing, for a person who cannot or does not want to speak. `text`: 1 to 2000 characters.
+
+    `id`: the client's name for it, by which it is answered once however often it is sent (`written.py`).
+    """
 
     type: Literal["say"] = "say"
+    id: Annotated[str, Field(pattern=QUESTION_ID)] | None = None
     text: Annotated[str, Field(min_length=1, max_length=2000)]
 
 

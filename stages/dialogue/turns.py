@@ -108,7 +108,7 @@ class LiveTurns:
             self._do(self._talk.stop(), ctx)
         elif isinstance(control, Say):
             epoch = ctx.new_epoch()
-            self._peer.tell(Caption(turn=epoch, text=control.text, stable=len(control.text), final=True))
+            self._peer.tell(Caption(turn=epoch, text=control.text, stable=len(control.text), final=True, id=control.id))
             self._do(self._talk.say(epoch, control.text), ctx)
         elif isinstance(control, Again):
             self._do(self._talk.say(ctx.new_epoch(), control.text), ctx)

@@ -45,9 +45,12 @@ def test_the_page_goes_on_when_its_host_is_killed_and_when_it_is_emptied(net: La
         server.until(lambda: len(hosts(server)) == 2)
         page = opened(chromium, server)
 
-        def ask(question: str, answer: str) -> None:
+        def write(question: str) -> None:
             page.fill("#text", question)
             page.press("#text", "Enter")
+
+        def ask(question: str, answer: str) -> None:
+            write(question)
             page.wait_for_selector(f".answer:has-text('{answer}')", timeout=PATIENCE_MS)
 
         ask("red", "red")
@@ -62,5 +65,11 @@ def test_the_page_goes_on_when_its_host_is_killed_and_when_it_is_emptied(net: La
         assert server.get(f"/hosts/{second}/drain", *ADMIN, "-X", "POST")[0] == 200
         server.until(lambda: [session["host"] for session in server.sessions()] not in ([], [second]))
         ask("blue", "red and green and blue")
+        server.until(lambda: len(hosts(server)) == 2)
+        third = hosts(server)[home(server)]["pid"]
+        os.kill(third, signal.SIGSTOP)  # it does not read the question
+        write("violet")
+        os.kill(third, signal.SIGKILL)
+        page.wait_for_selector(".answer:has-text('red and green and blue and violet')", timeout=PATIENCE_MS)
         assert page.is_hidden("#notice")
-        assert page.locator(".turn").count() == 3
+        assert page.locator(".asked").all_inner_texts() == ["red", "green", "blue", "violet"]

@@ -4,6 +4,9 @@ Theory of operation. The server makes a call and runs a pipeline on it. A connec
 visitor reconnects after a network failure. In between the call is `away`: the microphone gives silence, so that the
 current turn ends; play-out is paused; events with `keep` are queued, a bounded number of them, and sent first to the
 next connection.
+
+While a call is put on another machine, written questions are held back here: what this machine answered then would be
+missing there. They are answered if the call stays: once a connection is made, or none was for `HELD_NS`.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.pipeline.clock import Clock, SystemClock
-from thalweg.pipeline.dialogue.events import Bye, Control, Event, Ping, Pong, Prefer, State, Watch
+from thalweg.pipeline.dialogue.events import Bye, Control, Event, Ping, Pong, Prefer, Say, State, Watch
 from thalweg.pipeline.dialogue.playout import Finished, PlayEvent, Playout, PlayState, Started
+from thalweg.pipeline.dialogue.written import Written
 from thalweg.pipeline.payload import AudioChunk, EncodedVideo, VideoFrame
 
 RATE = 16_000
@@ -28,6 +32,8 @@ STARVED_NS = 200_000_000
 KEPT_EVENTS = 200
 QUEUED_UNITS = 250
 LATE_RUN = 5
+HELD_NS = 20_000_000_000
+HELD_QUESTIONS = 8
 
 
 class Carrier(Protocol):
@@ -47,12 +53,13 @@ class Call:
     for.
 
     `started`, `finished`: answers that began to sound, by epoch with the time, and that are over. The consumer of these
-    measurements removes them.
+    measurements removes them. `written`: what is known of questions in writing.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or SystemClock()
         self.playout = Playout()
+        self.written = Written()
         self.on_control: Callable[[Control], None] = lambda control: None
         self.on_prefer: Callable[[Prefer], None] = lambda wish: None
         self.on_bitrate: Callable[[int], None] = lambda bitrate_bps: None
@@ -70,6 +77,8 @@ class Call:
         self.ended = False
         self._carrier: Carrier | None = None
         self._kept: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self._held: deque[Say] = deque(maxlen=HELD_QUESTIONS)
+        self._held_ns: int | None = None
         self._units: deque[tuple[int, AudioChunk]] = deque()
         self._frame: tuple[int, VideoFrame] | None = None
         self._begun = asyncio.Event()
@@ -98,6 +107,7 @@ class Call:
         """Use `carrier` from now on, and send it the queued events."""
         self._carrier = carrier
         self._begun.set()
+        self._go_on()
         kept, self._kept = list(self._kept), deque(maxlen=KEPT_EVENTS)
         for event in kept:
             self.tell(event)
@@ -147,6 +157,20 @@ class Call:
         self._frame = (time_ns, frame)
         self._frame_came.set()
 
+    def leaves(self) -> None:
+        """The call is about to be put on another machine: see the head of this file."""
+        self._held_ns = self.clock.now_ns()
+
+    def may_stay(self) -> None:
+        """Answer what was held back for too long. To be called now and then."""
+        if self._held_ns is not None and self.clock.now_ns() - self._held_ns > HELD_NS:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self._held_ns = None
+        while self._held:
+            self.control(self._held.popleft())
+
     def control(self, control: Control) -> None:
         """A control message of the visitor."""
         if isinstance(control, Ping):
@@ -155,7 +179,9 @@ class Call:
             self.watched = control.on
         elif isinstance(control, Prefer):
             self.on_prefer(control)
-        else:
+        elif isinstance(control, Say) and self._held_ns is not None:
+            self._held.append(control)
+        elif not isinstance(control, Say) or self.written.take(control):
             self.on_control(control)
 
     def play(self, count: int) -> NDArray[np.float32]:
@@ -196,6 +222,7 @@ class Call:
         """See `CallPeer.tell`."""
         if isinstance(event, State):
             self.floor = event.state
+        self.written.told(event)
         if self._carrier is not None:
             self._carrier.send(event.encode())
         elif event.keep:

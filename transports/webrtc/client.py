@@ -16,7 +16,8 @@ from aiortc.mediastreams import MediaStreamError
 from numpy.typing import NDArray
 
 from thalweg.pipeline.clock import Clock, SystemClock
-from thalweg.pipeline.dialogue.events import VERSION, ControlError, decode_event
+from thalweg.pipeline.dialogue.events import VERSION, ControlError, Hello, decode_event
+from thalweg.pipeline.dialogue.written import Questions
 from thalweg.transports.webrtc.guard import Guard
 from thalweg.transports.webrtc.presence import Presence, Step
 from thalweg.transports.webrtc.receive import OpusIn, Tap
@@ -121,6 +122,8 @@ class Talker:
         self._presence: Presence | None = None
         self._pc: RTCPeerConnection | None = None
         self._channel: Any = None
+        self._greeted: Any = None
+        self._questions = Questions()
         self._open = asyncio.Event()
         self._news = asyncio.Event()
 
@@ -277,6 +280,18 @@ class Talker:
         self._channel.send(said)
         return True
 
+    def ask(self, text: str) -> None:
+        """Ask in writing, 1 to 2000 characters: now, or once there is a connection. A question that was lost with a
+        connection or a machine is sent again, as `written.py` says.
+        """
+        self._questions.ask(text)
+        if self.there and self._greeted is self._channel:
+            self._send_all(self._questions.to_send())
+
+    def _send_all(self, controls: list[dict[str, Any]]) -> None:
+        for control in controls:
+            self.send(control)
+
     async def hang_up(self) -> None:
         """Drop the connection, as a network would; the conversation waits for us."""
         if self._pc is not None:
@@ -322,7 +337,11 @@ class Talker:
             self.bad_events += 1
         else:
             if found is not None:  # a newer server may tell more than we know
+                if isinstance(found, Hello):
+                    self._greeted = self._channel
+                    self._send_all(self._questions.hello(found.known))
                 event = {"v": VERSION, **found.model_dump(exclude_none=True)}
+                self._questions.event(event)
                 if self._presence is not None:
                     self._presence.event(event["type"], self._now_s())
                 if self._presence is None or event["type"] != "pong":

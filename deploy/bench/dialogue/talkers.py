@@ -118,8 +118,7 @@ class Person:
         try:
             async with asyncio.timeout(ANSWER_S):
                 self._turn.clear()
-                while not self.talker.send({"type": "say", "text": question}):  # noqa: ASYNC110
-                    await asyncio.sleep(TICK_S)
+                self.talker.ask(question)
                 while True:
                     await self._turn.wait()
                     if self._last.split()[-1:] in ([], [question]):

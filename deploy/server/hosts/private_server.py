@@ -184,6 +184,7 @@ class PrivateServer:
     async def _snapshot(self, request: web.Request) -> web.StreamResponse:
         asked = await _read(request, AskSession)
         session = self._service.conversations.find(asked.session, asked.key)
+        session.call.leaves()
         return web.json_response({"snapshot": (await session.snapshot()).model_dump()})
 
     async def _sessions(self, request: web.Request) -> web.StreamResponse:

@@ -11,9 +11,9 @@ from aiortc import RTCPeerConnection
 
 from thalweg.deploy.testing import run_virtual
 from thalweg.pipeline.clock import VirtualClock
-from thalweg.pipeline.dialogue.events import Caption, Pong, State
+from thalweg.pipeline.dialogue.events import Caption, Pong, Say, State
 from thalweg.pipeline.duration import MS
-from thalweg.transports.webrtc.call import Call
+from thalweg.transports.webrtc.call import HELD_NS, Call
 from thalweg.transports.webrtc.receive import AudioIn
 from thalweg.transports.webrtc.send import BLOCK, OpusEncoder
 from thalweg.transports.webrtc.video import Packer, VideoIn
@@ -173,6 +173,45 @@ def test_what_still_matters_is_kept_for_who_comes_back() -> None:
     call.attach(second)
     assert len(first.sent) == 1
     assert [("kept" in message) for message in second.sent] == [True]
+
+
+def answered_by(call: Call) -> list[Any]:
+    found: list[Any] = []
+    call.on_control = found.append
+    return found
+
+
+def test_a_question_whose_id_came_before_is_answered_once() -> None:
+    call = Call(VirtualClock())
+    found = answered_by(call)
+    for name in ("a", "a", "b", None, None):
+        call.control(Say(text="green", id=name))
+    assert [question.id for question in found] == ["a", "b", None, None]
+
+
+def test_a_question_that_comes_while_its_call_is_moved_is_answered_only_if_the_call_stays() -> None:
+    call = Call(VirtualClock())
+    found = answered_by(call)
+    call.leaves()
+    call.control(Say(text="green", id="a"))
+    assert (found, call.written.known) == ([], ())
+    call.attach(Wire())
+    assert [question.id for question in found] == ["a"]
+    call.control(Say(text="blue", id="b"))
+    assert [question.id for question in found] == ["a", "b"]
+
+
+def test_a_call_that_was_to_be_moved_and_was_not_answers_after_a_while() -> None:
+    clock = VirtualClock()
+    call = Call(clock)
+    found = answered_by(call)
+    call.leaves()
+    call.control(Say(text="green", id="a"))
+    call.may_stay()
+    assert not found
+    clock.advance_to(clock.now_ns() + HELD_NS + 1)
+    call.may_stay()
+    assert [question.id for question in found] == ["a"]
 
 
 def test_a_connection_that_was_replaced_cannot_detach_its_successor() -> None:

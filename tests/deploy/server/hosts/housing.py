@@ -181,7 +181,7 @@ def host_of(talker: Talker) -> str:
 
 async def asked(talker: Talker, text: str) -> str:
     """What is answered to a question in writing, once all of it was heard."""
-    talker.send({"type": "say", "text": text})
+    talker.ask(text)
     while True:
         heard = await talker.next("heard")
         if heard["complete"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from thalweg.deploy.server.hosts.exposition import merged
@@ -10,6 +12,7 @@ from thalweg.deploy.server.hosts.moving import AT_ONCE, HURRY_S, PATIENCE_S, Mov
 from thalweg.deploy.server.hosts.news import HostState, News, SessionNews, key_digest
 from thalweg.deploy.server.hosts.placing import Room, hosts_wanted, order, taken_of
 from thalweg.deploy.server.snapshot import MOST_BYTES, Snapshot, SnapshotError, host_of, session_id
+from thalweg.pipeline.dialogue.events import Again, Say
 
 
 def room(name: str, held: int = 0, **other: object) -> Room:
@@ -133,6 +136,25 @@ def test_an_id_says_where_it_lives_and_one_without_a_host_says_nothing() -> None
 def test_a_snapshot_that_is_none_is_refused_without_saying_what_stands_in_it(wrong: object) -> None:
     with pytest.raises(SnapshotError, match="cannot be read"):
         Snapshot.read(wrong)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "chat", "asks"),
+    [
+        ({"turn": 0}, {"past": [], "asked": {"turn": 3, "text": "older"}}, "new"),
+        ({"turn": 4}, {"past": [{"turn": 2}], "asked": {"turn": 3, "text": "older"}}, "new"),
+        ({"turn": 4}, {"past": [{"turn": 2}], "asked": {"turn": 4, "text": "new"}}, "again new"),
+        ({"turn": 4}, {"past": [{"turn": 4}], "asked": None}, None),
+        ({"turn": 4}, {}, "new"),
+        (None, {"past": [], "asked": {"turn": 3, "text": "older"}}, "again older"),
+        (None, {}, None),
+    ],
+)
+def test_a_snapshot_asks_the_newest_question_that_is_not_answered(waiting: Any, chat: Any, asks: str | None) -> None:
+    written = {"known": ["a"], "waiting": None if waiting is None else {"id": "a", "text": "new"} | waiting}
+    asked = Snapshot.read({"epoch": 4, "stages": {"chat": chat}, "written": written}).to_ask
+    told = f"again {asked.text}" if isinstance(asked, Again) else asked.text if isinstance(asked, Say) else None
+    assert told == asks
 
 
 def test_a_snapshot_that_is_too_large_is_refused() -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
 import time
 from dataclasses import replace
+from typing import Any
 
 import aiohttp
 import pytest
@@ -12,6 +16,8 @@ import pytest
 from tests.deploy.server.hosts.housing import HOUSED, Housed, asked, host_of, housed
 from tests.deploy.server.serving import a_good_offer
 from thalweg.deploy.bench.dialogue.scripted import pipeline
+from thalweg.deploy.runtime.tasks import beside
+from thalweg.deploy.server.hosts.front import Front
 from thalweg.transports.webrtc.client import Talker, TalkError
 
 
@@ -57,6 +63,59 @@ def test_a_conversation_whose_host_is_killed_goes_on_elsewhere_with_what_was_sai
         await there.until(lambda: there.ready(2))
 
     housed(case, apart=True)
+
+
+def heard_by(talker: Talker) -> list[str]:
+    return [event["text"] for _, event in talker.events if event["type"] == "heard"]
+
+
+@pytest.mark.parametrize("killed_after_s", [0.0, 0.05, 0.15])
+def test_a_question_written_around_the_death_of_its_host_is_answered_once_elsewhere(killed_after_s: float) -> None:
+    async def case(there: Housed) -> None:
+        async with Talker(there.url, microphone=False) as talker, beside(talker.stay()):
+            assert await asked(talker, "red") == "red"
+            await there.until(lambda: there.remembers(talker, 1))
+            home = host_of(talker)
+            if not killed_after_s:  # it does not even read the question
+                os.kill(there.pid(home), signal.SIGSTOP)
+            talker.ask("green")
+            await asyncio.sleep(killed_after_s)
+            there.kill(home)
+            await there.until(lambda: len(heard_by(talker)) > 1 and host_of(talker) != home and talker.there)
+            assert await asked(talker, "end") == "red and green and end"
+            assert len(heard_by(talker)) == 3
+
+    housed(case, apart=True)
+
+
+def test_a_question_that_reaches_a_host_after_its_snapshot_was_taken_is_answered_once_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = Front._place
+
+    async def case(there: Housed) -> None:
+        async with Talker(there.url, microphone=False) as talker:
+            assert await asked(talker, "red") == "red"
+            before, home = talker._channel, host_of(talker)
+
+            async def late(front: Front, *given: Any, **more: Any) -> Any:
+                talker._questions.ask("green")
+                for control in talker._questions.to_send():
+                    before.send(json.dumps({"v": 1, **control}))
+                await asyncio.sleep(0.2)
+                return await place(front, *given, **more)
+
+            monkeypatch.setattr(Front, "_place", late)
+            assert (await there.ask("POST", f"/hosts/{home}/drain"))[0] == 200
+            await there.until(lambda: any(event["type"] == "reconnect" for _, event in talker.events))
+            await talker.connect_anew()
+            monkeypatch.setattr(Front, "_place", place)
+            assert host_of(talker) != home
+            await there.until(lambda: len(heard_by(talker)) > 1)
+            assert await asked(talker, "end") == "red and green and end"
+            assert len(heard_by(talker)) == 3
+
+    housed(case)
 
 
 def test_an_answer_that_was_cut_off_is_said_from_where_it_was_heard() -> None:

@@ -18,6 +18,7 @@ from thalweg.deploy.server.hosts.news import NewsFeed
 from thalweg.deploy.server.hosts.record import HostRecord
 from thalweg.deploy.server.session import SessionState
 from thalweg.deploy.server.snapshot import MOST_BYTES, Snapshot, snapshot_of
+from thalweg.pipeline.dialogue.written import Written
 
 
 def session(name: str, snapshot: Any, state: SessionState = SessionState.TALKING, untouched: bool = False) -> Any:
@@ -78,7 +79,7 @@ def test_a_conversation_that_came_from_elsewhere_is_kept_before_its_connection_i
 def test_an_answer_without_end_does_not_make_a_snapshot_that_nobody_takes(words: str, known: bool) -> None:
     deployment: Any = SimpleNamespace(hosts={})
     playout: Any = SimpleNamespace(epoch=2, heard=words)
-    found = asyncio.run(snapshot_of(deployment, playout))
+    found = asyncio.run(snapshot_of(deployment, playout, Written()))
     assert (found.heard is not None) is known
     assert Snapshot.read(found.model_dump()) == found
 
