@@ -1,4 +1,4 @@
-"""`thalweg serve`, `thalweg serve hosts` and `thalweg serve drain`: their options."""
+"""`thalweg serve`, `thalweg serve hosts`, `sessions` and `drain`: their options."""
 
 from __future__ import annotations
 
@@ -41,11 +41,25 @@ def hosts(url: str, admin_token: str, admin_token_file: Path | None, insecure: b
     list_hosts(url, secrets.known_token(admin_token, admin_token_file), as_json, insecure=insecure)
 
 
+@click.command("sessions")
+@URL
+@secrets.ADMIN_TOKEN
+@INSECURE
+@click.option("--on", "host", default="", metavar="HOST", help="Only the conversations of this host.")
+@click.option("--watch", is_flag=True, help="Show them as they go on, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def sessions(url: str, admin_token: str, admin_token_file: Path | None, **given: Any) -> None:
+    """List the conversations of a running server, on all its hosts: turns, state, and how soon each is answered."""
+    from thalweg.deploy.commands.sessions import list_sessions
+
+    list_sessions(url, secrets.known_token(admin_token, admin_token_file), **given)
+
+
 class _Serve(click.Command):
-    """`serve FILE`, `serve hosts`, and `serve drain HOST`."""
+    """`serve FILE`, `serve hosts`, `serve sessions`, and `serve drain HOST`."""
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> click.Context:
-        for command in (drain, hosts):
+        for command in (drain, hosts, sessions):
             if args[:1] == [str(command.name)]:
                 return command.make_context(f"{info_name} {args[0]}", args[1:], *rest, **more)
         return super().make_context(info_name, args, *rest, **more)
@@ -92,7 +106,8 @@ class _Serve(click.Command):
 def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], ice_file: Path | None, **given: Any) -> None:
     """Serve a pipeline to browsers: a page to talk on, over WebRTC.
 
-    `thalweg serve hosts` lists the conversation hosts of a running server, `thalweg serve drain HOST` drains one.
+    Of a running server, `thalweg serve hosts` lists the conversation hosts, `thalweg serve sessions` the conversations,
+    and `thalweg serve drain HOST` drains a host.
     """
     from thalweg.deploy.door.addresses import network_of
     from thalweg.deploy.server.hosts.serve import Placed

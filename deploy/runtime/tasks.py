@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -24,8 +25,8 @@ STAGE_ERRORS = (Exception, SystemExit, asyncio.CancelledError)
 
 
 async def in_thread(executor: Executor | None, function: Callable[..., T], *args: Any) -> T:
-    """Call `function` in a thread of `executor`; returns or raises what it does."""
-    return await asyncio.get_running_loop().run_in_executor(executor, _called, function, *args)
+    """Call `function` in a thread of `executor`, with the context variables of here; returns or raises what it does."""
+    return await asyncio.get_running_loop().run_in_executor(executor, copy_context().run, _called, function, *args)
 
 
 def _called(function: Callable[..., T], *args: Any) -> T:

@@ -12,6 +12,7 @@ from thalweg import __version__
 from thalweg.deploy.door.front_door import FrontDoor, Handler, bearer, from_here
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.door.tokens import AccessTokens
+from thalweg.deploy.server.observing import tracing
 from thalweg.deploy.server.observing.exporter import told
 from thalweg.deploy.server.service import Connected, ConnectRequest, ConversationService
 from thalweg.deploy.server.settings import ServerSettings
@@ -125,16 +126,18 @@ class WebServer:
 
         Raises Refused and OfferError.
         """
-        return await self.service.connect(
-            ConnectRequest(
-                offer=read_offer(sdp),
-                sdp=sdp,
-                address=self.door.address(request),
-                session=session_id or "",
-                key=key or "",
-                listening=listening,
-            )
+        coming = ConnectRequest(
+            offer=read_offer(sdp),
+            sdp=sdp,
+            address=self.door.address(request),
+            session=session_id or "",
+            key=key or "",
+            listening=listening,
         )
+        with tracing.span("offer", {"thalweg.pipeline": self.service.spec.graph.name}) as more:
+            found = await self.service.connect(coming)
+            more |= {"thalweg.session": found.session} | ({"thalweg.was": session_id} if session_id else {})
+        return found
 
     async def _stands(self, request: web.Request) -> web.StreamResponse:
         """For a page that receives nothing any more: whether to wait or to reconnect."""

@@ -13,6 +13,7 @@ from aiortc import RTCIceServer
 
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server.conversations import Conversations
+from thalweg.deploy.server.observing import tracing
 from thalweg.deploy.server.observing.exporter import exposition
 from thalweg.deploy.server.pipelines import no_pipeline
 from thalweg.deploy.server.session import Session, SessionOver
@@ -126,6 +127,7 @@ class LocalConversations:
         try:
             if snapshot is not None:
                 await session.recall(snapshot, coming.key)
+            session.belongs_to(tracing.current())
             peer, sdp = await session.connect(coming.offer, self._ice)
         except SessionOver:
             raise no_pipeline() from None
@@ -135,6 +137,8 @@ class LocalConversations:
         return Connected(session=session.id, key=session.key, sdp=sdp, notes=peer.notes)
 
     async def _resume(self, session: Session, coming: ConnectRequest) -> Connected:
+        if not coming.listening:
+            session.belongs_to(tracing.current())
         try:
             peer, sdp = await session.connect(coming.offer, self._ice, listening=coming.listening)
         except SessionOver as over:
@@ -172,12 +176,18 @@ class LocalConversations:
 
 
 def described(session: Session) -> dict[str, Any]:
-    """One conversation, for the operator."""
+    """One conversation, for the operator. `floor`: who has it; `played_ms`: of the last answer to speech,
+    `played_p95_ms`: of the last hundred, from the end of speech to the first sound.
+    """
+    played = list(session.played_ms)
     return {
         "id": session.id,
         "state": session.state.value,
         "age_s": round(session.age_s, 1),
+        "floor": session.call.floor,
         "turns": len(session.worker.turns.turns),
+        "played_ms": round(played[-1]) if played else None,
+        "played_p95_ms": round(sorted(played)[int(0.95 * (len(played) - 1))]) if played else None,
         "problems": session.problem_count,
         "reconnects": session.reconnects,
         "gaps": session.call.playout.gaps,

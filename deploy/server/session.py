@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
@@ -42,6 +42,7 @@ from thalweg.pipeline.dialogue.playout import Finished
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.plan import LOCAL
 from thalweg.pipeline.file.spec import Spec
+from thalweg.stages.io.terminal import about, conversation
 from thalweg.transports.webrtc import Call, Offer, Peer
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ class Session:
         self.reconnects = 0
         self.returns = Returns()
         self.turns_heard = 0
+        self.played_ms: deque[float] = deque(maxlen=100)
         self._known = False
         self._to_ask: Control | None = None
         self._name = spec.graph.name
@@ -140,6 +142,7 @@ class Session:
 
     async def run(self) -> None:
         """Serve until `end`, or until the pipeline ends by itself; everything is closed when this returns."""
+        conversation.set(lambda: self.id)  # for this task and all that it starts
         try:
             await self._run_pipeline()
         except asyncio.CancelledError:
@@ -185,7 +188,8 @@ class Session:
         """
         peer, whose = Peer(self.call, ice), self.id
         try:
-            answer = await peer.answer(sdp)
+            with about(lambda: self.id):
+                answer = await peer.answer(sdp)
             if self.over or self.id != whose:
                 raise SessionOver("That conversation has ended. Start a new one.")
         except BaseException:
@@ -202,6 +206,11 @@ class Session:
         if before is not None:
             await before.close()
         return peer, answer
+
+    def belongs_to(self, traceparent: str) -> None:
+        """Turns from now on are part of that trace."""
+        if self.worker.spans is not None and traceparent:
+            self.worker.spans.belongs_to = traceparent, {"thalweg.session": self.id}
 
     @property
     def untouched(self) -> bool:
@@ -373,6 +382,7 @@ class Session:
         latency = {name: (at_ns - speech_end_ns) / 1e6 for name, at_ns in marks.items()}
         played_ms = (played_ns - speech_end_ns) / 1e6
         self.turns_heard += 1
+        self.played_ms.append(played_ms)
         measured = {f"{name}_ms": round(value) for name, value in latency.items()} | {"played_ms": round(played_ms)}
         self._log("turn", f"turn {epoch} was answered after {played_ms:.0f} ms", turn=epoch, **measured)
         self.call.tell(

@@ -13,7 +13,9 @@ import logging
 import os
 import sys
 import traceback
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from types import TracebackType
 from typing import TextIO
 
@@ -23,6 +25,8 @@ from thalweg.pipeline.text import as_json, printable
 READER_GONE = 141
 """The exit code of a program whose reader is gone: 128 + SIGPIPE, as a shell shows it."""
 LONGEST = 1_000_000
+conversation: ContextVar[Callable[[], str]] = ContextVar("conversation")
+"""What names the conversation that the current task belongs to: the field `session` of each line that it logs."""
 
 
 class OutputLost(ThalwegError):
@@ -61,12 +65,23 @@ def log_to_stderr(
 ) -> None:
     """Log to standard error: our own lines from level `ours` on, those of other packages from `level` on.
 
-    `as_json`: an object in each line, of time, level, logger and message, and what `fields` of a record adds.
+    `as_json`: an object in each line, of time, level, logger and message, the conversation that it is about where it is
+    about one (`session`), and what `fields` of a record adds.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if as_json else _Formatter(form))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("thalweg").setLevel(ours)
+
+
+@contextmanager
+def about(named: Callable[[], str]) -> Iterator[None]:
+    """The block, and every task that begins in it, belongs to the conversation that `named` gives."""
+    token = conversation.set(named)
+    try:
+        yield
+    finally:
+        conversation.reset(token)
 
 
 def _say_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -82,7 +97,8 @@ class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         said = super().format(record)
         known = {"time": record.created, "level": record.levelname.lower(), "logger": record.name}
-        fields = getattr(record, "fields", {})
+        named = conversation.get(None)
+        fields = ({} if named is None else {"session": named()}) | getattr(record, "fields", {})
         return as_json(known | {"message": printable(said, LONGEST, lines=True)} | fields)
 
 

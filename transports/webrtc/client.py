@@ -123,6 +123,7 @@ class Talker:
         self._pc: RTCPeerConnection | None = None
         self._channel: Any = None
         self._greeted: Any = None
+        self._only: Any = None
         self._questions = Questions()
         self._open = asyncio.Event()
         self._news = asyncio.Event()
@@ -162,9 +163,9 @@ class Talker:
         pc = self._pc = RTCPeerConnection(RTCConfiguration(iceServers=self._ice, iceTransportPolicy=policy))
         pc.on("connectionstatechange", lambda: self._changed(pc))
         self._open.clear()
-        self._channel = pc.createDataChannel("events")
-        self._channel.on("open", self._open.set)
-        self._channel.on("message", self._message)
+        channel = self._channel = pc.createDataChannel("events")
+        channel.on("open", self._open.set)
+        channel.on("message", lambda message: self._message(message, channel))
         if self._microphone:
             transceiver = pc.addTransceiver(self.voice, direction="sendrecv")
         else:
@@ -176,6 +177,7 @@ class Talker:
         if self.session:
             body |= {"session": self.session, "key": self.key}
         accepted = await self._server.offer(body)
+        self._only = channel
         self.session, self.key, self.resume_s = accepted.session, accepted.key, accepted.resume_s
         if self._presence is not None:
             self._presence.resume_s = self.resume_s
@@ -329,8 +331,12 @@ class Talker:
             self.lost = True
             self._news.set()
 
-    def _message(self, message: str | bytes) -> None:
-        """An event. What is none is counted; a server that sends nothing else, or without end, is left."""
+    def _message(self, message: str | bytes, channel: Any = None) -> None:
+        """An event. What is none is counted; a server that sends nothing else, or without end, is left. What a machine
+        tells that the conversation has left is ignored: it goes on without that.
+        """
+        if channel is not None and self._only is not None and channel is not self._only:
+            return
         try:
             found = decode_event(message)
         except ControlError:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-CHOSEN = {"$__rate_interval": "1m", "$__range": "1h", "$instance": ".*", "$worker": ".*"}
+CHOSEN = {"$__rate_interval": "1m", "$__range": "1h", "$instance": ".*", "$worker": ".*", "$host": ".*"}
 _LEAST_STEP_S, _POINTS, _COLUMNS = 5.0, 240, 3
 
 

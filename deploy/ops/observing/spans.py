@@ -6,6 +6,7 @@ its first unit to its last: units are too many (fifty a second and stage for aud
 
     packet.trace           W3C traceparent of the span of the stage that emitted it, so that
     parent of a span       is the span of the stage whose packet was the first of the turn to arrive
+    parent of a root       none, or the span that put the conversation here (`belongs_to`)
 
 Nothing says when a stage has done its last unit of a turn. It has when it has been quiet for `QUIET_NS`; its span
 then ends at the moment of that last unit, and a signal upstream tells the worker of the root. A root ends, at the
@@ -61,7 +62,8 @@ class _Open:
 class TurnSpans:
     """The spans of one worker. `now_ns`: the pipeline's clock. `tell`: sends a signal upstream from a stage.
 
-    Stages may emit from any thread, so everything here is guarded by one lock.
+    Stages may emit from any thread, so everything here is guarded by one lock. `belongs_to`: a traceparent, and further
+    attributes of roots, for turns that begin from now on.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class TurnSpans:
         self._stages: dict[tuple[str, int], _Open] = {}
         self._roots: dict[int, _Open] = {}
         self._lock = threading.Lock()
+        self.belongs_to: tuple[str, dict[str, str]] = "", {}
 
     def begin(self, node: Node, packet: Packet | PacketSet, now_ns: int) -> None:
         """`node` takes a packet of a turn in hand."""
@@ -163,9 +166,9 @@ class TurnSpans:
                 self._end(self._roots.pop(epoch))
 
     def _open_stage(self, node: Node, epoch: int, cause: str | None, start_ns: int, time_ns: int) -> _Open:
-        parent = _context_of(cause)
+        parent = context_of(cause)
         if parent is None:
-            parent = _context_of(self._root(epoch, time_ns).traceparent)
+            parent = context_of(self._root(epoch, time_ns).traceparent)
         if len(self._stages) >= OPEN_AT_MOST:
             self._end_stage(next(iter(self._stages)))
         attributes = {"thalweg.turn": epoch, "thalweg.stage": node.name, "thalweg.use": node.info.use, **self._common}
@@ -177,7 +180,9 @@ class TurnSpans:
             if len(self._roots) >= OPEN_AT_MOST:
                 self._end(self._roots.pop(next(iter(self._roots))))
             start_ns = min(time_ns, self._now_ns())  # a file read at full speed is ahead of its own time
-            self._roots[epoch] = self._open("turn", None, {"thalweg.turn": epoch, **self._common}, start_ns)
+            parent, more = self.belongs_to
+            attributes = {"thalweg.turn": epoch, **self._common, **more}
+            self._roots[epoch] = self._open("turn", context_of(parent), attributes, start_ns)
         return self._roots[epoch]
 
     def _open(self, name: str, parent: Any, attributes: dict[str, Any], start_ns: int) -> _Open:
@@ -186,9 +191,7 @@ class TurnSpans:
         span = self._tracer.start_span(
             name, context=parent or Context(), attributes=attributes, start_time=self._unix_ns + start_ns
         )
-        context = span.get_span_context()
-        traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
-        return _Open(span, traceparent, start_ns)
+        return _Open(span, traceparent_of(span), start_ns)
 
     def _end_stage(self, key: tuple[str, int]) -> tuple[str, Settled]:
         opened = self._stages.pop(key)
@@ -209,7 +212,13 @@ class TurnSpans:
 def start_spans(
     worker: str, pipeline: str, now_ns: Callable[[], int], tell: Callable[[str, Settled], None]
 ) -> TurnSpans | None:
-    """The spans of a worker, or None where no tracer provider is configured in this process.
+    """The spans of a worker, or None where no tracer provider is configured in this process."""
+    found = tracer()
+    return None if found is None else TurnSpans(found, worker, pipeline, now_ns, tell)
+
+
+def tracer() -> Any:
+    """Ours, or None where no tracer provider is configured in this process.
 
     A program that configures one has imported the API, or names it in `OTEL_PYTHON_TRACER_PROVIDER`, which the API
     loads.
@@ -223,7 +232,7 @@ def start_spans(
     provider = trace.get_tracer_provider()
     if isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
         return None
-    return TurnSpans(provider.get_tracer("thalweg", __version__), worker, pipeline, now_ns, tell)
+    return provider.get_tracer("thalweg", __version__)
 
 
 async def flush_spans() -> None:
@@ -235,7 +244,13 @@ async def flush_spans() -> None:
         await asyncio.to_thread(flush, int(FLUSH_S * 1000))
 
 
-def _context_of(traceparent: str | None) -> Any:
+def traceparent_of(span: Span) -> str:
+    """The name of a span elsewhere."""
+    context = span.get_span_context()
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+
+def context_of(traceparent: str | None) -> Any:
     """The context of a span elsewhere, or None where the text names none."""
     match = _TRACEPARENT.fullmatch(traceparent or "")
     if match is None:

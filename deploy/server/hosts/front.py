@@ -20,8 +20,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +31,7 @@ from thalweg.deploy.server.hosts.exposition import TEXT, merged
 from thalweg.deploy.server.hosts.kept import KeptConversation, KeptConversations
 from thalweg.deploy.server.hosts.link import HostLink, HostLost, LinkState
 from thalweg.deploy.server.hosts.news import LOADING, News
+from thalweg.deploy.server.hosts.one_at_a_time import OneAtATime
 from thalweg.deploy.server.hosts.placing import Room, hosts_wanted, order, taken_of
 from thalweg.deploy.server.hosts.private_server import MOVING
 from thalweg.deploy.server.hosts.record import HostRecord
@@ -66,7 +66,7 @@ class Front:
         self.kept = KeptConversations(settings.resume_s)
         self._pipeline = pipeline
         self._pending: Counter[str] = Counter()
-        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._offers = OneAtATime()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._lost_s: dict[str, float] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -118,7 +118,7 @@ class Front:
         """See `ConversationService.connect`."""
         if not coming.session:
             return await self._newcomer(coming)
-        async with self._alone(self.kept.now_at(coming.session)):
+        async with self._offers.alone(self.kept.now_at(coming.session)):  # two must not put it on two hosts
             session = self.kept.now_at(coming.session)
             return await self._back(replace(coming, session=session))
 
@@ -232,6 +232,8 @@ class Front:
             link.asked += 1
             try:
                 found = await self._offer(link, coming, more)
+                said_of = {"event": "placed", "session": found.session, "host": name}
+                log.info("session %s is on host %s", found.session, name, extra={"fields": said_of})
                 if self.kept.find(found.session) is None:
                     link.took(found.session, coming.address)
                 return found
@@ -301,7 +303,9 @@ class Front:
     def _led(self, coming: ConnectRequest, found: Connected, kept: KeptConversation | None) -> None:
         """The old id leads to the new one from now on; its new host will say so, too, in its next news."""
         self.kept.moved(coming.session, found.session)
-        log.info("a conversation moved from host %s to %s", kept.host if kept else "?", host_of(found.session))
+        host = kept.host if kept else "?"
+        said = {"event": "moved", "session": found.session, "was": coming.session}
+        log.info("a conversation moved from host %s to %s", host, host_of(found.session), extra={"fields": said})
 
     async def _offer(self, link: HostLink, coming: ConnectRequest, more: Mapping[str, Any]) -> Connected:
         body = {
@@ -356,21 +360,6 @@ class Front:
             for link in self.links.values()
             if link.takes and link.name != but
         ]
-
-    @asynccontextmanager
-    async def _alone(self, session: str) -> AsyncIterator[None]:
-        """One offer of a conversation at a time: two must not put it on two hosts."""
-        lock, users = self._locks.get(session, (asyncio.Lock(), 0))
-        self._locks[session] = lock, users + 1
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._locks[session]
-            if users == 1:
-                del self._locks[session]
-            else:
-                self._locks[session] = lock, users - 1
 
     def _follow(self, link: HostLink) -> None:
         assert self._group is not None

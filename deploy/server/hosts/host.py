@@ -44,7 +44,10 @@ TICK_S = 0.5
 
 
 class HostOrder(BaseModel):
-    """What a host is told when it is started. `where`: a path for a Unix socket, or an address for TLS over TCP."""
+    """What a host is told when it is started. `where`: a path for a Unix socket, or an address for TLS over TCP.
+
+    `logs`: how a process that logs nowhere yet does, `text` or `json`.
+    """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
     name: str = Field(pattern=f"^{NAME}$")
@@ -52,6 +55,7 @@ class HostOrder(BaseModel):
     where: str
     settings: dict[str, Any] = Field(default_factory=dict, repr=False)
     drain_s: float = 30.0
+    logs: str = ""
 
 
 PASSED_ON = (

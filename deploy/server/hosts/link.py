@@ -33,6 +33,7 @@ from thalweg.deploy.runtime.tasks import beside
 from thalweg.deploy.server.hosts.news import HostState, News
 from thalweg.deploy.server.hosts.private_server import BODY_BYTES, VERSION_HEADER
 from thalweg.deploy.server.hosts.record import PROTOCOL, HostRecord
+from thalweg.deploy.server.observing import tracing
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.transports.grpc.tls import NAME
 
@@ -209,7 +210,11 @@ class HostLink:
             async with (
                 asyncio.timeout(within_s),
                 self._http.post(
-                    url + path, json=dict(body), server_hostname=NAME if secure else None, allow_redirects=False
+                    url + path,
+                    json=dict(body),
+                    headers=tracing.headers(),
+                    server_hostname=NAME if secure else None,
+                    allow_redirects=False,
                 ) as response,
             ):
                 text = bytearray()

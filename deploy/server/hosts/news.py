@@ -150,7 +150,9 @@ class NewsFeed:
         """To the log, once: what a conversation is now cannot be told. Not a word of what stands in it."""
         if session not in self._untold:
             self._untold.add(session)
-            log.error("session %s cannot be told of to fronts: %s", session, type(error).__name__)
+            said = {"session": session}
+            why = type(error).__name__
+            log.error("session %s cannot be told of to fronts: %s", session, why, extra={"fields": said})
 
     async def _news_of(self, session: Session) -> SessionNews:
         return SessionNews(

@@ -30,7 +30,8 @@ from thalweg.deploy.door.tokens import same_secret
 from thalweg.deploy.server.hosts.moving import Moving
 from thalweg.deploy.server.hosts.news import NewsFeed
 from thalweg.deploy.server.hosts.record import PROTOCOL
-from thalweg.deploy.server.service import ConnectRequest, LocalConversations
+from thalweg.deploy.server.observing import tracing
+from thalweg.deploy.server.service import Connected, ConnectRequest, LocalConversations
 from thalweg.deploy.server.session import MOVED
 from thalweg.deploy.server.snapshot import MOST_BYTES, Snapshot
 from thalweg.transports.webrtc import OfferError, read_offer
@@ -150,6 +151,14 @@ class PrivateServer:
 
     async def _connect(self, request: web.Request) -> web.StreamResponse:
         asked = await _read(request, AskConnect)
+        with tracing.span("connect", {}, request.headers.get(tracing.HEADER, "")) as more:
+            found = await self._connected(asked)
+            more["thalweg.session"] = found.session
+        return web.json_response(
+            {"session": found.session, "key": found.key, "sdp": found.sdp, "notes": list(found.notes)}
+        )
+
+    async def _connected(self, asked: AskConnect) -> Connected:
         snapshot = None if asked.snapshot is None else Snapshot.read(asked.snapshot)
         if asked.session and snapshot is None and not asked.stay and self._service.conversations.draining:
             raise Refused(409, MOVING, "This host is being emptied: put the conversation on another one.")
@@ -164,9 +173,7 @@ class PrivateServer:
         found = await self._service.connect(coming, snapshot)
         if snapshot is not None:
             self._news_feed.moved(found.session, asked.was)
-        return web.json_response(
-            {"session": found.session, "key": found.key, "sdp": found.sdp, "notes": list(found.notes)}
-        )
+        return found
 
     async def _trickle(self, request: web.Request) -> web.StreamResponse:
         asked = await _read(request, AskSession)

@@ -29,6 +29,7 @@ from thalweg.deploy.server.hosts.front import Front
 from thalweg.deploy.server.hosts.host import ConversationHost, HostOrder, settings_for_hosts
 from thalweg.deploy.server.hosts.record import HostError, HostRecord, digest_of
 from thalweg.deploy.server.settings import ServerSettings
+from thalweg.stages.io.terminal import log_to_stderr, logs_objects
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class _HostActor:
     def __init__(self, order: str) -> None:
         usual_priority()
         self._order = HostOrder.model_validate_json(order)
+        if self._order.logs:
+            log_to_stderr(as_json=self._order.logs == "json")
         self._record: asyncio.Future[HostRecord] | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -151,6 +154,7 @@ class RayHosts:
             where="0.0.0.0",  # where it is, the actor knows
             settings=settings_for_hosts(self._settings),
             drain_s=self._settings.drain_s,
+            logs="json" if logs_objects() else "text",
         )
         strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         return (

@@ -42,6 +42,8 @@ OF_A_SERVER = {
 ELSEWHERE = {
     "thalweg_host_up": ["host"],
     "thalweg_front_places": [],
+    "thalweg_front_conversations": [],
+    "thalweg_front_events_total": ["kind"],
     "thalweg_node_up": ["node"],
     "thalweg_node_lost_records_total": ["node", "reason"],
 }
@@ -138,9 +140,9 @@ def test_every_expression_of_the_dashboard_asks_for_metrics_and_labels_that_are_
             family = re.sub(r"_(bucket|count|sum)$", "", name)
             assert {name, family} & exported, f"{name} is not exported"
         for labels in re.findall(r"\bby \(([^)]*)\)", expression):
-            asked = {label.strip() for label in labels.split(",")} - {"instance"}
+            asked = {label.strip() for label in labels.split(",")} - {"instance", "host"}
             assert asked <= set.union(*(labels_of[name] for name in names)), expression
-        for label in set(re.findall(r"[{,]\s*(\w+)\s*=", expression)) - {"instance"}:
+        for label in set(re.findall(r"[{,]\s*(\w+)\s*=", expression)) - {"instance", "host"}:
             assert label in set.union(*(labels_of[name] for name in names)), expression
 
 
@@ -148,7 +150,7 @@ def test_every_expression_of_the_dashboard_is_promql() -> None:
     require_package("promql_parser", "dev")
     import promql_parser
 
-    filled = {"$__rate_interval": "1m", "$__range": "1h", "$worker": ".*", "$instance": ".*"}
+    filled = {"$__rate_interval": "1m", "$__range": "1h", "$worker": ".*", "$instance": ".*", "$host": ".*"}
     for expression in [*expressions_of(json.loads(DASHBOARD.read_text())), *alerts()]:
         if not expression.startswith("label_values("):
             for variable, value in filled.items():
@@ -247,7 +249,7 @@ def test_turns_beyond_what_is_kept_are_not_counted_anew_when_they_are_told_again
 def test_an_hours_picture_asks_for_all_that_the_dashboard_asks_for() -> None:
     asked = [expression for _, targets in expressions() for expression, _ in targets]
     assert len(asked) > 25 and not any("$" in expression for expression in asked)
-    assert 'max(thalweg_loop_late_seconds{instance=~".*"})' in asked
+    assert 'max(thalweg_loop_late_seconds{instance=~".*", host=~".*"})' in asked
 
 
 @pytest.mark.real  # Matplotlib looks for fonts with another program the first time

@@ -215,6 +215,14 @@ def test_two_thousand_letters_of_any_script_fit_into_a_control() -> None:
     assert json.loads(channel.sent[1])["text"] == "\udc80"
 
 
+def test_what_a_machine_tells_that_the_conversation_has_left_is_ignored() -> None:
+    talker, channel = connected()
+    talker._only = channel
+    for number, sender in enumerate((object(), channel)):
+        talker._message(json.dumps({"v": 1, "type": "pong", "t": float(number)}), sender)
+    assert [event["t"] for _, event in talker.events] == [1.0]
+
+
 def test_pongs_of_staying_are_not_told_to_others() -> None:
     talker, _ = connected()
     told: list[str] = []
