@@ -25,13 +25,14 @@ def may_think_unmarked(model: str) -> bool:
 
 
 class AnswerFilter:
-    """One reply. `max_tokens`: what was asked for; `unmarked`: its thoughts may begin without a mark.
+    """One reply. `max_tokens`: what was asked for; `unmarked`: its thoughts may begin without a mark; `begun`: it was
+    begun elsewhere, so that there may be nothing left to say.
 
     `stray`: it turned out, too late, that they did; `thought`: there were any; `over`: it is whole, the rest need not
     be asked for. Raises BackendError at a reply without a word to say.
     """
 
-    def __init__(self, max_tokens: int, *, unmarked: bool = False) -> None:
+    def __init__(self, max_tokens: int, *, unmarked: bool = False, begun: bool = False) -> None:
         self._max_tokens = max_tokens
         self._most = max(_CHARACTERS_AT_LEAST, max_tokens * _CHARACTERS_PER_TOKEN)
         self._room = self._most + _THOUGHTS_AT_MOST  # for all that comes, said or thought
@@ -40,6 +41,7 @@ class AnswerFilter:
         self._said = 0
         self.thought = False
         self._words = False
+        self._begun = begun
         self.over = False
 
     @property
@@ -95,7 +97,7 @@ class AnswerFilter:
     def _finish(self, reason: Reason) -> list[Delta]:
         told = self.left()
         self.over = True
-        if not self._words:
+        if not self._words and not (self._begun and reason is Reason.STOP):
             raise self._nothing_said(reason)
         return [*told, Finish(reason)]
 

@@ -19,6 +19,7 @@ over is given what was said, and its text passes through a `seam.Seam`, so that 
     SPEAKING,  silent for `stall_ms` + `first_ms`, nothing is
     RESCUING   still to be heard, and no backend is left          FAILED     Cancel, GiveUp
     any        the speaker's reply is whole                       DONE       Say what was held back, End
+    RESCUING   one has nothing to add behind a whole sentence     DONE       End; in the middle of one it has failed
     any        no backend is left to ask, none is streaming       FAILED     GiveUp
     any        stop                                               DONE       Cancel all
 
@@ -38,12 +39,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from thalweg.pipeline.handoff.seam import Seam, WordGate
+from thalweg.pipeline.handoff.seam import LETTER, Seam, WordGate, is_sentence
 
 ROUNDS = 3
 BRIEF_MS, PAUSES = 250.0, 2.0
-_CLAUSE = re.compile(r"\s*\S[^.,;:!?…]*[.,;:!?…]\s|\s*(?:\S+\s+){6}")
-"""A clause that can be spoken by itself: up to a punctuation mark, or six words."""
+_CLAUSE = re.compile(
+    rf"\s*\S[^.,;:!?…。！？、，；：]*(?:[.,;:!?…]\s|[。！？、，；：])|\s*(?:\S+\s+){{6}}|\s*(?:{LETTER}\s*){{12}}"
+)
+"""A clause that can be spoken by itself: up to a punctuation mark, six words, or twelve letters of a script without
+spaces."""
 
 
 class ReplyState(Enum):
@@ -126,6 +130,7 @@ class _Stream:
     hedged: bool = False
     alive: bool = False
     held: str = ""
+    blank: str = ""
 
     def speaks(self, now_ms: float) -> None:
         """It has said something."""
@@ -191,23 +196,12 @@ class Answering:
         stream = self._streams.get(backend)
         if stream is None or self.over:
             return []
-        if text.strip():
-            stream.speaks(now_ms)
-        actions: list[Action] = []
-        if backend != self.speaker or self.state is ReplyState.RESCUING:
-            passed = stream.seam.put(text)
-            passed = stream.held + passed
-            if backend != self.speaker and not passed.strip():
-                return []  # it repeats what was said, or says nothing yet
-            if self.state is ReplyState.ASKING and len(self._streams) > 1 and not _CLAUSE.match(passed):
-                stream.held = passed
-                return []
-            stream.held = ""
-            actions += self._win(backend)
-        else:
-            passed = stream.seam.put(text)
-        out = self._gate.put(passed)
-        return actions + ([Say(out)] if out else [])
+        if not text.strip():  # it ends no word: it may be a ping behind half of one
+            stream.blank += text
+            return []
+        stream.speaks(now_ms)
+        blank, stream.blank = stream.blank, ""
+        return self._pass_on(backend, stream, stream.held + stream.seam.put(blank + text))
 
     def alive(self, backend: str, now_ms: float, *, thinking: bool = False) -> list[Action]:
         """A sign of life without text. Thinking keeps a backend from being silent; pings and empty deltas do not."""
@@ -224,8 +218,9 @@ class Answering:
         if stream is None or self.over:
             return []
         rest = stream.held + stream.seam.finish()
-        if backend != self.speaker and not rest.strip() and not self.said:
-            return self.failed(backend, "it gave an empty answer", now_ms)
+        if backend != self.speaker and not rest.strip() and not is_sentence(self.said):
+            reason = "it had nothing to add in mid-sentence" if self.said else "it gave an empty answer"
+            return self.failed(backend, reason, now_ms)
         actions = self._win(backend) if backend != self.speaker or len(self._streams) > 1 else []
         text = self._gate.put(rest) + self._gate.finish()
         self.state = ReplyState.DONE
@@ -244,7 +239,7 @@ class Answering:
         if self._streams.keys() <= {self.speaker}:
             return self._next(now_ms)
         only, *others = self._streams.items()
-        return self.text(only[0], "", now_ms) if not others and only[1].held else []
+        return [] if others else self._pass_on(*only, only[1].held)
 
     def buffered(self, ms: float, now_ms: float) -> list[Action]:
         """How much sound there is still to play, as play-out tells while it plays."""
@@ -302,6 +297,17 @@ class Answering:
         self._streams.clear()
         self.state = ReplyState.DONE
         return actions
+
+    def _pass_on(self, backend: str, stream: _Stream, passed: str) -> list[Action]:
+        """Say what is new of a backend's reply, or hold it: it repeats what was said, or may yet lose to a hedge."""
+        hedged = self.state is ReplyState.ASKING and len(self._streams) > 1
+        if not passed.strip() or (hedged and not _CLAUSE.match(passed)):
+            stream.held = passed
+            return []
+        stream.held = ""
+        won = self._win(backend) if backend != self.speaker or self.state is ReplyState.RESCUING else []
+        out = self._gate.put(passed)
+        return won + ([Say(out)] if out else [])
 
     def _hedge(self, now_ms: float, hedge_ms: float) -> list[Action]:
         for name, stream in self._streams.items():

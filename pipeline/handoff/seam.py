@@ -18,10 +18,11 @@ from __future__ import annotations
 import re
 
 LOOK = 12
-_LETTER = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0e7f]"  # of a script without spaces
-_PIECES = re.compile(rf"\s*(?:{_LETTER}|(?:(?!{_LETTER})\S)+)\s*")
-_ENDS = re.compile(rf"\s|{_LETTER}")
-_ONE_LETTER = re.compile(_LETTER)
+LETTER = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0e7f]"  # of a script without spaces
+_PIECES = re.compile(rf"\s*(?:{LETTER}|(?:(?!{LETTER})\S)+)\s*")
+_ENDS = re.compile(rf"\s|{LETTER}")
+_ONE_LETTER = re.compile(LETTER)
+_SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’»)\]」』）]*\s*\Z")
 _BARE = re.compile(r"[^\w]+")
 
 
@@ -118,6 +119,11 @@ class Seam:
         n = len(come)
         lately = self._said[-LOOK:]
         return any(lately[i : i + n] == come for i in range(len(lately) - n))
+
+
+def is_sentence(said: str) -> bool:
+    """Whether an answer may end here: it ends as sentences do."""
+    return _SENTENCE_END.search(said) is not None
 
 
 def words(text: str) -> list[str]:

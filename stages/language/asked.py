@@ -32,7 +32,7 @@ class Asked:
 
     def kind(self) -> ErrorKind:
         """What went wrong, all in all."""
-        if self.answering.said:
+        if len(self.answering.said) > len(self.answering.begun):
             return ErrorKind.BROKE_OFF
         if ErrorKind.TOO_LONG in self.errors:
             return ErrorKind.TOO_LONG  # with less of the conversation at least that one would answer

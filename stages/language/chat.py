@@ -341,7 +341,7 @@ class Chat:
             self.counts["draft_hits" if hit else "draft_misses"] += 1
             self.counts["draft_tokens_wasted"] += 0 if hit else len(reply.pieces)
         if problem is not None and hit:
-            if problem.kind is not ErrorKind.NOBODY:
+            if reply.said or problem.kind not in (ErrorKind.NOBODY, ErrorKind.TOO_LONG):
                 raise problem
             await self._answer(transcript, epoch, ctx)
 

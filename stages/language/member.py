@@ -32,6 +32,7 @@ from thalweg.pipeline.handoff.cascade import CLAUSE, score
 from thalweg.pipeline.handoff.latency import LatencyModel
 from thalweg.pipeline.handoff.privacy import Zone
 from thalweg.pipeline.handoff.router import SURE
+from thalweg.pipeline.handoff.seam import is_sentence
 from thalweg.stages.language.together import Known
 
 log = logging.getLogger(__name__)
@@ -171,7 +172,7 @@ class Streams:
         self, member: AtWork, request: Request, said: str, attempt: int, accepted_from: float | None
     ) -> None:
         """One backend's reply as events, the last of which is its end."""
-        reply = listen(member, continued(request, said, member.backend.abilities))
+        reply = listen(member, continued(request, said, member.backend.abilities), begun=is_sentence(said))
         if accepted_from is not None:
             reply = sure(listen(member, replace(request, prefix="", logprobs=True)), accepted_from)
         try:
@@ -182,16 +183,19 @@ class Streams:
             await self.told.put(Told(member.name, attempt, error))
 
 
-async def listen(member: AtWork, request: Request, *, trial: bool = False) -> AsyncGenerator[Delta, None]:
+async def listen(
+    member: AtWork, request: Request, *, begun: bool = False, trial: bool = False
+) -> AsyncGenerator[Delta, None]:
     """A backend's reply through the filter of answers. What it takes is learned. Raises BackendError, nothing else.
 
-    `trial`: it need not say anything, as long as its reply ends, and is shown no picture.
+    `begun`: with sentences said elsewhere, behind which there may be nothing left to say; `trial`: it need not say
+    anything either, as long as its reply ends, and is shown no picture.
     """
     loop = asyncio.get_running_loop()
     member.asked_s = member.known.asked_s = began_s = loop.time()
     member.silent = True
     first_s, last_s, paused_s, characters, usage = None, None, 0.0, 0, Usage()
-    answer = AnswerFilter(request.max_tokens)
+    answer = AnswerFilter(request.max_tokens, begun=begun)
     if trial or not member.backend.abilities.images:
         request = replace(request, messages=without_pictures(request.messages))
     try:

@@ -24,6 +24,7 @@ from thalweg.models.language.backend import (
 )
 from thalweg.pipeline.duration import format_duration
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.handoff.seam import is_sentence
 from thalweg.pipeline.stage import Context
 from thalweg.stages.language.member import continued
 from thalweg.stages.language.patience import Patience
@@ -88,7 +89,8 @@ class Model:
         """Let it say `reply`, or the rest of one that has begun, until that is dropped. Raises LanguageModelError."""
         loop = asyncio.get_running_loop()
         patience = Patience(self._timeout_ns, _now_ns(loop))
-        answer, repetition = AnswerFilter(self._max_tokens, unmarked=self._unmarked), Repetition()
+        answer = AnswerFilter(self._max_tokens, unmarked=self._unmarked, begun=is_sentence(reply.said))
+        repetition = Repetition()
         try:
             async with (
                 asyncio.timeout_at(patience.until_ns / 1e9) as reply.patience,

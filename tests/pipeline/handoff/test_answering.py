@@ -156,6 +156,39 @@ def test_one_that_was_not_needed_is_asked_again_when_the_winner_breaks_off() -> 
     assert reply.failed("edge", "reset", 800) == [AskBackend("cloud", "It is in Paris, which ")]
 
 
+def test_white_space_of_a_silent_one_is_no_word_either_and_does_not_keep_another_from_taking_over() -> None:
+    reply = begun(stall_ms=500)
+    reply.text("edge", "It is in ", 100)
+    assert reply.passed(600) == [AskBackend("cloud", "It is in ")]
+    for now in range(700, 1200, 100):
+        assert reply.text("edge", " ", now) == []
+    assert spoken(reply.text("cloud", "Paris. ", 1200)) == "Paris. "
+    assert reply.speaker == "cloud"
+
+
+def test_white_space_behind_half_a_word_does_not_make_it_a_word() -> None:
+    reply = begun()
+    assert spoken(reply.text("edge", "It is Par", 100)) == "It is "
+    assert reply.text("edge", " ", 200) == []
+    assert reply.failed("edge", "reset", 300) == [AskBackend("cloud", "It is ")]
+
+
+def test_white_space_of_a_silent_one_that_speaks_again_is_not_lost() -> None:
+    reply = begun(stall_ms=500)
+    reply.text("edge", "It is in Paris,", 100)
+    reply.passed(600)
+    reply.text("edge", " ", 700)
+    assert spoken(reply.text("edge", "which ", 800)) == "Paris, which "
+
+
+def test_one_that_has_nothing_to_add_ends_an_answer_behind_a_sentence_and_has_failed_within_one() -> None:
+    for said, then in (("It is Paris. ", End()), ("It is ", AskBackend("fog", "It is "))):
+        reply = begun(("edge", "cloud", "fog"))
+        reply.text("edge", said, 100)
+        reply.failed("edge", "reset", 200)
+        assert reply.finished("cloud", 300) == [then]
+
+
 def test_nobody_is_asked_to_take_over_from_itself() -> None:
     reply = begun(("edge", "edge"), stall_ms=500, first_ms=1000)
     reply.text("edge", "It is in ", 100)
@@ -209,6 +242,14 @@ def test_an_answer_shorter_than_a_clause_wins_a_hedge_by_its_end() -> None:
     reply.passed(300)
     assert reply.text("edge", "Paris", 400) == []
     assert reply.finished("edge", 410) == [Cancel("cloud"), Say("Paris"), End()]
+
+
+def test_a_clause_wins_a_hedge_in_a_script_without_spaces_too() -> None:
+    for clause in ("是巴黎，", "法国的首都是巴黎它在塞纳"):
+        reply = begun(hedge_ms=300.0)
+        reply.passed(300)
+        assert reply.text("edge", clause[:2], 400) == []
+        assert reply.text("edge", clause[2:], 410)[0] == Cancel("cloud")
 
 
 def test_both_of_a_hedge_failing_gives_up_with_the_reasons_of_both() -> None:

@@ -117,3 +117,10 @@ def test_on_a_lent_worker_it_emits_whole_words_and_drafts_nothing() -> None:
         assert ctx.out == [("On ", False), ("the ", False), ("river.", True)]
 
     asyncio.run(case())
+
+
+def test_a_model_that_has_nothing_to_add_behind_a_whole_sentence_ends_the_answer() -> None:
+    chat, ctx = Chat(backend=Reciter()), Ctx()
+    asyncio.run(chat.go_on(asked("Where?"), tokens("It is in ", "Paris. "), False, ctx))  # type: ignore[arg-type]
+    assert ctx.out == [("", True)]
+    assert [exchange["said"] for exchange in chat.snapshot()["past"]] == ["It is in Paris. "]

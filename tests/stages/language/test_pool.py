@@ -69,8 +69,8 @@ class Scripted:
                 raise BackendError(self.error, "connection reset")
             if i == self.stalls_after:
                 await asyncio.sleep(3600)
-            yield Text(word[:2])
-            yield Text(word[2:] + " ")
+            yield Text(word[:1])
+            yield Text(word[1:] + " ")
             await asyncio.sleep(0.05)
         yield Finish()
 

@@ -55,6 +55,31 @@ def test_draft_accepted_while_the_breaker_opens() -> None:
     assert not tested._members["cloud"].breaker.allows(300)
 
 
+def test_draft_accepted_while_its_conversation_turns_out_to_be_too_long() -> None:
+    """It is asked again with less of the conversation, as a question without a draft is."""
+
+    class Short(Scripted):
+        async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
+            if len(request.messages) > 4:
+                await asyncio.sleep(0.3)
+                raise BackendError(ErrorKind.TOO_LONG, "has no room for that")
+            async for delta in super().reply(request):
+                yield delta
+
+    chat, outcome = converse(
+        pool(edge=Short()),
+        final(0, "hello"),
+        final(5_000, "hello again", 2),
+        trial(10_000, QUESTION, 3),
+        final(10_200, QUESTION, 3),
+        draft=True,
+        system="",
+    )
+    assert said(outcome, 3) == ANSWER
+    assert outcome.problems == []
+    assert chat.counts["draft_hits"] == 1
+
+
 def test_both_hedges_at_once() -> None:
     """Both first words come in the same instant: one of them speaks, and nothing of the other is heard."""
     edge, cloud = Scripted(ANSWER.replace("Paris", "Lyon"), first_s=0.2), Scripted(first_s=0.5)
