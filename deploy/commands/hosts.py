@@ -17,8 +17,8 @@ from thalweg.transports.webrtc.signalling import Signalling
 
 LOOK_S = 0.5
 MARGIN_S = 10.0
-COLUMNS = ("name", "state", "conversations", "limit", "used", "late", "pid", "version", "why")
-LEFT = ("name", "state", "conversations", "version", "why")
+COLUMNS = ("name", "state", "conversations", "limit", "used", "late", "pid", "zone", "version", "why")
+LEFT = ("name", "state", "conversations", "zone", "version", "why")
 
 
 class DrainError(ThalwegError):

@@ -102,6 +102,7 @@ class _Serve(click.Command):
 @click.option(
     "--hosts", type=click.IntRange(1, 64), default=2, show_default=True, help="Number of hosts on this machine."
 )
+@click.option("--zone", default="", help="Zone of this front, which prefers hosts of it at equal room.")
 @click.option("--address", default="", help="Address of the Ray cluster; default: RAY_ADDRESS, or the local one.")
 def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], ice_file: Path | None, **given: Any) -> None:
     """Serve a pipeline to browsers: a page to talk on, over WebRTC.

@@ -48,7 +48,7 @@ class ServerSettings:
     most conversations at once; 0: as many as keep up, that is as long as the loop is less late than `late_s`, less of
     the processors than `used` (0…1) is taken, and answers come as soon as in smaller crowds (`capacity.py`).
     `connecting`: most that are admitted and not yet connected. `resume_s`: how long a conversation waits for a visitor
-    whose connection was lost.
+    whose connection was lost. `zone`: where a front is: it puts people on hosts of it before others, at equal room.
     """
 
     host: str = "127.0.0.1"
@@ -76,6 +76,7 @@ class ServerSettings:
     requests_per_s: float = 20.0
     certificate: Path | None = None
     key: Path | None = None
+    zone: str = ""
 
     def door(self) -> DoorSettings:
         """What of it the front door holds."""

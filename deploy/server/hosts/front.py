@@ -168,6 +168,7 @@ class Front:
                 "state": "draining" if link.told.draining and link.state is not LinkState.LOST else link.state.value,
                 "why": link.why or link.told.not_ready,
                 "version": link.record.version,
+                "zone": link.record.zone,
                 "pid": link.record.pid,
                 "conversations": dict(self.kept.states(link.name)),
                 "limit": link.told.limit,
@@ -356,6 +357,7 @@ class Front:
                 pending=link.pending,
                 limit=link.told.limit,
                 busy=link.told.busy,
+                far=self.settings.zone not in ("", link.record.zone),
             )
             for link in self.links.values()
             if link.takes and link.name != but

@@ -56,6 +56,7 @@ class HostOrder(BaseModel):
     settings: dict[str, Any] = Field(default_factory=dict, repr=False)
     drain_s: float = 30.0
     logs: str = ""
+    zone: str = ""
 
 
 PASSED_ON = (
@@ -139,6 +140,7 @@ class ConversationHost:
             protocol=PROTOCOL,
             pipeline=self._digest,
             pid=os.getpid(),
+            zone=self._order.zone,
         )
         if where.startswith("/"):
             async with listening(door, application, f"unix:{where}", 0):

@@ -7,6 +7,8 @@ for those whom this front has sent there and the host's news do not count yet: `
 goes before   why
 ready         a pipeline waits there; elsewhere one would have to be loaded first
 room          it is known to have room, or nothing is known against it
+near          where some are in the zone of this front and others are not: those that are, at equal room. Room is
+              equal in steps of a quarter of the places, or of `STEP` people where no limit is known
 emptier       a smaller share of its places is taken, or, where no limit is known, fewer people are there
 
 Hosts are asked for ahead of need: so many that at most `FILL` of all places are taken, each new one taken to hold as
@@ -22,12 +24,14 @@ from typing import Final
 
 FILL: Final = 0.75
 MOST_HOSTS: Final = 64
+QUARTERS: Final = 4
+STEP: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
     """What is known of one host. `held`: conversations, `pending`: sent there and not counted in `held` yet; `limit`:
-    None: not known.
+    None: not known. `far`: not in the zone of this front, which has one.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Room:
     pending: int
     limit: int | None
     busy: bool
+    far: bool = False
 
     @property
     def full(self) -> bool:
@@ -57,10 +62,21 @@ class Room:
         taken = self.held + self.pending
         return taken / self.limit if self.limit else float(taken)
 
+    @property
+    def level(self) -> int:
+        """How much of it is taken, in steps: within one it counts as equal."""
+        taken = self.held + self.pending
+        return QUARTERS * taken // self.limit if self.limit else taken // STEP
+
 
 def order(hosts: Iterable[Room]) -> list[str]:
     """The names of all of them, best first: a full one may have room by the time it is asked."""
-    ranked = sorted(hosts, key=lambda host: (host.full, not host.ready, host.share, host.name))
+    known = list(hosts)
+    zoned = any(host.far for host in known)
+    ranked = sorted(
+        known,
+        key=lambda host: (host.full, not host.ready, host.level if zoned else 0, host.far, host.share, host.name),
+    )
     return [host.name for host in ranked]
 
 

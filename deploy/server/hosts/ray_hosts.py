@@ -20,6 +20,7 @@ import logging
 import re
 import signal
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from thalweg.deploy.cluster.host import Bundle
@@ -37,6 +38,8 @@ LOOK_S = 1.0
 START_S = 30.0
 RESOURCE = "thalweg"
 SHARE = 0.001
+ZONES = ("zone", "ray.io/availability-zone", "topology.kubernetes.io/zone")
+"""Labels of a Ray node that say its zone: of `ray start --labels zone=…`, of clouds, of Kubernetes."""
 _PREFIX = "conversation-host-"
 
 
@@ -154,6 +157,7 @@ class RayHosts:
             where="0.0.0.0",  # where it is, the actor knows
             settings=settings_for_hosts(self._settings),
             drain_s=self._settings.drain_s,
+            zone=zone_of(node),
             logs="json" if logs_objects() else "text",
         )
         strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -180,6 +184,12 @@ class RayHosts:
                 log.error("%s", problem)
             else:
                 log.info("the Ray cluster answers")
+
+
+def zone_of(node: Mapping[str, Any]) -> str:
+    """Where a node is, as its labels say; empty where they do not."""
+    labels = node.get("Labels") or {}
+    return next((str(labels[name])[:100] for name in ZONES if labels.get(name)), "")
 
 
 def _hear_signals_again() -> None:

@@ -31,7 +31,7 @@ class HostError(ThalwegError):
 class HostRecord(BaseModel):
     """`url`: `unix:PATH`, or `https://HOST:PORT` with the authority (PEM) that signed for it. `token`: opens it.
 
-    `pipeline`: which pipeline file it serves, with which settings, as a digest.
+    `pipeline`: which pipeline file it serves, with which settings, as a digest. `zone`: where it is, see `placing.py`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,6 +43,7 @@ class HostRecord(BaseModel):
     protocol: int
     pipeline: str = Field(max_length=100)
     pid: int = 0
+    zone: str = Field(default="", max_length=100)
 
     def keep(self, folder: Path) -> None:
         """Write it where a front of this machine looks: for its owner alone."""

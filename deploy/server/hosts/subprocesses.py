@@ -141,6 +141,7 @@ class SubprocessHosts:
             where=str(where),
             settings=settings_for_hosts(self._settings),
             drain_s=self._settings.drain_s,
+            zone=self._settings.zone,
         )
         process = await asyncio.create_subprocess_exec(
             *python_module("thalweg.deploy.server.hosts.child", str(self._folder)),

@@ -11,6 +11,7 @@ from thalweg.deploy.server.hosts.kept import KeptConversations
 from thalweg.deploy.server.hosts.moving import AT_ONCE, HURRY_S, PATIENCE_S, Move, MoveState
 from thalweg.deploy.server.hosts.news import HostState, News, SessionNews, key_digest
 from thalweg.deploy.server.hosts.placing import Room, hosts_wanted, order, taken_of
+from thalweg.deploy.server.hosts.ray_hosts import zone_of
 from thalweg.deploy.server.snapshot import MOST_BYTES, Snapshot, SnapshotError, host_of, session_id
 from thalweg.pipeline.dialogue.events import Again, Say
 
@@ -33,6 +34,23 @@ def test_newcomers_are_sent_to_the_emptiest_first_and_to_the_full_last() -> None
     assert order(hosts) == ["b", "a", "c", "d"]
     assert order([room("a", 1), room("b", 0, busy=True)]) == ["b", "a"], "it takes one, however busy it is"
     assert order([room("a", 1), room("b", 1, pending=1), room("c", 0, ready=False)]) == ["a", "b", "c"]
+
+
+def test_at_equal_room_a_host_of_the_zone_goes_before_and_an_emptier_one_before_that() -> None:
+    near, far = room("b", 5, limit=8), room("a", 4, limit=8, far=True)
+    assert order([near, far]) == ["b", "a"], "both are half full"
+    assert order([room("b", 6, limit=8), far]) == ["a", "b"], "the near one is fuller by a quarter"
+    assert order([room("b", 8, limit=8), far]) == ["a", "b"]
+    assert order([room("b", 0, limit=8, ready=False), far]) == ["a", "b"]
+    assert order([room("b", 3), room("a", 0, far=True)]) == ["b", "a"], "of hosts that have not learned a limit"
+    assert order([room("b", 4), room("a", 0, far=True)]) == ["a", "b"]
+    assert order([room("b", 5, limit=8), room("a", 4, limit=8)]) == ["a", "b"], "without zones the emptiest"
+
+
+def test_a_ray_node_is_in_the_zone_that_its_labels_say() -> None:
+    assert zone_of({"Labels": {"zone": "a", "ray.io/availability-zone": "b"}}) == "a"
+    assert zone_of({"Labels": {"ray.io/availability-zone": "b"}}) == "b"
+    assert zone_of({"Labels": None}) == zone_of({}) == ""
 
 
 def test_hosts_are_wanted_before_all_places_are_taken() -> None:

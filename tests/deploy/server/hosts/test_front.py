@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,6 +79,16 @@ def test_who_sends_too_much_is_not_passed_on_to_the_next_host() -> None:
     with pytest.raises(Refused):
         asyncio.run(front.connect(coming()))
     assert links["host-2"].left == [ANSWER]
+
+
+@pytest.mark.parametrize(("zone", "name"), [("", "host-1"), ("east", "host-2"), ("west", "host-1")])
+def test_a_newcomer_is_put_on_a_host_in_the_zone_of_the_front(zone: str, name: str) -> None:
+    front, links = front_with(host_1=[ANSWER], host_2=[ANSWER])
+    front.settings = replace(front.settings, zone=zone)
+    for link, where in zip(links.values(), ("west", "east"), strict=True):
+        link.record = link.record.model_copy(update={"zone": where})
+    asyncio.run(front.connect(coming()))
+    assert [left for left, link in links.items() if not link.left] == [name]
 
 
 def test_a_host_of_another_pipeline_is_told_to_empty_itself_until_it_has_heard() -> None:
