@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thalweg.pipeline.duration import MS
+
+_WRITTEN = re.compile(r"[.,!?;:…。，！？、]+(?=\s|$)|\s[-–—]+(?=\s)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,11 @@ def shown_again(before: Sequence[Spoken], now: Sequence[Spoken]) -> list[Spoken]
     if len(now) < len(before) and agreed(now, before) == len(now):
         return list(before)
     return list(now)
+
+
+def same_words(one: str, other: str) -> bool:
+    """Whether two texts differ at most in case and in marks behind words. “C++” and “C” are not the same."""
+    return one == other or _WRITTEN.sub(" ", one.casefold()).split() == _WRITTEN.sub(" ", other.casefold()).split()
 
 
 def text_of(words: Sequence[Spoken]) -> str:

@@ -11,8 +11,9 @@ made before. So the same audio is decoded again and again while it grows. One de
     TRIED      HEARING               same                  QUIET, final          –
     CLOSING    –                     –                     –                     QUIET, final
 
-Because decoding begins as the voice pauses, the final text is there when the silence that ends the turn has passed. Who
-goes on speaking makes it an ordinary guess. A result of a decode that was dropped is not looked at.
+Because decoding begins as the voice pauses, the final text is there when the silence that ends the turn has passed. If
+the voice goes on, it is an ordinary guess. A result of a decode that was dropped is not looked at. A guess that has
+heard the voice nearly to its end mostly has the final words: it is shown as a trial, 200 ms before those are there.
 
 What two successive decodes agree on is shown, and what the decoder is sure of; words that were agreed on and sure are
 settled: later decodes are made to begin with them, so no word in the settled part of a transcript ever changes. Settled
@@ -31,9 +32,18 @@ from enum import Enum
 from typing import Any
 
 from thalweg.pipeline.duration import MS
-from thalweg.pipeline.speech.hypothesis import CommitRules, Spoken, agreed, may_be_shown, may_settle, shown_again
+from thalweg.pipeline.speech.hypothesis import (
+    CommitRules,
+    Spoken,
+    agreed,
+    may_be_shown,
+    may_settle,
+    same_words,
+    shown_again,
+)
 from thalweg.pipeline.speech.window import Cuts, find_cut
 
+_NO_END = " .,…"
 _ROOM_NS = 2_000 * MS  # how much a full window may still grow while it is decoded
 
 
@@ -77,19 +87,22 @@ TRANSITIONS: dict[tuple[State, HearingEvent], frozenset[State]] = {
     (State.TRIED, HearingEvent.END): frozenset({State.QUIET}),
     (State.CLOSING, HearingEvent.DECODED): frozenset({State.QUIET}),
 }
-"""Where each event may lead. Nothing else can happen in a state; `failed` and `abandon` lead to QUIET from all."""
+"""Where each event may lead. Nothing else can happen in a state; `failed` leads back to HEARING, or to QUIET
+from CLOSING, and `abandon` to QUIET from all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """`first_ns`: audio before the first guess. `interval_ns`: time between two; 0: none but those of a full window.
     `share`: of the time that guesses may take. `trial_after_ns`: pause that the final text is prepared in; 0: never.
+    `early_ns`: end of the voice that a guess may have missed and still be told as a trial.
     """
 
     first_ns: int = 500 * MS
     interval_ns: int = 320 * MS
     share: float = 0.5
     trial_after_ns: int = 96 * MS
+    early_ns: int = 250 * MS
     trust: CommitRules = field(default_factory=CommitRules)
     cuts: Cuts = field(default_factory=Cuts)
 
@@ -118,6 +131,13 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdraw:
+    """A decode is wanted only if it has begun already."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Hear nothing more before a decode that is under way is done: there is no room for it."""
 
@@ -133,11 +153,14 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """The text so far. Its first `stable_chars` will not change; `trial`: should nothing follow, this will be final."""
+    """The text so far. Its first `stable_chars` will not change; `trial`: should nothing follow, this will be final;
+    `again`: a trial of the same words was shown already, written differently.
+    """
 
     text: str
     stable_chars: int
     trial: bool = False
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +170,7 @@ class Final:
     words: tuple[Spoken, ...]
 
 
-Action = Decode | Drop | Wait | Forget | Show | Final
+Action = Decode | Drop | Withdraw | Wait | Forget | Show | Final
 
 
 @dataclass(slots=True)
@@ -167,17 +190,22 @@ class Hearing:
     _done_text: str = ""
     _shown: tuple[Spoken, ...] = ()
     _said: tuple[str, int, bool] = ("", 0, False)
+    _pause_ns: int = 0
+    _guess: int | None = None
+    _guessed_ns: int | None = None
 
     def heard(self, end_ns: int, silence_ns: int = 0, behind: bool = False) -> list[Action]:
         """Audio up to `end_ns` is there, the last `silence_ns` of it without a voice. `behind`: more of it waits."""
         self._end_ns = end_ns
         rules = self.rules
         full = end_ns - self._window_ns >= rules.cuts.limit_ns
+        paused = rules.trial_after_ns and silence_ns >= rules.trial_after_ns
+        dropped = [] if paused else self._drop_guess()
         if self.state is State.QUIET:
             self.state = State.HEARING
-        if rules.trial_after_ns and silence_ns >= rules.trial_after_ns:
+        if paused:
             if self.state in (State.HEARING, State.GUESSING) and not behind:
-                return [*self._drop(), self._decode(State.TRYING, whole=True)]
+                return self._try(end_ns - silence_ns)
         elif self.state is State.TRYING:
             self.state = State.GUESSING
         elif self.state is State.TRIED:
@@ -185,8 +213,8 @@ class Hearing:
         if self.state is State.HEARING and (full or self._due(behind)):
             return [self._decode(State.GUESSING, wait=full)]
         if self.state is State.GUESSING and end_ns - self._window_ns >= rules.cuts.limit_ns + _ROOM_NS:
-            return [Wait(self._number)]
-        return []
+            return [*dropped, Wait(self._number)]
+        return dropped
 
     def ended(self, end_ns: int) -> list[Action]:
         """The turn is over. The final words follow, at once or with the decode that is then under way."""
@@ -195,11 +223,19 @@ class Hearing:
             return [self._finish()]
         if self.state is State.TRYING:
             self.state = State.CLOSING
-            return []
+            return self._drop_guess()
         return [*self._drop(), self._decode(State.CLOSING, whole=True)]
 
-    def decoded(self, number: int, words: Sequence[Spoken], sure: bool = True, took_ns: int = 0) -> list[Action]:
-        """Decode `number` came back; all of its words, those of the prefix included. `sure`: it may be shown."""
+    def decoded(
+        self, number: int, words: Sequence[Spoken], sure: bool = True, took_ns: int = 0, heard_ns: int | None = None
+    ) -> list[Action]:
+        """Decode `number` came back; all of its words, those of the prefix included. `sure`: it may be shown.
+
+        `heard_ns`: the end of the audio that it was made of; if left out, of all.
+        """
+        if number == self._guess:
+            self._guess = None
+            return self._early(words) if sure and self._heard_enough(heard_ns) else []
         if number != self._number or self.state not in (State.GUESSING, State.TRYING, State.CLOSING):
             return []
         self._free_ns = self._end_ns + round(took_ns * (1 / self.rules.share - 1))
@@ -210,22 +246,30 @@ class Hearing:
         self.state = State.TRIED if trial else State.HEARING
         if not sure and not trial:
             return self._cut()
+        self._guessed_ns = self._end_ns if heard_ns is None else heard_ns
         common = agreed(self._words, words)
         self._words = tuple(words)
         self._settle(may_settle(words, common, self._end_ns, self.rules.trust))
         count = len(words) if trial else may_be_shown(words, common, self._end_ns, self.rules.trust)
         self._shown = tuple(words if trial else shown_again(self._shown, words[:count]))
-        return [*self._show(trial), *(() if trial else self._cut())]
+        return [*self._drop_guess(), *self._show(trial), *(() if trial else self._cut())]
 
     def failed(self, number: int) -> None:
-        """Decode `number` will not come back: the turn cannot be understood."""
-        if number == self._number:
+        """Decode `number` will not come back. The next one has all of the audio again; without that of a turn that is
+        over, the turn cannot be understood.
+        """
+        if number == self._guess:
+            self._guess = None
+        elif number == self._number and self.state is State.CLOSING:
             self.abandon()
+        elif number == self._number and self.state in (State.GUESSING, State.TRYING):
+            self.state = State.HEARING
 
     def abandon(self) -> list[Action]:
         """Forget the turn in hand, if any."""
-        actions = self._drop()
+        actions = [*self._drop_guess(), *self._drop()]
         self.state = State.QUIET
+        self._pause_ns, self._guessed_ns = 0, None
         self._window_ns = self._end_ns = self._free_ns = 0
         self._asked_ns = None
         self._words, self._prefix, self._done, self._shown, self._said = (), (), (), (), ("", 0, False)
@@ -252,6 +296,34 @@ class Hearing:
         number, self._number = self._number, self._number + 1
         return [Drop(number)]
 
+    def _drop_guess(self) -> list[Action]:
+        """A guess that was under way as the voice paused."""
+        guess, self._guess = self._guess, None
+        return [] if guess is None else [Drop(guess)]
+
+    def _try(self, pause_ns: int) -> list[Action]:
+        """The voice has paused at `pause_ns`: prepare the final text, and tell what was guessed of it."""
+        self._pause_ns = pause_ns
+        if self.state is State.GUESSING:
+            self._guess = self._number
+            return [Withdraw(self._guess), self._decode(State.TRYING, whole=True)]
+        early = self._early(self._words) if self._heard_enough(self._guessed_ns) else []
+        return [self._decode(State.TRYING, whole=True), *early]
+
+    def _heard_enough(self, heard_ns: int | None) -> bool:
+        return heard_ns is not None and heard_ns >= self._pause_ns - self.rules.early_ns
+
+    def _early(self, words: Sequence[Spoken]) -> list[Action]:
+        """A guess, as a trial. It settles nothing."""
+        shown = [word.text for word in words]
+        text = "".join([self._done_text, *shown]).strip().rstrip(_NO_END)
+        stable = len("".join([self._done_text, *shown[: self._settled_of(words)]]).strip())
+        said = (text, min(stable, len(text)), True)
+        if not text or (self._said[2] and same_words(text, self._said[0])):
+            return []
+        self._said = said
+        return [Show(*said)]
+
     def _settle(self, count: int) -> None:
         tokens = tuple(token for word in self._words[:count] for token in word.tokens)
         if len(tokens) > len(self._prefix):
@@ -260,8 +332,11 @@ class Hearing:
     @property
     def _settled(self) -> int:
         """How many words of the window lie within the prefix."""
+        return self._settled_of(self._words)
+
+    def _settled_of(self, words: Sequence[Spoken]) -> int:
         count, tokens = 0, 0
-        for word in self._words:
+        for word in words:
             tokens += len(word.tokens)
             if tokens > len(self._prefix):
                 break
@@ -287,12 +362,13 @@ class Hearing:
         settled = min(self._settled, len(shown))
         stable = len("".join([self._done_text, *shown[:settled]]).strip())
         if not trial:
-            text = text[:stable] + text[stable:].rstrip(" .,…")  # the end of what was heard so far is no end
+            text = text[:stable] + text[stable:].rstrip(_NO_END)  # the end of what was heard so far is no end
         said = (text, stable, trial)
         if said == self._said or not text:
             return []
+        again = trial and self._said[2] and same_words(text, self._said[0])
         self._said = said
-        return [Show(text, stable, trial)]
+        return [Show(text, stable, trial, again)]
 
     def _finish(self) -> Final:
         final = Final((*self._done, *self._words))

@@ -33,6 +33,7 @@ from thalweg.pipeline.handoff.seam import Seam, WordGate
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Draft, Payload, Pictured, Routed, Token, Transcript
 from thalweg.pipeline.signal import Ahead, Interrupt, Played, Signal
+from thalweg.pipeline.speech.hypothesis import same_words
 from thalweg.pipeline.stage import Context, Port, StageError
 from thalweg.stages.language.conversation import Conversation
 from thalweg.stages.language.model import LanguageModelError, Model
@@ -346,12 +347,14 @@ class Chat:
             await self._answer(transcript, epoch, ctx)
 
     async def _await_verdict(self, reply: Reply, ctx: Context) -> None:
-        """What comes next decides: the same question in the same conversation, final, or anything else."""
+        """What comes next decides: the same words in the same conversation, final, or anything else."""
         packet = await ctx.waiting()
         transcript = packet.payload
         assert isinstance(transcript, Transcript)
-        same = packet.epoch == reply.epoch and self._messages(transcript) == reply.messages
+        messages = self._messages(transcript)
+        same = packet.epoch == reply.epoch and _same(messages, reply.messages)
         if transcript.final and same and not ctx.stale:
+            reply.messages = messages
             self._answered, self._read = packet.epoch, ""
             self._under_way.begun(reply)
             reply.ask(ctx)
@@ -365,6 +368,16 @@ class Chat:
         if reply.said and reply.state is ReplyState.ASKED:
             said = reply.said if reply.remembered is None else reply.remembered
             self._conversation.remember(reply.epoch, reply.asked, said)
+
+
+def _same(final: Sequence[Message], drafted: Sequence[Message]) -> bool:
+    """Whether the question is the same but for its marks, which are often written with the final text only."""
+    if [*final[:-1]] != [*drafted[:-1]] or not same_words(final[-1].text, drafted[-1].text):
+        return False
+    one, other = final[-1].picture, drafted[-1].picture
+    if one is None or other is None:
+        return one is other
+    return one.jpeg == other.jpeg and same_words(one.text, other.text)
 
 
 def _likely(transcript: Transcript) -> str:

@@ -2,7 +2,7 @@
 
     state     event                                                 next
     DRAFT     a token                                               DRAFT     kept; told as a `Draft` to get ready for
-    DRAFT     the question turns out to be final, word for word     ASKED     what was kept is emitted, in order
+    DRAFT     the question turns out to be final, in these words    ASKED     what was kept is emitted, in order
     DRAFT     anything else                                         DROPPED   its generation is cancelled
     ASKED     a token                                               ASKED     emitted
 

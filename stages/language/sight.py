@@ -12,6 +12,7 @@ from pydantic import Field
 from thalweg.pipeline.duration import Duration
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import MOST_PICTURE_BYTES, Detection, Detections, Pictured, Transcript, VideoFrame
+from thalweg.pipeline.speech.hypothesis import same_words
 from thalweg.pipeline.stage import Context, Port
 from thalweg.stages.vision.picture import as_jpeg
 
@@ -133,7 +134,7 @@ class Sight:
     def _told(self, transcript: Transcript, packet: Packet) -> _Told:
         if not transcript.text.strip():
             return _Told()
-        if self._tried and self._tried[:2] == (packet.epoch, transcript.text):
+        if self._tried and self._tried[0] == packet.epoch and same_words(self._tried[1], transcript.text):
             return self._tried[2]
         read = "" if self._read is None or self._old(self._read[0], packet) else self._read[1]
         seen = "" if self._seen is None or self._old(self._seen[0], packet) else self._seen[1]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Annotated, Any
 
 import numpy as np
@@ -33,8 +35,8 @@ class Piper:
     The sound of a sentence is emitted while the rest of it is decoded, in pieces of 0.3 s and more, each with the words
     that are said in it.
     The 40 to 70 ms of silence that Piper puts before a reply are removed. The speech of a draft is synthesised in
-    advance and kept until the same text comes as a sentence, or another draft comes. A new `speed` or
-    `voice` takes effect with the next sentence.
+    advance and kept until the same text comes as a sentence, or another draft comes; what is not made by then is made
+    as it is said. A new `speed` or `voice` takes effect with the next sentence.
     """
 
     inputs = {"sentence": Sentence, "draft": Port(Draft, required=False)}
@@ -56,7 +58,7 @@ class Piper:
         self._shares: list[Share[PiperVoice]] = []
         self._voices: dict[str, PiperVoice] = {}
         self._manner = (voice, speed)
-        self._made: tuple[str, tuple[str, float], list[SpokenPiece]] = ("", self._manner, [])
+        self._made = _Made("", self._manner)
         self.counts: Counter[str] = Counter()
 
     def open(self, ctx: Context) -> None:
@@ -120,27 +122,38 @@ class Piper:
             ctx.emit(SpokenText(samples=np.zeros(0, np.float32), rate=rate, last=True))
 
     def _speak(self, text: str, said: str | None, manner: tuple[str, float]) -> Iterable[SpokenPiece]:
-        known, how, made = self._made
-        if text and text == known and how == manner:
-            self._made = ("", manner, [])
+        made = self._made
+        if text and text == made.text and manner == made.manner:
+            self._made = _Made("", manner)
             self.counts["drafted_pieces_used"] += 1
-            return made
+            return chain(made.pieces, made.rest)
         said = spoken(text) if said is None else said
         voice, speed = manner
         return self._voices[voice].stream(said, speed=speed) if said else ()
 
     def _draft(self, text: str, ctx: Context) -> None:
-        """Get ready to say something, unless there is something to be said."""
+        """Get ready to say something, until there is something to be said."""
         manner = self._manner
-        if (text, manner) == self._made[:2] or ctx.peek("sentence") is not None:
+        if (text, manner) == (self._made.text, self._made.manner) or ctx.peek("sentence") is not None:
             return
-        made = []
-        for piece in self._speak("", spoken(text), manner):
-            made.append(piece)
-            if ctx.stale:
-                return
-        self._made = (text, manner, made)
+        self._made = made = _Made(text, manner, rest=iter(self._speak("", spoken(text), manner)))
         self.counts["drafted_pieces"] += 1
+        for piece in made.rest:
+            made.pieces.append(piece)
+            if ctx.stale:
+                self._made = _Made("", manner)
+            if ctx.stale or ctx.peek("sentence") is not None:
+                return
+
+
+@dataclass(slots=True)
+class _Made:
+    """What a draft sounds like, in a manner: the pieces so far, and the rest, which is made as it is taken."""
+
+    text: str
+    manner: tuple[str, float]
+    pieces: list[SpokenPiece] = field(default_factory=list)
+    rest: Iterator[SpokenPiece] = field(default_factory=lambda: iter(()))
 
 
 def divided(text: str, length: int, done: float) -> tuple[str, str]:

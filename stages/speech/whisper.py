@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -18,9 +19,24 @@ from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Speech, SpeechEvent, Transcript, Word
 from thalweg.pipeline.signal import Direction, Words
 from thalweg.pipeline.speech.hypothesis import Spoken, text_of
-from thalweg.pipeline.speech.streaming import Action, Decode, Drop, Final, Forget, Hearing, Rules, Show, State, Wait
+from thalweg.pipeline.speech.streaming import (
+    Action,
+    Decode,
+    Drop,
+    Final,
+    Forget,
+    Hearing,
+    Rules,
+    Show,
+    State,
+    Wait,
+    Withdraw,
+)
 from thalweg.pipeline.stage import Context
+from thalweg.pipeline.text import printable
 from thalweg.stages.speech.transcripts import require_mono
+
+log = logging.getLogger(__name__)
 
 _LOOK_S = 0.05
 _GUESS_S = 4.0  # shorter windows cost less; of longer ones than this nothing was heard better
@@ -32,8 +48,8 @@ class Whisper:
 
     Emits a partial transcript whenever it has changed; its first `stable_chars` characters never change again. In each
     pause the final transcript is computed and emitted as a trial; if nothing more is said, it becomes the final one
-    without a wait. Stages of one process with the same model share one engine; the text of one stream never depends on
-    another.
+    without a wait. A guess that has heard nearly all of the voice is a trial before that. Stages of one process with
+    the same model share one engine; the text of one stream never depends on another.
     """
 
     inputs = {"speech": Speech}
@@ -131,12 +147,21 @@ class Whisper:
             if not job.done and not (wait and job.wait(_LOOK_S)):
                 continue
             del self._jobs[number]
-            found = job.result()
+            try:
+                found = job.result()
+            except Exception as error:
+                closing = self._hearing.state is State.CLOSING
+                self._hearing.failed(number)
+                if closing:
+                    raise
+                log.warning("a decode failed, and will be made again: %s: %s", type(error).__name__, printable(error))
+                continue
             if self._spoken == AUTO and (decode.whole or self._audio.end_ns >= _SURE_NS):
                 self._spoken = found.language
             words = _spoken(found, decode.window_ns)
             took_ns = round(job.took_s * 1e9)
-            self._carry_out(self._hearing.decoded(number, words, found.sure, took_ns), ctx, speech_end_ns)
+            heard_ns = decode.window_ns + round(job.heard_s * 1e9)
+            self._carry_out(self._hearing.decoded(number, words, found.sure, took_ns, heard_ns), ctx, speech_end_ns)
 
     def _carry_out(self, actions: Sequence[Action], ctx: Context | None, speech_end_ns: int | None = None) -> None:
         for action in actions:
@@ -146,6 +171,9 @@ class Whisper:
                 case Drop(number):
                     if number in self._jobs:
                         self._jobs.pop(number)[1].cancel()
+                case Withdraw(number):
+                    if number in self._jobs and not self._jobs[number][1].begun:
+                        self._jobs.pop(number)[1].cancel()
                 case Wait(number):
                     self._wait(number, ctx)
                 case Forget(before_ns):
@@ -154,7 +182,8 @@ class Whisper:
                     assert ctx is not None
                     if isinstance(action, Show) and action.trial:  # what may end the turn
                         ctx.signal(Words(origin=ctx.name, epoch=self._epoch, text=action.text), Direction.UP)
-                    ctx.emit(self._transcript(action, speech_end_ns))
+                    if not (isinstance(action, Show) and action.again):
+                        ctx.emit(self._transcript(action, speech_end_ns))
 
     def _order(self, decode: Decode, ctx: Context | None) -> None:
         assert self._share is not None

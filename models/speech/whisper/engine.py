@@ -42,11 +42,22 @@ class Job:
     _found: Hypothesis | None = None
     _failure: BaseException | None = None
     _cancelled: bool = False
+    _begun: bool = False
 
     @property
     def done(self) -> bool:
         """Whether there is a result to take, or a failure."""
         return self._done.is_set()
+
+    @property
+    def begun(self) -> bool:
+        """Whether it is being decoded, or was."""
+        return self._begun
+
+    @property
+    def heard_s(self) -> float:
+        """How much audio it is made of, once it has begun."""
+        return 0.0 if self.asked is None else self.asked.audio_s
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until it is done; returns whether it is."""
@@ -70,6 +81,10 @@ class Job:
         if self.asked is None:
             self.asked = self.ask()
         return True
+
+    def begin(self) -> None:
+        """The engine decodes it now."""
+        self._begun = True
 
     def finish(self, found: Hypothesis | None, failure: BaseException | None, took_s: float) -> None:
         """The engine has done it."""
@@ -150,6 +165,7 @@ class Engine:
             first = batch[0].asked if batch else job.asked
             if first is not None and job.asked.shape == first.shape and len(batch) < self._max_batch:
                 self._waiting.remove(job)
+                job.begin()
                 batch.append(job)
             else:
                 job.asked = None  # it asks again, for newer audio, when its turn has come

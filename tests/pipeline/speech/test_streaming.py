@@ -24,6 +24,7 @@ from thalweg.pipeline.speech.streaming import (
     Show,
     State,
     Wait,
+    Withdraw,
 )
 from thalweg.pipeline.speech.window import Cuts
 
@@ -175,10 +176,70 @@ def test_settled_sentences_leave_the_window_with_their_audio() -> None:
     assert shown == Show("It was late. We went home and then slept", len("It was late. We went home and"))
 
 
-def test_a_failed_decode_ends_the_turn() -> None:
+def test_a_guess_that_fails_is_made_again_and_without_a_final_text_the_turn_is_over() -> None:
     hearing = Hearing()
     hearing.failed(begun(hearing).number)
+    assert hearing.state is State.HEARING
+    trial = one(hearing.heard(1500 * MS, silence_ns=96 * MS), Decode)
+    assert isinstance(trial, Decode)
+    hearing.failed(trial.number)
+    final = one(hearing.ended(1700 * MS), Decode)
+    assert isinstance(final, Decode) and final.number != trial.number
+    hearing.failed(final.number)
     assert hearing.state is State.QUIET
+
+
+def test_a_guess_that_heard_nearly_all_of_the_voice_is_a_trial_as_soon_as_it_pauses() -> None:
+    hearing = Hearing()
+    guess = begun(hearing, 1.4)
+    hearing.decoded(guess.number, words("How are you", confidence=0.2))
+    trial, shown = hearing.heard(1650 * MS, silence_ns=96 * MS)
+    assert isinstance(trial, Decode) and trial.whole
+    assert shown == Show("How are you", 0, trial=True)
+    (again,) = hearing.decoded(trial.number, words("How are you?"))
+    assert again == Show("How are you?", len("How are"), trial=True, again=True)
+    assert hearing.ended(1900 * MS) == [Final(tuple(words("How are you?")))]
+
+
+def test_a_guess_that_missed_the_end_of_the_voice_is_no_trial() -> None:
+    hearing = Hearing()
+    guess = begun(hearing, 1.0)
+    hearing.decoded(guess.number, words("How are", confidence=0.2))
+    (trial,) = hearing.heard(1350 * MS, silence_ns=96 * MS)
+    assert isinstance(trial, Decode)
+    (shown,) = hearing.decoded(trial.number, words("How are you?"))
+    assert shown == Show("How are you?", len("How"), trial=True)
+
+
+def test_a_guess_under_way_in_the_pause_is_a_trial_when_it_comes_back_and_settles_nothing() -> None:
+    hearing = Hearing()
+    hearing.decoded(begun(hearing, 1.5).number, words("I went to the"))
+    guess = begun(hearing, 2.0)
+    withdrawn, trial = hearing.heard(2100 * MS, silence_ns=96 * MS)
+    assert withdrawn == Withdraw(guess.number)
+    assert isinstance(trial, Decode)
+    assert hearing.decoded(guess.number, words("I went to the banks"), heard_ns=2000 * MS) == [
+        Show("I went to the banks", 0, trial=True)
+    ]
+    assert hearing.state is State.TRYING
+    (shown,) = hearing.decoded(trial.number, words("I went to the bank."))
+    assert shown == Show("I went to the bank.", len("I went to"), trial=True)
+
+
+@pytest.mark.parametrize("ends", ["voice", "trial", "turn"])
+def test_a_guess_that_comes_back_too_late_is_dropped(ends: str) -> None:
+    hearing = Hearing()
+    guess = begun(hearing, 1.4)
+    trial = one(hearing.heard(1550 * MS, silence_ns=96 * MS), Decode)
+    assert isinstance(trial, Decode)
+    if ends == "voice":
+        actions = hearing.heard(1600 * MS)
+    elif ends == "trial":
+        actions = hearing.decoded(trial.number, words("How are you?"))
+    else:
+        actions = hearing.ended(1600 * MS)
+    assert one(actions, Drop) == Drop(guess.number)
+    assert hearing.decoded(guess.number, words("How are")) == []
 
 
 @dataclass

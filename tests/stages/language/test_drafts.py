@@ -10,10 +10,12 @@ from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.stages.dialogue.test_live import RATE
+from thalweg.deploy.runtime.actor import StageContext
 from thalweg.deploy.testing import packet, run_stage
 from thalweg.models.language.backend import BackendError, Delta, ErrorKind, Finish, Request, Text
 from thalweg.models.language.echo import EchoBackend
@@ -117,6 +119,15 @@ def test_a_question_that_is_final_before_the_first_token_is_not_asked_twice() ->
     said = Said(chat, trial(0, "a b"), final(40, "a b"))
     assert said.tokens == [(80, 1, "a "), (100, 1, "b "), (120, 1, "")]
     assert chat.asked == ["a b"]
+
+
+def test_marks_that_only_the_final_text_has_keep_a_draft_and_are_remembered() -> None:
+    chat = SlowEcho()
+    said = Said(chat, trial(0, "is it so"), final(130, "Is it so?"))
+    assert chat.counts == {"draft_hits": 1, "draft_tokens_wasted": 0}
+    assert chat.asked == ["is it so"]
+    assert said.text().startswith("is it so")
+    assert [exchange["asked"] for exchange in chat.snapshot()["past"]] == ["Is it so?"]
 
 
 def test_nothing_of_a_draft_for_other_words_is_given_out() -> None:
@@ -272,6 +283,36 @@ def test_another_sentence_than_the_drafted_one_is_made_as_ever() -> None:
         "sentence": [packet(Sentence(text="You are", last=True), time=MS, epoch=1)],
     }
     assert [s.text for s in run_stage(piper, items).payloads()] == ["You are", ""]
+
+
+def test_a_sentence_does_not_wait_for_the_rest_of_its_draft(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    class Long(Mouth):
+        def stream(self, text: str, *, speed: float = 1.0) -> Iterator[SpokenPiece]:
+            for share in (0.25, 0.5, 0.75, 1.0):
+                order.append(f"made {share}")
+                yield SpokenPiece(np.full(RATE, share / 2, np.float32), share)
+
+    peeked = iter([None, None, "a sentence"])
+    monkeypatch.setattr(StageContext, "peek", lambda *_: next(peeked, None))
+    emit = StageContext.emit
+
+    def noted(self: StageContext, payload: Any, *args: Any, **named: Any) -> None:
+        order.extend(["said"] if isinstance(payload, SpokenText) else [])
+        emit(self, payload, *args, **named)
+
+    monkeypatch.setattr(StageContext, "emit", noted)
+    piper = FakePiper()
+    piper.mouth = Long()
+    items = {
+        "draft": [packet(Draft(text="I am here now", whole=True), epoch=1)],
+        "sentence": [packet(Sentence(text="I am here now"), time=MS, epoch=1)],
+    }
+    spoken = [s for s in run_stage(piper, items).payloads() if isinstance(s, SpokenText)]
+    assert order[:6] == ["made 0.25", "made 0.5", "said", "said", "made 0.75", "said"]
+    assert [round(float(s.samples[0]), 3) for s in spoken] == [0.125, 0.25, 0.375, 0.5]
+    assert piper.counts == {"drafted_pieces": 1, "drafted_pieces_used": 1}
 
 
 def test_a_reply_begins_with_sound_and_keeps_the_silence_within() -> None:
