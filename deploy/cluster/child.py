@@ -1,8 +1,9 @@
-"""A worker in a process of its own: `python -m thalweg.deploy.cluster.child FD`, started by `subprocesses.py`.
+"""A worker in a process of its own: `python -m thalweg.deploy.cluster.child FD`, started by `subprocess_host.py`.
 
 It talks with its parent over the inherited socket `FD`: MessagePack maps, each behind its length (u32). Requests
-`{id, call, args}` are answered `{id, result}` or `{id, error}`; problems are told as they happen. When the parent is
-gone the socket ends, and so does the process.
+`{id, whose, call, args}` are answered `{id, result}` or `{id, error}`; problems, `{whose, problem}`, are told as they
+happen. `whose` tells the runs apart that share the worker (`hosts.py`). When the parent says `end`, or is gone, so that
+the socket ends, so does the process.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from typing import Any
 
 import msgpack
 
-from thalweg.deploy.cluster.host import Bundle, Host
-from thalweg.deploy.errors import describe_error
+from thalweg.deploy.cluster.hosts import Hosts
+from thalweg.deploy.errors import Problem, describe_error
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.stages.io.private import append_private
 from thalweg.stages.io.terminal import begin, log_to_stderr
@@ -47,7 +48,7 @@ class _Service:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._host: Host | None = None
+        self._hosts = Hosts(self._tell)
 
     async def serve(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -57,23 +58,16 @@ class _Service:
                     message = await read_message(self._reader)
                 except (asyncio.IncompleteReadError, ConnectionError):
                     os._exit(1)  # the supervisor is gone, and what runs must not go on alone
-                if message["call"] == "leave":
-                    await self._close()
+                if message["call"] == "end":
+                    await asyncio.gather(*map(self._hosts.close, self._hosts.names))
                     break
                 task = group.create_task(self._answer(message))
                 calls.add(task)
                 task.add_done_callback(calls.discard)
 
-    async def _close(self) -> None:
-        try:
-            if self._host is not None:
-                await self._host.close()
-        except Exception:
-            logging.getLogger(__name__).warning("it did not close", exc_info=True)
-
     async def _answer(self, message: dict[str, Any]) -> None:
         try:
-            answer: dict[str, Any] = {"result": await self._call(message["call"], message["args"])}
+            answer: dict[str, Any] = {"result": await self._call(message["whose"], message["call"], message["args"])}
         except Exception as error:
             ours = isinstance(error, ThalwegError) or type(error).__module__.startswith("thalweg.")
             logging.getLogger(__name__).debug("call failed", exc_info=error)
@@ -85,21 +79,14 @@ class _Service:
             write_message(self._writer, {"id": message["id"], "error": said})
         await self._writer.drain()
 
-    async def _call(self, name: str, args: list[Any]) -> Any:
-        if name == "make":
-            worker, bundle, log = args
-            if log is not None:
-                _print_to(log)
-            self._host = Host.of_bundle(worker, Bundle(**bundle), self._tell)
+    async def _call(self, whose: str, name: str, args: list[Any]) -> Any:
+        if name == "print_to":
+            _print_to(*args)
             return None
-        assert self._host is not None
-        if name == "run":
-            return (await self._host.run()).plain()
-        called = getattr(self._host, name)(*args)
-        return await called if asyncio.iscoroutine(called) else called
+        return await self._hosts.call(whose, name, args)
 
-    def _tell(self, problem: Any) -> None:
-        write_message(self._writer, {"problem": asdict(problem)})
+    def _tell(self, whose: str, problem: Problem) -> None:
+        write_message(self._writer, {"whose": whose, "problem": asdict(problem)})
 
 
 def _print_to(path: str) -> None:
@@ -110,7 +97,7 @@ def _print_to(path: str) -> None:
 
 
 async def main(fd: int) -> None:
-    """Serve the parent until it says `leave` or is gone."""
+    """Serve the parent until it says `end` or is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides what an interrupt means
         signal.signal(number, signal.SIG_IGN)
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd))

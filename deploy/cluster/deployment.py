@@ -30,7 +30,7 @@ from thalweg.deploy.runtime.tasks import beside
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.cluster.supervision import GiveUp, InHand, Restart, SupervisionState, Supervisor
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.file.plan import LOCAL, MEMORY, SUBPROCESS, WorkerPlan
+from thalweg.pipeline.file.plan import LOCAL, MEMORY, WorkerPlan
 from thalweg.pipeline.file.spec import Spec
 from thalweg.pipeline.graph import nearest
 from thalweg.pipeline.observing.turn import KEPT, KEPT_STAYING
@@ -109,10 +109,7 @@ class Deployment:
             )
             await on_every(self.hosts, lambda host: host.open(), self._hurry)
             self.links.linked = set(self.hosts)
-            if any(
-                worker.launcher == SUBPROCESS and worker.restart.may_return for worker in self._plan.workers.values()
-            ):
-                self._spare = await start_child()
+            await self._keep_spare()
             if not self.hurried:  # what was given up while it opened was never ready
                 self.ready.set()
                 if self._on_ready is not None:
@@ -320,7 +317,7 @@ class Deployment:
         await self.hosts[name].close()
         self.supervisors[name].starting()
         worker, spare = self._plan.workers[name], None
-        if worker.launcher == SUBPROCESS:
+        if worker.has_spare:
             spare, self._spare = self._spare, None
             if spare is not None and spare.process.returncode is not None:
                 spare = None
@@ -352,8 +349,7 @@ class Deployment:
 
     async def _keep_spare(self) -> None:
         """Have a process ready, where one may be wanted."""
-        workers = self._plan.workers.values()
-        if self._spare is None and any(w.launcher == SUBPROCESS and w.restart.may_return for w in workers):
+        if self._spare is None and any(worker.has_spare for worker in self._plan.workers.values()):
             child = await start_child()
             if self._spare is None:
                 self._spare = child

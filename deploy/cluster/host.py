@@ -11,6 +11,8 @@ neighbours are told to `relink`. While it runs a host is asked for its `beat` al
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
 import secrets
 import socket
@@ -75,6 +77,13 @@ class Bundle:
             "paths": list(self.paths),
             "stays": self.stays,
         }
+
+    @property
+    def digest(self) -> str:
+        """Equal for bundles of the same pipeline and settings; tokens are ignored."""
+        plain = self.plain()
+        told = json.dumps([plain["main"], plain["files"], plain["settings"], plain["paths"]], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
 def host_identity() -> str:

@@ -11,28 +11,19 @@ It starts nothing; the carrier does. What a worker of the file says beside the k
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from thalweg.deploy.cluster.host import Bundle, Host
+from thalweg.deploy.cluster.order import Order
 from thalweg.deploy.cluster.remote import Carrier, RemoteHost
+from thalweg.deploy.cluster.shared import shared_carrier
 from thalweg.deploy.cluster.subprocess_host import Child, SubprocessCarrier
 from thalweg.deploy.errors import Problem
 from thalweg.pipeline.file.plan import LAUNCHER_GROUP, SUBPROCESS, WorkerPlan
 
 AnyHost = Host | RemoteHost
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What a launcher is told. `log`: the file that the worker's output is added to, where there is one."""
-
-    worker: WorkerPlan
-    bundle: Bundle
-    on_problem: Callable[[Problem], None]
-    log: Path | None = None
 
 
 def launch(
@@ -44,9 +35,11 @@ def launch(
 ) -> RemoteHost:
     """Make a host elsewhere; nothing is started yet. `logs`: see `Deployment`. `child`: a process for a subprocess."""
     log = None if logs is None else logs / f"{worker.name}.log"
+    order = Order(worker=worker, bundle=bundle, on_problem=on_problem, log=log)
+    if worker.shared:
+        return RemoteHost(worker.name, shared_carrier(order))
     if worker.launcher == SUBPROCESS:
         return RemoteHost(worker.name, SubprocessCarrier(worker.name, bundle, on_problem, log, child))
-    order = Order(worker=worker, bundle=bundle, on_problem=on_problem, log=log)
     return RemoteHost(worker.name, _launcher(worker.launcher)(order))
 
 

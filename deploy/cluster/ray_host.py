@@ -12,17 +12,18 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from thalweg.deploy.cluster.host import Bundle, Host
-from thalweg.deploy.cluster.launch import Order
+from thalweg.deploy.cluster.hosts import Hosts
+from thalweg.deploy.cluster.order import Order
 from thalweg.deploy.cluster.remote import RemoteError, WorkerLost
 from thalweg.deploy.errors import describe_error
-from thalweg.deploy.ops.observing.outcome import Outcome, Problem
+from thalweg.deploy.ops.observing.outcome import Problem
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.file.plan import WorkerPlan
 
 ADDRESS_HINT = "start one with `ray start --head`, or name one in RAY_ADDRESS"
 TOKEN_HINT = "one that wants a token wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here as on its nodes"
@@ -32,6 +33,8 @@ CLOSE_S = 5.0
 PLACE_S = 60.0
 NICENESS = "RAY_worker_niceness"
 RAY_NICE = 15
+FORGOTTEN = "forgotten"
+"""The error text of a host that is not there."""
 _CONNECTING = threading.Lock()
 
 log = logging.getLogger(__name__)
@@ -54,41 +57,33 @@ def usual_priority() -> None:
         log.warning("Ray runs this worker at niceness 15: set %s=0 where `ray start` is called", NICENESS)
 
 
-class _Actor:
+class HostActor:
     """What runs in the cluster. Its answers are `(result, error text, problems)`, the problems since the last answer:
     Ray wraps exceptions beyond recognition, and has no callbacks.
     """
 
-    def __init__(self, name: str, bundle: dict[str, Any]) -> None:
+    def __init__(self, name: str) -> None:
         usual_priority()
         self._name = name
-        self._bundle = bundle
-        self._host: Host | None = None
-        self._problems: list[dict[str, Any]] = []
+        self._problems: dict[str, list[dict[str, Any]]] = {}
+        self.hosts = Hosts(self._note)
 
     def __repr__(self) -> str:
         return self._name  # how Ray begins the lines that come from here
 
-    async def call(self, name: str, *args: Any) -> tuple[Any, str | None, list[dict[str, Any]]]:
+    async def call(self, whose: str, name: str, *args: Any) -> tuple[Any, str | None, list[dict[str, Any]]]:
+        """See `Hosts.call`."""
         try:
-            result, error = await self._call(name, args), None
+            result, error = await self.hosts.call(whose, name, args), None
+        except WorkerLost:
+            result, error = None, FORGOTTEN
         except Exception as failure:
             ours = isinstance(failure, ThalwegError) or type(failure).__module__.startswith("thalweg.")
             result, error = None, str(failure) if ours else describe_error(failure)
-        problems, self._problems = self._problems, []
-        return result, error, problems
+        return result, error, self._problems.pop(whose, [])
 
-    async def _call(self, name: str, args: tuple[Any, ...]) -> Any:
-        if name == "make":
-            self._host = Host.of_bundle(self._name, Bundle(**self._bundle), self._note)
-            return None
-        assert self._host is not None
-        result = getattr(self._host, name)(*args)
-        result = await result if asyncio.iscoroutine(result) else result
-        return result.plain() if isinstance(result, Outcome) else result
-
-    def _note(self, problem: Problem) -> None:
-        self._problems.append(asdict(problem))
+    def _note(self, whose: str, problem: Problem) -> None:
+        self._problems.setdefault(whose, []).append(asdict(problem))
 
 
 class RayCarrier:
@@ -104,59 +99,29 @@ class RayCarrier:
 
     async def start(self) -> None:
         """Make the actor. Raises RemoteError where there is no Ray, or no node that has what it asks for."""
-        try:
-            ray = await aside(CONNECT_S, connected_ray)
-        except TimeoutError:
-            where = os.environ.get("RAY_ADDRESS") or "the address that Ray found"
-            raise RemoteError(
-                f"no Ray cluster answers at {where} within {CONNECT_S:g} s; {ADDRESS_HINT}; {TOKEN_HINT}"
-            ) from None
+        ray = await ray_here()
         self._gone = asyncio.get_running_loop().create_future()
-        options = self._plan.options
-        asked = ray_options(options)
-        lacking = ""
-        with contextlib.suppress(TimeoutError):
-            lacking = unplaceable(asked, await aside(CONNECT_S, ray.nodes))
-        if lacking:
-            log.warning("worker %s: %s; waiting %g s in case the cluster grows", self._name, lacking, PLACE_S)
-        remote = ray.remote(_Actor).options(max_concurrency=16, **asked)
-        self._actor = remote.remote(self._name, self._bundle.plain())
-        try:
-            async with asyncio.timeout(PLACE_S):
-                await self.call("make")
-        except TimeoutError:
-            wants = {key: value for key, value in options.items() if value}
-            why = lacking or "the nodes have it, but others use it"
-            raise RemoteError(
-                f"Ray did not place worker {self._name} within {PLACE_S:g} s; it asks for {wants or 'nothing'}: {why}"
-            ) from None
+        asked = ray_options(self._plan.options)
+        async with placed(ray, self._plan):
+            self._actor = ray.remote(HostActor).options(max_concurrency=16, **asked).remote(self._name)
+            await self.call("make", self._name, self._bundle.plain())
 
     async def call(self, name: str, *args: Any) -> Any:
         """See `Carrier.call`. Problems come with the answers, and so with the next beat at the latest."""
-        import ray
-
         gone = self._gone
         if self._actor is None or gone is None or gone.done():
             reason = gone.result() if gone is not None and gone.done() else "it has ended"
             raise WorkerLost(f"worker {self._name} is gone: {reason}")
-        try:
-            async with beside(_answer(self._actor.call.remote(name, *args))) as answer:
-                await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-                if not answer.done():
-                    raise WorkerLost(f"worker {self._name} is gone: {gone.result()}")
-                result, error, problems = answer.result()
-        except ray.exceptions.RayError as lost:
-            raise WorkerLost(f"worker {self._name} is gone: {str(lost).splitlines()[0]}") from None
-        for problem in problems:
-            self._on_problem(Problem(**problem))
-        if error is not None:
-            raise RemoteError(error)
-        return result
+        async with beside(ask(self._name, self._actor, self._on_problem, "", name, *args)) as answer:
+            await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise WorkerLost(f"worker {self._name} is gone: {gone.result()}")
+        return answer.result()
 
     def post(self, name: str) -> None:
         """See `Carrier.post`."""
         if self._actor is not None:
-            self._actor.call.remote(name)
+            self._actor.call.remote("", name)
 
     def kill(self, reason: str) -> None:
         """See `Carrier.kill`."""
@@ -176,8 +141,53 @@ class RayCarrier:
                 await aside(CLOSE_S, ray.kill, actor)
 
 
-async def _answer(reference: Any) -> Any:
-    return await reference
+async def ask(
+    worker: str, actor: Any, on_problem: Callable[[Problem], None], whose: str, name: str, *args: Any
+) -> Any:  # Any: Ray has no types for these
+    """Call a method of a host in an actor. Raises RemoteError, WorkerLost."""
+    import ray
+
+    try:
+        result, error, problems = await actor.call.remote(whose, name, *args)
+    except ray.exceptions.RayError as lost:
+        raise WorkerLost(f"worker {worker} is gone: {str(lost).splitlines()[0]}") from None
+    for problem in problems:
+        on_problem(Problem(**problem))
+    if error == FORGOTTEN:
+        raise WorkerLost(f"worker {worker} is gone: nothing was asked of it for too long")
+    if error is not None:
+        raise RemoteError(error)
+    return result
+
+
+async def ray_here() -> Any:
+    """The ray module, connected to a cluster. Raises RemoteError where that is not so within `CONNECT_S`."""
+    try:
+        return await aside(CONNECT_S, connected_ray)
+    except TimeoutError:
+        where = os.environ.get("RAY_ADDRESS") or "the address that Ray found"
+        raise RemoteError(
+            f"no Ray cluster answers at {where} within {CONNECT_S:g} s; {ADDRESS_HINT}; {TOKEN_HINT}"
+        ) from None
+
+
+@contextlib.asynccontextmanager
+async def placed(ray: Any, worker: WorkerPlan) -> AsyncIterator[None]:
+    """An actor for the worker answers for the first time within the block. Raises RemoteError after `PLACE_S`."""
+    lacking = ""
+    with contextlib.suppress(TimeoutError):
+        lacking = unplaceable(ray_options(worker.options), await aside(CONNECT_S, ray.nodes))
+    if lacking:
+        log.warning("worker %s: %s; waiting %g s in case the cluster grows", worker.name, lacking, PLACE_S)
+    try:
+        async with asyncio.timeout(PLACE_S):
+            yield
+    except TimeoutError:
+        wants = {key: value for key, value in worker.options.items() if value}
+        why = lacking or "the nodes have it, but others use it"
+        raise RemoteError(
+            f"Ray did not place worker {worker.name} within {PLACE_S:g} s; it asks for {wants or 'nothing'}: {why}"
+        ) from None
 
 
 async def aside(within_s: float, call: Callable[..., Any], *args: Any) -> Any:

@@ -56,29 +56,20 @@ async def start_child(through: Sequence[str] = ()) -> Child:
     return Child(process, ours)
 
 
-class SubprocessCarrier:
-    """See `Carrier`. `log`: the file that what it prints is added to; without one it prints where we do. `child`: a
-    process to use.
+class ChildLink:
+    """Our end of a process that is started: calls, to the host of one run or another, and what comes back.
+
+    `name`: the worker's; `listeners`: who is told of problems, by run.
     """
 
-    def __init__(
-        self,
-        name: str,
-        bundle: Bundle,
-        on_problem: Callable[[Problem], None],
-        log: Path | None = None,
-        child: Child | None = None,
-    ) -> None:
-        self._child = child
+    def __init__(self, name: str) -> None:
+        self.listeners: dict[str, Callable[[Problem], None]] = {}
+        self.lost: WorkerLost | None = None
         self._name = name
-        self._log = log
-        self._bundle = bundle
-        self._on_problem = on_problem
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._tasks = AsyncExitStack()
-        self._lost: WorkerLost | None = None
         self._reason = ""
 
     @property
@@ -86,23 +77,23 @@ class SubprocessCarrier:
         """The process, once it was started."""
         return None if self._process is None else self._process.pid
 
-    async def start(self) -> None:
-        """Start the process, and have it make the host."""
-        child = self._child or await start_child()
+    async def start(self, child: Child, log: Path | None) -> None:
+        """Listen to a process that waits; what it prints is added to `log`. Raises WorkerLost."""
         self._process = child.process
         reader, self._writer = await asyncio.open_connection(sock=child.sock)
         await self._tasks.enter_async_context(beside(self._listen(reader)))
-        await self.call("make", self._name, self._bundle.plain(), None if self._log is None else str(self._log))
+        if log is not None:
+            await self.call("", "print_to", str(log))
 
-    async def call(self, name: str, *args: Any) -> Any:
-        """See `Carrier.call`."""
+    async def call(self, whose: str, name: str, *args: Any) -> Any:
+        """Call a method of a host and return what it returns. Raises RemoteError, WorkerLost."""
         future = asyncio.get_running_loop().create_future()
-        self._send(name, *args, future=future)
+        self._send(whose, name, *args, future=future)
         return await future
 
-    def post(self, name: str) -> None:
-        """See `Carrier.post`."""
-        self._send(name)
+    def post(self, whose: str, name: str) -> None:
+        """As `call`, without arguments and without an answer."""
+        self._send(whose, name)
 
     def kill(self, reason: str) -> None:
         """See `Carrier.kill`."""
@@ -114,7 +105,7 @@ class SubprocessCarrier:
         """End the process: kindly, then not. Idempotent."""
         if self._process is None:
             return
-        self._send("leave")
+        self._send("", "end")
         try:
             async with asyncio.timeout(LEAVE_S):
                 await self._process.wait()
@@ -145,16 +136,18 @@ class SubprocessCarrier:
             cleanly = code == 0
         except asyncio.CancelledError:
             how, cleanly = "was given up", True
-        self._lost = WorkerLost(f"worker {self._name} is gone: {self._reason or f'its process {how}'}", cleanly=cleanly)
+        self.lost = WorkerLost(f"worker {self._name} is gone: {self._reason or f'its process {how}'}", cleanly=cleanly)
         calls, self._calls = self._calls, {}
         for future in calls.values():
             if not future.done():
-                future.set_exception(self._lost)
+                future.set_exception(self.lost)
 
     def _hear(self, message: dict[str, Any]) -> None:
         if "problem" in message:
+            listener = self.listeners.get(message["whose"])
             try:
-                self._on_problem(Problem(**message["problem"]))
+                if listener is not None:
+                    listener(Problem(**message["problem"]))
             except Exception:
                 log.exception("worker %s: %s; the listener `on_problem` raised", self._name, message["problem"])
         elif (future := self._calls.pop(message["id"], None)) is not None and not future.done():
@@ -163,12 +156,59 @@ class SubprocessCarrier:
             else:
                 future.set_result(message["result"])
 
-    def _send(self, name: str, *args: Any, future: asyncio.Future[Any] | None = None) -> None:
-        if self._lost is not None or self._writer is None:
+    def _send(self, whose: str, name: str, *args: Any, future: asyncio.Future[Any] | None = None) -> None:
+        if self.lost is not None or self._writer is None:
             if future is not None:
-                future.set_exception(self._lost or WorkerLost(f"worker {self._name} was never started"))
+                future.set_exception(self.lost or WorkerLost(f"worker {self._name} was never started"))
             return
         number = id(future) if future is not None else 0
         if future is not None:
             self._calls[number] = future
-        write_message(self._writer, {"id": number, "call": name, "args": list(args)})
+        write_message(self._writer, {"id": number, "whose": whose, "call": name, "args": list(args)})
+
+
+class SubprocessCarrier:
+    """See `Carrier`. `log`: the file that what it prints is added to; without one it prints where we do. `child`: a
+    process to use.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        bundle: Bundle,
+        on_problem: Callable[[Problem], None],
+        log: Path | None = None,
+        child: Child | None = None,
+    ) -> None:
+        self._child = child
+        self._name = name
+        self._log = log
+        self._bundle = bundle
+        self._link = ChildLink(name)
+        self._link.listeners[""] = on_problem
+
+    @property
+    def pid(self) -> int | None:
+        """The process, once it was started."""
+        return self._link.pid
+
+    async def start(self) -> None:
+        """Start the process, and have it make the host."""
+        await self._link.start(self._child or await start_child(), self._log)
+        await self.call("make", self._name, self._bundle.plain())
+
+    async def call(self, name: str, *args: Any) -> Any:
+        """See `Carrier.call`."""
+        return await self._link.call("", name, *args)
+
+    def post(self, name: str) -> None:
+        """See `Carrier.post`."""
+        self._link.post("", name)
+
+    def kill(self, reason: str) -> None:
+        """See `Carrier.kill`."""
+        self._link.kill(reason)
+
+    async def close(self) -> None:
+        """See `Carrier.close`."""
+        await self._link.close()

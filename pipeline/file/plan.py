@@ -33,7 +33,8 @@ TRANSPORTS = (AUTO, SHARED_MEMORY, GRPC)
 class WorkerPlan:
     """One worker: how it is started and what it hosts. `options`: for its launcher, such as `cpus` for Ray.
 
-    `restart`: what happens when it is lost; `restart_said`: the file says when it is to be restarted. `replicas`: how
+    `restart`: what happens when it is lost; `restart_said`: the file says when it is to be restarted. `shared`: one
+    process holds this worker of many runs, each with its own stages. `replicas`: how
     many of it there are to be. `resumes`: each of its stages goes on from a snapshot when it is started again, or keeps
     nothing. Of those (`pipeline.replicating`) each is a worker that knows what the file calls them
     all, `pool`, and which it is, `replica`, from 1.
@@ -45,10 +46,16 @@ class WorkerPlan:
     options: Mapping[str, Any] = field(default_factory=dict)
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     restart_said: bool = False
+    shared: bool = False
     replicas: int = 1
     resumes: bool = False
     pool: str = ""
     replica: int = 0
+
+    @property
+    def has_spare(self) -> bool:
+        """Whether a process in reserve can take its place."""
+        return self.launcher == SUBPROCESS and not self.shared and self.restart.may_return
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +166,7 @@ def make_plan(
             said = "restart" in options
             restart, _ = read_restart({key: options.pop(key) for key in RESTART_KEYS if key in options})
             replicas = options.pop("replicas", 1)
+            shared = options.pop("shared", False)
             planned[host] = WorkerPlan(
                 name=host,
                 launcher=launcher,
@@ -166,6 +174,7 @@ def make_plan(
                 options=options,
                 restart=restart,
                 restart_said=said,
+                shared=shared,
                 replicas=replicas,
             )
     planned_edges = {

@@ -22,6 +22,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from thalweg.pipeline.cluster.replica_plan import replicate, replication_problems
+from thalweg.pipeline.cluster.sharing import sharing_problems
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.catalog import find_stage
 from thalweg.pipeline.file.complaint import complaint
@@ -202,8 +203,9 @@ class _Loader(Edges):
             self._problems += [(main.place("stages"), problem) for problem in graph.problems()]
             for name, problem in (*configured_problems(graph, self._arguments_of), *single_problems(graph)):
                 self._problems.append((self._placed[name], problem))
-            for worker, problem in replication_problems(graph, plan):
-                self._wrong(main, ("workers", worker, "replicas"), problem)
+            for key, found in (("replicas", replication_problems), ("shared", sharing_problems)):
+                for worker, problem in found(graph, plan):
+                    self._wrong(main, ("workers", worker, key), problem)
             for c in leaving(graph, plan):
                 if why := self._carried(graph.stages[c.source].info.outputs[c.source_port].type):
                     self._problems.append((self._connected[c.name], f"{c.name} leads to another process: {why}"))
@@ -369,10 +371,9 @@ class _Loader(Edges):
         for message in wrong:
             self._wrong(source, path, message)
         if placing is not None:
-            vertex = replace(graph.stages[name], placing=placing)
-            graph.stages[name] = (
-                vertex if arguments is None else replace(vertex, make=partial(vertex.info.cls, **arguments))
-            )
+            vertex = graph.stages[name]
+            make = vertex.make if arguments is None else partial(vertex.info.cls, **arguments)
+            graph.stages[name] = replace(vertex, placing=placing, make=make)
 
     def _worker(self, source: Source, name: str, body: Any) -> dict[str, Any]:
         path = ("workers", name)

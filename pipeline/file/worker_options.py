@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from thalweg.pipeline.cluster.supervision import RestartWhen
 from thalweg.pipeline.file.plan import LAUNCHERS, LOCAL, RESTART_KEYS, SUBPROCESS, read_restart
 from thalweg.pipeline.graph import nearest
 
 RAY_KEYS = ("cpus", "gpus", "resources", "labels", "host")
-WORKER_KEYS = ("launcher", "replicas", *RAY_KEYS, *RESTART_KEYS)
+WORKER_KEYS = ("launcher", "replicas", "shared", *RAY_KEYS, *RESTART_KEYS)
 WORKER_TEXTS = ("launcher", "host", "labels", "restart", "window", "backoff", "heartbeat")
 """The keys whose values are always read as text."""
 REPLICAS_AT_MOST = 64
+SHARING = (SUBPROCESS, "ray")
+"""The launchers that have one worker for many runs."""
 
 
 def read_worker(name: str, body: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
@@ -42,12 +46,27 @@ def read_worker(name: str, body: Any) -> tuple[dict[str, Any], list[tuple[str, s
         options["replicas"] = 1
     elif replicas > 1 and launcher == LOCAL:
         wrong.append(("replicas", "a local worker is this process, of which there is only one"))
+    wrong += [("shared", f"shared: {problem}") for problem in _sharing(options, str(launcher))]
     for key in RAY_KEYS:
         if key in options and launcher != "ray" and known:
             wrong.append((key, f"{key} is for the launcher ray, this one is {launcher}"))
         elif key in options and known and not _fits(key, options[key]):
             wrong.append((key, f"{key}: expected {_RAY_VALUES[key]}, found {options[key]!r}"))
     return options, wrong
+
+
+def _sharing(options: dict[str, Any], launcher: str) -> Iterator[str]:
+    """What is wrong with `shared`. One that is shared comes back, unless the file says otherwise."""
+    shared = options.setdefault("shared", False)
+    if not isinstance(shared, bool):
+        yield f"expected true or false, found {shared!r}"
+        options["shared"] = False
+    elif shared and launcher not in SHARING:
+        yield f"the launcher {launcher} starts a worker for each run, only {' and '.join(SHARING)} have one for many"
+    elif shared and options["replicas"] != 1:
+        yield "a worker is either shared by several runs, or has several replicas in one"
+    elif shared:
+        options.setdefault("restart", RestartWhen.ON_FAILURE.value)
 
 
 _RAY_VALUES = {

@@ -62,6 +62,11 @@ def pipeline_schema() -> dict[str, Any]:
                 "anyOf": [{"type": "integer", "minimum": 1, "maximum": REPLICAS_AT_MOST}, _VARIABLE],
                 "description": "how many such workers share the packets of its stages, which must be replicable",
             },
+            "shared": {
+                "anyOf": [{"type": "boolean"}, _VARIABLE],
+                "description": "one process holds this worker of many runs, each with its own stages; "
+                "their models are there once",
+            },
             "restart": {
                 "enum": [when.value for when in RestartWhen],
                 "description": "after which deaths it comes back",

@@ -30,7 +30,7 @@ from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.hosts.moving import Moving
 from thalweg.deploy.server.hosts.news import NewsFeed
 from thalweg.deploy.server.hosts.private_server import PrivateServer
-from thalweg.deploy.server.hosts.record import NAME, PROTOCOL, HostRecord, digest_of
+from thalweg.deploy.server.hosts.record import NAME, PROTOCOL, HostRecord
 from thalweg.deploy.server.service import LocalConversations
 from thalweg.deploy.server.settings import IceServer, ServerSettings
 from thalweg.stages.io.private import create_private
@@ -91,7 +91,7 @@ class ConversationHost:
         self._news_feed = NewsFeed(self.conversations)
         self._moving = Moving(self.conversations, order.drain_s)
         self._token = secrets.token_urlsafe(32)
-        self._digest = digest_of(bundle)
+        self._digest = bundle.digest
         self._stopping = asyncio.Event()
         self._server = PrivateServer(
             LocalConversations(self.conversations, settings),

@@ -28,7 +28,7 @@ from thalweg.deploy.cluster.ray_host import CONNECT_S, aside, connected_ray, usu
 from thalweg.deploy.cluster.remote import RemoteError
 from thalweg.deploy.server.hosts.front import Front
 from thalweg.deploy.server.hosts.host import ConversationHost, HostOrder, settings_for_hosts
-from thalweg.deploy.server.hosts.record import HostError, HostRecord, digest_of
+from thalweg.deploy.server.hosts.record import HostError, HostRecord
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.stages.io.terminal import log_to_stderr, logs_objects
 
@@ -89,7 +89,7 @@ class RayHosts:
         front.drained_end = False  # the node is the operator's, who wants it empty
         self._bundle = bundle
         self._settings = settings
-        self._digest = digest_of(bundle)
+        self._digest = bundle.digest
         self._namespace = f"thalweg-{re.sub(r'[^A-Za-z0-9_-]', '-', front.spec.graph.name)}"
         self._one = threading.Lock()
         self._said = ""

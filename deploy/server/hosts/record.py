@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -12,7 +11,6 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from thalweg.deploy.cluster.host import Bundle
 from thalweg.models.store.bounded import read_text_at_most
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.stages.io.private import create_private
@@ -72,10 +70,3 @@ def records_in(folder: Path) -> Iterator[HostRecord]:
             continue
         if path.name == f"{record.name}{SUFFIX}" and re.fullmatch(NAME, record.name):
             yield record
-
-
-def digest_of(bundle: Bundle) -> str:
-    """A digest that is equal for bundles of the same pipeline and settings; tokens are ignored."""
-    plain = bundle.plain()
-    told = json.dumps([plain["main"], plain["files"], plain["settings"], plain["paths"]], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:32]

@@ -10,7 +10,6 @@ from typing import Protocol
 
 from thalweg.deploy.cluster.host import Bundle
 from thalweg.deploy.server.hosts.front import Front
-from thalweg.deploy.server.hosts.record import digest_of
 from thalweg.deploy.server.hosts.subprocesses import SubprocessHosts, hosts_folder
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.pipeline.file.spec import Spec
@@ -47,7 +46,7 @@ def front_of(
     spec: Spec, bundle: Bundle, settings: ServerSettings, placed: Placed
 ) -> tuple[Front, Callable[[asyncio.Event, asyncio.Event, asyncio.Event], Awaitable[None]]]:
     """A front, and what runs it until `stopping`, or `leaving` without its hosts; `hurry`: do not wait for visitors."""
-    front = Front(spec, settings, digest_of(bundle))
+    front = Front(spec, settings, bundle.digest)
     launcher = _launcher(front, bundle, settings, placed)
 
     async def until(stopping: asyncio.Event, hurry: asyncio.Event, leaving: asyncio.Event) -> None:

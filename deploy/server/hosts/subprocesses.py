@@ -20,7 +20,7 @@ from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server.hosts.front import Front
 from thalweg.deploy.server.hosts.host import HostOrder, settings_for_hosts
 from thalweg.deploy.server.hosts.link import HostLink, HostLost, LinkState
-from thalweg.deploy.server.hosts.record import SUFFIX, HostError, digest_of, records_in
+from thalweg.deploy.server.hosts.record import SUFFIX, HostError, records_in
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.models.child_process import module_path, python_module
 from thalweg.models.store.home import user_folder
@@ -50,7 +50,7 @@ class SubprocessHosts:
         self._settings = settings
         self._count = count
         self._folder = folder
-        self._digest = digest_of(bundle)
+        self._digest = bundle.digest
         self._started: dict[str, _Started] = {}
         self._failures = 0
         self._next_s = 0.0

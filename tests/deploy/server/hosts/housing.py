@@ -21,7 +21,7 @@ from thalweg.deploy.door.listening import listening
 from thalweg.deploy.server.app import WebServer
 from thalweg.deploy.server.hosts.front import Front
 from thalweg.deploy.server.hosts.host import ConversationHost, HostOrder, settings_for_hosts
-from thalweg.deploy.server.hosts.record import SUFFIX, digest_of, records_in
+from thalweg.deploy.server.hosts.record import SUFFIX, records_in
 from thalweg.deploy.server.hosts.subprocesses import SubprocessHosts
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.pipeline.file.spec import load_spec
@@ -82,7 +82,7 @@ class Housed:
 @asynccontextmanager
 async def fronted(folder: Path, settings: ServerSettings, text: str, launcher: Launched) -> AsyncIterator[Housed]:
     """A front, with what `launcher` makes for it."""
-    front = Front(load_spec(text, "pipeline.yaml"), settings, digest_of(bundle_of(text)))
+    front = Front(load_spec(text, "pipeline.yaml"), settings, bundle_of(text).digest)
     server = WebServer(front, settings)
     async with (
         listening(server.door, server.application, settings.host, 0) as port,

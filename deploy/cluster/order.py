@@ -1,0 +1,21 @@
+"""What a launcher is told of the worker that it is to start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from thalweg.deploy.cluster.host import Bundle
+from thalweg.deploy.errors import Problem
+from thalweg.pipeline.file.plan import WorkerPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a launcher is told. `log`: the file that the worker's output is added to, where there is one."""
+
+    worker: WorkerPlan
+    bundle: Bundle
+    on_problem: Callable[[Problem], None]
+    log: Path | None = None

@@ -1,0 +1,222 @@
+"""Carriers of workers that many runs share: one process, in which each run has a host of its own (`hosts.py`).
+
+Which process: that of the same worker of the same pipeline file. A subprocess is shared by the runs of this process
+that are open at the same time, a Ray actor (`shared_actor.py`) by those of the cluster. The first run starts it, the
+others join it; it ends behind the last.
+
+event                                    the run                                 the others
+its process dies                         its calls raise WorkerLost              as well; who is first starts another
+the run's host is killed (`kill`), as    its calls raise WorkerLost; its host    nothing
+it is abandoned or did not answer        is given up
+... and the process does not answer      the process is killed                   as above
+  a ping within `PING_S`
+it closes                                its host is closed, within `LEAVE_S`    nothing
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from thalweg.deploy.cluster.order import Order
+from thalweg.deploy.cluster.remote import RemoteError, WorkerLost
+from thalweg.deploy.cluster.subprocess_host import LEAVE_S, ChildLink, start_child
+from thalweg.deploy.errors import Problem
+from thalweg.deploy.runtime.tasks import beside
+from thalweg.pipeline.file.plan import SUBPROCESS
+
+PING_S = 2.0
+
+
+class SharedProcess(Protocol):
+    """A process with the hosts of many runs, as one of them sees it."""
+
+    async def join(self, whose: str, on_problem: Callable[[Problem], None]) -> None:
+        """It runs, and the run may make its host. Raises RemoteError, WorkerLost."""
+        ...
+
+    async def call(self, whose: str, name: str, *args: Any) -> Any:
+        """Call a method of the run's host. Raises RemoteError, WorkerLost."""
+        ...
+
+    def post(self, whose: str, name: str) -> None:
+        """As `call`, without arguments and without an answer."""
+        ...
+
+    def kill(self, reason: str) -> None:
+        """End the process, for all."""
+        ...
+
+    async def part(self, whose: str) -> None:
+        """The run has left. Behind the last the process ends."""
+        ...
+
+
+class SharedCarrier:
+    """See `Carrier`. `find`: the process to join, asked anew by each carrier that starts."""
+
+    def __init__(self, order: Order, find: Callable[[], SharedProcess]) -> None:
+        self._order = order
+        self._find = find
+        self._whose = secrets.token_hex(8)
+        self._process: SharedProcess | None = None
+        self._gone: asyncio.Future[str] | None = None
+        self._pinging: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process on this machine, where it is one and runs."""
+        return getattr(self._process, "pid", None)
+
+    async def start(self) -> None:
+        """Join the process, and have a host made there."""
+        self._gone = asyncio.get_running_loop().create_future()
+        self._process = self._find()
+        await self._process.join(self._whose, self._order.on_problem)
+        await self.call("make", self._order.worker.name, self._order.bundle.plain())
+
+    async def call(self, name: str, *args: Any) -> Any:
+        """See `Carrier.call`."""
+        process, gone = self._process, self._gone
+        if process is None or gone is None or gone.done():
+            raise self._lost()
+        async with beside(process.call(self._whose, name, *args)) as answer:
+            await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise self._lost()
+        return answer.result()
+
+    def post(self, name: str) -> None:
+        """See `Carrier.post`."""
+        if self._process is not None:
+            self._process.post(self._whose, name)
+
+    def kill(self, reason: str) -> None:
+        """End this run's host; the process only where it does not answer."""
+        if self._process is not None and self._gone is not None and not self._gone.done():
+            self._gone.set_result(reason)
+            self._process.post(self._whose, "leave")
+            self._pinging = asyncio.get_running_loop().create_task(self._ping(self._process, reason))
+
+    async def close(self) -> None:
+        """End this run's host. Idempotent."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if self._pinging is not None:
+            await asyncio.wait({self._pinging})
+        elif self._gone is not None and not self._gone.done():
+            self._gone.set_result("it has ended")
+            with suppress(WorkerLost, RemoteError, TimeoutError):
+                async with asyncio.timeout(LEAVE_S):
+                    await process.call(self._whose, "leave")
+        await process.part(self._whose)
+
+    async def _ping(self, process: SharedProcess, reason: str) -> None:
+        with suppress(WorkerLost, RemoteError):
+            try:
+                async with asyncio.timeout(PING_S):
+                    await process.call(self._whose, "ping")
+            except TimeoutError:
+                process.kill(reason)
+
+    def _lost(self) -> WorkerLost:
+        done = self._gone is not None and self._gone.done()
+        reason = self._gone.result() if self._gone is not None and done else "it was never started, or has ended"
+        return WorkerLost(f"worker {self._order.worker.name} is gone: {reason}")
+
+
+class SharedChild:
+    """A subprocess that the runs of this process share. `order`: of the first of them, whose log it has.
+
+    `ended`: called when the last has left.
+    """
+
+    def __init__(self, order: Order, ended: Callable[[SharedChild], None]) -> None:
+        self._link = ChildLink(order.worker.name)
+        self._log = order.log
+        self._ended = ended
+        self._starting: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process, once it was started."""
+        return self._link.pid
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is of no use any more."""
+        starting = self._starting
+        failed = starting is not None and starting.done() and (starting.cancelled() or starting.exception() is not None)
+        return failed or self._link.lost is not None
+
+    async def join(self, whose: str, on_problem: Callable[[Problem], None]) -> None:
+        """See `SharedProcess.join`. Who gives up waiting does not end it for those who wait, too."""
+        self._link.listeners[whose] = on_problem
+        if self._starting is None:
+            self._starting = asyncio.get_running_loop().create_task(self._start())
+        await asyncio.shield(self._starting)
+
+    async def call(self, whose: str, name: str, *args: Any) -> Any:
+        """See `SharedProcess.call`."""
+        return await self._link.call(whose, name, *args)
+
+    def post(self, whose: str, name: str) -> None:
+        """See `SharedProcess.post`."""
+        self._link.post(whose, name)
+
+    def kill(self, reason: str) -> None:
+        """See `SharedProcess.kill`."""
+        self._link.kill(reason)
+
+    async def part(self, whose: str) -> None:
+        """See `SharedProcess.part`."""
+        self._link.listeners.pop(whose, None)
+        if self._link.listeners:
+            return
+        self._ended(self)
+        if self._starting is not None:
+            await asyncio.wait({self._starting})
+        await self._link.close()
+
+    async def _start(self) -> None:
+        await self._link.start(await start_child(), self._log)
+
+
+class SharedChildren:
+    """Those of one event loop, by worker and file."""
+
+    def __init__(self) -> None:
+        self._children: dict[tuple[str, str], SharedChild] = {}
+
+    def find(self, order: Order) -> SharedChild:
+        """The one of this worker that lives, or a new one that nothing has joined yet."""
+        key = order.worker.name, order.bundle.digest
+        found = self._children.get(key)
+        if found is None or found.lost:
+            found = self._children[key] = SharedChild(order, lambda child: self._forget(key, child))
+        return found
+
+    def _forget(self, key: tuple[str, str], child: SharedChild) -> None:
+        if self._children.get(key) is child:
+            del self._children[key]
+
+
+_of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, SharedChildren] = WeakKeyDictionary()
+
+
+def _children() -> SharedChildren:
+    return _of_loops.setdefault(asyncio.get_running_loop(), SharedChildren())
+
+
+def shared_carrier(order: Order) -> SharedCarrier:
+    """The carrier of a worker that is shared, by its launcher."""
+    if order.worker.launcher == SUBPROCESS:
+        return SharedCarrier(order, lambda: _children().find(order))
+    from thalweg.deploy.cluster.shared_actor import SharedActor  # wants Ray
+
+    return SharedCarrier(order, lambda: SharedActor(order))

@@ -1,0 +1,70 @@
+"""Stages for workers that many runs share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any
+
+from thalweg.pipeline.packet import Packet
+from thalweg.pipeline.payload import Token
+from thalweg.pipeline.signal import Interrupt
+from thalweg.pipeline.stage import Context
+
+
+class Gate:
+    """Passes on what it is told; `stop` interrupts what was before it."""
+
+    inputs = {"text": Token}
+    outputs = {"text": Token}
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        assert isinstance(packet.payload, Token)
+        if packet.payload.text == "stop":
+            ctx.signal(Interrupt(origin=ctx.name, epoch=packet.epoch))
+        else:
+            ctx.emit(packet.payload)
+
+
+class Notes:
+    """Says all that it was told, behind the number of its process; at `dwell` it stays until it is interrupted."""
+
+    inputs = {"text": Token}
+    outputs = {"text": Token}
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    async def process(self, packet: Packet, ctx: Context) -> None:
+        assert isinstance(packet.payload, Token)
+        if packet.payload.text == "dwell":
+            ctx.emit(Token(text="dwelling"))
+            await asyncio.Event().wait()
+        self.told.append(packet.payload.text)
+        ctx.emit(Token(text=" ".join([str(os.getpid()), *self.told])))
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"told": self.told}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.told = list(state["told"])
+
+
+class Slow:
+    """Takes the seconds that it is told, on a thread, and says them."""
+
+    inputs = {"text": Token}
+    outputs = {"text": Token}
+    blocking = True
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        assert isinstance(packet.payload, Token)
+        time.sleep(float(packet.payload.text))
+        ctx.emit(packet.payload)
+
+
+class Alone(Notes):
+    """There may be one of it only."""
+
+    single = True

@@ -1,0 +1,156 @@
+"""One worker for many runs: a process with the models once, and for each run stages of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deploy.cluster.shared_stages import Gate, Notes, Slow
+from thalweg import Packet, Pipeline, Run, Token
+
+PATIENCE_S = 120.0
+
+
+def pipeline_of(stage: type, name: str = "shared", **options: Any) -> Pipeline:
+    """A gate here, and a stage on a worker that is shared."""
+    pipeline = Pipeline(name)
+    pipeline.add("gate", Gate)
+    pipeline.add("stage", stage)
+    pipeline.connect("gate", "stage")
+    pipeline.worker("pool", shared=True, backoff="50ms", **options)
+    pipeline.place("stage", worker="pool")
+    return pipeline
+
+
+class Talk:
+    """A run, asked things and answering them in order."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._answers: AsyncIterator[Packet] = run.packets("stage.text")
+
+    async def tell(self, text: str, epoch: int = 1) -> None:
+        await self.run.send("gate.text", Token(text=text), epoch=epoch)
+
+    async def hear(self) -> str:
+        payload = (await anext(self._answers)).payload
+        assert isinstance(payload, Token)
+        return payload.text
+
+    async def ask(self, text: str, epoch: int = 1) -> tuple[int, str]:
+        """The process that answers, and what it remembers."""
+        await self.tell(text, epoch)
+        pid, _, told = (await self.hear()).partition(" ")
+        return int(pid), told
+
+
+def hold(pipeline: Pipeline, case: Callable[[Talk, Talk], Awaitable[None]]) -> None:
+    """Two runs of a pipeline at the same time."""
+
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE_S), AsyncExitStack() as stack:
+            runs = [await stack.enter_async_context(pipeline.run()) for _ in range(2)]
+            await case(*map(Talk, runs))
+
+    asyncio.run(main())
+
+
+def alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def test_two_runs_share_a_process_and_neither_has_what_the_other_was_told() -> None:
+    async def case(one: Talk, other: Talk) -> None:
+        pid, told = await one.ask("a")
+        assert (await other.ask("b")) == (pid, "b")
+        assert (await one.ask("c")) == (pid, "a c")
+        assert told == "a"
+        assert pid != os.getpid()
+
+    hold(pipeline_of(Notes), case)
+
+
+def test_a_killed_worker_comes_back_once_for_all_and_each_run_goes_on_from_its_own_state() -> None:
+    async def case(one: Talk, other: Talk) -> None:
+        pid, _ = await one.ask("a")
+        await other.ask("b")
+        os.kill(pid, signal.SIGKILL)
+        new, told = await one.ask("c")
+        assert told == "a c"
+        assert await other.ask("d") == (new, "b d")
+        assert new != pid
+        assert all([p.recovered for p in talk.run.problems] == [True] for talk in (one, other))
+
+    hold(pipeline_of(Notes), case)
+
+
+def test_a_worker_that_hangs_is_killed_for_all_and_comes_back() -> None:
+    async def case(one: Talk, other: Talk) -> None:
+        pid, _ = await one.ask("a")
+        await other.ask("b")
+        os.kill(pid, signal.SIGSTOP)
+        new, told = await one.ask("c")
+        assert told == "a c"
+        assert await other.ask("d") == (new, "b d")
+        assert not alive(pid)
+
+    hold(pipeline_of(Notes, heartbeat="1s"), case)
+
+
+def test_a_run_that_is_interrupted_leaves_the_work_of_the_other_alone() -> None:
+    async def case(one: Talk, other: Talk) -> None:
+        await one.tell("dwell")
+        await other.tell("dwell")
+        assert (await one.hear(), await other.hear()) == ("dwelling", "dwelling")
+        await one.tell("stop", epoch=2)
+        assert (await one.ask("a", epoch=2))[1] == "a"
+        await other.tell("b")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await other.hear()
+
+    hold(pipeline_of(Notes), case)
+
+
+def test_a_run_that_is_slow_does_not_hold_up_the_other() -> None:
+    async def case(one: Talk, other: Talk) -> None:
+        async with asyncio.TaskGroup() as group:
+            telling = [group.create_task(one.tell("600", epoch=1)) for _ in range(100)]  # more than all channels hold
+            await asyncio.sleep(0.5)
+            for _ in range(20):
+                await other.tell("0")
+                assert await other.hear() == "0"
+            assert not all(task.done() for task in telling)
+            for task in telling:
+                task.cancel()
+
+    hold(pipeline_of(Slow), case)
+
+
+def test_a_run_that_is_restarted_or_ends_leaves_the_other_alone_and_behind_the_last_the_process_ends() -> None:
+    pids = []
+
+    async def main() -> None:
+        pipeline = pipeline_of(Notes)
+        async with asyncio.timeout(PATIENCE_S), pipeline.run() as staying:
+            other = Talk(staying)
+            async with pipeline.run() as run:
+                one = Talk(run)
+                pid, _ = await one.ask("a")
+                assert (await other.ask("b"))[0] == pid
+                await run.restart("pool")
+                assert await one.ask("c") == (pid, "a c")
+            assert await other.ask("d") == (pid, "b d")
+            assert staying.problems == []
+            pids.append(pid)
+        assert not alive(pid)
+
+    asyncio.run(main())
+    assert len(pids) == 1
