@@ -156,7 +156,7 @@ class Host:
             from thalweg.transports.grpc.listener import GrpcListener
 
             self._grpc = GrpcListener(self._token, self._accepted, _certificates(certificates), self._position)
-            host = address or _own_address()
+            host = address or own_address()
             addresses[GRPC] = f"{host}:{await self._grpc.start(f'{host}:0')}"
         for edge, transport in edges.items():
             listener = self._shm if transport == SHARED_MEMORY else self._grpc
@@ -319,7 +319,7 @@ def _certificates(texts: list[bytes] | None) -> Certificates | None:
     return None if texts is None else Certificates(*texts)
 
 
-def _own_address() -> str:
+def own_address() -> str:
     """The address that this host's default route uses, or loopback where there is none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -278,6 +279,16 @@ def node_run(folder: Path | None, report: float) -> None:
     sys.exit(run_node(folder or default_folder(), report_s=report))
 
 
+def _resource(pair: str) -> tuple[str, float]:
+    name, _, amount = pair.rpartition("=")
+    try:
+        if name and (found := float(amount)) > 0:
+            return name, found
+    except ValueError:
+        pass
+    raise click.BadParameter("an amount is expected, as --resource camera=1", param_hint="--resource")
+
+
 @node.command("lend")
 @_node_folder
 @click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen at.")
@@ -297,21 +308,44 @@ def node_run(folder: Path | None, report: float) -> None:
     metavar="MB",
     help="Most that each worker allocates; default: its share of all.",
 )
+@click.option("--on", type=click.Choice(["ray"]), help="Run workers in a Ray cluster, not on this machine.")
+@click.option("--address", default="", help="Address of the Ray cluster; default: RAY_ADDRESS, or the local one.")
+@click.option("--cpus", type=click.FloatRange(0), default=0.0, help="Ray: CPUs to reserve for each worker.")
+@click.option("--gpus", type=click.FloatRange(0), default=0.0, help="Ray: GPUs to reserve for each worker.")
+@click.option(
+    "--resource",
+    "resources",
+    multiple=True,
+    metavar="NAME=AMOUNT",
+    help="Ray: reserve of a custom resource. Repeatable.",
+)
 def node_lend(
-    folder: Path | None, host: str, port: int, reached_at: str, workers: int, files: Path, memory: int | None
+    folder: Path | None,
+    host: str,
+    port: int,
+    reached_at: str,
+    workers: int,
+    files: Path,
+    memory: int | None,
+    on: str | None,
+    address: str,
+    **asked: Any,
 ) -> None:
     """Lend workers to nodes of the same hub, until SIGTERM. Each runs one stage, as long as its node needs it.
 
     Runs on a machine in fog or cloud that was enrolled by a code of `thalweg hub enrol NAME --lends PLACE`.
+    With --on ray each worker runs as an actor of a Ray cluster, in the folder of --files there.
     """
-    from thalweg.deploy.fleet.lending.run import run_lender
+    from thalweg.deploy.fleet.lending.run import Lent, run_lender
     from thalweg.deploy.fleet.node.identity import default_folder
 
-    sys.exit(
-        run_lender(
-            folder or default_folder(), host, port, reached_at, workers, files, memory * 10**6 if memory else None
-        )
-    )
+    asked["resources"] = dict(map(_resource, asked["resources"]))
+    if on is None and (address or any(asked.values())):
+        raise click.UsageError("--address, --cpus, --gpus and --resource are of Ray: they want --on ray")
+    if address:
+        os.environ["RAY_ADDRESS"] = address
+    lent = Lent(workers, files, memory * 10**6 if memory else None, asked if on else None)
+    sys.exit(run_lender(folder or default_folder(), host, port, reached_at, lent))
 
 
 @node.command("status")

@@ -13,20 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require_package
+from tests.deploy.cluster.ray_cluster import ray_cluster
 from thalweg.deploy.ops.keeping.deployments import DeploymentFolder
 
 ROOT = Path(__file__).parent.parent.parent
 STAGES = ROOT / "tests" / "deploy" / "ticking" / "ticking_stages.py"
-CLUSTER = """
-import sys
-from ray.cluster_utils import Cluster
-head = {"num_cpus": 1, "resources": {"left": 1}, "include_dashboard": False}
-cluster = Cluster(initialize_head=True, head_node_args=head)
-cluster.add_node(num_cpus=1, resources={"right": 1})
-print(cluster.address, flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
 PIPELINE = """
 name: on-ray
 stages:
@@ -43,14 +34,10 @@ placement: {clock: first, relay: second}
 
 @pytest.fixture
 def cluster() -> Iterator[str]:
-    """The address of a cluster of two nodes, in processes of its own."""
-    require_package("ray", "ray")
-    with subprocess.Popen([sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None and process.stdout is not None
-        lines = (line.decode().strip() for line in process.stdout)
-        yield next(line for line in lines if line.count(":") == 1 and line.rpartition(":")[2].isdigit())
-        process.stdin.close()
-        process.wait(60)
+    """The address of a cluster of two nodes."""
+    nodes = {"num_cpus": 1, "resources": {"left": 1}}, {"num_cpus": 1, "resources": {"right": 1}}
+    with ray_cluster(*nodes) as address:
+        yield address
 
 
 def test_a_deployment_on_two_ray_nodes_is_seen_heard_and_ended(

@@ -63,10 +63,10 @@ class Cloud:
         told = [{"place": PLACE, "name": "fog-1", "host": self.host, "port": port}]
         replace_file(self.node / LENDERS, json.dumps(told).encode())
 
-    def start(self, through: Sequence[str] = ()) -> None:
-        """Let it lend. `through`: a command that runs the one behind it."""
+    def start(self, through: Sequence[str] = (), more: Sequence[str] = ()) -> None:
+        """Let it lend. `through`: a command that runs the one behind it; `more`: what that one is told, too."""
         command = [sys.executable, "-m", "thalweg.deploy", "node", "lend", "--folder", str(self.lender)]
-        command += ["--host", self.host, "--port", str(self.port), "--files", str(LENT)]
+        command += ["--host", self.host, "--port", str(self.port), "--files", str(LENT), *more]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen([*through, *command], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 

@@ -12,30 +12,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 import socket
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from thalweg.deploy.fleet import certificates as certs
+from thalweg.deploy.fleet.lending.process import Program, lend, refuse
 from thalweg.deploy.runtime.tasks import beside
-from thalweg.models.child_process import module_path, python_module
-from thalweg.transports.fleet.lease import LEASE_S, frame
 
 log = logging.getLogger(__name__)
 
 HANDSHAKE_S = 5.0
 ARRIVING, ARRIVING_OF_AN_ADDRESS = 64, 16
 """Connections that are not a lease yet; more are closed as they come."""
-LINGER_S = 1.0
 PAUSE_S = 0.05
-PIECE = 1 << 16
 LEASES_OF_A_NODE = 4
 
 Admits = Callable[[str, str, int], str]
@@ -60,16 +55,16 @@ class LenderFiles:
 
 
 class Lender:
-    """Lends at most `workers` processes at a time. `place`: the working directory of each; see `worker.py`.
-    `memory_bytes`: how much each may allocate, and each process that it starts; −1: no limit but the machine's.
+    """Lends at most `workers` processes at a time. `worker`: what each runs; see `process.py`. `place`: its working
+    directory.
     """
 
-    def __init__(self, files: LenderFiles, admits: Admits, workers: int, place: Path, memory_bytes: int = -1) -> None:
+    def __init__(self, files: LenderFiles, admits: Admits, workers: int, place: Path, worker: Program) -> None:
         self._files = files
         self._admits = admits
         self._workers = workers
         self._place = place
-        self._memory_bytes = memory_bytes
+        self._worker = worker
         self._leases: dict[asyncio.Task[None], tuple[str, str, int]] = {}
         self._arriving: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -136,7 +131,7 @@ class Lender:
                 who = (*certs.names_of(shown["subject"]), int(shown["serialNumber"], 16))
                 if wrong := self._wrong_with(*who):
                     log.warning("%s is lent no worker: %s", who[0] or "an unnamed node", wrong)
-                    await _refuse(reader, writer, wrong)
+                    await refuse(reader, writer, wrong)
                     return
                 self._leases[task] = who
             log.info("a worker is lent to %s, %d of %d are free", who[0], self.free, self._workers)
@@ -171,31 +166,7 @@ class Lender:
         return ""
 
     async def _lend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """A process, and bytes both ways until one of the two is gone."""
-        ours, theirs = socket.socketpair()
-        async with AsyncExitStack() as stack:
-            stack.callback(ours.close)
-            with theirs:
-                try:
-                    process = await asyncio.create_subprocess_exec(
-                        *python_module(
-                            "thalweg.deploy.fleet.lending.worker", str(theirs.fileno()), str(self._memory_bytes)
-                        ),
-                        pass_fds=[theirs.fileno()],
-                        cwd=self._place,
-                        env=os.environ | module_path(),
-                        start_new_session=True,
-                    )
-                except OSError as error:
-                    log.error("a worker cannot be started: %s", error)
-                    await _refuse(reader, writer, f"it cannot start a worker: {error.strerror}")
-                    return
-            stack.push_async_callback(_end, process)
-            child_reader, child_writer = await asyncio.open_connection(sock=ours)
-            stack.callback(child_writer.close)
-            there = await stack.enter_async_context(beside(_pass_on(reader, child_writer, LEASE_S)))
-            back = await stack.enter_async_context(beside(_pass_on(child_reader, writer, None)))
-            await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
+        await lend(reader, writer, self._worker, self._place)
 
 
 async def _secured(
@@ -212,31 +183,3 @@ async def _secured(
         lambda: protocol, connection, ssl=context, ssl_handshake_timeout=HANDSHAKE_S
     )
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
-
-
-async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, why: str) -> None:
-    """Say so, and wait until the other end has hung up: closed with something unread, it might not be heard."""
-    writer.write(frame("refused", why))
-    with suppress(TimeoutError):
-        async with asyncio.timeout(LINGER_S):
-            while await reader.read(PIECE):
-                pass
-
-
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience_s: float | None) -> None:
-    """Until the one end is gone, or says nothing for so long."""
-    with suppress(ConnectionError, TimeoutError, ssl.SSLError):
-        while True:
-            async with asyncio.timeout(patience_s):
-                piece = await reader.read(PIECE)
-                if not piece:
-                    return
-                writer.write(piece)
-                await writer.drain()
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """With all that it has started, which goes by its name though it may be gone itself."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()

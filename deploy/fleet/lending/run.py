@@ -13,13 +13,18 @@ import json
 import logging
 import signal
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.errors import FleetError
-from thalweg.deploy.fleet.lending.lender import Lender, LenderFiles
+from thalweg.deploy.fleet.lending.lender import Admits, Lender, LenderFiles
+from thalweg.deploy.fleet.lending.process import worker_here
+from thalweg.deploy.fleet.lending.ray_worker import RayWorker
 from thalweg.deploy.fleet.node.asking import HubRefused
 from thalweg.deploy.fleet.node.identity import Identity
 from thalweg.deploy.ops.keeping.systemd import notify
@@ -115,31 +120,61 @@ def share_of_memory(workers: int) -> int:
     return allowed_memory() // workers
 
 
-def run_lender(
-    folder: Path, host: str, port: int, told_host: str, workers: int, place: Path, memory_bytes: int | None = None
-) -> int:
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """What is lent: so many workers, which run in `place` with so much memory each, by default a share of this
+    machine's, and no limit on Ray. `ray`: what each asks of the Ray cluster in which it runs; None: it runs here.
+    """
+
+    workers: int
+    place: Path
+    memory_bytes: int | None = None
+    ray: Mapping[str, Any] | None = None
+
+    def lender(self, files: LenderFiles, admits: Admits) -> Lender:
+        """Who lends it."""
+        if self.ray is None:
+            return Lender(files, admits, self.workers, self.place, worker_here(self._memory_bytes))
+        asked = RayWorker(str(self.place.resolve()), self._memory_bytes, **self.ray)
+        return Lender(files, admits, self.workers, Path.cwd(), asked.program())
+
+    def check(self) -> None:
+        """Raises FleetError where workers could never be started."""
+        if self.ray is not None and find_spec("ray") is None:
+            raise FleetError("workers on Ray want Ray, which is missing: pip install 'thalweg[ray]'")
+        if self.ray is None and not self.place.is_dir():
+            raise FleetError(f"{self.place} is no folder: lent workers need one to run in")
+
+    def __str__(self) -> str:
+        memory = f" of {self._memory_bytes / 1e9:.1f} GB" if self._memory_bytes > 0 else ""
+        return f"{self.workers} worker(s){memory}" + (" on Ray" if self.ray is not None else "")
+
+    @property
+    def _memory_bytes(self) -> int:
+        return self.memory_bytes or (share_of_memory(self.workers) if self.ray is None else -1)
+
+
+def run_lender(folder: Path, host: str, port: int, told_host: str, lent: Lent) -> int:
     """Lend until told to stop. Raises FleetError where this folder is no node, or may not lend, or cannot listen."""
     identity = Identity(folder)
-    if not place.is_dir():
-        raise FleetError(f"{place} is no folder: lent workers need one to run in")
+    lent.check()
     try:
-        lends = workers, place, memory_bytes or share_of_memory(workers)
-        return asyncio.run(_run(identity, host, port, told_host, lends))
+        return asyncio.run(_run(identity, host, port, told_host, lent))
     except OSError as error:
         raise FleetError(f"cannot listen at {host}:{port}: {error.strerror or error}") from None
 
 
-async def _run(identity: Identity, host: str, port: int, told_host: str, lends: tuple[int, Path, int]) -> int:
+async def _run(identity: Identity, host: str, port: int, told_host: str, lent: Lent) -> int:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     lending = Lending(identity, told_host)
     await asyncio.to_thread(lending.renew)
-    lender = Lender(lending.files, lending.admits, *lends)
+    lender = lent.lender(lending.files, lending.admits)
     async with AsyncExitStack() as stack:
         found = lending.port = await stack.enter_async_context(lender.listening(host, port))
         await stack.enter_async_context(beside(_tell_on(lending, lender)))
-        say(f"{identity.name} lends {lends[0]} worker(s) of {lends[2] / 1e9:.1f} GB at {host}:{found}", err=True)
+        say(f"{identity.name} lends {lent} at {host}:{found}", err=True)
         notify("READY=1")
         await stopping.wait()
     return 0

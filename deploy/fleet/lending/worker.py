@@ -1,5 +1,5 @@
-"""A lent worker: `python -m thalweg.deploy.fleet.lending.worker FD MEMORY`, started by the lender for one stage of one
-node, which may allocate so many bytes.
+"""A lent worker: `python -m thalweg.deploy.fleet.lending.worker FD MEMORY`, started by the lender, or on a node of its
+Ray cluster, for one stage of one node, which may allocate so many bytes.
 
 It talks with the node over the inherited socket, through the lender, as `transports.fleet.lease` describes. The stage
 computes in a thread, or waits on the loop, so beats are answered meanwhile, and what it emits is sent as the link takes
@@ -27,6 +27,7 @@ from typing import Any
 from thalweg.deploy.errors import describe_error
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.lending.context import LentContext
+from thalweg.deploy.fleet.lending.process import refuse
 from thalweg.deploy.runtime.tasks import in_thread
 from thalweg.pipeline.decoding import shown
 from thalweg.pipeline.file.catalog import find_stage, stage_names
@@ -74,8 +75,7 @@ class LentStage:
         except (asyncio.IncompleteReadError, ConnectionError):
             raise
         except Exception as error:  # a third-party stage may raise anything; the node is told why it gets no worker
-            self._send("refused", describe_error(error)[:1000])
-            await self._writer.drain()
+            await refuse(self._reader, self._writer, describe_error(error))
             return
         self._send("open", LEASE_S)
         async with asyncio.TaskGroup() as group:

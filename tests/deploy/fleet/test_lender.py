@@ -20,7 +20,8 @@ from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.lending import lender as lending
 from thalweg.deploy.fleet.lending import run
-from thalweg.deploy.fleet.lending.lender import Lender, LenderFiles, _end
+from thalweg.deploy.fleet.lending.lender import Lender, LenderFiles
+from thalweg.deploy.fleet.lending.process import end, worker_here
 from thalweg.deploy.fleet.lending.worker import LentStage
 from thalweg.deploy.fleet.placing.lenders import NodeFolder
 from thalweg.models.child_process import module_path, python_module
@@ -47,7 +48,7 @@ async def lender(folder: Path, admitted: set[str]) -> AsyncIterator[tuple[Lender
     require_package("cryptography", "edge")
     cloud = Cloud(folder)
     files = LenderFiles(cloud.lender / "authority.pem", cloud.lender / "lender.pem")
-    found = Waiting(files, lambda name, *_: "" if name in admitted else "not you", 2, folder)
+    found = Waiting(files, lambda name, *_: "" if name in admitted else "not you", 2, folder, worker_here(-1))
     async with asyncio.timeout(30), found.listening("127.0.0.1", 0) as port:
         yield found, port, NodeFolder(cloud.node).context()
 
@@ -108,12 +109,31 @@ class Writer:
         await asyncio.Event().wait()
 
 
+class Taking(Writer):
+    """Takes everything."""
+
+    async def drain(self) -> None: ...
+
+
 def test_a_worker_runs_no_stage_that_could_not_be_moved_such_as_one_that_writes_files(tmp_path: Path) -> None:
     async def case() -> None:
         stage = LentStage(asyncio.StreamReader(), Writer())  # type: ignore[arg-type]
         with pytest.raises(FleetError, match=r"sink.jsonl.* is not lent"):
             await stage._open(("lease", VERSION, "sink.jsonl", {"path": str(tmp_path / "x")}, False))
         assert not (tmp_path / "x").exists()
+
+    asyncio.run(case())
+
+
+def test_a_worker_that_refuses_waits_until_the_node_has_hung_up(tmp_path: Path) -> None:
+    async def case() -> None:
+        reader = asyncio.StreamReader()
+        reader.feed_data(frame("lease", VERSION, "no.stage", {}, False) + frame("ping", 1))
+        serving = asyncio.create_task(LentStage(reader, Taking()).serve())  # type: ignore[arg-type]
+        await asyncio.sleep(0.05)
+        assert not serving.done()
+        reader.feed_eof()
+        await serving
 
     asyncio.run(case())
 
@@ -156,7 +176,7 @@ def test_what_a_worker_has_started_ends_with_it(then: str) -> None:
         pid = (await process.stdout.readline()).decode().strip()
         if then == "exit":
             await process.wait()
-        await _end(process)
+        await end(process)
         return pid
 
     assert gone(asyncio.run(case()))
