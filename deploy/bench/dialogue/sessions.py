@@ -1,8 +1,8 @@
 """How many conversations one machine holds, and what hours of visits leave behind: `bench sessions`.
 
 Server and clients as in `bench turn --webrtc`, on the same processors: what clients use, conversations lack. More and
-more of them want to talk at once, until the server refuses some in two crowds running; those it let in are measured.
-Then 160 visits, as many as four hours of one in ninety seconds, without waiting in between.
+more of them want to talk at once, until the server refuses some in two crowds running; those it let in are measured,
+with each of RECOGNISERS. Then 160 visits, as many as four hours of one in ninety seconds, without waiting in between.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.deploy.bench import BenchError
-from thalweg.deploy.bench.dialogue.turn import QUESTIONS
+from thalweg.deploy.bench.dialogue.turn import QUESTIONS, RECOGNISERS
 from thalweg.deploy.bench.dialogue.webrtc import Speaker, Turns, converse, server
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.server.capacity import WITHIN
@@ -41,19 +41,20 @@ def measure(result: Result, quick: bool, part: str | None = None) -> None:
         raise BenchError(f"bench sessions has no part {part!r}; it has {', '.join(PARTS)}")
     speaker = Speaker()
     if part != "visits":
-        _measure_crowds(result, speaker, quick)
+        for recogniser in RECOGNISERS:
+            _measure_crowds(result, speaker, quick, recogniser)
     if part != "crowds":
         _measure_visits(result, speaker.say("Hello there."), 10 if quick else VISITS)
 
 
-def _measure_crowds(result: Result, speaker: Speaker, quick: bool) -> None:
+def _measure_crowds(result: Result, speaker: Speaker, quick: bool, recogniser: str) -> None:
     spoken = [speaker.say(question) for question in QUESTIONS[: 2 if quick else QUESTIONS_EACH]]
-    with server("--per-address", "1000") as (url, pid):
+    with server("--per-address", "1000", "--set", f"recogniser={recogniser}") as (url, pid):
         alone, held, refusing = 0.0, 0, 0
         for n in (1, 2) if quick else CROWDS:
-            case, began = f"n={n}", _spent_s()
+            case, began = f"{recogniser} n={n}", _spent_s()
             turns, refused = result.rounds.ours(
-                f"{n} want to talk at once, {len(spoken)} questions each",
+                f"{recogniser}: {n} want to talk at once, {len(spoken)} questions each",
                 partial(_crowded, url, n, spoken),
                 CONVERSATION_S,
             )
@@ -73,7 +74,7 @@ def _measure_crowds(result: Result, speaker: Speaker, quick: bool) -> None:
             refusing = refusing + 1 if refused else 0
             if refusing == 2:
                 break
-        result.add("crowd", OURS, 1, "conversations", held=held)
+        result.add(f"{recogniser} crowd", OURS, 1, "conversations", held=held)
 
 
 def _measure_visits(result: Result, hello: NDArray[np.float32], count: int) -> None:
