@@ -276,6 +276,8 @@ class Chat:
         if not question.strip():
             ctx.emit(Token(text="", last=True), port="token")
             return
+        if (before := self._under_way.passed_over(question)) is not None:
+            self._conversation.remember(before.epoch, before.asked, before.said)
         if (known := self._under_way.rest(question)) is not None:
             self._say_rest(question, epoch, *known, ctx)
             return

@@ -8,7 +8,8 @@ answer that was not made to its end is made anew, from its beginning.
 event                         what is under way
 an answer is begun            it
 it is over for the person     nothing: `Played`, to its end or cut short; `Interrupt`, before a word was heard
-a conversation is recalled    its question, until something is answered here
+a conversation is recalled    its question, until something is answered here; where that is another one, what
+                              was heard of the whole answer to it is remembered
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class UnderWay:
         self._reply: Reply | None = None
         self._asked: _Asked | None = None
         self._rest = ""
+        self._heard: str | None = None
 
     def begun(self, reply: Reply) -> None:
         """An answer is asked for."""
@@ -95,11 +97,21 @@ class UnderWay:
     def recall(self, state: dict[str, Any]) -> Remembered:
         """Go on from what another machine remembered. Raises pydantic's ValidationError."""
         found = Remembered.model_validate(state)
-        self._asked, self._rest = found.asked, ""
+        self._asked, self._rest, self._heard = found.asked, "", None
+        if found.asked is not None and found.heard is not None and found.heard.turn == found.asked.turn:
+            self._heard = found.heard.text
         if found.asked is not None and found.asked.whole:
-            heard = found.heard.text if found.heard is not None and found.heard.turn == found.asked.turn else ""
-            self._rest = unheard(found.asked.said, heard)
+            self._rest = unheard(found.asked.said, self._heard or "")
         return found
+
+    def passed_over(self, question: str) -> Exchange | None:
+        """The question of before and what was heard of its answer, where another one is asked instead of it; all of the
+        answer where nothing is known to have been heard: it may have been since that was told.
+        """
+        asked = self._asked
+        if asked is None or not asked.whole or asked.text == question:
+            return None
+        return Exchange(asked.turn, asked.text, self._heard or asked.said)
 
     def rest(self, question: str) -> tuple[str, str] | None:
         """Of the answer to a question of before: all that was said, and what of it was not heard; None: it is new."""

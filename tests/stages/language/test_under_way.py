@@ -38,6 +38,18 @@ def test_of_an_answer_that_was_made_the_rest_is_known_elsewhere_and_its_turn_is_
     assert there.rest("what?") is None
 
 
+def test_of_a_whole_answer_whose_question_is_not_put_again_what_was_heard_is_remembered() -> None:
+    here = UnderWay()
+    here.begun(reply(5, "It is so."))
+    there, _ = carried(here, [], {"turn": 5, "text": "It is"})
+    assert there.passed_over("why?") is None
+    assert there.passed_over("what?") == Exchange(5, "why?", "It is")
+    there, _ = carried(here, [], {"turn": 4, "text": "Yes"})
+    assert there.passed_over("what?") == Exchange(5, "why?", "It is so.")
+    there.begun(reply(6, "That."))
+    assert there.passed_over("where?") is None, "once"
+
+
 def test_an_answer_that_was_not_made_to_its_end_is_made_anew() -> None:
     here = UnderWay()
     here.begun(reply(5, "It is", whole=False))

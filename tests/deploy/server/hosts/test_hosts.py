@@ -143,6 +143,28 @@ def test_an_answer_that_was_cut_off_is_said_from_where_it_was_heard() -> None:
     housed(case, text=pipeline(length="300ms"))
 
 
+def test_a_question_that_comes_before_the_one_of_before_is_put_again_leaves_that_one_remembered() -> None:
+    async def case(there: Housed) -> None:
+        async with Talker(there.url) as talker:
+            talker.ask("one two three four")
+            before = talker.session
+            await talker.next("answer")
+
+            def told() -> bool:
+                kept = there.front.kept.find(before)
+                return bool(kept and kept.snapshot and (kept.snapshot.get("heard") or {}).get("text"))
+
+            await there.until(told)
+            there.lose(host_of(talker))
+            await talker.hang_up()
+            talker.ask("green")
+            await talker.connect()
+            await there.until(lambda: "one two three four and green" in heard_by(talker))
+            assert await asked(talker, "end") == "one two three four and green and end"
+
+    housed(case, text=pipeline(length="300ms"))
+
+
 def test_who_has_not_the_key_gets_nothing_of_a_conversation_that_was_lost() -> None:
     async def case(there: Housed) -> None:
         async with Talker(there.url) as talker:
