@@ -35,6 +35,7 @@ OURS = {
     "models/language/minilm.py": "from the model store, where it has matched its hash",
     "models/store/registry.py": "files of the package",
     "stages/language/confidence.py": "files of the package",
+    "stages/language/expected.py": "files of the package",
     "transports/fleet/segment.py": "written by a node or its hub, in a folder that is its own",
     "transports/grpc/wire.py": "files of the package",
 }

@@ -38,6 +38,7 @@ from thalweg.pipeline.handoff.router import SURE, Candidate, Route, RoutePolicy,
 from thalweg.pipeline.payload import Routed
 from thalweg.stages.language.asked import Asked, routed
 from thalweg.stages.language.confidence import accepted_from
+from thalweg.stages.language.expected import Expected
 from thalweg.stages.language.member import CHARACTERS_PER_TOKEN, AtWork, Member, Told, at_work, tokens_of
 from thalweg.stages.language.pool_policy import PoolPolicy
 from thalweg.stages.language.together import Together, together
@@ -72,9 +73,10 @@ class Pool:
             name: AtWork(name, member, made[name]) if made and name in made else at_work(name, member, given)
             for name, member in members.items()
         }
+        named = {name: str((member.model_extra or {}).get("model")) for name, member in members.items()}
         if policy.cascade is not None:
             for member in self._members.values():
-                member.accepted_from = accepted_from(str((member.said.model_extra or {}).get("model")), policy.cascade)
+                member.accepted_from = accepted_from(named[member.name], policy.cascade)
         if all(member.where > limit for member in self._members.values()):
             raise BackendError(
                 ErrorKind.SETTINGS,
@@ -93,6 +95,7 @@ class Pool:
         self._budget = Budget(policy.budget_per_hour)
         self._described = None if made else {"members": dict(members), "policy": policy}
         self._heard_out_s: float | None = None
+        self._expected = Expected(named if policy.by_question else {})
         self._trials = Trials(policy.first_text_within / 1e9, self._may_try)
 
     @property
@@ -110,6 +113,7 @@ class Pool:
         conversations know of the same backends is known here, too (`together.py`).
         """
         self._join()
+        await self._expected.open()
         outcomes = await asyncio.gather(*(m.backend.open() for m in self._members.values()), return_exceptions=True)
         failed = []
         for member, outcome in zip(self._members.values(), outcomes, strict=True):
@@ -135,11 +139,13 @@ class Pool:
     async def close(self) -> None:
         """Close all. Idempotent."""
         await self._trials.leave()
+        self._expected.close()
         await asyncio.gather(*(m.backend.close() for m in self._members.values()), return_exceptions=True)
 
     async def prefill(self, request: Request) -> None:
         """Let the backends that may, and are likely, read along; privacy binds reading, too."""
         self._hear(request.messages)
+        await self._expected.hear(request.messages[-1].text)
         for member in self._members.values():
             if member.backend.abilities.reads_along and self.privacy.allows(member.where):
                 await member.backend.prefill(request)
@@ -153,6 +159,7 @@ class Pool:
         self.routed = None
         await self._trials.leave()
         self._hear(request.messages)
+        await self._expected.hear(request.messages[-1].text)
         loop = asyncio.get_running_loop()
         route = self._route(request, loop.time())
         if not request.trial:
@@ -322,7 +329,7 @@ class Pool:
             Candidate(
                 name=member.name,
                 where=member.where,
-                quality=member.quality,
+                quality=self._expected.of(member.name, member.quality),
                 cost=member.said.cost,
                 in_time=self._in_time(member, within_ms, tokens),
                 first_ms=member.latency.expected_first_ms(tokens),

@@ -43,6 +43,13 @@ class PoolPolicy(BaseModel):
             "smollm2-135m-instruct, of which it is known how sure it is when it is right",
         ),
     ] = None
+    by_question: Annotated[
+        bool,
+        Field(
+            description="what a backend's `quality` is, is expected anew for each question, for models of which that "
+            "was learned: smollm2-135m-instruct. Wants all-minilm-l6-v2 of the store"
+        ),
+    ] = False
     drafts: Annotated[
         Literal["free", "any"], Field(description="whether answers are drafted by backends that cost something")
     ] = "free"

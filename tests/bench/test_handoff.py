@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import require_package
@@ -11,8 +12,11 @@ from thalweg.deploy.bench import BenchError, run_bench
 from thalweg.deploy.bench.language.deaths import TurnHeard
 from thalweg.deploy.bench.language.gaps import long_answers, turns_of
 from thalweg.deploy.bench.language.links import State, World, converse, draw
-from thalweg.deploy.bench.language.recording import CLOUD, EDGE, PROMPTS, recorded, templates
+from thalweg.deploy.bench.language.quality import SHIPPED, learned
+from thalweg.deploy.bench.language.recording import CLOUD, EDGE, FOG, PROMPTS, recorded, templates
 from thalweg.deploy.bench.result import OURS
+from thalweg.pipeline.handoff.quality import categories
+from thalweg.stages.language.expected import known
 
 
 def rows(part: str, folder: Path) -> dict[tuple[str, str, str], float]:
@@ -48,6 +52,27 @@ def test_answers_can_be_told_apart_and_the_risk_is_kept(tmp_path: Path) -> None:
     assert found["risk ≤ 0.1", "thalweg", "risk"] < found["risk ≤ 0.1", "random", "risk"]
 
 
+@pytest.mark.real
+def test_of_templates_that_it_has_not_met_it_is_told_which_the_small_model_answers_rightly(tmp_path: Path) -> None:
+    found = rows("quality", tmp_path)
+    assert all(found[f"{model}, unseen", "thalweg", "auroc"] >= 0.65 for model in SHIPPED), "else it is not shipped"
+    assert all(found[f"{model}, unseen", "thalweg", "low_95"] > 0.5 for model in SHIPPED)
+
+
+def test_what_was_learned_of_questions_is_of_the_model_that_could_be_told_apart() -> None:
+    assert known().keys() == set(SHIPPED)
+    assert [len(found.embedding) for found in known().values()] == [384]
+
+
+def test_what_is_learned_ranks_questions_of_a_kind_by_that_kind_and_by_what_they_are_about() -> None:
+    rng = np.random.default_rng(1)
+    about = rng.normal(size=(400, 384)) / 20
+    counts = np.array([categories("How many are there?" if n % 2 else "Who is it?") for n in range(400)])
+    right = (about[:, 0] * 20 + counts[:, 0] - 2.0 * (np.arange(400) % 2) + rng.normal(size=400) > -1).astype(float)
+    told = learned(about, counts, right)
+    assert told.of("Who is it?", about[0].tolist()) > told.of("How many are there?", about[0].tolist())
+
+
 def test_whoever_only_pings_is_left(tmp_path: Path) -> None:
     require_package("httpx", "language")
     found = rows("pings", tmp_path)
@@ -63,6 +88,9 @@ def test_all_that_is_asked_was_recorded() -> None:
     found = recorded()
     asked = {question for group in templates().values() for question in group}
     assert asked <= found[EDGE].keys() and asked | set(PROMPTS) <= found[CLOUD].keys()
+    more = (templates("more_templates"), templates("unseen_templates"))
+    asked |= {question for groups in more for group in groups.values() for question in group}
+    assert asked <= found[EDGE].keys() & found[FOG].keys()
 
 
 def test_silence_between_sentences_is_heard_as_a_gap() -> None:

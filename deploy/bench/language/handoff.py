@@ -13,16 +13,17 @@ MAKING = ("record", "calibrate")
 
 def measure(result: Result, quick: bool, part: str | None = None) -> None:
     """All parts, or one. `record` asks the models anew and keeps their answers in this package, `calibrate` how sure
-    and how right they were. Raises BenchError.
+    and how right they were, and of which questions. Raises BenchError.
     """
     if part == "record":
         from thalweg.deploy.bench.language.recording import record
 
         record()
     elif part == "calibrate":
-        from thalweg.deploy.bench.language.cascade import calibrate
+        from thalweg.deploy.bench.language import cascade, quality
 
-        calibrate()
+        cascade.calibrate()
+        quality.calibrate()
     elif part is not None and part not in PARTS:
         raise BenchError(f"bench handoff has no part {part!r}; it has {', '.join((*PARTS, *MAKING))}")
     else:

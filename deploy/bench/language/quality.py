@@ -1,20 +1,32 @@
 """Whether it can be told from a question alone which model will answer it rightly: `bench handoff quality`. Recorded.
 
-375 plain questions of 33 templates and kinds (`questions.yaml`, `templates.yaml`, `more_templates.yaml`, written for
-this), answered once by the two smaller models, greedily, with `language.chat`'s system prompt; verdicts by pattern. For
-each model a ridge regression on the question's MiniLM embedding and its number of words says how likely its answer is
-right (`Likely`, which is the whole recipe). Those are all features that a router has before a turn begins.
+594 plain questions of 61 templates and kinds (`questions.yaml`, `templates.yaml`, `more_templates.yaml`,
+`unseen_templates.yaml`, written for this), answered once by the two smaller models, greedily, with `language.chat`'s
+system prompt; verdicts by pattern. `learned` is the whole recipe: logistic regression, with a ridge, on the first 20
+principal components of the question's MiniLM embedding and on its categories (`pipeline.handoff.quality`). Those are
+features that a router has before a turn begins.
 
-`auroc`: how often a question that is answered rightly is ranked above one that is not, each ranked by a model that has
-seen none of its template (`template`), or not itself but others of its template (`question`); with a 95 % interval over
-templates drawn with repetition. A router that knows what people will ask has the second; one that meets them anew the
-first. Models that are right nearly always leave nothing to tell apart: the largest is not among these.
+`auroc`: how often a question that is answered rightly is ranked above one that is not, each ranked by what was learned
+from others; with a 95 % interval over templates drawn with repetition. `likelier_right`, `others_right`: the share of
+right answers to that half of questions that is ranked higher, and to the other.
+
+    unseen      learned from the first three files, tested on the templates of the fourth, which was written, and its
+                answers recorded, after the recipe had been chosen on the first three
+    template    all questions; what was learned has seen none of a question's template
+    question    all questions; it has not seen the question, but others of its template
+
+A router that knows what people will ask has the last one; one that meets them anew the others. Models that are right
+nearly always leave nothing to tell apart: the largest is not among these. `calibrate` learns from all questions what
+`language.chat` ships, of the model that could be told apart.
 """
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,84 +36,151 @@ from thalweg.deploy.bench.language.recording import EDGE, FOG, recorded, templat
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.models import ModelStore
 from thalweg.models.language.minilm import SentenceModel
-from thalweg.pipeline.handoff.cascade import auroc
+from thalweg.pipeline.handoff.quality import QuestionQuality, categories
+from thalweg.stages.language import expected
 
-SPLITS, QUICK, FOLDS, DRAWS = 5, 2, 6, 100
-RIDGE = 3.0
+SPLITS, QUICK, FOLDS, DRAWS = 5, 2, 6, 1000
+COMPONENTS, RIDGE, STEPS = 20, 1.0, 25
+SHIPPED = (EDGE,)
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """`features` [questions, 385]; of each its template's number, and by model whether the answer was right (0, 1)."""
+    """`embedding` [questions, 384], `category` [questions, 17]; of each its template's number, whether that is of the
+    file of unseen ones, and by model whether the answer was right (0, 1).
+    """
 
-    features: Array
+    text: list[str]
+    embedding: Array
+    category: Array
     template: NDArray[np.int64]
+    unseen: NDArray[np.bool_]
     right: dict[str, Array]
 
+    def likely(self, model: str, learn: NDArray[np.bool_], test: NDArray[np.bool_]) -> Array:
+        """[tested] how likely each is answered rightly, by what is learned from the others."""
+        told = learned(self.embedding[learn], self.category[learn], self.right[model][learn])
+        rows = np.flatnonzero(test)
+        return np.array([told.of(self.text[row], self.embedding[row].tolist()) for row in rows])
 
-class Likely:
-    """How likely an answer is right: ridge regression of verdicts [n] on features [n, d]."""
 
-    def __init__(self, features: Array, right: Array) -> None:
-        self._middle, self._share = features.mean(0), float(right.mean())
-        rows = features - self._middle
-        self._weights = np.linalg.solve(rows.T @ rows + RIDGE * np.eye(rows.shape[1]), rows.T @ (right - self._share))
+def learned(embedding: Array, category: Array, right: Array) -> QuestionQuality:
+    """From questions (embedding [n, 384], category [n, 17]) and verdicts [n]: Newton's method on the log likelihood."""
+    middle, usual = embedding.mean(0), category.mean(0)
+    basis = np.linalg.svd(embedding - middle, full_matrices=False)[2][:COMPONENTS].T  # [384, 20]
+    parts = (embedding - middle) @ basis
+    scale = float(parts.std())
+    x = np.concatenate([np.ones((len(right), 1)), parts / scale, category - usual], 1)
+    ridge = RIDGE * np.eye(x.shape[1])
+    ridge[0, 0] = 1e-6
+    weights = np.zeros(x.shape[1])
+    for _ in range(STEPS):
+        share = 1 / (1 + np.exp(-np.clip(x @ weights, -30, 30)))
+        curve = x.T @ (x * (share * (1 - share) + 1e-6)[:, None]) + ridge
+        weights += np.linalg.solve(curve, x.T @ (right - share) - ridge @ weights)
+    of_embedding, of_category = basis @ weights[1 : 1 + COMPONENTS] / scale, weights[1 + COMPONENTS :]
+    bias = float(weights[0] - middle @ of_embedding - usual @ of_category)
+    return QuestionQuality(of_embedding.tolist(), of_category.tolist(), bias)
 
-    def of(self, features: Array) -> Array:
-        """[n], about 0…1."""
-        likely: Array = self._share + (features - self._middle) @ self._weights
-        return likely
+
+def calibrate() -> None:
+    """Keep what `language.chat` expects of questions by."""
+    asked = _asked()
+    told = {model: learned(asked.embedding, asked.category, asked.right[model]) for model in SHIPPED}
+    kept = {
+        model: {
+            "embedding": [round(value, 4) for value in found.embedding],
+            "category": [round(value, 4) for value in found.category],
+            "bias": [round(found.bias, 4)],
+        }
+        for model, found in told.items()
+    }
+    path = Path(expected.__file__).with_name("quality.json")
+    path.write_text(json.dumps(kept, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def measure(result: Result, quick: bool) -> None:
     """Rows per model and what was held out."""
     asked, splits = _asked(), QUICK if quick else SPLITS
-    result.rounds.expect(4)
+    held_out: dict[str, Callable[[str], dict[str, float]]] = {
+        "unseen": lambda model: _unseen(asked, model),
+        "template": lambda model: _held_out(asked, model, asked.template, splits),
+        "question": lambda model: _held_out(asked, model, np.arange(len(asked.template)), splits),
+    }
+    result.rounds.expect(2 * len(held_out))
     for model in (EDGE, FOG):
-        for held_out in ("template", "question"):
-            what = f"{model}, {held_out} held out"
-            found = result.rounds.ours(what, lambda m=model, h=held_out: _tell(asked, m, h, splits))  # type: ignore[misc]
-            result.add(what, OURS, len(asked.template), "", **found)
+        for name, tell in held_out.items():
+            what = f"{model}, {name}"
+            found = result.rounds.ours(what, lambda m=model, t=tell: t(m))  # type: ignore[misc]
+            tested = asked.unseen if name == "unseen" else asked.template
+            result.add(what, OURS, int(tested.sum()) if name == "unseen" else len(tested), "", **found)
 
 
 def _asked() -> Questions:
     store, said = ModelStore(), recorded()
-    name = "all-minilm-l6-v2"
-    sentences = SentenceModel(store.path(name, "model.safetensors"), store.path(name, "vocab.txt"))
-    groups = {**templates(), **questions(), **templates("more_templates")}
-    features, template = [], []
-    right: dict[str, list[float]] = {model: [] for model in (EDGE, FOG)}
-    for n, group in enumerate(groups.values()):
-        for question, pattern in group.items():
-            features.append([*sentences.embed(question), len(question.split()) / 10])
-            template.append(n)
-            for model, verdicts in right.items():
-                verdicts.append(float(pattern.search("".join(said[model][question]["tokens"])) is not None))
-    return Questions(np.array(features), np.array(template), {model: np.array(v) for model, v in right.items()})
+    sentences = SentenceModel(
+        store.path(expected.MINILM, "model.safetensors"), store.path(expected.MINILM, "vocab.txt")
+    )
+    seen = {**templates(), **questions(), **templates("more_templates")}
+    groups = {**seen, **templates("unseen_templates")}
+    texts = [(question, n) for n, group in enumerate(groups.values()) for question in group]
+    right = {
+        model: np.array(
+            [
+                float(pattern.search("".join(said[model][question]["tokens"])) is not None)
+                for group in groups.values()
+                for question, pattern in group.items()
+            ]
+        )
+        for model in (EDGE, FOG)
+    }
+    template = np.array([n for _, n in texts])
+    return Questions(
+        [question for question, _ in texts],
+        np.array([sentences.embed(question) for question, _ in texts], np.float64),
+        np.array([categories(question) for question, _ in texts]),
+        template,
+        template >= len(seen),
+        right,
+    )
 
 
-def _tell(asked: Questions, model: str, held_out: str, splits: int) -> dict[str, float]:
-    right, found = asked.right[model], []
-    rng = random.Random(11)
-    groups = asked.template if held_out == "template" else np.arange(len(right))
+def _unseen(asked: Questions, model: str) -> dict[str, float]:
+    likely = asked.likely(model, ~asked.unseen, asked.unseen)
+    return _told([likely], asked.right[model][asked.unseen], asked.template[asked.unseen])
+
+
+def _held_out(asked: Questions, model: str, groups: NDArray[np.int64], splits: int) -> dict[str, float]:
+    rng, found = random.Random(11), []
     for _ in range(splits):
-        likely, names = np.zeros(len(right)), list(dict.fromkeys(groups.tolist()))
+        likely, names = np.zeros(len(groups)), sorted(set(groups.tolist()))
         rng.shuffle(names)
         for fold in range(FOLDS):
             tested = np.isin(groups, names[fold::FOLDS])
-            likely[tested] = Likely(asked.features[~tested], right[~tested]).of(asked.features[tested])
+            likely[tested] = asked.likely(model, ~tested, tested)
         found.append(likely)
-    scores = [auroc(list(zip(likely.tolist(), right > 0, strict=True))) for likely in found]
-    low, high = _interval(np.mean(found, 0), right, asked.template)
-    return {"auroc": float(np.mean(scores)), "low_95": low, "high_95": high}
+    return _told(found, asked.right[model], asked.template)
 
 
-def _interval(likely: Array, right: Array, template: NDArray[np.int64]) -> tuple[float, float]:
+def _told(splits: list[Array], right: Array, template: NDArray[np.int64]) -> dict[str, float]:
+    """The mean over splits, and an interval of the mean ranking over them."""
     rng, names = random.Random(12), sorted(set(template.tolist()))
-    found = []
+    likely, drawn = np.mean(splits, 0), []
     for _ in range(DRAWS):
-        drawn = np.concatenate([np.flatnonzero(template == name) for name in rng.choices(names, k=len(names))])
-        found.append(auroc(list(zip(likely[drawn].tolist(), right[drawn] > 0, strict=True))))
-    return quantile(found, 0.025), quantile(found, 0.975)
+        rows = np.concatenate([np.flatnonzero(template == name) for name in rng.choices(names, k=len(names))])
+        drawn.append(_auroc(likely[rows], right[rows]))
+    auroc = float(np.mean([_auroc(each, right) for each in splits]))
+    above = likely > np.median(likely)
+    halves = {"likelier_right": float(right[above].mean()), "others_right": float(right[~above].mean())}
+    return {"auroc": auroc, "low_95": quantile(drawn, 0.025), "high_95": quantile(drawn, 0.975), **halves}
+
+
+def _auroc(likely: Array, right: Array) -> float:
+    """As `cascade.auroc`, for many."""
+    won, lost = likely[right > 0], np.sort(likely[right == 0])
+    if not len(won) or not len(lost):
+        return 0.5
+    below = np.searchsorted(lost, won, "left") + np.searchsorted(lost, won, "right")
+    return float(below.mean() / 2 / len(lost))

@@ -38,7 +38,9 @@ PROMPTS = tuple(f"{_HOW[n % len(_HOW)]} {what.strip()}" for n, what in enumerate
 
 
 def templates(name: str = "templates") -> dict[str, dict[str, re.Pattern[str]]]:
-    """By template: question → what a right answer holds. `name`: of the file, `templates` or `more_templates`."""
+    """By template: question → what a right answer holds. `name`: of the file, `templates`,
+    `more_templates` or `unseen_templates`.
+    """
     text = files("thalweg.deploy.bench.language").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     given: dict[str, dict[str, str]] = yaml.safe_load(text)
     return {
@@ -64,13 +66,17 @@ def record() -> None:
 
 
 async def _record(name: str, before: Mapping[str, Any]) -> dict[str, Any]:
-    backend = make("llamacpp", {}, {"model": name, "threads": 1, "retries": 0})
-    await backend.open()
     asked = [(LONGER, prompt, 120) for prompt in PROMPTS] if name == CLOUD else []
-    groups = (questions(), templates(), templates("more_templates"))
+    groups = [questions(), templates()]
+    if name != CLOUD:  # it is right nearly always, which leaves nothing to learn from
+        groups += [templates("more_templates"), templates("unseen_templates")]
     asked += [(SYSTEM, question, 64) for group in groups for kind in group.values() for question in kind]
     asked = [each for each in asked if each[1] not in before]
     answers: dict[str, Any] = {}
+    if not asked:
+        return answers
+    backend = make("llamacpp", {}, {"model": name, "threads": 1, "retries": 0})
+    await backend.open()
     try:
         for n, (system, question, most) in enumerate(asked):
             messages = [Message("system", system), Message("user", question)]
