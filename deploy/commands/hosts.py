@@ -46,7 +46,10 @@ def list_hosts(url: str, token: str, as_json: bool, *, insecure: bool = False) -
         table.add_column(column, justify="left" if column in LEFT else "right")
     for host in hosts:
         table.add_row(*(_shown(host, column) for column in COLUMNS))
-    held, limits = [_count(host) for host in hosts], [host.get("limit") for host in hosts]
+    held, limits = (
+        [_count(host) for host in hosts],
+        [host.get("limit") for host in hosts if host.get("state") != "failed"],
+    )
     most = f" of {sum(limits)}" if all(isinstance(limit, int) for limit in limits) else ""
     console = Console()
     console.print(table)

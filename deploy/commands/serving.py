@@ -102,6 +102,13 @@ class _Serve(click.Command):
 @click.option(
     "--hosts", type=click.IntRange(1, 64), default=2, show_default=True, help="Number of hosts on this machine."
 )
+@click.option(
+    "--shrink-after",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="MINUTES",
+    help="On Ray: start hosts as they are needed, and end those that were empty for so long; 0: one on each node.",
+)
 @click.option("--zone", default="", help="Zone of this front, which prefers hosts of it at equal room.")
 @click.option("--address", default="", help="Address of the Ray cluster; default: RAY_ADDRESS, or the local one.")
 def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], ice_file: Path | None, **given: Any) -> None:
@@ -118,7 +125,10 @@ def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], ice_file: Pa
     given["session_s"] = given.pop("session_seconds")
     given["resume_s"] = given.pop("resume_seconds")
     given["drain_s"] = given.pop("drain_seconds")
+    given["shrink_s"] = 60.0 * given.pop("shrink_after")
     on, hosts, address = (given.pop(name) for name in ("on", "hosts", "address"))
+    if given["shrink_s"] and on != "ray":
+        raise click.UsageError("--shrink-after is for --on ray: elsewhere there are as many hosts as --hosts says")
     placed = None if on is None else Placed(on=on, count=hosts, address=address)
     given["proxies"] = tuple(network_of(text) for text in given["proxies"])
     settings = ServerSettings(ice=secrets.ice_servers(ice, ice_file), **given)

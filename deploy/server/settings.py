@@ -49,6 +49,7 @@ class ServerSettings:
     the processors than `used` (0…1) is taken, and answers come as soon as in smaller crowds (`capacity.py`).
     `connecting`: most that are admitted and not yet connected. `resume_s`: how long a conversation waits for a visitor
     whose connection was lost. `zone`: where a front is: it puts people on hosts of it before others, at equal room.
+    `shrink_s`: how long a host has no one before it ends where it is not needed; 0: hosts stay.
     """
 
     host: str = "127.0.0.1"
@@ -77,6 +78,7 @@ class ServerSettings:
     certificate: Path | None = None
     key: Path | None = None
     zone: str = ""
+    shrink_s: float = 0.0
 
     def door(self) -> DoorSettings:
         """What of it the front door holds."""

@@ -51,7 +51,7 @@ CLUSTER = {
     },
     "head_node_type": "head",
     "upscaling_speed": 1.0,
-    "idle_timeout_minutes": 60,
+    "idle_timeout_minutes": 0.1,
     "auth": {},
     "docker": {},
     "file_mounts": {},
@@ -83,14 +83,16 @@ def main(folder: Path) -> None:
         stdin=subprocess.DEVNULL,
     )
     serve = [sys.executable, "-m", "thalweg.deploy", "serve", str(folder / "scripted.yaml"), "--port", "8099"]
-    front = [*serve, "--sessions", "1", "--on", "ray", "--address", "127.0.0.1:6379"]
+    front = [*serve, "--sessions", "1", "--shrink-after", "0.1", "--on", "ray", "--address", "127.0.0.1:6379"]
     with subprocess.Popen(front, env=env, stdout=sys.stderr):
         print(json.dumps(asyncio.run(talked())), flush=True)
         os._exit(0)  # and with the first process of the namespace everything ends
 
 
 async def talked() -> dict[str, Any]:
-    """One conversation, and another on the host that was not there when the first one began."""
+    """One conversation, and another on the host that was not there when the first one began; then none, until there
+    is one host and one node; and one more.
+    """
     async with aiohttp.ClientSession(headers=ADMIN) as http:
 
         async def ready(count: int) -> float:
@@ -110,15 +112,30 @@ async def talked() -> dict[str, Any]:
                 apart = host_of(one) != host_of(other)
                 async with http.get(f"{URL}/metrics") as response:
                     lines = (await response.text()).splitlines()
+            most = await asyncio.to_thread(nodes)
+        async with asyncio.timeout(PATIENCE_S):
+            while len(await hosts(http)) > 1 or await asyncio.to_thread(nodes) > 1:  # noqa: ASYNC110
+                await asyncio.sleep(1.0)
+        async with Talker(URL) as last:
+            third = await asked(last, "green")
     return {
         "before": before,
-        "answers": [first, second],
+        "answers": [first, second, third],
+        "most": most,
         "apart": apart,
         "ready_s": took_s,
         "metrics": [
             line for line in lines if line.startswith(("thalweg_front_conversations ", "thalweg_front_places "))
         ],
     }
+
+
+def nodes() -> int:
+    """Alive, and for hosts."""
+    asks = "import ray; ray.init('127.0.0.1:6379', logging_level=40); print(sum("
+    asks += "node['Alive'] and node['Resources'].get('thalweg', 0) > 0 for node in ray.nodes()))"
+    done = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1])
 
 
 async def hosts(http: aiohttp.ClientSession) -> list[str]:

@@ -35,6 +35,7 @@ from thalweg.deploy.server.hosts.one_at_a_time import OneAtATime
 from thalweg.deploy.server.hosts.placing import Room, hosts_wanted, order, taken_of
 from thalweg.deploy.server.hosts.private_server import MOVING
 from thalweg.deploy.server.hosts.record import HostRecord
+from thalweg.deploy.server.hosts.shrinking import Shrinking
 from thalweg.deploy.server.service import Connected, ConnectRequest
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.deploy.server.snapshot import host_of
@@ -52,7 +53,8 @@ MARGIN_S = 15.0
 class Front:
     """Runs until cancelled. `pipeline`: digest of what newcomers are to talk to. `links`: hosts by name.
 
-    `drained_end`: a host that the operator has emptied ends, and another takes its place; otherwise it stays empty.
+    `missing`: hosts that could not be started, and why. `drained_end`: a host that the operator has emptied ends, and
+    another takes its place; otherwise it stays empty.
     """
 
     def __init__(self, spec: Spec, settings: ServerSettings, pipeline: str) -> None:
@@ -65,6 +67,8 @@ class Front:
         self.changed = asyncio.Event()
         self.kept = KeptConversations(settings.resume_s)
         self._pipeline = pipeline
+        self.missing: dict[str, str] = {}
+        self._shrinking = Shrinking(settings.shrink_s)
         self._pending: Counter[str] = Counter()
         self._offers = OneAtATime()
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -80,6 +84,7 @@ class Front:
             while True:
                 await asyncio.sleep(TICK_S)
                 self._look()
+                await self._shrink()
 
     def add(self, record: HostRecord) -> None:
         """There is a host, or it is reached in another way than before."""
@@ -162,20 +167,9 @@ class Front:
 
     async def hosts(self) -> list[dict[str, Any]]:
         """See `ConversationService.hosts`."""
-        return [
-            {
-                "name": link.name,
-                "state": "draining" if link.told.draining and link.state is not LinkState.LOST else link.state.value,
-                "why": link.why or link.told.not_ready,
-                "version": link.record.version,
-                "zone": link.record.zone,
-                "pid": link.record.pid,
-                "conversations": dict(self.kept.states(link.name)),
-                "limit": link.told.limit,
-                "used": round(link.told.used, 3),
-                "late_s": round(link.told.late_s, 4),
-            }
-            for link in self.links.values()
+        missing = {name: why for name, why in self.missing.items() if name not in self.links}
+        return [link.described(self.kept.states(link.name)) for link in self.links.values()] + [
+            {"name": name, "state": "failed", "why": why} for name, why in sorted(missing.items())
         ]
 
     async def drain_host(self, name: str) -> Mapping[str, Any]:
@@ -379,6 +373,17 @@ class Front:
         else:
             self._lost_s.pop(link.name, None)
         self.changed.set()
+
+    async def _shrink(self) -> None:
+        """Have a host end that is not needed, where hosts do so."""
+        name = self._shrinking.look(self._rooms(), time.monotonic())
+        if name is None:
+            return
+        link = self.links[name]
+        with contextlib.suppress(HostLost, Refused):
+            await link.ask("/drain", {"ends": True}, within_s=EMPTY_S)
+            link.ending = True
+            log.info("conversation host %s is not needed any more, and ends", name)
 
     def _look(self) -> None:
         now_s = time.monotonic()

@@ -110,6 +110,22 @@ class HostLink:
         """Newcomers who were sent there, and whom its last news did not count yet."""
         return self.asked + len(self._untold)
 
+    def described(self, conversations: Mapping[str, int]) -> dict[str, Any]:
+        """For the operator. `conversations`: how many there are, by state."""
+        draining = self.told.draining and self.state is not LinkState.LOST
+        return {
+            "name": self.name,
+            "state": "draining" if draining else self.state.value,
+            "why": self.why or self.told.not_ready,
+            "version": self.record.version,
+            "zone": self.record.zone,
+            "pid": self.record.pid,
+            "conversations": dict(conversations),
+            "limit": self.told.limit,
+            "used": round(self.told.used, 3),
+            "late_s": round(self.told.late_s, 4),
+        }
+
     def pending_from(self, address: str) -> int:
         """How many of those whom the host took, and whom its last news did not count, came from an address."""
         return sum(one == address for _, one in self._untold.values())

@@ -21,6 +21,7 @@ import re
 import signal
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from thalweg.deploy.cluster.host import Bundle
@@ -30,6 +31,7 @@ from thalweg.deploy.server.hosts.front import Front
 from thalweg.deploy.server.hosts.host import ConversationHost, HostOrder, settings_for_hosts
 from thalweg.deploy.server.hosts.record import HostError, HostRecord
 from thalweg.deploy.server.settings import ServerSettings
+from thalweg.pipeline.text import printable
 from thalweg.stages.io.terminal import log_to_stderr, logs_objects
 
 log = logging.getLogger(__name__)
@@ -81,6 +83,14 @@ class _HostActor:
         ray.actor.exit_actor()
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Of a cluster: how hosts are reached, and why others are not there."""
+
+    records: list[dict[str, Any]]
+    missing: dict[str, str]
+
+
 class RayHosts:
     """Keeps one on each node for a front. `run` until cancelled; the hosts stay, for other fronts."""
 
@@ -101,8 +111,11 @@ class RayHosts:
         while True:
             try:
                 async with asyncio.timeout(START_S + CONNECT_S):
-                    for found in await aside(START_S + CONNECT_S, self._survey, self._front.wanted):
-                        self._front.add(HostRecord.read(found))
+                    emptied = {link.name for link in self._front.links.values() if link.told.draining}
+                    found = await aside(START_S + CONNECT_S, self._survey, self._front.wanted, emptied)
+                    self._front.missing = found.missing
+                    for record in found.records:
+                        self._front.add(HostRecord.read(record))
                 if not heard:
                     heard = True
                     _hear_signals_again()
@@ -117,40 +130,59 @@ class RayHosts:
     async def end(self) -> None:
         """Nothing ends: a host ends by itself once no front asks."""
 
-    def _survey(self, wanted: int) -> list[dict[str, Any]]:
+    def _survey(self, wanted: int, emptied: set[str]) -> _Found:
         """How every host of the cluster is reached, those that were missing included. Blocks; one at a time: calls to a
         cluster that hangs may never return. Raises HostError where one has not.
         """
         if not self._one.acquire(blocking=False):
             raise HostError("the Ray cluster does not answer")
         try:
-            return self._surveyed(wanted)
+            return self._surveyed(wanted, emptied)
         finally:
             self._one.release()
 
-    def _surveyed(self, wanted: int) -> list[dict[str, Any]]:
+    def _surveyed(self, wanted: int, emptied: set[str]) -> _Found:
         ray = connected_ray()
         nodes = [node for node in ray.nodes() if node["Alive"]]
         marked = [node for node in nodes if node["Resources"].get(RESOURCE)]
         if marked and wanted != self._wanted:
             importlib.import_module("ray.autoscaler.sdk").request_resources(bundles=[{RESOURCE: 1}] * wanted)
             self._wanted = wanted
-        asked = [self._actor(ray, node, bool(marked)).record.remote() for node in marked or nodes]
-        for known in ray.util.list_named_actors(all_namespaces=True):
-            if known["namespace"] == self._namespace and known["name"].startswith(_PREFIX):
-                with contextlib.suppress(ValueError):
-                    asked.append(ray.get_actor(known["name"], namespace=self._namespace).record.remote())
-        done, _ = ray.wait(asked, num_returns=len(asked), timeout=START_S)
-        found: dict[str, dict[str, Any]] = {}
-        for one in done:
-            with contextlib.suppress(ray.exceptions.RayError):
-                record = ray.get(one)
-                found[record["name"]] = record
-        return list(found.values())
+        there = {
+            known["name"].removeprefix(_PREFIX)
+            for known in ray.util.list_named_actors(all_namespaces=True)
+            if known["namespace"] == self._namespace and known["name"].startswith(_PREFIX)
+        }
+        asked = {}
+        for name in sorted(there):
+            with contextlib.suppress(ValueError):
+                asked[name] = ray.get_actor(f"{_PREFIX}{name}", namespace=self._namespace).record.remote()
+        where = {self._name(node): node for node in marked or nodes}
+        lacking = [name for name in sorted(where) if name not in asked]
+        if self._settings.shrink_s:  # as many as are wanted, and not one on each node
+            lacking = lacking[: max(0, wanted - len((asked.keys() & where.keys()) - emptied))]
+        for name in lacking:
+            asked[name] = self._actor(ray, name, where[name], bool(marked)).record.remote()
+        found = _Found([], {})
+        if not asked:
+            return found
+        done, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=START_S)
+        for name, one in asked.items():
+            if one not in done:
+                found.missing[name] = f"it was not there within {START_S:g} s"
+                continue
+            try:
+                found.records.append(ray.get(one))
+            except ray.exceptions.RayError as error:
+                found.missing[name] = _reason(error)
+        return found
 
-    def _actor(self, ray: Any, node: dict[str, Any], marked: bool) -> Any:  # Any: Ray has no types for these
+    def _name(self, node: Mapping[str, Any]) -> str:
+        """Of the host of a node."""
+        return f"{node['NodeID'][-8:]}-{self._digest[:6]}"
+
+    def _actor(self, ray: Any, name: str, node: Mapping[str, Any], marked: bool) -> Any:  # Any: Ray has no types here
         """The host of a node: the one that is there, or a new one."""
-        name = f"{node['NodeID'][-8:]}-{self._digest[:6]}"
         order = HostOrder(
             name=name,
             bundle=self._bundle.plain(),
@@ -184,6 +216,12 @@ class RayHosts:
                 log.error("%s", problem)
             else:
                 log.info("the Ray cluster answers")
+
+
+def _reason(error: Exception) -> str:
+    """The last line of what Ray says of an actor that failed, which says why; what is above it is a traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return printable(lines[-1] if lines else type(error).__name__, 200)
 
 
 def zone_of(node: Mapping[str, Any]) -> str:

@@ -62,6 +62,7 @@ class SubprocessHosts:
             while True:
                 for record in records_in(self._folder):
                     self._front.add(record)
+                    self._front.missing.pop(record.name, None)
                 if self._starts():
                     self._bury()
                     await self._start_missing()
@@ -168,6 +169,7 @@ class SubprocessHosts:
             if code == 0:
                 continue
             log.error("conversation host %s ended with code %d", name, code)
+            self._front.missing[name] = f"it ended with code {code}: the log says more"
             if now_s - started.since_s > STEADY_S:
                 self._failures = 0
             self._later()

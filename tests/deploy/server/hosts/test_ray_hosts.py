@@ -1,0 +1,136 @@
+"""Which nodes of a Ray cluster get a host, and which host ends: the cluster here is what the test says it is."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.deploy.server.hosts.housing import bundle_of
+from tests.deploy.server.hosts.test_decisions import room
+from thalweg.deploy.bench.dialogue.scripted import pipeline
+from thalweg.deploy.server.hosts.front import Front
+from thalweg.deploy.server.hosts.ray_hosts import _PREFIX, RayHosts
+from thalweg.deploy.server.hosts.shrinking import Shrinking
+from thalweg.deploy.server.settings import ServerSettings
+from thalweg.pipeline.file.spec import load_spec
+
+TEXT = pipeline()
+DIGEST = bundle_of(TEXT).digest[:6]
+
+
+class ActorBrokeError(Exception):
+    """Of Ray."""
+
+
+class Cluster:
+    """Nodes by name, which all have the resource of hosts; `broken`: nodes on which no host can be started."""
+
+    def __init__(self, *nodes: str, broken: str = "") -> None:
+        self._nodes = nodes
+        self._broken = broken
+        self.hosts: list[str] = []
+        self.asked: list[int] = []
+        self.util = SimpleNamespace(
+            list_named_actors=lambda all_namespaces: [
+                {"namespace": "thalweg-scripted", "name": f"{_PREFIX}{name}"} for name in self.hosts
+            ],
+        )
+        self.exceptions = SimpleNamespace(RayError=ActorBrokeError)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"NodeID": f"{name:0>40}", "Alive": True, "Resources": {"thalweg": 1.0}} for name in self._nodes]
+
+    def get_actor(self, name: str, namespace: str) -> Any:
+        return self._handle(name.removeprefix(_PREFIX))
+
+    def start(self, name: str) -> Any:
+        self.hosts.append(name)
+        return self._handle(name)
+
+    def _handle(self, name: str) -> Any:
+        return SimpleNamespace(record=SimpleNamespace(remote=lambda: name))
+
+    def wait(self, asked: list[str], num_returns: int, timeout: float) -> tuple[list[str], list[str]]:
+        return asked, []
+
+    def get(self, name: str) -> dict[str, Any]:
+        if self._broken and self._broken in name:
+            raise ActorBrokeError("Traceback\n  ...\nModelError: no model small-one in the store\n")
+        return {"name": name}
+
+
+def hosts_of(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, shrink_s: float = 0.0) -> RayHosts:
+    settings = ServerSettings(shrink_s=shrink_s)
+    hosts = RayHosts(Front(load_spec(TEXT, "pipeline.yaml"), settings, "p"), bundle_of(TEXT), settings)
+    monkeypatch.setattr("thalweg.deploy.server.hosts.ray_hosts.connected_ray", lambda: cluster)
+    sdk = SimpleNamespace(request_resources=lambda bundles: cluster.asked.append(len(bundles)))
+    monkeypatch.setattr("importlib.import_module", lambda name: sdk)
+    monkeypatch.setattr(hosts, "_actor", lambda ray, name, node, marked: cluster.start(name))
+    return hosts
+
+
+def named(*nodes: str) -> list[str]:
+    return [f"{node:0>8}-{DIGEST}" for node in nodes]
+
+
+def test_each_node_gets_a_host_and_none_a_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster("a", "b")
+    hosts = hosts_of(cluster, monkeypatch)
+    for _ in range(2):
+        assert [record["name"] for record in hosts._survey(1, set()).records] == named("a", "b")
+    assert cluster.hosts == named("a", "b")
+
+
+def test_where_hosts_end_by_themselves_as_many_are_started_as_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster("a", "b", "c")
+    hosts = hosts_of(cluster, monkeypatch, shrink_s=60.0)
+    for wanted, there in ((1, "a"), (1, "a"), (2, "ab"), (1, "ab")):
+        hosts._survey(wanted, set())
+        assert cluster.hosts == named(*there)
+    assert cluster.asked == [1, 2, 1], "what is not wanted any more is not asked of the autoscaler"
+    hosts._survey(2, {named("a")[0]})
+    assert cluster.hosts == named(*"abc"), "a host that is emptied counts no more"
+
+
+def test_a_node_on_which_no_host_can_be_started_is_told_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster("a", "b", broken=named("b")[0])
+    hosts = hosts_of(cluster, monkeypatch)
+    found = hosts._survey(1, set())
+    assert [record["name"] for record in found.records] == named("a")
+    assert found.missing == {named("b")[0]: "ModelError: no model small-one in the store"}
+    hosts._front.missing = found.missing
+    assert asyncio.run(hosts._front.hosts()) == [
+        {"name": named("b")[0], "state": "failed", "why": "ModelError: no model small-one in the store"}
+    ]
+    assert hosts._front.not_ready
+
+
+def test_a_host_that_was_empty_for_long_ends_where_the_others_have_room_to_spare() -> None:
+    shrinking = Shrinking(60.0)
+    rooms = [room("a", 3, limit=4), room("b", 0, limit=4), room("c", 0, limit=4)]
+    assert shrinking.look(rooms, 0.0) is None
+    assert shrinking.look(rooms, 59.9) is None
+    assert shrinking.look(rooms, 60.0) == "c", "one at a time, and every front chooses the same"
+    assert shrinking.look(rooms[:2], 60.1) == "b", "three of four places are taken then, as many as may be"
+    assert shrinking.look(rooms[:1], 1000.0) is None
+
+
+def test_a_host_with_someone_or_that_the_others_need_does_not_end() -> None:
+    shrinking = Shrinking(60.0)
+    for now_s in (0.0, 100.0):
+        assert shrinking.look([room("a", 4, limit=4), room("b", 0, limit=4)], now_s) is None, "the other one is full"
+    shrinking = Shrinking(60.0)
+    for now_s in (0.0, 100.0):
+        assert shrinking.look([room("a", 0, limit=4, ready=False), room("b", 0, limit=4)], now_s) != "b"
+    shrinking = Shrinking(60.0)
+    shrinking.look([room("a", 0, limit=4), room("b", 0, limit=4)], 0.0)
+    shrinking.look([room("a", 0, limit=4), room("b", 0, pending=1, limit=4)], 50.0)
+    assert shrinking.look([room("a", 1, limit=4), room("b", 0, limit=4)], 70.0) is None, "it was not empty all the time"
+
+
+def test_without_the_setting_no_host_ends() -> None:
+    shrinking = Shrinking(0.0)
+    assert [shrinking.look([room("a"), room("b")], now_s) for now_s in (0.0, 1e9)] == [None, None]
