@@ -194,4 +194,4 @@ class _Told:
             return
         turn = f" (turn {problem.epoch})" if problem.epoch else ""
         kind = ("recovered", "yellow") if problem.recovered else ("error", "red")
-        self.console.say(kind, f" {problem.stage}{turn}: {problem.message}")
+        self.console.say(kind, f" {problem.stage}{turn}: {problem.told}")

@@ -101,6 +101,6 @@ class Problems:
                 self.on_problem(problem)
             else:
                 turn = f" (turn {problem.epoch})" if problem.epoch else ""
-                log.warning("%s%s: %s", problem.stage, turn, problem.message)
+                log.warning("%s%s: %s", problem.stage, turn, problem.told)
         except STAGE_ERRORS as error:
             log.warning("%s: %s; the listener `on_problem` raised", problem.stage, problem.message, exc_info=error)

@@ -20,7 +20,7 @@ from contextlib import suppress
 from threading import get_ident
 from typing import Any
 
-from thalweg.deploy.errors import Problem
+from thalweg.deploy.errors import Problem, raised_where
 from thalweg.deploy.ops.observing.spans import TurnSpans, flush_spans, start_spans
 from thalweg.deploy.runtime.actor import Actor, Mover
 from thalweg.deploy.runtime.bridge import Inlet, Outlet
@@ -249,7 +249,15 @@ class Worker:
             log.debug("stage %s failed", actor.name, exc_info=cause)
         now_ns = self.clock.now_ns()
         self.told.note(
-            Problem(stage=actor.name, message=message, epoch=epoch, time_ns=now_ns, recovered=recovered, final=final)
+            Problem(
+                stage=actor.name,
+                message=message,
+                epoch=epoch,
+                time_ns=now_ns,
+                recovered=recovered,
+                final=final,
+                where=raised_where(cause, actor.stage),
+            )
         )
         if epoch != AMBIENT:
             try:

@@ -301,7 +301,7 @@ class Session:
         if now_ns - self._told_ns >= PROBLEM_S * 1e9:
             self._told_ns = now_ns
             log.warning(
-                "session %s: problem %d: stage %s: %s", self.id, self.problem_count, problem.stage, problem.message
+                "session %s: problem %d: stage %s: %s", self.id, self.problem_count, problem.stage, problem.told
             )
 
     def _peer_changed(self, peer: Peer, state: str) -> None:

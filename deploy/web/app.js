@@ -2,8 +2,10 @@
 
 import { Call, CallError } from "./call.js";
 import { cameraWish, listDevices, openDevices } from "./devices.js";
+import { offerHolding } from "./holding.js";
 import { measureLevel, showLevel } from "./level.js";
 import { Marks, Softened } from "./look.js";
+import { Memory } from "./memory.js";
 import { Preferences } from "./preferences.js";
 import { Replay } from "./replay.js";
 import { offerSaving } from "./saving.js";
@@ -11,6 +13,7 @@ import { Timeline } from "./timeline.js";
 import { MOST_ASKED, explain, hide, showNotice } from "./trouble.js";
 import { Turns } from "./turns.js";
 import { PHASES, STATES, WRITTEN, keptOf } from "./words.js";
+import { Writing } from "./writing.js";
 
 const $ = (id) => document.getElementById(id);
 const UNTIL_WRITTEN = ["no-microphone", "microphone-refused", "microphone-busy", "insecure", "too-long", "bad-message"];
@@ -18,6 +21,15 @@ const UNTIL_WRITTEN = ["no-microphone", "microphone-refused", "microphone-busy",
 const replay = new Replay();
 const turns = new Turns($("turns"), $("talk"), $("said"), hearAgain);
 const preferences = new Preferences($("preferences"), (control) => call?.send(control));
+const writing = new Writing($("write"), ask);
+const memory = new Memory({
+  place: $("memory"),
+  controls: {
+    volume: $("volume"), hold: $("hold"), echo: $("echo"), keepSaid: $("keep-said"),
+    microphone: $("microphones"), speaker: $("speakers"), camera: $("cameras"),
+  },
+  preferences, turns, forgotten,
+});
 const timeline = new Timeline($("timeline"), $("stages").tBodies[0]);
 const marks = new Marks($("marks"), $("look-words"));
 let softened = null;
@@ -39,7 +51,9 @@ async function loadConfig() {
   $("kept").textContent = keptOf(config);
   $("kept").dataset.kept = config.keeps.length > 0;
   $("token-row").hidden = !config.token;
+  memory.open(config.keepsNothing);
   preferences.offer(config.preferences ?? []);
+  if (turns.said.length) { hide($("welcome"), $("talk")); $("save-button").disabled = false; }
   $("camera").hidden = $("cameras-row").hidden = !config.video;
 }
 
@@ -65,6 +79,7 @@ async function start(written = false) {
     $("voice").srcObject = call.remote;
     turns.begin();
     await call.start(stream);
+    changeDevices(false); // the speaker may be one that was chosen before
     hide($("welcome"), $("talk"));
     $("voice").play().catch(({ name }) => name === "NotAllowedError" && showTrouble("sound-blocked"));
     if (missing) showTrouble(missing);
@@ -91,21 +106,21 @@ function end() {
 /** Asks in writing; whoever has not begun does so by it, and needs no microphone. */
 async function ask(text) {
   const letters = [...text].length;
-  if (letters > MOST_ASKED) { $("text").value = text; showTrouble("too-long", `It has ${letters.toLocaleString("en")}.`); return; }
+  if (letters > MOST_ASKED) { writing.text = text; showTrouble("too-long", `It has ${letters.toLocaleString("en")}.`); return; }
   if (!call || ["idle", "ended"].includes(call.phase)) await start(true);
   if (call?.phase === "talking" && !call.stalled && call.ask(text)) {
     unsent = "";
     if (shown(...UNTIL_WRITTEN)) hideNotice();
     return;
   }
-  unsent = $("text").value ||= text;
+  unsent = writing.text ||= text;
   if (call?.stalled) showTrouble("stalled");
 }
 
 /** Sends what was written and could not be sent, unless it was changed since; whether there was such. */
 function sendUnsent() {
-  const found = unsent && $("text").value === unsent;
-  if (found) $("write").requestSubmit();
+  const found = unsent && writing.text === unsent;
+  if (found) writing.submit();
   return found;
 }
 
@@ -130,7 +145,7 @@ async function openMicrophone(wanted = goesOn(call)) {
   if (!navigator.mediaDevices) return "insecure";
   const cancel = $("echo").checked;
   const audio = { echoCancellation: cancel, noiseSuppression: true, autoGainControl: true, channelCount: 1 };
-  if ($("microphones").value) audio.deviceId = { exact: $("microphones").value };
+  if ($("microphones").value) audio.deviceId = { ideal: $("microphones").value };
   const video = $("camera").getAttribute("aria-pressed") === "true" && cameraWish($("cameras").value);
   const { opened, trouble } = await openDevices(audio, video, wanted);
   const blind = video && trouble !== "hung-up" && !opened?.getVideoTracks().length;
@@ -256,7 +271,7 @@ function setPhase(phase) {
   $("state").textContent = talking ? states().listening : PHASES[phase];
   const going = !["idle", "ended"].includes(phase);
   [$("start-name").textContent, $("start-label").textContent] = going ? ["End the conversation", "End"] : ["Start talking", "Start talking"];
-  for (const control of [$("text"), $("write").querySelector("button")]) control.disabled = ["connecting", "away"].includes(phase);
+  writing.disabled = ["connecting", "away"].includes(phase);
   $("speak").hidden = !talking || Boolean(stream);
   $("mute").hidden = talking && !stream;
   $("mute").disabled = !talking || !stream;
@@ -288,9 +303,13 @@ function hear() {
   stream?.getAudioTracks().forEach((track) => { track.enabled = !off; });
 }
 
-/** Somebody presses to speak, or lets go; nothing unless they have chosen that. */
-function hold(muted) {
-  if ($("hold").checked && call?.phase === "talking" && stream) setMuted(muted);
+/** Nothing of earlier conversations is left in the browser or on the page. */
+function forgotten() {
+  replay.forget(turns.all);
+  $("told").textContent = "Forgotten";
+  if (turns.all.length || document.body.dataset.phase === "talking") return;
+  $("welcome").hidden = false;
+  $("save-button").disabled = true;
 }
 
 /** Moves the ring around the button with the voice; null: there is no microphone. */
@@ -332,22 +351,7 @@ $("ideas").addEventListener("click", ({ target }) => target.closest("button") &&
 offerSaving($("save-button"), $("saving"), $("told"), () => [config?.name ?? "", turns.said]);
 $("stop").addEventListener("click", () => call?.send({ type: "stop" }));
 $("mute").addEventListener("click", () => $("hold").checked || setMuted($("mute").getAttribute("aria-pressed") !== "true"));
-for (const [event, muted] of [["pointerdown", false], ["pointerup", true], ["pointercancel", true], ["pointerleave", true]]) {
-  $("mute").addEventListener(event, () => hold(muted));
-}
-for (const [event, muted] of [["keydown", false], ["keyup", true]]) {
-  document.addEventListener(event, (pressed) => {
-    const elsewhere = pressed.target.closest?.("input, select, dialog"); // other buttons are left to Enter
-    if (pressed.code !== "Space" || elsewhere || !$("hold").checked || call?.phase !== "talking") return;
-    pressed.preventDefault();
-    hold(muted);
-  });
-}
-addEventListener("blur", () => hold(true)); // the key may be let go where nobody sees it
-$("hold").addEventListener("change", () => {
-  $("mute").querySelector("span").textContent = $("hold").checked ? "Hold to speak" : "Mute";
-  if (call?.phase === "talking") setMuted($("hold").checked);
-});
+offerHolding({ chosen: $("hold"), button: $("mute"), talking: () => call?.phase === "talking" && stream, mute: setMuted });
 $("volume").addEventListener("input", () => {
   $("voice").volume = replay.player.volume = $("volume").value / 100;
   $("volume-value").textContent = `${$("volume").value} %`;
@@ -374,12 +378,6 @@ $("inside-button").addEventListener("click", () => {
 });
 $("settings-button").addEventListener("click", openSettings);
 $("settings").addEventListener("close", () => changeDevices(devices() !== before));
-$("write").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const text = $("text").value.trim();
-  $("text").value = "";
-  if (text) ask(text);
-});
 $("notice-close").addEventListener("click", hideNotice);
 $("notice-act").addEventListener("click", () => {
   const act = $("notice-act").dataset.act;
@@ -393,7 +391,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && replay.playing) { replay.stop(); return; }
   if (event.key === "Escape" && !$("stop").disabled && !$("settings").open) call?.send({ type: "stop" });
 });
-addEventListener("pagehide", end);
+addEventListener("pagehide", () => { end(); memory.keep(); });
 addEventListener("beforeunload", (event) => { if (call?.phase === "talking" && turns.said.length) event.preventDefault(); });
 
 if (!window.isSecureContext) showTrouble("insecure");

@@ -9,7 +9,7 @@ export async function listDevices(selects) {
     const chosen = select.value;
     const options = found.filter((d) => d.kind === kind && d.deviceId && d.deviceId !== "default").map((d) => new Option(d.label || "unnamed", d.deviceId));
     select.replaceChildren(new Option("The usual one", ""), ...options);
-    select.value = chosen;
+    select.value = options.some(({ value }) => value === chosen) ? chosen : ""; // one that was chosen before may be gone
   }
 }
 
@@ -29,5 +29,5 @@ export async function openDevices(audio, video, wanted) {
 /** What to ask a camera for; `chosen`: its id, if one was chosen. */
 export function cameraWish(chosen) {
   const wish = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30, max: 30 } };
-  return chosen ? { ...wish, deviceId: { exact: chosen } } : wish;
+  return chosen ? { ...wish, deviceId: { ideal: chosen } } : wish;
 }

@@ -85,6 +85,11 @@ export class Replay extends EventTarget {
     this.#say("stopped", answer);
   }
 
+  /** Keeps the sound of no answers but `these`. */
+  forget(these) {
+    for (const answer of [...this.kept.keys()]) if (!these.includes(answer)) this.#drop(answer);
+  }
+
   #take({ number, samples, last }) {
     if (!this.answer || number !== this.number) return;
     if (this.length * 2 < Math.min(MOST_OF_ONE, this.most)) {

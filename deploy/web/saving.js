@@ -10,7 +10,7 @@ export function asText(turns) {
 }
 
 export function asJson(name, turns) {
-  return JSON.stringify({ name, saved: new Date().toISOString(), turns }, null, 2);
+  return JSON.stringify({ name, saved: new Date().toISOString(), turns: turns.map(({ marks: _, ...turn }) => turn) }, null, 2);
 }
 
 /** WebVTT, its times from the beginning of the first conversation: of an answer as it was heard, and only what was. */

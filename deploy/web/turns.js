@@ -22,13 +22,45 @@ export class Turns {
   /** A new conversation: what was said in the one before stays above it. */
   begin() {
     this.began ??= performance.now();
+    this.going = true;
     this.turns.clear();
     this.written.clear();
-    if (!this.list.childElementCount) return;
+    if (this.list.childElementCount && !this.list.lastElementChild.matches(".divider")) this.#divide("A new conversation");
+  }
+
+  /** What was said before the page was loaded again, as `said` gave it; `began`: when, ms of this page. `forget`: a button. */
+  restore(said, began, forget) {
+    this.began = began;
+    for (const { asked, aside, answer, heard, marks, times } of said) {
+      const found = this.#make();
+      found.asked.textContent = asked;
+      found.asked.hidden = !asked;
+      found.asked.dataset.final = true;
+      if (aside) found.asked.className = "aside";
+      found.answer.hidden = !answer;
+      found.state = { text: answer, last: true, heard: heard === answer ? undefined : heard, times };
+      this.#showHeard(found);
+      for (const [kind, text] of marks) this.#note(found, kind, text);
+    }
+    this.#divide("Kept from before this page was loaded again.").append(forget);
+    this.#follow();
+  }
+
+  /** Earlier conversations are gone from the page; the one that goes on stays. */
+  forget() {
+    if (!this.going) this.turns.clear();
+    const current = new Set([...this.turns.values()].map(({ item }) => item));
+    for (const each of [...this.list.children]) if (!current.has(each)) each.remove();
+    this.all = this.all.filter(({ item }) => current.has(item));
+    this.log.replaceChildren();
+  }
+
+  #divide(text) {
     const divider = document.createElement("li");
     divider.className = "divider";
-    divider.textContent = "A new conversation";
+    divider.textContent = text;
     this.list.append(divider);
+    return divider;
   }
 
   /** All that is on the page, oldest first. `heard`: of the answer; `times`: from and to, ms since the first beginning. */
@@ -36,7 +68,9 @@ export class Turns {
     return this.all.map(({ item, state }) => {
       const text = (name) => { const found = item.querySelector(name); return found && !found.hidden ? found.textContent.trim() : ""; };
       const answer = text(".answer");
-      return { asked: text(".asked, .aside"), answer, heard: state.heard ?? answer, notes: text(".note"), times: { answer: state.shown && [state.shown], ...state.times } };
+      const marks = [...item.querySelectorAll(".note span")].map((note) => [note.dataset.kind, note.textContent]);
+      const times = { answer: state.shown && [state.shown], ...state.times };
+      return { asked: text(".asked, .aside"), aside: Boolean(item.querySelector(".aside")), answer, heard: state.heard ?? answer, notes: marks.map(([, note]) => note).join("; "), marks, times };
     });
   }
 
@@ -94,7 +128,10 @@ export class Turns {
   }
 
   /** The conversation is over: no answer comes to what still waits for one. */
-  over() { this.#unanswered(UNANSWERED); }
+  over() {
+    this.going = false;
+    this.#unanswered(UNANSWERED);
+  }
 
   answer({ turn, text, last }) {
     const found = this.#turn(turn);
@@ -119,10 +156,15 @@ export class Turns {
     if (found.state.times.answer) found.state.times.answer[1] = this.#now;
     found.state.heard = complete ? undefined : text;
     if (complete || !found.state.text.trim()) { if (!complete) found.answer.hidden = true; return; }
-    const squeezed = found.state.text.trim().replace(/\s+/g, " ");
-    const rest = squeezed.startsWith(text) ? squeezed.slice(text.length) : "";
-    found.answer.replaceChildren(span("", text || ""), span("unheard", rest));
+    this.#showHeard(found);
     this.#note(found, "interrupted", "you interrupted here");
+  }
+
+  /** The answer, what was not heard of it struck through. */
+  #showHeard({ answer, state: { text, heard = text } }) {
+    const squeezed = text.trim().replace(/\s+/g, " ");
+    const rest = squeezed.startsWith(heard) ? squeezed.slice(heard.length) : "";
+    answer.replaceChildren(span("", heard), span("unheard", rest));
   }
 
   latency({ turn, played_ms }) {
@@ -164,23 +206,29 @@ export class Turns {
   #turn(turn) {
     let found = this.turns.get(turn);
     if (!found) {
-      const item = document.createElement("li");
-      item.className = "turn";
-      item.dataset.turn = turn;
-      const asked = document.createElement("p"); asked.className = "asked"; asked.hidden = true; asked.dir = "auto";
-      const answer = document.createElement("p"); answer.className = "answer"; answer.hidden = true; answer.dir = "auto";
-      const notes = document.createElement("p"); notes.className = "note"; notes.hidden = true;
-      const button = replayButton(), row = document.createElement("div");
-      row.className = "answered";
-      row.append(answer, button);
-      item.append(asked, row, notes);
-      this.list.append(item);
-      found = { item, asked, answer, notes, button, state: { text: "", last: false, times: { asked: [this.voiced?.turn === turn ? this.voiced.at : this.#now] } } };
-      button.addEventListener("click", () => this.again(found));
+      found = this.#make();
+      found.item.dataset.turn = turn;
+      found.state = { text: "", last: false, times: { asked: [this.voiced?.turn === turn ? this.voiced.at : this.#now] } };
+      found.button.addEventListener("click", () => this.again(found));
       this.turns.set(turn, found);
-      this.all.push(found);
       this.following = true;
     }
+    return found;
+  }
+
+  #make() {
+    const item = document.createElement("li");
+    item.className = "turn";
+    const asked = document.createElement("p"); asked.className = "asked"; asked.hidden = true; asked.dir = "auto";
+    const answer = document.createElement("p"); answer.className = "answer"; answer.hidden = true; answer.dir = "auto";
+    const notes = document.createElement("p"); notes.className = "note"; notes.hidden = true;
+    const button = replayButton(), row = document.createElement("div");
+    row.className = "answered";
+    row.append(answer, button);
+    item.append(asked, row, notes);
+    this.list.append(item);
+    const found = { item, asked, answer, notes, button };
+    this.all.push(found);
     return found;
   }
 

@@ -17,4 +17,5 @@ def complaint(name: str, info: StageInfo, problem: Any) -> str:  # Any: pydantic
         return f"stage {info.use} has no parameter {key!r}{nearest(key, known)}, {have}"
     if problem["type"] == "missing":
         return f"stage {name!r} needs `{key}`"
-    return f"{key}: {problem['msg'].removeprefix('Value error, ')}, found {problem['input']!r}"
+    said, given = problem["msg"].removeprefix("Value error, "), repr(problem["input"])
+    return f"{key}: {said}" if given in said else f"{key}: {said}, found {given}"

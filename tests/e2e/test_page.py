@@ -84,6 +84,11 @@ def test_one_can_write_without_a_microphone_and_every_state_is_true_and_open_to_
         page.wait_for_selector(".answer:has-text('Again?')")
         assert page.locator(".turn").count() == 2, "what was said before stays"
         assert page.locator(".divider").count() == 1
+        page.fill("#text", " ".join(f"Is {number} more than {number * number}?" for number in range(3, 60)))
+        page.press("#text", "Enter")
+        page.wait_for_selector("body[data-floor=speaking]")
+        check(page, "answering")
+        assert page.get_attribute("body", "data-floor") == "speaking"
 
 
 def test_one_can_hold_a_key_to_speak_see_the_level_and_turn_the_volume(net: Lab, tmp_path: Path) -> None:
@@ -105,6 +110,7 @@ def test_one_can_hold_a_key_to_speak_see_the_level_and_turn_the_volume(net: Lab,
             (page.keyboard.down if pressed == "false" else page.keyboard.up)("Space")
             page.wait_for_selector(f"#mute[aria-pressed={pressed}]")
         assert page.get_attribute("body", "data-phase") == "talking", "the key has pressed no button"
+        check(page, "listening")
         assert page.evaluate("document.getElementById('voice').volume") == pytest.approx(0.4)
         page.click("#settings-button")
         page.wait_for_function("() => /^-[0-9]+ dB$/.test(document.getElementById('level-value').textContent)")
@@ -171,6 +177,7 @@ def test_a_server_that_hangs_is_noticed_and_one_that_stops_or_comes_back_says_so
         echo.process.send_signal(signal.SIGINT)
         page.wait_for_selector("#notice[data-code=closing]")
         assert "about to stop" in page.inner_text("#notice-text")
+        check(page, "draining")
 
 
 def test_a_server_that_was_started_anew_says_that_the_conversation_is_lost(net: Lab, tmp_path: Path) -> None:
@@ -181,7 +188,8 @@ def test_a_server_that_was_started_anew_says_that_the_conversation_is_lost(net: 
         page.press("#text", "Enter")
         page.wait_for_selector(".answer:has-text('Hello?')")
         first.process.kill()
-        page.wait_for_selector("#notice[data-code=stalled], #notice[data-code=away]")
+        page.wait_for_selector("#notice[data-code=away]")
+        check(page, "lost")
         with serve(net, file, tmp_path / "second.log"):
             page.wait_for_selector("#notice[data-code=restarted]")
             assert "started anew" in page.inner_text("#notice-text")

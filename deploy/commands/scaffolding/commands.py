@@ -9,7 +9,7 @@ import click
 
 @click.group()
 def new() -> None:
-    """Create a working stage or pipeline of your own: code, and a test that passes."""
+    """Create a working stage, language-model backend or pipeline of your own: code, and a test that passes."""
 
 
 @new.command("stage")
@@ -26,6 +26,15 @@ def new_stage(name: str, kind: str) -> None:
     from thalweg.deploy.commands.scaffolding.scaffold import write_stage
 
     write_stage(name, Path.cwd(), kind)
+
+
+@new.command("backend")
+@click.argument("name")
+def new_backend(name: str) -> None:
+    """Write NAME.py with a language-model backend and test_NAME.py with its test."""
+    from thalweg.deploy.commands.scaffolding.scaffold import write_backend
+
+    write_backend(name, Path.cwd())
 
 
 @new.command("pipeline")

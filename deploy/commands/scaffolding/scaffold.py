@@ -6,7 +6,7 @@ import keyword
 import sys
 from pathlib import Path
 
-from thalweg.deploy.commands.scaffolding.templates import STAGES
+from thalweg.deploy.commands.scaffolding.templates import BACKEND, STAGES
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.stages.io.terminal import say
 
@@ -45,11 +45,14 @@ def write_stage(name: str, folder: Path, kind: str = "transform") -> None:
 
     Raises ScaffoldError and writes nothing where one exists.
     """
-    _check(name)
-    title = "".join(part.capitalize() for part in name.split("_"))
-    code, test = (text.replace("TITLE", title).replace("NAME", name) for text in STAGES[kind])
-    _write(folder, {f"{name}.py": code, f"test_{name}.py": test})
-    say(f"test it:  python -m pytest test_{name}.py\nuse it:   {{use: {name}:{title}}} in a pipeline file beside it")
+    title = _write_class(name, folder, *STAGES[kind])
+    say(f"use it:   {{use: {name}:{title}}} in a pipeline file beside it")
+
+
+def write_backend(name: str, folder: Path) -> None:
+    """Write NAME.py and test_NAME.py, a language-model backend. Raises as `write_stage`."""
+    title = _write_class(name, folder, *BACKEND)
+    say(f'use it:   {{use: language.chat, backend: "{name}:{title}"}} in a pipeline file beside it')
 
 
 def write_pipeline(name: str, folder: Path) -> None:
@@ -57,6 +60,16 @@ def write_pipeline(name: str, folder: Path) -> None:
     _check(name)
     _write(folder, {f"{name}.yaml": _PIPELINE.format(name=name), f"test_{name}.py": _PIPELINE_TEST.format(name=name)})
     say(f"run it:   thalweg run {name}.yaml --set input=speech.wav")
+
+
+def _write_class(name: str, folder: Path, code: str, test: str) -> str:
+    """Returns the name of the class."""
+    _check(name)
+    title = "".join(part.capitalize() for part in name.split("_"))
+    texts = {f"{name}.py": code, f"test_{name}.py": test}
+    _write(folder, {file: text.replace("TITLE", title).replace("NAME", name) for file, text in texts.items()})
+    say(f"test it:  python -m pytest test_{name}.py")
+    return title
 
 
 def _check(name: str) -> None:

@@ -1,4 +1,4 @@
-"""What `thalweg new stage` begins with, by kind: the code and its test. `TITLE` and `NAME` are put in."""
+"""What `thalweg new` begins with, stages by kind: the code and its test. `TITLE` and `NAME` are put in."""
 
 from __future__ import annotations
 
@@ -192,3 +192,55 @@ STAGES: Mapping[str, tuple[str, str]] = {
     "join": (_JOIN, _JOIN_TEST),
 }
 """Kind → code and test."""
+
+BACKEND = (
+    '''"""TITLE: a language model of one's own, for `language.chat`."""
+
+from collections.abc import AsyncGenerator
+from typing import Annotated
+
+from pydantic import Field
+
+from thalweg.models.language.backend import Abilities, Delta, Finish, Request, Text
+
+
+class TITLE:
+    """Answers with the last words of the question."""
+
+    name = "NAME"
+    abilities = Abilities(continues="prefix")
+
+    def __init__(self, words: Annotated[int, Field(ge=1, description="of the question")] = 3) -> None:
+        self.words = words
+
+    async def open(self) -> None:
+        """Load or connect. Raise BackendError where that cannot be."""
+
+    async def close(self) -> None:
+        """Free what `open` took."""
+
+    async def prefill(self, request: Request) -> None:
+        """Read what is known of the next question; nothing needs to be done."""
+
+    async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """Answer piece by piece; `request.prefix` is the beginning of the answer that is there already."""
+        answer = " ".join(request.messages[-1].text.split()[-self.words :])
+        for word in answer.removeprefix(request.prefix).split():
+            yield Text(word + " ")
+        yield Finish()
+''',
+    """from NAME import TITLE
+
+from thalweg import Transcript
+from thalweg.stages.language.chat import Chat
+from thalweg.testing import packet, run_stage
+
+
+def test_it_answers_with_the_last_words_of_the_question() -> None:
+    question = packet(Transcript(text="one two three", final=True), epoch=1)
+    outcome = run_stage(Chat(backend=TITLE(words=2)), [question])
+    assert "".join(token.text for token in outcome.payloads("token")) == "two three "
+    assert outcome.problems == []
+""",
+)
+"""Code and test of a language-model backend."""

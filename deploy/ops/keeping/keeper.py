@@ -150,10 +150,10 @@ class Keeper:
     def _problem(self, problem: Problem) -> None:
         turn = f" (turn {problem.epoch})" if problem.epoch else ""
         say = log.warning if problem.recovered else log.error
-        say("%s%s: %s", problem.stage, turn, problem.message)
+        say("%s%s: %s", problem.stage, turn, problem.told)
         if problem.final:
             self._broken.add(problem.stage)
-            self._tell(reason=f"{problem.stage}: {problem.message}")
+            self._tell(reason=f"{problem.stage}: {problem.told}")
 
     async def _status(self) -> Any:
         return (await self._stats())["status"]

@@ -43,6 +43,7 @@ def build_report(outcome: Outcome, name: str, latency_budget_ns: int | None = No
             {
                 "stage": problem.stage,
                 "message": problem.message,
+                "where": problem.where,
                 "turn": problem.epoch or None,
                 "time_ms": _ms(problem.time_ns - outcome.started_ns),
                 "recovered": problem.recovered,

@@ -205,3 +205,17 @@ def test_only_a_source_is_run_again() -> None:
     text = "stages:\n  a: {use: talk, retry: 2s}\n  b: {use: listen, retry: 2s}\nconnections: [a -> b]\n"
     with pytest.raises(SpecError, match="stage 'b' is no source, and only those are run again"):
         load_spec(text, find=find)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("silence", "1 parsec", ": give a number with a unit, such as 300ms, 1.5s or 2min"),
+        ("threshold", "7", ", found 7"),
+    ],
+)
+def test_what_was_found_is_said_once(key: str, value: str, said: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        load_spec(f"stages: {{vad: {{use: speech.vad, {key}: {value}}}}}")
+    (message,) = [message for _, message in refused.value.problems if key in message]
+    assert message.endswith(said) and message.count(value) == 1
