@@ -24,7 +24,7 @@ from weakref import WeakKeyDictionary
 
 from thalweg.deploy.cluster.order import Order
 from thalweg.deploy.cluster.remote import RemoteError, WorkerLost
-from thalweg.deploy.cluster.subprocess_host import LEAVE_S, ChildLink, start_child
+from thalweg.deploy.cluster.subprocess_host import LEAVE_S, Child, ChildLink, start_child
 from thalweg.deploy.errors import Problem
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.pipeline.file.plan import SUBPROCESS
@@ -133,13 +133,13 @@ class SharedCarrier:
 class SharedChild:
     """A subprocess that the runs of this process share. `order`: of the first of them, whose log it has.
 
-    `ended`: called when the last has left.
+    `children`: where it is found, which is told when the last has left.
     """
 
-    def __init__(self, order: Order, ended: Callable[[SharedChild], None]) -> None:
+    def __init__(self, order: Order, children: SharedChildren) -> None:
         self._link = ChildLink(order.worker.name)
-        self._log = order.log
-        self._ended = ended
+        self._order = order
+        self._children = children
         self._starting: asyncio.Task[None] | None = None
 
     @property
@@ -148,11 +148,11 @@ class SharedChild:
         return self._link.pid
 
     @property
-    def lost(self) -> bool:
-        """Whether it is of no use any more."""
+    def lasts(self) -> bool:
+        """Whether another run may join it: it has not failed, and is not about to end."""
         starting = self._starting
         failed = starting is not None and starting.done() and (starting.cancelled() or starting.exception() is not None)
-        return failed or self._link.lost is not None
+        return bool(self._link.listeners) and not failed and self._link.lost is None
 
     async def join(self, whose: str, on_problem: Callable[[Problem], None]) -> None:
         """See `SharedProcess.join`. Who gives up waiting does not end it for those who wait, too."""
@@ -178,32 +178,55 @@ class SharedChild:
         self._link.listeners.pop(whose, None)
         if self._link.listeners:
             return
-        self._ended(self)
         if self._starting is not None:
             await asyncio.wait({self._starting})
         await self._link.close()
+        await self._children.ended(self)
 
     async def _start(self) -> None:
-        await self._link.start(await start_child(), self._log)
+        await self._link.start(await self._children.process(), self._order.log)
+        if self._order.worker.restart.may_return:
+            self._children.keep_spare()
 
 
 class SharedChildren:
-    """Those of one event loop, by worker and file."""
+    """Those of one event loop, by worker and file; and one process in reserve where any of them may come back."""
 
     def __init__(self) -> None:
         self._children: dict[tuple[str, str], SharedChild] = {}
+        self._spare: asyncio.Task[Child] | None = None
 
     def find(self, order: Order) -> SharedChild:
-        """The one of this worker that lives, or a new one that nothing has joined yet."""
+        """The one of this worker that lasts, or a new one, which is to be joined before anything else happens."""
         key = order.worker.name, order.bundle.digest
         found = self._children.get(key)
-        if found is None or found.lost:
-            found = self._children[key] = SharedChild(order, lambda child: self._forget(key, child))
+        if found is None or not found.lasts:
+            found = self._children[key] = SharedChild(order, self)
         return found
 
-    def _forget(self, key: tuple[str, str], child: SharedChild) -> None:
-        if self._children.get(key) is child:
-            del self._children[key]
+    async def process(self) -> Child:
+        """The one in reserve, or a new one."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            with suppress(OSError):
+                child = await spare
+                if child.process.returncode is None:
+                    return child
+                await child.dismiss()
+        return await start_child()
+
+    def keep_spare(self) -> None:
+        """Have a process in reserve."""
+        if self._spare is None:
+            self._spare = asyncio.get_running_loop().create_task(start_child())
+
+    async def ended(self, child: SharedChild) -> None:
+        """The last run has left it."""
+        self._children = {key: other for key, other in self._children.items() if other is not child}
+        if not self._children and self._spare is not None:
+            spare, self._spare = self._spare, None
+            with suppress(OSError):
+                await (await spare).dismiss()
 
 
 _of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, SharedChildren] = WeakKeyDictionary()

@@ -77,6 +77,8 @@ class SharedActor:
 
     async def call(self, whose: str, name: str, *args: Any) -> Any:
         """See `SharedProcess.call`."""
+        if self._actor is None:
+            raise WorkerLost(f"worker {self._worker} was not found yet")
         return await ask(self._worker, self._actor, self._order.on_problem, whose, name, *args)
 
     def post(self, whose: str, name: str) -> None:

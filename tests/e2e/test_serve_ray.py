@@ -1,5 +1,5 @@
 """`thalweg serve --on ray`: a conversation on each node of a real cluster, on another when its host is killed, and on
-with it when the cluster has lost its head.
+with it when the cluster has lost its head; with their language model on one actor that all share.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,21 @@ print("127.0.0.1:6379", flush=True)
 sys.stdin.read()
 cluster.shutdown()
 """
+SHARED = """
+workers:
+  pool: {launcher: ray, shared: true}
+placement:
+  chat: pool
+"""
+KILLING = """
+import sys
+import ray
+ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
+names = [a["name"] for a in ray.util.list_named_actors(all_namespaces=True) if a["namespace"] == "thalweg-shared"]
+print(len(names))
+for name in names:
+    ray.kill(ray.get_actor(name, namespace="thalweg-shared"))
+"""
 
 
 @pytest.fixture
@@ -70,42 +86,73 @@ def cluster() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         process.wait(60)
 
 
-def test_conversations_live_on_the_nodes_and_outlive_one_of_them(
-    cluster: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
-) -> None:
-    address, process = cluster
-    file = tmp_path / "scripted.yaml"
-    file.write_text(pipeline(), encoding="utf-8")
+@contextmanager
+def served(address: str, text: str, folder: Path) -> Iterator[str]:
+    """A server of a pipeline on a cluster; its address."""
+    file = folder / "scripted.yaml"
+    file.write_text(text, encoding="utf-8")
     port = free_port()
-    env = os.environ | {"PYTHONPATH": str(ROOT), "THALWEG_ADMIN_TOKEN": "operator", "XDG_STATE_HOME": str(tmp_path)}
+    env = os.environ | {"PYTHONPATH": str(ROOT), "THALWEG_ADMIN_TOKEN": "operator", "XDG_STATE_HOME": str(folder)}
     command = [sys.executable, "-m", "thalweg.deploy", "serve", str(file), "--port", str(port)]
     with subprocess.Popen([*command, "--on", "ray", "--address", address], env=env) as front:
         try:
-            asyncio.run(conversations(f"http://127.0.0.1:{port}", process))
+            yield f"http://127.0.0.1:{port}"
         finally:
             front.terminate()
             assert front.wait(30) == 0
 
 
+async def until_ready(http: aiohttp.ClientSession, url: str, count: int) -> dict[str, dict[str, Any]]:
+    """The hosts, once so many would answer."""
+
+    async def hosts() -> dict[str, dict[str, Any]]:
+        try:
+            async with http.get(f"{url}/hosts") as response:
+                return {host["name"]: host for host in (await response.json())["hosts"] if host["state"] == "up"}
+        except aiohttp.ClientError:
+            return {}
+
+    async with asyncio.timeout(PATIENCE_S):
+        found = await hosts()
+        while sum(not host["why"] for host in found.values()) < count:
+            await asyncio.sleep(0.2)
+            found = await hosts()
+    return found
+
+
+def test_conversations_live_on_the_nodes_and_outlive_one_of_them(
+    cluster: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    address, process = cluster
+    with served(address, pipeline(), tmp_path) as url:
+        asyncio.run(conversations(url, process))
+
+
+def test_conversations_of_two_nodes_share_one_actor_and_go_on_when_it_dies(
+    cluster: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    address, _ = cluster
+
+    async def talk(url: str) -> None:
+        async with aiohttp.ClientSession(headers=ADMIN) as http:
+            await until_ready(http, url, 2)
+            async with Talker(url) as one, Talker(url) as other:
+                assert host_of(one) != host_of(other)
+                assert await asked(one, "red") == "red"
+                assert await asked(other, "blue") == "blue"
+                killing = [sys.executable, "-c", KILLING, address]
+                killed = await asyncio.create_subprocess_exec(*killing, stdout=subprocess.PIPE)
+                assert (await killed.communicate())[0] == b"1\n", "two nodes, and one worker that is shared"
+                assert await asked(one, "green") == "red and green"
+                assert await asked(other, "white") == "blue and white"
+
+    with served(address, pipeline() + SHARED, tmp_path) as url:
+        asyncio.run(talk(url))
+
+
 async def conversations(url: str, cluster: subprocess.Popen[bytes]) -> None:
     async with aiohttp.ClientSession(headers=ADMIN) as http:
-
-        async def hosts() -> dict[str, dict[str, Any]]:
-            try:
-                async with http.get(f"{url}/hosts") as response:
-                    return {host["name"]: host for host in (await response.json())["hosts"] if host["state"] == "up"}
-            except aiohttp.ClientError:
-                return {}
-
-        async def until_ready(count: int) -> dict[str, dict[str, Any]]:
-            async with asyncio.timeout(PATIENCE_S):
-                found = await hosts()
-                while sum(not host["why"] for host in found.values()) < count:
-                    await asyncio.sleep(0.2)
-                    found = await hosts()
-            return found
-
-        found = await until_ready(2)
+        found = await until_ready(http, url, 2)
         async with Talker(url) as one, Talker(url) as other:
             assert {host_of(one), host_of(other)} == set(found), "each of them has a node of its own"
             assert await asked(one, "red") == "red"
@@ -125,7 +172,7 @@ async def conversations(url: str, cluster: subprocess.Popen[bytes]) -> None:
             assert cluster.stdin is not None
             cluster.stdin.write(b"\n")
             cluster.stdin.flush()
-            await until_ready(2)
+            await until_ready(http, url, 2)
             cluster.stdin.write(b"behead\n")
             cluster.stdin.flush()
             await asyncio.sleep(3.0)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,11 @@ import pytest
 
 from tests.deploy.cluster.shared_stages import Gate, Notes, Slow
 from thalweg import Packet, Pipeline, Run, Token
+from thalweg.deploy.cluster.host import Bundle
+from thalweg.deploy.cluster.order import Order
+from thalweg.deploy.cluster.remote import WorkerLost
+from thalweg.deploy.cluster.shared_actor import SharedActor
+from thalweg.pipeline.file.plan import WorkerPlan
 
 PATIENCE_S = 120.0
 
@@ -66,6 +71,17 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
+def children() -> set[int]:
+    """Worker processes of this one."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        for pid in map(int, (task / "children").read_text().split()):
+            with suppress(OSError):
+                if b"thalweg.deploy.cluster.child" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.add(pid)
+    return found
+
+
 def test_two_runs_share_a_process_and_neither_has_what_the_other_was_told() -> None:
     async def case(one: Talk, other: Talk) -> None:
         pid, told = await one.ask("a")
@@ -101,7 +117,7 @@ def test_a_worker_that_hangs_is_killed_for_all_and_comes_back() -> None:
         assert await other.ask("d") == (new, "b d")
         assert not alive(pid)
 
-    hold(pipeline_of(Notes, heartbeat="1s"), case)
+    hold(pipeline_of(Notes, heartbeat="3s"), case)
 
 
 def test_a_run_that_is_interrupted_leaves_the_work_of_the_other_alone() -> None:
@@ -154,3 +170,24 @@ def test_a_run_that_is_restarted_or_ends_leaves_the_other_alone_and_behind_the_l
 
     asyncio.run(main())
     assert len(pids) == 1
+
+
+def test_one_process_waits_in_reserve_and_takes_its_place() -> None:
+    async def case(one: Talk, other: Talk) -> None:
+        pid, _ = await one.ask("a")
+        waiting = children() - {pid}
+        assert len(waiting) == 1
+        os.kill(pid, signal.SIGKILL)
+        assert (await one.ask("b")) == (*waiting, "a b")
+        assert (await other.ask("c")) == (*waiting, "c")
+
+    hold(pipeline_of(Notes), case)
+    assert children() == set()
+
+
+def test_a_worker_that_is_still_being_found_is_gone_to_those_who_ask_it() -> None:
+    plan = WorkerPlan(name="pool", launcher="ray", stages=("stage",), shared=True)
+    bundle = Bundle(main="a", files={"a": ""}, settings={}, token="")
+    order = Order(worker=plan, bundle=bundle, on_problem=lambda _: None)
+    with pytest.raises(WorkerLost):
+        asyncio.run(SharedActor(order).call("me", "stats"))
