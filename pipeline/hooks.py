@@ -63,6 +63,7 @@ HOOKS: Mapping[str, Hook] = {
     "key": Hook(None),
     "configures": Hook(None),
     "may_become": Hook(None),
+    "keeps_here": Hook(None),
 }
 _PAIRS = (("snapshot", "restore"), ("restore", "snapshot"), ("remembered", "recall"), ("recall", "remembered"))
 

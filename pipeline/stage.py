@@ -34,6 +34,8 @@ annotations. A stage may have these methods and attributes, which are found by n
     configurable, configure  the parameters that can change while it runs, and the method that applies them
     may_become(arguments)    static: the values that `configure` accepts, parameter → values, if fewer than its type
                              has; from its own parameters. `preferences` of a file are checked against them
+    keeps_here(arguments)    static: why, with these parameters, it must not process on another machine (`placement`);
+                             empty if it may
     declare(settings)        applies settings that are not for one sample, from the next sample on
     knobs, choices()         the parameters that an optimizer may set, parameter → `configuring.Kind`, and their
                              possible values, parameter → values as text, cheapest first

@@ -35,6 +35,10 @@ def placing_of(
         except ValidationError as error:
             wrong += [f"place {place!r}: {complaint(vertex.name, info, each)}" for each in error.errors()]
             continue
+        keeps_here = getattr(info.cls, "keeps_here", None)
+        if keeps_here is not None and (why := keeps_here(arguments)):
+            wrong.append(f"stage {vertex.name!r} ({info.use}) must not leave this machine: {why}")
+            continue
         places.append(PlaceOf(name=place, quality=options["quality"], settings=settings))
         if place == EDGE and options["set"]:
             here = arguments

@@ -187,6 +187,15 @@ class Chat:
         """One of its backends."""
         return {"first": ("", *(arguments.get("backends") or ()))}
 
+    @staticmethod
+    def keeps_here(arguments: Mapping[str, Any]) -> str:
+        """Words cross to another machine before a pool's policy could keep them."""
+        policy = arguments.get("policy") or PoolPolicy()
+        if policy.privacy == "cloud" and not policy.private:
+            return ""
+        said = f"privacy: {policy.privacy}" if policy.privacy != "cloud" else "private"
+        return f"its `policy` says `{said}`, and all that is heard would cross; leave that out, or the placement"
+
     def configure(self, settings: dict[str, Any]) -> None:
         """Have another backend answer, from the next question on. Raises LanguageModelError where there is none."""
         first = settings.get("first", "")

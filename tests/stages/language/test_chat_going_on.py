@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any
+from typing import Any, ClassVar
+
+import pytest
 
 from thalweg.models.language.backend import Abilities, BackendError, Delta, ErrorKind, Finish, Request, Text
+from thalweg.pipeline.file.source import SpecError
+from thalweg.pipeline.file.spec import Spec, load_spec
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Token, Transcript
+from thalweg.pipeline.stage import Context
 from thalweg.stages.language.chat import Chat
 
 
@@ -35,6 +40,14 @@ class Reciter:
         for piece in self.pieces:
             yield Text(piece)
         yield Finish()
+
+
+class Asks:
+    """A source of questions."""
+
+    outputs: ClassVar = {"transcript": Transcript}
+
+    async def run(self, ctx: Context) -> None: ...
 
 
 class Ctx:
@@ -124,3 +137,20 @@ def test_a_model_that_has_nothing_to_add_behind_a_whole_sentence_ends_the_answer
     asyncio.run(chat.go_on(asked("Where?"), tokens("It is in ", "Paris. "), False, ctx))  # type: ignore[arg-type]
     assert ctx.out == [("", True)]
     assert [exchange["said"] for exchange in chat.snapshot()["past"]] == ["It is in Paris. "]
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [("{privacy: edge}", "privacy: edge"), ("{privacy: fog}", "privacy: fog"), ("{private: [Ann]}", "private")],
+)
+def test_a_chat_whose_policy_keeps_words_at_home_is_not_placed_elsewhere(policy: str, said: str) -> None:
+    def placed(policy: str) -> Spec:
+        return load_spec(
+            f"name: p\nstages:\n  ask: {{use: '{__name__}:Asks'}}\n"
+            f"  chat: {{use: language.chat, backends: {{a: {{backend: echo, where: edge}}}}, policy: {policy}}}\n"
+            "connections:\n  - ask -> chat\nplacement:\n  chat: {edge: {quality: 0.5}, cloud: {}}\n"
+        )
+
+    assert placed("{}").deployed.stages["chat"].placing is not None
+    with pytest.raises(SpecError, match=f"must not leave this machine: its `policy` says `{said}`"):
+        placed(policy)
