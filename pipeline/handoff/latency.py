@@ -5,13 +5,14 @@
 
 Theory of operation. c and a are fitted by recursive least squares with forgetting, on logarithms: errors grow with what
 is expected and are lopsided, and half of the answers come before what is expected then, where a mean would be later. It
-begins with what is believed beforehand: two noisy answers do not make a slope. How much of a prompt will be
-new is expected by the share that was cached lately; a backend that does not say is taken to read all of it. What is
-left over, as a ratio of measured to expected, is kept for the last `KEPT` answers: their quantiles are the model's
-uncertainty, and scale with the expectation as real tails do. Before there are `MANY`, they are taken for log-normal,
-with a spread of `SPREAD` believed beforehand as if seen four times. A change (another link, another load) shows in a
-cumulative sum of what is off on one side: then the ratios are forgotten, the fit is opened up again and begins with
-those answers since that sum began to grow that are off like the last, so that they are believed more than all before.
+begins with what is believed beforehand: two noisy answers do not make a slope. How much of a prompt will be new is
+expected by what of it the backend was asked before in the same conversation, and by the share of that which it had kept
+lately; one that does not say is taken to read all of it. What is left over, as a ratio of measured to expected, is kept
+for the last `KEPT` answers: their quantiles are the model's uncertainty, and scale with the expectation as real tails
+do. Before there are `MANY`, they are taken for log-normal, with a spread of `SPREAD` believed beforehand as if seen
+four times. A change (another link, another load) shows in a cumulative sum of what is off on one side: then the ratios
+are forgotten, the fit is opened up again and begins with those answers since that sum began to grow that are off like
+the last, so that they are believed more than all before.
 """
 
 from __future__ import annotations
@@ -43,22 +44,24 @@ _SLOPE = 0.3
 """Where something has changed, it is mostly the way there: how much of `a` is doubted then."""
 _FLOOR_MS = 1.0
 _REMEMBERED = 0.8
-_CACHED = 0.5
-"""How much the newest answer says of what will be cached: of a conversation that grows it is more with each turn."""
+_KEPT_NEWEST = 0.5
+"""How much the newest answer says of what will be kept."""
+_ENOUGH = 0.1
+"""The share of a prompt that must have been asked before to say anything of what is kept."""
 
 
 @dataclass(slots=True)
 class LatencyModel:
     """Of one backend. `first_ms`, `per_hundred_ms`, `token_ms`: what is believed before anything was measured.
-    `cached`: share of a prompt (0…1) that it is expected to have read before. `paused_ms`: the longest pause within
-    its last answers, between two pieces of text.
+    `kept`: the share (0…1) of what it is asked again that it is expected not to read again.
+    `paused_ms`: the longest pause within its last answers, between two pieces of text.
     """
 
     first_ms: float = 500.0
     per_hundred_ms: float = 50.0
     token_ms: float = 40.0
     answers: int = 0
-    cached: float = 0.0
+    kept: float = 0.0
     paused_ms: float = 0.0
     _open: tuple[float, float, float] = _OPEN
     _covariance: tuple[float, float, float] = _OPEN
@@ -75,9 +78,10 @@ class LatencyModel:
         whole_ms: float = 0.0,
         *,
         cached_tokens: int | None = None,
+        repeated: float = 0.0,
     ) -> None:
         """An answer came. `new_tokens`: of the prompt, without the `cached_tokens` (None: that is not known); `tokens`:
-        of the answer, in `whole_ms`.
+        of the answer, in `whole_ms`; `repeated`: the share (0…1) of the prompt that it was asked before.
 
         Values that cannot be (negative, not finite) are ignored.
         """
@@ -88,7 +92,9 @@ class LatencyModel:
         self._notice(ratio, hundreds, first_ms)
         self._fit(hundreds, first_ms)
         if cached_tokens is not None and 0 < new_tokens + cached_tokens < 10_000_000 and cached_tokens >= 0:
-            self.cached += (cached_tokens / (new_tokens + cached_tokens) - self.cached) * _CACHED
+            share = cached_tokens / (new_tokens + cached_tokens)
+            if repeated >= _ENOUGH:
+                self.kept += (min(1.0, share / repeated) - self.kept) * _KEPT_NEWEST
         self.answers += 1
         if self.answers > 2:
             self._ratios.append(ratio)
@@ -101,17 +107,17 @@ class LatencyModel:
         if 0 <= ms < 1e7:
             self.paused_ms = max(ms, self.paused_ms * _REMEMBERED)
 
-    def new_of(self, prompt_tokens: int) -> int:
-        """How many tokens of a prompt it is expected to have to read."""
-        return round(prompt_tokens * (1.0 - self.cached))
+    def new_of(self, prompt_tokens: int, repeated_tokens: int) -> int:
+        """How many tokens of a prompt it is expected to have to read, where it was asked `repeated_tokens` before."""
+        return prompt_tokens - round(min(prompt_tokens, repeated_tokens) * self.kept)
 
-    def expected_first_ms(self, prompt_tokens: int) -> float:
+    def expected_first_ms(self, new_tokens: int) -> float:
         """When the first token is expected."""
-        return self._expected_ms(self.new_of(prompt_tokens) / _HUNDRED)
+        return self._expected_ms(new_tokens / _HUNDRED)
 
-    def first_ms_at(self, share: float, prompt_tokens: int) -> float:
+    def first_ms_at(self, share: float, new_tokens: int) -> float:
         """By when the first token comes in `share` (between 0 and 1) of all cases."""
-        expected = self.expected_first_ms(prompt_tokens)
+        expected = self.expected_first_ms(new_tokens)
         if len(self._ratios) < MANY:
             return expected * math.exp(NormalDist().inv_cdf(share) * self._spread())
         ordered = sorted(self._ratios)
@@ -120,13 +126,13 @@ class LatencyModel:
         high = min(len(ordered) - 1, low + 1)
         return expected * (ordered[low] + (ordered[high] - ordered[low]) * min(1.0, max(0.0, place - low)))
 
-    def clause_ms_at(self, share: float, prompt_tokens: int, clause_tokens: int = CLAUSE_TOKENS) -> float:
+    def clause_ms_at(self, share: float, new_tokens: int, clause_tokens: int = CLAUSE_TOKENS) -> float:
         """By when a first clause is whole in `share` of all cases."""
-        return self.first_ms_at(share, prompt_tokens) + self.token_ms * (clause_tokens - 1)
+        return self.first_ms_at(share, new_tokens) + self.token_ms * (clause_tokens - 1)
 
-    def in_time(self, within_ms: float, prompt_tokens: int, clause_tokens: int = CLAUSE_TOKENS) -> float:
+    def in_time(self, within_ms: float, new_tokens: int, clause_tokens: int = CLAUSE_TOKENS) -> float:
         """The share of answers whose first clause is expected within `within_ms`, 0…1, never quite either."""
-        expected, rest = self.expected_first_ms(prompt_tokens), self.token_ms * (clause_tokens - 1)
+        expected, rest = self.expected_first_ms(new_tokens), self.token_ms * (clause_tokens - 1)
         if len(self._ratios) < MANY:
             left = max(1e-9, (within_ms - rest) / expected)
             return min(0.999, max(0.001, NormalDist().cdf(math.log(left) / self._spread())))

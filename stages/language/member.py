@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Collection, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,7 +30,7 @@ from thalweg.models.language.backend import (
 from thalweg.models.language.registry import make
 from thalweg.pipeline.handoff.breaker import Breaker
 from thalweg.pipeline.handoff.cascade import CLAUSE, score
-from thalweg.pipeline.handoff.latency import LatencyModel
+from thalweg.pipeline.handoff.latency import CLAUSE_TOKENS, LatencyModel
 from thalweg.pipeline.handoff.privacy import Zone
 from thalweg.pipeline.handoff.router import SURE
 from thalweg.pipeline.handoff.seam import is_sentence
@@ -68,7 +69,9 @@ class Member(BaseModel):
 
 @dataclass(slots=True)
 class AtWork:
-    """A member and what is `known` of it. `asked_s`: when last, here; `silent`: it has not said a word since."""
+    """A member and what is `known` of it. `asked_s`: when last, here; `silent`: it has not said a word since; `read`:
+    what it has last answered to, here.
+    """
 
     name: str
     said: Member
@@ -76,6 +79,7 @@ class AtWork:
     known: Known = field(default_factory=Known)
     asked_s: float = float("-inf")
     silent: bool = False
+    read: Sequence[Message] = ()
     accepted_from: float | None = None
 
     @property
@@ -107,14 +111,26 @@ class AtWork:
     def needs_ms(self, request: Request, said: str) -> float:
         """From being asked to go on until that can be heard; one that can only begin anew says all of it again."""
         again = len(said) // CHARACTERS_PER_TOKEN if self.backend.abilities.continues == "none" else 0
-        tokens = tokens_of(request.messages)
-        return self.latency.clause_ms_at(SURE, tokens, SENTENCE_TOKENS + again) + SYNTHESIS_MS
+        return self.clause_ms(request.messages, SENTENCE_TOKENS + again) + SYNTHESIS_MS
+
+    def new_of(self, messages: Sequence[Message]) -> int:
+        """How many tokens of these it is expected to have to read."""
+        return self.latency.new_of(tokens_of(messages), self.repeated(messages))
+
+    def repeated(self, messages: Sequence[Message]) -> int:
+        """How many tokens of these stood at the beginning of what it was last asked in this conversation, too."""
+        pairs = takewhile(lambda pair: pair[0] == pair[1], zip(messages, self.read, strict=False))
+        return tokens_of([message for message, _ in pairs])
+
+    def clause_ms(self, messages: Sequence[Message], tokens: int = CLAUSE_TOKENS) -> float:
+        """By when it has, in nearly all cases, answered these with so many tokens."""
+        return self.latency.clause_ms_at(SURE, self.new_of(messages), tokens)
 
     def hung_up_on(self, request: Request, now_s: float) -> None:
         """It was not needed: where it had said nothing yet, for longer than can be expected, that is learned from."""
-        tokens, waited_ms = tokens_of(request.messages), (now_s - self.asked_s) * 1e3
-        if self.silent and waited_ms > self.latency.first_ms_at(0.95, tokens):
-            self.latency.observe(self.latency.new_of(tokens), waited_ms)
+        new, waited_ms = self.new_of(request.messages), (now_s - self.asked_s) * 1e3
+        if self.silent and waited_ms > self.latency.first_ms_at(0.95, new):
+            self.latency.observe(new, waited_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +240,14 @@ async def listen(
         raise BackendError(ErrorKind.NO_ANSWER, f"failed: {type(error).__name__}") from error
     finally:
         if first_s is not None:
-            new, cached = member.latency.new_of(tokens_of(request.messages)), None
+            new, cached = member.new_of(request.messages), None
+            repeated = member.repeated(request.messages) / max(1, tokens_of(request.messages))
+            member.read = request.messages
             if usage.prompt_tokens:  # else hung up on before it said so
                 new, cached = max(0, usage.prompt_tokens - (usage.cached_tokens or 0)), usage.cached_tokens
             tokens = usage.reply_tokens or characters // CHARACTERS_PER_TOKEN
             first_ms, whole_ms = (first_s - began_s) * 1e3, (loop.time() - began_s) * 1e3
-            member.latency.observe(new, first_ms, tokens, whole_ms, cached_tokens=cached)
+            member.latency.observe(new, first_ms, tokens, whole_ms, cached_tokens=cached, repeated=repeated)
             member.latency.paused(paused_s * 1e3)
 
 

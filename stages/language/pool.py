@@ -171,12 +171,12 @@ class Pool:
         if request.trial and (chosen.alone or (chosen.cost and self.policy.drafts == "free")):
             raise BackendError(ErrorKind.NOBODY, f"no answer is drafted by {route.chosen}")
         alone = [name for name, member in self._members.items() if member.said.alone]
-        tokens, within_ms = tokens_of(request.messages), self.policy.first_clause_within / 1e6
-        first = "" if request.prefix else self._sure_first(route, tokens, within_ms)
+        within_ms = self.policy.first_clause_within / 1e6
+        first = "" if request.prefix else self._sure_first(route, request, within_ms)
         if first:
-            within_ms -= self._members[first].latency.clause_ms_at(SURE, tokens)
+            within_ms -= self._members[first].clause_ms(request.messages)
         order = (first, *(name for name in route.order if name != first), first) if first else route.order
-        limits = self._limits(route, tokens, within_ms)
+        limits = self._limits(route, request, within_ms)
         answering = Answering(
             order,
             limits,
@@ -220,36 +220,36 @@ class Pool:
                 self._members[name].breaker.let_go()
             await asked.streams.close()
 
-    def _sure_first(self, route: Route, tokens: int, within_ms: float) -> str:
+    def _sure_first(self, route: Route, request: Request, within_ms: float) -> str:
         """Who is asked first, and whether it is sure: one that costs less, with time left for the chosen one behind."""
         chosen = self._members[route.chosen]
         for name in route.order if self.policy.cascade is not None and route.chosen != self.first else ():
             member = self._members[name]
-            clauses_ms = member.latency.clause_ms_at(SURE, tokens) + chosen.latency.clause_ms_at(SURE, tokens)
+            clauses_ms = member.clause_ms(request.messages) + chosen.clause_ms(request.messages)
             cheaper = member.said.cost < chosen.said.cost and not member.said.alone
             if cheaper and member.accepted_from is not None and clauses_ms <= within_ms:
                 return name
         return ""
 
-    def _limits(self, route: Route, tokens: int, within_ms: float) -> ReplyLimits:
+    def _limits(self, route: Route, request: Request, within_ms: float) -> ReplyLimits:
         return ReplyLimits(
             first_ms=self.policy.first_text_within / 1e6,
             stall_ms=self.policy.stall / 1e6,
-            hedge_ms=self._hedge_ms(route, tokens, within_ms),
+            hedge_ms=self._hedge_ms(route, request, within_ms),
             hedges=1 if self.policy.hedge_after == "auto" else len(self._members),
         )
 
-    def _hedge_ms(self, route: Route, tokens: int, within_ms: float) -> float | None:
+    def _hedge_ms(self, route: Route, request: Request, within_ms: float) -> float | None:
         after = self.policy.hedge_after
         if after is None or len(route.order) < 2:
             return None
         if after != "auto":
             return after / 1e6
-        if not self._allowance.may(tokens):
+        if not self._allowance.may(tokens_of(request.messages)):
             return None
-        first, other = (self._members[name].latency for name in route.order[:2])
-        clause_ms = other.clause_ms_at(SURE, tokens)
-        return hedge_at_ms(first.first_ms_at(SURE, tokens), clause_ms, within_ms)
+        first, other = (self._members[name] for name in route.order[:2])
+        first_ms = first.latency.first_ms_at(SURE, first.new_of(request.messages))
+        return hedge_at_ms(first_ms, other.clause_ms(request.messages), within_ms)
 
     def _carry_out(self, action: AskBackend | Cancel, asked: Asked, now_ms: float) -> list[Action]:
         """Do it; what comes of it at once."""
@@ -320,7 +320,7 @@ class Pool:
 
     def _route(self, request: Request, now_s: float) -> Route:
         """Who is asked, in which order."""
-        within_ms, tokens = self.policy.first_clause_within / 1e6, tokens_of(request.messages)
+        within_ms, messages = self.policy.first_clause_within / 1e6, request.messages
         closed = {
             name: "" if member.breaker.allows(now_s * 1e3) else member.breaker.reason or "it is being tried"
             for name, member in self._members.items()
@@ -331,31 +331,32 @@ class Pool:
                 where=member.where,
                 quality=self._expected.of(member.name, member.quality),
                 cost=member.said.cost,
-                in_time=self._in_time(member, within_ms, tokens),
-                first_ms=member.latency.expected_first_ms(tokens),
+                in_time=self._in_time(member, within_ms, messages),
+                first_ms=member.latency.expected_first_ms(member.new_of(messages)),
                 closed=closed[member.name],
             )
             for member in self._members.values()
         ]
-        hedged = self.policy.hedge_after == "auto" and self._allowance.may(tokens)
+        hedged = self.policy.hedge_after == "auto" and self._allowance.may(tokens_of(messages))
         policy = RoutePolicy(
             prefer=self.policy.prefer,
             first=self.first,
             budget_left=self._budget.left(now_s),
-            hedged_by=(lambda one, other: self._may_help(one, other, within_ms, tokens)) if hedged else None,
+            hedged_by=(lambda one, other: self._may_help(one, other, within_ms, messages)) if hedged else None,
         )
         return choose(candidates, policy, self.privacy.zone)
 
-    def _may_help(self, one: str, other: str, within_ms: float, tokens: int) -> bool:
+    def _may_help(self, one: str, other: str, within_ms: float, messages: Sequence[Message]) -> bool:
         """Whether the other may be asked beside the one, and its first clause is there in time then."""
         alone = self._members[one].said.alone or self._members[other].said.alone
-        return not alone and self._members[other].latency.clause_ms_at(SURE, tokens) < within_ms
+        return not alone and self._members[other].clause_ms(messages) < within_ms
 
-    def _in_time(self, member: AtWork, within_ms: float, tokens: int) -> float:
+    def _in_time(self, member: AtWork, within_ms: float, messages: Sequence[Message]) -> float:
         """One that may be back is not relied on, where it is going to be tried between turns."""
         if member.breaker.half_open and self.policy.probe_every is not None and not member.said.alone:
             return 0.0
-        return member.latency.in_time(within_ms, tokens) if member.latency.answers >= 3 else 1.0
+        latency = member.latency
+        return latency.in_time(within_ms, member.new_of(messages)) if latency.answers >= 3 else 1.0
 
     def _count(self, answering: Answering, tokens: int) -> None:
         self._allowance.turn(tokens + len(answering.said) // CHARACTERS_PER_TOKEN)
@@ -379,7 +380,7 @@ class Pool:
             if member.said.alone or not member.breaker.allows(now_s * 1e3):
                 continue
             rested = now_s - member.known.asked_s > every_ns / 1e9
-            late = rested and self._in_time(member, within_ms, tokens_of(so_far)) < SURE
+            late = rested and self._in_time(member, within_ms, so_far) < SURE
             if member.breaker.half_open or late:
                 doubtful.append(member)
         self._trials.begin(doubtful, question)

@@ -59,9 +59,9 @@ def test_of_a_backend_that_caches_only_what_is_new_is_expected_to_be_read() -> N
     errors, read = [], 0
     for n in range(30):
         prompt = 100 + 60 * n
-        expected, true = model.expected_first_ms(prompt), 100 + 2.0 * (prompt - read)
+        expected, true = model.expected_first_ms(model.new_of(prompt, read)), 100 + 2.0 * (prompt - read)
         errors.append(abs(expected / true - 1))
-        model.observe(prompt - read, true * rng.lognormvariate(0, 0.1), cached_tokens=read)
+        model.observe(prompt - read, true * rng.lognormvariate(0, 0.1), cached_tokens=read, repeated=read / prompt)
         read = prompt
     assert sorted(errors[10:])[10] <= 0.15, "with all of the prompt as new it would be 7 to 17 times as late"
 
@@ -69,8 +69,8 @@ def test_of_a_backend_that_caches_only_what_is_new_is_expected_to_be_read() -> N
 @pytest.mark.parametrize("cached", [-1, 10**12, math.nan, math.inf, None])
 def test_caches_that_cannot_be_are_not_believed(cached: Any) -> None:
     model = LatencyModel()
-    model.observe(100, 200.0, cached_tokens=cached)
-    assert (model.cached, model.answers) == (0.0, 1)
+    model.observe(100, 200.0, cached_tokens=cached, repeated=1.0)
+    assert (model.kept, model.answers) == (0.0, 1)
 
 
 @pytest.mark.parametrize("first_ms", [-1.0, float("nan"), float("inf")])

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from tests.stages.language.test_pool import ANSWER, Scripted, ask, pool
-from thalweg.models.language.backend import Delta, Request, Usage
+from thalweg.models.language.backend import Delta, Message, Request, Usage
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.source import read_source
 from thalweg.pipeline.stage import describe
 from thalweg.stages.language.chat import Chat
+from thalweg.stages.language.member import tokens_of
 
 
 def refused(policy: dict[str, Any] | None = None, **backends: dict[str, Any]) -> str:
@@ -99,8 +100,20 @@ def test_figures_that_cannot_be_teach_nothing_and_break_nothing(usage: Usage) ->
 def test_what_a_server_says_it_has_cached_is_not_expected_to_be_read_again() -> None:
     tested = pool(edge=Scripted(), cloud=Counting(Usage(prompt_tokens=1000, cached_tokens=900)))
     ask(tested, *["what is it"] * 5)
-    assert 85 < 100 * tested._members["cloud"].latency.cached < 90
-    assert tested._members["edge"].latency.cached == 0
+    assert 0.8 < tested._members["cloud"].latency.kept < 0.9
+    assert tested._members["edge"].latency.kept == 0
+
+
+def test_what_was_asked_before_is_expected_to_be_kept_in_that_conversation_alone() -> None:
+    one, other = (pool(cloud=Counting(Usage(prompt_tokens=1000, cached_tokens=1000))) for _ in range(2))
+    long = "what is it " * 100
+    ask(one, *[long] * 5)
+    member, elsewhere = one._members["cloud"], other._members["cloud"]
+    elsewhere.known = member.known
+    asked = [Message("user", long)]
+    assert member.new_of(asked) < 0.1 * tokens_of(asked)
+    assert elsewhere.new_of(asked) == tokens_of(asked)
+    assert member.new_of([Message("user", "Forget it. " + long)]) > tokens_of(asked), "it begins otherwise"
 
 
 @pytest.mark.parametrize("within", ["0ms", "1ms"])
