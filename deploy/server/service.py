@@ -16,7 +16,7 @@ from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.observing import tracing
 from thalweg.deploy.server.observing.exporter import exposition
 from thalweg.deploy.server.pipelines import no_pipeline
-from thalweg.deploy.server.session import Session, SessionOver
+from thalweg.deploy.server.session import Session, SessionOver, SessionState
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.deploy.server.snapshot import Snapshot
 from thalweg.deploy.server.trickle import add_fragment
@@ -72,7 +72,9 @@ class ConversationService(Protocol):
         ...
 
     async def stands(self, session: str, key: str) -> bool:
-        """Whether a conversation is still where its connection leads to; if not, connecting anew brings it back."""
+        """Whether a conversation is still where its connection leads to, and that is not lost as seen from there; if
+        not, connecting anew brings it back.
+        """
         ...
 
     async def sessions(self) -> list[dict[str, Any]]:
@@ -155,8 +157,7 @@ class LocalConversations:
 
     async def stands(self, session: str, key: str) -> bool:
         """See `ConversationService.stands`."""
-        self.conversations.find(session, key)
-        return True
+        return self.conversations.find(session, key).state is not SessionState.AWAY
 
     async def sessions(self) -> list[dict[str, Any]]:
         """See `ConversationService.sessions`."""

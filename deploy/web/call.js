@@ -117,7 +117,7 @@ export class Call extends EventTarget {
       this.remote.addTrack(track);
       this.dispatchEvent(new CustomEvent("remote", { detail: track }));
     });
-    channel.addEventListener("message", ({ data }) => { if (!this.only || channel === this.only) this.#message(data); });
+    channel.addEventListener("message", ({ data }) => this.#message(data));
     const open = new Promise((resolve) => channel.addEventListener("open", resolve, { once: true }));
     const failed = new Promise((_, reject) => peer.addEventListener("connectionstatechange", () => {
       if (peer !== this.peer) return;
@@ -144,7 +144,6 @@ export class Call extends EventTarget {
     const answer = await response.json().catch(() => ({}));
     if (!response.ok) { peer.close(); throw new CallError(answer.error ?? "unreachable", answer.message); }
     this.resume = { session: answer.session, key: answer.key };
-    this.only = channel; // what the machine before still tells, the conversation goes on without
     if (this.phase === "ended") { this.#leave(); throw new CallError("hung-up"); } // while the server was asked
     await peer.setRemoteDescription({ type: "answer", sdp: answer.sdp });
     trickle = (candidate) => this.#trickle(candidate);

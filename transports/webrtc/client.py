@@ -19,7 +19,7 @@ from thalweg.pipeline.clock import Clock, SystemClock
 from thalweg.pipeline.dialogue.events import VERSION, ControlError, Hello, decode_event
 from thalweg.pipeline.dialogue.written import Questions
 from thalweg.transports.webrtc.guard import Guard
-from thalweg.transports.webrtc.presence import Presence, Step
+from thalweg.transports.webrtc.presence import Presence, PresenceState, Step
 from thalweg.transports.webrtc.receive import OpusIn, Tap
 from thalweg.transports.webrtc.send import BLOCK, BLOCK_NS, OpusPackets
 from thalweg.transports.webrtc.signalling import RESUME_S, Signalling, TalkError
@@ -124,6 +124,7 @@ class Talker:
         self._channel: Any = None
         self._greeted: Any = None
         self._only: Any = None
+        self._moving = False
         self._questions = Questions()
         self._open = asyncio.Event()
         self._news = asyncio.Event()
@@ -177,7 +178,7 @@ class Talker:
         if self.session:
             body |= {"session": self.session, "key": self.key}
         accepted = await self._server.offer(body)
-        self._only = channel
+        self._only = None if self._moving else channel
         self.session, self.key, self.resume_s = accepted.session, accepted.key, accepted.resume_s
         if self._presence is not None:
             self._presence.resume_s = self.resume_s
@@ -197,14 +198,15 @@ class Talker:
 
         What was still to be said is said at the new connection; where none comes about, the old one is as before.
         """
-        await _close(await self._anew())
+        await _close(await self._anew(moving=True))
 
-    async def _anew(self) -> RTCPeerConnection | None:
+    async def _anew(self, *, moving: bool) -> RTCPeerConnection | None:
         """As `connect_anew`; returns the old connection, to be closed."""
         before, channel, voice = self._pc, self._channel, self.voice
         self.voice = VoiceTrack(self.clock)
         self.voice.continue_from(voice)
         try:
+            self._moving = moving
             await self.connect()
         except BaseException:
             failed, self._pc, self._channel = self._pc, before, channel
@@ -213,6 +215,8 @@ class Talker:
             if failed is not before:
                 await _close(failed)
             raise
+        finally:
+            self._moving = False
         return before
 
     async def stay(self) -> None:
@@ -253,7 +257,7 @@ class Talker:
     async def _come_back(self, presence: Presence) -> None:
         try:
             async with asyncio.timeout(ATTEMPT_S):
-                before = await self._anew()
+                before = await self._anew(moving=presence.state is PresenceState.MOVING)
         except TalkError as error:
             code = error.code
         except Exception:  # of aiortc, which may raise anything, and a timeout: there is no path now
@@ -333,7 +337,7 @@ class Talker:
 
     def _message(self, message: str | bytes, channel: Any = None) -> None:
         """An event. What is none is counted; a server that sends nothing else, or without end, is left. What a machine
-        tells that the conversation has left is ignored: it goes on without that.
+        tells that was taken for dead is ignored: the conversation goes on without that.
         """
         if channel is not None and self._only is not None and channel is not self._only:
             return

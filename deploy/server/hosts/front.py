@@ -37,6 +37,7 @@ from thalweg.deploy.server.hosts.private_server import MOVING
 from thalweg.deploy.server.hosts.record import HostRecord
 from thalweg.deploy.server.hosts.shrinking import Shrinking
 from thalweg.deploy.server.service import Connected, ConnectRequest
+from thalweg.deploy.server.session import SessionState
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.deploy.server.snapshot import host_of
 from thalweg.pipeline.file.spec import Spec
@@ -146,7 +147,7 @@ class Front:
         kept = self.kept.find(now_at)
         if kept is None or not kept.opens(key):
             raise gone()
-        return kept.lost_s is None and now_at == session
+        return kept.lost_s is None and now_at == session and kept.state != SessionState.AWAY.value
 
     async def sessions(self) -> list[dict[str, Any]]:
         """See `ConversationService.sessions`; each with its `host`."""

@@ -21,8 +21,12 @@ def test_who_comes_back_in_time_goes_on_with_the_same_conversation() -> None:
         async with Talker(server.url) as talker:
             session = talker.session
             await talker.hang_up()
+            path = f"/sessions/{session}?key={talker.key}"
             await server.until(lambda: server.conversations.sessions[session].state is SessionState.AWAY)
+            assert (await server.ask("GET", path))[1] == {"stands": False}, "the connection is lost, seen from here"
             await talker.connect()
+            await server.until(lambda: server.conversations.sessions[session].state is SessionState.TALKING)
+            assert (await server.ask("GET", path))[1] == {"stands": True}
 
             def hellos() -> list[dict[str, Any]]:
                 return [event for _, event in talker.events if event["type"] == "hello"]

@@ -215,7 +215,7 @@ def test_two_thousand_letters_of_any_script_fit_into_a_control() -> None:
     assert json.loads(channel.sent[1])["text"] == "\udc80"
 
 
-def test_what_a_machine_tells_that_the_conversation_has_left_is_ignored() -> None:
+def test_what_a_machine_tells_that_was_taken_for_dead_is_ignored() -> None:
     talker, channel = connected()
     talker._only = channel
     for number, sender in enumerate((object(), channel)):

@@ -111,3 +111,11 @@ def test_of_a_conversation_that_is_ended_while_its_host_is_lost_nothing_is_kept(
     assert front.kept.find("a-1") is not None
     asyncio.run(front.end("a-1", "k"))
     assert front.kept.find("a-1") is None
+
+
+@pytest.mark.parametrize(("state", "stands"), [("talking", True), ("ready", True), ("away", False)])
+def test_a_conversation_whose_host_has_lost_the_connection_does_not_stand(state: str, stands: bool) -> None:
+    front, _ = front_with()
+    told = SessionNews(key=key_digest("k"), address="10.0.0.1", state=state, snapshot={"epoch": 1})
+    front.kept.news("a", News(boot="b", number=1, state=HostState(), changed={"a-1": told}, all=["a-1"]), 0.0)
+    assert asyncio.run(front.stands("a-1", "k")) is stands
