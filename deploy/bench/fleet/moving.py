@@ -43,7 +43,7 @@ FILE = """
 name: moving
 stages:
   numbers: {{use: "counting:Steady", gap_ms: {gap_ms}, deadline: 250ms}}
-  adder: {{use: "counting:Adder"}}
+  adder: {{use: "counting:Adder", ballast: {ballast}}}
   noted: {{use: "counting:Noted"}}
 connections:
   - numbers -> adder
@@ -114,14 +114,20 @@ class Moving:
 
 @asynccontextmanager
 async def running(
-    node_folder: Path, rule: Rule = QUICK, *, gap_ms: float = 100, here_ms: float = 40, there_ms: float = 5
+    node_folder: Path,
+    rule: Rule = QUICK,
+    *,
+    gap_ms: float = 100,
+    here_ms: float = 40,
+    there_ms: float = 5,
+    ballast: int = 0,
 ) -> AsyncIterator[Moving]:
-    """On a node of its own folder, with this rule of placement."""
+    """On a node of its own folder, with this rule of placement. `ballast`: bytes that the state has besides."""
     before, node = follow.RULE, os.environ.get(NODE)
     follow.RULE, os.environ[NODE] = rule, str(node_folder / "intake.sock")
     sys.path.insert(0, str(LENT))
     try:
-        spec = load_spec(FILE.format(gap_ms=gap_ms, here_ms=here_ms, there_ms=there_ms))
+        spec = load_spec(FILE.format(gap_ms=gap_ms, here_ms=here_ms, there_ms=there_ms, ballast=ballast))
         worker = make_worker("local", spec)
         async with beside(worker.run()) as run:
             moving = Moving(worker)

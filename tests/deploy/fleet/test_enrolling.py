@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import shutil
 import socket
 import ssl
@@ -180,6 +181,40 @@ def test_a_hub_whose_certificate_ended_before_a_time_that_is_past_is_not_believe
             await case(hub, await hub.node("drone-7"))
 
     asyncio.run(run())
+
+
+def test_a_node_whose_clock_is_years_behind_believes_its_hub_and_knows_the_time_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = certs._builder
+
+    def later(x509: Any, issuer: Any, subject: Any, public: Any, kind: str) -> Any:
+        builder = built(x509, issuer, subject, public, kind)
+        if kind == "hub":  # by the clock of this machine it will be valid in ten years
+            builder._not_valid_before += datetime.timedelta(days=3650)
+            builder._not_valid_after += datetime.timedelta(days=3650)
+        return builder
+
+    monkeypatch.setattr(certs, "_builder", later)
+
+    async def case() -> None:
+        async with hub_at(tmp_path) as hub:
+            identity = await hub.node("drone-7")
+            answer = await reported(identity)
+            identity.heard(answer["time"])
+            assert Identity(identity.folder).floor_s == answer["time"]
+            with pytest.raises(ssl.SSLCertVerificationError, match="not yet valid"):
+                await believing_its_clock(hub, identity)
+
+    asyncio.run(case())
+
+
+async def believing_its_clock(hub: Hub, identity: Identity) -> None:
+    """What a client would do that asks its own clock."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(identity.folder / "authority.pem")
+    host, _, port = hub.address.rpartition(":")
+    await asyncio.open_connection(host, int(port), ssl=context, server_hostname=certs.HUB_NAME)
 
 
 def test_the_latest_time_the_hub_said_is_remembered(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.conftest import require_package
 from thalweg.deploy.bench.fleet.cloud import PLACE, Cable, Cloud
 from thalweg.deploy.bench.fleet.moving import Moving, most_within, running
 from thalweg.deploy.fleet import certificates as certs
+from thalweg.deploy.fleet.placing.lease import Lease
 from thalweg.deploy.fleet.placing.lenders import NodeFolder
 from thalweg.transports.fleet.lease import LARGEST, LENGTH, VERSION, LeaseError, frame, next_frame, parts_of
 
@@ -71,6 +72,41 @@ def test_what_was_held_back_on_the_way_is_not_believed_when_it_comes(tmp_path: P
             await moving.until_at(PLACE)
             await asyncio.sleep(0.3)
             assert moving.wrong() == 0
+
+    asyncio.run(lose())
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.003])
+def test_a_link_that_collapses_in_the_middle_of_a_handover_costs_no_result_and_no_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after_s: float
+) -> None:
+    require_package("cryptography", "edge")
+    begin = Lease.begin
+
+    async def lose() -> None:
+        cloud = Cloud(tmp_path)
+        async with Cable(cloud.port).laid() as cable:
+
+            def cut_short(lease: Lease, generation: int, state: bytes | None) -> None:
+                monkeypatch.setattr(Lease, "begin", begin)
+                assert state is not None and len(state) > 4_000_000
+                begin(lease, generation, state)
+                asyncio.get_running_loop().call_later(after_s, cable.cut, "up")
+
+            monkeypatch.setattr(Lease, "begin", cut_short)
+            cloud.tell(cable.port)
+            cloud.start()
+            try:
+                async with running(cloud.node, ballast=4_000_000) as moving:
+                    await moving.until(lambda: moving.place == PLACE)
+                    await moving.until(lambda: moving.place == "edge")
+                    await moving.next_result_ms(time.monotonic_ns())
+                    assert {text.split()[3] for *_, text in moving.results} == {"here"}
+                    cable.mend()
+                    await moving.until_at(PLACE)
+                    assert moving.wrong() == 0
+            finally:
+                cloud.end()
 
     asyncio.run(lose())
 

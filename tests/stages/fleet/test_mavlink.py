@@ -19,6 +19,7 @@ from thalweg import Pipeline
 from thalweg.pipeline.fleet.agent_socket import NODE, STATE
 from thalweg.pipeline.fleet.telemetry import Telemetry
 from thalweg.stages.fleet.mavlink import MavlinkError, MavlinkTelemetry
+from thalweg.stages.fleet.mavlink_link import LARGEST_PIECE, QUEUED, MavlinkLink
 
 
 @pytest.fixture(autouse=True)
@@ -50,13 +51,13 @@ class Autopilot:
         return self._mav.heartbeat_encode(2, 3, 128 if armed else 0, 4, 3)
 
 
-async def heard(link: str, tell: Callable[[], Any], count: int = 5) -> list[Telemetry]:
+async def heard(link: str, tell: Callable[[], Any], count: int = 5, patience_s: float = 20) -> list[Telemetry]:
     """What comes out of the stage while something is told, again and again."""
     pipeline = Pipeline("listen")
     pipeline.add("autopilot", "mavlink.telemetry", link=link)
     pipeline.expose("autopilot.telemetry")
     found: list[Telemetry] = []
-    async with asyncio.timeout(20), pipeline.run() as run, asyncio.TaskGroup() as group:
+    async with asyncio.timeout(patience_s), pipeline.run() as run, asyncio.TaskGroup() as group:
         telling = group.create_task(_again(tell))
         async for packet in run.packets("autopilot.telemetry"):
             assert isinstance(packet.payload, Telemetry)
@@ -92,6 +93,33 @@ def test_over_udp_among_garbage_and_other_vehicles() -> None:
         found = asyncio.run(heard(f"udp:127.0.0.1:{port}", tell))
     norths = [round((one.latitude - 47) * 1e7) for one in found]
     assert norths == sorted(set(norths))
+
+
+def test_a_flood_costs_what_is_old_and_neither_memory_nor_the_pipeline() -> None:
+    port = free_udp_port()
+    chance = random.Random(5)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        mine, forged = Autopilot(), Autopilot(system=9)
+
+        def tell() -> None:
+            for _ in range(300):
+                sender.sendto(chance.randbytes(1400), ("127.0.0.1", port))
+                sender.sendto(forged.messages(), ("127.0.0.1", port))
+            sender.sendto(mine.messages(), ("127.0.0.1", port))
+
+        tell()
+        found = asyncio.run(heard(f"udp:127.0.0.1:{port}", tell, patience_s=60))
+    assert len(found) == 5
+
+    async def case() -> None:
+        link = MavlinkLink("udp:127.0.0.1:1")
+        for number in range(3 * QUEUED):
+            link._heard(b"%d" % number + bytes(2 * LARGEST_PIECE))
+        assert (link.pieces.qsize(), link.flooded) == (QUEUED, 2 * QUEUED)
+        piece, _ = link.pieces.get_nowait()
+        assert piece.startswith(b"%d" % (2 * QUEUED)) and len(piece) == LARGEST_PIECE
+
+    asyncio.run(case())
 
 
 @pytest.fixture

@@ -36,15 +36,18 @@ class Steady:
 
 
 class Adder:
-    """Numbers in; out come the number, how many there were, their sum, and `here` or `there`."""
+    """Numbers in; out come the number, how many there were, their sum, and `here` or `there`. `ballast`: bytes that its
+    state has besides.
+    """
 
     inputs = {"token": Token}
     outputs = {"token": Token}
     blocking = True
     configurable = ("work_ms",)
 
-    def __init__(self, work_ms: float = 1.0) -> None:
+    def __init__(self, work_ms: float = 1.0, ballast: int = 0) -> None:
         self._work_s = work_ms / 1000
+        self._ballast = bytes(ballast)
         self._count = self._sum = 0
         self._where = ""
 
@@ -65,13 +68,13 @@ class Adder:
         """How long it takes from now on."""
         self._work_s = settings["work_ms"] / 1000
 
-    def snapshot(self) -> dict[str, int]:
+    def snapshot(self) -> dict[str, Any]:
         """See `pipeline.stage`."""
-        return {"count": self._count, "sum": self._sum}
+        return {"count": self._count, "sum": self._sum, "ballast": self._ballast}
 
-    def restore(self, state: Mapping[str, int]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """See `pipeline.stage`."""
-        self._count, self._sum = state["count"], state["sum"]
+        self._count, self._sum, self._ballast = state["count"], state["sum"], state["ballast"]
 
 
 class Noted:
