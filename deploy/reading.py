@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,7 +121,17 @@ def _read(path: Path) -> str:
         return read_text_at_most(path, MOST_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
         reason = error.strerror if isinstance(error, OSError) else error
+        if isinstance(error, OSError) and error.errno == errno.EILSEQ and _is_recording(path):
+            reason = f"it is a recording, expected a pipeline file. `thalweg replay {path} FILE` plays it into one"
         raise FileError(f"cannot read {path}: {reason}") from None
+
+
+def _is_recording(path: Path) -> bool:
+    from thalweg.transports.recording import MAGIC  # numpy and more, for an error alone
+
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+    return False
 
 
 def _read_included(name: str, including: str) -> tuple[str, str]:

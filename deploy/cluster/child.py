@@ -28,6 +28,7 @@ from thalweg.stages.io.private import append_private
 from thalweg.stages.io.terminal import begin, log_to_stderr
 
 LENGTH = struct.Struct("<I")
+DEBUGGED = "THALWEG_DEBUG"
 
 
 async def read_message(reader: asyncio.StreamReader) -> Any:  # Any: MessagePack
@@ -106,7 +107,12 @@ async def main(fd: int) -> None:
     os._exit(0)
 
 
+def debugging() -> dict[str, str]:
+    """What the environment of a child has in addition where this process shows tracebacks: then it does, too."""
+    return {DEBUGGED: "1"} if logging.getLogger("thalweg").isEnabledFor(logging.DEBUG) else {}
+
+
 if __name__ == "__main__":
     begin()
-    log_to_stderr()
+    log_to_stderr(ours=logging.DEBUG if os.environ.get(DEBUGGED) else logging.INFO)
     asyncio.run(main(int(sys.argv[1])))

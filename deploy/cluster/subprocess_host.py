@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thalweg.deploy.cluster.child import read_message, write_message
+from thalweg.deploy.cluster.child import debugging, read_message, write_message
 from thalweg.deploy.cluster.host import Bundle
 from thalweg.deploy.cluster.remote import RemoteError, WorkerLost
 from thalweg.deploy.ops.observing.outcome import Problem
@@ -50,7 +50,7 @@ async def start_child(through: Sequence[str] = ()) -> Child:
             *through,
             *python_module("thalweg.deploy.cluster.child", str(theirs.fileno())),
             pass_fds=[theirs.fileno()],
-            env=os.environ | module_path(),
+            env=os.environ | module_path() | debugging(),
             start_new_session=True,
         )
     return Child(process, ours)

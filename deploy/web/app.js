@@ -12,7 +12,7 @@ import { offerSaving } from "./saving.js";
 import { Timeline } from "./timeline.js";
 import { MOST_ASKED, explain, hide, showNotice } from "./trouble.js";
 import { Turns } from "./turns.js";
-import { PHASES, STATES, WRITTEN, keptOf } from "./words.js";
+import { PHASES, STATES, WRITTEN, delay, keptOf } from "./words.js";
 import { Writing } from "./writing.js";
 
 const $ = (id) => document.getElementById(id);
@@ -214,7 +214,7 @@ function tell(event) {
     case "dismissed": turns.dismissed(event); break;
     case "latency":
       turns.latency(event);
-      $("latency-value").textContent = `${Math.round(event.played_ms)} ms`;
+      $("latency-value").textContent = delay(event.played_ms);
       $("latency").hidden = false;
       break;
     case "state":

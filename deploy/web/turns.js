@@ -1,6 +1,7 @@
 // The conversation as text: one list item per turn, captions visibly provisional until they are final.
 
 import { replayButton, showPlaying } from "./replay.js";
+import { delay } from "./words.js";
 
 const JOINED = "answered together with the next question";
 const UNANSWERED = "not answered";
@@ -168,7 +169,7 @@ export class Turns {
   }
 
   latency({ turn, played_ms }) {
-    this.#note(this.#turn(turn), "latency", `first word after ${Math.round(played_ms)} ms`);
+    this.#note(this.#turn(turn), "latency", `first word after ${delay(played_ms)}`);
   }
 
   dismissed({ turn, cause }) {

@@ -9,3 +9,8 @@ export function keptOf({ keeps, keepsNothing }) {
   if (keeps.length) return `Of this conversation is kept: ${keeps.map(({ stage, what }) => `${what} (${stage})`).join("; ")}. By starting you agree to that.`;
   return keepsNothing ? "Nothing of this conversation is kept." : "";
 }
+
+/** A delay as people read it: 480 ms, 6.5 s. */
+export function delay(ms) {
+  return Math.round(ms) < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+}

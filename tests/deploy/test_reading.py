@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from thalweg import Packet, Payload, Pipeline
-from thalweg.deploy.reading import read_spec, staying
+from thalweg.deploy.reading import FileError, read_spec, staying
 from thalweg.errors import SpecError
+from thalweg.transports.recording import MAGIC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,3 +133,13 @@ def test_in_a_run_that_nobody_watches_sinks_rotate_unless_the_file_says_otherwis
     spec = read_spec(file, {})
     assert staying(spec).document["stages"]["rows"]["mode"] == mode
     assert spec.document["stages"]["rows"].get("mode") == (said.partition(" ")[2] or None)
+
+
+def test_a_recording_in_place_of_a_pipeline_file_is_told_from_a_broken_file(tmp_path: Path) -> None:
+    recording, broken = tmp_path / "turn.twr", tmp_path / "broken.yaml"
+    recording.write_bytes(MAGIC + b"more")
+    broken.write_bytes(b"\x89nothing")
+    with pytest.raises(FileError, match=rf"it is a recording, .*`thalweg replay {recording} FILE`"):
+        read_spec(recording, {})
+    with pytest.raises(FileError, match="it is not text in UTF-8"):
+        read_spec(broken, {})

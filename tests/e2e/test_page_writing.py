@@ -158,8 +158,10 @@ async () => {
   }
   const shown = () => [...list.children].map((item) => item.textContent);
   const before = shown(), dots = list.querySelectorAll('.waiting').length;
+  const latency = (ms) => { turns.latency({ turn: 1, played_ms: ms }); return shown()[0]; };
+  const latencies = [999.4, 6502].map(latency);
   turns.over();
-  return { before, dots, after: shown(), left: list.querySelectorAll('.waiting').length };
+  return { before, dots, latencies, after: shown(), left: list.querySelectorAll('.waiting').length };
 }
 """
 
@@ -169,7 +171,8 @@ def test_only_a_question_that_is_being_answered_seems_to_be(scripted: Server, tm
         found = opened(chromium, scripted).evaluate(WAITING)
     joined = "And 2?answered together with the next question"
     assert found["before"] == ["Paris.", joined, "And 3?"] and found["dots"] == 1
-    assert found["after"] == ["Paris.", joined, "And 3?not answered"] and found["left"] == 0
+    assert found["latencies"] == ["Paris.first word after 999 ms", "Paris.first word after 6.5 s"]
+    assert found["after"] == [found["latencies"][1], joined, "And 3?not answered"] and found["left"] == 0
 
 
 SCROLLED = """

@@ -32,6 +32,7 @@ class Divides:
     def divide(self, by: int) -> None:
         int("1", base=40)
 """
+LINE = MODULE.splitlines().index('        int("1", base=40)') + 1
 PIPELINE = """
 stages: {says: "mine:Says", divides: "mine:Divides"}
 connections: [says -> divides]
@@ -42,11 +43,24 @@ APART = "workers: {other: {launcher: subprocess}}\nplacement: {divides: other}\n
 @pytest.mark.real
 @pytest.mark.parametrize("placement", ["", APART])
 def test_what_a_stage_raises_is_said_with_its_file_and_line(placement: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(MODULE, encoding="utf-8")
-    (tmp_path / "mine.yaml").write_text(PIPELINE + placement, encoding="utf-8")
+    said = failed(placement, tmp_path)
+    assert f"int() base must be >= 2 and <= 36, or 0 (mine.py:{LINE})" in " ".join(said.split())
+    assert "Traceback" not in said
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("placement", ["", APART])
+def test_its_traceback_is_shown_where_that_is_asked_for(placement: str, tmp_path: Path) -> None:
+    assert f'mine.py", line {LINE}, in divide\n' in failed(placement, tmp_path, "--debug")
+
+
+def failed(placement: str, folder: Path, *options: str) -> str:
+    """What is said on standard error."""
+    (folder / "mine.py").write_text(MODULE, encoding="utf-8")
+    (folder / "mine.yaml").write_text(PIPELINE + placement, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "thalweg.deploy", "run", "-q", "mine.yaml"],
-        cwd=tmp_path,
+        [sys.executable, "-m", "thalweg.deploy", *options, "run", "-q", "mine.yaml"],
+        cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -54,8 +68,7 @@ def test_what_a_stage_raises_is_said_with_its_file_and_line(placement: str, tmp_
         check=False,
     )
     assert done.returncode == 1
-    line = MODULE.splitlines().index('        int("1", base=40)') + 1
-    assert f"int() base must be >= 2 and <= 36, or 0 (mine.py:{line})" in " ".join(done.stderr.split())
+    return done.stderr
 
 
 def raised(error: BaseException) -> BaseException:
