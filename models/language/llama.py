@@ -39,11 +39,20 @@ class LlamaServer:
     `threads`: by default one fewer than there are cores, and at most four. The threads of llama.cpp spin while they
     wait for each other after every operation, so that one of them without a core stops them all: with two of them on
     two cores, beside one busy thread, generation fell from 125 to 4 tokens a second; one alone keeps 50 of its 80.
+    `gpu_layers`: how many layers a GPU computes, by default as llama.cpp decides; without one, or with an xllamacpp
+    built for none, all stay on the processor.
     Raises ModelError where the file is no model that llama.cpp can read.
     """
 
     def __init__(
-        self, model: Path, *, context: int = 2048, threads: int | None = None, slots: int = 4, cache_mb: int = 0
+        self,
+        model: Path,
+        *,
+        context: int = 2048,
+        threads: int | None = None,
+        slots: int = 4,
+        cache_mb: int = 0,
+        gpu_layers: int | None = None,
     ) -> None:
         _check(model)
         try:
@@ -65,6 +74,8 @@ class LlamaServer:
             if hasattr(parameters, name):
                 setattr(parameters, name, value)
         parameters.cache_ram_mib = cache_mb
+        if gpu_layers is not None:
+            parameters.n_gpu_layers = gpu_layers
         parameters.cpuparams.n_threads = threads or min(4, max(1, (os.cpu_count() or 1) - 1))
         parameters.cpuparams_batch.n_threads = parameters.cpuparams.n_threads
         try:

@@ -28,8 +28,14 @@ class LlamaCppBackend:
         model: Annotated[str, Field(description="name in the model store")],
         threads: Annotated[int | None, Field(ge=1)] = None,
         retries: Annotated[int, Field(ge=0, le=10)] = 2,
+        file: Annotated[str, Field(description="path of a GGUF file, in place of the store's")] = "",
+        context: Annotated[int, Field(ge=256, description="tokens of one conversation, prompt and answer")] = 2048,
+        gpu_layers: Annotated[
+            int | None, Field(ge=0, description="layers that a GPU computes; default: as llama.cpp decides")
+        ] = None,
     ) -> None:
         self._model, self._threads, self._retries = model, threads, retries
+        self._file, self._context, self._gpu_layers = file, context, gpu_layers
         self._server: Share[LlamaServer] | None = None
         self._client: OpenAIBackend | None = None
 
@@ -72,9 +78,12 @@ class LlamaCppBackend:
             await self._client.prefill(request)
 
     def _load(self) -> Share[LlamaServer]:
-        path: Path = ModelStore().path(self._model)
+        path = Path(self._file).expanduser() if self._file else ModelStore().path(self._model)
+        threads, context, gpu_layers = self._threads, self._context, self._gpu_layers
         return Share(
-            ("llama", path, self._threads), lambda: LlamaServer(path, threads=self._threads), LlamaServer.close
+            ("llama", path, threads, context, gpu_layers),
+            lambda: LlamaServer(path, threads=threads, context=context, gpu_layers=gpu_layers),
+            LlamaServer.close,
         )
 
 

@@ -18,8 +18,9 @@ import pytest
 from tests.conftest import require_model, require_package
 from thalweg.models import ModelStore
 from thalweg.models.errors import ModelError
-from thalweg.models.language.backend import Message, Request, Text, Usage
+from thalweg.models.language.backend import BackendError, Message, Request, Text, Usage
 from thalweg.models.language.llama import LlamaServer
+from thalweg.models.language.llamacpp import LlamaCppBackend
 from thalweg.models.language.openai_backend import OpenAIBackend
 
 pytestmark = pytest.mark.real
@@ -127,6 +128,56 @@ def test_no_conversation_is_gone_on_with_from_another_ones_cache(model: Path) ->
         assert usage.cached_tokens is not None
         assert usage.cached_tokens <= shared
     server.close()
+
+
+def test_after_an_interruption_only_what_is_new_is_read(server: LlamaServer) -> None:
+    """The answer is hung up on in its middle, and remembered as far as it was heard, which is less than was made."""
+    told = [PERSONA, Message("user", "Tell me all about the sea and its fish, please, in many long sentences.")]
+
+    async def interrupted() -> str:
+        backend = OpenAIBackend.of_this_process(MODEL, server.url, server.key, 0)
+        await backend.open()
+        said = ""
+        async with aclosing(backend.reply(Request(messages=told, max_tokens=200))) as deltas:
+            async for delta in deltas:
+                said += delta.text if isinstance(delta, Text) else ""
+                if len(said.split()) > 12:
+                    break
+        await backend.close()
+        return " ".join(said.split()[:6])
+
+    before = ask(server, told)[1].prompt_tokens or 0
+    heard = asyncio.run(interrupted())
+    _, usage = ask(server, [*told, Message("assistant", heard), Message("user", "And the sky?")])
+    assert usage.prompt_tokens is not None and usage.cached_tokens is not None
+    new = usage.prompt_tokens - before
+    assert usage.prompt_tokens - usage.cached_tokens <= new + 8
+
+
+def test_another_context_and_a_file_of_ones_own_are_another_server(model: Path) -> None:
+    async def main() -> tuple[int, str]:
+        shared, own = LlamaCppBackend(MODEL, threads=1), LlamaCppBackend("mine", 1, file=str(model), context=256)
+        await shared.open()
+        await own.open()
+        question = Request(messages=[Message("user", "word " * 300)], max_tokens=4)
+        try:
+            with pytest.raises(BackendError) as caught:
+                async for _ in own.reply(question):
+                    pass
+            read = [delta.prompt_tokens or 0 async for delta in shared.reply(question) if isinstance(delta, Usage)]
+        finally:
+            await own.close()
+            await shared.close()
+        return max(read), caught.value.kind.value
+
+    read, kind = asyncio.run(main())
+    assert read > 256 and kind == "too long"
+
+
+def test_a_file_that_is_not_there_is_said_to_be_missing() -> None:
+    require_package("xllamacpp", "llama")
+    with pytest.raises(BackendError, match=r"cannot be used: .*nowhere\.gguf cannot be read"):
+        asyncio.run(LlamaCppBackend("mine", file="/nowhere.gguf").open())
 
 
 def test_a_conversation_under_way_is_read_only_from_where_it_grew(server: LlamaServer) -> None:

@@ -26,12 +26,14 @@ class Reciter:
     def __init__(self, *pieces: str, refuses: int = 0) -> None:
         self.pieces, self.refuses = pieces, refuses
         self.asked: list[Request] = []
+        self.read: list[str] = []
 
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...
 
-    async def prefill(self, request: Request) -> None: ...
+    async def prefill(self, request: Request) -> None:
+        self.read.append(request.messages[-1].text)
 
     async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
         self.asked.append(request)
@@ -154,3 +156,14 @@ def test_a_chat_whose_policy_keeps_words_at_home_is_not_placed_elsewhere(policy:
     assert placed("{}").deployed.stages["chat"].placing is not None
     with pytest.raises(SpecError, match=f"must not leave this machine: its `policy` says `{said}`"):
         placed(policy)
+
+
+def test_a_model_at_a_lent_worker_reads_along_and_drafts_nothing() -> None:
+    backend = Reciter("On the Seine. ")
+    chat, ctx = Chat(backend=backend, prefill=True, draft=True), Ctx(lent=True)
+    for trial in (False, True):
+        growing = Transcript(text="where is the city of paris", final=False, stable_chars=12, trial=trial)
+        packet = Packet(stream="transcript", seq=0, time=0, epoch=1, payload=growing)
+        asyncio.run(chat.process(packet, ctx))  # type: ignore[arg-type]
+    assert backend.read == ["where is the city of"]
+    assert backend.asked == [] and ctx.out == []
