@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import os
 import re
 import signal
@@ -76,6 +77,34 @@ def test_every_family_is_in_the_documentation(state: HubState) -> None:
     told_of = set(re.findall(r"^# TYPE (\w+)", _text(state), re.MULTILINE))
     documented = set(re.findall(r"`(thalweg_node_\w+)`", (ROOT / "docs" / "edge.md").read_text(encoding="utf-8")))
     assert told_of == documented
+
+
+def test_the_dashboard_shows_every_family_by_labels_that_it_has(state: HubState) -> None:
+    labels_of: dict[str, set[str]] = {}
+    for name, labels in re.findall(r"^(thalweg_\w+)\{([^}]*)\}", _text(state), re.MULTILINE):
+        labels_of.setdefault(name, set()).update(re.findall(r"(\w+)=", labels))
+    labels_of["thalweg_node_lost_records_total"] = {"node", "reason"}  # nothing is lost yet
+    shown = expressions()
+    assert set(re.findall(r"thalweg_\w+", " ".join(shown))) == set(labels_of)
+    for expression in shown:
+        there = set.union(*(labels_of[name] for name in re.findall(r"thalweg_\w+", expression)))
+        for labels in re.findall(r"\bby \(([^)]*)\)", expression):
+            assert {label.strip() for label in labels.split(",")} <= there, expression
+        assert set(re.findall(r"[{,]\s*(\w+)\s*!?=", expression)) <= there, expression
+
+
+def test_every_expression_of_the_dashboard_is_promql() -> None:
+    require_package("promql_parser", "dev")
+    import promql_parser
+
+    for expression in expressions():
+        promql_parser.parse(expression.replace("$node", ".*").replace("$__rate_interval", "1m"))
+
+
+def expressions() -> list[str]:
+    """What the panels ask for."""
+    dashboard = json.loads((ROOT / "deploy/dashboards/fleet.json").read_text(encoding="utf-8"))
+    return [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
 
 
 def test_the_page_serves_them(state: HubState) -> None:

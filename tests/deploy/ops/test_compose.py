@@ -109,11 +109,12 @@ def test_prometheus_finds_the_services_by_names_that_they_answer_to_and_the_rule
     assert token["credentials_file"] == OURS["talk"]["environment"]["THALWEG_ADMIN_TOKEN_FILE"]
 
 
-def test_grafana_is_given_our_dashboard_and_prometheus() -> None:
+def test_grafana_is_given_our_dashboards_and_prometheus() -> None:
     inside = mounted(COMPOSE["services"]["grafana"])
     provisioning = "/etc/grafana/provisioning"
     (source,) = yaml.safe_load(inside[f"{provisioning}/datasources/thalweg.yaml"].read_text())["datasources"]
     (provider,) = yaml.safe_load(inside[f"{provisioning}/dashboards/thalweg.yaml"].read_text())["providers"]
     assert source["url"] == "http://prometheus:9090"
-    dashboard = json.loads(inside[f"{provider['options']['path']}/thalweg.json"].read_text(encoding="utf-8"))
-    assert dashboard["templating"]["list"][0]["query"] == source["type"]
+    for name in ("thalweg.json", "fleet.json"):
+        dashboard = json.loads(inside[f"{provider['options']['path']}/{name}"].read_text(encoding="utf-8"))
+        assert dashboard["templating"]["list"][0]["query"] == source["type"]
