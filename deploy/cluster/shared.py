@@ -152,7 +152,7 @@ class SharedChild:
         """Whether another run may join it: it has not failed, and is not about to end."""
         starting = self._starting
         failed = starting is not None and starting.done() and (starting.cancelled() or starting.exception() is not None)
-        return bool(self._link.listeners) and not failed and self._link.lost is None
+        return bool(self._link.listeners) and not failed and not self._link.over
 
     async def join(self, whose: str, on_problem: Callable[[Problem], None]) -> None:
         """See `SharedProcess.join`. Who gives up waiting does not end it for those who wait, too."""

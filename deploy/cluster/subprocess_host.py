@@ -77,6 +77,11 @@ class ChildLink:
         """The process, once it was started."""
         return None if self._process is None else self._process.pid
 
+    @property
+    def over(self) -> bool:
+        """Whether the process has ended, or is about to."""
+        return self.lost is not None or bool(self._reason)
+
     async def start(self, child: Child, log: Path | None) -> None:
         """Listen to a process that waits; what it prints is added to `log`. Raises WorkerLost."""
         self._process = child.process

@@ -22,7 +22,7 @@ class Watch:
     def __init__(self, news: Callable[[], None]) -> None:
         self._news = news
         self._hands: dict[str, tuple[HostedStage, InHand]] = {}
-        self._told: set[str] = set()
+        self._told: dict[str, InHand] = {}
         self._heard: set[str] = set()
 
     def hold(self, actor: HostedStage, packet: Packet) -> Packet | None:
@@ -58,17 +58,26 @@ class Watch:
     @property
     def untold(self) -> bool:
         """Whether a packet is held that was not reported yet."""
-        return any(actor.held is not None and name not in self._told for name, (actor, _) in self._hands.items())
+        return any(name not in self._told for name in self._held())
 
     def tell(self) -> list[dict[str, Any]]:
         """Report the packets in hand, oldest first."""
-        self._told = {name for name, (actor, _) in self._hands.items() if actor.held is not None}
+        self._told = self._held()
         return [asdict(hand) for _, hand in self._hands.values()]
 
     def heard(self) -> None:
         """The last report was acknowledged: its packets may be processed."""
-        for name in self._told:
-            actor, _ = self._hands[name]
-            self._heard.add(name)
-            actor.worker.wake(actor)
-        self._told = set()
+        for name, hand in self._held().items():
+            if self._told.get(name) is hand:
+                self._heard.add(name)
+                actor, _ = self._hands[name]
+                actor.worker.wake(actor)
+        self._told = {}
+
+    def _held(self) -> dict[str, InHand]:
+        """Those that wait to be reported and acknowledged, by stage."""
+        return {
+            name: hand
+            for name, (actor, hand) in self._hands.items()
+            if actor.held is not None and name not in self._heard
+        }

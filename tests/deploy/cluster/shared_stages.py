@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Token
 from thalweg.pipeline.signal import Interrupt
 from thalweg.pipeline.stage import Context
+from thalweg.stages.speech.fastconformer import FastConformer
 
 
 class Gate:
@@ -68,3 +70,25 @@ class Alone(Notes):
     """There may be one of it only."""
 
     single = True
+
+
+class Ears(FastConformer):
+    """A recogniser that counts how many streams go through its engine at most at a time."""
+
+    def open(self, ctx: Context) -> None:
+        super().open(ctx)
+        engine: Any = self._engine
+        step = engine._step
+        if step.__name__ == "counted":
+            return
+        engine.together = 0
+
+        def counted(batch: Sequence[Any], *args: Any) -> None:
+            engine.together = max(engine.together, len(batch))
+            step(batch, *args)
+
+        engine._step = counted
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"together": getattr(self._engine, "together", 0)}

@@ -10,17 +10,21 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.deploy.cluster.shared_stages import Gate, Notes, Slow
-from thalweg import Packet, Pipeline, Run, Token
+from tests.conftest import QUESTION, require_package
+from tests.deploy.cluster.shared_stages import Ears, Gate, Notes, Slow
+from thalweg import AudioChunk, Packet, Pipeline, Run, Speech, SpeechEvent, Token, Transcript
 from thalweg.deploy.cluster.host import Bundle
 from thalweg.deploy.cluster.order import Order
 from thalweg.deploy.cluster.remote import WorkerLost
 from thalweg.deploy.cluster.shared_actor import SharedActor
 from thalweg.pipeline.file.plan import WorkerPlan
+from thalweg.stages.io.sound import decoded
 
 PATIENCE_S = 120.0
+RATE = 16_000
 
 
 def pipeline_of(stage: type, name: str = "shared", **options: Any) -> Pipeline:
@@ -183,6 +187,44 @@ def test_one_process_waits_in_reserve_and_takes_its_place() -> None:
 
     hold(pipeline_of(Notes), case)
     assert children() == set()
+
+
+def test_what_is_due_of_several_runs_goes_through_one_engine_together() -> None:
+    for module, extra in (("onnxruntime", "demo"), ("av", "demo")):
+        require_package(module, extra)
+    question = np.concatenate(list(decoded(QUESTION, RATE, RATE)))
+    pipeline = Pipeline("heard")
+    pipeline.add("ears", Ears, model="fastconformer-en-4m")
+    pipeline.worker("pool", shared=True)
+    pipeline.place("ears", worker="pool")
+
+    async def heard(run: Run, *, whole: bool) -> list[str]:
+        cuts = [question] if whole else np.array_split(question, 50)
+        for number, piece in enumerate([*cuts, question[:0]]):
+            event = SpeechEvent.CONTINUE if number else SpeechEvent.START
+            last = number == len(cuts)
+            audio = AudioChunk(samples=piece, rate=RATE)
+            speech = Speech(audio=audio, event=SpeechEvent.END if last else event, speech_end_ns=0 if last else None)
+            await run.send("ears.speech", speech, epoch=1)
+        finals = []
+        async for packet in run.packets("ears.transcript"):
+            assert isinstance(packet.payload, Transcript)
+            if packet.payload.final:
+                finals.append(packet.payload.text)
+                break
+        return finals
+
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE_S), pipeline.run() as run:
+            alone = await heard(run, whole=False)
+        async with asyncio.timeout(PATIENCE_S), AsyncExitStack() as stack:
+            runs = [await stack.enter_async_context(pipeline.run()) for _ in range(3)]
+            assert await asyncio.gather(*(heard(run, whole=True) for run in runs)) == [alone] * 3
+            stats = await runs[0].stats_of("pool")
+            assert stats is not None
+            assert stats["stages"]["ears"]["counts"]["together"] > 1
+
+    asyncio.run(main())
 
 
 def test_a_worker_that_is_still_being_found_is_gone_to_those_who_ask_it() -> None:
