@@ -39,7 +39,7 @@ from thalweg.stages.speech.transcripts import require_mono
 log = logging.getLogger(__name__)
 
 _LOOK_S = 0.05
-_GUESS_S = 4.0  # shorter windows cost less; of longer ones than this nothing was heard better
+_GUESS_S, _WHOLE_S = 4.0, 5.0  # shorter windows cost less; of longer ones than this nothing was heard better
 _SURE_NS = 1_000 * MS  # audio from which on the language is decided by a partial text, too
 
 
@@ -197,7 +197,7 @@ class Whisper:
                 previous=self._expected,
                 language=language,
                 task=self._task,
-                at_least_s=8.0 if decode.whole else _GUESS_S,
+                at_least_s=_WHOLE_S if decode.whole else _GUESS_S,
                 beam=self._beam if decode.whole else 1,
                 careful=decode.whole,
             )
