@@ -107,14 +107,17 @@ def test_kubernetes_serves_with_options_that_serve_has_and_tokens_from_secrets()
     assert all(variable["value"].startswith(f"{tokens}/") for variable in container["env"])
 
 
-@pytest.mark.parametrize(("name", "group"), [("node", fleet.node), ("hub", fleet.hub)])
-def test_the_units_of_nodes_and_hubs_say_what_the_command_line_understands(name: str, group: click.Group) -> None:
+@pytest.mark.parametrize(
+    ("name", "said", "group"),
+    [("node", "node run", fleet.node), ("hub", "hub run", fleet.hub), ("lender", "node lend", fleet.node)],
+)
+def test_the_units_of_a_fleet_say_what_the_command_line_understands(name: str, said: str, group: click.Group) -> None:
     text = (DEPLOY / "systemd" / f"thalweg-{name}.service").read_text(encoding="utf-8")
     (line,) = re.findall(r"^ExecStart=\S+ (.*)", text, re.MULTILINE)
     first, command, *arguments = shlex.split(line)
-    assert (first, command) == (name, "run")
-    told = group.commands[command].make_context("run", arguments).params
-    assert str(told["folder"]) == f"%S/thalweg/{name}"
+    assert f"{first} {command}" == said
+    told = group.commands[command].make_context(command, arguments).params
+    assert str(told["folder"]) == f"%S/thalweg/{first}"
 
 
 def test_systemd_is_told_where_it_asked_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +131,8 @@ def test_systemd_is_told_where_it_asked_to_be(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.real
 @pytest.mark.parametrize(
-    "unit", ["thalweg@.service", "thalweg-serve@.service", "thalweg-node.service", "thalweg-hub.service"]
+    "unit",
+    [f"thalweg{name}.service" for name in ("@", "-serve@", "-node", "-hub", "-lender")],
 )
 def test_systemd_rates_the_exposure_of_a_unit_at_three_at_most(unit: str) -> None:
     require(shutil.which("systemd-analyze"), "apt-get install systemd")
