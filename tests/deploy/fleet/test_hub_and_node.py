@@ -42,12 +42,18 @@ def test_hub_and_node_are_killed_and_nothing_that_was_acknowledged_is_lost_or_do
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"), [("crash", "its workers were restarted"), ("silent", "nothing has come out")]
+    ("fault", "reason", "more"),
+    [
+        ("crash", "its workers were restarted", ()),
+        ("silent", "nothing has come out", ()),
+        ("hang", "not ready within 5 s", ("--open", "5")),
+        ("freeze", "its workers were restarted", ("--watch", "20")),
+    ],
 )
 def test_a_release_that_does_not_work_is_rolled_back_and_the_one_before_runs_on(
-    fleet: Fleet, fault: str, reason: str
+    fleet: Fleet, fault: str, reason: str, more: tuple[str, ...]
 ) -> None:
-    wanted = fleet.roll_out("--set", f"fault={fault}")
+    wanted = fleet.roll_out("--set", f"fault={fault}", *more)
     row = fleet.seen(lambda row: row["last"] == wanted)
     assert reason in row["reason"] and row["current"] == 1
     fleet.seen(lambda row: row["pipeline"] == "ready")
