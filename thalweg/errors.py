@@ -99,7 +99,7 @@ FAMILIES: dict[str, dict[str, str]] = {
         "NetworkError": "thalweg.deploy.door.addresses",
         "Refused": "thalweg.deploy.door.refused",
         "ServeError": "thalweg.deploy.server.serve",
-        "SessionOver": "thalweg.deploy.server.session",
+        "SessionOver": "thalweg.deploy.server.newcomer",
         "SettingsError": "thalweg.deploy.server.settings",
         "SnapshotError": "thalweg.deploy.server.snapshot",
         "CertificateError": "thalweg.deploy.door.certificate",

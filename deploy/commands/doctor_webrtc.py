@@ -148,7 +148,6 @@ async def _conversation(make: Callable[[], Talker], found: Examination, *, relay
     began = time.monotonic()
     try:
         async with asyncio.timeout(2 * STEP_S), make() as talker:
-            await talker.next("hello", timeout_s=STEP_S)
             opened = time.monotonic()
             talker.send({"type": "ping", "t": 0})
             await talker.next("pong", timeout_s=STEP_S)

@@ -98,7 +98,9 @@ async def _talk(
     as_json: bool,
 ) -> int:
     ear = Ear()
-    async with make() as talker, beside(talker.stay()):
+    made = make()
+    made.on_crowd = lambda refused: say(f"          {refused} Trying again …", err=True)
+    async with made as talker, beside(talker.stay()):
         talker.on_event = lambda event: _print(event, as_json)
         talker.on_audio = ear.hear
         if samples is None:

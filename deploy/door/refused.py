@@ -19,7 +19,10 @@ HEADERS = {
     "Server": "thalweg",
 }
 """Headers of every response."""
+CONNECTING = "connecting"
 WAIT_S = 5
+WAITS_S = {CONNECTING: 1}
+"""After how long a refused client should try again: by code, else `WAIT_S`."""
 
 R = TypeVar("R", bound=web.StreamResponse)
 
@@ -39,7 +42,7 @@ def refusal(status: int, code: str, message: str) -> web.Response:
     body = json.dumps({"error": code, "message": message})
     response = web.Response(status=status, text=body, content_type="application/json")
     if status in (429, 503):
-        response.headers["Retry-After"] = str(WAIT_S)
+        response.headers["Retry-After"] = str(WAITS_S.get(code, WAIT_S))
     return dressed(response)
 
 

@@ -1,4 +1,4 @@
-"""Admission: decides by address and numbers which visitor gets a conversation.
+"""Admission: decides by address and numbers which newcomer is answered, and which one gives way.
 
 The first rule that applies decides:
 
@@ -8,31 +8,45 @@ its last connections came to nothing, `n` of them in a row,
   the last one less than 2ⁿ s ago (`n` ≥ 2; at most `LONGEST_S`) 429 came-to-nothing
 the address has `per_address` conversations, those that are
   being made included                                          429 too-many
-all places are taken, or the machine is busy                   503 busy
-`connecting` are admitted and not connected yet                503 busy, unless one of them has to go
+all conversations are taken, or the machine is busy            503 busy
+`connecting` are answered and not connected yet, and none of
+  them has to give way                                         503 connecting
+`answers_per_s` were answered, and the rest is for others      503 connecting
 
-**Who has to go** for a new visitor, of those that are connecting: first the one whose address has failed most often, if
-more often than the visitor's; else one that has had `HONEST_S`, since a real connection takes less than a second. So a
-client that only reserves places gets each of them once, and from then on gives way to all others.
+An answer costs milliseconds, a few sockets and tens of kilobytes, and takes no pipeline: that is taken by those who
+connect (`newcomer.py`). So there are many places, and a flood of offers without a connection is bounded by two things.
+
+**Who gives way** where every place is taken: whose address has failed more often than the newcomer's, or, where that
+is equal, whose network (/24, /48 of IPv6) or address holds more places; of those the worst, and of equals the oldest.
+One that is no worse gives way once it has had `HONEST_S`, or, with a path to it (ICE), `REACHED_S`.
+
+**Whom answers are for.** There are `answers_per_s`, and a second's worth at once. The last half of them is for those
+whose address has not failed and holds no place, and whose network holds less than `SHARE` of all: no number of offers
+from others keeps them waiting.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
 
-from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.door.refused import CONNECTING, Refused
 
 NOTHING = "came-to-nothing"
 EXPELLED_S = 30.0
-HONEST_S = 3.0
+HONEST_S = 1.5
+REACHED_S = 6.0
 LONGEST_S = 300.0
 FORGOTTEN_S = 900.0
 RETURNS = 6.0
 RETURN_S = 1.0
 ADDRESSES = 10_000
+ANSWERS_PER_S = 80.0
+SHARE = 1 / 16
 
 
 @dataclass(slots=True)
@@ -56,16 +70,29 @@ class Returns:
 
 
 def full() -> Refused:
-    """The refusal of a visitor where all places are taken."""
+    """The refusal of a visitor where all conversations are taken."""
     return Refused(503, "busy", "Everybody here is talking already. Try again in a moment.")
 
 
-@dataclass(frozen=True, slots=True)
-class Connecting:
-    """A visitor who was admitted and is not connected yet, for `since_s` seconds."""
+def crowded() -> Refused:
+    """The refusal of a newcomer where too many others are connecting: clients try again by themselves."""
+    return Refused(503, CONNECTING, "Many are connecting just now. Try again in a moment.")
+
+
+class Place(Protocol):
+    """A newcomer who was answered and is not connected yet, for `since_s` seconds. `reached`: there is a path."""
 
     address: str
-    since_s: float
+
+    @property
+    def since_s(self) -> float:
+        """Seconds since they were answered first."""
+        ...
+
+    @property
+    def reached(self) -> bool:
+        """Whether there is a path between the two sides (ICE)."""
+        ...
 
 
 @dataclass(slots=True)
@@ -76,53 +103,93 @@ class Failures:
     then_s: float
 
 
-class Admission:
-    """`pending`: by address, admitted visitors that have no conversation yet."""
+Rank = tuple[int, int, int]
+"""Failures of an address, places of its network, places of its own: the greater, the sooner it gives way."""
 
-    def __init__(self, per_address: int, connecting: int) -> None:
-        self.pending: Counter[str] = Counter()
+
+class Admission:
+    """`connecting`: places for newcomers who are not connected yet."""
+
+    def __init__(self, per_address: int, connecting: int, answers_per_s: float = ANSWERS_PER_S) -> None:
         self._per_address = per_address
         self._connecting = connecting
+        self._answers_per_s = answers_per_s
+        self._answers = answers_per_s
+        self._then_s = -float("inf")
         self._expelled: OrderedDict[str, float] = OrderedDict()
         self._failures: OrderedDict[str, Failures] = OrderedDict()
 
-    def check(self, address: str, *, mine: int, is_full: bool, connecting: int, now_s: float) -> None:
-        """Check whether a visitor from `address`, which has `mine` conversations, may enter. Raises Refused.
+    def admit(
+        self, address: str, places: Mapping[str, Place], now_s: float, *, mine: int = 0, is_full: bool = False
+    ) -> str | None:
+        """Answer a newcomer from `address`, who has `mine` conversations. Raises Refused.
 
-        `connecting`: how many are admitted and not connected, without one that must give way.
+        `places`: of those who are connecting, by name. Returns whose place the newcomer takes, None where one is free.
         """
-        if now_s < self._expelled.get(address, -float("inf")):
-            raise Refused(429, "expelled", "Your last connection was ended for sending too much. Wait a moment.")
-        failed = self._failed(address, now_s)
-        if failed >= 2 and now_s < self._failures[address].then_s + min(LONGEST_S, 2.0 ** min(failed, 10)):
-            raise Refused(429, NOTHING, f"Your last {failed} connections came to nothing. Wait a moment.")
-        mine += self.pending[address]
+        self._check(address, now_s)
+        connecting = sum(place.address == address for place in places.values())
+        mine += connecting
         if mine >= self._per_address:
             raise Refused(
                 429, "too-many", f"There are already {mine} conversations from your address. End one of them first."
             )
         if is_full:
             raise full()
-        if connecting + self.pending.total() >= self._connecting:
-            raise Refused(503, "busy", "Many are connecting just now. Try again in a moment.")
+        self._await_answer(now_s)
+        if self._answers < 1.0 + self._answers_per_s / 2 and (connecting or not self._is_new(address, places, now_s)):
+            raise crowded()
+        going = None
+        if len(places) >= self._connecting:
+            going = self._to_go(address, places, now_s)
+            if going is None:
+                raise crowded()
+        self._answers -= 1.0
+        return going
 
-    def to_go(self, address: str, connecting: Mapping[str, Connecting], now_s: float) -> str | None:
-        """The connecting visitor, by name, that must give way to a new one at `address`; None if none must."""
-        mine = self._failed(address, now_s)
-        failed = {name: self._failed(one.address, now_s) for name, one in connecting.items()}
-        going = [name for name, one in connecting.items() if failed[name] > mine or one.since_s > HONEST_S]
-        return max(going, key=lambda name: (failed[name], connecting[name].since_s), default=None)
+    def _check(self, address: str, now_s: float) -> None:
+        """Check what an address has done before. Raises Refused."""
+        if now_s < self._expelled.get(address, -float("inf")):
+            raise Refused(429, "expelled", "Your last connection was ended for sending too much. Wait a moment.")
+        failed = self._failed(address, now_s)
+        if failed >= 2 and now_s < self._failures[address].then_s + min(LONGEST_S, 2.0 ** min(failed, 10)):
+            raise Refused(429, NOTHING, f"Your last {failed} connections came to nothing. Wait a moment.")
 
-    @contextmanager
-    def counted(self, address: str) -> Iterator[None]:
-        """Within the block the address counts one more, although it has no conversation yet."""
-        self.pending[address] += 1
-        try:
-            yield
-        finally:
-            self.pending[address] -= 1
-            if not self.pending[address]:
-                del self.pending[address]
+    def _to_go(self, address: str, places: Mapping[str, Place], now_s: float) -> str | None:
+        """Who must give way to a newcomer at `address`, by name; None if none must."""
+        at_address = Counter(place.address for place in places.values())
+        in_network: Counter[str] = Counter()
+        for one, count in at_address.items():
+            in_network[network(one)] += count
+
+        def rank(one: str, coming: int = 0) -> Rank:
+            return self._failed(one, now_s), in_network[network(one)] + coming, at_address[one] + coming
+
+        mine = rank(address, 1)
+        ranks = {one: rank(one) for one in at_address}
+        worse = [
+            (ranks[place.address], place.since_s, name)
+            for name, place in places.items()
+            if ranks[place.address] > mine or place.since_s > (REACHED_S if place.reached else HONEST_S)
+        ]
+        return max(worse)[2] if worse else None
+
+    def _is_new(self, address: str, places: Mapping[str, Place], now_s: float) -> bool:
+        """Whether neither an address nor its network has had its share."""
+        if self._failed(address, now_s):
+            return False
+        mine = network(address)
+        return sum(network(place.address) == mine for place in places.values()) < max(1, self._connecting * SHARE)
+
+    def _await_answer(self, now_s: float) -> None:
+        """Check whether there is an answer left. Raises Refused."""
+        grown = max(0.0, now_s - self._then_s) * self._answers_per_s
+        self._answers, self._then_s = min(self._answers_per_s, self._answers + grown), now_s
+        if self._answers < 1.0:
+            raise crowded()
+
+    def pressed(self, places: int) -> bool:
+        """Whether places or answers are getting scarce."""
+        return places > self._connecting / 2 or self._answers < self._answers_per_s / 2
 
     def expelled(self, address: str, now_s: float) -> None:
         """A visitor from this address was expelled."""
@@ -132,7 +199,7 @@ class Admission:
             self._expelled.popitem(last=False)
 
     def came_to_nothing(self, address: str, now_s: float) -> None:
-        """A visitor from this address was admitted and never connected."""
+        """A newcomer from this address was answered and never connected."""
         self._failures[address] = Failures(self._failed(address, now_s) + 1, now_s)
         self._failures.move_to_end(address)
         if len(self._failures) > ADDRESSES:
@@ -145,3 +212,13 @@ class Admission:
     def _failed(self, address: str, now_s: float) -> int:
         found = self._failures.get(address)
         return found.count if found is not None and now_s - found.then_s < FORGOTTEN_S else 0
+
+
+@lru_cache(maxsize=ADDRESSES)
+def network(address: str) -> str:
+    """Where an address (`who` of door/addresses.py) belongs: its /24, or /48 of IPv6; a text that is none, itself."""
+    try:
+        found = ipaddress.ip_network(address)
+    except ValueError:
+        return address
+    return str(found.supernet(new_prefix=24 if found.version == 4 else 48))

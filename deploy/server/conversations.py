@@ -12,20 +12,23 @@ from collections.abc import Callable
 from thalweg.deploy.cluster.host import Bundle
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.door.tokens import same_secret
-from thalweg.deploy.server.admission import Admission, Connecting, full
+from thalweg.deploy.server.admission import Admission, full
 from thalweg.deploy.server.capacity import Capacity
 from thalweg.deploy.server.load import LoadMeter
+from thalweg.deploy.server.newcomer import Newcomer, NewcomerState, most_newcomers
 from thalweg.deploy.server.observing.tally import Tally
-from thalweg.deploy.server.pipelines import Pipelines
+from thalweg.deploy.server.pipelines import Pipelines, no_pipeline
 from thalweg.deploy.server.session import Session, SessionState
 from thalweg.deploy.server.settings import ServerSettings
-from thalweg.pipeline.dialogue.events import Trouble
+from thalweg.pipeline.dialogue.events import Bye, Trouble
 from thalweg.pipeline.file.spec import Spec
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.5
 TELL_S = 10.0
+PRESSED_S = 5.0
+AT_ONCE = 8
 
 
 def draining() -> Refused:
@@ -40,23 +43,30 @@ def gone() -> Refused:
 
 class Conversations:
     """Runs until cancelled. `counts`: events since the start, by name. Of ended conversations, `counted`: counters of
-    their stages, `over`: everything else. `host`: the name of this conversation host, if it is one.
+    their stages, `over`: everything else. `newcomers`: who is not connected yet; `arriving`: who is and has
+    no pipeline yet, `waiting` by address. `host`: the name of this conversation host, if it is one.
     """
 
     def __init__(self, spec: Spec, settings: ServerSettings, bundle: Bundle | None = None, host: str = "") -> None:
         self.spec = spec
         self.settings = settings
         self.sessions: dict[str, Session] = {}
+        self.newcomers: dict[str, Newcomer] = {}
+        self.arriving: dict[str, Newcomer] = {}
         self.load = LoadMeter(settings.late_s, settings.used)
         self.capacity = Capacity()
-        self.admission = Admission(settings.per_address, settings.connecting)
+        self.admission = Admission(settings.per_address, settings.connecting or most_newcomers())
         self.pipelines = Pipelines(spec, bundle, self._start, host)
+        self._host = host
         self.counts: Counter[str] = Counter()
         self.counted: Counter[str] = Counter()
         self.over = Tally()
         self.draining = False
         self.on_end: Callable[[Session], None] = lambda session: None
         self._group: asyncio.TaskGroup | None = None
+        self._leaving: asyncio.TaskGroup | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self.waiting: Counter[str] = Counter()
         self._taken = asyncio.Lock()
         self._changed = asyncio.Event()
         self._refused: Counter[str] = Counter()
@@ -74,27 +84,124 @@ class Conversations:
 
     async def run(self) -> None:
         """Keep one pipeline ready and manage the conversations. Cancel it to close everything."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                self._group = group
-                group.create_task(self.pipelines.fill())
-                group.create_task(self.load.run())
-                while True:
-                    await asyncio.sleep(TICK_S)
-                    self._look_after()
-        finally:
-            self._group = None
+        async with asyncio.TaskGroup() as self._leaving:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    self._group = group
+                    group.create_task(self.pipelines.fill())
+                    group.create_task(self.load.run())
+                    while True:
+                        await asyncio.sleep(TICK_S)
+                        self._look_after()
+            finally:
+                self._group = None
+                for newcomer in [*self.newcomers.values()]:
+                    self.dismiss(newcomer, "stopping")
+                if self._closing:  # else the group would cancel it, and leave sockets open
+                    await asyncio.wait(self._closing)
 
-    async def enter(self, address: str, *, moved: bool = False) -> Session:
-        """Open a conversation for a new visitor, within `connect_s`. Raises Refused.
-
-        `moved`: their conversation was on a host that is lost or drained; then only a full service refuses them.
-        """
+    def welcome(self, address: str) -> Newcomer:
+        """Let a newcomer connect; another one may have to give way. Raises Refused."""
         try:
-            return await self._enter(address, moved)
+            going = self._admit(address)
         except Refused as refused:
             self._tell_refused(refused.code)
             raise
+        if going is not None:
+            self.counts["gave_way"] += 1
+            self.dismiss(self.newcomers[going])
+        newcomer = Newcomer(address, self._host)
+        newcomer.on_change = lambda state: self._newcomer_changed(newcomer, state)
+        newcomer.on_end = lambda code: self.dismiss(newcomer, code)
+        self.newcomers[newcomer.id] = newcomer
+        return newcomer
+
+    def dismiss(self, newcomer: Newcomer, why: str = "no-connection") -> None:
+        """A newcomer did not connect, or does not want to. Idempotent."""
+        if not newcomer.become(NewcomerState.GONE):
+            return
+        pressed = self.admission.pressed(len(self.newcomers))
+        self.newcomers.pop(newcomer.id, None)
+        self.counts[f"ended_{why}"] += 1
+        if why == "expelled":
+            self.admission.expelled(newcomer.address, time.monotonic())
+        elif why == "no-connection" or pressed:
+            self.admission.came_to_nothing(newcomer.address, time.monotonic())
+        self._changed.set()
+        assert self._leaving is not None
+        closing = self._leaving.create_task(newcomer.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    def _newcomer_changed(self, newcomer: Newcomer, state: str) -> None:
+        if state == "expelled":
+            self.dismiss(newcomer, "expelled")
+        elif newcomer.become(NewcomerState.ARRIVING):
+            self.arriving[newcomer.id] = self.newcomers.pop(newcomer.id)
+            assert self._group is not None
+            self._group.create_task(self._arrive(newcomer))
+
+    async def _arrive(self, newcomer: Newcomer) -> None:
+        """They are connected: a pipeline is theirs now, or they are told why there is none."""
+        try:
+            if self._full(self._taken_places()):
+                raise full()
+            session = await self._take(newcomer.address)
+        except Refused as refused:
+            self._tell_refused(refused.code)
+            newcomer.call.tell(Bye(code=refused.code, message=str(refused)))
+            self.dismiss(newcomer, refused.code)
+            return
+        except asyncio.CancelledError:
+            self.dismiss(newcomer, "stopping")
+            raise
+        finally:
+            del self.arriving[newcomer.id]
+        if newcomer.become(NewcomerState.GONE):
+            session.seat(newcomer)
+            self._begin(session)
+        else:
+            await self.pipelines.give_back(session)
+
+    async def enter(self, address: str) -> Session:
+        """A pipeline for a visitor whose conversation was on a host that is lost or drained, within `connect_s`.
+
+        Raises Refused: they have a place already, in a service that is one; only a full service refuses them.
+        """
+        try:
+            if self.draining:
+                raise draining()
+            if self._full(self._taken_places(), moved=True):
+                raise full()
+            session = await self._take(address)
+        except Refused as refused:
+            self._tell_refused(refused.code)
+            raise
+        if self.draining:
+            await self.pipelines.give_back(session)
+            raise draining()
+        session.address = address
+        session.began_ns = session.changed_ns = session.call.clock.now_ns()
+        self._begin(session)
+        return session
+
+    def _begin(self, session: Session) -> None:
+        self.sessions[session.id] = session
+        self.counts["sessions"] += 1
+        self._changed.set()
+
+    async def _take(self, address: str) -> Session:
+        """A pipeline, within `connect_s`; until then the address counts one more. Raises Refused."""
+        self.waiting[address] += 1
+        try:
+            async with asyncio.timeout(self.settings.connect_s), self._taken:
+                return await self.pipelines.take()
+        except TimeoutError:
+            raise Refused(503, "busy", "This server is busy. Try again in a moment.") from None
+        finally:
+            self.waiting[address] -= 1
+            if not self.waiting[address]:
+                del self.waiting[address]
 
     def _tell_refused(self, code: str) -> None:
         """Log each reason once in ten seconds, with a count, so that requests cannot fill the disk."""
@@ -108,50 +215,24 @@ class Conversations:
         fields = {"event": "refused", "why": code, "count": count}
         log.info("refused: %s (%d since this was said last)", code, count, extra={"fields": fields})
 
-    async def _enter(self, address: str, moved: bool) -> Session:
-        self._admit(address, moved)
-        with self.admission.counted(address):
-            try:
-                async with asyncio.timeout(self.settings.connect_s), self._taken:
-                    session = await self.pipelines.take()
-            except TimeoutError:
-                raise Refused(503, "busy", "This server is busy. Try again in a moment.") from None
-        if self.draining:
-            await self.pipelines.give_back(session)
-            raise draining()
-        session.address = address
-        session.began_ns = session.changed_ns = session.call.clock.now_ns()
-        self.sessions[session.id] = session
-        self.counts["sessions"] += 1
-        return session
-
-    def _admit(self, address: str, moved: bool) -> None:
-        """Check whether there is room for a visitor from this address. Raises Refused."""
+    def _admit(self, address: str) -> str | None:
+        """Which newcomer gives way to one from this address, None where none has to. Raises Refused."""
         if self.draining:
             raise draining()
-        now_s = time.monotonic()
+        if self.pipelines.problem and not self.pipelines.ready:
+            raise no_pipeline()
         held = [session for session in self.sessions.values() if not session.over]
-        connecting = {
-            session.id: Connecting(session.address, session.unchanged_s)
-            for session in held
-            if session.state is SessionState.READY
-        }
-        pending = self.admission.pending.total()
-        if moved:  # they have a place already, in a service that is one
-            if self._full(len(held) + pending, moved):
-                raise full()
-            return
-        room = len(connecting) + pending < self.settings.connecting and not self._full(len(held) + pending)
-        going = None if room else self.admission.to_go(address, connecting, now_s)
-        self.admission.check(
+        return self.admission.admit(
             address,
-            mine=sum(session.address == address for session in held if session.id != going),
-            is_full=self._full(len(held) + pending - (going is not None)),
-            connecting=len(connecting) - (going is not None),
-            now_s=now_s,
+            self.newcomers,
+            time.monotonic(),
+            mine=sum(session.address == address for session in held) + self.waiting[address],
+            is_full=self._full(self._taken_places()),
         )
-        if going is not None:
-            self.release(self.sessions[going])
+
+    def _taken_places(self) -> int:
+        """How many talk, or are connected and wait for a pipeline."""
+        return sum(not session.over for session in self.sessions.values()) + self.waiting.total()
 
     @property
     def limit(self) -> int | None:
@@ -177,15 +258,15 @@ class Conversations:
     def _heard(self, first_audio_s: float) -> None:
         self.capacity.note(max(1, self.talking), first_audio_s, time.monotonic())
 
-    def find(self, session_id: str, key: str) -> Session:
-        """The conversation to resume. Raises Refused."""
-        session = self.sessions.get(session_id)
-        if session is None or not same_secret(key, session.key) or session.state is SessionState.ENDED:
+    def find(self, session_id: str, key: str) -> Session | Newcomer:
+        """The conversation to resume, or who is still connecting to it. Raises Refused."""
+        found = self.sessions.get(session_id) or self.newcomers.get(session_id) or self.arriving.get(session_id)
+        if found is None or not same_secret(key, found.key) or found.state is SessionState.ENDED:
             raise gone()
-        return session
+        return found
 
     def release(self, session: Session) -> None:
-        """A visitor who was admitted did not connect; their pipeline may serve another."""
+        """A visitor who has a pipeline did not connect; it may serve another."""
         if self.sessions.pop(session.id, None) is not None:
             self.counts["ended_no-connection"] += 1
             self.admission.came_to_nothing(session.address, time.monotonic())
@@ -238,9 +319,23 @@ class Conversations:
             if not any(other.state is SessionState.TALKING for other in self.sessions.values()):
                 gc.collect()  # connections leave reference cycles; no conversation is delayed by the 100 ms now
 
+    def _let_go(self) -> None:
+        """Newcomers who have had their time give up their places, a few at once: closing costs a moment each."""
+        patience_s = self.settings.connect_s
+        if self.admission.pressed(len(self.newcomers)):
+            patience_s = min(patience_s, PRESSED_S)
+        late = [
+            one
+            for one in self.newcomers.values()
+            if one.since_s > (self.settings.connect_s if one.reached else patience_s)
+        ]
+        for newcomer in late[:AT_ONCE]:
+            self.dismiss(newcomer)
+
     def _look_after(self) -> None:
         self._changed.set()
         self.pipelines.trim()
+        self._let_go()
         for session in list(self.sessions.values()):
             state, age_s = session.state, session.unchanged_s
             if state is SessionState.TALKING:

@@ -12,11 +12,13 @@ from typing import Any, Protocol
 from aiortc import RTCIceServer
 
 from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.server.admission import crowded
 from thalweg.deploy.server.conversations import Conversations
+from thalweg.deploy.server.newcomer import Newcomer, SessionOver
 from thalweg.deploy.server.observing import tracing
 from thalweg.deploy.server.observing.exporter import exposition
 from thalweg.deploy.server.pipelines import no_pipeline
-from thalweg.deploy.server.session import Session, SessionOver, SessionState
+from thalweg.deploy.server.session import Session, SessionState
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.deploy.server.snapshot import Snapshot
 from thalweg.deploy.server.trickle import add_fragment
@@ -125,10 +127,23 @@ class LocalConversations:
             session = self.conversations.find(coming.session, coming.key)
             session.returns.take(time.monotonic())
             return await self._resume(session, coming)
-        session = await self.conversations.enter(coming.address, moved=snapshot is not None)
+        if snapshot is not None:
+            return await self._go_on(snapshot, coming)
+        newcomer = self.conversations.welcome(coming.address)
         try:
-            if snapshot is not None:
-                await session.recall(snapshot, coming.key)
+            newcomer.belongs_to(tracing.current())
+            peer, sdp = await newcomer.connect(coming.offer, self._ice)
+        except SessionOver:
+            raise crowded() from None
+        except BaseException:
+            self.conversations.dismiss(newcomer)
+            raise
+        return Connected(session=newcomer.id, key=newcomer.key, sdp=sdp, notes=peer.notes)
+
+    async def _go_on(self, snapshot: Snapshot, coming: ConnectRequest) -> Connected:
+        session = await self.conversations.enter(coming.address)
+        try:
+            await session.recall(snapshot, coming.key)
             session.belongs_to(tracing.current())
             peer, sdp = await session.connect(coming.offer, self._ice)
         except SessionOver:
@@ -138,7 +153,7 @@ class LocalConversations:
             raise
         return Connected(session=session.id, key=session.key, sdp=sdp, notes=peer.notes)
 
-    async def _resume(self, session: Session, coming: ConnectRequest) -> Connected:
+    async def _resume(self, session: Session | Newcomer, coming: ConnectRequest) -> Connected:
         if not coming.listening:
             session.belongs_to(tracing.current())
         try:

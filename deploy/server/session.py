@@ -22,6 +22,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from aiortc import RTCIceServer
@@ -32,6 +33,7 @@ from thalweg.deploy.ops.observing.outcome import Outcome, Problem
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.deploy.server.admission import Returns
+from thalweg.deploy.server.newcomer import Newcomer, SessionOver
 from thalweg.deploy.server.observing.conversation_stats import ConversationStats
 from thalweg.deploy.server.observing.tally import Tally
 from thalweg.deploy.server.preferring import Preferring
@@ -52,10 +54,6 @@ REPORT_S = 0.25
 PROBLEM_S = 10.0
 MILESTONES_S = 5.0
 MOVED = "moved"
-
-
-class SessionOver(ThalwegError):
-    """The conversation ended while a visitor was connecting to it."""
 
 
 class SessionState(Enum):
@@ -216,6 +214,22 @@ class Session:
     def untouched(self) -> bool:
         """Whether no visitor has connected yet, so that its pipeline has heard nothing."""
         return not self._known and self.call.untouched
+
+    def seat(self, newcomer: Newcomer) -> None:
+        """Serve a newcomer from now on, with their connection, id and key. Without one now, they may come back."""
+        self.id, self.key, self.address, self.returns = newcomer.id, newcomer.key, newcomer.address, newcomer.returns
+        self.began_ns = self.changed_ns = self.call.clock.now_ns()
+        self.peer, self.listener = newcomer.peer, newcomer.listener
+        for peer, changed in ((self.peer, self._peer_changed), (self.listener, self._listener_changed)):
+            if peer is not None:
+                peer.on_state = partial(changed, peer)
+                peer.carry(self.call)
+                if peer.is_open:
+                    changed(peer, "open")
+        self.call.watched = newcomer.call.watched
+        self.belongs_to(newcomer.traceparent)
+        for control in newcomer.controls:
+            self.call.control(control)
 
     async def renew(self) -> None:
         """Make it available to another visitor: the id and key given to the one who never connected become invalid."""

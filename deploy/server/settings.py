@@ -47,9 +47,10 @@ class ServerSettings:
     `proxies`: see `deploy/door`. `connections`: of HTTP, at most; 0: half of what this process may open. `sessions`:
     most conversations at once; 0: as many as keep up, that is as long as the loop is less late than `late_s`, less of
     the processors than `used` (0…1) is taken, and answers come as soon as in smaller crowds (`capacity.py`).
-    `connecting`: most that are admitted and not yet connected. `resume_s`: how long a conversation waits for a visitor
-    whose connection was lost. `zone`: where a front is: it puts people on hosts of it before others, at equal room.
-    `shrink_s`: how long a host has no one before it ends where it is not needed; 0: hosts stay.
+    `connecting`: most that are answered and not yet connected; 0: `newcomer.most_newcomers`. `resume_s`: how long a
+    conversation waits for a visitor whose connection was lost. `zone`: where a front is: it puts people on hosts of it
+    before others, at equal room. `shrink_s`: how long a host has no one before it ends where it is not needed; 0: hosts
+    stay.
     """
 
     host: str = "127.0.0.1"
@@ -68,7 +69,7 @@ class ServerSettings:
     late_s: float = 0.06
     used: float = 0.85
     per_address: int = 4
-    connecting: int = 8
+    connecting: int = 0
     session_s: float = 3600.0
     resume_s: float = 60.0
     connect_s: float = 20.0

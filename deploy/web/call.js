@@ -2,12 +2,14 @@
 
 const VERSION = 1;
 const RETRY_MS = [300, 700, 1500, 3000];
+const CROWD_MS = 30000; // for so long somebody is let try again by the page itself where many are connecting
+const LOOK_MS = 2000; // without a connection, after which the server is asked whether it still waits for it
 const BEAT_MS = 500;
 const MOST_KEPT = 8; // questions
 const SILENT_MS = 1600; // without an answer, after which people are told
 
 export class CallError extends Error {
-  constructor(code, message = "") { super(message || code); this.code = code; }
+  constructor(code, message = "", waitMs = 1000) { super(message || code); this.code = code; this.waitMs = waitMs; }
 }
 
 /** One conversation. Events: `event` (detail: what the server told), `phase` (connecting, talking, away, ended), `trouble`,
@@ -32,7 +34,19 @@ export class Call extends EventTarget {
   async start(stream) {
     this.stream = stream;
     this.#phase("connecting");
-    await Promise.race([this.#connect(), this.over]);
+    const until = performance.now() + CROWD_MS;
+    for (;;) {
+      try { await Promise.race([this.#connect(), this.over]); return; } catch (error) {
+        if (this.phase === "ended") throw error;
+        if (error.code === "gone") { this.resume = null; error = new CallError("connecting"); } // others came between
+        const waitMs = error.waitMs * (0.75 + Math.random() / 2);
+        if (error.code !== "connecting") throw error;
+        this.#hangUp();
+        if (performance.now() + waitMs > until) throw new CallError("crowd");
+        this.dispatchEvent(new CustomEvent("trouble", { detail: error }));
+        await Promise.race([new Promise((resolve) => setTimeout(resolve, waitMs)), this.over]);
+      }
+    }
   }
 
   /** Whether it was sent. While the conversation moves, questions are not, and other controls are kept for the new machine. */
@@ -118,7 +132,12 @@ export class Call extends EventTarget {
       this.dispatchEvent(new CustomEvent("remote", { detail: track }));
     });
     channel.addEventListener("message", ({ data }) => this.#message(data));
-    const open = new Promise((resolve) => channel.addEventListener("open", resolve, { once: true }));
+    let opened = false;
+    channel.addEventListener("open", () => { opened = true; }, { once: true });
+    const greeted = new Promise((resolve, reject) => { this.greet = (event) => {
+      if (event.type === "hello") resolve(); else reject(new CallError(event.code, event.message));
+    }; });
+    greeted.catch(() => {});
     const failed = new Promise((_, reject) => peer.addEventListener("connectionstatechange", () => {
       if (peer !== this.peer) return;
       if (peer.connectionState === "failed") { reject(new CallError("no-path")); this.#lost(); }
@@ -142,14 +161,23 @@ export class Call extends EventTarget {
       throw new CallError("unreachable");
     }
     const answer = await response.json().catch(() => ({}));
-    if (!response.ok) { peer.close(); throw new CallError(answer.error ?? "unreachable", answer.message); }
+    if (!response.ok) { peer.close(); throw new CallError(answer.error ?? "unreachable", answer.message, waitOf(response)); }
     this.resume = { session: answer.session, key: answer.key };
     if (this.phase === "ended") { this.#leave(); throw new CallError("hung-up"); } // while the server was asked
     await peer.setRemoteDescription({ type: "answer", sdp: answer.sdp });
     trickle = (candidate) => this.#trickle(candidate);
     late.forEach(trickle);
-    const never = new Promise((_, reject) => setTimeout(() => reject(new CallError("no-path")), 12000));
-    await Promise.race([open, failed, never, this.over]);
+    let looking;
+    const never = new Promise((_, reject) => {
+      const began = performance.now();
+      looking = setInterval(async () => {
+        if (opened) return;
+        if (performance.now() - began > 12000) reject(new CallError("no-path"));
+        else if (!(await this.#known()).known) reject(new CallError("gone"));
+      }, LOOK_MS);
+    });
+    never.catch(() => {});
+    try { await Promise.race([greeted, failed, never, this.over]); } finally { clearInterval(looking); }
     for (const control of this.held.splice(0)) this.send(control);
     this.#phase("talking");
     this.#beat(peer);
@@ -166,21 +194,26 @@ export class Call extends EventTarget {
       asked = now;
       this.send({ type: "ping", t: now });
       this.#stall(now - this.answered > SILENT_MS);
-      if (this.stalled) this.#stands();
+      if (this.stalled) this.#lookAfter();
     }, BEAT_MS);
   }
 
   /** The machine that the conversation was on may be gone while the server is there, and brings it back elsewhere. */
-  async #stands() {
+  async #lookAfter() {
     if (this.asking || !this.resume) return;
     this.asking = true;
+    try { if (!(await this.#known()).stands && this.stalled) this.#lost(); } finally { this.asking = false; }
+  }
+
+  /** Whether the server has the conversation, and where we are connected, as far as it says. */
+  async #known() {
     try {
       const { session, key } = this.resume;
       const response = await fetch(`sessions/${session}?key=${encodeURIComponent(key)}`, { headers: this.#headers() });
       const { stands } = await response.json();
-      if (this.stalled && (response.status === 404 || stands === false)) this.#lost();
-    } catch { /* the server does not answer either: it may be busy, and the connection says when it is gone */ }
-    finally { this.asking = false; }
+      const known = response.status !== 404;
+      return { known, stands: known && stands !== false };
+    } catch { return { known: true, stands: true }; } // it does not answer either: it may be busy, and the connection says when it is gone
   }
 
   /** The conversation moves to another machine: connect to it there, then let go of this one. */
@@ -214,6 +247,8 @@ export class Call extends EventTarget {
     try { event = JSON.parse(data); } catch { return; }
     if (event.v !== VERSION) return;
     if (event.type === "pong") { this.answered = performance.now(); this.#stall(false); return; }
+    if (["hello", "bye"].includes(event.type)) this.greet(event);
+    if (event.type === "bye" && this.phase === "connecting") return; // nothing has begun: `start` says why
     if (event.type === "bye") { this.#phase("ended"); this.#hangUp(); }
     this.#follow(event);
     this.dispatchEvent(new CustomEvent("event", { detail: event }));
@@ -256,6 +291,12 @@ export class Call extends EventTarget {
     this.peer = null;
     peer?.close();
   }
+}
+
+/** After how long a refusal says to try again, ms. */
+function waitOf(response) {
+  const seconds = Number(response.headers.get("Retry-After") || 1);
+  return 1000 * Math.min(10, Math.max(0.2, seconds || 1));
 }
 
 /** Until there is a candidate to begin with; the others are sent after the offer. */

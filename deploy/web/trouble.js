@@ -11,6 +11,8 @@ const TROUBLE = {
   "no-camera": ["The camera could not be opened, so it stays off. Talking works without it.", null],
   "kept": ["This server keeps something of what is said, and this page did not say so before. Read below what it is, then start.", ["Start", "start"]],
   "busy": ["Everybody here is talking already. It is usually a matter of a minute.", ["Try again", "start"]],
+  "connecting": ["Many are connecting just now. Trying again …", null],
+  "crowd": ["Many are connecting just now, and there was no room for half a minute.", ["Try again", "start"]],
   "too-many": ["There are already several conversations from your address. End one of them, then try again.", ["Try again", "start"]],
   "too-often": ["That was a lot of tries in a short time. Wait a moment.", ["Try again", "start"]],
   "draining": ["The server is being restarted. Try again in a minute.", ["Try again", "start"]],

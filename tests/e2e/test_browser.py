@@ -25,7 +25,7 @@ from tests.e2e.server import MIRROR, PARROT, Server, serve
 from tests.netlab import Lab, Link, lab
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 CHROMIUM = shutil.which("chromium")
 PATIENCE_MS = 180_000  # on a machine that does much else, too
@@ -206,6 +206,26 @@ def test_who_finds_the_server_busy_gets_in_when_somebody_leaves(parrot: Server, 
         parrot.until(lambda: not parrot.sessions())
         second.click("#notice-act")
         second.wait_for_selector("body[data-phase=talking]")
+
+
+def test_the_page_tries_again_by_itself_where_many_are_connecting(parrot: Server, tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def crowded(route: Route) -> None:
+        if len(told) == 2:
+            route.continue_()
+            return
+        told.append(route.request.method)
+        crowd = {"error": "connecting", "message": "Many are connecting just now."}
+        route.fulfill(status=503, headers={"Retry-After": "1"}, json=crowd)
+
+    with browser(parrot, tmp_path, tone(tmp_path)) as chromium:
+        page = opened(chromium, parrot)
+        page.route("**/offer", crowded)
+        page.click("#start")
+        page.wait_for_selector("#notice[data-code=connecting]")
+        page.wait_for_selector("body[data-phase=talking]")
+        assert told == ["POST", "POST"] and not page.is_visible("#notice")
 
 
 def test_a_server_that_is_gone_is_named_and_the_page_can_be_used_by_keyboard(parrot: Server, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from thalweg.pipeline.clock import Clock, SystemClock
 from thalweg.pipeline.dialogue.events import VERSION, ControlError, Hello, decode_event
 from thalweg.pipeline.dialogue.written import Questions
+from thalweg.pipeline.text import printable
 from thalweg.transports.webrtc.guard import Guard
 from thalweg.transports.webrtc.presence import Presence, PresenceState, Step
 from thalweg.transports.webrtc.receive import OpusIn, Tap
@@ -32,8 +34,10 @@ MAX_BAD = 100
 MAX_EVENTS = 200_000
 MAX_EVENT_BYTES = 64_000_000
 ATTEMPT_S = 10.0
+LOOK_S = 2.0
 ASK_S = 5.0
 AUDIBLE = 0.01
+CROWD = "connecting"
 
 
 class VoiceTrack(MediaStreamTrack):
@@ -87,8 +91,9 @@ class Talker:
     """One conversation with a server at `url`. Use it as an async context manager; it connects on entry.
 
     `on_event` gets each event of the server; `on_audio` each stretch of sound with its time of arrival. `events` keeps
-    the former. `relay`: through a TURN server only. `microphone`: False: no sound is sent, only controls. Raises
-    TalkError where no conversation comes about.
+    the former. `relay`: through a TURN server only. `microphone`: False: no sound is sent, only controls. Where too
+    many are connecting, the server is asked again when it says, within `CONNECT_S` in all; `on_crowd` is told each
+    time. Raises TalkError where no conversation comes about.
     """
 
     def __init__(
@@ -107,6 +112,7 @@ class Talker:
         self.events: list[tuple[int, dict[str, Any]]] = []
         self.on_event: Callable[[dict[str, Any]], None] = lambda event: None
         self.on_audio: Callable[[int, NDArray[np.float32]], None] = lambda time_ns, samples: None
+        self.on_crowd: Callable[[TalkError], None] = lambda refused: None
         self.session = ""
         self.key = ""
         self.resume_s = RESUME_S
@@ -126,7 +132,9 @@ class Talker:
         self._only: Any = None
         self._moving = False
         self._questions = Questions()
+        self._crowded: TalkError | None = None
         self._open = asyncio.Event()
+        self._greeting: asyncio.Future[None] | None = None
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -136,6 +144,8 @@ class Talker:
                     await self.hang_up()
         except TimeoutError:
             await self.hang_up()
+            if self._crowded is not None:
+                raise self._crowded from None
             raise TalkError("no-path", f"no connection to {self._url}; `thalweg doctor webrtc URL` says more") from None
         except BaseException:
             await self.hang_up()
@@ -149,6 +159,15 @@ class Talker:
                 await self.connect()
         except TimeoutError:
             return False
+        except TalkError as refused:
+            gave_way = refused.code == "gone" and self.session
+            if refused.code != CROWD and not gave_way:
+                raise
+            self._crowded = refused
+            self.session = self.key = ""
+            self.on_crowd(refused)
+            await asyncio.sleep(refused.wait_s * random.uniform(0.75, 1.25))
+            return False
         return True
 
     async def __aexit__(
@@ -157,13 +176,14 @@ class Talker:
         await self.end()
 
     async def connect(self) -> None:
-        """Connect, or after `hang_up` come back to the same conversation."""
+        """Connect, or after `hang_up` come back to the same conversation; until the server says hello."""
         from aiortc.rtcconfiguration import RTCIceTransportPolicy
 
         policy = RTCIceTransportPolicy.RELAY if self._relay else RTCIceTransportPolicy.ALL
         pc = self._pc = RTCPeerConnection(RTCConfiguration(iceServers=self._ice, iceTransportPolicy=policy))
         pc.on("connectionstatechange", lambda: self._changed(pc))
         self._open.clear()
+        greeting = self._greeting = asyncio.get_running_loop().create_future()
         channel = self._channel = pc.createDataChannel("events")
         channel.on("open", self._open.set)
         channel.on("message", lambda message: self._message(message, channel))
@@ -189,9 +209,20 @@ class Talker:
                 "unreachable", f"the answer of {self._url} cannot be read: {type(error).__name__}"
             ) from None
         Guard(self.clock, lambda why: self._leave()).watch(pc)
-        await self._open.wait()
+        await self._until(greeting)
         self.connected_ns = self.clock.now_ns()
         self.lost = False
+
+    async def _until(self, greeting: asyncio.Future[None]) -> None:
+        """Raises TalkError where the server says goodbye, or has let go of us before there was a connection."""
+        try:
+            while not greeting.done():
+                await asyncio.wait({greeting}, timeout=LOOK_S)
+                if not (greeting.done() or self._open.is_set() or await self._known() or greeting.done()):
+                    raise TalkError("gone", "Others came between before there was a connection.")
+            greeting.result()
+        finally:
+            greeting.cancel()
 
     async def connect_anew(self) -> None:
         """Connect to the same conversation while the old connection stands: what `reconnect` asks for.
@@ -248,11 +279,18 @@ class Talker:
 
     async def _stands(self) -> bool:
         """Whether the server has the conversation where we are connected, as far as it says."""
-        try:
-            status, found = await self._server.ask("GET", f"/sessions/{self.session}", timeout_s=ASK_S, key=self.key)
-        except TalkError:
-            return True
+        status, found = await self._asked()
         return status != 404 and found.get("stands") is not False
+
+    async def _known(self) -> bool:
+        """Whether the server has the conversation at all, as far as it says."""
+        return (await self._asked())[0] != 404
+
+    async def _asked(self) -> tuple[int, dict[str, Any]]:
+        try:
+            return await self._server.ask("GET", f"/sessions/{self.session}", timeout_s=ASK_S, key=self.key)
+        except TalkError:
+            return 0, {}
 
     async def _come_back(self, presence: Presence) -> None:
         try:
@@ -357,12 +395,21 @@ class Talker:
                 if self._presence is None or event["type"] != "pong":
                     self.events.append((self.clock.now_ns(), event))
                     self.on_event(event)
-                if event["type"] == "bye":
-                    self.ended.set()
+                self._greet(event, new=channel is None or channel is self._channel)
         self._event_bytes += len(message)
         if self.bad_events > MAX_BAD or len(self.events) > MAX_EVENTS or self._event_bytes > MAX_EVENT_BYTES:
             self._leave()
         self._news.set()
+
+    def _greet(self, event: dict[str, Any], *, new: bool) -> None:
+        """The conversation begins, or is over; a server may be full before it began. `new`: of the new connection."""
+        waiting = self._greeting if new and self._greeting is not None and not self._greeting.done() else None
+        if event["type"] == "hello" and waiting is not None:
+            waiting.set_result(None)
+        elif event["type"] == "bye" and waiting is not None:
+            waiting.set_exception(TalkError(event["code"], printable(event["message"], 300)))
+        elif event["type"] == "bye":
+            self.ended.set()
 
     def _leave(self) -> None:
         """The server sends too much, or nothing that could be understood: it is listened to no longer."""

@@ -123,7 +123,9 @@ class Peer:
         if video is None or not prefer_h264(video):
             return
         codec = video._codecs[0]
-        self.video = VideoIn(video.receiver, codec.mimeType, self.call.clock, self.call.saw)
+        self.video = VideoIn(
+            video.receiver, codec.mimeType, self.call.clock, lambda time_ns, frame: self.call.saw(time_ns, frame)
+        )
         if self.audio is not None:
             self.video.follow(self.audio.times)
         self._codec = codec.name.lower()
@@ -151,6 +153,26 @@ class Peer:
                 await self._pc.addIceCandidate(candidate)
         except Exception as error:  # of aiortc
             raise OfferError(f"the candidate cannot be taken: {type(error).__name__}: {printable(error, 80)}") from None
+
+    @property
+    def reached(self) -> bool:
+        """Whether there is a path between the two sides (ICE), whatever comes of it."""
+        return self._pc.iceConnectionState in ("connected", "completed")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the person can be heard and reached now."""
+        return self._opened and not self._closed and self._pc.connectionState == "connected"
+
+    def carry(self, call: Call) -> None:
+        """Carry another call from now on."""
+        before, self.call = self.call, call
+        self.track.call = call
+        if self.audio is not None:
+            self.audio.call = call
+        before.detach(self)
+        if self.is_open:
+            self._attach()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -221,12 +243,15 @@ class Peer:
         """The person can be heard and reached from now on."""
         if not self._opened:
             self._opened = True
-            self.call.attach(self)
+            self._attach()
             for note in self.notes:
                 self.call.tell(Trouble(code="left-out", message=f"Not all that was offered is taken: {note}."))
-            if self._codec:
-                self.call.on_codecs((self._codec,))
             self.on_state("open")
+
+    def _attach(self) -> None:
+        self.call.attach(self)
+        if self._codec:
+            self.call.on_codecs((self._codec,))
 
     def _message(self, message: str | bytes) -> None:
         now_ns = self.call.clock.now_ns()

@@ -136,7 +136,7 @@ class OpusIn:
 
 
 class AudioIn:
-    """A person's microphone as units of 20 ms, mono, 16 kHz, with capture times, for a call.
+    """A person's microphone as units of 20 ms, mono, 16 kHz, with capture times, for `call`.
 
     `count`: told the size of each packet.
     """
@@ -146,7 +146,7 @@ class AudioIn:
     ) -> None:
         self.times = CaptureClock(OPUS_RATE)
         self.opus = OpusIn(self._decoded)
-        self._call = call
+        self.call = call
         self._resampler: Any = av.AudioResampler(format="flt", layout="mono", rate=RATE)
         self._closed = False
         self._held = np.zeros(0, np.float32)
@@ -182,5 +182,5 @@ class AudioIn:
         self._held = np.concatenate([self._held, *parts])
         while len(self._held) >= UNIT:
             unit, self._held = self._held[:UNIT].astype(np.float32, copy=False), self._held[UNIT:]
-            self._call.heard(self._held_ns, unit)
+            self.call.heard(self._held_ns, unit)
             self._held_ns += UNIT * 1_000_000_000 // RATE

@@ -83,17 +83,17 @@ class OpusPackets:
 
 
 class SpeechTrack(MediaStreamTrack):
-    """What a person hears: aiortc asks for packets and gets what the call plays."""
+    """What a person hears: aiortc asks for packets and gets what `call` plays now."""
 
     kind = "audio"
 
     def __init__(self, call: Call) -> None:
         super().__init__()
         self.packets = OpusPackets(call.clock)
-        self._call = call
+        self.call = call
 
     async def recv(self) -> Any:  # Any: a packet of PyAV, generic in some releases only
         """The next packet, at its time."""
         if self.readyState != "live":
             raise MediaStreamError
-        return await self.packets.next(lambda: self._call.play(BLOCK))
+        return await self.packets.next(lambda: self.call.play(BLOCK))

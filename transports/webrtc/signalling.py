@@ -22,6 +22,7 @@ ANSWER_S = 30.0
 RESUME_S = 60.0
 MOST_RESUME_S = 86_400.0
 MAX_ANSWER = 256_000
+WAITS_S = (0.2, 10.0)
 UNCHECKED = (
     "a token is not sent to a server whose certificate is not verified: leave out --insecure, and name the authority "
     "that signed it in SSL_CERT_FILE"
@@ -30,11 +31,15 @@ _NAME = re.compile(r"[A-Za-z0-9_\-]{1,200}", re.ASCII)
 
 
 class TalkError(ThalwegError):
-    """A conversation that did not come about; `code` is the server's, or `unreachable` or `no-path`."""
+    """A conversation that did not come about; `code` is the server's, or `unreachable` or `no-path`.
 
-    def __init__(self, code: str, message: str) -> None:
+    `wait_s`: after how long the server says to try again, within `WAITS_S`.
+    """
+
+    def __init__(self, code: str, message: str, wait_s: float = 1.0) -> None:
         super().__init__(message)
         self.code = code
+        self.wait_s = wait_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +70,7 @@ class Signalling:
             raise TalkError("token", "the token holds characters that no header takes: a line end, perhaps")
         self.url = url.rstrip("/")
         self._verify = not insecure
+        self._wait_s = 1.0
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     async def ask(
@@ -97,6 +103,9 @@ class Signalling:
             raise TalkError("unreachable", f"{self._shown} does not answer: {reason}") from None
         if not isinstance(found, dict):
             raise TalkError("unreachable", f"{self._shown} does not answer as `thalweg serve` does")
+        said = response.headers.get("Retry-After", "")
+        wait_s = float(said) if said.isdecimal() and said.isascii() and len(said) < 9 else 1.0
+        self._wait_s = min(max(wait_s, WAITS_S[0]), WAITS_S[1])
         return response.status, found
 
     async def offer(self, body: dict[str, str]) -> Accepted:
@@ -107,6 +116,7 @@ class Signalling:
             raise TalkError(
                 code if isinstance(code, str) and _NAME.fullmatch(code) else "refused",
                 printable(answer.get("message") or f"{self._shown} refused with {status}", 300),
+                self._wait_s,
             )
         sdp, session, key = (answer.get(name) for name in ("sdp", "session", "key"))
         if not (isinstance(sdp, str) and isinstance(session, str) and isinstance(key, str)):

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.door.refused import CONNECTING, Refused
 from thalweg.deploy.server.admission import NOTHING, full
 from thalweg.deploy.server.conversations import draining, gone
 from thalweg.deploy.server.hosts.exposition import TEXT, merged
@@ -242,7 +242,7 @@ class Front:
             finally:
                 link.asked -= 1
         self.counts["refused_everywhere"] += 1
-        if said is not None and said.code in ("no-pipeline", NOTHING):
+        if said is not None and said.code in ("no-pipeline", NOTHING, CONNECTING):
             raise said
         raise full()
 

@@ -158,7 +158,7 @@ class ConversationHost:
         """End the host once it has no conversations, and was drained or has no front."""
         while True:
             await asyncio.sleep(TICK_S)
-            if self.conversations.sessions:
+            if self.conversations.sessions or self.conversations.newcomers or self.conversations.arriving:
                 continue
             alone = time.monotonic() - self._news_feed.asked_s > ALONE_S
             if alone or self._moving.ends:

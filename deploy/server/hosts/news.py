@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from thalweg.deploy.server.conversations import Conversations
+from thalweg.deploy.server.newcomer import Newcomer
 from thalweg.deploy.server.session import Session, SessionState
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 TICK_S = 0.1
 QUIET_S = 0.5
 LOADING = "loading"
+CONNECTING = 8
+"""Of those who are not connected yet so many count as held: more would be no newcomers, but a flood."""
 SELDOM = 4
 """A conversation that stays between turns is read at one of this many looks."""
 _TOLD = (SessionState.READY, SessionState.TALKING, SessionState.AWAY)
@@ -106,11 +109,11 @@ class NewsFeed:
     def state(self) -> HostState:
         """How the host is now."""
         conversations = self._conversations
-        held = sum(not session.over for session in conversations.sessions.values())
+        held = sum(not session.over for session in conversations.sessions.values()) + conversations.waiting.total()
         return HostState(
             not_ready="" if conversations.ready else conversations.problem[:200] or LOADING,
             draining=conversations.draining,
-            held=held + conversations.admission.pending.total(),
+            held=held + min(len(conversations.newcomers), CONNECTING),
             limit=conversations.limit,
             busy=conversations.busy,
             late_s=conversations.load.late_s,
@@ -133,10 +136,10 @@ class NewsFeed:
                 self._say(session.id, error)
                 continue
             (self._quiet.add if between else self._quiet.discard)(session.id)
-            if session.id not in self._known or self._known[session.id][1] != news:
-                self._number += 1
-                self._known[session.id] = self._number, news
-                self._changed.set()
+            self._tell(session.id, news)
+        for newcomer in (*self._conversations.newcomers.values(), *self._conversations.arriving.values()):
+            seen.add(newcomer.id)
+            self._tell(newcomer.id, _news_of_newcomer(newcomer))
         for gone in self._known.keys() - seen:
             del self._known[gone]
             self._number += 1
@@ -145,6 +148,12 @@ class NewsFeed:
         self._untold &= seen
         for gone in self._was.keys() - self._conversations.sessions.keys():
             del self._was[gone]
+
+    def _tell(self, session: str, news: SessionNews) -> None:
+        if session not in self._known or self._known[session][1] != news:
+            self._number += 1
+            self._known[session] = self._number, news
+            self._changed.set()
 
     def _say(self, session: str, error: Exception) -> None:
         """To the log, once: what a conversation is now cannot be told. Not a word of what stands in it."""
@@ -162,6 +171,10 @@ class NewsFeed:
             was=self._was.get(session.id, ""),
             snapshot=None if session.untouched else (await session.snapshot()).model_dump(),
         )
+
+
+def _news_of_newcomer(newcomer: Newcomer) -> SessionNews:
+    return SessionNews(key=key_digest(newcomer.key), address=newcomer.address, state=SessionState.READY.value)
 
 
 def key_digest(key: str) -> str:

@@ -67,6 +67,7 @@ def _server(conversations: Conversations) -> Iterator[Metric]:
     sessions = gauge("thalweg_sessions", "Conversations now, by state", "state")
     for state, count in Counter(session.state.value for session in talked).items():
         sessions.add_metric([state], count)
+    sessions.add_metric(["connecting"], len(conversations.newcomers) + len(conversations.arriving))
     events = counter("thalweg_events", "Sessions begun, ended and refused since the start, by kind", "kind")
     for kind, count in sorted(conversations.counts.items()):
         events.add_metric([kind], count)

@@ -91,9 +91,8 @@ def test_who_has_left_takes_nobodys_place_while_their_pipeline_closes() -> None:
             await server.until(lambda: server.conversations.ready)
             (leaving,) = server.conversations.sessions.values()
             leaving.end("left", "over")
-            entered = await server.conversations.enter(leaving.address)
+            server.conversations.dismiss(server.conversations.welcome(leaving.address))
             assert leaving.id in server.conversations.sessions
-        server.conversations.release(entered)
 
     run(case, replace(SETTINGS, sessions=1, per_address=1, late_s=-1.0))
 

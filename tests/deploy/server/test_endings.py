@@ -16,7 +16,8 @@ from tests.deploy.server.serving import PATIENCE_S, SETTINGS, a_good_offer
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server import pipelines
 from thalweg.deploy.server.conversations import Conversations
-from thalweg.deploy.server.session import Session, SessionOver, SessionState
+from thalweg.deploy.server.newcomer import SessionOver
+from thalweg.deploy.server.session import Session, SessionState
 from thalweg.pipeline.file.spec import Spec
 from thalweg.pipeline.graph import Graph, Vertex
 from thalweg.pipeline.payload import AudioChunk
@@ -176,7 +177,7 @@ def test_pipelines_that_end_at_once_are_not_opened_one_after_the_other_without_a
             while not conversations.problem:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             with pytest.raises(Refused, match="can be started"):
-                await conversations.enter("10.0.0.1")
+                conversations.welcome("10.0.0.1")
         serving.cancel()
         await asyncio.wait([serving])
 

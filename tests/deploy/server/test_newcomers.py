@@ -4,56 +4,68 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
 from tests.deploy.server.serving import PARROT, SETTINGS, Server, a_good_offer, run
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server import admission
-from thalweg.deploy.server.admission import EXPELLED_S, FORGOTTEN_S, HONEST_S, LONGEST_S, Admission, Connecting
-from thalweg.deploy.server.session import Session, SessionOver, SessionState
+from thalweg.deploy.server.admission import EXPELLED_S, FORGOTTEN_S, HONEST_S, LONGEST_S, REACHED_S, Admission
+from thalweg.deploy.server.newcomer import TRANSITIONS, Newcomer, NewcomerState, SessionOver
+from thalweg.deploy.server.session import Session, SessionState
+from thalweg.pipeline.dialogue.events import Stop, Watch
 from thalweg.pipeline.file.spec import load_spec
-from thalweg.transports.webrtc.client import Talker
+from thalweg.transports.webrtc.client import Talker, TalkError
+
+
+@dataclass
+class Somebody:
+    """A place."""
+
+    address: str
+    since_s: float = 1.0
+    reached: bool = False
 
 
 def check(
-    door: Admission, address: str, mine: int = 0, full: bool = False, connecting: int = 0, now_s: float = 0
-) -> str:
-    """The code of the refusal; empty where there is none."""
+    door: Admission,
+    address: str,
+    places: Mapping[str, Somebody] = MappingProxyType({}),
+    mine: int = 0,
+    full: bool = False,
+    now_s: float = 0,
+) -> str | None:
+    """Whose place it takes, empty for a free one; the code of a refusal with a minus before it."""
     try:
-        door.check(address, mine=0, is_full=full, connecting=connecting, now_s=now_s)
+        return door.admit(address, places, now_s, mine=mine, is_full=full) or ""
     except Refused as refused:
-        return refused.code
-    return ""
+        return f"-{refused.code}"
 
 
-def test_newcomers_who_wait_for_a_pipeline_count_for_their_address() -> None:
-    door = Admission(per_address=2, connecting=8)
-    with door.counted("a"), door.counted("a"):
-        assert check(door, "a") == "too-many"
-        assert check(door, "b") == ""
-    assert check(door, "a") == ""
-    assert door.pending == {}
-
-
-def test_newcomers_who_wait_count_among_those_who_are_connecting() -> None:
-    door = Admission(per_address=9, connecting=3)
-    with door.counted("a"):
-        assert check(door, "b", connecting=1) == ""
-        assert check(door, "b", connecting=2) == "busy"
+def test_those_who_are_connecting_count_for_their_address() -> None:
+    door = Admission(per_address=3, connecting=8)
+    places = {"1": Somebody("a"), "2": Somebody("a")}
+    assert check(door, "a", places, mine=1) == "-too-many"
+    assert check(door, "b", places, mine=1) == ""
+    assert check(door, "a", {}, mine=1) == ""
 
 
 def test_who_was_told_to_leave_stays_out_for_a_while() -> None:
     door = Admission(per_address=2, connecting=8)
     door.expelled("a", now_s=10.0)
-    assert check(door, "a", now_s=10.0) == "expelled"
+    assert check(door, "a", now_s=10.0) == "-expelled"
     assert check(door, "b", now_s=10.0) == ""
     assert check(door, "a", now_s=10.0 + EXPELLED_S) == ""
 
 
 def test_a_full_house_is_said_to_be_full_and_not_in_a_hurry() -> None:
-    assert check(Admission(per_address=2, connecting=1), "a", full=True, connecting=1) == "busy"
+    places = {"1": Somebody("b")}
+    assert check(Admission(per_address=2, connecting=1), "a", places, full=True) == "-busy"
 
 
 def test_whose_connections_come_to_nothing_waits_longer_each_time_and_begins_anew_with_one_that_comes_about() -> None:
@@ -61,9 +73,9 @@ def test_whose_connections_come_to_nothing_waits_longer_each_time_and_begins_ane
     door.came_to_nothing("a", now_s=0.0)
     assert check(door, "a", now_s=0.0) == ""
     door.came_to_nothing("a", now_s=10.0)
-    assert [check(door, "a", now_s=now_s) for now_s in (13.9, 14.0)] == ["came-to-nothing", ""]
+    assert [check(door, "a", now_s=now_s) for now_s in (13.9, 14.0)] == ["-came-to-nothing", ""]
     door.came_to_nothing("a", now_s=20.0)
-    assert [check(door, "a", now_s=now_s) for now_s in (27.9, 28.0)] == ["came-to-nothing", ""]
+    assert [check(door, "a", now_s=now_s) for now_s in (27.9, 28.0)] == ["-came-to-nothing", ""]
     assert check(door, "b", now_s=20.0) == ""
     door.came_about("a")
     assert check(door, "a", now_s=20.0) == ""
@@ -73,29 +85,61 @@ def test_the_longest_wait_is_bounded_and_old_failures_are_forgotten() -> None:
     door = Admission(per_address=2, connecting=8)
     for _ in range(2000):
         door.came_to_nothing("a", now_s=0.0)
-    assert [check(door, "a", now_s=now_s) for now_s in (LONGEST_S - 1, LONGEST_S)] == ["came-to-nothing", ""]
+    assert [check(door, "a", now_s=now_s) for now_s in (LONGEST_S - 1, LONGEST_S)] == ["-came-to-nothing", ""]
     door.came_to_nothing("a", now_s=FORGOTTEN_S)
     assert check(door, "a", now_s=FORGOTTEN_S) == ""
 
 
 def test_who_has_failed_gives_way_to_who_has_not_and_never_the_other_way_round() -> None:
-    door = Admission(per_address=2, connecting=8)
+    door = Admission(per_address=2, connecting=3)
     for failing, times in (("once", 1), ("twice", 2)):
         for _ in range(times):
-            door.came_to_nothing(failing, now_s=0.0)
-    connecting = {name: Connecting(name, 1.0) for name in ("once", "twice", "honest")}
-    assert door.to_go("new", connecting, now_s=1.0) == "twice"
-    assert door.to_go("once", connecting, now_s=1.0) == "twice"
-    assert door.to_go("twice", connecting, now_s=1.0) is None
-    slow = {"honest": Connecting("honest", HONEST_S + 1), "slower": Connecting("slower", HONEST_S + 2)}
-    assert door.to_go("twice", slow, now_s=1.0) == "slower"
+            door.came_to_nothing(failing, now_s=-60.0)
+    places = {name: Somebody(name) for name in ("once", "twice", "honest")}
+    assert check(door, "new", places) == "twice"
+    assert check(door, "once", places) == "twice"
+    assert check(door, "twice", places) == "-connecting"
+    slow = {"1": Somebody("honest", HONEST_S + 1), "2": Somebody("slower", HONEST_S + 2), "3": Somebody("third")}
+    assert check(door, "twice", slow) == "2"
+
+
+def test_who_has_a_path_to_the_server_is_given_longer() -> None:
+    door = Admission(per_address=2, connecting=1)
+    assert check(door, "new", {"1": Somebody("a", HONEST_S + 1, reached=True)}) == "-connecting"
+    assert check(door, "new", {"1": Somebody("a", REACHED_S + 1, reached=True)}) == "1"
+
+
+@pytest.mark.parametrize(
+    ("crowd", "alone"),
+    [
+        (("10.0.0.1", "10.0.0.2", "10.0.0.3"), "203.0.113.7"),
+        (("2001:db8:1:1::/64", "2001:db8:1:2::/64", "2001:db8:1:3::/64"), "2001:db8:2:1::/64"),
+        (("10.0.0.1", "10.0.0.1", "10.0.0.1"), "10.0.0.2"),
+    ],
+)
+def test_the_network_and_the_address_with_most_places_give_way(crowd: tuple[str, ...], alone: str) -> None:
+    door = Admission(per_address=9, connecting=4)
+    places = {str(n): Somebody(address, 1.0 + n / 10) for n, address in enumerate(crowd)}
+    places["alone"] = Somebody(alone, 1.4)
+    assert check(door, "198.51.100.1", places) == "2", "the oldest of the crowd"
+    assert check(door, crowd[0], places) == "-connecting"
+
+
+def test_the_last_answers_are_for_those_whose_network_has_had_none() -> None:
+    door = Admission(per_address=99, connecting=64, answers_per_s=10.0)
+    door.came_to_nothing("failed", now_s=0.0)
+    places = {str(n): Somebody("10.0.0.1") for n in range(4)}
+    assert [check(door, "10.0.0.2", places) for _ in range(7)] == [""] * 5 + ["-connecting"] * 2
+    assert check(door, "10.0.0.1", {"1": Somebody("10.0.0.1")}) == check(door, "failed") == "-connecting"
+    assert [check(door, f"10.0.{n}.1", places) for n in range(1, 7)] == [""] * 5 + ["-connecting"]
+    assert check(door, "10.0.9.1", places, now_s=0.1) == ""
 
 
 def test_an_honest_newcomer_gets_in_where_others_hold_every_place_again_and_again() -> None:
     async def case(server: Server) -> None:
         for address in ("10.0.0.1", "10.0.0.2"):
             server.conversations.admission.came_to_nothing(address, time.monotonic())
-            await server.conversations.enter(address)
+            server.conversations.welcome(address)
         async with Talker(server.url):
             assert {session.address for session in server.conversations.sessions.values()} >= {"127.0.0.1"}
 
@@ -112,17 +156,28 @@ def test_worthless_offers_take_no_pipeline() -> None:
     run(case)
 
 
-def test_a_pipeline_whose_newcomer_never_came_serves_the_next_one_under_another_name_and_key() -> None:
+def test_an_offer_to_which_no_connection_comes_takes_no_pipeline() -> None:
     async def case(server: Server) -> None:
         (pipeline,) = server.conversations.pipelines._waiting
         _, told = await server.offer(await a_good_offer())
-        await server.until(lambda: pipeline in server.conversations.pipelines._waiting)
+        assert server.conversations.pipelines._waiting == [pipeline] and not server.conversations.sessions
+        await server.until(lambda: not server.conversations.newcomers)
         assert server.conversations.counts["ended_no-connection"] == 1
         assert (await server.ask("DELETE", f"/sessions/{told['session']}?key={told['key']}"))[0] == 404
+        async with Talker(server.url) as talker:
+            assert server.conversations.sessions == {talker.session: pipeline}
+
+    run(case, replace(SETTINGS, connect_s=1.0))
+
+
+def test_a_pipeline_whose_visitor_never_came_serves_the_next_one_under_another_name_and_key() -> None:
+    async def case(server: Server) -> None:
+        (pipeline,) = server.conversations.pipelines._waiting
+        before = await server.conversations.enter("10.0.0.1")
+        was = {before.id, before.key}
+        await server.until(lambda: pipeline in server.conversations.pipelines._waiting)
         taken = [await server.conversations.enter(f"10.0.0.{i}") for i in range(2)]
-        assert pipeline in taken
-        assert {session.id for session in taken}.isdisjoint({told["session"]})
-        assert {session.key for session in taken}.isdisjoint({told["key"]})
+        assert pipeline in taken and was.isdisjoint({each for one in taken for each in (one.id, one.key)})
 
     run(case, replace(SETTINGS, connect_s=1.0))
 
@@ -133,14 +188,128 @@ def test_where_many_are_connecting_whoever_takes_long_loses_their_place_to_a_new
     monkeypatch.setattr("thalweg.deploy.server.admission.HONEST_S", 0.5)
 
     async def case(server: Server) -> None:
-        offer = await a_good_offer()
-        slow = [(await server.offer(offer))[1]["session"] for _ in range(2)]
-        await server.until(lambda: min(s.unchanged_s for s in server.conversations.sessions.values()) > 0.5)
+        newcomers = server.conversations.newcomers
+        slow = [server.conversations.welcome(f"10.0.{n}.1").id for n in range(2)]
+        await server.until(lambda: min(one.since_s for one in newcomers.values()) > 0.5)
         async with Talker(server.url):
-            assert slow[0] not in server.conversations.sessions
-            assert slow[1] in server.conversations.sessions
+            assert list(newcomers) == slow[1:]
 
     run(case, replace(SETTINGS, connecting=2, connect_s=30.0))
+
+
+def test_where_places_are_scarce_those_without_a_path_are_let_go_sooner_and_not_all_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("thalweg.deploy.server.conversations.PRESSED_S", 0.1)
+    monkeypatch.setattr("thalweg.deploy.server.conversations.AT_ONCE", 3)
+
+    async def case(server: Server) -> None:
+        newcomers = server.conversations.newcomers
+        came = [server.conversations.welcome(f"10.0.{n}.1") for n in range(14)]
+        monkeypatch.setattr(Newcomer, "reached", property(lambda self: self is came[0]))
+        await server.until(lambda: len(newcomers) == 11)
+        await server.until(lambda: len(newcomers) == 8)
+        await asyncio.sleep(1.5)
+        assert len(newcomers) == 8 and came[0].id in newcomers, "half of the places are free"
+
+    run(case, replace(SETTINGS, connecting=16, connect_s=30.0))
+
+
+def test_who_is_told_that_many_are_connecting_is_told_when_to_come_back_and_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("thalweg.deploy.server.admission.HONEST_S", 2.0)
+
+    async def case(server: Server) -> None:
+        server.conversations.welcome("10.0.0.1")
+        async with server.http.post(f"{server.url}/offer", json={"sdp": await a_good_offer()}) as response:
+            assert (response.status, response.headers["Retry-After"]) == (503, "1")
+            assert (await response.json())["error"] == "connecting"
+        told: list[TalkError] = []
+        talker = Talker(server.url)
+        talker.on_crowd = told.append
+        async with talker:
+            assert told and "Many are connecting" in str(told[0])
+
+    run(case, replace(SETTINGS, connecting=1, connect_s=30.0))
+
+
+def test_trying_again_ends_within_a_bounded_time_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thalweg.transports.webrtc.client.CONNECT_S", 2.5)
+
+    async def case(server: Server) -> None:
+        with pytest.raises(TalkError) as refused:
+            async with Talker(server.url):
+                pass
+        assert refused.value.code == "connecting"
+
+    run(case, replace(SETTINGS, connecting=-1))
+
+
+def test_who_gave_way_before_they_were_connected_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thalweg.transports.webrtc.client.LOOK_S", 0.2)
+
+    async def case(server: Server) -> None:
+        welcome, answered = server.conversations.welcome, list[Newcomer]()
+
+        async def and_lose(newcomer: Newcomer, connect: Any, *offer: Any) -> Any:
+            found = await connect(*offer)
+            server.conversations.dismiss(newcomer)
+            return found
+
+        def and_dismiss(address: str) -> Newcomer:
+            newcomer = welcome(address)
+            answered.append(newcomer)
+            if len(answered) == 1:
+                monkeypatch.setattr(newcomer, "connect", partial(and_lose, newcomer, newcomer.connect))
+            return newcomer
+
+        monkeypatch.setattr(server.conversations, "welcome", and_dismiss)
+        async with Talker(server.url) as talker:
+            assert [one.id == talker.session for one in answered] == [False, True]
+
+    run(case)
+
+
+def test_of_two_who_connect_at_once_for_the_last_place_one_is_told_that_all_are_talking() -> None:
+    async def case(server: Server) -> None:
+        found = await asyncio.gather(*(_talks(server) for _ in range(2)))
+        assert sorted(found) == ["", "busy"]
+        await server.until(lambda: not server.conversations.arriving)
+
+    run(case, replace(SETTINGS, sessions=1))
+
+
+async def _talks(server: Server) -> str:
+    try:
+        async with Talker(server.url):
+            await asyncio.sleep(2.0)
+    except TalkError as error:
+        return error.code
+    return ""
+
+
+def test_what_is_sent_before_there_is_a_pipeline_is_passed_on_to_it() -> None:
+    async def case() -> None:
+        newcomer = Newcomer("10.0.0.1")
+        for control in (Watch(on=True), Stop()):
+            newcomer.call.control(control)
+        session = Session(load_spec(PARROT, "parrot.yaml"))
+        passed: list[object] = []
+        session.call.on_control = passed.append
+        session.seat(newcomer)
+        assert session.call.watched and passed == [Stop()]
+
+    asyncio.run(case())
+
+
+def test_a_state_is_followed_by_those_of_the_table_only() -> None:
+    for state in NewcomerState:
+        for other in NewcomerState:
+            newcomer = Newcomer("10.0.0.1")
+            newcomer.state = state
+            assert newcomer.become(other) == (other in TRANSITIONS[state])
+            assert newcomer.state is (other if other in TRANSITIONS[state] else state)
 
 
 def test_an_answer_that_is_ready_when_its_place_was_lost_goes_to_nobody() -> None:
@@ -175,13 +344,14 @@ def test_who_was_expelled_is_refused_at_the_door(monkeypatch: pytest.MonkeyPatch
 
 def test_whose_host_was_lost_is_kept_out_by_nothing_but_a_full_house() -> None:
     async def case(server: Server) -> None:
-        async def told(*, moved: bool) -> str:
+        async def told() -> str:
             try:
-                await server.conversations.enter("10.0.0.1", moved=moved)
+                await server.conversations.enter("10.0.0.1")
             except Refused as refused:
                 return refused.code
             return ""
 
-        assert [await told(moved=moved) for moved in (False, False, True, True)] == ["", "too-many", "", "busy"]
+        server.conversations.welcome("10.0.0.1")
+        assert [await told() for _ in range(3)] == ["", "", "busy"]
 
     run(case, replace(SETTINGS, sessions=2, per_address=1, connecting=1, connect_s=30.0))

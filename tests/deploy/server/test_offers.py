@@ -85,7 +85,7 @@ def test_ice_that_never_completes_is_ended() -> None:
     async def case(server: Server) -> None:
         status, body = await server.offer(await a_good_offer())
         assert status == 200
-        await server.until(lambda: body["session"] not in server.conversations.sessions)
+        await server.until(lambda: body["session"] not in server.conversations.newcomers)
         assert server.conversations.counts["ended_no-connection"] == 1
 
     run(case, replace(SETTINGS, connect_s=0.5))

@@ -44,9 +44,16 @@ def told(*sessions: Any) -> dict[str, dict[str, Any]]:
     """What a front hears after one look at these, as it comes over the link."""
     held = {each.id: each for each in sessions}
     load = SimpleNamespace(late_s=0.0, used=0.0)
-    pending = SimpleNamespace(pending=Counter())
     conversations: Any = SimpleNamespace(
-        sessions=held, ready=True, draining=False, limit=None, busy=False, load=load, admission=pending
+        sessions=held,
+        ready=True,
+        draining=False,
+        limit=None,
+        busy=False,
+        load=load,
+        newcomers={},
+        arriving={},
+        waiting=Counter(),
     )
 
     async def look() -> Any:
