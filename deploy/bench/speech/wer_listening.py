@@ -100,13 +100,13 @@ class Engine:
 
     def order(self, ask: Callable[[], DecodeRequest], urgency: Urgency = Urgency.PARTIAL) -> Job:
         """Decode at once, tell later."""
-        began = time.process_time()
-        (found,) = decode(self.model, [ask()])
+        began, asked = time.process_time(), ask()
+        (found,) = decode(self.model, [asked])
         took_s = time.process_time() - began
         clock = self._clock
         clock.engine_s += took_s
         clock.free_s = max(clock.free_s, clock.now_s) + took_s
-        return Job(found, took_s, clock.free_s, clock)
+        return Job(found, asked.audio_s, took_s, clock.free_s, clock)
 
 
 @dataclass(slots=True)
@@ -114,9 +114,11 @@ class Job:
     """A decode that is done at `ready_s`."""
 
     found: Hypothesis
+    heard_s: float
     took_s: float
     ready_s: float
     clock: Clock
+    begun: bool = True
 
     @property
     def done(self) -> bool:
