@@ -51,7 +51,7 @@ CLUSTER = {
     },
     "head_node_type": "head",
     "upscaling_speed": 1.0,
-    "idle_timeout_minutes": 0.1,
+    "idle_timeout_minutes": 0.7,
     "auth": {},
     "docker": {},
     "file_mounts": {},
@@ -113,7 +113,7 @@ async def talked() -> dict[str, Any]:
                 async with http.get(f"{URL}/metrics") as response:
                     lines = (await response.text()).splitlines()
             most = await asyncio.to_thread(nodes)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(3 * PATIENCE_S):
             while len(await hosts(http)) > 1 or await asyncio.to_thread(nodes) > 1:  # noqa: ASYNC110
                 await asyncio.sleep(1.0)
         async with Talker(URL) as last:
@@ -132,10 +132,10 @@ async def talked() -> dict[str, Any]:
 
 def nodes() -> int:
     """Alive, and for hosts."""
-    asks = "import ray; ray.init('127.0.0.1:6379', logging_level=40); print(sum("
+    asks = "import ray; ray.init('127.0.0.1:6379', logging_level=40, log_to_driver=False); print('NODES', sum("
     asks += "node['Alive'] and node['Resources'].get('thalweg', 0) > 0 for node in ray.nodes()))"
     done = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=True)
-    return int(done.stdout.split()[-1])
+    return next(int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("NODES"))
 
 
 async def hosts(http: aiohttp.ClientSession) -> list[str]:

@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import importlib
 import logging
+import os
 import re
 import signal
 import threading
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 START_S = 30.0
+EXIT_S = 10.0
 RESOURCE = "thalweg"
 SHARE = 0.001
 ZONES = ("zone", "ray.io/availability-zone", "topology.kubernetes.io/zone")
@@ -80,7 +82,10 @@ class _HostActor:
             if not record.done():
                 record.set_exception(HostError(f"{type(error).__name__}: {error}"))
                 await asyncio.sleep(1.0)  # so that the caller receives the error
-        ray.actor.exit_actor()
+        with contextlib.suppress(ray.exceptions.AsyncioActorExit):
+            ray.actor.exit_actor()  # which takes effect with the next call of a front
+        await asyncio.sleep(EXIT_S)
+        os._exit(0)  # there is no front
 
 
 @dataclass(frozen=True, slots=True)
