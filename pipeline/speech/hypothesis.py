@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from thalweg.pipeline.duration import MS
 
-_WRITTEN = re.compile(r"[.,!?;:…。，！？、]+(?=\s|$)|\s[-–—]+(?=\s)")
+_WRITTEN = re.compile(r"[.,!?;:…。，！？、]+(?=\s|$)|(?<!\d)\s[-–—]+(?=\s)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,7 +224,7 @@ class Hearing:
         if self.state is State.TRYING:
             self.state = State.CLOSING
             return self._drop_guess()
-        return [*self._drop(), self._decode(State.CLOSING, whole=True)]
+        return [*self._drop_guess(), *self._drop(), self._decode(State.CLOSING, whole=True)]
 
     def decoded(
         self, number: int, words: Sequence[Spoken], sure: bool = True, took_ns: int = 0, heard_ns: int | None = None

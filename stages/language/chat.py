@@ -285,12 +285,16 @@ class Chat:
         if not question.strip():
             ctx.emit(Token(text="", last=True), port="token")
             return
-        if (before := self._under_way.passed_over(question)) is not None:
-            self._conversation.remember(before.epoch, before.asked, before.said)
+        self._pass_over(question)
         if (known := self._under_way.rest(question)) is not None:
             self._say_rest(question, epoch, *known, ctx)
             return
         await self._ask(transcript, epoch, ctx)
+
+    def _pass_over(self, question: str) -> None:
+        """Another question is put than the one that another machine has answered, which stays in the conversation."""
+        if (before := self._under_way.passed_over(question)) is not None:
+            self._conversation.remember(before.epoch, before.asked, before.said)
 
     async def _ask(self, transcript: Transcript, epoch: int, ctx: Context, said: str = "") -> None:
         """Let the model answer, or go on behind what was `said` of the answer elsewhere."""
@@ -335,6 +339,7 @@ class Chat:
 
     async def _draft(self, transcript: Transcript, epoch: int, ctx: Context) -> None:
         """Begin an answer, and go on with it as the answer once the question turns out to be over."""
+        self._pass_over(transcript.text)
         reply = Reply(epoch=epoch, messages=self._messages(transcript), state=ReplyState.DRAFT)
         problem: LanguageModelError | None = None
         try:

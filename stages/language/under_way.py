@@ -106,11 +106,12 @@ class UnderWay:
 
     def passed_over(self, question: str) -> Exchange | None:
         """The question of before and what was heard of its answer, where another one is asked instead of it; all of the
-        answer where nothing is known to have been heard: it may have been since that was told.
+        answer where nothing is known to have been heard: it may have been since that was told. Once.
         """
         asked = self._asked
-        if asked is None or not asked.whole or asked.text == question:
+        if asked is None or not asked.whole or asked.text == question or not question.strip():
             return None
+        self._asked = None
         return Exchange(asked.turn, asked.text, self._heard or asked.said)
 
     def rest(self, question: str) -> tuple[str, str] | None:

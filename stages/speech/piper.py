@@ -138,12 +138,16 @@ class Piper:
             return
         self._made = made = _Made(text, manner, rest=iter(self._speak("", spoken(text), manner)))
         self.counts["drafted_pieces"] += 1
-        for piece in made.rest:
-            made.pieces.append(piece)
-            if ctx.stale:
+        kept = False
+        try:
+            for piece in made.rest:
+                made.pieces.append(piece)
+                if ctx.stale or ctx.peek("sentence") is not None:
+                    break
+            kept = not ctx.stale
+        finally:
+            if not kept:  # nothing follows where its rest has failed
                 self._made = _Made("", manner)
-            if ctx.stale or ctx.peek("sentence") is not None:
-                return
 
 
 @dataclass(slots=True)

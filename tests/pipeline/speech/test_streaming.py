@@ -189,6 +189,17 @@ def test_a_guess_that_fails_is_made_again_and_without_a_final_text_the_turn_is_o
     assert hearing.state is State.QUIET
 
 
+def test_a_turn_that_ends_behind_a_failed_trial_is_told_no_guess_any_more() -> None:
+    hearing = Hearing()
+    guess = begun(hearing, 1.4)
+    trial = one(hearing.heard(1550 * MS, silence_ns=96 * MS), Decode)
+    assert isinstance(trial, Decode)
+    hearing.failed(trial.number)
+    dropped, final = hearing.ended(1700 * MS)
+    assert dropped == Drop(guess.number) and isinstance(final, Decode)
+    assert hearing.decoded(guess.number, words("How are")) == []
+
+
 def test_a_guess_that_heard_nearly_all_of_the_voice_is_a_trial_as_soon_as_it_pauses() -> None:
     hearing = Hearing()
     guess = begun(hearing, 1.4)

@@ -107,6 +107,19 @@ def test_a_draft_is_given_out_the_moment_its_question_is_final() -> None:
     assert chat.counts == {"draft_hits": 1, "draft_tokens_wasted": 0}
 
 
+def test_a_draft_knows_what_another_machine_has_answered_and_so_does_what_follows() -> None:
+    chat = SlowEcho()
+    asked = {"turn": 1, "text": "Where?", "said": "In Paris.", "whole": True}
+    chat.recall({"past": [], "asked": asked, "heard": {"turn": 1, "text": "In Paris."}})
+    said = Said(chat, trial(0, "a b", epoch=2), final(130, "A b?", epoch=2))
+    assert said.text(2) == "a b "
+    assert chat.counts["draft_hits"] == 1
+    assert [(each["asked"], each["said"]) for each in chat.snapshot()["past"]] == [
+        ("Where?", "In Paris."),
+        ("A b?", "a b "),
+    ]
+
+
 def test_a_draft_that_is_complete_waits_for_its_question() -> None:
     chat = SlowEcho()
     said = Said(chat, trial(0, "a b"), final(500, "a b"))
@@ -313,6 +326,26 @@ def test_a_sentence_does_not_wait_for_the_rest_of_its_draft(monkeypatch: pytest.
     assert order[:6] == ["made 0.25", "made 0.5", "said", "said", "made 0.75", "said"]
     assert [round(float(s.samples[0]), 3) for s in spoken] == [0.125, 0.25, 0.375, 0.5]
     assert piper.counts == {"drafted_pieces": 1, "drafted_pieces_used": 1}
+
+
+def test_a_draft_that_could_not_be_synthesised_leaves_no_half_of_a_sentence_behind() -> None:
+    class FailsOnce(Mouth):
+        def stream(self, text: str, *, speed: float = 1.0) -> Iterator[SpokenPiece]:
+            self.made.append(text)
+            yield SpokenPiece(np.full(RATE, 0.25, np.float32), 0.5)
+            if len(self.made) == 1:
+                raise RuntimeError("no memory")
+            yield SpokenPiece(np.full(RATE, 0.5, np.float32), 1.0)
+
+    piper = FakePiper()
+    piper.mouth = FailsOnce()
+    items = {
+        "draft": [packet(Draft(text="I am here", whole=True), epoch=1)],
+        "sentence": [packet(Sentence(text="I am here"), time=MS, epoch=2)],
+    }
+    spoken = [s for s in run_stage(piper, items).payloads() if isinstance(s, SpokenText)]
+    assert [round(float(s.samples[0]), 3) for s in spoken] == [0.25, 0.5]
+    assert piper.mouth.made == ["I am here", "I am here"]
 
 
 def test_a_reply_begins_with_sound_and_keeps_the_silence_within() -> None:
