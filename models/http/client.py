@@ -77,6 +77,11 @@ class HttpClient:
         headers = {"User-Agent": "thalweg", "Accept-Encoding": "identity"}
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
+        from thalweg.models.http.ahead import Line
+
+        tls = _trusting() if address.scheme == "https" else _trusting_nobody()
+        self._connect_s = connect_s
+        self._line = None if self._proxy else Line(tls, address.scheme == "https", _IDLE_S)
         try:
             self._client = httpx.AsyncClient(
                 headers=headers,
@@ -84,11 +89,12 @@ class HttpClient:
                 limits=httpx.Limits(keepalive_expiry=_IDLE_S),
                 follow_redirects=False,
                 trust_env=self._proxy is not None,
-                verify=_trusting() if address.scheme == "https" else _trusting_nobody(),
+                verify=tls,
+                transport=None if self._line is None else self._line.transport,
             )
         except (ImportError, ValueError, httpx.InvalidURL):
             raise HttpError(HttpErrorKind.SETTINGS, self._unusable_proxy()) from None
-        self._answered = False
+        self._kept = False
 
     @asynccontextmanager
     async def post(
@@ -103,12 +109,27 @@ class HttpClient:
             self._client.cookies.clear()
             await response.aclose()
 
+    async def connect(self) -> bool:
+        """Connect, so that the next question finds a connection. Nothing of it is sent, nor the key. False: there is a
+        connection already, or a proxy between, which is not greeted ahead. Raises HttpError.
+        """
+        if self._line is None:
+            return False
+        try:
+            opened = await self._line.open(self.address.host, self.address.port, self._connect_s)
+        except Exception as error:
+            raise self.told(error) from None
+        self._kept = self._kept or opened
+        return opened
+
     async def close(self) -> None:
         """Hang up. Idempotent."""
+        if self._line is not None:
+            await self._line.close()
         await self._client.aclose()
 
     async def _send(self, path: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
-        """A connection that has been idle may have been closed by the other side meanwhile: then ask once more."""
+        """A connection that was kept or made ahead may have been closed by the other side: then ask once more."""
         import httpx
 
         while True:
@@ -116,13 +137,13 @@ class HttpClient:
             try:
                 response = await self._client.send(request, stream=True)
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
-                if not self._answered:
+                if not self._kept:
                     raise self.told(error) from None
-                self._answered = False
+                self._kept = False
             except Exception as error:
                 raise self.told(error) from None
             else:
-                self._answered = True
+                self._kept = True
                 return response
 
     def _check(self, response: httpx.Response) -> None:

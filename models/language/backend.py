@@ -212,3 +212,15 @@ class Backend(Protocol):
         nothing is raised. Without `Abilities.reads_along` it may do nothing.
         """
         ...
+
+
+@runtime_checkable
+class Warms(Protocol):
+    """A backend that can also connect ahead, for those where that takes time."""
+
+    async def warm(self, request: Request) -> bool:
+        """Get ready for a question that will begin like `request`, without asking or sending anything of it: it may not
+        come. Called when somebody begins to speak, once a turn. Whether there is a connection now that was not there
+        before. Raises BackendError; anything else is counted as that.
+        """
+        ...

@@ -136,6 +136,15 @@ class OpenAIBackend:
         except BackendError:
             return
 
+    async def warm(self, request: Request) -> bool:
+        """Connect; nothing is asked."""
+        if self._client is None:
+            return False
+        try:
+            return await self._client.connect()
+        except HttpError as error:
+            raise BackendError(_KINDS[error.kind], _settings(error)) from None
+
     async def _once(self, request: Request, *, answered: bool = True) -> AsyncGenerator[Delta, None]:
         assert self._client is not None, "open() comes first"
         asked = self._asking.body(self._model, request)

@@ -180,7 +180,7 @@ class Chat:
 
     async def close(self) -> None:
         """Close the connection, and release the embedded model, which is freed with its last user."""
-        await self._model.backend.close()
+        await self._model.close()
 
     @staticmethod
     def may_become(arguments: Mapping[str, Any]) -> Mapping[str, Collection[str]]:
@@ -233,6 +233,7 @@ class Chat:
             await self._draft(transcript, packet.epoch, ctx)
         elif not transcript.final:
             likely = _likely(transcript)
+            self._model.connect_ahead(packet.epoch, self._conversation.messages(likely))
             if self._prefill and len(likely) > len(self._read):
                 self._read = likely
                 await self._model.read_along(self._conversation.messages(likely))

@@ -30,6 +30,7 @@ from thalweg.stages.language.member import continued
 from thalweg.stages.language.patience import Patience
 from thalweg.stages.language.repetition import Repetition, without_circles
 from thalweg.stages.language.reply import Reply, ReplyState
+from thalweg.stages.language.warming import Warming
 
 _PREFILL_S = 1.0
 _DELTAS = ", ".join(delta.__name__ for delta in get_args(Delta))
@@ -65,6 +66,7 @@ class Model:
         self._max_tokens, self._temperature, self._timeout_ns = max_tokens, temperature, timeout_ns
         self._unmarked = may_think_unmarked(called)
         self._counts = counts
+        self._warming = Warming(backend, counts)
 
     async def open(self) -> None:
         """Get ready. Raises LanguageModelError, with everything closed again."""
@@ -75,6 +77,15 @@ class Model:
             if isinstance(error, BackendError):
                 raise self._failed(error) from None
             raise
+
+    async def close(self) -> None:
+        """Hang up and free. Idempotent."""
+        await self._warming.close()
+        await self.backend.close()
+
+    def connect_ahead(self, turn: int, messages: Sequence[Message]) -> None:
+        """Somebody begins to speak: let connections be made. Does not wait for them."""
+        self._warming.begin(turn, messages)
 
     async def read_along(self, messages: Sequence[Message], within_s: float = _PREFILL_S) -> None:
         """Let it read the conversation so far, for a second at most unless there is more time; a failure shows when it

@@ -41,8 +41,9 @@ from thalweg.stages.language.confidence import accepted_from
 from thalweg.stages.language.expected import Expected
 from thalweg.stages.language.member import CHARACTERS_PER_TOKEN, AtWork, Member, Told, at_work, tokens_of
 from thalweg.stages.language.pool_policy import PoolPolicy
-from thalweg.stages.language.together import Together, together
+from thalweg.stages.language.together import join
 from thalweg.stages.language.trials import Trials
+from thalweg.stages.language.warming import warm
 
 __all__ = ["Member", "Pool", "PoolPolicy"]
 
@@ -109,10 +110,9 @@ class Pool:
         return f"the pool of {', '.join(self._members)}:"
 
     async def open(self) -> None:
-        """Open all; one that cannot be opened is out, and it is an error only where none is left. What other
-        conversations know of the same backends is known here, too (`together.py`).
-        """
-        self._join()
+        """Open all; one that cannot be opened is out, and it is an error only where none is left."""
+        if self._described is not None:
+            self._budget = join(self._described, self._members, self._budget)
         await self._expected.open()
         outcomes = await asyncio.gather(*(m.backend.open() for m in self._members.values()), return_exceptions=True)
         failed = []
@@ -128,14 +128,6 @@ class Pool:
             await self.close()
             raise BackendError(ErrorKind.SETTINGS, "; ".join(failed))
 
-    def _join(self) -> None:
-        if self._described is not None:
-            alone = Together({name: member.known for name, member in self._members.items()}, self._budget)
-            shared = together(self._described, alone)
-            self._budget = shared.budget
-            for name, member in self._members.items():
-                member.known = shared.of[name]
-
     async def close(self) -> None:
         """Close all. Idempotent."""
         await self._trials.leave()
@@ -149,6 +141,14 @@ class Pool:
         for member in self._members.values():
             if member.backend.abilities.reads_along and self.privacy.allows(member.where):
                 await member.backend.prefill(request)
+
+    async def warm(self, request: Request) -> bool:
+        """Let those that will probably be asked, and may be, connect: who is first by now, and who is behind."""
+        self._hear(request.messages)
+        route = self._route(request, asyncio.get_running_loop().time())
+        likely = [self._sure_first(route, request, self.policy.first_clause_within / 1e6), *route.order[:2]]
+        await warm({f"_{name}": self._members[name].backend for name in likely if name}, request, self.counts)
+        return False
 
     def heard(self, ahead_ms: float) -> None:
         """Play-out has so much sound to play of the answer under way; from then on there is none unless it says so."""

@@ -15,6 +15,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from thalweg.pipeline.handoff.breaker import Breaker
@@ -53,3 +54,15 @@ def together(described: Mapping[str, object], alone: Together) -> Together:
     while len(pools) > FILES:
         pools.popitem(last=False)
     return found
+
+
+class _Member(Protocol):
+    known: Known
+
+
+def join(described: Mapping[str, object], members: Mapping[str, _Member], budget: Budget) -> Budget:
+    """Let the members of a pool know what is known by now, and that what they find out. Returns the common budget."""
+    shared = together(described, Together({name: member.known for name, member in members.items()}, budget))
+    for name, member in members.items():
+        member.known = shared.of[name]
+    return shared.budget

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import ipaddress
 import ssl
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from tests.conftest import require_package
 from thalweg.models.http import Address, HttpClient, HttpError, HttpErrorKind
 
 
-def self_signed(folder: Path) -> ssl.SSLContext:
+def certificate(folder: Path, host: str = "localhost") -> Path:
+    """A file with one that no authority has signed, and its key."""
     require_package("cryptography", "grpc")
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -23,15 +25,20 @@ def self_signed(folder: Path) -> ssl.SSLContext:
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + datetime.timedelta(days=1))
-    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-    certificate = builder.sign(key, hashes.SHA256())
+    whose = x509.DNSName(host) if host == "localhost" else x509.IPAddress(ipaddress.ip_address(host))
+    builder = builder.add_extension(x509.SubjectAlternativeName([whose]), critical=False)
+    signed = builder.sign(key, hashes.SHA256())
     pem = folder / "both.pem"
     pem.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate.public_bytes(serialization.Encoding.PEM)
+        + signed.public_bytes(serialization.Encoding.PEM)
     )
+    return pem
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
+    context.load_cert_chain(certificate(folder))
     return context
 
 
