@@ -17,7 +17,7 @@ from thalweg.pipeline.payload import AudioChunk, EncodedVideo, Payload, VideoFra
 from thalweg.pipeline.stage import Port, StageInfo, describe, only_port
 from thalweg.pipeline.suggestion import nearest
 
-__all__ = ["Connection", "Graph", "GraphError", "Role", "Vertex", "nearest"]
+__all__ = ["Connection", "Graph", "GraphError", "Role", "Vertex", "maker", "nearest"]
 
 GIVERS = 5
 """Most outputs that the error about an unconnected input suggests."""
@@ -49,6 +49,19 @@ class Vertex:
     retry_ns: int | None = None
     role: Role = Role.STAGE
     placing: Placing | None = None
+
+
+def maker(cls: type, arguments: Mapping[str, Any]) -> Callable[[], Any]:
+    """What makes stages of a class. Each has its own lists, mappings and sets in its parameters, so that what one of them
+    puts into its parameters does not come to another run in the same process.
+    """
+    return lambda: cls(**{name: _copied(value) for name, value in arguments.items()})
+
+
+def _copied(value: Any) -> Any:
+    if type(value) is dict:
+        return {key: _copied(one) for key, one in value.items()}
+    return type(value)(map(_copied, value)) if type(value) in (list, tuple, set) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

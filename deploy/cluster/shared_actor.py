@@ -14,8 +14,8 @@ from typing import Any
 
 import thalweg
 from thalweg.deploy.cluster.order import Order
-from thalweg.deploy.cluster.ray_host import CONNECT_S, HostActor, aside, ask, placed, ray_here, ray_options
-from thalweg.deploy.cluster.remote import WorkerLost
+from thalweg.deploy.cluster.ray_host import CONNECT_S, PLACE_S, HostActor, aside, ask, placed, ray_here, ray_options
+from thalweg.deploy.cluster.remote import RemoteError, WorkerLost
 from thalweg.deploy.errors import Problem
 
 NAMESPACE = "thalweg-shared"
@@ -27,29 +27,32 @@ AGAIN_S = 0.2
 
 
 class SharedHostActor(HostActor):
-    """`empty_s`: after so long without a host it ends; `silent_s`: after so long without a word a run is forgotten."""
+    """`empty_s`: after so long without a host and without a call it ends, also where it was never called, since who made
+    it was gone by then; `silent_s`: after so long without a word a run is forgotten.
+    """
 
     def __init__(self, name: str, empty_s: float, silent_s: float) -> None:
         super().__init__(name)
         self._empty_s = empty_s
         self._silent_s = silent_s
-        self._looking: asyncio.Task[None] | None = None
+        loop = asyncio.get_running_loop()  # Ray makes actors that have async methods on their loop
+        self._used_s = loop.time()
+        self._looking = loop.create_task(self._look_after())
 
     async def call(self, whose: str, name: str, *args: Any) -> tuple[Any, str | None, list[dict[str, Any]]]:
-        """See `HostActor.call`."""
-        if self._looking is None:
-            self._looking = asyncio.get_running_loop().create_task(self._look_after())
+        """See `HostActor.call`. Who has called may make a host within `empty_s`."""
+        self._used_s = asyncio.get_running_loop().time()
         return await super().call(whose, name, *args)
 
     async def _look_after(self) -> None:
         loop = asyncio.get_running_loop()
-        used_s = loop.time()
-        while loop.time() - used_s < self._empty_s:
+        while loop.time() - self._used_s < self._empty_s:
             await asyncio.sleep(LOOK_S)
             for whose in self.hosts.expired(self._silent_s):
                 await self.hosts.close(whose)
+                self._problems.pop(whose, None)  # no one asks for them any more
             if self.hosts.names:
-                used_s = loop.time()
+                self._used_s = loop.time()
         import ray
 
         ray.kill(ray.get_runtime_context().current_actor)
@@ -64,16 +67,22 @@ class SharedActor:
         self._actor: Any = None
 
     async def join(self, whose: str, on_problem: Callable[[Problem], None]) -> None:
-        """See `SharedProcess.join`. Raises RemoteError where there is no Ray, or no node for it."""
-        ray = await ray_here()
-        async with placed(ray, self._order.worker):
-            while True:
-                self._actor = await aside(CONNECT_S, self._find, ray)
-                try:
-                    await self.call(whose, "ping")
-                    return
-                except WorkerLost:
-                    await asyncio.sleep(AGAIN_S)
+        """See `SharedProcess.join`. Raises RemoteError where there is no Ray, no node for it, or none on which it lives."""
+        ray, lost = await ray_here(), ""
+        try:
+            async with placed(ray, self._order.worker):
+                while True:
+                    self._actor = await aside(CONNECT_S, self._find, ray)
+                    try:
+                        await self.call(whose, "ping")
+                        return
+                    except WorkerLost as error:
+                        lost = str(error)
+                        await asyncio.sleep(AGAIN_S)
+        except RemoteError:
+            if not lost:
+                raise
+            raise RemoteError(f"{lost}; so were all that were started within {PLACE_S:g} s") from None
 
     async def call(self, whose: str, name: str, *args: Any) -> Any:
         """See `SharedProcess.call`."""

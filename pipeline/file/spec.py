@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -37,7 +36,7 @@ from thalweg.pipeline.file.source import Source, SourcePlace, SpecError, read_so
 from thalweg.pipeline.file.unread import Unread, ends_of, unread
 from thalweg.pipeline.file.values import fit, guess, plain
 from thalweg.pipeline.file.worker_options import WORKER_TEXTS, read_worker
-from thalweg.pipeline.graph import Graph, Vertex, nearest
+from thalweg.pipeline.graph import Graph, Vertex, maker, nearest
 from thalweg.pipeline.stage import StageError, StageInfo
 from thalweg.pipeline.suggestion import few_suggestions
 
@@ -308,7 +307,7 @@ class _Loader(Edges):
                     self._wrong(source, (*path, "retry"), f"stage {name!r} is no source, and only those are run again")
                 if arguments is not None:
                     self._arguments_of[name], self._placed[name] = arguments, source.place(*path)
-                    make = partial(info.cls, **arguments)
+                    make = maker(info.cls, arguments)
                     vertex = Vertex(name=name, info=info, make=make, deadline_ns=deadline, retry_ns=retry)
                     graph.add_vertex(vertex)
                     continue
@@ -372,7 +371,7 @@ class _Loader(Edges):
             self._wrong(source, path, message)
         if placing is not None:
             vertex = graph.stages[name]
-            make = vertex.make if arguments is None else partial(vertex.info.cls, **arguments)
+            make = vertex.make if arguments is None else maker(vertex.info.cls, arguments)
             graph.stages[name] = replace(vertex, placing=placing, make=make)
 
     def _worker(self, source: Source, name: str, body: Any) -> dict[str, Any]:

@@ -32,6 +32,18 @@ class Talk:
         """Say nothing."""
 
 
+class Murmur:
+    """Adds to its parameters, as a stage may that takes them for its own."""
+
+    outputs = {"text": Token}
+
+    def __init__(self, words: list[str], table: dict[str, list[str]]) -> None:
+        self.words, self.table = words, table
+
+    async def run(self, ctx: Context) -> None:
+        """Say nothing."""
+
+
 class Listen:
     """Takes tokens."""
 
@@ -50,7 +62,7 @@ class Hum:
         """Hear nothing."""
 
 
-STAGES = {"talk": Talk, "listen": Listen, "hum": Hum}
+STAGES = {"talk": Talk, "listen": Listen, "hum": Hum, "murmur": Murmur}
 
 
 def find(use: str) -> StageInfo:
@@ -219,3 +231,12 @@ def test_what_was_found_is_said_once(key: str, value: str, said: str) -> None:
         load_spec(f"stages: {{vad: {{use: speech.vad, {key}: {value}}}}}")
     (message,) = [message for _, message in refused.value.problems if key in message]
     assert message.endswith(said) and message.count(value) == 1
+
+
+def test_what_a_stage_puts_into_its_parameters_does_not_come_to_the_next_one_made_from_the_file() -> None:
+    made = load("stages: {talk: {use: murmur, words: [a], table: {k: [b]}}}")
+    stage, other = (made.graph.stages["talk"].make() for _ in range(2))
+    stage.words.append("mine")
+    stage.table["k"].append("mine")
+    stage.table["mine"] = []
+    assert (other.words, other.table) == (["a"], {"k": ["b"]})
