@@ -52,8 +52,8 @@ class Vertex:
 
 
 def maker(cls: type, arguments: Mapping[str, Any]) -> Callable[[], Any]:
-    """What makes stages of a class. Each has its own lists, mappings and sets in its parameters, so that what one of them
-    puts into its parameters does not come to another run in the same process.
+    """What makes stages of a class. Each has lists, mappings and sets of its own in its parameters, so that what one
+    puts there does not come to another run in the same process.
     """
     return lambda: cls(**{name: _copied(value) for name, value in arguments.items()})
 

@@ -73,8 +73,18 @@ class SharedCarrier:
         return getattr(self._process, "pid", None)
 
     async def start(self) -> None:
-        """Join the process, and have a host made there."""
+        """Join the process, and have a host made there; in another one, once, where it turns out to be dying."""
         self._gone = asyncio.get_running_loop().create_future()
+        try:
+            await self._join()
+        except WorkerLost:
+            process, self._process = self._process, None
+            if process is None or self._gone.done():
+                raise
+            await process.part(self._whose)
+            await self._join()
+
+    async def _join(self) -> None:
         self._process = self._find()
         await self._process.join(self._whose, self._order.on_problem)
         await self.call("make", self._order.worker.name, self._order.bundle.plain())
@@ -107,14 +117,16 @@ class SharedCarrier:
         process, self._process = self._process, None
         if process is None:
             return
-        if self._pinging is not None:
-            await asyncio.wait({self._pinging})
-        elif self._gone is not None and not self._gone.done():
-            self._gone.set_result("it has ended")
-            with suppress(WorkerLost, RemoteError, TimeoutError):
-                async with asyncio.timeout(LEAVE_S):
-                    await process.call(self._whose, "leave")
-        await process.part(self._whose)
+        try:
+            if self._pinging is not None:
+                await asyncio.wait({self._pinging})
+            elif self._gone is not None and not self._gone.done():
+                self._gone.set_result("it has ended")
+                with suppress(WorkerLost, RemoteError, TimeoutError):
+                    async with asyncio.timeout(LEAVE_S):
+                        await process.call(self._whose, "leave")
+        finally:
+            await process.part(self._whose)
 
     async def _ping(self, process: SharedProcess, reason: str) -> None:
         with suppress(WorkerLost, RemoteError):

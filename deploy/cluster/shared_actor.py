@@ -27,8 +27,8 @@ AGAIN_S = 0.2
 
 
 class SharedHostActor(HostActor):
-    """`empty_s`: after so long without a host and without a call it ends, also where it was never called, since who made
-    it was gone by then; `silent_s`: after so long without a word a run is forgotten.
+    """`empty_s`: after so long without a host and a call it ends, also where it was never called, since who made it was
+    gone by then; `silent_s`: after so long without a word a run is forgotten.
     """
 
     def __init__(self, name: str, empty_s: float, silent_s: float) -> None:
@@ -67,7 +67,7 @@ class SharedActor:
         self._actor: Any = None
 
     async def join(self, whose: str, on_problem: Callable[[Problem], None]) -> None:
-        """See `SharedProcess.join`. Raises RemoteError where there is no Ray, no node for it, or none on which it lives."""
+        """See `SharedProcess.join`. Raises RemoteError where there is no Ray, or no node on which it lives."""
         ray, lost = await ray_here(), ""
         try:
             async with placed(ray, self._order.worker):

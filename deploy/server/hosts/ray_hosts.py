@@ -30,6 +30,7 @@ from thalweg.deploy.cluster.ray_host import CONNECT_S, aside, connected_ray, usu
 from thalweg.deploy.cluster.remote import RemoteError
 from thalweg.deploy.server.hosts.front import Front
 from thalweg.deploy.server.hosts.host import ConversationHost, HostOrder, settings_for_hosts
+from thalweg.deploy.server.hosts.news import LOADING
 from thalweg.deploy.server.hosts.record import HostError, HostRecord
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.pipeline.text import printable
@@ -116,8 +117,7 @@ class RayHosts:
         while True:
             try:
                 async with asyncio.timeout(START_S + CONNECT_S):
-                    emptied = {link.name for link in self._front.links.values() if link.told.draining}
-                    found = await aside(START_S + CONNECT_S, self._survey, self._front.wanted, emptied)
+                    found = await aside(START_S + CONNECT_S, self._survey, self._front.wanted, self._useless())
                     self._front.missing = found.missing
                     for record in found.records:
                         self._front.add(HostRecord.read(record))
@@ -135,18 +135,23 @@ class RayHosts:
     async def end(self) -> None:
         """Nothing ends: a host ends by itself once no front asks."""
 
-    def _survey(self, wanted: int, emptied: set[str]) -> _Found:
+    def _useless(self) -> set[str]:
+        """Hosts to which newcomers cannot be sent, now or soon: another is to be there in the place of each."""
+        links = self._front.links.values()
+        return {link.name for link in links if link.told.draining or link.told.not_ready not in ("", LOADING)}
+
+    def _survey(self, wanted: int, useless: set[str]) -> _Found:
         """How every host of the cluster is reached, those that were missing included. Blocks; one at a time: calls to a
         cluster that hangs may never return. Raises HostError where one has not.
         """
         if not self._one.acquire(blocking=False):
             raise HostError("the Ray cluster does not answer")
         try:
-            return self._surveyed(wanted, emptied)
+            return self._surveyed(wanted, useless)
         finally:
             self._one.release()
 
-    def _surveyed(self, wanted: int, emptied: set[str]) -> _Found:
+    def _surveyed(self, wanted: int, useless: set[str]) -> _Found:
         ray = connected_ray()
         nodes = [node for node in ray.nodes() if node["Alive"]]
         marked = [node for node in nodes if node["Resources"].get(RESOURCE)]
@@ -163,12 +168,14 @@ class RayHosts:
             with contextlib.suppress(ValueError):
                 asked[name] = ray.get_actor(f"{_PREFIX}{name}", namespace=self._namespace).record.remote()
         where = {self._name(node): node for node in marked or nodes}
-        lacking = [name for name in sorted(where) if name not in asked]
+        failed = self._front.missing
+        lacking = sorted(where.keys() - asked.keys(), key=lambda name: (name in failed, name))
         if self._settings.shrink_s:  # as many as are wanted, and not one on each node
-            lacking = lacking[: max(0, wanted - len((asked.keys() & where.keys()) - emptied))]
+            lacking = lacking[: max(0, wanted - len((asked.keys() & where.keys()) - useless))]
         for name in lacking:
             asked[name] = self._actor(ray, name, where[name], bool(marked)).record.remote()
-        found = _Found([], {})
+        untried = where.keys() - asked.keys()
+        found = _Found([], {name: why for name, why in failed.items() if name in untried})
         if not asked:
             return found
         done, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=START_S)

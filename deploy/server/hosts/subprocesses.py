@@ -63,6 +63,8 @@ class SubprocessHosts:
                 for record in records_in(self._folder):
                     self._front.add(record)
                     self._front.missing.pop(record.name, None)
+                if sum(link.takes for link in self._front.links.values()) >= self._count:
+                    self._front.missing.clear()  # others, of other names, have taken their place
                 if self._starts():
                     self._bury()
                     await self._start_missing()

@@ -19,6 +19,7 @@ from thalweg import AudioChunk, Packet, Pipeline, Run, Speech, SpeechEvent, Toke
 from thalweg.deploy.cluster.host import Bundle
 from thalweg.deploy.cluster.order import Order
 from thalweg.deploy.cluster.remote import WorkerLost
+from thalweg.deploy.cluster.shared import SharedCarrier
 from thalweg.deploy.cluster.shared_actor import SharedActor
 from thalweg.pipeline.file.plan import WorkerPlan
 from thalweg.stages.io.sound import decoded
@@ -124,6 +125,53 @@ def test_a_worker_that_hangs_is_killed_for_all_and_comes_back() -> None:
     hold(pipeline_of(Notes, heartbeat="3s"), case)
 
 
+def test_a_run_that_joins_a_process_that_hangs_begins_in_the_next_one() -> None:
+    pipeline = pipeline_of(Notes, heartbeat="3s")
+
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE_S), pipeline.run() as run:
+            one = Talk(run)
+            pid, _ = await one.ask("a")
+            os.kill(pid, signal.SIGSTOP)
+            async with pipeline.run() as late:
+                new, told = await Talk(late).ask("b")
+                assert (told, late.problems) == ("b", [])
+                assert await one.ask("c") == (new, "a c")
+
+    asyncio.run(main())
+
+
+def test_a_run_that_interrupts_its_own_farewell_has_left() -> None:
+    class Silent:
+        """Never answers a farewell."""
+
+        def __init__(self) -> None:
+            self.runs: set[str] = set()
+
+        async def join(self, whose: str, on_problem: object) -> None:
+            self.runs.add(whose)
+
+        async def call(self, whose: str, name: str, *args: object) -> None:
+            if name == "leave":
+                await asyncio.Event().wait()
+
+        async def part(self, whose: str) -> None:
+            self.runs.discard(whose)
+
+    async def main() -> None:
+        process: Any = Silent()
+        carrier = SharedCarrier(order(), lambda: process)
+        await carrier.start()
+        assert len(process.runs) == 1
+        closing = asyncio.ensure_future(carrier.close())
+        await asyncio.sleep(0.05)
+        closing.cancel()
+        await asyncio.wait({closing})
+        assert process.runs == set()
+
+    asyncio.run(main())
+
+
 def test_a_run_that_is_interrupted_leaves_the_work_of_the_other_alone() -> None:
     async def case(one: Talk, other: Talk) -> None:
         await one.tell("dwell")
@@ -227,9 +275,12 @@ def test_what_is_due_of_several_runs_goes_through_one_engine_together() -> None:
     asyncio.run(main())
 
 
-def test_a_worker_that_is_still_being_found_is_gone_to_those_who_ask_it() -> None:
+def order() -> Order:
     plan = WorkerPlan(name="pool", launcher="ray", stages=("stage",), shared=True)
     bundle = Bundle(main="a", files={"a": ""}, settings={}, token="")
-    order = Order(worker=plan, bundle=bundle, on_problem=lambda _: None)
+    return Order(worker=plan, bundle=bundle, on_problem=lambda _: None)
+
+
+def test_a_worker_that_is_still_being_found_is_gone_to_those_who_ask_it() -> None:
     with pytest.raises(WorkerLost):
-        asyncio.run(SharedActor(order).call("me", "stats"))
+        asyncio.run(SharedActor(order()).call("me", "stats"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +12,14 @@ import pytest
 from tests.deploy.server.hosts.housing import bundle_of
 from tests.deploy.server.hosts.test_decisions import room
 from thalweg.deploy.bench.dialogue.scripted import pipeline
+from thalweg.deploy.runtime.tasks import beside
 from thalweg.deploy.server.hosts.front import Front
+from thalweg.deploy.server.hosts.link import LinkState
+from thalweg.deploy.server.hosts.news import LOADING, HostState
 from thalweg.deploy.server.hosts.ray_hosts import _PREFIX, RayHosts
+from thalweg.deploy.server.hosts.record import HostRecord
 from thalweg.deploy.server.hosts.shrinking import Shrinking
+from thalweg.deploy.server.hosts.subprocesses import SubprocessHosts
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.pipeline.file.spec import load_spec
 
@@ -106,6 +112,50 @@ def test_a_node_on_which_no_host_can_be_started_is_told_with_the_reason(monkeypa
         {"name": named("b")[0], "state": "failed", "why": "ModelError: no model small-one in the store"}
     ]
     assert hosts._front.not_ready
+
+
+def test_where_the_first_node_can_start_no_host_the_next_one_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster("a", "b", "c", broken=named("a")[0])
+    hosts = hosts_of(cluster, monkeypatch, shrink_s=60.0)
+    for _ in range(2):
+        found = hosts._survey(1, set())
+        hosts._front.missing = found.missing
+        cluster.hosts = [name for name in cluster.hosts if name not in found.missing]
+    assert [record["name"] for record in found.records] == named("b")
+    assert found.missing == {named("a")[0]: "ModelError: no model small-one in the store"}, "the operator is still told"
+
+
+@pytest.mark.parametrize(
+    ("state", "useless"),
+    [({}, False), ({"not_ready": LOADING}, False), ({"not_ready": "no model"}, True), ({"draining": True}, True)],
+)
+def test_a_host_that_has_no_pipeline_or_is_emptied_stands_in_the_way_of_none(
+    monkeypatch: pytest.MonkeyPatch, state: dict[str, Any], useless: bool
+) -> None:
+    hosts = hosts_of(Cluster("a"), monkeypatch, shrink_s=60.0)
+    hosts._front.add(HostRecord(name="a", url="unix:/x", token="t" * 40, version="1", protocol=1, pipeline="p"))
+    hosts._front.links["a"].told = HostState(**state)
+    assert hosts._useless() == ({"a"} if useless else set())
+
+
+def test_a_host_of_this_machine_that_failed_is_told_of_until_others_are_there_in_its_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    front = Front(load_spec(TEXT, "pipeline.yaml"), ServerSettings(), "p")
+    front.missing = {"host-3": "it ended with code 1: the log says more"}
+    front.add(HostRecord(name="host-1", url="unix:/x", token="t" * 40, version="1", protocol=1, pipeline="p"))
+    hosts = SubprocessHosts(front, bundle_of(TEXT), ServerSettings(), 1, tmp_path)
+    monkeypatch.setattr(hosts, "_starts", lambda: False)
+
+    async def look() -> int:
+        async with beside(hosts.run()):
+            await asyncio.sleep(0)
+        return len(front.missing)
+
+    assert asyncio.run(look()) == 1
+    front.links["host-1"].told = HostState()
+    front.links["host-1"].state = LinkState.UP
+    assert asyncio.run(look()) == 0
 
 
 def test_a_host_that_was_empty_for_long_ends_where_the_others_have_room_to_spare() -> None:
