@@ -208,6 +208,7 @@ function tell(event) {
   switch (event.type) {
     case "caption": turns.caption(event); break;
     case "answer": turns.answer(event); break;
+    case "answered": turns.answered(event); break;
     case "hello": preferences.again(); break;
     case "preferred": preferences.preferred(event); break;
     case "heard": replay.end(turns.heard(event)); break;

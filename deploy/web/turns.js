@@ -145,6 +145,9 @@ export class Turns {
     this.#follow();
   }
 
+  /** Which of several models answered. */
+  answered({ turn, by }) { this.#note(this.#turn(turn), "by", `answered by ${by}`); }
+
   /** What was really played; the rest of a reply that was cut short is struck through. Which answer it was. */
   heard({ turn, text, complete }) {
     const found = this.#turn(turn);

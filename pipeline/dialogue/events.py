@@ -78,6 +78,15 @@ class Answer(Event):
     last: bool
 
 
+class Answered(Event):
+    """Which of several language models answered a turn, by its name in the pipeline file."""
+
+    keep = True
+    type: Literal["answered"] = "answered"
+    turn: int
+    by: str
+
+
 class Heard(Event):
     """The part of an answer that was played. `complete`: all of it; otherwise it was interrupted here."""
 

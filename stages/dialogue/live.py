@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from thalweg.pipeline.dialogue.call import current_peer
-from thalweg.pipeline.dialogue.events import Answer, Caption, Heard, Limits, Look, Trouble
+from thalweg.pipeline.dialogue.events import Answer, Answered, Caption, Heard, Limits, Look, Trouble
 from thalweg.pipeline.dialogue.playout import Finished, PlayEvent, Started
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.packet import AMBIENT, Packet
-from thalweg.pipeline.payload import AudioChunk, EncodedVideo, SpokenText, Token, Transcript, VideoFrame
+from thalweg.pipeline.payload import AudioChunk, EncodedVideo, Routed, SpokenText, Token, Transcript, VideoFrame
 from thalweg.pipeline.signal import (
     Ahead,
     Bitrate,
@@ -206,18 +206,24 @@ class LiveSpeaker:
 
 
 class LiveCaptions:
-    """Shown to the visitor: captions as they form, the answer token by token, and errors."""
+    """Shown to the visitor: captions as they form, the answer token by token, which model gave it, and errors."""
 
-    inputs = {"transcript": Port(Transcript, required=False), "token": Port(Token, required=False)}
+    inputs = {
+        "transcript": Port(Transcript, required=False),
+        "token": Port(Token, required=False),
+        "route": Port(Routed, required=False),
+    }
 
     def __init__(self) -> None:
         self._peer = current_peer("live.captions")
 
     def process(self, packet: Packet, ctx: Context) -> None:
-        """Tell one transcript or token."""
+        """Tell one transcript, token or name."""
         payload = packet.payload
         if isinstance(payload, Token):
             self._peer.tell(Answer(turn=packet.epoch, text=payload.text, last=payload.last))
+        elif isinstance(payload, Routed) and payload.backend:
+            self._peer.tell(Answered(turn=packet.epoch, by=payload.backend))
         elif isinstance(payload, Transcript):
             self._peer.tell(
                 Caption(turn=packet.epoch, text=payload.text, stable=payload.stable_chars, final=payload.final)

@@ -160,8 +160,10 @@ async () => {
   const before = shown(), dots = list.querySelectorAll('.waiting').length;
   const latency = (ms) => { turns.latency({ turn: 1, played_ms: ms }); return shown()[0]; };
   const latencies = [999.4, 6502].map(latency);
+  turns.answered({ turn: 1, by: '<b>house</b>' });
+  const by = list.querySelector('[data-kind=by]').textContent;
   turns.over();
-  return { before, dots, latencies, after: shown(), left: list.querySelectorAll('.waiting').length };
+  return { before, dots, latencies, by, after: shown(), left: list.querySelectorAll('.waiting').length };
 }
 """
 
@@ -172,7 +174,8 @@ def test_only_a_question_that_is_being_answered_seems_to_be(scripted: Server, tm
     joined = "And 2?answered together with the next question"
     assert found["before"] == ["Paris.", joined, "And 3?"] and found["dots"] == 1
     assert found["latencies"] == ["Paris.first word after 999 ms", "Paris.first word after 6.5 s"]
-    assert found["after"] == [found["latencies"][1], joined, "And 3?not answered"] and found["left"] == 0
+    assert found["by"] == "answered by <b>house</b>"
+    assert found["after"] == [found["latencies"][1] + found["by"], joined, "And 3?not answered"] and found["left"] == 0
 
 
 SCROLLED = """

@@ -85,7 +85,7 @@ def screen(status: dict[str, Any], reading: Reading, size: tuple[int, int] | Non
     """Everything on one screen: the deployment, its workers, stages and channels.
 
     `size`: columns and rows of the terminal, None for no limit; where not everything fits, the quietest channels are
-    left out and long names of channels are cut.
+    left out, long names of channels are cut, and so are what stages count themselves.
     """
     width, height = size or (0, 0)
     up_s = time.time() - status["since"]
@@ -96,14 +96,18 @@ def screen(status: dict[str, Any], reading: Reading, size: tuple[int, int] | Non
     )  # fmt: skip
     channels = reading.channels
     room = height - 9 - len(status["workers"]) - len(reading.stages)
+    counted = [_counts(stage.stage, stage.counts) for stage in reading.stages if stage.counts]
+    counted = counted[: max(0, room - 4)] if height else counted
+    room -= len(counted)
     note = Text()
     if height and len(channels) > max(room, 1):
         shown = sorted(channels, key=lambda c: (c.depth, c.rate), reverse=True)[: max(room - 1, 1)]
         note = Text(f"… and {len(channels) - len(shown)} quieter channels; --json shows all", style="dim")
         channels = [channel for channel in channels if channel in shown]
     return Group(
-        head, "", _worker_table(status, reading), "", _stage_table(reading), "", _channel_table(channels, width), note
-    )
+        head, "", _worker_table(status, reading), "", _stage_table(reading), *counted, "",
+        _channel_table(channels, width), note,
+    )  # fmt: skip
 
 
 def _worker_table(status: dict[str, Any], reading: Reading) -> Table:
@@ -129,6 +133,11 @@ def _stage_table(reading: Reading) -> Table:
             str(s.queue), str(s.dropped), _counted(s.failures),
         )  # fmt: skip
     return table
+
+
+def _counts(stage: str, counts: dict[str, int]) -> Text:
+    told = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in sorted(counts.items()))
+    return Text(f"{stage}: {told}", style="dim", no_wrap=True, overflow="ellipsis")
 
 
 def _channel_table(channels: list[Any], width: int) -> Table:

@@ -20,8 +20,8 @@ Stats = Mapping[str, WorkerStats | None]
 class StageReading:
     """One stage over the window. `rate`: units a second; of a source, packets it gave. `busy`: share spent working.
 
-    `queue`: packets that wait at its inputs now. `units`, `failures`, `dropped` (at its inputs): since its worker
-    began.
+    `queue`: packets that wait at its inputs now. `units`, `failures`, `dropped` (at its inputs), `counts` (what it
+    counts itself): since its worker began.
     """
 
     worker: str
@@ -35,6 +35,7 @@ class StageReading:
     queue: int
     dropped: int
     failures: int
+    counts: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +139,7 @@ def _stage(name: str, stage: str, now: WorkerStats, then: WorkerStats | None, se
         queue=sum(channel["depth"] for channel in waiting),
         dropped=sum(sum(channel["drops"].values()) for channel in waiting),
         failures=new["failures"],
+        counts=dict(new["counts"]),
     )
 
 

@@ -109,6 +109,21 @@ def test_the_screen_shows_workers_stages_channels_and_what_is_dead() -> None:
     assert "3/8" in text and "2 stale" in text
 
 
+def test_what_a_stage_counts_itself_is_shown_below_the_stages_and_cut_where_there_is_no_room() -> None:
+    counting = worker(200, 1)
+    counting["stages"]["ears"]["counts"] = {
+        "asked_house": 3,
+        "answered_house": 2,
+        **{f"more_{i}": i for i in range(40)},
+    }
+    reading = Readings().read({"w": counting}, at_s=0.0)
+    assert next(s for s in reading.plain()["stages"] if s["stage"] == "ears")["counts"]["asked_house"] == 3
+    (line,) = [line for line in shown(reading, 24) if line.startswith("ears: ")]
+    assert line.startswith("ears: answered house 2, asked house 3, more 0")
+    assert len(line) <= 120
+    assert not any(line.startswith("ears: ") for line in shown(reading, 14))
+
+
 def test_a_low_terminal_shows_the_busiest_channels_and_says_that_others_are_missing() -> None:
     many = worker(5, 1)
     many["channels"] |= {f"mic.audio -> ears.a{i}": channel(i, 0) for i in range(40)}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from tests.stages.dialogue.test_live import FakeLine
-from thalweg.deploy.testing import run_stage
+from thalweg.deploy.testing import packet, run_stage
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.dialogue.call import using
-from thalweg.pipeline.dialogue.events import Trouble
+from thalweg.pipeline.dialogue.events import Answered, Event, Trouble
+from thalweg.pipeline.payload import Routed
 from thalweg.pipeline.signal import Failure
 from thalweg.stages.dialogue.live import LiveCaptions
 
@@ -33,3 +34,25 @@ def test_a_failure_with_a_sentence_for_the_person_is_told_in_that() -> None:
         Failure(origin="chat", epoch=3, message=INSIDE, public="The language model is too busy at the moment.")
     )
     assert event.message == "The language model is too busy at the moment. Ask again."
+
+
+def test_who_of_several_answered_is_told_by_name_and_no_more() -> None:
+    def tells(backend: str) -> list[Event]:
+        line = FakeLine(VirtualClock())
+        route = Routed(
+            backend=backend,
+            chosen="house",
+            reason="best",
+            expected_ms=1,
+            first_ms=2,
+            cost=3,
+            confidence=1,
+            out={"x": "y"},
+        )
+        with using(line):
+            run_stage(LiveCaptions(), {"route": [packet(route, epoch=4)]})
+        return [event for _, event in line.told]
+
+    (event,) = tells("house")
+    assert event == Answered(turn=4, by="house")
+    assert tells("") == []

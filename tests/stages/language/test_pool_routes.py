@@ -6,8 +6,14 @@ import asyncio
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from tests.conftest import require_package
 from tests.stages.language.test_pool import ANSWER, Scripted, pool
+from thalweg.deploy.ops.keeping.top import screen
+from thalweg.deploy.ops.observing.metrics import worker_families
+from thalweg.deploy.ops.observing.readings import Readings
+from thalweg.deploy.ops.observing.stats import WorkerStats, stats_of
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.deploy.testing import Outcome, packet, run_stage, run_virtual
 from thalweg.models.language.backend import Message, Request, Text
@@ -77,6 +83,30 @@ def test_the_report_of_a_run_has_it_though_nobody_listens_to_the_port() -> None:
         return turn.route
 
     assert run_virtual(main()).startswith("house: best quality of 2 that are in time; first words ")
+
+
+def test_what_it_counts_is_on_the_screen_of_top_and_in_the_metrics() -> None:
+    require_package("prometheus_client", "metrics")
+
+    async def main() -> dict[str, WorkerStats | None]:
+        graph = Graph(name="chat")
+        graph.add("ask", Asks())
+        graph.add("chat", chat())
+        graph.connect("ask", "chat")
+        worker = Worker(graph)
+        await worker.run()
+        return {"w": stats_of(worker)}
+
+    stats = run_virtual(main())
+    (counted,) = [each for each in worker_families(stats, {}) if each.name == "thalweg_stage_counts"]
+    assert {sample.labels["kind"]: sample.value for sample in counted.samples} == {
+        "asked_house": 1, "answered_house": 1, "switches": 0, "hedges": 0
+    }  # fmt: skip
+    console = Console(width=200)
+    status = {"name": "n", "state": "ready", "since": 0.0, "file": "f", "workers": {}}
+    with console.capture() as captured:
+        console.print(screen(status, Readings().read(stats, at_s=0.0)))
+    assert "chat: answered house 1, asked house 1, hedges 0, switches 0" in captured.get()
 
 
 def test_who_stalls_is_left_as_late_as_cannot_be_heard() -> None:
