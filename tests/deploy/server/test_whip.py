@@ -29,7 +29,7 @@ def test_whip_is_answered_trickled_and_deleted() -> None:
         restart = "a=ice-ufrag:other\r\na=ice-pwd:another\r\n"
         assert (await server.ask("PATCH", where, data=restart, headers=fragment))[0] == 422
         assert (await server.ask("DELETE", where))[0] == 200
-        await server.until(lambda: not server.conversations.sessions)
+        await server.until(lambda: not (server.conversations.newcomers or server.conversations._closing))
         assert (await server.ask("DELETE", where))[0] == 404
 
     run(case, replace(SETTINGS, ice=(IceServer(url="stun:stun.example"),)))
