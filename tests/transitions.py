@@ -44,7 +44,8 @@ def watch() -> None:
 def _watch(name: str) -> None:
     module = sys.modules[f"thalweg.{name}"]
     of, attribute = MACHINES[name]
-    machine, table = getattr(module, of), module.TRANSITIONS
+    states = module if hasattr(module, "TRANSITIONS") else sys.modules[f"thalweg.{name}_state"]
+    machine, table = getattr(module, of), states.TRANSITIONS
     keep = machine.__setattr__
 
     def set_attribute(self: Any, key: str, value: Any) -> None:  # Any: of whatever class

@@ -33,9 +33,8 @@ from thalweg.pipeline.handoff.seam import Seam, WordGate
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Draft, Payload, Pictured, Routed, Token, Transcript
 from thalweg.pipeline.signal import Ahead, Interrupt, Played, Signal
-from thalweg.pipeline.speech.hypothesis import same_words
 from thalweg.pipeline.stage import Context, Port, StageError
-from thalweg.stages.language.conversation import Conversation
+from thalweg.stages.language.conversation import Conversation, likely, same_question
 from thalweg.stages.language.model import LanguageModelError, Model
 from thalweg.stages.language.pool import Member, Pool, PoolPolicy
 from thalweg.stages.language.reply import Reply, ReplyState
@@ -232,11 +231,11 @@ class Chat:
         if transcript.trial and self._drafts and not ctx.lent:
             await self._draft(transcript, packet.epoch, ctx)
         elif not transcript.final:
-            likely = _likely(transcript)
-            self._model.connect_ahead(packet.epoch, self._conversation.messages(likely))
-            if self._prefill and len(likely) > len(self._read):
-                self._read = likely
-                await self._model.read_along(self._conversation.messages(likely))
+            ahead = likely(transcript)
+            self._model.connect_ahead(packet.epoch, self._conversation.messages(ahead))
+            if self._prefill and len(ahead) > len(self._read):
+                self._read = ahead
+                await self._model.read_along(self._conversation.messages(ahead))
         elif packet.epoch == AMBIENT:
             raise StageError("a final transcript of no turn is not answered: give it an `epoch`, from 1, a turn each")
         elif packet.epoch != self._answered:
@@ -369,7 +368,7 @@ class Chat:
         transcript = packet.payload
         assert isinstance(transcript, Transcript)
         messages = self._messages(transcript)
-        same = packet.epoch == reply.epoch and _same(messages, reply.messages)
+        same = packet.epoch == reply.epoch and same_question(messages, reply.messages)
         if transcript.final and same and not ctx.stale:
             reply.messages = messages
             self._answered, self._read = packet.epoch, ""
@@ -385,21 +384,3 @@ class Chat:
         if reply.said and reply.state is ReplyState.ASKED:
             said = reply.said if reply.remembered is None else reply.remembered
             self._conversation.remember(reply.epoch, reply.asked, said)
-
-
-def _same(final: Sequence[Message], drafted: Sequence[Message]) -> bool:
-    """Whether the question is the same but for its marks, which are often written with the final text only."""
-    if [*final[:-1]] != [*drafted[:-1]] or not same_words(final[-1].text, drafted[-1].text):
-        return False
-    one, other = final[-1].picture, drafted[-1].picture
-    if one is None or other is None:
-        return one is other
-    return one.jpeg == other.jpeg and same_words(one.text, other.text)
-
-
-def _likely(transcript: Transcript) -> str:
-    """What will probably stand at the beginning of the final text: what is settled, and all that is shown but for the
-    last word, which is the one that changes. Where it does not, what was read in vain costs nothing but its time.
-    """
-    shown = transcript.text[: transcript.text.rstrip().rfind(" ") + 1].rstrip()
-    return max(transcript.text[: transcript.stable_chars], shown, key=len)

@@ -8,11 +8,14 @@ What was looked up for a question stands in it, directly before its words (`lang
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from thalweg.models.language.backend import Message, Picture
 from thalweg.models.language.surrogates import repaired
+from thalweg.pipeline.payload import Transcript
+from thalweg.pipeline.speech.hypothesis import same_words
 
 _AWAITED = 8
 
@@ -90,3 +93,21 @@ class Conversation:
                 exchange.said = heard
         while len(self._heard) > _AWAITED:
             del self._heard[next(iter(self._heard))]
+
+
+def same_question(final: Sequence[Message], drafted: Sequence[Message]) -> bool:
+    """Whether the question is the same but for its marks, which are often written with the final text only."""
+    if [*final[:-1]] != [*drafted[:-1]] or not same_words(final[-1].text, drafted[-1].text):
+        return False
+    one, other = final[-1].picture, drafted[-1].picture
+    if one is None or other is None:
+        return one is other
+    return one.jpeg == other.jpeg and same_words(one.text, other.text)
+
+
+def likely(transcript: Transcript) -> str:
+    """What will probably stand at the beginning of the final text: what is settled, and all that is shown but for the
+    last word, which is the one that changes. Where it does not, what was read in vain costs nothing but its time.
+    """
+    shown = transcript.text[: transcript.text.rstrip().rfind(" ") + 1].rstrip()
+    return max(transcript.text[: transcript.stable_chars], shown, key=len)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -97,3 +98,50 @@ class SpeechTrack(MediaStreamTrack):
         if self.readyState != "live":
             raise MediaStreamError
         return await self.packets.next(lambda: self.call.play(BLOCK))
+
+
+class VoiceTrack(MediaStreamTrack):
+    """What we say, paced by the clock: silence, and between it what was put in by `say`."""
+
+    kind = "audio"
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+        self._packets = OpusPackets(clock)
+        self._queue: deque[tuple[NDArray[np.float32], asyncio.Future[int]]] = deque()
+        self._at = 0
+
+    def say(self, samples: NDArray[np.float32]) -> asyncio.Future[int]:
+        """Say `samples`, [time] float32 at 48 kHz, after what is being said. Gives the time when the last was sent."""
+        said: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._queue.append((samples, said))
+        return said
+
+    def continue_from(self, before: VoiceTrack) -> None:
+        """Say first what `before` was to say and has not said; it says nothing more."""
+        self._queue.extendleft(reversed(before._queue))
+        self._at, before._at = before._at, 0
+        before._queue.clear()
+
+    async def recv(self) -> Any:  # Any: a packet of PyAV
+        """The next packet, at its time."""
+        if self.readyState != "live":
+            raise MediaStreamError
+        return await self._packets.next(self._block)
+
+    def _block(self) -> NDArray[np.float32]:
+        block = np.zeros(BLOCK, np.float32)
+        filled = 0
+        while self._queue and filled < BLOCK:
+            samples, said = self._queue[0]
+            part = samples[self._at : self._at + BLOCK - filled]
+            block[filled : filled + len(part)] = part
+            filled += len(part)
+            self._at += len(part)
+            if self._at >= len(samples):
+                self._queue.popleft()
+                self._at = 0
+                if not said.done():
+                    said.set_result(self._clock.now_ns() - BLOCK_NS + filled * BLOCK_NS // BLOCK)
+        return block

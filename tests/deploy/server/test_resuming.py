@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from tests.deploy.server.serving import SETTINGS, Server, a_good_offer, run, tone
-from thalweg.deploy.server.session import SessionState
-from thalweg.transports.webrtc.client import Talker, TalkError, VoiceTrack
+from thalweg.deploy.server.session_state import SessionState
+from thalweg.transports.webrtc.client import Talker, TalkError
+from thalweg.transports.webrtc.send import VoiceTrack
 
 
 def test_who_comes_back_in_time_goes_on_with_the_same_conversation() -> None:

@@ -47,8 +47,8 @@ def test_whip_wants_sdp() -> None:
 def test_one_sends_by_whip_and_another_listens_by_whep() -> None:
     async def case(server: Server) -> None:
         from thalweg.pipeline.clock import SystemClock
-        from thalweg.transports.webrtc.client import VoiceTrack
         from thalweg.transports.webrtc.receive import OpusIn, Tap
+        from thalweg.transports.webrtc.send import VoiceTrack
 
         clock, heard = SystemClock(), []
         opus = OpusIn(lambda samples, at, lost: heard.append(float(np.abs(samples).max(initial=0.0))))

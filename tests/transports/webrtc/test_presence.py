@@ -12,9 +12,9 @@ import pytest
 from thalweg.deploy.testing import run_virtual
 from thalweg.pipeline.clock import SystemClock, VirtualClock
 from thalweg.pipeline.dialogue.events import MAX_CONTROL_BYTES
-from thalweg.transports.webrtc.client import Talker, VoiceTrack
+from thalweg.transports.webrtc.client import Talker
 from thalweg.transports.webrtc.presence import BEAT_S, PAUSES_S, SILENT_S, Presence, PresenceState, Step
-from thalweg.transports.webrtc.send import BLOCK
+from thalweg.transports.webrtc.send import BLOCK, VoiceTrack
 from thalweg.transports.webrtc.signalling import TalkError
 
 
