@@ -18,6 +18,7 @@ export class Memory {
     dialog.addEventListener("change", () => this.#settings());
     place.querySelector("button").addEventListener("click", () => this.forget());
     document.addEventListener("visibilitychange", () => document.hidden && this.keep());
+    addEventListener("storage", ({ key }) => [SETTINGS, null].includes(key) && this.#takenBack());
   }
 
   /** The server says whether its pipeline `keepsNothing`: then all is forgotten; else, the first time, all is as it was. */
@@ -46,6 +47,13 @@ export class Memory {
     if (!values.keepSaid) remove(sessionStorage, SAID);
   }
 
+  /** In another tab settings were changed, or all was forgotten: what is not to be kept there is not kept here either. */
+  #takenBack() {
+    if (read(localStorage, SETTINGS)?.keepSaid === true) return;
+    this.controls.keepSaid.checked = false;
+    remove(sessionStorage, SAID);
+  }
+
   #restoreSettings() {
     const { preferences, ...values } = read(localStorage, SETTINGS) ?? {};
     for (const [name, value] of Object.entries(preferences ?? {})) this.preferences.wanted.set(name, value);
@@ -65,7 +73,8 @@ export class Memory {
   }
 
   #restoreSaid() {
-    const found = this.controls.keepSaid.checked && read(sessionStorage, SAID);
+    if (!this.controls.keepSaid.checked) remove(sessionStorage, SAID); // it was taken back while this page was not there
+    const found = read(sessionStorage, SAID);
     if (!found) return;
     const button = document.createElement("button");
     button.className = "quiet";

@@ -93,6 +93,25 @@ def test_what_was_said_is_kept_only_where_that_was_chosen_and_only_in_its_tab(sc
         assert page.locator(".turn").count() == 0 and page.is_visible("#welcome") and page.is_disabled("#save-button")
 
 
+def test_what_is_taken_back_in_one_tab_is_not_kept_in_another(scripted: Server, tmp_path: Path) -> None:
+    with browser(scripted, tmp_path, None) as chromium:
+        page, beside = (each := chromium.new_context()).new_page(), each.new_page()
+        page.goto(scripted.url)
+        settle(page, "40")
+        beside.goto(scripted.url)
+        beside.wait_for_function("() => document.querySelector('#keep-said').checked")
+        send(beside, "Hello?")
+        asked(beside, 1)
+        page.click("#settings-button")
+        page.click("#forget")
+        beside.wait_for_function("() => !document.querySelector('#keep-said').checked")
+        loaded_again(beside)
+        assert beside.evaluate(KEPT) == [0, 0] and beside.locator(".turn").count() == 0
+        beside.evaluate("() => sessionStorage.setItem('thalweg.said', '{}')")
+        beside.reload()
+        beside.wait_for_function("() => sessionStorage.length === 0")
+
+
 def test_of_a_pipeline_that_keeps_nothing_the_page_keeps_nothing(net: Lab, tmp_path: Path) -> None:
     file = scripted_file(tmp_path)
     with serve(net, file, tmp_path / "first.log") as server, browser(server, tmp_path, None) as chromium:
