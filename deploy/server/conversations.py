@@ -159,7 +159,11 @@ class Conversations:
         finally:
             del self.arriving[newcomer.id]
         if newcomer.become(NewcomerState.GONE):
-            session.seat(newcomer)
+            try:
+                session.seat(newcomer)
+            except Exception:  # what it was told while it waited is handled by stages; it must not end all the others
+                log.exception("session %s could not begin", session.id)
+                session.end("broke", "Something broke on this side, and the conversation has ended. Start a new one.")
             self._begin(session)
         else:
             await self.pipelines.give_back(session)

@@ -304,6 +304,25 @@ def test_what_is_sent_before_there_is_a_pipeline_is_passed_on_to_it() -> None:
     asyncio.run(case())
 
 
+def test_a_conversation_that_cannot_begin_ends_and_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seat, broken = Session.seat, iter([False, True])
+
+    def seated(session: Session, newcomer: Newcomer) -> None:
+        seat(session, newcomer)
+        if next(broken, False):
+            raise RuntimeError("a stage that cannot take what they said while they waited")
+
+    monkeypatch.setattr(Session, "seat", seated)
+
+    async def case(server: Server) -> None:
+        async with Talker(server.url), Talker(server.url) as other:
+            await server.until(lambda: ("bye", "broke") in [(e["type"], e.get("code")) for _, e in other.events])
+            await server.until(lambda: len(server.conversations.sessions) == 1)
+            assert server.conversations.talking == 1
+
+    run(case)
+
+
 def test_a_state_is_followed_by_those_of_the_table_only() -> None:
     for state in NewcomerState:
         for other in NewcomerState:
