@@ -10,6 +10,8 @@ from thalweg.pipeline.handoff.router import Route
 from thalweg.pipeline.payload import Routed
 from thalweg.stages.language.member import Streams
 
+SURE_ENOUGH = "was sure enough"
+
 
 @dataclass(slots=True)
 class Asked:
@@ -37,6 +39,12 @@ class Asked:
         if ErrorKind.TOO_LONG in self.errors:
             return ErrorKind.TOO_LONG  # with less of the conversation at least that one would answer
         return self.errors[0] if len(set(self.errors)) == 1 else ErrorKind.UNREACHABLE
+
+    @property
+    def taken(self) -> bool:
+        """Whether one that costs less has answered alone, since it was sure: the chosen one was not asked."""
+        alone = not (self.answering.switches or self.answering.hedges or self.request.trial)
+        return alone and self.note.endswith(SURE_ENOUGH) and self.answering.speaker != self.route.chosen
 
     def routed(self) -> Routed:
         """What became of its route."""

@@ -36,19 +36,17 @@ from thalweg.pipeline.handoff.hedging import HedgeAllowance, hedge_at_ms
 from thalweg.pipeline.handoff.privacy import Privacy, Zone
 from thalweg.pipeline.handoff.router import SURE, Candidate, Route, RoutePolicy, choose
 from thalweg.pipeline.payload import Routed
-from thalweg.stages.language.asked import Asked, routed
+from thalweg.stages.language.asked import SURE_ENOUGH, Asked, routed
 from thalweg.stages.language.confidence import accepted_from
 from thalweg.stages.language.expected import Expected
 from thalweg.stages.language.member import CHARACTERS_PER_TOKEN, AtWork, Member, Told, at_work, tokens_of
 from thalweg.stages.language.pool_policy import PoolPolicy
 from thalweg.stages.language.together import join
-from thalweg.stages.language.trials import Trials
+from thalweg.stages.language.trials import TRIED_WITH, Trials
 from thalweg.stages.language.warming import warm
 
 __all__ = ["Member", "Pool", "PoolPolicy"]
 
-_TRIED_WITH = Message("user", "And?")
-"""Stands behind the conversation on trial: behind a whole answer of its own a model says nothing."""
 _SETTINGS = (ErrorKind.SETTINGS, ErrorKind.REFUSED)
 _CANNOT_BE_HELPED = (ErrorKind.TOO_LONG, ErrorKind.FILTERED)
 
@@ -97,7 +95,7 @@ class Pool:
         self._described = None if made else {"members": dict(members), "policy": policy}
         self._heard_out_s: float | None = None
         self._expected = Expected(named if policy.by_question else {})
-        self._trials = Trials(policy.first_text_within / 1e9, self._may_try)
+        self._trials = Trials(policy.first_text_within / 1e9, self._may_try, policy.audit, self.counts)
 
     @property
     def names(self) -> list[str]:
@@ -144,6 +142,7 @@ class Pool:
 
     async def warm(self, request: Request) -> bool:
         """Let those that will probably be asked, and may be, connect: who is first by now, and who is behind."""
+        await self._trials.leave()
         self._hear(request.messages)
         route = self._route(request, asyncio.get_running_loop().time())
         likely = [self._sure_first(route, request, self.policy.first_clause_within / 1e6), *route.order[:2]]
@@ -194,6 +193,8 @@ class Pool:
                     action = actions.popleft()
                     if isinstance(action, End):
                         self._probe_others(request, answering)
+                        if asked.taken:
+                            self._trials.audit(self._members[route.chosen], request, answering.said)
                         yield Finish(asked.reason)
                         return
                     if isinstance(action, GiveUp):
@@ -273,7 +274,7 @@ class Pool:
         asked.cost += member.said.cost
         member.breaker.tries()
         whether_sure, asked.first = (member.accepted_from, "") if asked.first == member.name else (None, asked.first)
-        asked.note = asked.note if whether_sure is None else f"; {member.name} was sure enough"
+        asked.note = asked.note if whether_sure is None else f"; {member.name} {SURE_ENOUGH}"
         asked.streams.ask(member, asked.request, action.said, whether_sure)
         return []
 
@@ -368,12 +369,12 @@ class Pool:
 
     def _probe_others(self, request: Request, answering: Answering) -> None:
         """Between two turns, try those that may be back or have become fast again: they read what they will need."""
+        so_far = [*request.messages, Message("assistant", answering.said)]
+        self._hear(so_far)
         every_ns, loop = self.policy.probe_every, asyncio.get_running_loop()
         if every_ns is None:
             return
-        so_far = [*request.messages, Message("assistant", answering.said)]
-        self._hear(so_far)
-        question = replace(request, messages=[*so_far, _TRIED_WITH], max_tokens=1, prefix="")
+        question = replace(request, messages=[*so_far, TRIED_WITH], max_tokens=1, prefix="")
         within_ms, now_s = self.policy.first_clause_within / 1e6, loop.time()
         doubtful = []
         for member in self._members.values():
@@ -385,12 +386,12 @@ class Pool:
                 doubtful.append(member)
         self._trials.begin(doubtful, question)
 
-    def _may_try(self, member: AtWork) -> bool:
-        """Whether it may be tried now, which is paid for then."""
+    def _may_try(self, member: AtWork, counted: str) -> bool:
+        """Whether it may be asked between turns now, which is paid for then."""
         now_s = asyncio.get_running_loop().time()
         if self._refused(member, now_s):
             return False
-        self.counts[f"probed_{member.name}"] += 1
+        self.counts.update([f"{counted}_{member.name}"] if counted else [])
         self._budget.pay(member.said.cost, now_s)
         return True
 

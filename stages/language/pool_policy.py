@@ -43,6 +43,15 @@ class PoolPolicy(BaseModel):
             "smollm2-135m-instruct, of which it is known how sure it is when it is right",
         ),
     ] = None
+    audit: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="with `cascade`: share of answers that a cheaper one gave alone of which a dearer one is asked "
+            "afterwards, in idle time, whether it agrees, which is counted",
+        ),
+    ] = 0.05
     by_question: Annotated[
         bool,
         Field(

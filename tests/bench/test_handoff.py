@@ -49,6 +49,8 @@ def test_a_cloud_that_was_too_far_away_for_a_while_is_found_to_be_back() -> None
 def test_answers_can_be_told_apart_and_the_risk_is_kept(tmp_path: Path) -> None:
     found = rows("cascade", tmp_path)
     assert found["score", "thalweg", "low_95"] > 0.65, "else the cascade would have to be switched off"
+    apart = [found["audit, surest 55%", "thalweg", f"apart_of_{which}"] for which in ("wrong", "right")]
+    assert apart[0] > 70 and apart[1] < 15, "audits tell them apart"
     assert found["risk ≤ 0.1", "thalweg", "risk"] < found["risk ≤ 0.1", "random", "risk"]
 
 

@@ -4,7 +4,7 @@
 repetition). Templates are split at random into half to set the threshold by and half to test on, many times: `taken`
 are answers that are given out, `risk` those that are taken and wrong, of all questions; `right` of all, where the large
 model answers the others; `cloud_tokens`, against asking it always. `random` takes as many, whichever they are.
-`risk_p95`: over the splits.
+`risk_p95`: over the splits. `audit`: how many wrong and right answers an audit calls apart from the large model's.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from statistics import mean
 from thalweg.deploy.bench.language.answers import questions
 from thalweg.deploy.bench.language.recording import CLOUD, EDGE, recorded, templates
 from thalweg.deploy.bench.result import OURS, Result, quantile
+from thalweg.pipeline.handoff.agreement import agree
 from thalweg.pipeline.handoff.cascade import auroc, score, threshold
 from thalweg.stages.language import confidence
 
 RISKS = (0.05, 0.1, 0.2)
 SPLITS, QUICK = 400, 20
+TAKEN = 0.55  # at a risk of 10 %
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class _Asked:
     right: bool
     cloud_right: bool
     cloud_tokens: int
+    apart: bool
 
 
 def _asked() -> list[_Asked]:
@@ -41,10 +44,11 @@ def _asked() -> list[_Asked]:
     for template, group in {**templates(), **questions()}.items():
         for question, pattern in group.items():
             sure = score(edge[question]["logprobs"])
-            texts = ("".join(model[question]["tokens"]) for model in (edge, cloud))
+            texts = ["".join(model[question]["tokens"]) for model in (edge, cloud)]
             right, cloud_right = (pattern.search(text) is not None for text in texts)
             tokens = cloud[question]["prompt"] + len(cloud[question]["tokens"])
-            found.append(_Asked(template, sure if sure is not None else -99.0, right, cloud_right, tokens))
+            apart = not agree(question, *texts)
+            found.append(_Asked(template, sure if sure is not None else -99.0, right, cloud_right, tokens, apart))
     return found
 
 
@@ -62,6 +66,10 @@ def measure(result: Result, quick: bool) -> None:
     result.rounds.expect(1 + len(RISKS))
     low, high = result.rounds.ours("auroc", lambda: _interval(asked, splits))
     result.add("score", OURS, len(asked), "", auroc=auroc(_known(asked)), low_95=low, high_95=high)
+    surest = sorted(asked, key=lambda each: -each.score)[: round(TAKEN * len(asked))]
+    for name, of in (("audit, all", asked), (f"audit, surest {TAKEN:.0%}", surest)):
+        wrong, right = ([each.apart for each in of if each.right is which] for which in (False, True))
+        result.add(name, OURS, len(of), "%", apart_of_wrong=100 * mean(wrong), apart_of_right=100 * mean(right))
     for risk in RISKS:
         rows = result.rounds.ours(f"risk {risk:g}", lambda risk=risk: _split(asked, risk, splits))  # type: ignore[misc]
         for system, found in rows.items():
