@@ -62,7 +62,7 @@ def table_of(sessions: list[Session], most: int = 0) -> Table:
 
 def sum_of(sessions: list[Session]) -> str:
     """All of them in a line."""
-    hosts = {one.get("host") for one in sessions} - {None}
+    hosts = {str(one["host"]) for one in sessions if one.get("host")}
     talking = sum(one.get("state") == "talking" for one in sessions)
     return f"{len(sessions)} conversations" + (f" on {len(hosts)} hosts" if hosts else "") + f", {talking} talking"
 
@@ -71,7 +71,8 @@ def _asked(server: Signalling, host: str) -> list[Session]:
     status, found = asyncio.run(server.ask("GET", "/sessions"))
     sessions = found.get("sessions")
     if status != 200 or not isinstance(sessions, list) or not all(isinstance(one, dict) for one in sessions):
-        raise HostsError(printable(found.get("message") or f"the server refused with {status}", 300))
+        said = printable(found.get("message") or f"the server refused with {status}", 300)
+        raise TalkError("unreachable", said) if status == 429 or status >= 500 else HostsError(said)
     return [one for one in sessions if not host or one.get("host") == host]
 
 

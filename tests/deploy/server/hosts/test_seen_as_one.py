@@ -7,6 +7,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from tests.conftest import require_package
 from tests.deploy.server.hosts.housing import Housed, asked, host_of, housed
 from thalweg.deploy.bench.dialogue.scripted import pipeline
 from thalweg.deploy.commands.hosts import HostsError
-from thalweg.deploy.commands.sessions import COLUMNS, list_sessions, sum_of, table_of
+from thalweg.deploy.commands.sessions import COLUMNS, _again, list_sessions, sum_of, table_of
 from thalweg.deploy.server.service import described
 from thalweg.deploy.server.session import Session
 from thalweg.pipeline.file.spec import load_spec
@@ -167,3 +168,24 @@ def test_a_view_that_is_too_small_for_all_conversations_says_how_many_there_are(
     many = [{"host": "host-1", "id": f"s{number}", "state": "talking", "age_s": number} for number in range(9)]
     assert table_of(many, most=4).row_count == 4
     assert sum_of(many) == "9 conversations on 1 hosts, 9 talking"
+
+
+@pytest.mark.parametrize("status", [429, 502, 503])
+def test_a_view_stays_as_it_was_while_a_server_or_what_is_before_it_is_busy(status: int) -> None:
+    before: list[dict[str, Any]] = [{"host": ["a", "b"], "id": "s1", "state": "talking"}]
+    assert _again(answering(status), "", before) is before
+    assert sum_of(before) == "1 conversations on 1 hosts, 1 talking", "whatever a server calls a host"
+
+
+def test_a_view_ends_where_the_token_is_not_taken_any_more() -> None:
+    with pytest.raises(HostsError):
+        _again(answering(401), "", [])
+
+
+def answering(status: int) -> Any:
+    """A server that answers with a status and nothing else."""
+
+    async def ask(method: str, path: str) -> tuple[int, dict[str, Any]]:
+        return status, {}
+
+    return SimpleNamespace(ask=ask)
