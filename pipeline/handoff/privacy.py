@@ -20,6 +20,13 @@ _PHRASES = re.compile(
     re.IGNORECASE,
 )
 
+_BEGUN = re.compile(
+    r"(?:\b(?:don'?t|do not)(?: tell)?|\bkeep(?: (?:this|that|it)(?: to)?)?|\b(?:between|just)(?: you(?: and)?)?"
+    r"|\boff(?: the)?|(?:\d[ -]?){6,})$",
+    re.IGNORECASE,
+)
+"""The beginning of such a phrase, or of a card number, at the end."""
+
 
 class Zone(IntEnum):
     """Where a backend is, and how far words may go; a wider zone contains the narrower ones."""
@@ -38,12 +45,17 @@ class Privacy:
     reason: str = ""
     zone: Zone = field(init=False)
     _names: re.Pattern[str] | None = field(init=False, default=None)
+    _begun: re.Pattern[str] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.zone = self.limit
         if self.names:
             words = "|".join(re.escape(_as_read(name)) for name in sorted(self.names, key=len, reverse=True))
             self._names = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)
+            read = [_as_read(name) for name in self.names]
+            begun = {name[:length] for name in read for length in range(min(2, len(name)), len(name))}
+            ends = "|".join(re.escape(each) for each in sorted(begun))
+            self._begun = re.compile(rf"(?<!\w)(?:{ends})$", re.IGNORECASE) if begun else None
 
     def hear(self, text: str) -> None:
         """Words that were said, also those not final yet: what is private in them narrows the zone to the edge."""
@@ -56,6 +68,11 @@ class Privacy:
             self.narrow(Zone.EDGE, "a card number was said")
         elif self._names is not None and self._names.search(text):
             self.narrow(Zone.EDGE, "a name from the list was said")
+
+    def may_become_private(self, text: str) -> bool:
+        """Whether words whose end was not heard end in the beginning of something private. Changes nothing."""
+        text = re.sub(r"\W+$", "", _as_read(text))
+        return _BEGUN.search(text) is not None or (self._begun is not None and self._begun.search(text) is not None)
 
     def narrow(self, zone: Zone, reason: str) -> None:
         """From now on words go no further than `zone`. Widening is not possible: what was said stays in the history."""

@@ -77,10 +77,8 @@ class Pool:
             for member in self._members.values():
                 member.accepted_from = accepted_from(named[member.name], policy.cascade)
         if all(member.where > limit for member in self._members.values()):
-            raise BackendError(
-                ErrorKind.SETTINGS,
-                f"privacy is {policy.privacy}, and no backend is there: say where one is with `where`",
-            )
+            why = f"privacy is {policy.privacy}, and no backend is there: say where one is with `where`"
+            raise BackendError(ErrorKind.SETTINGS, why)
         along = any(m.backend.abilities.reads_along for m in self._members.values() if m.where is Zone.EDGE)
         images = any(m.backend.abilities.images for m in self._members.values())
         self.abilities = Abilities(reads_along=along, images=images, continues="prefix")  # each by what it can
@@ -164,7 +162,7 @@ class Pool:
         if not request.trial:
             self.routes.append(route)
         if not route.order:
-            self.routed = routed(route)
+            self.routed = None if request.trial else routed(route)
             raise BackendError(ErrorKind.NOBODY, f"no language model may be asked: {route.reason}")
         chosen = self._members[route.chosen].said
         if request.trial and (chosen.alone or (chosen.cost and self.policy.drafts == "free")):
@@ -320,7 +318,7 @@ class Pool:
         )
 
     def _route(self, request: Request, now_s: float) -> Route:
-        """Who is asked, in which order."""
+        """Who is asked, in which order; a draft that may have half a name at its end goes to none but the edge."""
         within_ms, messages = self.policy.first_clause_within / 1e6, request.messages
         closed = {
             name: "" if member.breaker.allows(now_s * 1e3) else member.breaker.reason or "it is being tried"
@@ -345,7 +343,8 @@ class Pool:
             budget_left=self._budget.left(now_s),
             hedged_by=(lambda one, other: self._may_help(one, other, within_ms, messages)) if hedged else None,
         )
-        return choose(candidates, policy, self.privacy.zone)
+        half = request.trial and self.privacy.may_become_private(messages[-1].text)
+        return choose(candidates, policy, Zone.EDGE if half else self.privacy.zone)
 
     def _may_help(self, one: str, other: str, within_ms: float, messages: Sequence[Message]) -> bool:
         """Whether the other may be asked beside the one, and its first clause is there in time then."""

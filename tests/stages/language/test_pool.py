@@ -19,6 +19,7 @@ from thalweg.models.language.backend import (
     Request,
     Text,
 )
+from thalweg.pipeline.handoff.privacy import Zone
 from thalweg.pipeline.payload import Transcript
 from thalweg.pipeline.stage import describe
 from thalweg.stages.language.chat import Chat, LanguageModelError
@@ -242,6 +243,30 @@ def test_private_words_never_reach_the_cloud_whatever_fails() -> None:
     assert "Vanderbilt" not in words(cloud.heard)
     assert cloud.heard == []
     assert tested.routes[-1].out == (("cloud", "words may not leave the edge"),)
+
+
+@pytest.mark.parametrize(
+    ("heard", "drafts_elsewhere"),
+    [
+        ("Where does Ann Vander", False),
+        ("Do not tell", False),
+        ("My card is 4111 1111 1111 111.", False),
+        ("Where is Ann?", True),
+    ],
+)
+def test_a_draft_whose_last_word_may_be_half_of_something_private_stays_at_the_edge(
+    heard: str, drafts_elsewhere: bool
+) -> None:
+    edge, cloud = Scripted(), Scripted()
+    tested = pool({"private": ["Vanderbilt"], "drafts": "any"}, edge=edge, cloud=cloud)
+
+    async def main() -> None:
+        async for _ in tested.reply(Request(messages=[Message("user", heard)], max_tokens=64, trial=True)):
+            pass
+
+    run_virtual(main())
+    assert (len(edge.heard), len(cloud.heard)) == ((0, 1) if drafts_elsewhere else (1, 0))
+    assert tested.privacy.allows(Zone.CLOUD), "what was not said changes nothing"
 
 
 def test_private_words_that_an_answer_began_with_are_not_handed_over() -> None:
