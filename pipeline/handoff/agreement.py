@@ -12,28 +12,10 @@ import re
 _WORD = re.compile(r"\w+")
 _SENTENCE = re.compile(r"[.!?][\"')\]]*\s")
 _SMALL = {
-    *("a", "an", "and", "are", "as", "at", "be", "by", "can", "did", "do", "does", "for", "from", "has", "have", "i"),
-    *(
-        "in",
-        "is",
-        "it",
-        "its",
-        "no",
-        "not",
-        "of",
-        "on",
-        "or",
-        "so",
-        "that",
-        "the",
-        "there",
-        "this",
-        "to",
-        "was",
-        "were",
-    ),
-    *("which", "will", "with", "you", "your"),
-}
+    "a", "an", "and", "are", "as", "at", "be", "by", "can", "did", "do", "does", "for", "from", "has", "have", "i",
+    "in", "is", "it", "its", "no", "not", "of", "on", "or", "so", "that", "the", "there", "this", "to", "was",
+    "were", "which", "will", "with", "you", "your",
+}  # fmt: skip
 SHARE = 0.5
 
 

@@ -140,7 +140,7 @@ class Pool:
 
     async def warm(self, request: Request) -> bool:
         """Let those that will probably be asked, and may be, connect: who is first by now, and who is behind."""
-        await self._trials.leave()
+        await self._trials.audits.leave()
         self._hear(request.messages)
         route = self._route(request, asyncio.get_running_loop().time())
         likely = [self._sure_first(route, request, self.policy.first_clause_within / 1e6), *route.order[:2]]

@@ -23,14 +23,14 @@ LEAVE_S = 0.25
 
 class Trials:
     """See above. `within_s`: longest wait for each; `may`: asked of each in its turn, for what others have cost, with
-    what it would be counted as. `audits`: the share of what one that costs less answered alone (`audits.py`).
+    what it would be counted as. `audited`: the share of answers of which there are `audits` (`audits.py`).
     """
 
     def __init__(
-        self, within_s: float, may: Callable[[AtWork, str], bool], audits: float, counts: Counter[str]
+        self, within_s: float, may: Callable[[AtWork, str], bool], audited: float, counts: Counter[str]
     ) -> None:
         self._within_s, self._may = within_s, may
-        self._audits = Audits(audits, within_s, lambda member: may(member, ""), blame, counts)
+        self.audits = Audits(audited, within_s, lambda member: may(member, ""), blame, counts)
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, members: Sequence[AtWork], question: Request) -> None:
@@ -40,7 +40,7 @@ class Trials:
 
     def audit(self, member: AtWork, request: Request, given: str) -> None:
         """Ask a dearer one, when all else is done, what it would have said; of a share of such answers."""
-        self._audits.begin(member, request, given, self._over)
+        self.audits.begin(member, request, given, self._over)
 
     async def _over(self) -> None:
         if self._task is not None:
@@ -48,7 +48,7 @@ class Trials:
 
     async def leave(self) -> None:
         """End what is under way; one that does not let itself be cancelled is left behind. Idempotent."""
-        await self._audits.leave()
+        await self.audits.leave()
         task, self._task = self._task, None
         if task is not None:
             await end([task], LEAVE_S)

@@ -129,3 +129,18 @@ def test_one_that_fails_then_is_told_as_when_it_is_on_trial() -> None:
     assert idle(tested, QUESTION, QUESTION) == {}
     assert tested._members["cloud"].breaker.reason == "connection reset"
     assert ask(cascade(Scripted())) == [SMALL]
+
+
+def test_the_first_words_of_the_next_turn_leave_a_trial_alone() -> None:
+    tested = cascade(Scripted(first_s=60), probe_every="1ms")
+
+    async def main() -> list[str]:
+        request = Request(messages=[Message("user", QUESTION)], max_tokens=64)
+        tested._trials.begin([tested._members["cloud"]], request)
+        await asyncio.sleep(1)
+        await tested.warm(request)
+        found = [task.get_name() for task in asyncio.all_tasks()]
+        await tested.close()
+        return found
+
+    assert "probing backends" in run_virtual(main())
