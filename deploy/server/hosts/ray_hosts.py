@@ -120,7 +120,7 @@ class RayHosts:
                     found = await aside(START_S + CONNECT_S, self._survey, self._front.wanted, self._useless())
                     self._front.missing = found.missing
                     for record in found.records:
-                        self._front.add(HostRecord.read(record))
+                        self._add(record)
                 if not heard:
                     heard = True
                     _hear_signals_again()
@@ -131,6 +131,13 @@ class RayHosts:
                 self._say(f"the Ray cluster does not answer: {type(error).__name__}")
             await self._front.empty_others()
             await asyncio.sleep(LOOK_S)
+
+    def _add(self, plain: dict[str, Any]) -> None:
+        """One that cannot be read, such as of another version, keeps no other away."""
+        try:
+            self._front.add(HostRecord.read(plain))
+        except HostError as error:
+            self._front.missing[printable(str(plain.get("name")), 100)] = printable(str(error), 200)
 
     async def end(self) -> None:
         """Nothing ends: a host ends by itself once no front asks."""

@@ -13,10 +13,11 @@ from tests.deploy.server.hosts.housing import bundle_of
 from tests.deploy.server.hosts.test_decisions import room
 from thalweg.deploy.bench.dialogue.scripted import pipeline
 from thalweg.deploy.runtime.tasks import beside
+from thalweg.deploy.server.hosts import ray_hosts
 from thalweg.deploy.server.hosts.front import Front
 from thalweg.deploy.server.hosts.link import LinkState
 from thalweg.deploy.server.hosts.news import LOADING, HostState
-from thalweg.deploy.server.hosts.ray_hosts import _PREFIX, RayHosts
+from thalweg.deploy.server.hosts.ray_hosts import _PREFIX, RayHosts, _Found
 from thalweg.deploy.server.hosts.record import HostRecord
 from thalweg.deploy.server.hosts.shrinking import Shrinking
 from thalweg.deploy.server.hosts.subprocesses import SubprocessHosts
@@ -136,6 +137,24 @@ def test_a_host_that_has_no_pipeline_or_is_emptied_stands_in_the_way_of_none(
     hosts._front.add(HostRecord(name="a", url="unix:/x", token="t" * 40, version="1", protocol=1, pipeline="p"))
     hosts._front.links["a"].told = HostState(**state)
     assert hosts._useless() == ({"a"} if useless else set())
+
+
+def test_a_host_that_says_what_cannot_be_read_keeps_no_other_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = hosts_of(Cluster("a"), monkeypatch)
+    good = HostRecord(name="b", url="unix:/x", token="t" * 40, version="1", protocol=1, pipeline="p")
+
+    async def surveyed(*_: Any) -> _Found:
+        return _Found([{"name": "a"}, good.model_dump()], {})
+
+    monkeypatch.setattr(ray_hosts, "aside", surveyed)
+
+    async def look() -> None:
+        async with beside(hosts.run()):
+            await asyncio.sleep(0)
+
+    asyncio.run(look())
+    assert list(hosts._front.links) == ["b"]
+    assert list(hosts._front.missing) == ["a"]
 
 
 def test_a_host_of_this_machine_that_failed_is_told_of_until_others_are_there_in_its_place(
