@@ -36,6 +36,8 @@ class Asked:
         """What went wrong, all in all."""
         if len(self.answering.said) > len(self.answering.begun):
             return ErrorKind.BROKE_OFF
+        if ErrorKind.NOBODY in self.errors:
+            return ErrorKind.NOBODY  # when the question is over, others may be asked
         if ErrorKind.TOO_LONG in self.errors:
             return ErrorKind.TOO_LONG  # with less of the conversation at least that one would answer
         return self.errors[0] if len(set(self.errors)) == 1 else ErrorKind.UNREACHABLE

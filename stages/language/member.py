@@ -108,6 +108,12 @@ class AtWork:
         """By its own words, else dearer is better."""
         return 1.0 - 1.0 / (2.0 + self.said.cost) if self.said.quality is None else self.said.quality
 
+    def drafts(self, which: str, said: str = "") -> bool:
+        """Whether it is asked while the question may not be over. `which`: of the policy; `said`: what it would go on
+        from, which is not given up for its cost.
+        """
+        return not self.said.alone and (which == "any" or not self.said.cost or bool(said))
+
     def needs_ms(self, request: Request, said: str) -> float:
         """From being asked to go on until that can be heard; one that can only begin anew says all of it again."""
         again = len(said) // CHARACTERS_PER_TOKEN if self.backend.abilities.continues == "none" else 0

@@ -164,8 +164,7 @@ class Pool:
         if not route.order:
             self.routed = None if request.trial else routed(route)
             raise BackendError(ErrorKind.NOBODY, f"no language model may be asked: {route.reason}")
-        chosen = self._members[route.chosen].said
-        if request.trial and (chosen.alone or (chosen.cost and self.policy.drafts == "free")):
+        if request.trial and not self._members[route.chosen].drafts(self.policy.drafts):
             raise BackendError(ErrorKind.NOBODY, f"no answer is drafted by {route.chosen}")
         alone = [name for name, member in self._members.items() if member.said.alone]
         within_ms = self.policy.first_clause_within / 1e6
@@ -265,6 +264,9 @@ class Pool:
             return []
         self.privacy.hear(action.said)
         refused = self._refused(member, now_ms / 1e3)
+        if asked.request.trial and not member.drafts(self.policy.drafts, action.said):
+            asked.errors.append(ErrorKind.NOBODY)
+            refused = "it is asked when the question is over"
         if refused:
             return asked.answering.failed(member.name, refused, now_ms)
         self.counts[f"asked_{member.name}"] += 1
@@ -313,9 +315,7 @@ class Pool:
         if not self.privacy.allows(member.where):
             return f"words may not leave the {self.privacy.zone.name.lower()}"
         left = self._budget.left(now_s)
-        return (
-            f"it costs {member.said.cost:g}, {left:g} are left" if left is not None and member.said.cost > left else ""
-        )
+        return "" if left is None or member.said.cost <= left else f"it costs {member.said.cost:g}, {left:g} are left"
 
     def _route(self, request: Request, now_s: float) -> Route:
         """Who is asked, in which order; a draft that may have half a name at its end goes to none but the edge."""

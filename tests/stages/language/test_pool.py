@@ -205,6 +205,22 @@ def test_answers_are_drafted_where_they_cost_nothing() -> None:
     assert tested.routed is None, "what became of the question before is not told again"
 
 
+@pytest.mark.parametrize("other", [Member(where="fog", alone=True), Member(where="fog", cost=5)])
+def test_where_a_draft_fails_none_is_asked_that_drafts_nothing_until_the_question_is_over(other: Member) -> None:
+    failing, asked = Scripted(dies_after=0), Scripted()
+    members = {"edge": Member(where="edge", quality=0.9), "other": other}
+    tested = Pool(members, PoolPolicy(prefer="cost"), made={"edge": failing, "other": asked})
+
+    async def main() -> None:
+        async for _ in tested.reply(Request(messages=[Message("user", "what is it")], max_tokens=64, trial=True)):
+            pass
+
+    with pytest.raises(BackendError, match="other: it is asked when the question is over") as refused:
+        run_virtual(main())
+    assert refused.value.kind is ErrorKind.NOBODY and asked.heard == []
+    assert ask(tested, "what is it") == [ANSWER] and len(asked.heard) == 1
+
+
 def test_where_all_fail_the_reasons_of_all_are_said() -> None:
     tested = pool(edge=Scripted(dies_after=0), cloud=Scripted(dies_after=0))
     with pytest.raises(BackendError, match=r"cloud: connection reset; edge: connection reset"):
