@@ -235,6 +235,18 @@ def hub_command(name: str, action: str, folder: Path | None, pairs: tuple[str, .
     say(_ask(folder, "command", name=name, action=action, settings=settings, within_s=within))
 
 
+@hub.command("video")
+@click.argument("name")
+@_hub_folder
+@click.option(
+    "--seconds", type=click.FloatRange(0, 600), default=60.0, show_default=True, help="For how long; 0 ends it."
+)
+@click.option("--within", type=click.FloatRange(1, 30), default=10.0, show_default=True, metavar="SECONDS")
+def hub_video(name: str, folder: Path | None, seconds: float, within: float) -> None:
+    """Ask a node for video, if its own file allows `video` and its pipeline has some on demand (`fleet.uplink`)."""
+    say(_ask(folder, "command", name=name, action="video", settings={"seconds": seconds}, within_s=within))
+
+
 @hub.command("revoke")
 @click.argument("name")
 @_hub_folder

@@ -18,6 +18,7 @@ command that was meant for its predecessor.
     its time is over              ended; nothing is sent any more
 
 What may be asked at all is in `ACTIONS`, and nothing else ever will be: no arming, no parameters, no raw messages.
+`video` is no command to the vehicle: a `fleet.uplink` takes it, and its autopilot never hears of it.
 Which of those a node takes is in a file of its own. No clock inside.
 """
 
@@ -31,6 +32,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from thalweg.pipeline.errors import ThalwegError
+from thalweg.pipeline.fleet.agent_socket import COMMANDS, VIDEO
 
 _S: Final = 1_000_000_000
 LONGEST_S: Final = 30.0
@@ -49,10 +51,13 @@ _ID: Final = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """`settings`: name → least and greatest. `moves`: it changes the mode of the vehicle."""
+    """`settings`: name → least and greatest. `moves`: it changes the mode of the vehicle. `stream`: by which a stage
+    asks for it.
+    """
 
     settings: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     moves: bool = False
+    stream: str = COMMANDS
 
 
 ACTIONS: Final[Mapping[str, Action]] = {
@@ -61,6 +66,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "land": Action(moves=True),
     "gimbal": Action({"pitch": (-90.0, 45.0), "yaw": (-180.0, 180.0)}),
     "photo": Action(),
+    "video": Action({"seconds": (0.0, 600.0)}, stream=VIDEO),
 }
 
 

@@ -18,6 +18,8 @@ STATE: Final = "~state"
 """Messages of this stream are no records: a map that says how the vehicle is, such as `{"armed": True}`."""
 COMMANDS: Final = "~commands"
 """Messages of this stream ask for a command to the vehicle. The answer, after seconds, is one as JSON, or nothing."""
+VIDEO: Final = "~video"
+"""The same for a request for video."""
 RATE: Final = "~rate"
 """Messages of this stream ask how much media may be produced. The answer is bit/s, as text."""
 LENGTH: Final = struct.Struct("<I")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import msgpack
 from pydantic import Field
@@ -13,9 +14,11 @@ from thalweg.pipeline.fleet.agent_socket import RATE
 from thalweg.pipeline.fleet.telemetry import Telemetry
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Payload
-from thalweg.pipeline.signal import Bitrate, Direction
+from thalweg.pipeline.signal import Bitrate, Direction, by_stage
 from thalweg.pipeline.stage import Context, Port
 from thalweg.stages.fleet.agent_link import AgentLink
+from thalweg.stages.fleet.limits import Setting, rungs_of
+from thalweg.stages.fleet.on_demand import Demand
 from thalweg.stages.fleet.plain import packet_plain
 
 STATE_S = RATE_S = 1.0
@@ -35,6 +38,10 @@ class Uplink:
     are lost and counted. From telemetry the agent learns whether the vehicle is armed. For `media`, a `Bitrate` signal
     tells the stages upstream how much of the link is left, each time that has changed by a twentieth; an encoder
     follows it.
+
+    With `on_demand` nothing is taken but while the hub asks for it: `thalweg hub video NODE`, where `commands.json` of
+    the node allows `video`. Its two lines, `stage.parameter: value`, are what stages upstream are set to while it does
+    not, and while it does. `unasked` counts what was not taken.
     """
 
     inputs = {"any": Port(Payload, many=True)}
@@ -46,6 +53,14 @@ class Uplink:
             Literal["events", "telemetry", "media"], Field(description="importance; media are evicted first")
         ] = "events",
         patience: Annotated[float, Field(ge=0, description="timeout for an agent that is away, seconds")] = 5.0,
+        on_demand: Annotated[
+            tuple[dict[str, Setting], ...],
+            Field(
+                min_length=2,
+                max_length=2,
+                description="only while the hub asks: settings upstream while it does not, and does",
+            ),
+        ] = (),
     ) -> None:
         self._kind = kind
         self._patience_s = patience
@@ -54,15 +69,27 @@ class Uplink:
         self._told_armed: bool | None = None
         self._asked_s = -float("inf")
         self._told_bps = 0
+        self._demand = Demand(rungs_of(on_demand)) if on_demand else None
         self.counts = {"stored": 0, "lost": 0, "in_time": 0, "late": 0}
 
-    def open(self, ctx: Context) -> None:
+    @staticmethod
+    def configures(arguments: Mapping[str, Any]) -> list[tuple[str, dict[str, object]]]:
+        """What is set while the hub asks for it, and while it does not."""
+        return [each for rung in rungs_of(arguments.get("on_demand", ())) for each in by_stage(rung).items()]
+
+    async def open(self, ctx: Context) -> None:
         """Raises UplinkError where this is no node."""
         if not self._agent.there:
             raise UplinkError("fleet.uplink runs on a node: there is no agent here; `thalweg node run` starts one")
+        if self._demand is not None:
+            self.counts["unasked"] = 0
+            self._demand.start(ctx)
 
     async def process(self, packet: Packet, ctx: Context) -> None:
         """Hand over one packet, and wait until it is stored."""
+        if self._demand is not None and not self._demand.wanted(ctx):
+            self.counts["unasked"] += 1
+            return
         if packet.deadline is not None:
             self.counts["in_time" if ctx.now_ns() <= packet.deadline else "late"] += 1
         if isinstance(packet.payload, Telemetry):
@@ -76,8 +103,10 @@ class Uplink:
         if self._kind == "media":
             await self._follow_rate(ctx)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Hang up."""
+        if self._demand is not None:
+            await self._demand.close()
         self._agent.close()
 
     async def _follow_rate(self, ctx: Context) -> None:

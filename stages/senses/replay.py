@@ -44,12 +44,13 @@ class Replay:
         gap: Annotated[Duration, Field(description="pause between two samples")] = 500 * MS,
         limit: Annotated[int | None, Field(ge=1, description="samples to play; default: all")] = None,
         first: Annotated[int, Field(ge=0, description="index of the first sample, from 0")] = 0,
+        loops: Annotated[int, Field(ge=1, description="how often to play them")] = 1,
     ) -> None:
         self._path, self.modality = path, modality
         self._unit_ns = self._default_ns = unit or 0
         self._units_ns = units
         self._lag_ns, self.gap_ns = lag, gap
-        self._limit, self._first = limit, first
+        self._limit, self._first, self._loops = limit, first, loops
         self._samples: Samples | None = None
         self._stopped = 0
         self.unsensed = 0
@@ -85,7 +86,7 @@ class Replay:
     def labels(self) -> tuple[str, ...]:
         """Of the samples that are played, in order; epoch 1 is the first. Known once it is open."""
         assert self._samples is not None
-        return self._samples.labels[self._first :][: self._limit]
+        return self._samples.labels[self._first :][: self._limit] * self._loops
 
     def on_signal(self, signal: Signal, ctx: Context) -> None:
         """Stop the sample."""
@@ -96,9 +97,11 @@ class Replay:
         """Play every sample."""
         assert self._samples is not None
         start_ns = ctx.now_ns()
-        for i in range(len(self.labels)):
+        count = len(self.labels)
+        for i in range(count):
             self._unit_ns = self._default_ns
-            ticks = await ctx.compute(self._samples.ticks, self._first + i, self.modality)
+            index = self._first + i % (count // self._loops)
+            ticks = await ctx.compute(self._samples.ticks, index, self.modality)
             await self._play(ctx, i + 1, ticks, start_ns)
             start_ns += self._samples.window_ns + self.gap_ns
 

@@ -86,6 +86,17 @@ class EncodeUnits:
         """The size that samples begin with, from the next one on."""
         self._default_size = settings["size"]
 
+    def snapshot(self) -> dict[str, Any]:
+        """Which sample it is at and what of it is held; a size that is for this sample only."""
+        only = self._size if self._size != self._default_size else ""
+        return {"epoch": self._epoch, "skipped": self._skipped_epoch, "held": list(self._held), "only": only}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on with that sample."""
+        self._epoch, self._skipped_epoch = state["epoch"], state["skipped"]
+        self._held = list(state["held"])
+        self._size = state["only"] or self._default_size
+
     def least_ns(self, size: str) -> int:
         """How long a unit takes at least."""
         return self._costs_ns.get(size, 0)

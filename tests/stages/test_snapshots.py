@@ -15,8 +15,10 @@ from hypothesis.extra import numpy as arrays
 
 from thalweg.deploy.testing import packet, run_stage
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.payload import Token, Transcript
+from thalweg.pipeline.payload import Token, Transcript, Unit
+from thalweg.pipeline.signal import Skip
 from thalweg.stages.language.chat import Chat
+from thalweg.stages.senses.units import EncodeUnits
 from thalweg.stages.speech.sentences import Sentences
 from thalweg.transports.codec import CodecError
 from thalweg.transports.state import pack_state, unpack_state
@@ -46,6 +48,32 @@ def test_a_conversation_is_remembered() -> None:
     run_stage(chat, [packet(Transcript(text="who is it?", final=True), epoch=1)])
     assert moved(chat, Chat(backend="echo")).snapshot() == chat.snapshot()
     assert "who is it?" in str(chat.snapshot())
+
+
+def test_an_encoder_of_units_goes_on_in_the_sample_it_was_at_with_the_size_of_its_new_place() -> None:
+    first = EncodeUnits("camera", "vehicle", size="s", blocking=True)
+    units = [unit(index) for index in range(3)]
+    assert run_stage(first, [packet(each, epoch=4) for each in units[:2]]).payloads() == []
+    later = moved(first, EncodeUnits("camera", "vehicle", size="m", blocking=True))
+    found = run_stage(later, [packet(units[2], epoch=4)]).payloads()
+    assert [(each.index, each.setting) for each in found] == [(0, "m"), (1, "m"), (2, "m")]
+
+
+def test_what_was_skipped_before_is_skipped_after_and_a_size_for_one_sample_goes_along() -> None:
+    first = EncodeUnits("camera", "vehicle", size="l")
+    run_stage(first, [packet(unit(0), epoch=2)])
+    first.configure({"size": "s"})
+    later = moved(first, EncodeUnits("camera", "vehicle", size="l"))
+    assert [each.setting for each in run_stage(later, [packet(unit(1), epoch=2)]).payloads()] == ["s"]
+    first.on_signal(Skip(origin="decide", stream="camera", epoch=2), None)  # type: ignore[arg-type]
+    later = moved(first, EncodeUnits("camera", "vehicle", size="l"))
+    assert run_stage(later, [packet(unit(1), epoch=2)]).payloads() == []
+    assert [each.setting for each in run_stage(later, [packet(unit(0), epoch=3)]).payloads()] == ["l"]
+
+
+def unit(index: int) -> Unit:
+    picture = np.zeros((32, 32), np.uint8)
+    return Unit(values=picture, modality="camera", index=index, of=3, sensed_ns=0, ends_ns=0, last=index == 2)
 
 
 @given(PLAIN)

@@ -10,6 +10,7 @@ of `transports.codec`, states those of `transports.state`.
             probe     number, record                 processed, and nothing comes of it but how long that took
             signal    bytes
             configure settings
+            declare   settings                       from the next sample on; to a stage that has `declare`
     worker  open      seconds without a frame after which the lease ends          the stage is open
             refused   why
             pong      number

@@ -114,7 +114,7 @@ class LentStage:
                 await self._work.put(said)
             case ("packet" | "probe", *_):
                 await self._work.put(said)
-            case ("configure", dict()):
+            case ("configure" | "declare", dict()):
                 await self._work.put(said)
             case ("signal", bytes() as written):
                 self._hear_signal(decode_signal(written))
@@ -134,6 +134,8 @@ class LentStage:
                     self._send("probed", number, took_ns)
                 case ("configure", dict() as settings):
                     self._stage.configure(settings)
+                case ("declare", dict() as settings):
+                    self._stage.declare(settings)
                 case _:
                     raise FleetError("the node said something that a lent worker does not know")
             await self._writer.drain()

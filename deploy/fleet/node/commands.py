@@ -15,6 +15,7 @@ import logging
 import os
 import stat
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from thalweg.deploy.fleet.errors import FleetError
 from thalweg.models.store.bounded import read_at_most
 from thalweg.pipeline.decoding import decoder
 from thalweg.pipeline.fleet.actions import ACTIONS, Admission, Command, CommandError, HubClock
+from thalweg.pipeline.fleet.agent_socket import COMMANDS, VIDEO
 from thalweg.stages.fleet.agent_link import machine_ns
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ log = logging.getLogger(__name__)
 FILE = "commands.json"
 LARGEST = 4096
 WAITING = 4
+TAKERS = {COMMANDS: "mavlink.action", VIDEO: "fleet.uplink with `on_demand`"}
 LISTENED_NS = 2_000_000_000
 """How long a stage may take from one command to asking for the next."""
 
@@ -78,9 +81,9 @@ class Commands:
         self._report = report
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._queue: asyncio.Queue[tuple[Command, int]] = asyncio.Queue(WAITING)
-        self._listening = 0
-        self._listened_ns = -LISTENED_NS
+        self._queues: dict[str, asyncio.Queue[tuple[Command, int]]] = {each: asyncio.Queue(WAITING) for each in TAKERS}
+        self._listening: Counter[str] = Counter()
+        self._listened_ns = dict.fromkeys(TAKERS, -LISTENED_NS)
 
     def heard(self, sent_ns: int, hub_s: float) -> None:
         """The hub has answered with its time what was sent at `sent_ns`, of `machine_ns`."""
@@ -95,23 +98,24 @@ class Commands:
             command = opened(data, self._public)
             with self._lock:
                 left_s = self._admission.admit(command, self._clock.latest_s(now_ns))
-            gone = not self._listening and now_ns - self._listened_ns > LISTENED_NS
+            stream = ACTIONS[command.action].stream
+            gone = not self._listening[stream] and now_ns - self._listened_ns[stream] > LISTENED_NS
             if self._loop is None or gone:
-                raise CommandError("no mavlink.action runs here")
+                raise CommandError(f"no {TAKERS[stream]} runs here")
             self._loop.call_soon_threadsafe(self._put, command, now_ns + round(left_s * 1e9))
         except (FleetError, CommandError) as error:
             self._refuse(command, str(error))
 
-    async def wait(self, within_s: float) -> str:
+    async def wait(self, within_s: float, stream: str = COMMANDS) -> str:
         """For a stage: the next command as JSON, with when it was given at the latest and until when it may be done, of
         `machine_ns`, since the stage may read it whenever; or nothing.
         """
         self._loop = asyncio.get_running_loop()
-        self._listening += 1
+        self._listening[stream] += 1
         try:
             async with asyncio.timeout(within_s):
                 while True:
-                    command, until_ns = await self._queue.get()
+                    command, until_ns = await self._queues[stream].get()
                     if machine_ns() < until_ns:
                         return json.dumps(
                             {
@@ -126,12 +130,12 @@ class Commands:
         except TimeoutError:
             return ""
         finally:
-            self._listening -= 1
-            self._listened_ns = machine_ns()
+            self._listening[stream] -= 1
+            self._listened_ns[stream] = machine_ns()
 
     def _put(self, command: Command, until_ns: int) -> None:
         try:
-            self._queue.put_nowait((command, until_ns))
+            self._queues[ACTIONS[command.action].stream].put_nowait((command, until_ns))
         except asyncio.QueueFull:
             self._refuse(command, f"{WAITING} others wait already")
 

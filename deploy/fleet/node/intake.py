@@ -16,7 +16,7 @@ import msgpack
 
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.pipeline.fleet.agent_socket import COMMANDS, LENGTH, RATE, STATE
+from thalweg.pipeline.fleet.agent_socket import COMMANDS, LENGTH, RATE, STATE, VIDEO
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
 from thalweg.transports.fleet.segment import LARGEST_PAYLOAD
 from thalweg.transports.fleet.spool import Spool
@@ -30,7 +30,8 @@ COMMAND_S = 5.0
 
 class Intake:
     """Listens while it is open. `stored`: called after each batch. `said`: takes what is known of the vehicle.
-    `command`: waits for the next command to it, for some seconds. `rate`: says how much media may be produced, bit/s.
+    `command`: waits for the next command of a stream, for some seconds. `rate`: says how much media may be produced,
+    bit/s.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Intake:
         spool: Spool,
         stored: Callable[[], None],
         said: Callable[[dict[str, Any]], None],
-        command: Callable[[float], Awaitable[str]],
+        command: Callable[[float, str], Awaitable[str]],
         rate: Callable[[], int],
     ) -> None:
         self._rate = rate
@@ -101,8 +102,8 @@ class Intake:
                     return number, ""
                 case (int() as number, str(), str() as stream, int(), bytes()) if stream == RATE:
                     return number, str(self._rate())
-                case (int() as number, str(), str() as stream, int(), bytes()) if stream == COMMANDS:
-                    return number, await self._command(COMMAND_S)
+                case (int() as number, str(), str() as stream, int(), bytes()) if stream in (COMMANDS, VIDEO):
+                    return number, await self._command(COMMAND_S, stream)
                 case (int() as number, str() as kind, str() as stream, int() as time_ns, bytes() as payload):
                     if stream.startswith("~"):
                         return number, f"stream {stream[:40]!r} has a name that is kept for the node itself"

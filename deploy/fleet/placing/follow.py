@@ -159,7 +159,8 @@ class Follower:
         log.info("%s: a worker of %s is open", self._name, lease.lender)
         self._failures[lease.place] = 0
         if self._stage.configured:
-            lease.configure(self._stage.configured)
+            take = lease.declare if hasattr(self._stage, "declare") else lease.configure
+            take(self._stage.configured)
 
     def beat(self, lease: Lease) -> None:
         """See `Borrower`."""

@@ -141,6 +141,10 @@ class Lease:
         """Let the stage there take settings."""
         self._send("configure", dict(settings))
 
+    def declare(self, settings: Mapping[str, Any]) -> None:
+        """Let the stage there take settings from the next sample on."""
+        self._send("declare", dict(settings))
+
     async def _connect(self, folder: NodeFolder) -> asyncio.StreamReader:
         async with asyncio.timeout(CONNECT_S):
             reader, self._writer = await asyncio.open_connection(

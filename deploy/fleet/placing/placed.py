@@ -83,6 +83,8 @@ class PlacedStage:
             self.snapshot, self.restore = self._snapshot, self._restore
         if hasattr(stage, "configure"):
             self.configure = self._configure
+        if hasattr(stage, "declare"):
+            self.declare = self._declare
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "stage":
@@ -355,9 +357,16 @@ class PlacedStage:
 
     def _configure(self, settings: Mapping[str, Any]) -> None:
         self.stage.configure(settings)
-        self.configured |= settings
+        if not hasattr(self.stage, "declare"):  # else they are for this sample only
+            self.configured |= settings
         for lease in self._leases():
             lease.configure(settings)
+
+    def _declare(self, settings: Mapping[str, Any]) -> None:
+        self.stage.declare(settings)
+        self.configured |= settings
+        for lease in self._leases():
+            lease.declare(settings)
 
     def _leases(self) -> list[Lease]:
         return [] if self._follower is None else list(self._follower.leases.values())

@@ -18,7 +18,7 @@ from tests.stages.fleet.test_mavlink import free_udp_port
 from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.node.commands import Commands, allowed_in
-from thalweg.pipeline.fleet.agent_socket import NODE
+from thalweg.pipeline.fleet.agent_socket import NODE, VIDEO
 from thalweg.stages.fleet.agent_link import machine_ns
 from thalweg.stages.fleet.mavlink_action import MavlinkAction, message_of
 from thalweg.stages.fleet.mavlink_link import MavlinkError
@@ -168,6 +168,31 @@ def test_a_stage_is_told_until_when_so_that_it_may_read_that_whenever() -> None:
         left_s = (told["until_ns"] - machine_ns()) / 1e9
         assert 0 < left_s <= 10 and told["until_ns"] - told["given_ns"] == 10_000_000_000
         assert not refused
+
+    asyncio.run(case())
+
+
+def test_video_goes_to_who_sends_it_and_never_to_the_autopilot_and_only_where_it_is_allowed() -> None:
+    async def case() -> None:
+        hub, refused = Hub(), []
+        commands = Commands("drone-7", "ab", frozenset({"hold", "video"}), hub.public, refused.append)
+        strict = Commands("drone-7", "ab", frozenset({"hold"}), hub.public, refused.append)
+        for each in (commands, strict):
+            each.heard(machine_ns(), time.time())
+        autopilot = asyncio.create_task(commands.wait(0.3))
+        await asyncio.sleep(0)
+        asked = {"action": "video", "settings": {"seconds": 60}}
+        commands.take(hub.command(**asked))
+        strict.take(hub.command(**asked))
+        camera = asyncio.create_task(commands.wait(5, VIDEO))
+        await asyncio.sleep(0)
+        commands.take(hub.command(**asked))
+        assert json.loads(await camera)["settings"] == {"seconds": 60}
+        assert await autopilot == ""
+        assert [each["reason"] for each in refused] == [
+            "no fleet.uplink with `on_demand` runs here",
+            "video is not allowed by this node's own file",
+        ]
 
     asyncio.run(case())
 

@@ -97,10 +97,13 @@ def test_a_worker_that_is_lent_later_is_told_the_settings_of_before(
         late = lease()
         told: list[Any] = []
         monkeypatch.setattr(late, "configure", told.append)
+        monkeypatch.setattr(late, "declare", lambda settings: told.append(("declare", settings)))
         follower.opened(late)
         stage.configured = {"size": "s"}
         follower.opened(late)
-        assert told == [{"size": "s"}]
+        stage.declare = None  # type: ignore[attr-defined]
+        follower.opened(late)
+        assert told == [{"size": "s"}, ("declare", {"size": "s"})]
 
     asyncio.run(case())
 

@@ -125,6 +125,24 @@ def test_a_worker_runs_no_stage_that_could_not_be_moved_such_as_one_that_writes_
     asyncio.run(case())
 
 
+def test_a_worker_has_its_stage_take_settings_for_samples_to_come_before_the_next_packet() -> None:
+    async def case() -> None:
+        reader = asyncio.StreamReader()
+        settings = {"modality": "camera", "model": "vehicle", "size": "l"}
+        reader.feed_data(frame("lease", VERSION, "encode.units", settings, True))
+        reader.feed_data(frame("declare", {"size": "s"}) + frame("configure", {"size": "m"}))
+        stage = LentStage(reader, Taking())  # type: ignore[arg-type]
+        serving = asyncio.create_task(stage.serve())
+        async with asyncio.timeout(30):
+            while (state := getattr(stage, "_stage", None)) is None or state.snapshot()["only"] != "m":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert state._default_size == "s"
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+    asyncio.run(case())
+
+
 def test_a_worker_that_refuses_waits_until_the_node_has_hung_up(tmp_path: Path) -> None:
     async def case() -> None:
         reader = asyncio.StreamReader()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -272,6 +273,33 @@ def test_settings_that_are_given_while_it_runs_are_kept_for_who_comes_later() ->
         stage.configure({"size": "l"})
         stage.configure({"size": "s"})
         assert stage.configured == {"size": "s"} and stage.stage.text == "{'size': 's'}"
+
+    asyncio.run(case())
+
+
+def test_settings_for_samples_to_come_are_heard_there_too_and_those_for_one_are_not_kept() -> None:
+    async def case() -> None:
+        class Sampled(Joined):
+            configurable = ("size",)
+
+            def configure(self, settings: Any) -> None:
+                self.text = str(settings)
+
+            def declare(self, settings: Any) -> None:
+                self.text = f"declared {settings}"
+
+        stage, _ = await opened(Sampled)
+        told: list[Any] = []
+        lent: Any = SimpleNamespace(
+            declare=lambda settings: told.append(("declare", settings)),
+            configure=lambda settings: told.append(("configure", settings)),
+        )
+        stage._leases = lambda: [lent]  # type: ignore[method-assign]
+        stage.declare({"size": "l"})
+        assert stage.stage.text == "declared {'size': 'l'}"
+        stage.configure({"size": "s"})
+        assert stage.configured == {"size": "l"}
+        assert told == [("declare", {"size": "l"}), ("configure", {"size": "s"})]
 
     asyncio.run(case())
 

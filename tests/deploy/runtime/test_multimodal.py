@@ -326,6 +326,20 @@ def test_a_length_for_no_one_sample_is_taken_up_by_the_next_one() -> None:
     assert [[epoch for epoch, _ in units].count(sample) for sample in (1, 2)] == [24, 8]
 
 
+def test_samples_that_are_played_again_are_samples_of_their_own() -> None:
+    graph, turn = Graph(), Collect()
+    sensor = Replay(PACK, "video", unit=120 * MS, limit=2, loops=2)
+    graph.add("sensor", sensor)
+    graph.add("turn", turn)
+    graph.connect("sensor", "turn", capacity=64)
+    clock = VirtualClock()
+    run_virtual(Worker(graph, clock=clock).run(), clock)
+    played_of = {sample: [unit.values for epoch, unit in turn.units if epoch == sample] for sample in (1, 2, 3, 4)}
+    np.testing.assert_array_equal(played_of[3], played_of[1])
+    np.testing.assert_array_equal(played_of[4], played_of[2])
+    assert len(turn.units) == 32 and len(sensor.labels) == 4
+
+
 def test_memory_does_not_grow_with_the_number_of_samples() -> None:
     done = run(samples=20)
     assert len(done.decide._samples) <= 6

@@ -39,7 +39,7 @@ def admission(*allowed: str) -> Admission:
 
 def test_a_command_is_what_was_given() -> None:
     assert Command.read(plain()) == GIVEN
-    assert set(ACTIONS) == {"hold", "return", "land", "gimbal", "photo"}
+    assert set(ACTIONS) == {"hold", "return", "land", "gimbal", "photo", "video"}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from thalweg.pipeline.fleet.agent_socket import NODE
 from thalweg.pipeline.fleet.telemetry import Telemetry
 from thalweg.pipeline.payload import Token
 from thalweg.pipeline.signal import Bitrate, Direction
+from thalweg.stages.fleet.agent_link import machine_ns
 from thalweg.stages.fleet.uplink import Uplink
 from thalweg.testing import packet
 
@@ -33,7 +35,7 @@ def test_that_a_vehicle_is_disarmed_is_no_old_news(
             await uplink._tell_state(Telemetry(latitude=1, longitude=2, altitude_m=3, armed=armed), age_s * 10**9)
             _, state = await heard.get()
             assert state.get("armed") is told and state["latitude"] == 1
-            uplink.close()
+            await uplink.close()
 
     asyncio.run(case())
 
@@ -48,7 +50,7 @@ def test_that_a_vehicle_arms_is_told_at_once_and_the_rest_once_a_second(
         async with agent_at(tmp_path / "agent") as heard:
             for armed in (False, False, True, True, False):
                 await uplink._tell_state(Telemetry(latitude=1, longitude=2, altitude_m=3, armed=armed), 0)
-            uplink.close()
+            await uplink.close()
             return [heard.get_nowait()[1]["armed"] for _ in range(heard.qsize())]
 
     assert asyncio.run(case()) == [False, True, False]
@@ -64,7 +66,7 @@ def test_packets_with_a_deadline_are_counted_as_they_leave(tmp_path: Path, monke
             uplink = Uplink()
             for deadline in (None, 99, 100, 101):
                 await uplink.process(packet(Token(text="x"), time=0, deadline=deadline), now)
-            uplink.close()
+            await uplink.close()
         return uplink.counts
 
     assert asyncio.run(case()) == {"stored": 4, "lost": 0, "in_time": 2, "late": 1}
@@ -83,10 +85,45 @@ def test_who_feeds_it_media_is_told_once_how_much_the_link_leaves(
             uplink = Uplink(kind="media")
             for _ in range(3):
                 await uplink.process(packet(Token(text="x"), time=0), ctx)
-            uplink.close()
+            await uplink.close()
 
     asyncio.run(case())
     assert raised == [(Bitrate(origin="up", bitrate_bps=123_000), Direction.UP)]
+
+
+def test_media_on_demand_are_taken_while_the_hub_asks_and_stages_upstream_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(NODE, str(tmp_path / "agent"))
+    raised: list[Any] = []
+    ctx: Any = SimpleNamespace(now_ns=lambda: 100, name="video", signal=lambda *signal: raised.append(signal[0]))
+    request = {"id": "7", "action": "video", "settings": {"seconds": 0.3}, "until_ns": machine_ns() + 10**10}
+    late = {**request, "id": "8", "until_ns": machine_ns() - 1}
+
+    async def case() -> list[Any]:
+        async with agent_at(tmp_path / "agent", json.dumps(late), json.dumps(request)) as heard:
+            uplink = Uplink(on_demand=({"coder.rate": 1, "coder.scale": 1.0}, {"coder.rate": 10}))
+            await uplink.open(ctx)
+            await uplink.process(packet(Token(text="before")), ctx)
+            async with asyncio.timeout(10):
+                told = [await heard.get(), await heard.get()]
+                while not uplink.counts["stored"]:
+                    await uplink.process(packet(Token(text="while")), ctx)
+                told.append(await heard.get())
+                while raised[-1].settings["rate"] == 10:
+                    await asyncio.sleep(0.05)
+                    await uplink.process(packet(Token(text="after")), ctx)
+            await uplink.close()
+            assert uplink.counts["unasked"] >= 2
+        return told
+
+    told = asyncio.run(case())
+    assert [(stream, body["payload"].get("id"), body["payload"].get("done")) for stream, body in told[:2]] == [
+        ("video.outcome", "8", False),
+        ("video.outcome", "7", True),
+    ]
+    assert told[2][1]["payload"]["text"] == "while"
+    assert [each.settings for each in raised] == [{"rate": 1, "scale": 1.0}, {"rate": 10}, {"rate": 1}]
 
 
 def test_an_agent_that_hangs_holds_up_no_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +139,7 @@ def test_an_agent_that_hangs_holds_up_no_pipeline(tmp_path: Path, monkeypatch: p
         uplink = Uplink(patience=0)
         async with asyncio.timeout(5):
             await uplink.process(packet(Token(text="x")), ctx)
-        uplink.close()
+        await uplink.close()
         return uplink.counts
 
     with hung:
