@@ -232,7 +232,7 @@ def hub_command(name: str, action: str, folder: Path | None, pairs: tuple[str, .
         settings = {key: float(value) for key, _, value in (pair.partition("=") for pair in pairs)}
     except ValueError:
         raise click.BadParameter("a number of degrees is expected, as --set pitch=-90", param_hint="--set") from None
-    say(_ask(folder, "command", name=name, action=action, settings=settings, within_s=within))
+    say(_ask(folder, "command", name=name, action=action, settings=settings, valid_s=within))
 
 
 @hub.command("video")
@@ -244,7 +244,7 @@ def hub_command(name: str, action: str, folder: Path | None, pairs: tuple[str, .
 @click.option("--within", type=click.FloatRange(1, 30), default=10.0, show_default=True, metavar="SECONDS")
 def hub_video(name: str, folder: Path | None, seconds: float, within: float) -> None:
     """Ask a node for video, if its own file allows `video` and its pipeline has some on demand (`fleet.uplink`)."""
-    say(_ask(folder, "command", name=name, action="video", settings={"seconds": seconds}, within_s=within))
+    say(_ask(folder, "command", name=name, action="video", settings={"seconds": seconds}, valid_s=within))
 
 
 @hub.command("revoke")

@@ -94,9 +94,9 @@ def _calls(state: HubState, commanding: Commanding) -> dict[str, Any]:
     async def revoke(name: str) -> None:
         state.revoke(name)
 
-    async def command(name: str, action: str, settings: dict[str, float], within_s: float) -> str:
-        made, data = state.command(name, action, settings, within_s)
-        taken = await commanding.give(name, data, within_s)
+    async def command(name: str, action: str, settings: dict[str, float], valid_s: float) -> str:
+        made, data = state.command(name, action, settings, valid_s)
+        taken = await commanding.give(name, data, valid_s)
         return f"{made} was {'fetched' if taken else 'not fetched in time, and is void'}"
 
     async def nodes() -> Any:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from tests.conftest import require_package
 from tests.deploy.fleet.commanding import MINUTE_NS, Autopilot, Hub, keep_key, node
 from tests.deploy.fleet.hubs import hub_at
 from tests.stages.fleet.test_mavlink import free_udp_port
 from thalweg.deploy.fleet import certificates as certs
+from thalweg.deploy.fleet.commands import hub as hub_commands
 from thalweg.deploy.fleet.errors import FleetError
+from thalweg.deploy.fleet.hub.serve import _calls
 from thalweg.deploy.fleet.node.commands import Commands, allowed_in
 from thalweg.pipeline.fleet.agent_socket import NODE, VIDEO
 from thalweg.stages.fleet.agent_link import machine_ns
@@ -326,3 +331,21 @@ def test_a_hub_gives_a_command_to_its_node_once_and_to_nobody_who_has_not_report
             assert not await hub.commanding.give("drone-7", data, 0.2)
 
     run(give())
+
+
+@pytest.mark.parametrize("asked", [("command", "drone-7", "hold", "--within", "20"), ("video", "drone-7")])
+def test_the_command_line_asks_the_hub_in_words_that_it_understands(
+    monkeypatch: pytest.MonkeyPatch, asked: tuple[str, ...]
+) -> None:
+    calls = _calls(None, None)  # type: ignore[arg-type]
+    heard: list[str] = []
+
+    class Control:
+        def ask(self, call: str, *, within_s: float, **args: Any) -> str:
+            inspect.signature(calls[call]).bind(**args)
+            heard.append(call)
+            return "it was fetched"
+
+    monkeypatch.setattr("thalweg.deploy.fleet.hub.serve.asking", lambda _: nullcontext(Control()))
+    result = CliRunner().invoke(hub_commands, asked, catch_exceptions=False)
+    assert result.exit_code == 0 and heard == ["command"]

@@ -39,7 +39,7 @@ def test_the_drone_sees_alone_lends_an_eye_and_sends_video_while_it_is_asked_to(
         fleet.start("autopilot", [sys.executable, str(UAV / "autopilot.py"), f"127.0.0.1:{port}"])
         fleet.start_node()
         given = [part for name in FILES for part in ("--file", str(name))]
-        more = "--set", f"autopilot=udp:127.0.0.1:{port}", "--set", "slow=60ms"
+        more = "--set", f"autopilot=udp:127.0.0.1:{port}", "--set", "slow=150ms"
         gate = "--output", "flight", "--output", "alerts", "--watch", "5", "--open", "60"
         fleet.hub("rollout", str(UAV / "uav.yaml"), *given, *more, *gate)
         alone = fleet.seen(lambda row: row["current"] == 1 and row["received"]["events"])
