@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def test_the_example_is_a_valid_pipeline_whose_ends_lead_to_the_hub() -> None:
 
 
 @pytest.mark.real
-def test_the_drone_sees_alone_lends_an_eye_and_sends_video_while_it_is_asked_to(tmp_path: Path) -> None:
+def test_the_drone_sees_alone_sends_video_while_it_is_asked_to_and_has_an_eye_at_a_lender(tmp_path: Path) -> None:
     for package, extra in (("cryptography", "hub"), ("aiohttp", "hub"), ("pymavlink", "edge"), ("av", "video")):
         require_package(package, extra)
     with Fleet(tmp_path) as fleet:
@@ -47,20 +48,6 @@ def test_the_drone_sees_alone_lends_an_eye_and_sends_video_while_it_is_asked_to(
         fleet.seen(lambda row: row["received"]["events"] > alone["received"]["events"] + 5)
         assert not alone["received"].get("media")
 
-        fog = tmp_path / "fog"
-        code = fleet.hub("enrol", "fog-1", "--lends", "fog").strip()
-        enrol = thalweg("node", "enrol", f"{fleet.address}:{fleet.port}", code, "--folder", fog)
-        subprocess.run(enrol, cwd=ROOT, check=True, capture_output=True, timeout=PATIENCE_S)
-        lend = "node", "lend", "--folder", fog, "--host", "127.0.0.1", "--port", free_port(), "--files", tmp_path
-        fleet.start("fog", thalweg(*lend))
-        fleet.seen(lambda row: row["places"].get("eye", "").startswith("fog: fog-1"))
-        there = fleet.seen(lambda row: row["pipeline"] == "ready")
-        fleet.seen(lambda row: row["received"]["events"] > there["received"]["events"] + 5)
-        fleet.kill("fog")
-        home = fleet.seen(lambda row: row["places"].get("eye", "").startswith("edge"))
-        fleet.seen(lambda row: row["received"]["events"] > home["received"]["events"] + 5)
-
-        assert not home["received"].get("media")
         said = fleet.hub("video", "drone-7", "--seconds", "600", "--within", "30")
         assert "was fetched" in said
         fleet.seen(lambda row: row["received"].get("media", 0) > 20)
@@ -69,8 +56,30 @@ def test_the_drone_sees_alone_lends_an_eye_and_sends_video_while_it_is_asked_to(
         assert all(each["done"] for each in outcomes(fleet))
         wait_until(lambda: is_quiet(fleet))
 
+        fog = tmp_path / "fog"
+        code = fleet.hub("enrol", "fog-1", "--lends", "fog").strip()
+        enrol = thalweg("node", "enrol", f"{fleet.address}:{fleet.port}", code, "--folder", fog)
+        subprocess.run(enrol, cwd=ROOT, check=True, capture_output=True, timeout=PATIENCE_S)
+        lend = "node", "lend", "--folder", fog, "--host", "127.0.0.1", "--port", free_port(), "--files", tmp_path
+        fleet.start("fog", thalweg(*lend))
+        with suppress(
+            AssertionError
+        ):  # it is gone to after ten seconds without a missed beat: a busy machine takes long
+            fleet.seen(is_there)
+        fleet.seen(is_there)
+        there = fleet.seen(lambda row: row["pipeline"] == "ready")
+        fleet.seen(lambda row: row["received"]["events"] > there["received"]["events"] + 5)
+        fleet.kill("fog")
+        home = fleet.seen(lambda row: row["places"].get("eye", "").startswith("edge"))
+        fleet.seen(lambda row: row["received"]["events"] > home["received"]["events"] + 5)
+
 
 FILES = UAV / "lookout.py", EXAMPLES / "vehicle.npz", EXAMPLES / "labels.mp4"
+
+
+def is_there(row: dict[str, Any]) -> bool:
+    """Whether the eye is at the lender."""
+    return bool(row["places"].get("eye", "").startswith("fog: fog-1"))
 
 
 def outcomes(fleet: Fleet) -> list[dict[str, Any]]:
