@@ -25,7 +25,7 @@ async def agent_at(path: Path, *asked: str) -> AsyncIterator[asyncio.Queue[Any]]
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         serving.add(asyncio.current_task())
-        with contextlib.suppress(asyncio.IncompleteReadError):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
                 number, _, stream, _, payload = msgpack.unpackb(await reader.readexactly(length))
@@ -39,7 +39,8 @@ async def agent_at(path: Path, *asked: str) -> AsyncIterator[asyncio.Queue[Any]]
                 answer = msgpack.packb([number, "123000" if stream == RATE else ""])
                 writer.write(LENGTH.pack(len(answer)) + answer)
         writer.close()
-        await writer.wait_closed()
+        with contextlib.suppress(ConnectionError):  # it hangs up while it is answered
+            await writer.wait_closed()
 
     async with await asyncio.start_unix_server(serve, path):
         yield told

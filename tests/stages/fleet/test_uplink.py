@@ -97,7 +97,7 @@ def test_media_on_demand_are_taken_while_the_hub_asks_and_stages_upstream_follow
     monkeypatch.setenv(NODE, str(tmp_path / "agent"))
     raised: list[Any] = []
     ctx: Any = SimpleNamespace(now_ns=lambda: 100, name="video", signal=lambda *signal: raised.append(signal[0]))
-    request = {"id": "7", "action": "video", "settings": {"seconds": 0.3}, "until_ns": machine_ns() + 10**10}
+    request = {"id": "7", "action": "video", "settings": {"seconds": 1.5}, "until_ns": machine_ns() + 10**10}
     late = {**request, "id": "8", "until_ns": machine_ns() - 1}
 
     async def case() -> list[Any]:
@@ -109,6 +109,7 @@ def test_media_on_demand_are_taken_while_the_hub_asks_and_stages_upstream_follow
                 told = [await heard.get(), await heard.get()]
                 while not uplink.counts["stored"]:
                     await uplink.process(packet(Token(text="while")), ctx)
+                    await asyncio.sleep(0.01)
                 told.append(await heard.get())
                 while raised[-1].settings["rate"] == 10:
                     await asyncio.sleep(0.05)
