@@ -10,12 +10,17 @@ llama.cpp would keep the prompts of conversations that have lost their slot in R
 conversation of a small model, and was seen to go on with a stranger's (llama.cpp #27148). `cache_mb` bounds that; by
 default it is 0: memory is flat, and a conversation that comes back to a slot taken by another one is read anew. A slot
 is gone on with only as far as its tokens are the same, from the first one on.
+
+Slots. llama.cpp gives a request the free slot that begins most alike. One that was hung up on is busy for some tens of
+milliseconds more: asked again in that time, it would take another slot and read the whole conversation anew,
+which takes seconds. So each conversation takes a slot of its own, as long as there are any, and waits for that one.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import threading
 from pathlib import Path
 
 from thalweg.models.errors import ModelError
@@ -83,6 +88,18 @@ class LlamaServer:
         except RuntimeError as error:
             raise ModelError(f"llama.cpp cannot load {model}: {error}") from None
         self.url = f"{self._server.listening_address}{prefix}/v1"
+        self._free = list(range(slots))
+        self._slots = threading.Lock()
+
+    def take_slot(self) -> int | None:
+        """A slot for one conversation; None where all are taken, so that it gets whichever is free. Thread-safe."""
+        with self._slots:
+            return self._free.pop(0) if self._free else None
+
+    def give_back(self, slot: int) -> None:
+        """Its conversation is over. The slot that was used least lately is given to the next. Thread-safe."""
+        with self._slots:
+            self._free.append(slot)
 
     def close(self) -> None:
         """Stop serving and free the model. Idempotent."""

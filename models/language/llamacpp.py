@@ -38,6 +38,7 @@ class LlamaCppBackend:
         self._file, self._context, self._gpu_layers = file, context, gpu_layers
         self._server: Share[LlamaServer] | None = None
         self._client: OpenAIBackend | None = None
+        self._slot: int | None = None
 
     @property
     def name(self) -> str:
@@ -55,15 +56,19 @@ class LlamaCppBackend:
         except ModelError as error:
             raise BackendError(ErrorKind.SETTINGS, f"cannot be used: {error}") from None
         server = self._server.value
-        self._client = OpenAIBackend.of_this_process(self._model, server.url, server.key, self._retries)
+        self._slot = server.take_slot()
+        self._client = OpenAIBackend.of_this_process(self._model, server.url, server.key, self._retries, self._slot)
         await self._client.open()
 
     async def close(self) -> None:
         """Close the connection, and release the model, which is freed with its last user."""
         if self._client is not None:
             await self._client.close()
-        if self._server is not None:
-            self._server.release()
+        server, self._server = self._server, None
+        if server is not None:
+            if self._slot is not None:
+                server.value.give_back(self._slot)
+            server.release()
 
     async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Answer."""

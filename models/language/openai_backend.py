@@ -70,15 +70,16 @@ class OpenAIBackend:
         self._model, self._key_env, self._retries = model, api_key_env, retries
         self._connect_s = connect_s
         self._own_key: str | None = None
+        self._slot: int | None = None
         self._asking = Asking(continues)
         self._client: HttpClient | None = None
         self._keyed = False
 
     @classmethod
-    def of_this_process(cls, model: str, url: str, key: str, retries: int) -> OpenAIBackend:
-        """For a server of our own on loopback, with the key that it was given."""
+    def of_this_process(cls, model: str, url: str, key: str, retries: int, slot: int | None = None) -> OpenAIBackend:
+        """For a server of our own on loopback, with the key that it was given; always in `slot`, if there is one."""
         backend = cls(model, url, retries=retries, continues="prefix")
-        backend._own_key = key
+        backend._own_key, backend._slot = key, slot
         return backend
 
     @property
@@ -150,6 +151,8 @@ class OpenAIBackend:
         asked = self._asking.body(self._model, request)
         if not answered and self._own_key is not None:  # llama.cpp; the words that begin an answer come with the answer
             asked["add_generation_prompt"] = False
+        if self._slot is not None:
+            asked["id_slot"] = self._slot
         body = json.dumps(asked).encode()
         try:
             async with self._client.post("chat/completions", body, headers={"Accept": "text/event-stream"}) as answer:

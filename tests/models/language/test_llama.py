@@ -154,6 +154,41 @@ def test_after_an_interruption_only_what_is_new_is_read(server: LlamaServer) -> 
     assert usage.prompt_tokens - usage.cached_tokens <= new + 8
 
 
+def test_a_draft_that_was_dropped_costs_the_next_question_no_cache(model: Path) -> None:
+    """While llama.cpp has not noticed yet that it was hung up on, and another conversation stands beside."""
+    told = [PERSONA, Message("user", "The river is wide and deep. " * 30)]
+
+    async def main() -> list[int]:
+        backend, beside = LlamaCppBackend(MODEL, threads=1), LlamaCppBackend(MODEL, threads=1)
+        await backend.open()
+        await beside.open()
+        read = []
+        try:
+            for question in ("Why is", "Why is it so", "Why is it so deep", "And how wide is it"):
+                draft = Request(messages=[*told, Message("user", question)], max_tokens=96)
+                async with aclosing(backend.reply(draft)) as deltas:
+                    async for delta in deltas:
+                        if isinstance(delta, Text):
+                            break
+                asked = Request(messages=[*told, Message("user", f"{question}, then?")], max_tokens=1)
+                usages = [delta async for delta in backend.reply(asked) if isinstance(delta, Usage)]
+                read.append((usages[-1].prompt_tokens or 0) - (usages[-1].cached_tokens or 0))
+        finally:
+            await beside.close()
+            await backend.close()
+        return read
+
+    assert max(asyncio.run(main())) <= 16
+
+
+def test_slots_are_taken_by_conversations_as_long_as_there_are_any(model: Path) -> None:
+    server = LlamaServer(model, context=64, threads=1, slots=2)
+    assert [server.take_slot() for _ in range(3)] == [0, 1, None]
+    server.give_back(1)
+    assert [server.take_slot() for _ in range(2)] == [1, None]
+    server.close()
+
+
 def test_another_context_and_a_file_of_ones_own_are_another_server(model: Path) -> None:
     async def main() -> tuple[int, str]:
         shared, own = LlamaCppBackend(MODEL, threads=1), LlamaCppBackend("mine", 1, file=str(model), context=256)
