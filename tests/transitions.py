@@ -44,8 +44,7 @@ def watch() -> None:
 def _watch(name: str) -> None:
     module = sys.modules[f"thalweg.{name}"]
     of, attribute = MACHINES[name]
-    states = module if hasattr(module, "TRANSITIONS") else sys.modules[f"thalweg.{name}_state"]
-    machine, table = getattr(module, of), states.TRANSITIONS
+    machine, table = getattr(module, of), module.TRANSITIONS
     keep = machine.__setattr__
 
     def set_attribute(self: Any, key: str, value: Any) -> None:  # Any: of whatever class

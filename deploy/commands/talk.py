@@ -100,8 +100,8 @@ async def _talk(
     ear = Ear()
     made = make()
     made.on_crowd = lambda refused: say(f"          {refused} Trying again …", err=True)
+    made.on_event = lambda event: _print(event, as_json)  # the first one comes while it connects
     async with made as talker, beside(talker.stay()):
-        talker.on_event = lambda event: _print(event, as_json)
         talker.on_audio = ear.hear
         if samples is None:
             if whole is None:

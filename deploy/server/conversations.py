@@ -18,8 +18,7 @@ from thalweg.deploy.server.load import LoadMeter
 from thalweg.deploy.server.newcomer import Newcomer, NewcomerState, most_newcomers
 from thalweg.deploy.server.observing.tally import Tally
 from thalweg.deploy.server.pipelines import Pipelines, no_pipeline
-from thalweg.deploy.server.session import Session
-from thalweg.deploy.server.session_state import SessionState
+from thalweg.deploy.server.session import Session, SessionState
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.pipeline.dialogue.events import Bye, Trouble
 from thalweg.pipeline.file.spec import Spec

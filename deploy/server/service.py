@@ -18,8 +18,7 @@ from thalweg.deploy.server.newcomer import Newcomer, SessionOver
 from thalweg.deploy.server.observing import tracing
 from thalweg.deploy.server.observing.exporter import exposition
 from thalweg.deploy.server.pipelines import no_pipeline
-from thalweg.deploy.server.session import Session
-from thalweg.deploy.server.session_state import SessionState
+from thalweg.deploy.server.session import Session, SessionState
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.deploy.server.snapshot import Snapshot
 from thalweg.deploy.server.trickle import add_fragment

@@ -1,7 +1,16 @@
 """One conversation: a call, the pipeline that serves it, and the connection that carries it now.
 
-Its states are in `session_state.py`. A connection that is still being made when the conversation ends is closed, and
-its client is told.
+state      event                              next
+OPENING    the stages are open                READY      an instance that waits for a visitor
+READY      a connection opened its channel    TALKING
+READY      the pipeline ended                 ENDED      before a visitor came
+TALKING    the connection failed or closed    AWAY       the pipeline runs on; what would be played waits
+AWAY       a new connection opened            TALKING    the conversation goes on
+AWAY       `resume_s` passed                  ENDED
+TALKING    the pipeline ended by itself       ENDED      the person is told
+any        end                                ENDED      the pipeline is given a moment, then abandoned
+
+A connection that is still being made when the conversation ends is closed, and its client is told.
 """
 
 from __future__ import annotations
@@ -10,8 +19,9 @@ import asyncio
 import logging
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from enum import Enum
 from functools import partial
 from typing import Any
 
@@ -27,7 +37,6 @@ from thalweg.deploy.server.newcomer import Newcomer, SessionOver
 from thalweg.deploy.server.observing.conversation_stats import ConversationStats
 from thalweg.deploy.server.observing.tally import Tally
 from thalweg.deploy.server.preferring import Preferring
-from thalweg.deploy.server.session_state import SessionState
 from thalweg.deploy.server.snapshot import Snapshot, recall, session_id, snapshot_of
 from thalweg.pipeline.dialogue.call import using
 from thalweg.pipeline.dialogue.events import Control, Hello, Latency, Say
@@ -45,6 +54,26 @@ REPORT_S = 0.25
 PROBLEM_S = 10.0
 MILESTONES_S = 5.0
 MOVED = "moved"
+
+
+class SessionState(Enum):
+    """See the table above."""
+
+    OPENING = "opening"
+    READY = "ready"
+    TALKING = "talking"
+    AWAY = "away"
+    ENDED = "ended"
+
+
+TRANSITIONS: Mapping[SessionState, frozenset[SessionState]] = {
+    SessionState.OPENING: frozenset({SessionState.READY, SessionState.ENDED}),
+    SessionState.READY: frozenset({SessionState.TALKING, SessionState.ENDED}),
+    SessionState.TALKING: frozenset({SessionState.AWAY, SessionState.ENDED}),
+    SessionState.AWAY: frozenset({SessionState.TALKING, SessionState.ENDED}),
+    SessionState.ENDED: frozenset(),
+}
+"""The table above as data: state → possible next states, without itself."""
 
 
 class Session:

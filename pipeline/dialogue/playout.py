@@ -21,7 +21,7 @@ hurries through one half of a sentence makes that off by a word.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -59,7 +59,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A reply is over: `text` is what was played of it. `time_ns`: when its last sample was pulled."""
+    """A reply is over: `text` is what was played of it. `time_ns`: when its last sample was pulled, before any hold."""
 
     epoch: int
     time_ns: int
@@ -92,7 +92,8 @@ class Playout:
     """One person's ear. `rate`: samples per second of everything pushed and pulled, mono float32.
 
     `gap_ns`: silence inserted inside replies because speech was late. `last_sound_ns`: when the last sample that was no
-    silence was pulled, fades included; `stopped_ns`: the last such of the reply that was interrupted last.
+    silence was pulled, fades included; `stopped_ns`: the last such of the reply that was interrupted last. `on_cut` is
+    told of each reply that an interrupt ended.
     """
 
     def __init__(self, rate: int = 48_000) -> None:
@@ -114,6 +115,7 @@ class Playout:
         self._fade = max(1, rate * FADE_NS // 1_000_000_000)
         self._tail: NDArray[np.float32] = np.zeros(0, np.float32)
         self._last_pull_ns = 0
+        self.on_cut: Callable[[Finished], None] = lambda finished: None
 
     @property
     def state(self) -> PlayState:
@@ -178,7 +180,10 @@ class Playout:
                 said = self._said if reply == self._epoch else []
                 half = next((piece.heard for piece in stale if piece.epoch == reply and piece.at), "")
                 text = " ".join(part for part in (*said, half) if part)
-                events.append(Finished(epoch=reply, time_ns=self._last_pull_ns, text=text, complete=False))
+                last_ns = self.last_sound_ns if self._held and reply == self._epoch else self._last_pull_ns
+                cut = Finished(epoch=reply, time_ns=last_ns, text=text, complete=False)
+                events.append(cut)
+                self.on_cut(cut)
         self._pieces = deque(piece for piece in self._pieces if piece.epoch >= epoch)
         if self._epoch < epoch:
             self._end()

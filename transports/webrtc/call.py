@@ -68,6 +68,7 @@ class Call:
         self.on_play: Callable[[PlayEvent], None] = lambda event: None
         self.started: dict[int, int] = {}
         self.finished: deque[Finished] = deque(maxlen=64)
+        self.playout.on_cut = self.finished.append
         self.watched = False
         self.floor = "listening"
         self.lost_units = 0

@@ -37,7 +37,7 @@ from thalweg.deploy.server.hosts.private_server import MOVING
 from thalweg.deploy.server.hosts.record import HostRecord
 from thalweg.deploy.server.hosts.shrinking import Shrinking
 from thalweg.deploy.server.service import Connected, ConnectRequest
-from thalweg.deploy.server.session_state import SessionState
+from thalweg.deploy.server.session import SessionState
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.deploy.server.snapshot import host_of
 from thalweg.pipeline.file.spec import Spec

@@ -21,8 +21,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from thalweg.deploy.server.conversations import Conversations
-from thalweg.deploy.server.session import Session
-from thalweg.deploy.server.session_state import SessionState
+from thalweg.deploy.server.session import Session, SessionState
 from thalweg.pipeline.dialogue.events import Reconnect
 
 TICK_S = 0.1

@@ -18,8 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.newcomer import Newcomer
-from thalweg.deploy.server.session import Session
-from thalweg.deploy.server.session_state import SessionState
+from thalweg.deploy.server.session import Session, SessionState
 
 log = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ def handed_over(tmp_path: Path, *messages: tuple[str, str, bytes]) -> tuple[list
     return asyncio.run(case()), spool
 
 
-async def command(within_s: float) -> str:
+async def command(within_s: float, stream: str) -> str:
     """What the agent has to be done."""
     return '{"action": "hold"}'
 

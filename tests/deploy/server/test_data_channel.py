@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.deploy.server.serving import PATIENCE_S, Server, run
-from thalweg.deploy.server.session_state import SessionState
+from thalweg.deploy.server.session import SessionState
 from thalweg.transports.webrtc.client import Talker
 
 

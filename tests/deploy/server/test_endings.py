@@ -17,8 +17,7 @@ from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server import pipelines
 from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.newcomer import SessionOver
-from thalweg.deploy.server.session import Session
-from thalweg.deploy.server.session_state import SessionState
+from thalweg.deploy.server.session import Session, SessionState
 from thalweg.pipeline.file.spec import Spec
 from thalweg.pipeline.graph import Graph, Vertex
 from thalweg.pipeline.payload import AudioChunk

@@ -17,8 +17,7 @@ from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server import admission
 from thalweg.deploy.server.admission import EXPELLED_S, FORGOTTEN_S, HONEST_S, LONGEST_S, REACHED_S, Admission
 from thalweg.deploy.server.newcomer import TRANSITIONS, Newcomer, NewcomerState, SessionOver
-from thalweg.deploy.server.session import Session
-from thalweg.deploy.server.session_state import SessionState
+from thalweg.deploy.server.session import Session, SessionState
 from thalweg.pipeline.dialogue.events import Stop, Watch
 from thalweg.pipeline.file.spec import load_spec
 from thalweg.transports.webrtc.client import Talker, TalkError

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.deploy.server.serving import SETTINGS, Server, a_good_offer, run, tone
-from thalweg.deploy.server.session_state import SessionState
+from thalweg.deploy.server.session import SessionState
 from thalweg.transports.webrtc.client import Talker, TalkError
 from thalweg.transports.webrtc.send import VoiceTrack
 

@@ -92,6 +92,18 @@ def test_an_interrupt_ends_in_5_ms_with_the_words_that_were_played(ear: Ear) -> 
     assert ear.playout.stopped_ns - 5 * BLOCK_NS <= 5_000_000
 
 
+def test_a_reply_that_is_held_and_then_interrupted_ended_when_it_was_heard_last(ear: Ear) -> None:
+    told: list[Finished] = []
+    ear.playout.on_cut = told.append
+    ear.speak(1, 50, "A long answer.")
+    ear.listen(5)
+    ear.playout.hold()
+    ear.listen(20)
+    cut = ear.playout.interrupt(2)
+    assert told == cut and len(told) == 1 and not told[0].complete
+    assert 5 * BLOCK_NS <= told[0].time_ns <= 6 * BLOCK_NS
+
+
 def test_an_interrupt_before_the_first_sample_says_that_nothing_was_heard(ear: Ear) -> None:
     ear.speak(1, 10, "never heard", last=True)
     events = ear.playout.interrupt(2)

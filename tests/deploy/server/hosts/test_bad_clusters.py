@@ -32,8 +32,9 @@ from thalweg.deploy.server.hosts.front import Front
 from thalweg.deploy.server.hosts.host import ConversationHost, HostOrder, settings_for_hosts
 from thalweg.deploy.server.hosts.news import News
 from thalweg.deploy.server.hosts.record import PROTOCOL, HostRecord, records_in
-from thalweg.deploy.server.session import Session
+from thalweg.deploy.server.newcomer import Newcomer
 from thalweg.deploy.server.snapshot import Snapshot
+from thalweg.transports.webrtc import Offer
 from thalweg.transports.webrtc.client import Talker, TalkError
 
 RECORD = {"name": "host-1", "url": "unix:/x", "token": "t" * 40, "version": "1", "protocol": 1, "pipeline": "p"}
@@ -150,17 +151,17 @@ def test_a_host_whose_disk_is_full_is_none_and_the_operator_is_told_why(monkeypa
 
 
 def test_who_cannot_reach_a_host_that_the_front_can_is_put_on_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    connect, attempts = Session.connect, 4
+    connect, attempts = Newcomer.connect, 4
 
-    async def unreachable(session: Session, sdp: Any, ice: Any, **more: Any) -> Any:
+    async def unreachable(newcomer: Newcomer, offer: Offer, ice: Any, **more: Any) -> Any:
         """Of host-1 no address is right, and it knows none of the visitor's."""
-        if not session.id.startswith("host-1-"):
-            return await connect(session, sdp, ice, **more)
-        lost = replace(sdp, sdp=sdp.sdp.replace("127.0.0.1", "192.0.2.1"))
-        peer, answer = await connect(session, lost, ice, **more)
+        if not newcomer.id.startswith("host-1-"):
+            return await connect(newcomer, offer, ice, **more)
+        lost = replace(offer, sdp=offer.sdp.replace("127.0.0.1", "192.0.2.1"))
+        peer, answer = await connect(newcomer, lost, ice, **more)
         return peer, answer.replace("127.0.0.1", "192.0.2.1")
 
-    monkeypatch.setattr(Session, "connect", unreachable)
+    monkeypatch.setattr(Newcomer, "connect", unreachable)
     monkeypatch.setattr("thalweg.transports.webrtc.client.ATTEMPT_S", 4.0)
     monkeypatch.setattr("thalweg.transports.webrtc.client.CONNECT_S", 4.0)
 

@@ -16,7 +16,7 @@ from thalweg.deploy.bench.dialogue.scripted import pipeline
 from thalweg.deploy.server.hosts.host import ConversationHost, HostOrder, settings_for_hosts
 from thalweg.deploy.server.hosts.news import NewsFeed
 from thalweg.deploy.server.hosts.record import HostRecord
-from thalweg.deploy.server.session_state import SessionState
+from thalweg.deploy.server.session import SessionState
 from thalweg.deploy.server.snapshot import MOST_BYTES, Snapshot, snapshot_of
 from thalweg.pipeline.dialogue.written import Written
 
