@@ -19,13 +19,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.models.errors import ModelError
+from thalweg.models.store.sharing import Share
+from thalweg.models.store.store import ModelStore
 
+NAME = "all-minilm-l6-v2"
 WIDTH = 384
 HEADS = 12
 LAYERS = 6
 LONGEST = 128
 
 Array = NDArray[np.float32]
+
+
+def shared() -> Share[SentenceModel]:
+    """The model of the store, fetched if it is not here, once for all of this process. Raises ModelError."""
+    files = ModelStore().pull(NAME)
+    return Share((NAME, *files), lambda: SentenceModel(*files))
 
 
 class SentenceModel:

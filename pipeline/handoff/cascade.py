@@ -12,6 +12,7 @@ The bound holds on the average of turns like those n, and for no single kind of 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 CLAUSE = 10
@@ -38,8 +39,8 @@ def threshold(known: Sequence[tuple[float, bool]], risk: float) -> float:
 
 def auroc(known: Sequence[tuple[float, bool]]) -> float:
     """How often a right answer has a higher score than a wrong one, ties half; 0.5 where one of them is missing."""
-    right, wrong = [s for s, r in known if r], [s for s, r in known if not r]
+    right, wrong = [s for s, r in known if r], sorted(s for s, r in known if not r)
     if not right or not wrong:
         return 0.5
-    won = sum((one > other) + 0.5 * (one == other) for one in right for other in wrong)
-    return won / (len(right) * len(wrong))
+    won = sum(bisect_left(wrong, one) + bisect_right(wrong, one) for one in right)
+    return won / 2 / (len(right) * len(wrong))

@@ -11,16 +11,12 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 
 from thalweg.models.errors import ModelError
 from thalweg.models.language.backend import BackendError, ErrorKind
-from thalweg.models.language.minilm import SentenceModel
+from thalweg.models.language.minilm import SentenceModel, shared
 from thalweg.models.store.sharing import Share
-from thalweg.models.store.store import ModelStore
 from thalweg.pipeline.handoff.quality import QuestionQuality
-
-MINILM = "all-minilm-l6-v2"
 
 
 @cache
@@ -48,7 +44,7 @@ class Expected:
         if not self._known or self._sentences is not None:
             return
         try:
-            self._sentences = await asyncio.to_thread(_load)
+            self._sentences = await asyncio.to_thread(shared)
         except ModelError as error:
             raise BackendError(ErrorKind.SETTINGS, f"`by_question` cannot be had: {error}") from None
 
@@ -70,9 +66,3 @@ class Expected:
     def of(self, name: str, otherwise: float) -> float:
         """The share of such questions that a backend answers well; `otherwise` where nothing is known of it."""
         return self._likely.get(name, otherwise)
-
-
-def _load() -> Share[SentenceModel]:
-    store = ModelStore()
-    paths: tuple[Path, Path] = store.path(MINILM, "model.safetensors"), store.path(MINILM, "vocab.txt")
-    return Share(("minilm", *paths), lambda: SentenceModel(*paths))

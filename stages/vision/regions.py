@@ -9,9 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from thalweg.models.errors import ModelError
-from thalweg.models.language.minilm import SentenceModel
+from thalweg.models.language.minilm import SentenceModel, shared
 from thalweg.models.store.sharing import Share
-from thalweg.models.store.store import ModelStore
 from thalweg.pipeline.duration import MS, Duration
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
@@ -123,8 +122,7 @@ class RegionsThatMatter:
         Words that were understood before cost nothing: partial transcripts repeat themselves.
         """
         try:
-            files = ModelStore().pull("all-minilm-l6-v2")
-            self._sentences = Share(("minilm", *files), lambda: SentenceModel(*files))
+            self._sentences = shared()
         except ModelError as error:
             ctx.report(f"words are understood by rules only: {error}")
             return by_rules

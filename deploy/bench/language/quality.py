@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 from thalweg.deploy.bench.language.answers import questions
 from thalweg.deploy.bench.language.recording import EDGE, FOG, recorded, templates
 from thalweg.deploy.bench.result import OURS, Result, quantile
-from thalweg.models import ModelStore
-from thalweg.models.language.minilm import SentenceModel
+from thalweg.models.language.minilm import shared
+from thalweg.pipeline.handoff.cascade import auroc
 from thalweg.pipeline.handoff.quality import QuestionQuality, categories
 from thalweg.stages.language import expected
 
@@ -114,36 +114,31 @@ def measure(result: Result, quick: bool) -> None:
         for name, tell in held_out.items():
             what = f"{model}, {name}"
             found = result.rounds.ours(what, lambda m=model, t=tell: t(m))  # type: ignore[misc]
-            tested = asked.unseen if name == "unseen" else asked.template
-            result.add(what, OURS, int(tested.sum()) if name == "unseen" else len(tested), "", **found)
+            tested = int(asked.unseen.sum()) if name == "unseen" else len(asked.text)
+            result.add(what, OURS, tested, "", **found)
 
 
 def _asked() -> Questions:
-    store, said = ModelStore(), recorded()
-    sentences = SentenceModel(
-        store.path(expected.MINILM, "model.safetensors"), store.path(expected.MINILM, "vocab.txt")
-    )
+    said = recorded()
     seen = {**templates(), **questions(), **templates("more_templates")}
     groups = {**seen, **templates("unseen_templates")}
-    texts = [(question, n) for n, group in enumerate(groups.values()) for question in group]
-    right = {
-        model: np.array(
-            [
-                float(pattern.search("".join(said[model][question]["tokens"])) is not None)
-                for group in groups.values()
-                for question, pattern in group.items()
-            ]
-        )
-        for model in (EDGE, FOG)
-    }
-    template = np.array([n for _, n in texts])
+    given = [(text, pattern, n) for n, group in enumerate(groups.values()) for text, pattern in group.items()]
+    template = np.array([n for *_, n in given])
+    model = shared()
+    embedding = np.array([model.value.embed(text) for text, *_ in given], np.float64)
+    model.release()
     return Questions(
-        [question for question, _ in texts],
-        np.array([sentences.embed(question) for question, _ in texts], np.float64),
-        np.array([categories(question) for question, _ in texts]),
+        [text for text, *_ in given],
+        embedding,
+        np.array([categories(text) for text, *_ in given]),
         template,
         template >= len(seen),
-        right,
+        {
+            name: np.array(
+                [float(pattern.search("".join(said[name][text]["tokens"])) is not None) for text, pattern, _ in given]
+            )
+            for name in (EDGE, FOG)
+        },
     )
 
 
@@ -171,16 +166,11 @@ def _told(splits: list[Array], right: Array, template: NDArray[np.int64]) -> dic
     for _ in range(DRAWS):
         rows = np.concatenate([np.flatnonzero(template == name) for name in rng.choices(names, k=len(names))])
         drawn.append(_auroc(likely[rows], right[rows]))
-    auroc = float(np.mean([_auroc(each, right) for each in splits]))
+    mean = float(np.mean([_auroc(each, right) for each in splits]))
     above = likely > np.median(likely)
     halves = {"likelier_right": float(right[above].mean()), "others_right": float(right[~above].mean())}
-    return {"auroc": auroc, "low_95": quantile(drawn, 0.025), "high_95": quantile(drawn, 0.975), **halves}
+    return {"auroc": mean, "low_95": quantile(drawn, 0.025), "high_95": quantile(drawn, 0.975), **halves}
 
 
 def _auroc(likely: Array, right: Array) -> float:
-    """As `cascade.auroc`, for many."""
-    won, lost = likely[right > 0], np.sort(likely[right == 0])
-    if not len(won) or not len(lost):
-        return 0.5
-    below = np.searchsorted(lost, won, "left") + np.searchsorted(lost, won, "right")
-    return float(below.mean() / 2 / len(lost))
+    return auroc(list(zip(likely.tolist(), (right > 0).tolist(), strict=True)))

@@ -85,12 +85,12 @@ def deciding(frames: int) -> dict[str, list[float]]:
 def sentence(frames: int) -> list[float]:
     """Milliseconds to understand a question by the sentence model; empty where its weights are not here."""
     from thalweg.models import ModelStore
-    from thalweg.models.language.minilm import SentenceModel
+    from thalweg.models.language.minilm import NAME, SentenceModel
 
     store = ModelStore()
-    if not {one.model.name: one.complete for one in store.list()}["all-minilm-l6-v2"]:
+    if not {one.model.name: one.complete for one in store.list()}[NAME]:
         return []
-    model = SentenceModel(*store.pull("all-minilm-l6-v2"))
+    model = SentenceModel(*store.pull(NAME))
     times = []
     for _ in range(frames):
         start = time.thread_time()

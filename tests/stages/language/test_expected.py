@@ -43,7 +43,7 @@ class Shared:
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> Shared:
     one = Shared()
-    monkeypatch.setattr(expected, "_load", lambda: one)
+    monkeypatch.setattr(expected, "shared", lambda: one)
     monkeypatch.setattr(expected, "known", lambda: {MODEL: QuestionQuality([4.0], [0.0] * 17, 0.0)})
     return one
 
@@ -96,7 +96,7 @@ def test_without_the_sentence_model_the_pool_says_what_is_missing(monkeypatch: p
     def missing() -> Any:
         raise ModelError("no source gives all-minilm-l6-v2")
 
-    monkeypatch.setattr(expected, "_load", missing)
+    monkeypatch.setattr(expected, "shared", missing)
     with pytest.raises(BackendError, match="`by_question` cannot be had: no source gives all-minilm-l6-v2"):
         asked("Where is France?")
 
