@@ -211,7 +211,7 @@ class Hearing:
         elif self.state is State.TRIED:
             self.state = State.HEARING
         if self.state is State.HEARING and (full or self._due(behind)):
-            return [self._decode(State.GUESSING, wait=full)]
+            return [*dropped, self._decode(State.GUESSING, wait=full)]
         if self.state is State.GUESSING and end_ns - self._window_ns >= rules.cuts.limit_ns + _ROOM_NS:
             return [*dropped, Wait(self._number)]
         return dropped

@@ -200,6 +200,16 @@ def test_a_turn_that_ends_behind_a_failed_trial_is_told_no_guess_any_more() -> N
     assert hearing.decoded(guess.number, words("How are")) == []
 
 
+def test_a_voice_that_goes_on_behind_a_failed_trial_drops_the_guess_for_the_next_one() -> None:
+    hearing = Hearing()
+    guess = begun(hearing, 1.4)
+    trial = one(hearing.heard(1550 * MS, silence_ns=96 * MS), Decode)
+    assert isinstance(trial, Decode)
+    hearing.failed(trial.number)
+    dropped, newer = hearing.heard(2000 * MS)
+    assert dropped == Drop(guess.number) and isinstance(newer, Decode)
+
+
 def test_a_guess_that_heard_nearly_all_of_the_voice_is_a_trial_as_soon_as_it_pauses() -> None:
     hearing = Hearing()
     guess = begun(hearing, 1.4)
