@@ -136,7 +136,7 @@ class Lender:
                 self._leases[task] = who
             log.info("a worker is lent to %s, %d of %d are free", who[0], self.free, self._workers)
             try:
-                await self._lend(reader, writer)
+                await lend(reader, writer, self._worker, self._place)
             finally:
                 del self._leases[task]
                 log.info("the worker of %s is back, %d of %d are free", who[0], self.free, self._workers)
@@ -164,9 +164,6 @@ class Lender:
         if self.lent.get(name, 0) >= LEASES_OF_A_NODE:
             return f"{name} has {LEASES_OF_A_NODE} workers already"
         return ""
-
-    async def _lend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await lend(reader, writer, self._worker, self._place)
 
 
 async def _secured(

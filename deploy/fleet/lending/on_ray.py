@@ -82,7 +82,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, aske
             if not placing.done():
                 return  # the node has gone
             placed = placing.result()
-    except (ThalwegError, OSError, TimeoutError) as error:
+    except (ThalwegError, OSError) as error:
         await refuse(reader, writer, describe_error(error))
         return
     placed.link[1].write(bytes(held))

@@ -7,9 +7,11 @@ import json
 import os
 import signal
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,9 @@ from thalweg.deploy.bench.fleet.cloud import PLACE, Cloud
 from thalweg.deploy.bench.fleet.moving import Moving, running
 from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.commands import node
+from thalweg.deploy.fleet.lending import on_ray
 from thalweg.deploy.fleet.lending.ray_actor import tls
+from thalweg.deploy.fleet.lending.ray_worker import RayWorker
 from thalweg.deploy.fleet.placing.lenders import NodeFolder
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.pipeline.packet import Packet
@@ -50,6 +54,29 @@ class Where:
     def process(self, packet, ctx):
         where = {"pid": os.getpid(), "actor": os.getppid(), "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}
         ctx.emit(Token(text=json.dumps({**where, "folder": os.getcwd()})))
+"""
+
+TWICE = """
+import asyncio
+import sys
+
+from thalweg.deploy.cluster.remote import RemoteError
+from thalweg.deploy.fleet.lending import on_ray
+from thalweg.deploy.fleet.lending.ray_worker import RayWorker
+
+
+async def main():
+    asked = RayWorker(sys.argv[1], gpus=1)
+    first = await on_ray.place(asked)
+    on_ray.PLACE_S = 2.0
+    try:
+        await on_ray.place(asked)
+    except RemoteError as error:
+        print(error)
+    first.link[1].close()
+
+
+asyncio.run(main())
 """
 
 
@@ -169,6 +196,68 @@ def test_where_ray_gives_no_worker_the_stage_stays_and_is_told_why(
             assert all_here(moving) and moving.wrong() == 0
 
     asyncio.run(case())
+
+
+def test_where_others_use_what_it_asks_for_it_is_told_so_in_time(cluster: str, tmp_path: Path) -> None:
+    environ = {**os.environ, "RAY_ADDRESS": cluster}
+    found = subprocess.run(
+        [sys.executable, "-c", TWICE, str(tmp_path)], env=environ, capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert "did not place it within 2 s: its nodes have what it asks for, but others use it" in found.stdout, found
+
+
+def test_what_a_node_says_before_its_worker_is_placed_waits_here_up_to_a_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    placing, said = asyncio.Event(), os.urandom(4 * on_ray.HELD)
+    heard, taken = bytearray(), asyncio.Event()
+    pieces: list[bytearray] = []
+    ways: list[asyncio.StreamWriter] = []
+    hold = on_ray._hold
+
+    async def holding(reader: asyncio.StreamReader, held: bytearray) -> None:
+        pieces.append(held)
+        await hold(reader, held)
+
+    async def worker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while len(heard) < len(said):
+            heard.extend(await reader.read(1 << 16))
+        taken.set()
+        writer.close()
+
+    async def case() -> None:
+        there = await asyncio.start_server(worker, "127.0.0.1", 0)
+
+        async def place(asked: RayWorker) -> on_ray.Placed:
+            await placing.wait()
+            link = await asyncio.open_connection(*there.sockets[0].getsockname())
+            ways.append(link[1])
+            return on_ray.Placed(None, link)
+
+        async def lent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            ways.append(writer)
+            await on_ray.serve(reader, writer, RayWorker("/"))
+
+        monkeypatch.setattr(on_ray, "place", place)
+        monkeypatch.setattr(on_ray, "_hold", holding)
+        here = await asyncio.start_server(lent, "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*here.sockets[0].getsockname())
+        writer.write(said)
+        while not pieces or len(pieces[0]) <= on_ray.HELD:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        assert len(pieces[0]) <= on_ray.HELD + on_ray.PIECE
+        placing.set()
+        await taken.wait()
+        for each in (writer, *ways):
+            each.close()
+            with suppress(ConnectionError):
+                await each.wait_closed()
+        there.close()
+        here.close()
+
+    asyncio.run(asyncio.wait_for(case(), PATIENCE_S))
+    assert bytes(heard) == said
 
 
 def test_a_link_to_an_actor_is_for_whom_that_lease_was_made() -> None:
