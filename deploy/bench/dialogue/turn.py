@@ -19,6 +19,7 @@ import numpy as np
 
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.bench.rounds import LIMIT_S
+from thalweg.deploy.ops.observing.stats import stats_of
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.models import ModelStore
 from thalweg.models.speech.piper import PiperVoice
@@ -119,6 +120,8 @@ def _measure(result: Result, case: str, variables: dict[str, str], questions: tu
             "ms",
             **{f"{name}_p50": quantile(values, 0.5), f"{name}_p95": quantile(values, 0.95)},
         )
+    drafts = {kind: count for kind, count in stats_of(worker)["stages"]["chat"]["counts"].items() if "draft" in kind}
+    result.add(case, OURS, len(turns), "count", **drafts)
     if turns and variables["end_of_turn"] == ENDS[0]:
         _shares(result, case, turns)
 
