@@ -34,8 +34,8 @@ OURS = {
     "models/speech/fastconformer/nemo_archive.py": "written by our own process, in a folder made for it",
     "models/language/minilm.py": "from the model store, where it has matched its hash",
     "models/store/registry.py": "files of the package",
-    "stages/language/confidence.py": "files of the package",
-    "stages/language/expected.py": "files of the package",
+    "stages/language/pool/confidence.py": "files of the package",
+    "stages/language/pool/expected.py": "files of the package",
     "transports/fleet/segment.py": "written by a node or its hub, in a folder that is its own",
     "transports/grpc/wire.py": "files of the package",
 }

@@ -46,6 +46,23 @@ class SessionOver(ThalwegError):
     """The conversation ended while a visitor was connecting to it."""
 
 
+async def answered(
+    call: Call, offer: str | Offer, ice: Sequence[RTCIceServer], stands: Callable[[], bool]
+) -> tuple[Peer, str]:
+    """A connection of `call`, and the answer to an offer. Raises OfferError, and SessionOver unless the conversation
+    still `stands` when the answer is there.
+    """
+    peer = Peer(call, ice)
+    try:
+        answer = await peer.answer(offer)
+        if not stands():
+            raise SessionOver("That conversation has ended. Start a new one.")
+    except BaseException:
+        await peer.close()
+        raise
+    return peer, answer
+
+
 class NewcomerState(Enum):
     """See the table above."""
 
@@ -98,14 +115,7 @@ class Newcomer:
 
         Raises OfferError, SessionOver.
         """
-        peer = Peer(self.call, ice)
-        try:
-            answer = await peer.answer(offer)
-            if self.state is not NewcomerState.WAITING:
-                raise SessionOver("That conversation has ended. Start a new one.")
-        except BaseException:
-            await peer.close()
-            raise
+        peer, answer = await answered(self.call, offer, ice, lambda: self.state is NewcomerState.WAITING)
         if listening and self.peer is not None:
             before, self.listener = self.listener, peer
         else:

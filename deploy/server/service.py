@@ -195,7 +195,7 @@ def described(session: Session) -> dict[str, Any]:
     """One conversation, for the operator. `floor`: who has it; `played_ms`: of the last answer to speech,
     `played_p95_ms`: of the last hundred, from the end of speech to the first sound.
     """
-    played = list(session.played_ms)
+    played = list(session.answers.played_ms)
     return {
         "id": session.id,
         "state": session.state.value,

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
@@ -33,14 +33,14 @@ from thalweg.deploy.ops.observing.outcome import Outcome, Problem
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.deploy.server.admission import Returns
-from thalweg.deploy.server.newcomer import Newcomer, SessionOver
+from thalweg.deploy.server.newcomer import Newcomer, SessionOver, answered
+from thalweg.deploy.server.observing.answer_times import AnswerTimes
 from thalweg.deploy.server.observing.conversation_stats import ConversationStats
 from thalweg.deploy.server.observing.tally import Tally
 from thalweg.deploy.server.preferring import Preferring
 from thalweg.deploy.server.snapshot import Snapshot, recall, session_id, snapshot_of
 from thalweg.pipeline.dialogue.call import using
-from thalweg.pipeline.dialogue.events import Control, Hello, Latency, Say
-from thalweg.pipeline.dialogue.playout import Finished
+from thalweg.pipeline.dialogue.events import Control, Hello, Say
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.plan import LOCAL
 from thalweg.pipeline.file.spec import Spec
@@ -52,7 +52,6 @@ log = logging.getLogger(__name__)
 CLOSING_S = 2.0
 REPORT_S = 0.25
 PROBLEM_S = 10.0
-MILESTONES_S = 5.0
 MOVED = "moved"
 
 
@@ -100,8 +99,6 @@ class Session:
         self.on_heard: Callable[[float], None] = lambda first_audio_s: None
         self.reconnects = 0
         self.returns = Returns()
-        self.turns_heard = 0
-        self.played_ms: deque[float] = deque(maxlen=100)
         self._known = False
         self._to_ask: Control | None = None
         self._name = spec.graph.name
@@ -115,9 +112,9 @@ class Session:
         self._preferring = Preferring(spec.preferences, self.deployment.set_parameters, self.call.tell)
         self.call.on_prefer = self._preferring.wish
         self.tally = Tally()
-        self._sounding: dict[int, int] = {}
         self._told_ns = -round(PROBLEM_S * 1e9)
         self._stats = ConversationStats(self.deployment, self.worker, self.call.clock)
+        self.answers = AnswerTimes(self.call, self._stats, self.worker.turns, self.tally, self._turn_heard)
         self._over = asyncio.Event()
         self._unwanted: list[Peer] = []
 
@@ -184,15 +181,9 @@ class Session:
 
         Raises OfferError, and SessionOver if the conversation has ended meanwhile.
         """
-        peer, whose = Peer(self.call, ice), self.id
-        try:
-            with about(lambda: self.id):
-                answer = await peer.answer(sdp)
-            if self.over or self.id != whose:
-                raise SessionOver("That conversation has ended. Start a new one.")
-        except BaseException:
-            await peer.close()
-            raise
+        whose = self.id
+        with about(lambda: self.id):
+            peer, answer = await answered(self.call, sdp, ice, lambda: not self.over and self.id == whose)
         if listening and self.peer is not None:
             before, self.listener = self.listener, peer
             peer.on_state = lambda state: self._listener_changed(peer, state)
@@ -258,7 +249,7 @@ class Session:
         if not self._over.is_set():
             self.why = code
             if self._known:
-                self._log("ended", f"ended ({code}) after {self.age_s:.0f} s", why=code, turns=self.turns_heard)
+                self._log("ended", f"ended ({code}) after {self.age_s:.0f} s", why=code, turns=self.answers.heard)
             self.call.end(code, message, silently=code == MOVED)
             self._over.set()
 
@@ -364,47 +355,11 @@ class Session:
             self.call.may_stay()
             if self._deaf():
                 self._ended_by_itself()
-            for epoch, played_ns in list(self.call.started.items()):
-                self._sounding.setdefault(epoch, played_ns)
-                self._report_turn(epoch, played_ns)
-            while self.call.finished:
-                self._measure_answer(self.call.finished.popleft())
+            self.answers.look()
             if self.call.watched:
                 self.call.tell(self._stats.report())
 
-    def _measure_answer(self, answer: Finished) -> None:
-        """How long it sounded, and after an interruption, how soon it was silent."""
-        began_ns = self._sounding.pop(answer.epoch, None)
-        if began_ns is not None:
-            self.tally.answers.record(answer.time_ns - began_ns)
-        if not answer.complete:
-            turns = self.worker.turns.turns.values()
-            spoke = [turn.speech_start_ns for turn in turns if turn.epoch > answer.epoch]
-            if spoke and began_ns is not None and began_ns < min(spoke) <= answer.time_ns:
-                self.tally.interrupts.record(answer.time_ns - min(spoke))
-
-    def _report_turn(self, epoch: int, played_ns: int) -> None:
-        found = self._stats.milestones(epoch, played_ns)
-        if found is None:
-            if self.call.clock.now_ns() - played_ns > MILESTONES_S * 1e9:
-                del self.call.started[epoch]  # no voice has ended in it, or its worker does not answer
-            return
-        del self.call.started[epoch]
-        speech_end_ns, marks = found
-        self.on_heard((played_ns - speech_end_ns) / 1e9)
-        self.tally.played.record(played_ns - speech_end_ns)
-        latency = {name: (at_ns - speech_end_ns) / 1e6 for name, at_ns in marks.items()}
-        played_ms = (played_ns - speech_end_ns) / 1e6
-        self.turns_heard += 1
-        self.played_ms.append(played_ms)
+    def _turn_heard(self, epoch: int, played_ms: float, latency: Mapping[str, float]) -> None:
+        self.on_heard(played_ms / 1e3)
         measured = {f"{name}_ms": round(value) for name, value in latency.items()} | {"played_ms": round(played_ms)}
         self._log("turn", f"turn {epoch} was answered after {played_ms:.0f} ms", turn=epoch, **measured)
-        self.call.tell(
-            Latency(
-                turn=epoch,
-                final_ms=latency.get("final_transcript"),
-                first_token_ms=latency.get("first_token"),
-                first_audio_ms=latency.get("first_audio"),
-                played_ms=played_ms,
-            )
-        )

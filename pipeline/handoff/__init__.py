@@ -1,4 +1,4 @@
 """Decisions about language-model backends: which one answers, when another takes over, what may go where.
 
-No connection, clock or model lives here; `stages/language/pool.py` carries out what is decided.
+No connection, clock or model lives here; `stages/language/pool/pool.py` carries out what is decided.
 """

@@ -68,7 +68,10 @@ class Demand:
         while True:
             said = await self._agent.hand_over("", VIDEO, 0, b"", 0.0)
             if said.startswith("{"):
-                await self._take(json.loads(said), ctx)
+                try:
+                    await self._take(json.loads(said), ctx)
+                except (ValueError, TypeError, KeyError) as error:  # of an agent of another version
+                    ctx.report(f"a request for media cannot be read: {type(error).__name__}")
             elif said:  # the agent is away, or older than this
                 await asyncio.sleep(AWAY_S)
             self.wanted(ctx)

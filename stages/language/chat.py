@@ -36,7 +36,7 @@ from thalweg.pipeline.signal import Ahead, Interrupt, Played, Signal
 from thalweg.pipeline.stage import Context, Port, StageError
 from thalweg.stages.language.conversation import Conversation, likely, same_question
 from thalweg.stages.language.model import LanguageModelError, Model
-from thalweg.stages.language.pool import Member, Pool, PoolPolicy
+from thalweg.stages.language.pool.pool import Member, Pool, PoolPolicy
 from thalweg.stages.language.reply import Reply, ReplyState
 from thalweg.stages.language.under_way import UnderWay
 

@@ -26,11 +26,11 @@ from thalweg.pipeline.duration import format_duration
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.handoff.seam import is_sentence
 from thalweg.pipeline.stage import Context
-from thalweg.stages.language.member import continued
 from thalweg.stages.language.patience import Patience
+from thalweg.stages.language.pool.member import continued
+from thalweg.stages.language.pool.warming import Warming
 from thalweg.stages.language.repetition import Repetition, without_circles
 from thalweg.stages.language.reply import Reply, ReplyState
-from thalweg.stages.language.warming import Warming
 
 _PREFILL_S = 1.0
 _DELTAS = ", ".join(delta.__name__ for delta in get_args(Delta))

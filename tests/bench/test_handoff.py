@@ -16,7 +16,7 @@ from thalweg.deploy.bench.language.quality import SHIPPED, learned
 from thalweg.deploy.bench.language.recording import CLOUD, EDGE, FOG, PROMPTS, recorded, templates
 from thalweg.deploy.bench.result import OURS
 from thalweg.pipeline.handoff.quality import categories
-from thalweg.stages.language.expected import known
+from thalweg.stages.language.pool.expected import known
 
 
 def rows(part: str, folder: Path) -> dict[tuple[str, str, str], float]:

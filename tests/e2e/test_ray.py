@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import require_package
+from tests.deploy.cluster.ray_cluster import ray_cluster_here
 from tests.deploy.cluster.test_restart import FAILING, run, summed
 from tests.e2e.test_placement import run_example, said, turns_in_one_process
 from thalweg.deploy.cluster.deployment import Deployment
@@ -24,19 +25,8 @@ CHAIN = FAILING / "chain_ray.yaml"
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A head that has `near`; nodes are added by the tests."""
-    require_package("ray", "ray")
-    import ray
-    from ray.cluster_utils import Cluster
-
-    before = os.environ.get("RAY_ADDRESS")
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "resources": {"near": 1}})
-    os.environ["RAY_ADDRESS"] = found.address
-    yield found
-    ray.shutdown()
-    found.shutdown()
-    del os.environ["RAY_ADDRESS"]
-    if before is not None:
-        os.environ["RAY_ADDRESS"] = before
+    with ray_cluster_here(num_cpus=1, resources={"near": 1}) as found:
+        yield found
 
 
 @pytest.mark.usefixtures("voice_demo")

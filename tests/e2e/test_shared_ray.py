@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import require_package
+from tests.deploy.cluster.ray_cluster import ray_cluster_here
 from tests.deploy.cluster.shared_stages import Notes
 from tests.deploy.cluster.test_shared import Talk, alive, hold, pipeline_of
 from thalweg.deploy.cluster import shared_actor
@@ -23,19 +23,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of sockets and p
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[Any]:
     """A head with room for one worker of each test, not for two."""
-    require_package("ray", "ray")
-    import ray
-    from ray.cluster_utils import Cluster
-
-    before = os.environ.get("RAY_ADDRESS")
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "resources": {"pool": 2}})
-    os.environ["RAY_ADDRESS"] = found.address
-    yield found
-    ray.shutdown()
-    found.shutdown()
-    del os.environ["RAY_ADDRESS"]
-    if before is not None:
-        os.environ["RAY_ADDRESS"] = before
+    with ray_cluster_here(num_cpus=2, resources={"pool": 2}) as found:
+        yield found
 
 
 ON_RAY = {"launcher": "ray", "resources": {"pool": 1}}
@@ -57,6 +46,7 @@ def test_two_runs_share_an_actor_and_when_it_dies_each_goes_on_from_its_own_stat
 
 ASKS = """
 import asyncio
+from tests.deploy.cluster.ray_cluster import ray_cluster_here
 from tests.deploy.cluster.shared_stages import Notes
 from tests.deploy.cluster.test_shared import Talk, pipeline_of
 

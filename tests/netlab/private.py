@@ -17,7 +17,7 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
-from tests.stages.language.test_pool_servers import CANARIES, POLICY, Conversation
+from tests.stages.language.pool.test_pool_servers import CANARIES, POLICY, Conversation
 from thalweg.deploy.bench.language.modelserver import Json, ModelServer, Plan
 
 PORT = 8000

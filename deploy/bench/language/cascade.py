@@ -21,7 +21,7 @@ from thalweg.deploy.bench.language.recording import CLOUD, EDGE, recorded, templ
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.pipeline.handoff.agreement import agree
 from thalweg.pipeline.handoff.cascade import auroc, score, threshold
-from thalweg.stages.language import confidence
+from thalweg.stages.language.pool import confidence
 
 RISKS = (0.05, 0.1, 0.2)
 SPLITS, QUICK = 400, 20

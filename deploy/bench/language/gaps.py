@@ -28,7 +28,7 @@ from thalweg.deploy.bench.language.recording import CLOUD, PROMPTS, recorded
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.deploy.testing import run_virtual
 from thalweg.models.language.backend import Abilities, BackendError, Delta, ErrorKind, Finish, Message, Request, Text
-from thalweg.stages.language.pool import Member, Pool, PoolPolicy
+from thalweg.stages.language.pool.pool import Member, Pool, PoolPolicy
 
 TURNS, QUICK = 200, 20
 CASES = [("whole", 0), *(("dies", at) for at in AT), *(("stalls", at) for at in AT), ("stutters", 20)]

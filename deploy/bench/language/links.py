@@ -39,8 +39,8 @@ from thalweg.models.language.backend import (
     Request,
     Text,
 )
-from thalweg.stages.language.member import tokens_of
-from thalweg.stages.language.pool import Member, Pool, PoolPolicy
+from thalweg.stages.language.pool.member import tokens_of
+from thalweg.stages.language.pool.pool import Member, Pool, PoolPolicy
 
 WITHIN_MS, EVERY_S, TURNS, QUICK = 900.0, 10.0, 720, 40
 PATIENCE_S = 10.0

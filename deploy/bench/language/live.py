@@ -23,7 +23,7 @@ from thalweg.deploy.bench.result import OURS, Result
 from thalweg.models.language.backend import Backend, Message, Request, Text
 from thalweg.models.language.llamacpp import LlamaCppBackend
 from thalweg.models.language.openai_backend import OpenAIBackend
-from thalweg.stages.language.pool import Member, Pool, PoolPolicy
+from thalweg.stages.language.pool.pool import Member, Pool, PoolPolicy
 
 TURNS, QUICK = 3, 1
 ABOUT = ("Tell me about the moon", "Explain to me how bread is made", "Describe the city of Rome")

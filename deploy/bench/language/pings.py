@@ -11,7 +11,7 @@ import asyncio
 from thalweg.deploy.bench.language.modelserver import ModelServer
 from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.models.language.backend import Message, Request
-from thalweg.stages.language.pool import Member, Pool, PoolPolicy
+from thalweg.stages.language.pool.pool import Member, Pool, PoolPolicy
 
 BUDGET_S, STALL_S, AT = 0.3, 0.2, 5
 MANY, QUICK = 200, 5

@@ -37,7 +37,7 @@ from thalweg.deploy.bench.result import OURS, Result, quantile
 from thalweg.models.language.minilm import shared
 from thalweg.pipeline.handoff.cascade import auroc
 from thalweg.pipeline.handoff.quality import QuestionQuality, categories
-from thalweg.stages.language import expected
+from thalweg.stages.language.pool import expected
 
 SPLITS, QUICK, FOLDS, DRAWS = 5, 2, 6, 1000
 COMPONENTS, RIDGE, STEPS = 20, 1.0, 25

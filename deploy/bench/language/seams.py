@@ -18,7 +18,7 @@ from thalweg.deploy.bench.language.recording import CLOUD, EDGE, LONGER, PROMPTS
 from thalweg.deploy.bench.result import OURS, Result
 from thalweg.models.language.backend import Message, Request, Text
 from thalweg.pipeline.handoff.seam import words
-from thalweg.stages.language.pool import Member, Pool, PoolPolicy
+from thalweg.stages.language.pool.pool import Member, Pool, PoolPolicy
 
 AT = (5, 20)
 MANY, QUICK = 10, 3

@@ -11,9 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import signal
-import socket
 import ssl
 import sys
 from contextlib import suppress
@@ -24,12 +21,11 @@ from thalweg.deploy.cluster.host import host_identity
 from thalweg.deploy.cluster.ray_host import aside, ray_here, ray_options, unplaceable
 from thalweg.deploy.cluster.remote import RemoteError
 from thalweg.deploy.errors import describe_error
-from thalweg.deploy.fleet.lending.process import PIECE, pass_both_ways, refuse
+from thalweg.deploy.fleet.lending.process import PIECE, be_lent, pass_both_ways, refuse
 from thalweg.deploy.fleet.lending.ray_actor import LentActor, tls
 from thalweg.deploy.fleet.lending.ray_worker import RayWorker
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.pipeline.errors import ThalwegError
-from thalweg.stages.io.terminal import begin, log_to_stderr
 from thalweg.transports.grpc.tls import NAME, make_certificates
 
 log = logging.getLogger(__name__)
@@ -97,24 +93,15 @@ async def _hold(reader: asyncio.StreamReader, held: bytearray) -> None:
             await asyncio.Event().wait()
 
 
-async def main(fd: int, asked: RayWorker) -> None:
-    """Serve the node until it is gone."""
-    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd))
+async def main(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Serve the node until it is gone. Ray's threads, and those that wait for a silent cluster, would outlive it."""
     try:
-        await serve(reader, writer, asked)
+        await serve(reader, writer, RayWorker(**json.loads(sys.argv[2])))
     except Exception as error:  # Ray may raise anything
         log.error("a lease on Ray ends: %s", describe_error(error))
         with suppress(OSError):
             await refuse(reader, writer, describe_error(error))
-    finally:  # Ray's own threads, and a thread that waits for a cluster which is silent, would outlive this
-        if os.getpgrp() == os.getpid():
-            os.killpg(0, signal.SIGKILL)
-        os._exit(0)
 
 
 if __name__ == "__main__":
-    begin()
-    log_to_stderr()
-    for number in (signal.SIGINT, signal.SIGTERM):  # the lender decides what an interrupt means
-        signal.signal(number, signal.SIG_IGN)
-    asyncio.run(main(int(sys.argv[1]), RayWorker(**json.loads(sys.argv[2]))))
+    be_lent(main)

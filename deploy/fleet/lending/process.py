@@ -12,12 +12,15 @@ import os
 import signal
 import socket
 import ssl
+import sys
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.models.child_process import module_path, python_module
+from thalweg.stages.io.terminal import begin, log_to_stderr
 from thalweg.transports.fleet.lease import LEASE_S, frame
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,24 @@ class Program:
 def worker_here(memory_bytes: int) -> Program:
     """A lent worker on this machine, which may allocate so much, as may each process that it starts; −1: no limit."""
     return Program("thalweg.deploy.fleet.lending.worker", (str(memory_bytes),))
+
+
+def be_lent(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> None:
+    """The other side of `lend`: `serve` the node until it is gone, and leave no thread or process of its own behind."""
+    begin()
+    log_to_stderr()
+    for number in (signal.SIGINT, signal.SIGTERM):  # the lender decides what an interrupt means
+        signal.signal(number, signal.SIG_IGN)
+
+    async def to_its_end() -> None:
+        try:
+            await serve(*await asyncio.open_connection(sock=socket.socket(fileno=int(sys.argv[1]))))
+        finally:
+            if os.getpgrp() == os.getpid():
+                os.killpg(0, signal.SIGKILL)
+            os._exit(0)
+
+    asyncio.run(to_its_end())
 
 
 async def lend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, program: Program, folder: Path) -> None:

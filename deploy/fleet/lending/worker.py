@@ -17,8 +17,6 @@ import inspect
 import logging
 import os
 import resource
-import signal
-import socket
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +25,7 @@ from typing import Any
 from thalweg.deploy.errors import describe_error
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.lending.context import LentContext
-from thalweg.deploy.fleet.lending.process import refuse
+from thalweg.deploy.fleet.lending.process import be_lent, refuse
 from thalweg.deploy.runtime.tasks import in_thread
 from thalweg.pipeline.decoding import shown
 from thalweg.pipeline.file.catalog import find_stage, stage_names
@@ -35,7 +33,6 @@ from thalweg.pipeline.fleet.moving.places import placing_problem
 from thalweg.pipeline.hooks import is_async
 from thalweg.pipeline.packet import AMBIENT
 from thalweg.pipeline.signal import Interrupt, Signal
-from thalweg.stages.io.terminal import begin, log_to_stderr
 from thalweg.transports.codec import decode, decode_signal
 from thalweg.transports.fleet.lease import LEASE_S, VERSION, frame, next_frame
 from thalweg.transports.state import pack_state, unpack_state
@@ -238,9 +235,8 @@ def find_only_ours(use: str) -> None:
         raise FleetError(f"{shown(use)} is no stage that is installed here, and no module in the lender's folder")
 
 
-async def main(fd: int) -> None:
+async def main(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Serve the node until it is gone."""
-    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd))
     try:
         await LentStage(reader, writer).serve()
     except* (asyncio.IncompleteReadError, ConnectionError):
@@ -248,17 +244,9 @@ async def main(fd: int) -> None:
     except* Exception as errors:
         for error in errors.exceptions:
             log.error("a lent worker ends: %s", describe_error(error))
-    finally:  # work of its remaining threads and processes is not wanted
-        if os.getpgrp() == os.getpid():
-            os.killpg(0, signal.SIGKILL)
-        os._exit(0)
 
 
 if __name__ == "__main__":
-    begin()
-    log_to_stderr()
-    for number in (signal.SIGINT, signal.SIGTERM):  # the lender decides what an interrupt means
-        signal.signal(number, signal.SIG_IGN)
     sys.path.insert(0, os.getcwd())
     resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[2]),) * 2)
-    asyncio.run(main(int(sys.argv[1])))
+    be_lent(main)

@@ -24,10 +24,11 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.moving.gauges import Away
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.text import printable
-from thalweg.transports.codec import decode
-from thalweg.transports.fleet.lease import VERSION, LeaseError, frame, next_frame
+from thalweg.transports.codec import decode, encode
+from thalweg.transports.fleet.lease import LARGEST, VERSION, LeaseError, frame, next_frame
 
 CONNECT_S, OPEN_S = 5.0, 120.0
+LARGEST_RECORD = LARGEST - 4096
 BUFFERED = 8 << 20
 
 
@@ -256,3 +257,14 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, asyncio.IncompleteReadError):
         return "the connection was closed"
     return getattr(error, "verify_message", "") or getattr(error, "strerror", "") or str(error) or "no answer in time"
+
+
+def record_of(packet: Packet) -> bytes:
+    """A packet as it is sent to a lent worker. Raises ThalwegError on what cannot be sent."""
+    record = b"".join(encode(packet))
+    if len(record) > LARGEST_RECORD:
+        raise LeaseError(
+            f"a packet of {len(record) / 1e6:.0f} MB is too large for a lent worker, "
+            f"at most {LARGEST_RECORD / 1e6:.0f} MB"
+        )
+    return record

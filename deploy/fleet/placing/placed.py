@@ -33,7 +33,7 @@ from typing import Any
 from thalweg.deploy.errors import describe_error
 from thalweg.deploy.fleet.placing.again import Again, Quiet
 from thalweg.deploy.fleet.placing.follow import Follower
-from thalweg.deploy.fleet.placing.lease import Lease, results_of
+from thalweg.deploy.fleet.placing.lease import LARGEST_RECORD, Lease, record_of, results_of
 from thalweg.deploy.fleet.placing.lenders import NodeFolder
 from thalweg.deploy.runtime.tasks import beside
 from thalweg.pipeline.errors import ThalwegError
@@ -44,13 +44,11 @@ from thalweg.pipeline.hooks import is_async
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.signal import Direction, Interrupt, Signal
 from thalweg.pipeline.stage import Context
-from thalweg.transports.codec import decode_signal, encode, encode_signal
-from thalweg.transports.fleet.lease import LARGEST, LeaseError
+from thalweg.transports.codec import decode_signal, encode_signal
 from thalweg.transports.state import pack_state, unpack_state
 
 log = logging.getLogger(__name__)
 
-LARGEST_RECORD = LARGEST - 4096
 DRAIN_S = 0.25
 """How long a planned return waits for answers that are on their way: what comes later is done again here."""
 
@@ -125,7 +123,7 @@ class PlacedStage:
             if self._lease is None:
                 await self._run_here(packet, ctx)
             else:
-                record = _record(packet)  # before it is given: one that cannot be sent costs itself, and nothing else
+                record = record_of(packet)  # before it is given: one that cannot be sent costs itself, and nothing else
                 self._lease.packet(self._ledger.generation, self._ledger.give(packet), record)
         while self._lease is not None and not self._ledger.has_room:
             self._room.clear()
@@ -391,14 +389,3 @@ class PlacedStage:
             Undone(packet, silent, tuple(sent[0]) if sent else ())  # without `sent`: of before results were streamed
             for packet, silent, *sent in state["undone"]
         ]
-
-
-def _record(packet: Packet) -> bytes:
-    """Raises ThalwegError on what cannot be sent."""
-    record = b"".join(encode(packet))
-    if len(record) > LARGEST_RECORD:
-        raise LeaseError(
-            f"a packet of {len(record) / 1e6:.0f} MB is too large for a lent worker, "
-            f"at most {LARGEST_RECORD / 1e6:.0f} MB"
-        )
-    return record

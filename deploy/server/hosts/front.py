@@ -27,7 +27,6 @@ from typing import Any
 from thalweg.deploy.door.refused import CONNECTING, Refused
 from thalweg.deploy.server.admission import NOTHING, full
 from thalweg.deploy.server.conversations import draining, gone
-from thalweg.deploy.server.hosts.exposition import TEXT, merged
 from thalweg.deploy.server.hosts.kept import KeptConversation, KeptConversations
 from thalweg.deploy.server.hosts.link import HostLink, HostLost, LinkState
 from thalweg.deploy.server.hosts.news import LOADING, News
@@ -36,6 +35,7 @@ from thalweg.deploy.server.hosts.placing import Room, hosts_wanted, order, taken
 from thalweg.deploy.server.hosts.private_server import MOVING
 from thalweg.deploy.server.hosts.record import HostRecord
 from thalweg.deploy.server.hosts.shrinking import Shrinking
+from thalweg.deploy.server.observing.exposition import TEXT, merged
 from thalweg.deploy.server.service import Connected, ConnectRequest
 from thalweg.deploy.server.session import SessionState
 from thalweg.deploy.server.settings import ServerSettings

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from tests.conftest import require_package
 
 PROGRAM = """
@@ -37,3 +39,18 @@ def ray_cluster(*nodes: dict[str, Any]) -> Iterator[str]:
         finally:
             process.stdin.close()
             process.wait(60)
+
+
+@contextmanager
+def ray_cluster_here(**head: Any) -> Iterator[Any]:
+    """A `ray.cluster_utils.Cluster` with that head, made in this process, which everything here finds."""
+    require_package("ray", "ray")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    found = Cluster(initialize_head=True, head_node_args=head)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", found.address)
+        yield found
+        ray.shutdown()
+        found.shutdown()

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from thalweg.deploy.server.hosts.exposition import merged
 from thalweg.deploy.server.hosts.kept import KeptConversations
 from thalweg.deploy.server.hosts.moving import AT_ONCE, HURRY_S, PATIENCE_S, Move, MoveState
 from thalweg.deploy.server.hosts.news import HostState, News, SessionNews, key_digest
 from thalweg.deploy.server.hosts.placing import Room, hosts_wanted, order, taken_of
 from thalweg.deploy.server.hosts.ray_hosts import zone_of
+from thalweg.deploy.server.observing.exposition import merged
 from thalweg.deploy.server.snapshot import MOST_BYTES, Snapshot, SnapshotError, host_of, session_id
 from thalweg.pipeline.dialogue.events import Again, Say
 

@@ -157,7 +157,7 @@ def test_the_command_lists_the_conversations_of_all_hosts(capsys: pytest.Capture
 
 def test_how_soon_a_conversation_is_answered_is_told_of_the_last_answer_and_of_the_last_hundred() -> None:
     session = Session(load_spec(pipeline(), "pipeline.yaml"))
-    session.played_ms.extend(float(number) for number in range(1, 151))
+    session.answers.played_ms.extend(float(number) for number in range(1, 151))
     told = described(session)
     assert (told["played_ms"], told["played_p95_ms"]) == (150, 145)
     row = table_of([told | {"host": "host-1"}])

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 
 from tests.conftest import require_package
+from tests.stages.language.pool.test_pool import Scripted
+from tests.stages.language.pool.test_pool import pool as pool_of
 from tests.stages.language.test_chat import answers
 from tests.stages.language.test_chat_going_on import Ctx
-from tests.stages.language.test_pool import Scripted
-from tests.stages.language.test_pool import pool as pool_of
 from thalweg.deploy.testing import run_virtual
 from thalweg.models.language.backend import BackendError, ErrorKind, Message, Request
 from thalweg.pipeline.handoff.breaker import BreakerState
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Transcript
 from thalweg.stages.language.chat import Chat
-from thalweg.stages.language.pool import Pool
-from thalweg.stages.language.warming import WITHIN_S, Warming
+from thalweg.stages.language.pool.pool import Pool
+from thalweg.stages.language.pool.warming import WITHIN_S, Warming
 
 
 class Warm(Scripted):

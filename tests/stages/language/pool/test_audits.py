@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.stages.language.test_pool import ANSWER, Scripted, ask
-from tests.stages.language.test_pool_cascade import SMALL, Sure
+from tests.stages.language.pool.test_pool import ANSWER, Scripted, ask
+from tests.stages.language.pool.test_pool_cascade import SMALL, Sure
 from thalweg.deploy.testing import run_virtual
 from thalweg.models.language.backend import Message, Request
 from thalweg.pipeline.handoff.breaker import BreakerState
-from thalweg.stages.language.pool import Member, Pool, PoolPolicy
+from thalweg.stages.language.pool.pool import Member, Pool, PoolPolicy
 
 QUESTION = "what is the capital of france"
 

@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from tests.stages.language.test_pool import ANSWER, Scripted, ask, pool
+from tests.stages.language.pool.test_pool import ANSWER, Scripted, ask, pool
 from thalweg.models.language.backend import Delta, Request, Text
-from thalweg.stages.language.confidence import accepted_from, known
-from thalweg.stages.language.pool import Pool
+from thalweg.stages.language.pool.confidence import accepted_from, known
+from thalweg.stages.language.pool.pool import Pool
 
 SMALL = "The capital of France is Lyon, on the river Rhone."
 

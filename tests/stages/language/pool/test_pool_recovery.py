@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.stages.language.test_pool import ANSWER, Scripted, pool
+from tests.stages.language.pool.test_pool import ANSWER, Scripted, pool
 from thalweg.models.language.backend import (
     Backend,
     BackendError,
@@ -22,7 +22,7 @@ from thalweg.models.language.backend import (
     Thinking,
 )
 from thalweg.pipeline.handoff.breaker import BreakerState
-from thalweg.stages.language.pool import Member, Pool, PoolPolicy
+from thalweg.stages.language.pool.pool import Member, Pool, PoolPolicy
 from thalweg.testing import run_virtual
 
 LONGER_THAN_A_PAUSE_S = 5.0

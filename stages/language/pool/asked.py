@@ -8,7 +8,7 @@ from thalweg.models.language.backend import ErrorKind, Reason, Request
 from thalweg.pipeline.handoff.answering import Answering
 from thalweg.pipeline.handoff.router import Route
 from thalweg.pipeline.payload import Routed
-from thalweg.stages.language.member import Streams
+from thalweg.stages.language.pool.member import Streams
 
 SURE_ENOUGH = "was sure enough"
 

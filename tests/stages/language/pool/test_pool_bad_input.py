@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.stages.language.test_pool import ANSWER, Scripted, ask, pool
+from tests.stages.language.pool.test_pool import ANSWER, Scripted, ask, pool
 from thalweg.models.language.backend import Delta, Message, Request, Usage
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.source import read_source
 from thalweg.pipeline.stage import describe
 from thalweg.stages.language.chat import Chat
-from thalweg.stages.language.member import tokens_of
+from thalweg.stages.language.pool.member import tokens_of
 
 
 def refused(policy: dict[str, Any] | None = None, **backends: dict[str, Any]) -> str:

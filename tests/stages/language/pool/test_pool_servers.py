@@ -20,7 +20,7 @@ from thalweg.pipeline.handoff.breaker import BreakerState
 from thalweg.pipeline.payload import Token
 from thalweg.pipeline.stage import describe
 from thalweg.stages.language.chat import Chat
-from thalweg.stages.language.pool import Member, Pool, PoolPolicy
+from thalweg.stages.language.pool.pool import Member, Pool, PoolPolicy
 
 ANSWER = "The capital of France is Paris, which lies on the river Seine, in the north of the country."
 BEGUN = ("dies", "ends", "no reason", "stalls", "pings in between", "late error")

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from thalweg.models.language.backend import Backend, Message, Request, Warms
-from thalweg.stages.language.member import CLOSE_S, end
+from thalweg.stages.language.pool.member import CLOSE_S, end
 
 WITHIN_S = 10.0
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.stages.language.test_pool import Scripted
+from tests.stages.language.pool.test_pool import Scripted
 from thalweg.models.errors import ModelError
 from thalweg.models.language.backend import BackendError, Message, Request
 from thalweg.pipeline.handoff.quality import QuestionQuality
-from thalweg.stages.language import expected
-from thalweg.stages.language.pool import Member, Pool, PoolPolicy
+from thalweg.stages.language.pool import expected
+from thalweg.stages.language.pool.pool import Member, Pool, PoolPolicy
 from thalweg.testing import run_virtual
 
 MODEL = "smollm2-135m-instruct"

@@ -29,7 +29,7 @@ from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Token
 from thalweg.pipeline.signal import Ahead, Signal
 from thalweg.stages.language.chat import Chat
-from thalweg.stages.language.pool import Member, Pool, PoolPolicy
+from thalweg.stages.language.pool.pool import Member, Pool, PoolPolicy
 
 WORDS = [f"word{n}" for n in range(24)]
 ANSWER = " ".join(WORDS[:11]) + ", " + " ".join(WORDS[11:]) + "."

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
+from tests.stages.language.pool.test_pool import ANSWER, Scripted, pool, words
 from tests.stages.language.test_drafts import final, interrupt, trial
-from tests.stages.language.test_pool import ANSWER, Scripted, pool, words
 from thalweg.deploy.testing import Outcome, run_stage
 from thalweg.models.language.backend import BackendError, Delta, ErrorKind, Message, Request, Text
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Token
 from thalweg.pipeline.signal import Signal
 from thalweg.stages.language.chat import Chat
-from thalweg.stages.language.pool import Pool
+from thalweg.stages.language.pool.pool import Pool
 from thalweg.testing import run_virtual
 
 QUESTION = "what is the capital of france"

@@ -16,7 +16,7 @@ from thalweg.pipeline.handoff.cascade import threshold
 @cache
 def known() -> dict[str, list[tuple[float, bool]]]:
     """By model: (score, whether the answer was right)."""
-    text = files("thalweg.stages.language").joinpath("confidence.json").read_text(encoding="utf-8")
+    text = files("thalweg.stages.language.pool").joinpath("confidence.json").read_text(encoding="utf-8")
     given: dict[str, list[tuple[float, int]]] = json.loads(text)
     return {model: [(value, bool(right)) for value, right in answers] for model, answers in given.items()}
 

@@ -17,9 +17,9 @@ from thalweg.models.language.backend import (
     Request,
     Text,
 )
-from thalweg.stages.language.pool import Member, Pool, PoolPolicy
+from thalweg.stages.language.pool.pool import Member, Pool, PoolPolicy
 
-HERE = "tests.stages.language.test_together"
+HERE = "tests.stages.language.pool.test_together"
 
 
 class Answers:

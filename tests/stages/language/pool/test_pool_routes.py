@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from tests.conftest import require_package
-from tests.stages.language.test_pool import ANSWER, Scripted, pool
+from tests.stages.language.pool.test_pool import ANSWER, Scripted, pool
 from thalweg.deploy.ops.keeping.top import screen
 from thalweg.deploy.ops.observing.metrics import worker_families
 from thalweg.deploy.ops.observing.readings import Readings

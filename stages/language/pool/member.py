@@ -34,7 +34,7 @@ from thalweg.pipeline.handoff.latency import CLAUSE_TOKENS, LatencyModel
 from thalweg.pipeline.handoff.privacy import Zone
 from thalweg.pipeline.handoff.router import SURE
 from thalweg.pipeline.handoff.seam import is_sentence
-from thalweg.stages.language.together import Known
+from thalweg.stages.language.pool.together import Known
 
 log = logging.getLogger(__name__)
 

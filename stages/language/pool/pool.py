@@ -36,14 +36,14 @@ from thalweg.pipeline.handoff.hedging import HedgeAllowance, hedge_at_ms
 from thalweg.pipeline.handoff.privacy import Privacy, Zone
 from thalweg.pipeline.handoff.router import SURE, Candidate, Route, RoutePolicy, choose
 from thalweg.pipeline.payload import Routed
-from thalweg.stages.language.asked import SURE_ENOUGH, Asked, routed
-from thalweg.stages.language.confidence import accepted_from
-from thalweg.stages.language.expected import Expected
-from thalweg.stages.language.member import CHARACTERS_PER_TOKEN, AtWork, Member, Told, at_work, tokens_of
-from thalweg.stages.language.pool_policy import PoolPolicy
-from thalweg.stages.language.together import join
-from thalweg.stages.language.trials import TRIED_WITH, Trials
-from thalweg.stages.language.warming import warm
+from thalweg.stages.language.pool.asked import SURE_ENOUGH, Asked, routed
+from thalweg.stages.language.pool.confidence import accepted_from
+from thalweg.stages.language.pool.expected import Expected
+from thalweg.stages.language.pool.member import CHARACTERS_PER_TOKEN, AtWork, Member, Told, at_work, tokens_of
+from thalweg.stages.language.pool.policy import PoolPolicy
+from thalweg.stages.language.pool.together import join
+from thalweg.stages.language.pool.trials import TRIED_WITH, Trials
+from thalweg.stages.language.pool.warming import warm
 
 __all__ = ["Member", "Pool", "PoolPolicy"]
 

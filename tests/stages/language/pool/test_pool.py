@@ -23,7 +23,7 @@ from thalweg.pipeline.handoff.privacy import Zone
 from thalweg.pipeline.payload import Transcript
 from thalweg.pipeline.stage import describe
 from thalweg.stages.language.chat import Chat, LanguageModelError
-from thalweg.stages.language.pool import Member, Pool, PoolPolicy
+from thalweg.stages.language.pool.pool import Member, Pool, PoolPolicy
 from thalweg.testing import packet, run_stage, run_virtual
 
 ANSWER = "The capital of France is Paris, which lies on the river Seine."

@@ -14,7 +14,7 @@ from contextlib import aclosing
 
 from thalweg.models.language.backend import BackendError, Request, Text
 from thalweg.pipeline.handoff.agreement import agree, first_sentence
-from thalweg.stages.language.member import AtWork, end, listen
+from thalweg.stages.language.pool.member import AtWork, end, listen
 
 IDLE_S = 2.0
 LEAVE_S = 0.25

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
 from thalweg.models.language.backend import BackendError, ErrorKind, Message, Request
-from thalweg.stages.language.audits import Audits
-from thalweg.stages.language.member import AtWork, end, listen
+from thalweg.stages.language.pool.audits import Audits
+from thalweg.stages.language.pool.member import AtWork, end, listen
 
 TRIED_WITH = Message("user", "And?")
 """Stands behind the conversation on trial: behind a whole answer of its own a model says nothing."""

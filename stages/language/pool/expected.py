@@ -22,7 +22,7 @@ from thalweg.pipeline.handoff.quality import QuestionQuality
 @cache
 def known() -> dict[str, QuestionQuality]:
     """By model: what was learned of it."""
-    text = files("thalweg.stages.language").joinpath("quality.json").read_text(encoding="utf-8")
+    text = files("thalweg.stages.language.pool").joinpath("quality.json").read_text(encoding="utf-8")
     given: dict[str, dict[str, list[float]]] = json.loads(text)
     return {
         model: QuestionQuality(found["embedding"], found["category"], found["bias"][0])
