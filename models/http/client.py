@@ -68,6 +68,8 @@ class HttpClient:
     ) -> None:
         try:
             import httpx
+
+            from thalweg.models.http.ahead import Line
         except ImportError:
             raise HttpError(
                 HttpErrorKind.SETTINGS, "the HTTP client is missing: pip install 'thalweg[language]'"
@@ -77,8 +79,6 @@ class HttpClient:
         headers = {"User-Agent": "thalweg", "Accept-Encoding": "identity"}
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
-        from thalweg.models.http.ahead import Line
-
         tls = _trusting() if address.scheme == "https" else _trusting_nobody()
         self._connect_s = connect_s
         self._line = None if self._proxy else Line(tls, address.scheme == "https", _IDLE_S)

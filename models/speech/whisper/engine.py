@@ -31,28 +31,23 @@ class Urgency(IntEnum):
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """A decode that was ordered. From any thread."""
+    """A decode that was ordered. `begun`: it is being decoded, or was. From any thread."""
 
     ask: Callable[[], DecodeRequest]
     urgency: Urgency
     ordered: int = 0
     asked: DecodeRequest | None = None
     took_s: float = 0.0
+    begun: bool = False
     _done: threading.Event = field(default_factory=threading.Event)
     _found: Hypothesis | None = None
     _failure: BaseException | None = None
     _cancelled: bool = False
-    _begun: bool = False
 
     @property
     def done(self) -> bool:
         """Whether there is a result to take, or a failure."""
         return self._done.is_set()
-
-    @property
-    def begun(self) -> bool:
-        """Whether it is being decoded, or was."""
-        return self._begun
 
     @property
     def heard_s(self) -> float:
@@ -81,10 +76,6 @@ class Job:
         if self.asked is None:
             self.asked = self.ask()
         return True
-
-    def begin(self) -> None:
-        """The engine decodes it now."""
-        self._begun = True
 
     def finish(self, found: Hypothesis | None, failure: BaseException | None, took_s: float) -> None:
         """The engine has done it."""
@@ -165,7 +156,7 @@ class Engine:
             first = batch[0].asked if batch else job.asked
             if first is not None and job.asked.shape == first.shape and len(batch) < self._max_batch:
                 self._waiting.remove(job)
-                job.begin()
+                job.begun = True
                 batch.append(job)
             else:
                 job.asked = None  # it asks again, for newer audio, when its turn has come
