@@ -19,6 +19,7 @@ from thalweg.deploy.bench.rounds import OURS as OURS
 from thalweg.deploy.bench.rounds import Rounds
 from thalweg.deploy.console import Console
 from thalweg.deploy.ops.observing.report import write_whole
+from thalweg.pipeline.observing.quantile import quantile as quantile
 
 MANY = 4
 FILE_WIDTH = 200
@@ -136,12 +137,6 @@ def _by_system(rows: list[Row], metrics: list[tuple[str, str]]) -> Table:
         ratio = f"{ours / theirs:.3f}" if ours and theirs and system != OURS else "–"
         table.add_row(case, system, *("–" if value is None else f"{value:,.4g}" for value in values), ratio)
     return table
-
-
-def quantile(values: list[float], share: float) -> float:
-    """The `share` quantile, 0…1, of observations that were not dropped: nearest rank, no interpolation."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, round(share * (len(ordered) - 1))))]
 
 
 def _cpu_name() -> str:

@@ -21,6 +21,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from thalweg.pipeline.observing.quantile import quantile
+
 WITHIN = 1.5
 SHARE = 0.05
 SLOW = 2
@@ -63,5 +65,4 @@ class Capacity:
         known = [n for n, turns in self._turns.items() if len(turns) >= TO_COMPARE]
         if not known:
             return float("inf")
-        ordered = sorted(self._turns[min(known)])
-        return ordered[round(0.95 * (len(ordered) - 1))]
+        return quantile(self._turns[min(known)], 0.95)

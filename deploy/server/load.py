@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from thalweg.models.store.fitting import usable_cores
+from thalweg.pipeline.observing.quantile import quantile
 
 STEP_S = 0.05
 WINDOW_S = 4.0
@@ -47,8 +48,7 @@ class LoadMeter:
     @property
     def late_s(self) -> float:
         """How late the loop is, p95 over the window."""
-        ordered = sorted(self._late)
-        return ordered[int(0.95 * (len(ordered) - 1))] if ordered else 0.0
+        return quantile(self._late, 0.95) if self._late else 0.0
 
     @property
     def used(self) -> float:

@@ -23,6 +23,7 @@ from thalweg.deploy.server.settings import ServerSettings
 from thalweg.deploy.server.snapshot import Snapshot
 from thalweg.deploy.server.trickle import add_fragment
 from thalweg.pipeline.file.spec import Spec
+from thalweg.pipeline.observing.quantile import quantile
 from thalweg.transports.webrtc import Offer
 
 log = logging.getLogger(__name__)
@@ -195,7 +196,7 @@ def described(session: Session) -> dict[str, Any]:
     """One conversation, for the operator. `floor`: who has it; `played_ms`: of the last answer to speech,
     `played_p95_ms`: of the last hundred, from the end of speech to the first sound.
     """
-    played = list(session.answers.played_ms)
+    played = session.answers.played_ms
     return {
         "id": session.id,
         "state": session.state.value,
@@ -203,7 +204,7 @@ def described(session: Session) -> dict[str, Any]:
         "floor": session.call.floor,
         "turns": len(session.worker.turns.turns),
         "played_ms": round(played[-1]) if played else None,
-        "played_p95_ms": round(sorted(played)[int(0.95 * (len(played) - 1))]) if played else None,
+        "played_p95_ms": round(quantile(played, 0.95)) if played else None,
         "problems": session.problem_count,
         "reconnects": session.reconnects,
         "gaps": session.call.playout.gaps,
