@@ -50,6 +50,12 @@ def raised_where(error: BaseException | None, stage: object) -> str:
     return where
 
 
+def told_of(error: BaseException) -> str:
+    """What people are told of an exception: ours are written for them, others are described."""
+    ours = isinstance(error, ThalwegError) or type(error).__module__.startswith("thalweg.")
+    return str(error) if ours else describe_error(error)
+
+
 def describe_error(error: BaseException) -> str:
     """An exception in one line for people: the message, and for exceptions of others the type."""
     try:

@@ -22,8 +22,7 @@ from typing import Any
 import msgpack
 
 from thalweg.deploy.cluster.hosts import Hosts
-from thalweg.deploy.errors import Problem, describe_error
-from thalweg.pipeline.errors import ThalwegError
+from thalweg.deploy.errors import Problem, describe_error, told_of
 from thalweg.stages.io.private import append_private
 from thalweg.stages.io.terminal import begin, log_to_stderr
 
@@ -70,9 +69,8 @@ class _Service:
         try:
             answer: dict[str, Any] = {"result": await self._call(message["whose"], message["call"], message["args"])}
         except Exception as error:
-            ours = isinstance(error, ThalwegError) or type(error).__module__.startswith("thalweg.")
             logging.getLogger(__name__).debug("call failed", exc_info=error)
-            answer = {"error": str(error) if ours else describe_error(error)}
+            answer = {"error": told_of(error)}
         try:
             write_message(self._writer, {"id": message["id"], **answer})
         except (TypeError, ValueError, OverflowError) as error:  # nothing that is no plain value goes to the parent

@@ -19,10 +19,9 @@ from typing import Any
 from thalweg.deploy.cluster.hosts import Hosts
 from thalweg.deploy.cluster.order import Order
 from thalweg.deploy.cluster.remote import RemoteError, WorkerLost
-from thalweg.deploy.errors import describe_error
+from thalweg.deploy.errors import told_of
 from thalweg.deploy.ops.observing.outcome import Problem
 from thalweg.deploy.runtime.tasks import beside
-from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.plan import WorkerPlan
 
 ADDRESS_HINT = "start one with `ray start --head`, or name one in RAY_ADDRESS"
@@ -78,8 +77,7 @@ class HostActor:
         except WorkerLost:
             result, error = None, FORGOTTEN
         except Exception as failure:
-            ours = isinstance(failure, ThalwegError) or type(failure).__module__.startswith("thalweg.")
-            result, error = None, str(failure) if ours else describe_error(failure)
+            result, error = None, told_of(failure)
         return result, error, self._problems.pop(whose, [])
 
     def _note(self, whose: str, problem: Problem) -> None:
