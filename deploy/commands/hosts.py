@@ -13,7 +13,7 @@ from thalweg.deploy.server.hosts.record import NAME
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.text import printable
 from thalweg.stages.io.terminal import say, say_json
-from thalweg.transports.webrtc.signalling import Signalling
+from thalweg.transports.webrtc.signalling import Signalling, TalkError
 
 LOOK_S = 0.5
 MARGIN_S = 10.0
@@ -26,15 +26,12 @@ class DrainError(ThalwegError):
 
 
 class HostsError(ThalwegError):
-    """Hosts that a server does not tell of."""
+    """Hosts or conversations that a server does not list."""
 
 
 def list_hosts(url: str, token: str, as_json: bool, *, insecure: bool = False) -> None:
     """Print one row for each host of a server, and a sum. Raises HostsError, TalkError."""
-    status, found = asyncio.run(Signalling(url, token, insecure=insecure).ask("GET", "/hosts"))
-    hosts = found.get("hosts")
-    if status != 200 or not isinstance(hosts, list) or not all(isinstance(host, dict) for host in hosts):
-        raise HostsError(printable(found.get("message") or f"the server refused with {status}", 300))
+    hosts = listed_by(Signalling(url, token, insecure=insecure), "hosts")
     if as_json:
         say_json(hosts, indent=2)
         return
@@ -46,14 +43,29 @@ def list_hosts(url: str, token: str, as_json: bool, *, insecure: bool = False) -
         table.add_column(column, justify="left" if column in LEFT else "right")
     for host in hosts:
         table.add_row(*(_shown(host, column) for column in COLUMNS))
-    held, limits = (
-        [_count(host) for host in hosts],
-        [host.get("limit") for host in hosts if host.get("state") != "failed"],
-    )
-    most = f" of {sum(limits)}" if all(isinstance(limit, int) for limit in limits) else ""
+    held = [_count(host) for host in hosts]
+    limits = [host.get("limit") for host in hosts if host.get("state") != "failed"]
+    learned = [limit for limit in limits if isinstance(limit, int)]
+    most = f" of {sum(learned)}" if len(learned) == len(limits) else ""
     console = Console()
     console.print(table)
     console.say(f"{len(hosts)} hosts, {sum(held)} conversations{most}")
+
+
+def listed_by(server: Signalling, what: str) -> list[dict[str, Any]]:
+    """What a server lists for its operator, `hosts` or `sessions`. Raises HostsError, and TalkError where it or what is
+    before it is busy or does not answer.
+    """
+    status, found = asyncio.run(server.ask("GET", f"/{what}"))
+    listed = found.get(what)
+    if status == 200 and isinstance(listed, list) and all(isinstance(one, dict) for one in listed):
+        return listed
+    said = _refusal(status, found)
+    raise TalkError("unreachable", said) if status == 429 or status >= 500 else HostsError(said)
+
+
+def _refusal(status: int, found: dict[str, Any]) -> str:
+    return printable(found.get("message") or f"the server refused with {status}", 300)
 
 
 def _count(host: dict[str, Any]) -> int:
@@ -84,7 +96,7 @@ def drain_host(name: str, url: str, token: str, *, wait: bool, insecure: bool = 
 async def _drain(server: Signalling, name: str, wait: bool) -> int:
     status, found = await server.ask("POST", f"/hosts/{name}/drain")
     if status != 200:
-        refused = printable(found.get("message") or f"the server refused with {status}", 300)
+        refused = _refusal(status, found)
         if status == 403:
             refused = f"{refused.rstrip('.')}: give it by --admin-token-file, or in THALWEG_ADMIN_TOKEN"
         raise DrainError(refused)

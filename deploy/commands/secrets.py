@@ -57,7 +57,9 @@ def _secret(name: str, variable: str, about: str, in_file: str, *, many: bool = 
 
 _LISTED = "File of several tokens with dates; read again when it changes."
 TOKEN = _secret("token", "THALWEG_TOKEN", "Token that clients must present.", _LISTED)
-ADMIN_TOKEN = _secret("admin-token", "THALWEG_ADMIN_TOKEN", "Token for /sessions and /metrics.", _LISTED)
+ADMIN_TOKEN = _secret(
+    "admin-token", "THALWEG_ADMIN_TOKEN", "Token of the operator: /sessions, /hosts and /metrics.", _LISTED
+)
 KNOWN_TOKEN = _secret("token", "THALWEG_TOKEN", "Token of the server.", "File that holds the token.")
 ICE = _secret(
     "ice",

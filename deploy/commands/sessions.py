@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
 from rich.live import Live
 from rich.table import Table
 
-from thalweg.deploy.commands.hosts import HostsError
+from thalweg.deploy.commands.hosts import listed_by
 from thalweg.deploy.console import Console
 from thalweg.pipeline.text import printable
 from thalweg.stages.io.terminal import is_terminal, say_json
@@ -68,12 +67,7 @@ def sum_of(sessions: list[Session]) -> str:
 
 
 def _asked(server: Signalling, host: str) -> list[Session]:
-    status, found = asyncio.run(server.ask("GET", "/sessions"))
-    sessions = found.get("sessions")
-    if status != 200 or not isinstance(sessions, list) or not all(isinstance(one, dict) for one in sessions):
-        said = printable(found.get("message") or f"the server refused with {status}", 300)
-        raise TalkError("unreachable", said) if status == 429 or status >= 500 else HostsError(said)
-    return [one for one in sessions if not host or one.get("host") == host]
+    return [one for one in listed_by(server, "sessions") if not host or one.get("host") == host]
 
 
 def _again(server: Signalling, host: str, before: list[Session]) -> list[Session]:
