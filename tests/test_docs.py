@@ -73,3 +73,8 @@ def test_every_command_that_is_named_is_there() -> None:
                     break
                 assert word in command.commands, f"{page.name}: thalweg{named}"
                 command = command.commands[word]
+
+
+def test_each_decision_has_a_number_of_its_own() -> None:
+    numbers = [page.name.partition("-")[0] for page in (DOCS / "decisions").glob("[0-9]*.md")]
+    assert sorted(numbers) == sorted(set(numbers))
