@@ -324,11 +324,11 @@ class Talker:
             self.lost = True
             self._news.set()
 
-    def _message(self, message: str | bytes, channel: Any = None) -> None:
+    def _message(self, message: str | bytes, channel: Any) -> None:
         """An event. What is none is counted; a server that sends nothing else, or without end, is left. What a machine
         tells that was taken for dead is ignored: the conversation goes on without that.
         """
-        if channel is not None and self._only is not None and channel is not self._only:
+        if self._only is not None and channel is not self._only:
             return
         try:
             found = decode_event(message)
@@ -346,7 +346,7 @@ class Talker:
                 if self._presence is None or event["type"] != "pong":
                     self.events.append((self.clock.now_ns(), event))
                     self.on_event(event)
-                self._greet(event, new=channel is None or channel is self._channel)
+                self._greet(event, new=channel is self._channel)
         self._event_bytes += len(message)
         if self.bad_events > MAX_BAD or len(self.events) > MAX_EVENTS or self._event_bytes > MAX_EVENT_BYTES:
             self._leave()

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.1
 QUIET_S = 0.5
 LOADING = "loading"
-CONNECTING = 8
+NEWCOMERS = 8
 """Of those who are not connected yet so many count as held: more would be no newcomers, but a flood."""
 SELDOM = 4
 """A conversation that stays between turns is read at one of this many looks."""
@@ -113,7 +113,7 @@ class NewsFeed:
         return HostState(
             not_ready="" if conversations.ready else conversations.problem[:200] or LOADING,
             draining=conversations.draining,
-            held=held + min(len(conversations.newcomers), CONNECTING),
+            held=held + min(len(conversations.newcomers), NEWCOMERS),
             limit=conversations.limit,
             busy=conversations.busy,
             late_s=conversations.load.late_s,

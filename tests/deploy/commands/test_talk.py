@@ -78,7 +78,7 @@ class Nonsense(Talker):
     async def __aenter__(self) -> Self:
         self.voice = self  # type: ignore[assignment]  # says at once
         for message in ("[1,2]", "{{{", b"\xff\xfe", '{"v":1,"type":"heard"}', '{"v":1,"type":"state","state":[]}'):
-            self._message(message)
+            self._message(message, self._channel)
         return self
 
     async def say(self, samples: Any) -> None:

@@ -16,9 +16,16 @@ from tests.deploy.server.serving import PARROT, SETTINGS, Server, a_good_offer, 
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server import admission
 from thalweg.deploy.server.admission import EXPELLED_S, FORGOTTEN_S, HONEST_S, LONGEST_S, REACHED_S, Admission
-from thalweg.deploy.server.newcomer import TRANSITIONS, Newcomer, NewcomerState, SessionOver
+from thalweg.deploy.server.newcomer import (
+    KEPT_CONTROLS,
+    TRANSITIONS,
+    Newcomer,
+    NewcomerState,
+    SessionOver,
+    most_newcomers,
+)
 from thalweg.deploy.server.session import Session, SessionState
-from thalweg.pipeline.dialogue.events import Stop, Watch
+from thalweg.pipeline.dialogue.events import Say, Stop, Watch
 from thalweg.pipeline.file.spec import load_spec
 from thalweg.transports.webrtc.client import Talker, TalkError
 
@@ -301,6 +308,26 @@ def test_what_is_sent_before_there_is_a_pipeline_is_passed_on_to_it() -> None:
         assert session.call.watched and passed == [Stop()]
 
     asyncio.run(case())
+
+
+def test_of_what_is_sent_without_end_before_there_is_a_pipeline_a_bounded_number_is_kept() -> None:
+    async def case() -> None:
+        newcomer = Newcomer("10.0.0.1")
+        for number in range(KEPT_CONTROLS + 5):
+            newcomer.call.control(Say(text=str(number)))
+        assert [control.text for control in newcomer.controls if isinstance(control, Say)] == [
+            str(number) for number in range(5, KEPT_CONTROLS + 5)
+        ]
+
+    asyncio.run(case())
+
+
+@pytest.mark.parametrize(("descriptors", "most"), [(1_048_576, 128), (1024, 64), (64, 8)])
+def test_newcomers_take_a_quarter_of_the_descriptors_at_most(
+    descriptors: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda which: (descriptors, descriptors))
+    assert most_newcomers() == most
 
 
 def test_a_conversation_that_cannot_begin_ends_and_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:

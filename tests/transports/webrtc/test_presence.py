@@ -228,7 +228,7 @@ def test_pongs_of_staying_are_not_told_to_others() -> None:
     told: list[str] = []
     talker.on_event = lambda event: told.append(event["type"])
     talker._presence = Presence(0.0, 60.0)
-    talker._message(json.dumps({"v": 1, "type": "pong", "t": 1.0}))
+    talker._message(json.dumps({"v": 1, "type": "pong", "t": 1.0}), talker._channel)
     talker._presence = None
-    talker._message(json.dumps({"v": 1, "type": "pong", "t": 1.0}))
+    talker._message(json.dumps({"v": 1, "type": "pong", "t": 1.0}), talker._channel)
     assert told == ["pong"]

@@ -49,6 +49,31 @@ async def answering(reply: bytes) -> TalkError:
         server.close()
 
 
+@pytest.mark.parametrize(
+    ("said", "wait_s"),
+    [("", 1.0), ("3", 3.0), ("0", 0.2), ("3600", 10.0), ("9" * 400, 1.0), ("-1", 1.0), ("soon", 1.0)],
+)
+def test_a_server_says_when_to_try_again_within_bounds(said: str, wait_s: float) -> None:
+    head = f"503 Busy\r\nRetry-After: {said}" if said else "503 Busy"
+    assert asyncio.run(answering(http(b"{}", head))).wait_s == wait_s
+
+
+@pytest.mark.parametrize(
+    ("told", "resume_s"),
+    [("90", 90.0), ("0", 0.0), ("1e12", 86_400.0), ("-1", 60.0), ("NaN", 60.0), ("true", 60.0), ('"90"', 60.0)],
+)
+def test_a_server_says_for_how_long_a_conversation_is_kept_a_day_at_most(
+    told: str, resume_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Signalling("http://localhost:1")
+
+    async def answered(*_: object) -> tuple[int, object]:
+        return 200, json.loads(f'{{"sdp": "v=0", "session": "a", "key": "b", "resume_s": {told}}}')
+
+    monkeypatch.setattr(server, "ask", answered)
+    assert asyncio.run(server.offer({"sdp": "v=0"})).resume_s == resume_s
+
+
 def http(body: bytes, status: str = "200 OK") -> bytes:
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
@@ -89,8 +114,8 @@ def test_whatever_a_server_answers_is_bounded_and_printable(reply: bytes) -> Non
 def test_what_is_no_event_is_counted_and_the_next_one_is_heard(message: str | bytes) -> None:
     async def case() -> None:
         talker = Talker("http://localhost:1")
-        talker._message(message)
-        talker._message('{"v":1,"type":"bye","code":"a","message":"b"}')
+        talker._message(message, talker._channel)
+        talker._message('{"v":1,"type":"bye","code":"a","message":"b"}', talker._channel)
         assert talker.bad_events == 1
         assert [event["code"] for _, event in talker.events] == ["a"]
         assert talker.ended.is_set()
@@ -104,7 +129,7 @@ def test_a_server_that_tells_more_than_anybody_keeps_is_left() -> None:
         answer = json.dumps({"v": 1, "type": "answer", "turn": 1, "text": "x" * 200_000, "last": False})
         for _ in range(400):
             if not talker.lost:
-                talker._message(answer)
+                talker._message(answer, talker._channel)
         assert talker.lost and talker.ended.is_set()
         assert sum(len(event["text"]) for _, event in talker.events) < 70_000_000
 
@@ -115,7 +140,7 @@ def test_a_server_that_sends_nothing_but_nonsense_is_left() -> None:
     async def case() -> None:
         talker = Talker("http://localhost:1")
         for _ in range(200):
-            talker._message("{{{")
+            talker._message("{{{", talker._channel)
         assert talker.lost and talker.ended.is_set()
 
     asyncio.run(case())

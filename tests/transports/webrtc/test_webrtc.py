@@ -13,7 +13,7 @@ from thalweg.deploy.testing import run_virtual
 from thalweg.pipeline.clock import VirtualClock
 from thalweg.pipeline.dialogue.events import Caption, Pong, Say, State
 from thalweg.pipeline.duration import MS
-from thalweg.transports.webrtc.call import HELD_NS, Call
+from thalweg.transports.webrtc.call import HELD_NS, HELD_QUESTIONS, Call
 from thalweg.transports.webrtc.receive import AudioIn
 from thalweg.transports.webrtc.send import BLOCK, OpusEncoder
 from thalweg.transports.webrtc.video import Packer, VideoIn
@@ -199,6 +199,16 @@ def test_a_question_that_comes_while_its_call_is_moved_is_answered_only_if_the_c
     assert [question.id for question in found] == ["a"]
     call.control(Say(text="blue", id="b"))
     assert [question.id for question in found] == ["a", "b"]
+
+
+def test_of_many_questions_that_come_while_a_call_is_moved_the_newest_are_held() -> None:
+    call = Call(VirtualClock())
+    found = answered_by(call)
+    call.leaves()
+    for number in range(HELD_QUESTIONS + 5):
+        call.control(Say(text="green", id=str(number)))
+    call.attach(Wire())
+    assert [question.id for question in found] == [str(number) for number in range(5, HELD_QUESTIONS + 5)]
 
 
 def test_a_call_that_was_to_be_moved_and_was_not_answers_after_a_while() -> None:

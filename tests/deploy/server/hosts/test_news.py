@@ -14,7 +14,7 @@ import pytest
 from tests.deploy.server.hosts.housing import HOUSED, bundle_of
 from thalweg.deploy.bench.dialogue.scripted import pipeline
 from thalweg.deploy.server.hosts.host import ConversationHost, HostOrder, settings_for_hosts
-from thalweg.deploy.server.hosts.news import NewsFeed
+from thalweg.deploy.server.hosts.news import NEWCOMERS, NewsFeed
 from thalweg.deploy.server.hosts.record import HostRecord
 from thalweg.deploy.server.session import SessionState
 from thalweg.deploy.server.snapshot import MOST_BYTES, Snapshot, snapshot_of
@@ -40,21 +40,23 @@ def session(name: str, snapshot: Any, state: SessionState = SessionState.TALKING
     )
 
 
-def told(*sessions: Any) -> dict[str, dict[str, Any]]:
-    """What a front hears after one look at these, as it comes over the link."""
-    held = {each.id: each for each in sessions}
-    load = SimpleNamespace(late_s=0.0, used=0.0)
-    conversations: Any = SimpleNamespace(
-        sessions=held,
+def conversations_of(*sessions: Any, newcomers: int = 0, waiting: int = 0) -> Any:
+    return SimpleNamespace(
+        sessions={each.id: each for each in sessions},
         ready=True,
         draining=False,
         limit=None,
         busy=False,
-        load=load,
-        newcomers={},
+        load=SimpleNamespace(late_s=0.0, used=0.0),
+        newcomers={str(number): SimpleNamespace() for number in range(newcomers)},
         arriving={},
-        waiting=Counter(),
+        waiting=Counter({"10.0.0.2": waiting}),
     )
+
+
+def told(*sessions: Any) -> dict[str, dict[str, Any]]:
+    """What a front hears after one look at these, as it comes over the link."""
+    conversations = conversations_of(*sessions)
 
     async def look() -> Any:
         news_feed = NewsFeed(conversations)
@@ -72,6 +74,12 @@ def test_a_conversation_that_cannot_be_told_of_keeps_nobody_from_hearing_of_the_
     found = told(session("a-1", ValueError("what somebody said")), session("a-2", good))
     assert found.keys() == {"a-2"} and found["a-2"]["snapshot"]["epoch"] == 3
     assert "ValueError" in caplog.text and "what somebody said" not in caplog.text
+
+
+@pytest.mark.parametrize(("newcomers", "held"), [(0, 3), (5, 8), (NEWCOMERS, 3 + NEWCOMERS), (100, 3 + NEWCOMERS)])
+def test_a_host_counts_as_fuller_by_a_few_newcomers_and_not_by_a_flood(newcomers: int, held: int) -> None:
+    there = session("a-1", Snapshot(epoch=3))
+    assert NewsFeed(conversations_of(there, newcomers=newcomers, waiting=2)).state().held == held
 
 
 def test_a_conversation_that_came_from_elsewhere_is_kept_before_its_connection_is_there() -> None:
