@@ -3,8 +3,8 @@
 A hub and three nodes as processes on loopback. Each node has committed the beacon; then they are given the same bad
 release, one after the other or all together, with the gate as it is. Seconds are from when the hub has it until it has
 heard that it is over and the release before is ready again. Beside it a gate that looks only at whether the process is
-up: what it would have said is seen by running the same files as a node does, three at a time, for the 30 s of the
-trial. Needs root, for small disks.
+up: what it would have said of FAULTS is seen by running the same files as a node does, three at a time, for the 30 s of
+the trial. Needs root, for small disks.
 """
 
 from __future__ import annotations
@@ -111,11 +111,10 @@ class Bad:
     def _alone(self, stack: ExitStack, name: str, kind: str) -> subprocess.Popen[bytes]:
         """What a node would run, without a trial."""
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        pairs = ("--set", f"fault={kind}") if kind in FAULTS else ()
         for file in ("beacon.yaml", "beacon.py"):
             (folder / file).write_bytes((HERE / file).read_bytes())
         process = subprocess.Popen(
-            thalweg("up", "--foreground", "--name", "alone", *pairs, "--", "beacon.yaml"),
+            thalweg("up", "--foreground", "--name", "alone", "--set", f"fault={kind}", "--", "beacon.yaml"),
             cwd=folder,
             env={
                 **os.environ,
@@ -179,7 +178,7 @@ def main(kinds: list[str], together: bool) -> None:
         for kind in kinds:
             took, why = bad.try_out(kind)
             load = os.getloadavg()[0]
-            stays = f"{bad.would_stay(kind)} of {len(NODES)}" if kind != "too big" else "–"
+            stays = f"{bad.would_stay(kind)} of {len(NODES)}" if kind in FAULTS else "–"
             print(
                 f"| {kind} | {len(took)} of {len(NODES)} | {statistics.median(took):.1f} s, {max(took):.1f} s | "
                 f"{why} | {stays} | load {load:.0f}",
