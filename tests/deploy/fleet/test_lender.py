@@ -34,12 +34,10 @@ from thalweg.transports.fleet.lease import VERSION, frame, next_frame
 MEGA = 1 << 20
 
 
-class Waiting(Lender):
-    """Its workers do nothing."""
-
-    async def _lend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(frame("open", 10.0))
-        await asyncio.Event().wait()
+async def lend_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *_: object) -> None:
+    """As `lend`, with a worker that does nothing."""
+    writer.write(frame("open", 10.0))
+    await asyncio.Event().wait()
 
 
 @asynccontextmanager
@@ -48,7 +46,7 @@ async def lender(folder: Path, admitted: set[str]) -> AsyncIterator[tuple[Lender
     require_package("cryptography", "edge")
     cloud = Cloud(folder)
     files = LenderFiles(cloud.lender / "authority.pem", cloud.lender / "lender.pem")
-    found = Waiting(files, lambda name, *_: "" if name in admitted else "not you", 2, folder, worker_here(-1))
+    found = Lender(files, lambda name, *_: "" if name in admitted else "not you", 2, folder, worker_here(-1))
     async with asyncio.timeout(30), found.listening("127.0.0.1", 0) as port:
         yield found, port, NodeFolder(cloud.node).context()
 
@@ -83,7 +81,9 @@ def test_strangers_hold_few_connections_and_not_for_long(tmp_path: Path, monkeyp
     asyncio.run(case())
 
 
-def test_a_node_that_is_revoked_loses_the_worker_it_has(tmp_path: Path) -> None:
+def test_a_node_that_is_revoked_loses_the_worker_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lending, "lend", lend_nothing)
+
     async def case() -> None:
         admitted = {"drone"}
         async with lender(tmp_path, admitted) as (found, port, context):
