@@ -54,7 +54,10 @@ def families(conversations: Conversations) -> Iterator[Metric]:
     yield info(conversations.spec.graph.name)
     yield from worker_families(whole.workers, {})
     yield from turn_families(whole.ledger.started, whole.ledger.outcomes, whole.latencies)
-    interrupts = histogram("thalweg_interrupt_seconds", "From speech during an answer to the answer's last sound")
+    from_audio = (
+        "From a turn's first audio, which `pre_roll` puts before the voice, to the last sound of the answer it cuts off"
+    )
+    interrupts = histogram("thalweg_interrupt_seconds", from_audio)
     fill(interrupts, [], whole.interrupts)
     answers = histogram("thalweg_answer_seconds", "How long answers sounded")
     fill(answers, [], whole.answers)
