@@ -40,7 +40,7 @@ from thalweg.transports.webrtc.client import Talker, TalkError
 
 QUESTIONS = ("What is the capital of France?", "Why is the sky blue?", "What do cows eat?")
 EACH = 6
-ROUNDS, ROUNDS_ALONE = 5, 2
+ROUNDS, ROUNDS_ALONE = 5, 4
 BEGIN_S = 3.0
 REST_S = 3.0
 LOOK_S = 0.5
