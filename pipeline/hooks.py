@@ -14,6 +14,7 @@
     recall          state             no
     go_on           packet, sent,     yes
                     over, ctx
+    crossing        packet            no
     configure       settings          no
     declare         settings          no
     choices                           no
@@ -57,6 +58,7 @@ HOOKS: Mapping[str, Hook] = {
     "remembered": Hook(()),
     "recall": Hook(("state",)),
     "go_on": Hook(("packet", "sent", "over", "ctx"), may_be_async=True),
+    "crossing": Hook(("packet",)),
     "configure": Hook(("settings",)),
     "declare": Hook(("settings",)),
     "choices": Hook(()),

@@ -31,6 +31,9 @@ annotations. A stage may have these methods and attributes, which are found by n
                              beside `snapshot`: finish a packet that another place (`placement`) was processing
                              when it was lost, of which the payloads `sent` are out; where it is `over`, nothing more is
                              wanted of it, and only the state is to follow. For stages that would not do the same again
+    crossing(packet)         the part of a packet that may be processed at another place (`placement`): the packet, one
+                             with less in it, or None; asked here of every packet, before anything of it crosses
+    stays                    True once nothing may cross any more, its state neither: what follows is processed here
     configurable, configure  the parameters that can change while it runs, and the method that applies them
     may_become(arguments)    static: the values that `configure` accepts, parameter → values, if fewer than its type
                              has; from its own parameters. `preferences` of a file are checked against them

@@ -14,6 +14,7 @@ come, the very one that the draft answers; if another one comes, or more is said
 
 On a worker that another machine lends (`placement`, docs/handoff.md) answers are emitted in whole words and none is
 drafted. Where that worker is lost in mid-answer, the stage at home goes on from the last word that has come (`go_on`).
+What crosses to it, and when the conversation stays, `crossing.py` says.
 """
 
 from __future__ import annotations
@@ -26,15 +27,18 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 
-from thalweg.models.language.backend import Backend, BackendError, ErrorKind, Message, Picture
-from thalweg.models.language.registry import address, known, make
+from thalweg.models.language.backend import Backend, ErrorKind, Message, Picture
+from thalweg.models.language.registry import address, known
 from thalweg.pipeline.duration import MS, Duration
+from thalweg.pipeline.handoff.privacy import Privacy
 from thalweg.pipeline.handoff.seam import Seam, WordGate
 from thalweg.pipeline.packet import AMBIENT, Packet
 from thalweg.pipeline.payload import Draft, Payload, Pictured, Routed, Token, Transcript
 from thalweg.pipeline.signal import Ahead, Interrupt, Played, Signal
 from thalweg.pipeline.stage import Context, Port, StageError
+from thalweg.stages.language.backends import backend_of, stays_here
 from thalweg.stages.language.conversation import Conversation, likely, same_question
+from thalweg.stages.language.crossing import Crossing
 from thalweg.stages.language.model import LanguageModelError, Model
 from thalweg.stages.language.pool.pool import Member, Pool, PoolPolicy
 from thalweg.stages.language.reply import Reply, ReplyState
@@ -136,37 +140,25 @@ class Chat:
     ) -> None:
         given = {"model": model, "url": url, "api_key_env": api_key_env, "retries": retries, "threads": threads}
         given |= {"images": True} if images else {}
-        if backends is not None:
-            if backend is not None or url or images:
-                raise LanguageModelError(
-                    "`backends` stands in place of `backend`, `url` and `images`: give one or the others"
-                )
-            try:
-                backend = Pool(backends, policy or PoolPolicy(), {"threads": threads, "retries": 0})
-            except BackendError as error:
-                raise LanguageModelError(str(error), error.kind) from None
-        if backend is None or isinstance(backend, str):
-            try:
-                backend = make(backend or ("openai" if url else "llamacpp"), options or {}, given)
-            except BackendError as error:
-                raise LanguageModelError(str(error), error.kind) from None
-        if images and not backend.abilities.images:
-            raise LanguageModelError(f"`images: true`, and {backend.name} looks at none", ErrorKind.SETTINGS)
-        self._pool = backend if isinstance(backend, Pool) else None
+        made = backend_of(backend, backends, policy, options or {}, given)
+        self._pool = made if isinstance(made, Pool) else None
         if first:
             self.configure({"first": first})
         self.counts = self._pool.counts if self._pool is not None else Counter[str]()
         self._model = Model(
-            backend,
+            made,
             called=model,
             max_tokens=max_tokens,
             temperature=temperature,
             timeout_ns=timeout,
             counts=self.counts,
         )
-        self._prefill = backend.abilities.reads_along if prefill is None else prefill
-        self._drafts = backend.abilities.reads_along if draft is None else draft
+        self._prefill = made.abilities.reads_along if prefill is None else prefill
+        self._drafts = made.abilities.reads_along if draft is None else draft
         self._conversation = Conversation(system, history)
+        privacy = Privacy() if self._pool is None else self._pool.privacy
+        here = self._pool is not None or stays_here(backend, options or {}, given)
+        self._crossing = Crossing(privacy, here=here)
         self._under_way = UnderWay()
         self._answered = AMBIENT
         self._read = ""
@@ -195,6 +187,15 @@ class Chat:
         said = f"privacy: {policy.privacy}" if policy.privacy != "cloud" else "private"
         return f"its `policy` says `{said}`, and all that is heard would cross; leave that out, or the placement"
 
+    @property
+    def stays(self) -> bool:
+        """Whether something private was said: the conversation must not cross to another machine any more."""
+        return self._crossing.stays
+
+    def crossing(self, packet: Packet) -> Packet | None:
+        """A final transcript; of one that grows only that there is one, once a turn."""
+        return self._crossing.of(packet)
+
     def configure(self, settings: dict[str, Any]) -> None:
         """Have another backend answer, from the next question on. Raises LanguageModelError where there is none."""
         first = settings.get("first", "")
@@ -209,12 +210,14 @@ class Chat:
 
     def snapshot(self) -> dict[str, Any]:
         """The conversation so far."""
-        return self._conversation.snapshot() | {"read": self._read, "answered": self._answered}
+        more = {"read": self._read, "answered": self._answered, "private": self._crossing.stays}
+        return self._conversation.snapshot() | more
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a snapshot. What an embedded model had read along it reads again when it is asked."""
         self._conversation.restore(state)
         self._read, self._answered = state["read"], state["answered"]
+        self._crossing.restore(self._conversation.past, kept=state.get("private", False))
 
     def remembered(self) -> dict[str, Any]:
         """What was said so far, and the question under way."""
@@ -222,12 +225,16 @@ class Chat:
 
     def recall(self, state: dict[str, Any]) -> None:
         """Go on with a conversation of another machine. Raises pydantic's ValidationError."""
-        self._conversation.past = self._under_way.recall(state).exchanges()
+        found = self._under_way.recall(state)
+        self._conversation.past = found.exchanges()
+        self._crossing.restore(found.everything())
 
     async def process(self, packet: Packet, ctx: Context) -> None:
         """Answer a final transcript; draft an answer to a trial; read along with a partial one."""
         transcript = packet.payload
         assert isinstance(transcript, Transcript)
+        if not transcript.final and self._crossing.refuses(transcript):
+            return
         if transcript.trial and self._drafts and not ctx.lent:
             await self._draft(transcript, packet.epoch, ctx)
         elif not transcript.final:
@@ -284,6 +291,9 @@ class Chat:
         self._answered = epoch
         if not question.strip():
             ctx.emit(Token(text="", last=True), port="token")
+            return
+        if self._crossing.refuses(transcript):
+            self._decline(LanguageModelError("words must stay here, and the model is elsewhere", ErrorKind.NOBODY), ctx)
             return
         self._pass_over(question)
         if (known := self._under_way.rest(question)) is not None:
@@ -384,3 +394,4 @@ class Chat:
         if reply.said and reply.state is ReplyState.ASKED:
             said = reply.said if reply.remembered is None else reply.remembered
             self._conversation.remember(reply.epoch, reply.asked, said)
+            self._crossing.hear(reply.asked, said)

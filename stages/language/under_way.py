@@ -60,6 +60,11 @@ class Remembered(_Plain):
         under_way = self.asked.turn if self.asked is not None else None
         return [Exchange(each.turn, each.asked, each.said) for each in self.past if each.turn != under_way]
 
+    def everything(self) -> list[Exchange]:
+        """The same with the turn that is not over."""
+        asked = self.asked
+        return self.exchanges() + ([] if asked is None else [Exchange(asked.turn, asked.text, asked.said)])
+
 
 class UnderWay:
     """Told of each answer; knows what of it is still to be said."""

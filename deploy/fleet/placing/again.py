@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Payload
 from thalweg.pipeline.signal import Direction, Signal
@@ -46,6 +47,15 @@ class Again:
             deadline = packet.deadline if self._deadline_ns is None else time + self._deadline_ns
         epoch = packet.epoch if epoch is None else epoch
         self._ctx.emit(payload, port=port, time=time, epoch=epoch, deadline=deadline)
+
+    def pass_on(self, results: Iterable[Packet]) -> str:
+        """Emit what came of the packet elsewhere, up to one that cannot be; why that is, or nothing."""
+        try:
+            for each in results:
+                self.emit(each.payload, port=each.stream, time=each.time, epoch=each.epoch, deadline=each.deadline)
+        except ThalwegError as error:
+            return str(error)
+        return ""
 
     async def send(self, payload: Payload, *, port: str | None = None, time: int, epoch: int = 0) -> None:
         """See `Context.send`."""

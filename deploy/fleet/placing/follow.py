@@ -68,6 +68,11 @@ class Movable(Protocol):
         """Whether nothing can be given to that any more."""
         ...
 
+    @property
+    def stays(self) -> bool:
+        """Whether nothing may cross any more."""
+        ...
+
     async def go(self, lease: Lease) -> bool:
         """Hand over; False where that cannot be now."""
         ...
@@ -199,9 +204,12 @@ class Follower:
         for lease in self.leases.values():
             if lease.lender.name in revoked:
                 lease.end("the hub has revoked it")
-        self._borrow()
         now_ns = time.monotonic_ns()
         away = self._stage.away
+        if self._stage.stays and away is None:
+            self._keep()
+            return
+        self._borrow()
         if away is not None and self._stage.stuck:
             away.end("it answers, and gives no state")
         if away is not None and away.silent_ns(now_ns) > max(SILENT_NS, 10 * self._placement.rule.deadline_ns):
@@ -215,6 +223,14 @@ class Follower:
             await self._go(before, switch)
         else:
             await self._probe()
+
+    def _keep(self) -> None:
+        """It has come home by itself, and nothing is lent any more."""
+        for lease in self.leases.values():
+            lease.end("what was said stays here")
+        if self._placement.place != EDGE:
+            self._tell(self._placement.place, Switch(target=EDGE, reason="what was said stays here"), 0.0, 0)
+            self._placement.stay(EDGE)
 
     def _predictions(self) -> dict[str, Prediction]:
         ready = [lease for lease in self.leases.values() if lease.ready]
@@ -247,7 +263,9 @@ class Follower:
                 await self._stage.come_home(lost=True)
             if lease is None or not await self._stage.go(lease):
                 return
-        took_ms = (time.monotonic_ns() - began_ns) / 1e6
+        self._tell(before, switch, (time.monotonic_ns() - began_ns) / 1e6, done)
+
+    def _tell(self, before: str, switch: Switch, took_ms: float, done: int) -> None:
         target = self._stage.away
         who = str(target.lender) if target is not None else EDGE
         log.warning("%s: %s → %s, since %s (%.0f ms, %d again)", self._name, before, who, switch.reason, took_ms, done)

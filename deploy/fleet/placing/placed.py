@@ -16,8 +16,11 @@ A stage that would not do the same again, such as a language model, has `go_on`:
 elsewhere, and finishes it. That stage follows each state that comes back, so that what is asked of it here, and the
 signals that it hears, meet what it knows.
 
-`follow.py` has the loop that measures and decides; here is what the decision does. One lock is held while the stage is
-used or moved, so packets stay in order.
+What of a packet may cross a stage says with `crossing`. Once it `stays`, it comes home behind what is under way, and
+neither packets nor states nor signals cross any more.
+
+`follow.py` measures and decides; here is what the decision does. One lock is held while the stage is used or moved, so
+packets stay in order.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ import inspect
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from thalweg.deploy.errors import describe_error
@@ -36,7 +39,6 @@ from thalweg.deploy.fleet.placing.follow import Follower
 from thalweg.deploy.fleet.placing.lease import LARGEST_RECORD, Lease, record_of, results_of
 from thalweg.deploy.fleet.placing.lenders import NodeFolder
 from thalweg.deploy.runtime.tasks import beside
-from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.moving.handover import Again as Undone
 from thalweg.pipeline.fleet.moving.handover import Ledger
 from thalweg.pipeline.graph import Vertex
@@ -116,15 +118,18 @@ class PlacedStage:
 
     async def process(self, packet: Packet, ctx: Context) -> None:
         """Here or there. Returns once there is room for another."""
-        if self._follower is not None:
-            self._follower.came(packet)
+        crosses = self.stage.crossing(packet) if hasattr(self.stage, "crossing") else packet
+        if self.stays:
+            await self._stay()
+        elif self._follower is not None and crosses is not None:
+            self._follower.came(crosses)
         async with self._lock:
             await self._do_undone()
             if self._lease is None:
                 await self._run_here(packet, ctx)
-            else:
-                record = record_of(packet)  # before it is given: one that cannot be sent costs itself, and nothing else
-                self._lease.packet(self._ledger.generation, self._ledger.give(packet), record)
+            elif crosses is not None:
+                record = record_of(crosses)  # before it is given: one that cannot be sent costs itself alone
+                self._lease.packet(self._ledger.generation, self._ledger.give(crosses), record)
         while self._lease is not None and not self._ledger.has_room:
             self._room.clear()
             await self._room.wait()
@@ -132,9 +137,7 @@ class PlacedStage:
     async def finish(self, ctx: Context) -> None:
         """What is under way comes back first, or is done here."""
         self._finishing = True
-        while self._lease is not None and self._ledger.unanswered:
-            self._room.clear()
-            await self._room.wait()
+        await self._settled()
         async with self._lock:
             await self._come_home()
         finishing = getattr(self.stage, "finish", None)
@@ -145,6 +148,11 @@ class PlacedStage:
     def away(self) -> Lease | None:
         """The lent worker that has it."""
         return self._lease
+
+    @property
+    def stays(self) -> bool:
+        """Whether nothing may cross any more."""
+        return bool(getattr(self.stage, "stays", False))
 
     @property
     def stuck(self) -> bool:
@@ -170,7 +178,7 @@ class PlacedStage:
                 if len(state) > LARGEST_RECORD:
                     self._ctx.report(f"it cannot be moved: a state of {len(state) / 1e6:.0f} MB is too large for that")
                     return False
-            if not lease.ready or self._finishing:
+            if not lease.ready or self._finishing or self.stays:
                 return False
             lease.begin(self._ledger.lend(state), state)
             self._lease = lease
@@ -186,7 +194,9 @@ class PlacedStage:
             lease.end("it was lost")
         async with self._lock:
             if not lost:
-                await self._drain()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(DRAIN_S):
+                        await self._settled()
             done = await self._come_home()
             self._counts["moved"] += 1
         self._room.set()
@@ -232,12 +242,7 @@ class PlacedStage:
         self._pass_on(packet, found, wrong or why)
 
     def _pass_on(self, packet: Packet, results: list[Packet], why: str) -> None:
-        again = Again(self._ctx, packet, self._deadline_ns)
-        try:
-            for each in results:
-                again.emit(each.payload, port=each.stream, time=each.time, epoch=each.epoch, deadline=each.deadline)
-        except ThalwegError as error:
-            why = str(error)
+        why = Again(self._ctx, packet, self._deadline_ns).pass_on(results) or why
         if why:
             self._ctx.report(why)
 
@@ -256,14 +261,17 @@ class PlacedStage:
         """See `Borrower`."""
         self._ctx.report(problem)
 
-    async def _drain(self) -> None:
-        try:
-            async with asyncio.timeout(DRAIN_S):
-                while self._ledger.unanswered:
-                    self._room.clear()
-                    await self._room.wait()
-        except TimeoutError:
-            return
+    async def _stay(self) -> None:
+        """Come home for good, behind what is under way elsewhere."""
+        await self._settled()
+        async with self._lock:
+            self._counts["moved"] += self._lease is not None
+            await self._come_home()
+
+    async def _settled(self) -> None:
+        while self._lease is not None and self._ledger.unanswered:
+            self._room.clear()
+            await self._room.wait()
 
     async def _come_home(self) -> int:
         """With the lock held. Idempotent."""
@@ -367,7 +375,8 @@ class PlacedStage:
             lease.declare(settings)
 
     def _leases(self) -> list[Lease]:
-        return [] if self._follower is None else list(self._follower.leases.values())
+        ended = self.stays and self._lease is None
+        return [] if self._follower is None or ended else list(self._follower.leases.values())
 
     def _snapshot(self) -> Any:
         """Of the stage, wherever it is, with the packets that would be done again."""

@@ -56,7 +56,10 @@ placement:
 
 
 class Questions:
-    """Asks what is put into `asked`, each in a turn of its own; None ends it. A question interrupts."""
+    """Asks what is put into `asked`, each in a turn of its own; None ends it. A question interrupts.
+
+    It is recognised word by word before it is final.
+    """
 
     outputs = {"transcript": Transcript}
     asked: ClassVar[asyncio.Queue[str | None]]
@@ -65,6 +68,10 @@ class Questions:
         while (question := await Questions.asked.get()) is not None:
             epoch = ctx.new_epoch()
             ctx.signal(Interrupt(origin=ctx.name, epoch=epoch))
+            words = question.split()
+            for heard in range(1, len(words)):
+                partial = Transcript(text=" ".join(words[:heard]), final=False)
+                await ctx.send(partial, time=ctx.now_ns(), epoch=epoch)
             await ctx.send(Transcript(text=question, final=True), time=ctx.now_ns(), epoch=epoch)
 
 
@@ -98,11 +105,14 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 class Conversation:
-    """While the block of `conversing` runs. `crossed`: kinds of payloads that went to the lender, and came back."""
+    """While the block of `conversing` runs. `crossed`: kinds of payloads that went to the lender, and came back;
+    `sent`: all that went there.
+    """
 
     def __init__(self, stage: PlacedStage, lender: Cloud, cable: Cable, edge: ModelServer, cloud: ModelServer) -> None:
         self.stage, self.lender, self.cable, self.edge, self.cloud = stage, lender, cable, edge, cloud
         self.crossed: tuple[set[str], set[str]] = set(), set()
+        self.sent = bytearray()
 
     @property
     def place(self) -> str:
@@ -176,6 +186,7 @@ def _listen(talk: Conversation, patch: pytest.MonkeyPatch) -> None:
 
     def sent(*parts: Any) -> bytes:
         talk.note(parts, back=False)
+        talk.sent += frame(*parts)
         return frame(*parts)
 
     async def came(reader: asyncio.StreamReader) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import require_package
 from tests.deploy.fleet.cloud_chat import ANSWER, TOKEN_S, Conversation, Said, conversing
+from thalweg.pipeline.signal import Played
 
 pytestmark = pytest.mark.real
 
@@ -85,5 +86,40 @@ def test_an_interrupt_ends_an_answer_in_the_cloud_and_the_next_question_is_asked
             await talk.until(lambda: talk.is_over(2))
             assert talk.said(2) == ANSWER and not talk.is_over(1) and talk.edge.asked == []
             assert {turn for turn, *_ in Said.tokens} == {1, 2}
+
+    asyncio.run(converse())
+
+
+def test_of_a_private_turn_nothing_crosses_and_the_conversation_stays_at_the_edge_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_package("cryptography", "edge")
+
+    async def converse() -> None:
+        async with conversing(tmp_path, monkeypatch) as talk:
+            talk.edge.answer = "The Xyzzy is safe."
+            talk.ask("tell me of Paris?")
+            await talk.until(lambda: talk.is_over(1))
+            assert talk.said(1) == ANSWER and b"tell me of Paris?" in talk.sent
+            talk.ask("my Plugh is blue but don't tell anybody")
+            await talk.until(lambda: talk.is_over(2))
+            assert talk.said(2) == "The Xyzzy is safe." and talk.place == "edge"
+            told_before = len(talk.sent)
+            talk.stage.on_signal(Played(origin="said", epoch=2, text="The Xyzzy", complete=False), talk.stage._ctx)
+            talk.ask("what colour is it?")
+            await talk.until(lambda: talk.is_over(3))
+            await asyncio.sleep(0.5)  # a lender that was given back is not asked again
+            assert talk.place == "edge" and not talk.stage._leases() and talk.stage.counts["moved"] == 2
+            assert told(talk.edge.asked[-1]) == [
+                ("user", "tell me of Paris?"),
+                ("assistant", ANSWER),
+                ("user", "my Plugh is blue but don't tell anybody"),
+                ("assistant", "The Xyzzy"),
+                ("user", "what colour is it?"),
+            ]
+            assert len(talk.cloud.asked) == 1 and talk.edge.asked[0]["messages"][-1]["content"].startswith("my Plugh")
+            for word in (b"Plugh", b"Xyzzy", b"anybody", b"colour"):
+                assert word not in talk.sent and word not in talk.cloud.heard
+            assert len(talk.sent) - told_before < 500  # no more than beats
 
     asyncio.run(converse())

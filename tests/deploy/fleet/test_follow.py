@@ -24,7 +24,7 @@ class Stage:
 
     placing = Placing(use="x", stateful=True, places=(PlaceOf(name="edge"), PlaceOf(name="fog")))
     away: Any = None
-    stuck = False
+    stuck = stays = False
 
     def __init__(self) -> None:
         self.configured: dict[str, Any] = {}
@@ -84,6 +84,29 @@ def test_a_lender_that_the_hub_has_revoked_loses_what_it_has_and_gets_nothing(tm
         follower.leases.clear()
         follower._borrow()
         assert follower.leases == {}
+
+    asyncio.run(case())
+
+
+def test_a_stage_that_stays_gives_back_what_was_lent_once_it_is_home_and_borrows_nothing(tmp_path: Path) -> None:
+    async def case() -> None:
+        stage = Stage()
+        follower = Follower(stage, NodeFolder(tmp_path), "x")  # type: ignore[arg-type]
+        told = {"place": "fog", "name": "fog-1", "host": "", "port": 0}
+        (tmp_path / "lenders.json").write_text(json.dumps([told]), encoding="utf-8")
+        stage.away = held = follower.leases["fog"] = lease()
+        follower._placement.place = "fog"
+        follower._placement.beat("fog", time.monotonic_ns())
+        stage.stays = True
+        await follower._look()
+        assert held.ready  # an answer there is not cut short
+        stage.away = None
+        await follower._look()
+        assert not held.ready and follower._placement.place == "edge"
+        assert [news["reason"] for news in follower._news] == ["what was said stays here"]
+        follower.leases.clear()
+        await follower._look()
+        assert follower.leases == {} and len(follower._news) == 1
 
     asyncio.run(case())
 

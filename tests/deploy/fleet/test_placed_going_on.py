@@ -120,3 +120,44 @@ def test_a_state_of_a_generation_that_is_over_is_not_followed_and_what_was_heard
         assert stage.stage.text == "abbc<7>"  # the late one is done there, too
 
     asyncio.run(case())
+
+
+class Discreet(Talker):
+    """Lets no mark cross, and stays once a capital letter is said."""
+
+    stays = False
+
+    def crossing(self, packet: Packet[Token]) -> Packet[Token] | None:
+        self.stays = self.stays or packet.payload.text.isupper()
+        return packet if packet.payload.text.isalpha() else None
+
+
+def test_what_must_not_cross_is_not_given_away_and_what_follows_is_done_here() -> None:
+    async def case() -> None:
+        stage, ctx, lent = await away("", Discreet)
+        await give(stage, ctx, ["q", "!"])  # type: ignore[arg-type]
+        assert [packet.payload.text for _, packet in lent.given] == ["q"]
+        giving = asyncio.create_task(give(stage, ctx, ["S", "r"]))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        assert stage.away is not None  # what is under way there ends first
+        lent.answer(state=True)
+        await giving
+        assert stage.away is None and lent.given == [] and ctx.out == ["q", "qS", "qSr"]
+        assert not await stage.go(lent)  # type: ignore[arg-type]
+        assert stage.counts["moved"] == 2
+
+    asyncio.run(case())
+
+
+def test_an_answer_there_that_is_lost_behind_something_private_is_finished_here() -> None:
+    async def case() -> None:
+        stage, ctx, lent = await away("", Discreet)
+        await give(stage, ctx, ["q"])  # type: ignore[arg-type]
+        lent.begins("x")
+        giving = asyncio.create_task(give(stage, ctx, ["S"]))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        await stage.come_home(lost=True)
+        await giving
+        assert ctx.out == ["x", "the rest", "qS"]
+
+    asyncio.run(case())
