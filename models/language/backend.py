@@ -6,7 +6,7 @@ are what a pipeline file may set. docs/writing-a-backend.md builds one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Literal, Protocol, runtime_checkable
@@ -47,6 +47,7 @@ class Request:
 
     `prefix`: the reply has begun so; only what follows is wanted (`Abilities.continues`). `logprobs`: log-probabilities
     of the tokens are wanted, too (`Abilities.logprobs`). `trial`: the answer may be thrown away, the question go on.
+    `accepted`: of a trial, whether it is wanted by now: the question was over.
     """
 
     messages: Sequence[Message]
@@ -55,6 +56,7 @@ class Request:
     prefix: str = ""
     logprobs: bool = False
     trial: bool = False
+    accepted: Callable[[], bool] = field(default=lambda: False, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

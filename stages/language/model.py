@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import get_args
 
 from thalweg.models.http.errors import quoted
@@ -140,7 +141,9 @@ class Model:
 
     async def _told(self, reply: Reply, answer: AnswerFilter) -> AsyncGenerator[Delta, None]:
         """What the backend says, and no end without a `Finish`."""
-        request = self._request(reply.messages, self._max_tokens, reply.state)
+        request = self._request(reply.messages, self._max_tokens)
+        if reply.state is ReplyState.DRAFT:
+            request = replace(request, trial=True, accepted=lambda: reply.state is ReplyState.ASKED)
         if reply.said:
             request = continued(request, reply.said, self.backend.abilities)
         async with aclosing(self.backend.reply(request)) as deltas:
@@ -163,11 +166,10 @@ class Model:
         elif answer.over and not answer.thought:
             self._unmarked = False
 
-    def _request(self, messages: Sequence[Message], max_tokens: int, state: ReplyState = ReplyState.ASKED) -> Request:
-        trial = state is ReplyState.DRAFT
+    def _request(self, messages: Sequence[Message], max_tokens: int) -> Request:
         if not self.backend.abilities.images:
             messages = without_pictures(messages)
-        return Request(messages=messages, max_tokens=max_tokens, temperature=self._temperature, trial=trial)
+        return Request(messages=messages, max_tokens=max_tokens, temperature=self._temperature)
 
     def _failed(self, error: BackendError) -> LanguageModelError:
         failed = LanguageModelError(f"{self.backend.name} {error}", error.kind)

@@ -42,6 +42,10 @@ class Asked:
             return ErrorKind.TOO_LONG  # with less of the conversation at least that one would answer
         return self.errors[0] if len(set(self.errors)) == 1 else ErrorKind.UNREACHABLE
 
+    def now(self) -> Request:
+        """The request as it stands: no trial any more once the question was over."""
+        return replace(self.request, trial=self.request.trial and not self.request.accepted())
+
     @property
     def taken(self) -> bool:
         """Whether one that costs less has answered alone, since it was sure: the chosen one was not asked."""

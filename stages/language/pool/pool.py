@@ -264,7 +264,7 @@ class Pool:
             return []
         self.privacy.hear(action.said)
         refused = self._refused(member, now_ms / 1e3)
-        if asked.request.trial and not member.drafts(self.policy.drafts, action.said):
+        if asked.now().trial and not member.drafts(self.policy.drafts, action.said):
             asked.errors.append(ErrorKind.NOBODY)
             refused = "it is asked when the question is over"
         if refused:
@@ -275,7 +275,7 @@ class Pool:
         member.breaker.tries()
         whether_sure, asked.first = (member.accepted_from, "") if asked.first == member.name else (None, asked.first)
         asked.note = asked.note if whether_sure is None else f"; {member.name} {SURE_ENOUGH}"
-        asked.streams.ask(member, asked.request, action.said, whether_sure)
+        asked.streams.ask(member, asked.now(), action.said, whether_sure)
         return []
 
     def _take(self, asked: Asked, told: Told, now_ms: float) -> list[Action]:

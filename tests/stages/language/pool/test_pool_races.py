@@ -16,7 +16,7 @@ from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Token
 from thalweg.pipeline.signal import Signal
 from thalweg.stages.language.chat import Chat
-from thalweg.stages.language.pool.pool import Pool
+from thalweg.stages.language.pool.pool import Member, Pool, PoolPolicy
 from thalweg.testing import run_virtual
 
 QUESTION = "what is the capital of france"
@@ -53,6 +53,32 @@ def test_draft_accepted_while_the_breaker_opens() -> None:
     assert outcome.problems == []
     assert chat.counts["draft_hits"] == 1
     assert not tested._members["cloud"].breaker.allows(300)
+
+
+@pytest.mark.parametrize("stalls", [False, True])
+@pytest.mark.parametrize("helper", [Member(where="fog", alone=True), Member(where="fog", cost=5)])
+def test_draft_accepted_in_mid_answer_whose_backend_dies_then(helper: Member, *, stalls: bool) -> None:
+    """Another that is never asked on trial goes on: the question is over by then."""
+    edge = Scripted(**({"stalls_after": 7} if stalls else {"dies_after": 7}))  # type: ignore[arg-type]
+    members = {"edge": Member(where="edge", quality=0.9), "helper": helper}
+    other = Scripted()
+    tested = Pool(members, PoolPolicy(prefer="cost"), made={"edge": edge, "helper": other})
+    chat, outcome = converse(tested, trial(0, QUESTION), final(250, QUESTION), draft=True, timeout=60_000_000_000)
+    assert said(outcome) == ANSWER
+    assert outcome.problems == [] and len(edge.heard) == 1
+    assert [(r.prefix, r.trial) for r in other.heard] == [("The capital of France is Paris, which", False)]
+    assert (chat.counts["draft_hits"], chat.counts["answered_helper"]) == (1, 1)
+
+
+def test_draft_accepted_after_its_backend_has_died() -> None:
+    """Nothing more is made of it: the question is asked anew, of those that may be asked then."""
+    members = {"edge": Member(where="edge", quality=0.9), "helper": Member(where="fog", alone=True)}
+    other = Scripted()
+    tested = Pool(members, PoolPolicy(prefer="cost"), made={"edge": Scripted(dies_after=1), "helper": other})
+    chat, outcome = converse(tested, trial(0, QUESTION), final(1_000, QUESTION), draft=True)
+    assert said(outcome) == ANSWER
+    assert outcome.problems == [] and chat.counts["draft_hits"] == 0
+    assert not any(request.trial for request in other.heard)
 
 
 def test_draft_accepted_while_its_conversation_turns_out_to_be_too_long() -> None:
