@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.pipeline.errors import PayloadError
+from thalweg.pipeline.signal import LATER
 
 _FLOAT32, _UINT8 = np.dtype(np.float32), np.dtype(np.uint8)
 
@@ -195,7 +196,8 @@ class Transcript(Payload):
     `final`: it will not change again. `stable_chars`: how many leading characters of `text` the recogniser considers
     settled; all of them when final. `trial`: the voice pauses; if it does not go on, the final transcript will most
     likely be this one, so stages may prepare for it, but must not act on it. `language`: code of the recognised
-    language, empty if the recogniser does not report it.
+    language, empty if the recogniser does not report it. `told_chars`: how many leading characters of `text` were not
+    said, but put there by a stage, such as what a camera sees.
     """
 
     text: str
@@ -205,14 +207,14 @@ class Transcript(Payload):
     speech_end_ns: int | None = None
     trial: bool = False
     language: str = ""
+    told_chars: int = field(default=0, metadata=LATER)
 
     def __post_init__(self) -> None:
         _require_text(self.text)
         _require(not (self.final and self.trial), "a transcript is final or a trial, not both")
-        _require(
-            0 <= self.stable_chars <= len(self.text),
-            f"stable_chars is {self.stable_chars}, expected 0…{len(self.text)}",
-        )
+        for name in ("stable_chars", "told_chars"):
+            chars = getattr(self, name)
+            _require(0 <= chars <= len(self.text), f"{name} is {chars}, expected 0…{len(self.text)}")
 
 
 MOST_PICTURE_BYTES = 256_000

@@ -26,7 +26,8 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of what the model is told. Its text is valid Unicode, without half surrogates.
+    """One turn of what the model is told. Its text is valid Unicode, without half surrogates. `told`: how many leading
+    characters of it are not asked, but what was looked up for the question.
 
     `picture`: for backends whose abilities say `images`; no other is ever given one.
     """
@@ -34,6 +35,12 @@ class Message:
     role: Role
     text: str
     picture: Picture | None = None
+    told: int = field(default=0, compare=False)
+
+    @property
+    def asked(self) -> str:
+        """What is asked, without that."""
+        return self.text[self.told :]
 
 
 def without_pictures(messages: Sequence[Message]) -> list[Message]:

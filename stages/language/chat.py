@@ -242,7 +242,7 @@ class Chat:
             self._model.connect_ahead(packet.epoch, self._conversation.messages(ahead))
             if self._prefill and len(ahead) > len(self._read):
                 self._read = ahead
-                await self._model.read_along(self._conversation.messages(ahead))
+                await self._model.read_along(self._conversation.messages(ahead, told=transcript.told_chars))
         elif packet.epoch == AMBIENT:
             raise StageError("a final transcript of no turn is not answered: give it an `epoch`, from 1, a turn each")
         elif packet.epoch != self._answered:
@@ -284,7 +284,7 @@ class Chat:
         picture = None
         if isinstance(transcript, Pictured) and self._model.backend.abilities.images:
             picture = Picture(transcript.picture, transcript.beside)
-        return self._conversation.messages(transcript.text, picture)
+        return self._conversation.messages(transcript.text, picture, transcript.told_chars)
 
     async def _answer(self, transcript: Transcript, epoch: int, ctx: Context) -> None:
         question = transcript.text

@@ -39,12 +39,15 @@ class Conversation:
         self._past: list[Exchange] = []
         self._heard: dict[int, str] = {}
 
-    def messages(self, question: str, picture: Picture | None = None) -> list[Message]:
-        """What the model is told, `question` last, with what it is about. Of earlier turns no picture is kept."""
-        told = list(self._system)
+    def messages(self, question: str, picture: Picture | None = None, told: int = 0) -> list[Message]:
+        """What the model is told, `question` last, with what it is about. Of earlier turns no picture is kept.
+
+        `told`: as in `Message`.
+        """
+        messages = list(self._system)
         for exchange in self._past:
-            told += [Message("user", exchange.asked), Message("assistant", exchange.said)]
-        return [*told, Message("user", repaired(question), picture)]
+            messages += [Message("user", exchange.asked), Message("assistant", exchange.said)]
+        return [*messages, Message("user", repaired(question), picture, told)]
 
     def remember(self, epoch: int, asked: str, said: str) -> None:
         """A turn was answered."""

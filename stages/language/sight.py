@@ -110,7 +110,8 @@ class Sight:
         told = self._told(payload, packet)
         self._tried = (packet.epoch, payload.text, told) if payload.trial else None
         before = told.read + told.seen
-        said = replace(payload, text=before + payload.text, stable_chars=len(before) + payload.stable_chars)
+        stable_chars, told_chars = len(before) + payload.stable_chars, len(before) + payload.told_chars
+        said = replace(payload, text=before + payload.text, stable_chars=stable_chars, told_chars=told_chars)
         jpeg = await self._picture(payload, packet, ctx)
         ctx.emit(said if jpeg is None else _pictured(said, jpeg, beside=told.read + payload.text))
 

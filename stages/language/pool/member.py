@@ -66,6 +66,12 @@ class Member(BaseModel):
         float | None, Field(ge=0, le=1, description="share of questions it answers well; left out: by its cost")
     ] = None
 
+    @property
+    def known_as(self) -> str:
+        """The name of its model, under which something may have been learned of it; empty where `file` is another."""
+        own = self.model_extra or {}
+        return "" if own.get("file") else str(own.get("model", ""))
+
 
 @dataclass(slots=True)
 class AtWork:

@@ -72,7 +72,7 @@ class Pool:
             name: AtWork(name, member, made[name]) if made and name in made else at_work(name, member, given)
             for name, member in members.items()
         }
-        named = {name: str((member.model_extra or {}).get("model")) for name, member in members.items()}
+        named = {name: member.known_as for name, member in members.items()}
         if policy.cascade is not None:
             for member in self._members.values():
                 member.accepted_from = accepted_from(named[member.name], policy.cascade)
@@ -133,7 +133,7 @@ class Pool:
     async def prefill(self, request: Request) -> None:
         """Let the backends that may, and are likely, read along; privacy binds reading, too."""
         self._hear(request.messages)
-        await self._expected.hear(request.messages[-1].text)
+        await self._expected.hear(request.messages[-1].asked)
         for member in self._members.values():
             if member.backend.abilities.reads_along and self.privacy.allows(member.where):
                 await member.backend.prefill(request)
@@ -156,7 +156,7 @@ class Pool:
         self.routed = None
         await self._trials.leave()
         self._hear(request.messages)
-        await self._expected.hear(request.messages[-1].text)
+        await self._expected.hear(request.messages[-1].asked)
         loop = asyncio.get_running_loop()
         route = self._route(request, loop.time())
         if not request.trial:

@@ -48,6 +48,7 @@ def test_what_was_read_last_comes_before_the_question() -> None:
     (told,) = heard((0, read("OLD")), (1, read("NO", "PARKING")), (2, said("what does it say")))
     assert told.text == 'The camera sees the text "NO PARKING". what does it say'
     assert told.final and told.stable_chars == len(told.text)
+    assert told.text[told.told_chars :] == "what does it say"
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ from tests.stages.language.pool.test_pool import Scripted
 from thalweg.models.errors import ModelError
 from thalweg.models.language.backend import BackendError, Message, Request
 from thalweg.pipeline.handoff.quality import QuestionQuality
+from thalweg.pipeline.payload import Transcript
+from thalweg.stages.language.chat import Chat
 from thalweg.stages.language.pool import expected
 from thalweg.stages.language.pool.pool import Member, Pool, PoolPolicy
-from thalweg.testing import run_virtual
+from thalweg.testing import packet, run_stage, run_virtual
 
 MODEL = "smollm2-135m-instruct"
 
@@ -48,10 +50,10 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Shared:
     return one
 
 
-def asked(*questions: str, by_question: bool = True, model: str = MODEL) -> list[str]:
+def asked(*questions: str, by_question: bool = True, told: int = 0, **model: str) -> list[str]:
     """Who answers each."""
     members = {
-        "pocket": Member.model_validate({"where": "edge", "model": model, "quality": 0.5}),
+        "pocket": Member.model_validate({"where": "edge", "quality": 0.5, "model": MODEL} | model),
         "cloud": Member.model_validate({"cost": 20, "quality": 0.95}),
     }
     policy = PoolPolicy.model_validate({"by_question": by_question})
@@ -60,7 +62,7 @@ def asked(*questions: str, by_question: bool = True, model: str = MODEL) -> list
     async def main() -> list[str]:
         await tested.open()
         for question in questions:
-            async for _ in tested.reply(Request(messages=[Message("user", question)], max_tokens=64)):
+            async for _ in tested.reply(Request(messages=[Message("user", question, told=told)], max_tokens=64)):
                 pass
         await tested.close()
         return [route.chosen for route in tested.routes]
@@ -76,7 +78,32 @@ def test_the_small_model_answers_what_it_is_expected_to_answer_rightly(shared: S
 def test_of_a_model_of_which_nothing_was_learned_its_own_word_counts(shared: Shared) -> None:
     assert asked("Where is France?", model="another") == ["cloud"]
     assert asked("Where is France?", by_question=False) == ["cloud"]
+    assert asked("Where is France?", file="/models/another.gguf") == ["cloud"]
     assert shared.value.heard == []
+
+
+def test_of_a_file_in_place_of_a_known_model_it_is_not_known_how_sure_it_is_when_it_is_right() -> None:
+    for more, known in (({}, True), ({"file": "/models/another.gguf"}, False)):
+        member = Member.model_validate({"where": "edge", "model": MODEL} | more)
+        tested = Pool({"pocket": member}, PoolPolicy(cascade=0.1), made={"pocket": Scripted()})
+        assert (tested._members["pocket"].accepted_from is not None) is known
+
+
+def test_what_was_looked_up_for_a_question_is_no_part_of_it(shared: Shared) -> None:
+    before = 'The camera sees the text "France". '
+    assert asked(f"{before}What is seven times eight?", told=len(before)) == ["cloud"]
+    assert shared.value.heard == ["What is seven times eight?"]
+
+
+def test_a_chat_passes_on_where_a_question_begins(shared: Shared) -> None:
+    before = 'The camera sees the text "France". '
+    question = f"{before}What is it, then, my dear friend?"
+    member = Member.model_validate({"where": "edge", "model": MODEL})
+    tested = Pool({"pocket": member}, PoolPolicy(by_question=True), made={"pocket": Scripted()})
+    partial = Transcript(text=question[:-3], final=False, told_chars=len(before))
+    whole = Transcript(text=question, final=True, told_chars=len(before))
+    run_stage(Chat(backend=tested, prefill=True), [packet(partial, epoch=1), packet(whole, time=1, epoch=1)])
+    assert shared.value.heard == ["What is it, then, my dear"]
 
 
 def test_a_question_that_was_heard_but_for_its_end_is_not_looked_at_again(shared: Shared) -> None:
