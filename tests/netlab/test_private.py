@@ -36,11 +36,11 @@ def running(host: Host, what: str) -> Iterator[dict[str, int]]:
     met |= json.loads(out)
 
 
-def heard(net: Lab, *faults: str) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+def heard(net: Lab, *faults: str, how: str = "talk") -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
     """What the cloud's server, the wire to it and the fog's server met."""
     with running(net.cloud, "listen") as wire, running(net.cloud, "serve") as cloud, running(net.fog, "serve") as fog:
         talk = net.edge.python(
-            "-m", "tests.netlab.private", "talk", net.fog.address, net.cloud.address, *faults, stdout=subprocess.PIPE
+            "-m", "tests.netlab.private", how, net.fog.address, net.cloud.address, *faults, stdout=subprocess.PIPE
         )
         out, _ = talk.communicate(timeout=150)
         assert json.loads(out) == []
@@ -71,3 +71,14 @@ def test_private_words_are_not_on_a_wire_that_is_bad_or_gone_either(link: Link) 
     assert {word: met[word] for met in (cloud, wire) for word in (*WORDS, "Plugh")} == dict.fromkeys(
         (*WORDS, "Plugh"), 0
     )
+
+
+def test_of_private_turns_no_more_than_connections_reach_the_cloud_under_any_fault() -> None:
+    """Heard word by word: connected to with the first words, drafted and read along at the edge."""
+    require_lab()
+    require_package("httpx", "language")
+    with lab("edge", "fog", "cloud", link=LINK, seed=7) as net:
+        cloud, wire, fog = heard(net, "none", *FAULTS, how="speak")
+    assert wire["connections"] >= 3 * (1 + len(FAULTS)), wire
+    assert (wire["sent"], cloud["questions"], fog["questions"]) == (0, 0, 0)
+    assert {word: met[word] for met in (cloud, wire, fog) for word in WORDS} == dict.fromkeys(WORDS, 0)

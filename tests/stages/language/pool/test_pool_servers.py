@@ -38,6 +38,7 @@ class Conversation:
         self.policy: dict[str, Any] = dict(POLICY)
         self.members: dict[str, Any] = {}
         self.chat_settings: dict[str, Any] = {}
+        self.source: type[Ask] = Ask
         self.said: list[str] = []
         self.problems: list[str] = []
         self.chat: Chat | None = None
@@ -54,7 +55,7 @@ class Conversation:
         self.chat = Chat(**describe(Chat).check(given))
         graph = Graph(name="chat")
         sink = Tokens()
-        graph.add("ask", Ask(questions))
+        graph.add("ask", self.source(questions))
         graph.add("chat", self.chat)
         graph.add("sink", sink)
         graph.connect("ask", "chat")
