@@ -25,8 +25,9 @@ over is given what was said, and its text passes through a `seam.Seam`, so that 
 
 A hand-over happens as late as it can without an audible gap: while there is sound left to play, the silent backend may
 still resume. The allowed silence is `stall_ms` if play-out does not report how much sound is left. Where it does, the
-limit is `PAUSES` times the longest pause after which the speaker has gone on, at least `BRIEF_MS` and at most
-`stall_ms`: with the sound about to end, a longer wait is audible, and a needless question costs a prompt. Events of a
+limit is `PAUSES` times the longest pause after which the speaker has gone on, at least `BRIEF_MS` (`SHORT_MS` once its
+pace is known, by an earlier answer or by `PACE` pauses of this one) and at most `stall_ms`: with the sound about to
+end, a longer wait is audible, and a needless question costs a prompt. Events of a
 backend that was cancelled, or was never asked, are ignored. A backend that was cancelled without a failure may be asked
 again, `ROUNDS` times, if the winner breaks off later.
 """
@@ -42,7 +43,8 @@ from enum import Enum
 from thalweg.pipeline.handoff.seam import LETTER, Seam, WordGate, is_sentence
 
 ROUNDS = 3
-BRIEF_MS, PAUSES = 250.0, 2.0
+BRIEF_MS, SHORT_MS, PAUSES = 250.0, 100.0, 2.0
+PACE = 8
 _CLAUSE = re.compile(
     rf"\s*\S[^.,;:!?…。！？、，；：]*(?:[.,;:!?…]\s|[。！？、，；：])|\s*(?:\S+\s+){{6}}|\s*(?:{LETTER}\s*){{12}}"
 )
@@ -127,6 +129,7 @@ class _Stream:
     seam: Seam
     heard_ms: float = float("-inf")
     paused_ms: float = 0.0
+    pauses: int = 0
     hedged: bool = False
     alive: bool = False
     held: str = ""
@@ -135,7 +138,7 @@ class _Stream:
     def speaks(self, now_ms: float) -> None:
         """It has said something."""
         if math.isfinite(self.heard_ms):
-            self.paused_ms = max(self.paused_ms, now_ms - self.heard_ms)
+            self.paused_ms, self.pauses = max(self.paused_ms, now_ms - self.heard_ms), self.pauses + 1
         self.heard_ms = now_ms
 
     def silent_ms(self, now_ms: float) -> float:
@@ -335,7 +338,9 @@ class Answering:
         """The silence of the speaker, ms, after which another may be asked."""
         if self._heard_out_ms is None or {name, self._left[0]} & {*self.alone}:
             return self.limits.stall_ms
-        return min(self.limits.stall_ms, max(BRIEF_MS, PAUSES * max(stream.paused_ms, self.paused_ms(name))))
+        lately_ms = self.paused_ms(name)
+        least_ms = SHORT_MS if lately_ms > 0 or stream.pauses >= PACE else BRIEF_MS
+        return min(self.limits.stall_ms, max(least_ms, PAUSES * max(stream.paused_ms, lately_ms)))
 
     def _left_to_hear_ms(self, now_ms: float) -> float:
         """How long the sound left to play lasts, ms; 0 where unknown."""

@@ -126,6 +126,11 @@ def is_sentence(said: str) -> bool:
     return _SENTENCE_END.search(said) is not None
 
 
+def last_sentence(said: str) -> str:
+    """What stands behind the last sentence that is whole."""
+    return re.split(r"[.!?…][\"'”’»)\]]*\s+|[。！？][”’」』）]*", said)[-1]
+
+
 def words(text: str) -> list[str]:
     """The words of a text as they are compared."""
     return [bare(piece) for piece in _PIECES.findall(text)]

@@ -8,6 +8,7 @@ is, as a speaker does.
     whole         no backend fails: the silence that a short first piece before a long sentence leaves by itself
     dies at N     the connection is gone behind N tokens
     stalls at N   nothing comes any more behind N tokens
+    uneven        no backend fails, and tokens come with an error of 0.8: pauses of several times the usual one
 
 `gap`: the longest silence within an answer; `silent`: turns with more than 50 ms of it. `asked`: how often a backend
 was asked, for each turn. `stutters at 20`: nothing comes for 600 ms, and then the rest: no other backend is needed.
@@ -31,10 +32,10 @@ from thalweg.models.language.backend import Abilities, BackendError, Delta, Erro
 from thalweg.stages.language.pool.pool import Member, Pool, PoolPolicy
 
 TURNS, QUICK = 200, 20
-CASES = [("whole", 0), *(("dies", at) for at in AT), *(("stalls", at) for at in AT), ("stutters", 20)]
+CASES = [("whole", 0), ("uneven", 0), *(("dies", at) for at in AT), *(("stalls", at) for at in AT), ("stutters", 20)]
 UNTOLD = f"{OURS}-untold"
 KINDS = {OURS: "prefix", f"{OURS}-instruct": "instruct", f"{OURS}-none": "none", UNTOLD: "prefix"}
-FIRST_S, OTHER_FIRST_S, TOKEN_S, SPREAD, STUTTER_S = 0.35, 0.25, 1 / 26, 0.2, 0.6
+FIRST_S, OTHER_FIRST_S, TOKEN_S, SPREAD, UNEVEN, STUTTER_S = 0.35, 0.25, 1 / 26, 0.2, 0.8, 0.6
 SILENT_MS = 50.0
 
 
@@ -70,7 +71,7 @@ class _Backend:
             if n == self.at and self.fault in ("stalls", "stutters"):
                 await asyncio.sleep(3600 if self.fault == "stalls" else STUTTER_S)
             yield Text(piece)
-            await asyncio.sleep(TOKEN_S * self.rng.lognormvariate(0, SPREAD))
+            await asyncio.sleep(TOKEN_S * self.rng.lognormvariate(0, UNEVEN if self.fault == "uneven" else SPREAD))
         yield Finish()
 
     def _pieces(self, request: Request) -> Sequence[str]:

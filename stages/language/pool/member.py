@@ -33,7 +33,7 @@ from thalweg.pipeline.handoff.cascade import CLAUSE, score
 from thalweg.pipeline.handoff.latency import CLAUSE_TOKENS, LatencyModel
 from thalweg.pipeline.handoff.privacy import Zone
 from thalweg.pipeline.handoff.router import SURE
-from thalweg.pipeline.handoff.seam import is_sentence
+from thalweg.pipeline.handoff.seam import is_sentence, last_sentence
 from thalweg.stages.language.pool.together import Known
 
 log = logging.getLogger(__name__)
@@ -42,9 +42,9 @@ CLOSE_S = 2.0
 TICK_S = 0.25
 """How often an answer under way that nothing happens to is looked at, and said to be under way."""
 CHARACTERS_PER_TOKEN = 4
-SENTENCE_TOKENS, SYNTHESIS_MS = 20, 600.0
+SENTENCE_TOKENS, SENTENCE_WORDS, WORD_MS = 20, 15, 40.0
 """What another that goes on must say before more can be heard: what a sentence still lacks; and from there to its first
-sound: fifteen words, 40 ms each."""
+sound: that and the words that wait for it, each so long."""
 _GO_ON = (
     "You were interrupted in the middle of your answer. Go on exactly where it stops, in the same sentence, "
     "and repeat nothing of it."
@@ -123,7 +123,8 @@ class AtWork:
     def needs_ms(self, request: Request, said: str) -> float:
         """From being asked to go on until that can be heard; one that can only begin anew says all of it again."""
         again = len(said) // CHARACTERS_PER_TOKEN if self.backend.abilities.continues == "none" else 0
-        return self.clause_ms(request.messages, SENTENCE_TOKENS + again) + SYNTHESIS_MS
+        words = SENTENCE_WORDS + len(last_sentence(said).split())
+        return self.clause_ms(request.messages, SENTENCE_TOKENS + again) + WORD_MS * words
 
     def new_of(self, messages: Sequence[Message]) -> int:
         """How many tokens of these it is expected to have to read."""

@@ -206,11 +206,10 @@ class Pool:
                     yield Progress("empty")
                 elif asked.streams.is_current(told):
                     actions += self._take(asked, told, _ms(loop))
-                if told is None or answering.due_ms(_ms(loop)) <= _ms(loop):
-                    if self._heard_out_s is None:
-                        actions += answering.passed(_ms(loop))
-                    else:
-                        actions += answering.buffered(max(0.0, self._heard_out_s * 1e3 - _ms(loop)), _ms(loop))
+                if self._heard_out_s is not None:
+                    actions += answering.buffered(max(0.0, self._heard_out_s * 1e3 - _ms(loop)), _ms(loop))
+                elif told is None or answering.due_ms(_ms(loop)) <= _ms(loop):
+                    actions += answering.passed(_ms(loop))
         finally:
             self._count(answering, tokens_of(request.messages))
             self.routed = asked.routed()

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalweg.pipeline.handoff.answering import (
+    PACE,
     ROUNDS,
     Action,
     Answering,
@@ -80,6 +81,23 @@ def test_one_that_has_paused_and_gone_on_is_given_twice_that_pause() -> None:
     reply.text("edge", "Paris ", 500)
     assert reply.passed(899) == []
     assert reply.passed(900) == [AskBackend("cloud", "It is in Paris ")]
+
+
+def test_of_one_whose_pace_is_known_a_shorter_silence_is_too_long() -> None:
+    reply = begun(stall_ms=1500)
+    for n in range(PACE + 1):
+        reply.text("edge", "word ", 100 + 40 * n)
+    last = 100 + 40 * PACE
+    assert reply.buffered(600, last + 99) == []
+    assert reply.due_ms(last + 99) == last + 100
+    (asked,) = reply.passed(last + 100)
+    assert asked == AskBackend("cloud", "word " * (PACE + 1))
+    for known_ms, too_long_ms in ((20.0, 100), (80.0, 160)):
+        reply = Answering(("edge", "cloud"), ReplyLimits(stall_ms=1500), paused_ms={"edge": known_ms}.__getitem__)
+        reply.begin(0)
+        reply.text("edge", "It is in ", 100)
+        assert reply.buffered(0, 100 + too_long_ms - 1) == []
+        assert reply.passed(100 + too_long_ms) == [AskBackend("cloud", "It is in ")]
 
 
 def test_pauses_of_earlier_answers_count_and_never_for_more_than_a_stall() -> None:

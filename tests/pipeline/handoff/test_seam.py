@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.pipeline.handoff.seam import Seam, WordGate
+from thalweg.pipeline.handoff.seam import Seam, WordGate, last_sentence
 
 SAID = "The capital of France is Paris, which lies on the "
 REST = "river Seine and has two million people."
@@ -97,3 +97,15 @@ def test_the_gate_does_not_wait_for_a_space_that_never_comes(text: str) -> None:
     out = [gate.put(letter) for letter in text]
     assert sum(map(bool, out)) > len(text) / 2
     assert gate.said + gate.finish() == text
+
+
+def test_what_stands_behind_the_last_whole_sentence() -> None:
+    for said, rest in (
+        ("", ""),
+        ("It is Par", "It is Par"),
+        ("It is Paris. ", ""),
+        ("It is Paris.", "It is Paris."),
+        ('He said "no." Then he ', "Then he "),
+        ("是巴黎。它在", "它在"),
+    ):
+        assert last_sentence(said) == rest

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from tests.stages.language.pool.test_pool import ANSWER, Scripted, ask, pool
-from thalweg.models.language.backend import Delta, Message, Request, Usage
+from tests.stages.language.test_drafts import final
+from thalweg.deploy.testing import run_stage
+from thalweg.models.language.backend import Delta, ErrorKind, Finish, Message, Request, Text, Usage
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.source import read_source
+from thalweg.pipeline.payload import Token
 from thalweg.pipeline.stage import describe
 from thalweg.stages.language.chat import Chat
 from thalweg.stages.language.pool.member import tokens_of
@@ -129,3 +132,32 @@ def test_a_name_of_a_person_is_private_however_it_is_written() -> None:
         tested = pool({"private": ["Vanderbilt"]}, edge=Scripted(), cloud=Scripted())
         ask(tested, text)
         assert tested.counts["asked_cloud"] == 0, text
+
+
+@pytest.mark.parametrize("policy", [{"private": ["Xyzzy"]}, {"budget_per_hour": 0}, {"privacy": "fog"}])
+def test_where_all_are_filtered_away_the_person_hears_one_sentence_and_the_operator_reads_why(
+    policy: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    out = {"private": "words may not leave the edge", "budget_per_hour": "it costs 1, and 0 are left"}
+    fog, cloud = Scripted(dies_after=0, error=ErrorKind.SETTINGS), Scripted()
+    tested = pool(policy, fog=fog, cloud=cloud)
+    tested._members["fog"].misconfigured("status 401")
+    outcome = run_stage(Chat(backend=tested), [final(0, "Where is Xyzzy?")])
+    tokens = [e.payload.text for e in outcome.emitted if isinstance(e.payload, Token)]
+    assert tokens == ["I cannot answer that at the moment.", ""] and outcome.problems == []
+    (error,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    why = next((reason for name, reason in out.items() if name in policy), "words may not leave the fog")
+    assert f"cloud: {why}" in error and "Xyzzy" not in error
+    assert not fog.heard and not cloud.heard
+
+
+def test_a_token_of_ten_megabytes_is_cut_and_ends_the_answer() -> None:
+    class Huge(Scripted):
+        async def reply(self, request: Request) -> AsyncGenerator[Delta, None]:
+            yield Text("x" * 10_000_000)
+            yield Text(" and more")
+            yield Finish()
+
+    outcome = run_stage(Chat(backend=pool(edge=Scripted(), cloud=Huge()), max_tokens=16), [final(0, "what?")])
+    said = "".join(e.payload.text for e in outcome.emitted if isinstance(e.payload, Token))
+    assert len(said) < 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -45,7 +46,7 @@ def test_a_small_model_that_is_sure_answers_and_the_large_one_is_not_asked() -> 
     assert tested.routed.reason.endswith("; edge was sure enough")
 
 
-@pytest.mark.parametrize("logprob", [-1.5, None])
+@pytest.mark.parametrize("logprob", [-1.5, None, math.nan, -math.inf, 0.5])
 def test_of_one_that_is_not_sure_or_cannot_say_no_word_is_heard(logprob: float | None) -> None:
     tested = cascade(Sure(logprob), Scripted())
     assert ask(tested, "one", "two", "three") == [ANSWER] * 3

@@ -22,6 +22,7 @@ from thalweg.pipeline.payload import Routed, Transcript
 from thalweg.pipeline.signal import Ahead
 from thalweg.pipeline.stage import Context, describe
 from thalweg.stages.language.chat import Chat, LanguageModelError
+from thalweg.stages.language.pool.member import WORD_MS
 from thalweg.transports.codec import decode, encode
 
 TWO = {
@@ -129,6 +130,29 @@ def test_who_stalls_is_left_as_late_as_cannot_be_heard() -> None:
     without, with_sound = run_virtual(main(0)), run_virtual(main(6000))
     assert without < 1.0
     assert 3.5 < with_sound < 6.0 - 0.4, "there is time left to speak what comes"
+
+
+def test_a_silence_is_noticed_when_it_is_too_long_and_not_at_the_next_look() -> None:
+    async def main() -> float:
+        cloud, edge, silent_s = Scripted(stalls_after=8), Scripted(), 0.0
+        tested = pool(edge=edge, cloud=cloud)
+        loop = asyncio.get_running_loop()
+        async for delta in tested.reply(Request(messages=[Message("user", "where")], max_tokens=64)):
+            if isinstance(delta, Text) and not edge.heard:
+                silent_s = loop.time()
+                tested.heard(600)
+            elif edge.heard:
+                return loop.time() - silent_s
+        raise AssertionError("it did not go on")
+
+    assert run_virtual(main()) < 0.26  # twice the pause between its words, and the other's first two
+
+
+def test_what_another_needs_grows_with_the_words_that_wait_for_the_end_of_their_sentence() -> None:
+    member, request = pool(cloud=Scripted())._members["cloud"], Request(messages=[], max_tokens=64)
+    less, more = (member.needs_ms(request, said) for said in ("It is there. Or", "It is there. Or is it not"))
+    assert more - less == 3 * WORD_MS
+    assert member.needs_ms(request, "It is there. ") == less - WORD_MS
 
 
 def test_how_much_sound_is_ahead_is_told_up_to_the_model() -> None:
