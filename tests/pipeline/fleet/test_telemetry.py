@@ -71,6 +71,19 @@ def test_another_system_is_not_believed_and_a_ground_station_is_no_autopilot() -
     assert hear(it, 1000, S, system=7) is not None
 
 
+def test_the_autopilot_is_the_component_whose_heartbeat_comes_first_or_the_one_that_mavlink_has_for_it() -> None:
+    it = Vehicle()
+    it.hear("heartbeat", heartbeat(autopilot=8), 0, 100, 0)
+    it.hear("heartbeat", heartbeat(autopilot=0), 0, 200, 0)
+    it.hear("heartbeat", heartbeat(autopilot=0), 0, 191, 0)
+    assert it.hear("global_position_int", position(1000), 0, 200, S) is not None
+    assert it.hear("global_position_int", position(1100), 0, 191, S) is None
+    it.hear("heartbeat", heartbeat(), 0, AUTOPILOT, 0)
+    it.hear("heartbeat", heartbeat(autopilot=0), 0, 200, 0)
+    assert it.hear("global_position_int", position(1200), 0, 200, 2 * S) is None
+    assert it.hear("global_position_int", position(1300), 0, AUTOPILOT, 2 * S) is not None
+
+
 @pytest.mark.parametrize(
     ("more", "reason"),
     [({"lat": 91.0}, "out_of_range"), ({"lat": 0.0, "lon": 0.0}, "no_fix"), ({"lat": 48.0}, "implausible")],

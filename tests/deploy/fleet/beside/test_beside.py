@@ -10,7 +10,8 @@ import pytest
 from tests.deploy.fleet.beside.account import Missing, Seen, account, missing
 from tests.deploy.fleet.beside.cut_nats import cut, told
 from tests.deploy.fleet.beside.hour import HOUR, arguments, new_events
-from tests.deploy.fleet.beside.nats_server import config, why_not
+from tests.deploy.fleet.beside.nats_server import config
+from tests.deploy.fleet.beside.peers import require_peer
 from tests.deploy.fleet.beside.queue_ends import BATCH_BYTES, event, next_batch
 from tests.deploy.fleet.cut_disk import why_not as why_no_disk
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
@@ -95,7 +96,8 @@ def test_an_hour_says_what_it_takes_and_refuses_what_it_does_not_know(capsys: py
 
 @pytest.mark.real
 def test_nats_that_forces_each_event_to_the_disk_keeps_all_and_by_default_does_not(tmp_path: Path) -> None:
-    if reason := why_not() or why_no_disk(tmp_path):
+    require_peer("nats")
+    if reason := why_no_disk(tmp_path):
         pytest.skip(reason)
     for sync, kept in (("always", True), ("", False)):
         folder = tmp_path / (sync or "default")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require_package
-from tests.deploy.fleet.beside.peers import installed
+from tests.deploy.fleet.beside.peers import installed, require_peer
 from tests.deploy.fleet.commanding import Hub, node
 from tests.stages.fleet.test_mavlink import free_udp_port, heard
 
@@ -26,8 +26,7 @@ def flying(port: int) -> Iterator[subprocess.Popen[str]]:
     """It, once it is ready."""
     require_package("pymavlink", "edge")
     require_package("cryptography", "edge")
-    if not installed("mavsdk", "mavsdk-installed").exists():
-        pytest.skip("MAVSDK is not installed (`make bench-peers`)")
+    require_peer("mavsdk")
     command = [installed("mavsdk", "python"), PROGRAM, str(LATITUDE), str(LONGITUDE), str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
