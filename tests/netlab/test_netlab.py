@@ -16,6 +16,8 @@ import pytest
 from tests.conftest import require_lab
 from tests.netlab import Burst, Lab, LabError, Link, lab
 from tests.netlab.limits import round_trips_ms, stream_bps
+from tests.netlab.processors import ROOT as PROCESSORS
+from tests.netlab.processors import processor
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -143,3 +145,22 @@ def test_a_lab_that_cannot_be_made_says_why_and_leaves_nothing() -> None:
         pass
     with pytest.raises(LabError, match=r"10\.77\.0\.999.*illegal IP address"), lab(a="10.77.0.999"):
         pass
+
+
+SPIN = """
+import time
+until_s = time.monotonic() + 1
+while time.monotonic() < until_s:
+    pass
+print(time.process_time())
+"""
+
+
+def test_a_process_gets_its_share_of_a_processor_and_the_group_is_removed() -> None:
+    try:
+        with processor(0.25) as group:
+            used_s = float(subprocess.check_output([*group, sys.executable, "-c", SPIN], text=True))
+    except LabError as error:
+        pytest.skip(str(error))
+    assert used_s < 0.4
+    assert not list(PROCESSORS.glob(f"twlab-{os.getpid()}-*"))

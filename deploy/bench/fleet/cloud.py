@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from copy import copy
 from pathlib import Path
 from typing import Final
 
@@ -35,16 +36,33 @@ class Cloud:
         self._log = folder / "lender.log"
         self._authority, self._key = certs.make_authority("measured")
         self._process: subprocess.Popen[bytes] | None = None
-        for name, path in (("drone", self.node), ("fog-1", self.lender)):
-            path.mkdir(parents=True, exist_ok=True)
-            replace_file(path / "authority.pem", self._authority)
-            serial = self.certify(name, certs.WORKING, path / "working.pem")
-            known = {"hub": "127.0.0.1:1", "name": name, "signing": "00" * 32}
-            replace_file(path / "identity.json", json.dumps(known).encode())
-            if path == self.node:
-                self.admit({"drone": [str(serial)]})
+        self._serial = self._enrol("drone", self.node)
+        self._enrol("fog-1", self.lender)
         self.certify("fog-1", certs.LENDER, self.lender / "lender.pem")
+        self.admit({"drone": [str(self._serial)]})
         self.tell(self.port)
+
+    def another(self, place: str, host: str) -> Cloud:
+        """A lender of another place under the same authority, which the node is told of, too."""
+        other = copy(self)
+        other.lender, other.host, other.port = self.lender.with_name(place), host, free_port()
+        other._log, other._process = self._log.with_name(f"{place}.log"), None
+        name = f"{place}-1"
+        other._enrol(name, other.lender)
+        other.certify(name, certs.LENDER, other.lender / "lender.pem")
+        other.admit({"drone": [str(self._serial)]})
+        told = json.loads((self.node / LENDERS).read_bytes())
+        told.append({"place": place, "name": name, "host": host, "port": other.port})
+        replace_file(self.node / LENDERS, json.dumps(told).encode())
+        return other
+
+    def _enrol(self, name: str, path: Path) -> int:
+        """Leave its folder as enrolment does; the number of its working certificate."""
+        path.mkdir(parents=True, exist_ok=True)
+        replace_file(path / "authority.pem", self._authority)
+        known = {"hub": "127.0.0.1:1", "name": name, "signing": "00" * 32}
+        replace_file(path / "identity.json", json.dumps(known).encode())
+        return self.certify(name, certs.WORKING, path / "working.pem")
 
     def certify(self, name: str, kind: str, path: Path) -> int:
         """Write a certificate with its key; its serial number."""
