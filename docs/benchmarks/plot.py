@@ -2,6 +2,7 @@
 
 python docs/benchmarks/plot.py hop bench-hop.json docs/images/bench_hop.svg
 python docs/benchmarks/plot.py freshness a.json b.json c.json docs/images/bench_freshness.svg
+python docs/benchmarks/plot.py endofturn end.json docs/images/bench_endofturn.svg
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "thalweg"
 
 OURS, PEERS = "#0b6e99", ["#c8553d", "#8a7d3a", "#6d597a", "#3d8361", "#7f7f7f", "#b08bbb", "#444444"]
+NAMES = {"delay_p50": "median", "delay_mean": "mean"}
 DASHES = {"thalweg": "-", "thalweg-unix": "--", "thalweg-tcp": "-.", "thalweg-tls": ":"}
 
 
@@ -74,11 +76,34 @@ def draw_freshness(rows: list[dict[str, Any]], picture: Path) -> None:
     figure.savefig(picture, metadata={"Date": None})
 
 
+def draw_endofturn(rows: list[dict[str, Any]], picture: Path) -> None:
+    """Turns cut off against the delay of the others, over all turns: median on the left, mean on the right."""
+    values = {(row["system"], row["metric"]): row["value"] for row in rows if row["case"] == "all"}
+    systems = [system for system, metric in values if metric == "cut_off"]
+    scaled = sorted(
+        (s for s in systems if "×" in s or s == "sound and words"), key=lambda system: values[system, "delay_mean"]
+    )
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
+    for panel, metric in zip(panels, NAMES, strict=True):
+        panel.plot([values[s, metric] for s in scaled], [values[s, "cut_off"] for s in scaled], "-", color=OURS)
+        for system in systems:
+            at = values[system, metric], values[system, "cut_off"]
+            ours = system in scaled
+            panel.plot(*at, "o" if ours else "s", color=OURS if ours else PEERS[0], markersize=5)
+            panel.annotate(system, at, textcoords="offset points", xytext=(6, 4), fontsize=8)
+        panel.set(xlabel=f"delay of the others, {NAMES[metric]}, ms", xscale="log", xlim=(250, 5_000))
+        panel.set_xticks((300, 500, 1_000, 2_000, 3_000), ("300", "500", "1,000", "2,000", "3,000"))
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("turns cut off, %")
+    figure.savefig(picture, metadata={"Date": None})
+
+
 def main() -> None:
     """Entry point."""
     kind, *files, picture = sys.argv[1:]
     rows = [row for file in files for row in json.loads(Path(file).read_text(encoding="utf-8"))["rows"]]
-    (draw_hop if kind == "hop" else draw_freshness)(rows, Path(picture))
+    {"hop": draw_hop, "freshness": draw_freshness, "endofturn": draw_endofturn}[kind](rows, Path(picture))
 
 
 if __name__ == "__main__":

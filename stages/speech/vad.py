@@ -13,7 +13,8 @@ two durations decide:
 
 With `end_of_turn: understood` the silence that ends a turn depends on how the last words sounded (Smart Turn) and on
 what they were, as a recogniser behind tells with `Words`; see `pipeline/dialogue/end_of_turn.py`. `silence` is then the
-wait where neither is known. The sound is judged on a thread, once per pause; the audio waits for nothing.
+wait where neither is known, and all other waits change in proportion to it. The sound is judged on a thread, once per
+pause; the audio waits for nothing.
 
 A turn gets an epoch of its own. With `barge_in` its START also interrupts: packets of older turns become stale.
 """

@@ -8,20 +8,24 @@ sound and Whisper tiny.en hears the words, as the stages would. From that, each 
                          after 3 s
     sound                ours without words
     sound and words      ours; words are there 200 ms after they are asked for, which a quiet core keeps
+    ours × 0.6 … 2       the same with all waits in that proportion to the default ones: what a shorter delay costs
 
 A turn is cut off where a policy ends it before its speaker goes on. Delays count from the end of the voice to the
-decision, of turns that were not cut off.
+decision, of turns that were not cut off. `calibration` are the turns that the waits of ours were chosen on; no other
+case has a sentence or a voice of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from thalweg.deploy.bench.dialogue.endofturn_sets import Said, turns
+from thalweg.deploy.bench.dialogue.endofturn_sets import CALIBRATE, REPORT, Said, turns
 from thalweg.deploy.bench.journal import Journal
 from thalweg.deploy.bench.result import Result, quantile
 from thalweg.models.speech.silero import RATE, STEP, SileroVad
@@ -32,9 +36,10 @@ from thalweg.models.store.store import ModelStore
 from thalweg.pipeline.dialogue.end_of_turn import EndAction, EndOfTurn, EndRules
 from thalweg.pipeline.duration import MS
 
-COUNT = 300
+COUNT, CALIBRATION = 300, 150
+SHARES = (0.6, 0.8, 1.25, 1.5, 2)
 _QUICK = 5
-_METHOD = "endofturn 2"
+_METHOD = "endofturn 3"
 _FRAME_MS = 1_000 * STEP / RATE
 _ASK, _SOUND_ASK = 3, 7
 """Frames of silence after which the words and the sound are asked for: 96 and 224 ms."""
@@ -50,12 +55,16 @@ def measure(result: Result, quick: bool, json_path: Path | None = None, minutes:
     journal = Journal(path, _METHOD, minutes=minutes, rounds=result.rounds)
     ears = _Ears()
     found = []
-    for said in turns(_QUICK if quick else COUNT):
-        facts = journal.find(f"{said.kind} {said.number}", lambda said=said: ears.examine(said))  # type: ignore[misc]
-        if facts is not None:
-            found.append(facts)
-    for kind in ("all", *dict.fromkeys(facts["kind"] for facts in found)):
-        _add(result, kind, [facts for facts in found if kind in ("all", facts["kind"])])
+    for split, count in ((REPORT, COUNT), (CALIBRATE, CALIBRATION)):
+        for said in turns(_QUICK if quick else count, split):
+            key = f"{split.seed} {said.kind} {said.number}"
+            facts = journal.find(key, lambda said=said: ears.examine(said))  # type: ignore[misc]
+            if facts is not None:
+                found.append((split, facts))
+    reported = [facts for split, facts in found if split is REPORT]
+    for kind in ("all", *dict.fromkeys(facts["kind"] for facts in reported)):
+        _add(result, kind, [facts for facts in reported if kind in ("all", facts["kind"])])
+    _add(result, "calibration", [facts for split, facts in found if split is CALIBRATE])
     result.notes.append("all but `people` is synthetic speech")
     if journal.left:
         result.notes.append(f"{journal.left} turns are left: the same command goes on with them")
@@ -99,7 +108,9 @@ class _Ears:
 def policies() -> dict[str, Callable[[Mapping[str, Any], int], int]]:
     """Each says of a pause (its facts, the frames it lasts) in which frame of it the turn ends; −1: it does not."""
     fixed = {f"{ms} ms": _fixed(round(ms / _FRAME_MS)) for ms in (300, 500, 800)}
-    return {**fixed, "smart turn": _pipecat, "sound": _ours(words=False), "sound and words": _ours(words=True)}
+    ours = {"sound": _ours(words=False), "sound and words": _ours(words=True)}
+    scaled = {f"ours × {share:g}": _ours(words=True, share=share) for share in SHARES}
+    return {**fixed, "smart turn": _pipecat, **ours, **scaled}
 
 
 def _fixed(frames: int) -> Callable[[Mapping[str, Any], int], int]:
@@ -111,11 +122,14 @@ def _pipecat(pause: Mapping[str, Any], lasts: int) -> int:
     return frames if frames <= lasts else -1
 
 
-def _ours(*, words: bool) -> Callable[[Mapping[str, Any], int], int]:
+def _ours(*, words: bool, share: float = 1.0) -> Callable[[Mapping[str, Any], int], int]:
     frame_ns = round(_FRAME_MS * MS)
+    rules = EndRules()
+    longest_ns = round(max(1.0, share) * rules.longest_ns)
+    rules = replace(rules, unknown_ns=round(share * rules.unknown_ns), longest_ns=longest_ns)
 
     def decide(pause: Mapping[str, Any], lasts: int) -> int:
-        end = EndOfTurn(EndRules())
+        end = EndOfTurn(rules)
         for n in range(1, lasts + 1):
             if n == _SOUND_ASK + _SOUND_LATE:
                 end.sounds(end.pause, pause["sound"])
@@ -138,7 +152,7 @@ def _add(result: Result, kind: str, found: Sequence[Mapping[str, Any]]) -> None:
                 delays.append(delay_ms)
         result.add(kind, policy, len(found), "%", cut_off=100 * cut / max(1, len(found)))
         if delays:
-            waits = {"delay_p50": quantile(delays, 0.5), "delay_p95": quantile(delays, 0.95)}
+            waits = {f"delay_p{q}": quantile(delays, q / 100) for q in (50, 95)} | {"delay_mean": fmean(delays)}
             result.add(kind, policy, len(delays), "ms", **waits)
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from thalweg.pipeline.dialogue.end_of_turn import Completeness, EndAction, EndOfTurn, EndRules, completeness
+from thalweg.pipeline.dialogue.completeness import Completeness
+from thalweg.pipeline.dialogue.end_of_turn import WAITS, EndAction, EndOfTurn, EndRules
 from thalweg.pipeline.duration import MS
 
 FRAME = 32 * MS
 
 
-def ends_after_ms(sound: float | None, text: str | None, *, late_ms: int = 0) -> int:
+def ends_after_ms(sound: float | None, text: str | None, *, late_ms: int = 0, rules: EndRules | None = None) -> int:
     """How long a silence ends the turn where its sound and words are known `late_ms` after the question."""
-    end = EndOfTurn(EndRules())
+    end = EndOfTurn(rules or EndRules())
     asked_ms = None
     for i in range(1, 100):
         action = end.silence(i * FRAME, FRAME)
@@ -39,8 +42,16 @@ def ends_after_ms(sound: float | None, text: str | None, *, late_ms: int = 0) ->
         (0.98, None, 352, 384),
         (0.6, None, 352, 480),
         (0.05, None, 1300, 1408),
-        (0.05, "What is the capital of France?", 1300, 1408),
+        (0.02, "What is the capital of France?", 1390, 1408),
+        (0.04, "What is the capital of France?", 800, 864),
+        (0.1, "What is the capital of France?", 224, 288),
         (0.98, "I would like to", 990, 1024),
+        (0.05, "I would like to", 1390, 1408),
+        (0.98, "We need milk, eggs", 1390, 1408),
+        (0.98, "We need milk, eggs, and bread.", 224, 256),
+        (0.98, "You can call me at 555-123-4567.", 224, 256),
+        (0.98, "You can call me at 555-123-4", 384, 416),
+        (0.05, "You can call me at 555-123-4", 800, 832),
         (0.98, "my number is five five", 1390, 1408),
         (0.98, "My number is 305.", 1390, 1408),
         (0.98, "Is it 1984?", 224, 256),
@@ -69,23 +80,20 @@ def test_voice_makes_what_was_asked_about_a_pause_void() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", Completeness.OPEN),
-        ("I would like to", Completeness.GOES_ON),
-        ("so um", Completeness.GOES_ON),
-        ("first of all,", Completeness.GOES_ON),
-        ("well...", Completeness.GOES_ON),
-        ("one two three", Completeness.DICTATED),
-        ("my code is 4 7", Completeness.DICTATED),
-        ("How are you?", Completeness.WHOLE),
-        ("what time is it", Completeness.WHOLE),
-        ("Tell me a joke.", Completeness.WHOLE),
-        ("thanks", Completeness.WHOLE),
-        ("the weather in london", Completeness.OPEN),
-        ("who is that", Completeness.WHOLE),
-        ("die Hauptstadt von Frankreich", Completeness.OPEN),
-    ],
+    ("text", "expected_ms"),
+    [("What is it?", 416), ("I would like to", 1600), ("my number is 5 5", 2240)],
 )
-def test_words_say_whether_they_go_on(text: str, expected: Completeness) -> None:
-    assert completeness(text) is expected
+def test_unknown_moves_all_waits_in_proportion(text: str, expected_ms: int) -> None:
+    rules = EndRules(unknown_ns=800 * MS, longest_ns=5_000 * MS)
+    assert ends_after_ms(0.98, text, rules=rules) == expected_ms
+
+
+def test_no_wait_is_longer_than_longest() -> None:
+    rules = EndRules(unknown_ns=800 * MS, longest_ns=1_000 * MS)
+    assert ends_after_ms(0.01, "my number is 5 5", rules=rules) == 1_024
+
+
+@given(kind=st.sampled_from(Completeness), less=st.floats(0, 1), more=st.floats(0, 1))
+def test_what_sounds_more_complete_never_waits_longer(kind: Completeness, less: float, more: float) -> None:
+    less, more = sorted((less, more))
+    assert WAITS[kind].at(more) <= WAITS[kind].at(less)
