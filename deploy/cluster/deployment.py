@@ -74,6 +74,7 @@ class Deployment:
         self._plan = plan = spec.plan
         check_transports(plan)
         self._bundle = bundle
+        self._stages = spec.graph.stages
         self._on_problem = on_problem
         self._on_ready = on_ready
         self._logs = logs
@@ -135,7 +136,8 @@ class Deployment:
             raise DeploymentError(
                 f"worker {worker.name} is another process, which has nothing to read the pipeline from"
             )
-        return launch(worker, self._bundle, self._on_problem, self._logs, child)
+        modules = [self._stages[name].info.cls.__module__ for name in worker.stages] if worker.shared else []
+        return launch(worker, self._bundle, self._on_problem, self._logs, child, modules)
 
     async def set_parameters(self, stage: str, settings: Mapping[str, object]) -> None:
         """Change settings of a running stage, on each worker that hosts it. Raises StageError, RemoteError."""

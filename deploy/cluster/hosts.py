@@ -7,8 +7,8 @@ links, epochs and checkpoints. What they share is what stages of one process sha
 
 event                                                    next
 `make`                                                   there is a host, and everything else may be called
-`leave`, or nothing was asked of it for so long that     its sources end, what is under way is given up, it is closed
-its owner must be gone (`expired`)
+`leave`, or nothing came from its owner for so long      its sources end, what is under way is given up, it is closed
+that it must be gone (`expired`)
 anything else, asked of a host that is not there         WorkerLost
 """
 
@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,9 +27,6 @@ from thalweg.pipeline.file.spec import Spec
 
 log = logging.getLogger(__name__)
 
-STARTING_S = 900.0
-"""A host that does not run yet waits for those beside it, which may be loading models."""
-
 
 class Hosts:
     """`tell`: given each problem, with whose it is."""
@@ -40,7 +35,6 @@ class Hosts:
         self._tell = tell
         self._hosts: dict[str, Host] = {}
         self._heard_s: dict[str, float] = {}
-        self._asking: Counter[str] = Counter()
         self._read: tuple[dict[str, Any], Spec] | None = None
 
     @property
@@ -51,6 +45,7 @@ class Hosts:
     async def call(self, whose: str, name: str, args: Sequence[Any]) -> Any:
         """Call a method of a host with plain values; returns plain values. Raises WorkerLost, and as the host does."""
         if name == "ping":
+            self._heard(whose)
             return None
         if name == "leave":
             await self.close(whose)
@@ -60,31 +55,23 @@ class Hosts:
         host = self._hosts.get(whose)
         if host is None:
             raise WorkerLost("the worker has no host for this run, or no more")
-        self._heard_s[whose] = asyncio.get_running_loop().time()
+        self._heard(whose)
         if name == "make":
             return None
         if name == "run":
             return (await host.run()).plain()
-        with self._asked(whose):
-            result = getattr(host, name)(*args)
-            return await result if asyncio.iscoroutine(result) else result
+        result = getattr(host, name)(*args)
+        return await result if asyncio.iscoroutine(result) else result
 
-    @contextmanager
-    def _asked(self, whose: str) -> Iterator[None]:
-        """Its owner is not gone within the block, nor just behind it."""
-        self._asking[whose] += 1
-        try:
-            yield
-        finally:
-            if whose in self._hosts:
-                self._asking[whose] -= 1
-                self._heard_s[whose] = asyncio.get_running_loop().time()
+    def _heard(self, whose: str) -> None:
+        """Its owner is there."""
+        if whose in self._hosts:
+            self._heard_s[whose] = asyncio.get_running_loop().time()
 
     async def close(self, whose: str) -> None:
         """Close a host, if it is there, and forget it."""
         host = self._hosts.pop(whose, None)
         self._heard_s.pop(whose, None)
-        self._asking.pop(whose, None)
         if host is None:
             return
         try:
@@ -93,14 +80,9 @@ class Hosts:
             log.warning("a host did not close", exc_info=True)
 
     def expired(self, silent_s: float) -> list[str]:
-        """Whose hosts have owners that must be gone. Who runs one asks for its beats all the time."""
+        """Whose hosts have owners that must be gone: they said nothing for so long, not even `ping`."""
         now_s = asyncio.get_running_loop().time()
-        return [
-            whose
-            for whose, host in self._hosts.items()
-            if not self._asking[whose]
-            and now_s - self._heard_s[whose] > (silent_s if host.worker.started_ns else STARTING_S)
-        ]
+        return [whose for whose in self._hosts if now_s - self._heard_s[whose] > silent_s]
 
     def _make(self, whose: str, worker: str, plain: dict[str, Any]) -> None:
         """A host from a bundle. The file is read once for all runs of it. Raises as `load_bundle`, StartError."""

@@ -10,7 +10,7 @@ It starts nothing; the carrier does. What a worker of the file says beside the k
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -32,10 +32,14 @@ def launch(
     on_problem: Callable[[Problem], None],
     logs: Path | None,
     child: Child | None = None,
+    modules: Sequence[str] = (),
 ) -> RemoteHost:
-    """Make a host elsewhere; nothing is started yet. `logs`: see `Deployment`. `child`: a process for a subprocess."""
+    """Make a host elsewhere; nothing is started yet. `logs`: see `Deployment`. `child`: a process for a subprocess.
+
+    `modules`: see `Order`.
+    """
     log = None if logs is None else logs / f"{worker.name}.log"
-    order = Order(worker=worker, bundle=bundle, on_problem=on_problem, log=log)
+    order = Order(worker=worker, bundle=bundle, on_problem=on_problem, log=log, modules=tuple(modules))
     if worker.shared:
         return RemoteHost(worker.name, shared_carrier(order))
     if worker.launcher == SUBPROCESS:

@@ -13,9 +13,13 @@ from thalweg.pipeline.file.plan import WorkerPlan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What a launcher is told. `log`: the file that the worker's output is added to, where there is one."""
+    """What a launcher is told. `log`: the file that the worker's output is added to, where there is one.
+
+    `modules`: of the classes of its stages.
+    """
 
     worker: WorkerPlan
     bundle: Bundle
     on_problem: Callable[[Problem], None]
     log: Path | None = None
+    modules: tuple[str, ...] = ()

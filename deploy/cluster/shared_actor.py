@@ -1,8 +1,9 @@
 """A Ray actor that the runs of a cluster share: found by its name, so that conversation hosts on any node join it.
 
-It is detached, since who made it may go before the others. A run whose owner is gone without a word is forgotten
-(`Hosts.expired`), and an actor that holds none for `EMPTY_S` ends. Who comes in that moment, or behind a death that the
-cluster has not noticed, finds an actor that is about to be gone, and tries again.
+It is detached, since who made it may go before the others. Owners say every `ALIVE_S` that they are there, whatever
+else they wait for: a run whose owner said nothing for `SILENT_S` is forgotten (`Hosts.expired`), and an actor that
+holds none for `EMPTY_S` ends. Who comes in that moment, or behind a death that the cluster has not noticed, finds an
+actor that is about to be gone, and tries again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import thalweg
+from thalweg.deploy.cluster.code import code_digest
 from thalweg.deploy.cluster.order import Order
 from thalweg.deploy.cluster.ray_host import CONNECT_S, PLACE_S, HostActor, aside, ask, placed, ray_here, ray_options
 from thalweg.deploy.cluster.remote import RemoteError, WorkerLost
@@ -22,6 +24,7 @@ NAMESPACE = "thalweg-shared"
 RUNS = 1000
 """Each has two or three calls under way at a time."""
 EMPTY_S = SILENT_S = 60.0
+ALIVE_S = 5.0
 LOOK_S = 1.0
 AGAIN_S = 0.2
 
@@ -65,6 +68,7 @@ class SharedActor:
         self._order = order
         self._worker = order.worker.name
         self._actor: Any = None
+        self._staying: asyncio.Task[None] | None = None
 
     async def join(self, whose: str, on_problem: Callable[[Problem], None]) -> None:
         """See `SharedProcess.join`. Raises RemoteError where there is no Ray, or no node on which it lives."""
@@ -75,6 +79,7 @@ class SharedActor:
                     self._actor = await aside(CONNECT_S, self._find, ray)
                     try:
                         await self.call(whose, "ping")
+                        self._staying = asyncio.get_running_loop().create_task(self._stay(whose))
                         return
                     except WorkerLost as error:
                         lost = str(error)
@@ -104,6 +109,14 @@ class SharedActor:
 
     async def part(self, whose: str) -> None:
         """See `SharedProcess.part`: it ends by itself."""
+        if self._staying is not None:
+            self._staying.cancel()
+
+    async def _stay(self, whose: str) -> None:
+        """Say that this run is there, until cancelled."""
+        while True:
+            await asyncio.sleep(ALIVE_S)
+            self.post(whose, "ping")
 
     def _find(self, ray: Any) -> Any:
         """The actor of this worker, which is made where there is none. Blocks."""
@@ -119,7 +132,8 @@ class SharedActor:
 
     @property
     def name(self) -> str:
-        """The same for all runs of the same file by the same version of Thalweg."""
+        """The same for all runs of the same file, with the same code of its stages, by the same version of Thalweg."""
         bundle = self._order.bundle
-        told = f"{bundle.digest} {bundle.traced} {bundle.stays} {thalweg.__version__}"
+        code = code_digest(self._order.modules, bundle.paths)
+        told = f"{bundle.digest} {bundle.traced} {bundle.stays} {thalweg.__version__} {code}"
         return f"{self._worker}-{hashlib.sha256(told.encode()).hexdigest()[:32]}"

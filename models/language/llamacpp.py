@@ -14,7 +14,7 @@ from thalweg.models.errors import ModelError
 from thalweg.models.language.backend import Abilities, BackendError, Delta, ErrorKind, Request
 from thalweg.models.language.llama import LlamaServer
 from thalweg.models.language.openai_backend import OpenAIBackend
-from thalweg.models.store.sharing import Share
+from thalweg.models.store.sharing import Share, let_go
 from thalweg.models.store.store import ModelStore
 
 
@@ -51,7 +51,7 @@ class LlamaCppBackend:
         try:
             self._server = await asyncio.shield(loading)
         except asyncio.CancelledError:
-            loading.add_done_callback(_let_go)
+            loading.add_done_callback(let_go)
             raise
         except ModelError as error:
             raise BackendError(ErrorKind.SETTINGS, f"cannot be used: {error}") from None
@@ -90,9 +90,3 @@ class LlamaCppBackend:
             lambda: LlamaServer(path, threads=threads, context=context, gpu_layers=gpu_layers),
             LlamaServer.close,
         )
-
-
-def _let_go(loading: asyncio.Future[Share[LlamaServer]]) -> None:
-    """Release a model whose user was closed while it was loading."""
-    if not loading.cancelled() and loading.exception() is None:
-        loading.result().release()

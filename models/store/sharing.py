@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -53,3 +54,9 @@ class Share(Generic[T]):
             del _entries[key]
         if entry.loaded and entry.free is not None:
             entry.free(entry.value)
+
+
+def let_go(loading: asyncio.Future[Share[Any]]) -> None:
+    """Release what was loaded on a thread for a user who was closed meanwhile: a callback of that future."""
+    if not loading.cancelled() and loading.exception() is None:
+        loading.result().release()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,5 +80,44 @@ def test_runs_of_two_processes_share_an_actor_and_one_that_is_killed_is_forgotte
                 assert await one.ask("c") == (pid, "a c")
             while alive(pid):  # noqa: ASYNC110
                 await asyncio.sleep(1)
+
+    asyncio.run(main())
+
+
+OPENS = """
+import asyncio, sys
+from tests.deploy.cluster.shared_stages import Stuck
+from thalweg import Pipeline
+from thalweg.deploy.cluster import shared_actor
+
+shared_actor.EMPTY_S = shared_actor.SILENT_S = 10.0
+
+async def main():
+    pipeline = Pipeline("stuck")
+    pipeline.add("stage", Stuck, told=sys.argv[1])
+    pipeline.worker("pool", shared=True, launcher="ray", resources={"pool": 1})
+    pipeline.place("stage", worker="pool")
+    async with pipeline.run():
+        raise AssertionError("it never opens")
+
+asyncio.run(main())
+"""
+
+
+def test_an_actor_in_which_a_stage_never_opens_ends_once_its_owner_has_died_and_not_before(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+
+    async def main() -> None:
+        async with asyncio.timeout(300):
+            owner = await asyncio.create_subprocess_exec(sys.executable, "-c", OPENS, str(told))
+            while not told.exists() or not told.read_text():  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+            pid = int(told.read_text())
+            await asyncio.sleep(15)
+            assert alive(pid), "its owner waits, and says so"
+            owner.kill()
+            await owner.wait()
+            while alive(pid):  # noqa: ASYNC110
+                await asyncio.sleep(0.5)
 
     asyncio.run(main())

@@ -6,7 +6,7 @@ current turn ends; play-out is paused; events with `keep` are queued, a bounded 
 next connection.
 
 While a call is put on another machine, written questions are held back here: what this machine answered then would be
-missing there. They are answered if the call stays: once a connection is made, or none was for `HELD_NS`.
+missing there. They are answered if the call stays: once that is said, a connection is made, or none was for `HELD_NS`.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Call:
         """Use `carrier` from now on, and send it the queued events."""
         self._carrier = carrier
         self._begun.set()
-        self._go_on()
+        self.stays()
         kept, self._kept = list(self._kept), deque(maxlen=KEPT_EVENTS)
         for event in kept:
             self.tell(event)
@@ -165,9 +165,10 @@ class Call:
     def may_stay(self) -> None:
         """Answer what was held back for too long. To be called now and then."""
         if self._held_ns is not None and self.clock.now_ns() - self._held_ns > HELD_NS:
-            self._go_on()
+            self.stays()
 
-    def _go_on(self) -> None:
+    def stays(self) -> None:
+        """The call is not put on another machine after all: answer what was held back. Idempotent."""
         self._held_ns = None
         while self._held:
             self.control(self._held.popleft())

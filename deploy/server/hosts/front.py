@@ -274,6 +274,8 @@ class Front:
         """Put a conversation on another host while its own is there; None where no other has room. Raises Refused."""
         asked = {"session": coming.session, "key": coming.key}
         kept = self.kept.find(coming.session)
+        found: Connected | None = None
+        assert self._group is not None
         try:
             snapshot = (await link.ask("/snapshot", asked, within_s=ANSWER_S)).get("snapshot")
             found = await self._place(coming, {"snapshot": snapshot, "was": coming.session}, but=link.name)
@@ -283,9 +285,11 @@ class Front:
             if refused.status == 503:
                 return None
             raise
+        finally:
+            if found is None:
+                self._group.create_task(link.stays(coming.session, coming.key))
         self._led(coming, found, kept)
         self.counts["moved"] += 1
-        assert self._group is not None
         self._group.create_task(link.moved(coming.session, coming.key))  # the answer does not wait for it
         return found
 

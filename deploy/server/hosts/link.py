@@ -187,6 +187,11 @@ class HostLink:
         except (HostLost, Refused) as error:
             log.warning("conversation host %s did not end what was moved: %s", self.name, error)
 
+    async def stays(self, session: str, key: str) -> None:
+        """Have the host answer what it held back for a move that failed; without this it does after 20 s."""
+        with contextlib.suppress(HostLost, Refused):
+            await self.ask("/stay", {"session": session, "key": key}, within_s=MOVED_S)
+
     async def _silent(self) -> None:
         """Return once it has been lost for `SILENT_S`."""
         while True:

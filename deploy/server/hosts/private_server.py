@@ -5,7 +5,8 @@
                                                                            → {session, key, sdp, notes}
     POST /trickle     {session, key, fragment}
     POST /end         {session, key, moved}
-    POST /snapshot    {session, key}                                       → {snapshot}
+    POST /snapshot    {session, key}                                       → {snapshot}, and questions are held back
+    POST /stay        {session, key}                                       it is not moved: they are answered
     POST /drain       {ends, instead}                                      → {held, within_s}
     POST /sessions, /metrics, /stop                                        → for the operator
 
@@ -120,6 +121,7 @@ class PrivateServer:
             "/trickle": self._trickle,
             "/end": self._end,
             "/snapshot": self._snapshot,
+            "/stay": self._stay,
             "/sessions": self._sessions,
             "/metrics": self._metrics,
             "/drain": self._drain,
@@ -193,6 +195,11 @@ class PrivateServer:
         session = self._service.conversations.find(asked.session, asked.key)
         session.call.leaves()
         return web.json_response({"snapshot": (await session.snapshot()).model_dump()})
+
+    async def _stay(self, request: web.Request) -> web.StreamResponse:
+        asked = await _read(request, AskSession)
+        self._service.conversations.find(asked.session, asked.key).call.stays()
+        return web.json_response({})
 
     async def _sessions(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({"sessions": await self._service.sessions()})

@@ -21,6 +21,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 START_S = 30.0
+ANSWER_S = 1.0
 EXIT_S = 10.0
 RESOURCE = "thalweg"
 SHARE = 0.001
@@ -109,6 +111,7 @@ class RayHosts:
         self._namespace = f"thalweg-{re.sub(r'[^A-Za-z0-9_-]', '-', front.spec.graph.name)}"
         self._one = threading.Lock()
         self._said = ""
+        self._unanswered: dict[str, tuple[Any, float]] = {}  # what was asked of a host, and when; Any: Ray has no types
         self._wanted = 0  # what an earlier front has asked for may still stand
 
     async def run(self) -> None:
@@ -149,7 +152,8 @@ class RayHosts:
 
     def _survey(self, wanted: int, useless: set[str]) -> _Found:
         """How every host of the cluster is reached, those that were missing included. Blocks; one at a time: calls to a
-        cluster that hangs may never return. Raises HostError where one has not.
+        cluster that hangs may never return. Raises HostError where one has not. A host that is not there within
+        `ANSWER_S`, such as one that Ray cannot place, is waited for at the next look, and is missing after `START_S`.
         """
         if not self._one.acquire(blocking=False):
             raise HostError("the Ray cluster does not answer")
@@ -170,25 +174,27 @@ class RayHosts:
             for known in ray.util.list_named_actors(all_namespaces=True)
             if known["namespace"] == self._namespace and known["name"].startswith(_PREFIX)
         }
-        asked = {}
-        for name in sorted(there):
+        where = {self._name(node): node for node in marked or nodes}
+        waited_for = {name: one for name, one in self._unanswered.items() if name in there | where.keys()}
+        asked = {name: answer for name, (answer, _) in waited_for.items()}
+        for name in sorted(there - asked.keys()):
             with contextlib.suppress(ValueError):
                 asked[name] = ray.get_actor(f"{_PREFIX}{name}", namespace=self._namespace).record.remote()
-        where = {self._name(node): node for node in marked or nodes}
         failed = self._front.missing
         lacking = sorted(where.keys() - asked.keys(), key=lambda name: (name in failed, name))
         if self._settings.shrink_s:  # as many as are wanted, and not one on each node
             lacking = lacking[: max(0, wanted - len((asked.keys() & where.keys()) - useless))]
         for name in lacking:
             asked[name] = self._actor(ray, name, where[name], bool(marked)).record.remote()
-        untried = where.keys() - asked.keys()
-        found = _Found([], {name: why for name, why in failed.items() if name in untried})
-        if not asked:
-            return found
-        done, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=START_S)
+        done = ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_S)[0] if asked else []
+        now_s = time.monotonic()
+        self._unanswered = {name: waited_for.get(name, (one, now_s)) for name, one in asked.items() if one not in done}
+        untold = self._unanswered.keys() | (where.keys() - asked.keys())
+        found = _Found([], {name: why for name, why in failed.items() if name in untold})
         for name, one in asked.items():
-            if one not in done:
-                found.missing[name] = f"it was not there within {START_S:g} s"
+            if name in self._unanswered:
+                if now_s - self._unanswered[name][1] >= START_S:
+                    found.missing[name] = f"it was not there within {START_S:g} s"
                 continue
             try:
                 found.records.append(ray.get(one))

@@ -15,7 +15,7 @@ from importlib.resources import files
 from thalweg.models.errors import ModelError
 from thalweg.models.language.backend import BackendError, ErrorKind
 from thalweg.models.language.minilm import SentenceModel, shared
-from thalweg.models.store.sharing import Share
+from thalweg.models.store.sharing import Share, let_go
 from thalweg.pipeline.handoff.quality import QuestionQuality
 
 
@@ -43,8 +43,12 @@ class Expected:
         """Load the sentence model, where anything is known. Raises BackendError."""
         if not self._known or self._sentences is not None:
             return
+        loading = asyncio.get_running_loop().run_in_executor(None, shared)
         try:
-            self._sentences = await asyncio.to_thread(shared)
+            self._sentences = await asyncio.shield(loading)
+        except asyncio.CancelledError:
+            loading.add_done_callback(let_go)
+            raise
         except ModelError as error:
             raise BackendError(ErrorKind.SETTINGS, f"`by_question` cannot be had: {error}") from None
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from thalweg.pipeline.packet import Packet
@@ -64,6 +66,23 @@ class Slow:
         assert isinstance(packet.payload, Token)
         time.sleep(float(packet.payload.text))
         ctx.emit(packet.payload)
+
+
+class Stuck:
+    """Says into a file which process it is in, and never opens."""
+
+    inputs = {"text": Token}
+    outputs = {"text": Token}
+
+    def __init__(self, told: str) -> None:
+        self.told = told
+
+    def open(self, ctx: Context) -> None:
+        Path(self.told).write_text(str(os.getpid()), encoding="utf-8")
+        threading.Event().wait()
+
+    def process(self, packet: Packet, ctx: Context) -> None:
+        """It is never called."""
 
 
 class Alone(Notes):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from thalweg.deploy.cluster import hosts as module
-from thalweg.deploy.cluster.hosts import STARTING_S, Hosts
+from thalweg.deploy.cluster.hosts import Hosts
 from thalweg.deploy.cluster.remote import WorkerLost
 from thalweg.deploy.testing import run_virtual
 
@@ -22,10 +21,7 @@ class Idle:
     """A host whose calls take as long as they are told."""
 
     def __init__(self, *_: object, **__: object) -> None:
-        self.worker = SimpleNamespace(started_ns=0)
-
-    async def run_stages(self) -> None:
-        self.worker.started_ns = 1
+        """It has no stages."""
 
     async def take(self, for_s: float) -> None:
         await asyncio.sleep(for_s)
@@ -48,7 +44,6 @@ def hold(monkeypatch: pytest.MonkeyPatch, case: Callable[[Hosts], Awaitable[None
 
 def test_a_run_that_asks_nothing_any_more_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     async def case(hosts: Hosts) -> None:
-        await hosts.call("me", "run_stages", [])
         await asyncio.sleep(SILENT_S)
         assert hosts.expired(SILENT_S) == []
         await asyncio.sleep(1)
@@ -57,26 +52,28 @@ def test_a_run_that_asks_nothing_any_more_is_forgotten(monkeypatch: pytest.Monke
     hold(monkeypatch, case)
 
 
-def test_a_run_that_waits_for_models_elsewhere_is_given_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_whose_call_takes_long_is_forgotten_where_its_owner_is_gone_and_not_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def case(hosts: Hosts) -> None:
-        await asyncio.sleep(STARTING_S)
-        assert hosts.expired(SILENT_S) == []
-        await asyncio.sleep(1)
+        opening = asyncio.ensure_future(hosts.call("me", "take", [1e9]))
+        for _ in range(100):
+            await asyncio.sleep(SILENT_S / 2)
+            await hosts.call("me", "ping", [])
+            assert hosts.expired(SILENT_S) == []
+        await asyncio.sleep(SILENT_S + 1)
         assert hosts.expired(SILENT_S) == ["me"]
+        opening.cancel()
 
     hold(monkeypatch, case)
 
 
-def test_a_run_whose_call_takes_long_is_not_forgotten_within_it_or_just_behind_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_who_asks_whether_a_worker_is_there_has_no_host_by_that(monkeypatch: pytest.MonkeyPatch) -> None:
     async def case(hosts: Hosts) -> None:
-        await hosts.call("me", "run_stages", [])
-        asking = asyncio.ensure_future(hosts.call("me", "take", [10 * SILENT_S]))
-        await asyncio.sleep(9 * SILENT_S)
-        assert hosts.expired(SILENT_S) == []
-        await asking
-        assert hosts.expired(SILENT_S) == []
+        await hosts.call("other", "ping", [])
+        assert hosts.names == ["me"]
+        await hosts.close("me")
+        assert hosts.expired(0.0) == []
 
     hold(monkeypatch, case)
 

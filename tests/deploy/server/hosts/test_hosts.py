@@ -16,8 +16,11 @@ import pytest
 from tests.deploy.server.hosts.housing import HOUSED, Housed, asked, host_of, housed
 from tests.deploy.server.serving import a_good_offer
 from thalweg.deploy.bench.dialogue.scripted import pipeline
+from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.runtime.tasks import beside
+from thalweg.deploy.server.hosts import moving
 from thalweg.deploy.server.hosts.front import Front
+from thalweg.transports.webrtc import call
 from thalweg.transports.webrtc.client import Talker, TalkError
 
 
@@ -88,6 +91,13 @@ def test_a_question_written_around_the_death_of_its_host_is_answered_once_elsewh
     housed(case, apart=True)
 
 
+def ask_over(channel: Any, talker: Talker, text: str) -> None:
+    """Ask over the connection that there was, while another is made."""
+    talker._questions.ask(text)
+    for control in talker._questions.to_send():
+        channel.send(json.dumps({"v": 1, **control}))
+
+
 def test_a_question_that_reaches_a_host_after_its_snapshot_was_taken_is_answered_once_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -99,9 +109,7 @@ def test_a_question_that_reaches_a_host_after_its_snapshot_was_taken_is_answered
             before, home = talker._channel, host_of(talker)
 
             async def late(front: Front, *given: Any, **more: Any) -> Any:
-                talker._questions.ask("green")
-                for control in talker._questions.to_send():
-                    before.send(json.dumps({"v": 1, **control}))
+                ask_over(before, talker, "green")
                 await asyncio.sleep(0.2)
                 return await place(front, *given, **more)
 
@@ -114,6 +122,33 @@ def test_a_question_that_reaches_a_host_after_its_snapshot_was_taken_is_answered
             await there.until(lambda: len(heard_by(talker)) > 1)
             assert await asked(talker, "end") == "red and green and end"
             assert len(heard_by(talker)) == 3
+
+    housed(case)
+
+
+def test_a_question_that_comes_during_a_move_that_fails_is_answered_where_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(call, "HELD_NS", 10**15)
+    monkeypatch.setattr(moving, "PATIENCE_S", 1000.0)
+
+    async def case(there: Housed) -> None:
+        async with Talker(there.url, microphone=False) as talker:
+            assert await asked(talker, "red") == "red"
+            before = talker._channel
+
+            async def fails(*_: Any, **more: Any) -> Any:
+                ask_over(before, talker, "green")
+                await asyncio.sleep(0.3)
+                assert len(heard_by(talker)) == 1, "it is held back while the conversation may go elsewhere"
+                raise Refused(429, "too-often", "You come back too often.")
+
+            monkeypatch.setattr(Front, "_place", fails)
+            assert (await there.ask("POST", f"/hosts/{host_of(talker)}/drain"))[0] == 200
+            await there.until(lambda: any(event["type"] == "reconnect" for _, event in talker.events))
+            with pytest.raises(TalkError):
+                await talker.connect_anew()
+            await there.until(lambda: len(heard_by(talker)) == 2)
 
     housed(case)
 

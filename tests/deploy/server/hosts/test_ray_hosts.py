@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,10 +34,16 @@ class ActorBrokeError(Exception):
 
 
 class Cluster:
-    """Nodes by name, which all have the resource of hosts; `broken`: nodes on which no host can be started."""
+    """Nodes by name, which all have the resource of hosts; `broken`: nodes on which no host can be started.
+
+    `late`: hosts that do not answer yet. `calls`: how often each was asked, and how long it was waited for them all.
+    """
 
     def __init__(self, *nodes: str, broken: str = "") -> None:
         self._nodes = nodes
+        self.late: list[str] = []
+        self.calls: Counter[str] = Counter()
+        self.waited_s = 0.0
         self._broken = broken
         self.hosts: list[str] = []
         self.asked: list[int] = []
@@ -58,10 +65,16 @@ class Cluster:
         return self._handle(name)
 
     def _handle(self, name: str) -> Any:
-        return SimpleNamespace(record=SimpleNamespace(remote=lambda: name))
+        return SimpleNamespace(record=SimpleNamespace(remote=lambda: self._asked(name)))
+
+    def _asked(self, name: str) -> str:
+        self.calls[name] += 1
+        return name
 
     def wait(self, asked: list[str], num_returns: int, timeout: float) -> tuple[list[str], list[str]]:
-        return asked, []
+        late = [name for name in asked if name in self.late]
+        self.waited_s += timeout if late else 0.0
+        return [name for name in asked if name not in late], late
 
     def get(self, name: str) -> dict[str, Any]:
         if self._broken and self._broken in name:
@@ -89,6 +102,30 @@ def test_each_node_gets_a_host_and_none_a_second_one(monkeypatch: pytest.MonkeyP
     for _ in range(2):
         assert [record["name"] for record in hosts._survey(1, set()).records] == named("a", "b")
     assert cluster.hosts == named("a", "b")
+
+
+def test_a_node_on_which_ray_cannot_place_a_host_delays_the_others_by_a_second_a_look_and_is_told_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster("a", "b")
+    cluster.late = named("b")
+    hosts = hosts_of(cluster, monkeypatch)
+    now = SimpleNamespace(monotonic=lambda: cluster.waited_s)
+    monkeypatch.setattr(ray_hosts, "time", now)
+    told = []
+    while cluster.waited_s < 40.0:
+        before_s = cluster.waited_s
+        found = hosts._survey(1, set())
+        assert [record["name"] for record in found.records] == named("a")
+        assert cluster.waited_s - before_s <= 1.0
+        told.append((cluster.waited_s, found.missing))
+    late = {named("b")[0]: "it was not there within 30 s"}
+    assert all(missing == (late if now_s > 30.0 else {}) for now_s, missing in told)
+    assert cluster.calls[named("b")[0]] == 1, "it is waited for, and not asked again"
+    cluster.late.clear()
+    found = hosts._survey(1, set())
+    assert sorted(record["name"] for record in found.records) == named("a", "b")
+    assert found.missing == {}
 
 
 def test_where_hosts_end_by_themselves_as_many_are_started_as_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
 import numpy as np
@@ -126,6 +128,31 @@ def test_without_the_sentence_model_the_pool_says_what_is_missing(monkeypatch: p
     monkeypatch.setattr(expected, "shared", missing)
     with pytest.raises(BackendError, match="`by_question` cannot be had: no source gives all-minilm-l6-v2"):
         asked("Where is France?")
+
+
+def test_a_pool_that_is_closed_while_the_sentence_model_loads_keeps_no_share_of_it(
+    monkeypatch: pytest.MonkeyPatch, shared: Shared
+) -> None:
+    loading, loaded = threading.Event(), threading.Event()
+
+    def slowly() -> Any:
+        loading.set()
+        loaded.wait(5.0)
+        return shared
+
+    async def main() -> None:
+        opening = asyncio.ensure_future(expected.Expected({"pocket": MODEL}).open())
+        await asyncio.to_thread(loading.wait, 5.0)
+        opening.cancel()
+        await asyncio.wait({opening})
+        loaded.set()
+        async with asyncio.timeout(5.0):
+            while not shared.released:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(expected, "shared", slowly)
+    asyncio.run(main())
+    assert shared.released == 1
 
 
 @pytest.mark.real
