@@ -20,6 +20,7 @@ from pathlib import Path
 from thalweg.deploy.cluster.host import Bundle, Host
 from thalweg.deploy.cluster.launch import AnyHost, launch
 from thalweg.deploy.cluster.links import Links, check_transports
+from thalweg.deploy.cluster.order import Order
 from thalweg.deploy.cluster.remote import RemoteHost, WorkerLost
 from thalweg.deploy.cluster.steps import on_every
 from thalweg.deploy.cluster.subprocess_host import Child, start_child
@@ -54,7 +55,7 @@ class Deployment:
     `ready` is set and `on_ready` called once every stage is open, before anything runs, unless it was given up by then.
     `logs`: an existing folder in
     which each subprocess writes what it prints, to `WORKER.log`, after what is there; without one they print where we
-    do.
+    do. `goes_on`: see `Order`.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Deployment:
         traced: bool = False,
         on_ready: Callable[[], None] | None = None,
         logs: Path | None = None,
+        goes_on: bool = False,
     ) -> None:
         self.stopped = False
         self.hurried = False
@@ -82,7 +84,7 @@ class Deployment:
         self.hosts: dict[str, AnyHost] = {
             name: Host(name, spec, on_problem, token=self._token, traced=traced, worker=worker)
             if planned.launcher == LOCAL
-            else self._launch(planned)
+            else self._launch(planned, goes_on=goes_on)
             for name, planned in plan.workers.items()
         }
         self.supervisors = {worker.name: Supervisor(worker.restart) for worker in plan.workers.values()}
@@ -131,13 +133,17 @@ class Deployment:
             if self._spare is not None:
                 await self._spare.dismiss()
 
-    def _launch(self, worker: WorkerPlan, child: Child | None = None) -> RemoteHost:
+    def _launch(self, worker: WorkerPlan, child: Child | None = None, *, goes_on: bool) -> RemoteHost:
         if self._bundle is None:
             raise DeploymentError(
                 f"worker {worker.name} is another process, which has nothing to read the pipeline from"
             )
-        modules = [self._stages[name].info.cls.__module__ for name in worker.stages] if worker.shared else []
-        return launch(worker, self._bundle, self._on_problem, self._logs, child, modules)
+        modules = tuple(self._stages[name].info.cls.__module__ for name in worker.stages if worker.shared)
+        log = None if self._logs is None else self._logs / f"{worker.name}.log"
+        order = Order(
+            worker=worker, bundle=self._bundle, on_problem=self._on_problem, log=log, modules=modules, goes_on=goes_on
+        )
+        return launch(order, child)
 
     async def set_parameters(self, stage: str, settings: Mapping[str, object]) -> None:
         """Change settings of a running stage, on each worker that hosts it. Raises StageError, RemoteError."""
@@ -323,7 +329,7 @@ class Deployment:
             spare, self._spare = self._spare, None
             if spare is not None and spare.process.returncode is not None:
                 spare = None
-        host = self.hosts[name] = self._launch(worker, spare)
+        host = self.hosts[name] = self._launch(worker, spare, goes_on=True)
         place = await host.prepare()
         await host.open()
         set_aside = [packet.key for packet in decision.set_aside]

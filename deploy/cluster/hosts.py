@@ -7,6 +7,7 @@ links, epochs and checkpoints. What they share is what stages of one process sha
 
 event                                                    next
 `make`                                                   there is a host, and everything else may be called
+`make`, and there are as many as it says there may be    True; nothing is made
 `leave`, or nothing came from its owner for so long      its sources end, what is under way is given up, it is closed
 that it must be gone (`expired`)
 anything else, asked of a host that is not there         WorkerLost
@@ -51,13 +52,11 @@ class Hosts:
             await self.close(whose)
             return None
         if name == "make":
-            self._make(whose, *args)
+            return self._make(whose, *args)
         host = self._hosts.get(whose)
         if host is None:
             raise WorkerLost("the worker has no host for this run, or no more")
         self._heard(whose)
-        if name == "make":
-            return None
         if name == "run":
             return (await host.run()).plain()
         result = getattr(host, name)(*args)
@@ -84,11 +83,17 @@ class Hosts:
         now_s = asyncio.get_running_loop().time()
         return [whose for whose in self._hosts if now_s - self._heard_s[whose] > silent_s]
 
-    def _make(self, whose: str, worker: str, plain: dict[str, Any]) -> None:
-        """A host from a bundle. The file is read once for all runs of it. Raises as `load_bundle`, StartError."""
+    def _make(self, whose: str, worker: str, plain: dict[str, Any], most: int = 0) -> bool:
+        """A host from a bundle; whether there are `most` already (0: as many as come), so that there is none. The file
+        is read once for all runs of it. Raises as `load_bundle`, StartError.
+        """
+        if most and len(self._hosts) >= most:
+            return True
         bundle = Bundle(**plain)
         file = plain | {"token": ""}
         if self._read is None or self._read[0] != file:
             self._read = file, load_bundle(bundle)
         tell = partial(self._tell, whose)
         self._hosts[whose] = Host(worker, self._read[1], tell, token=bundle.token, traced=bundle.traced)
+        self._heard(whose)
+        return False

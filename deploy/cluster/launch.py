@@ -10,40 +10,28 @@ It starts nothing; the carrier does. What a worker of the file says beside the k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import entry_points
-from pathlib import Path
 
-from thalweg.deploy.cluster.host import Bundle, Host
+from thalweg.deploy.cluster.host import Host
 from thalweg.deploy.cluster.order import Order
 from thalweg.deploy.cluster.remote import Carrier, RemoteHost
 from thalweg.deploy.cluster.shared import shared_carrier
 from thalweg.deploy.cluster.subprocess_host import Child, SubprocessCarrier
-from thalweg.deploy.errors import Problem
-from thalweg.pipeline.file.plan import LAUNCHER_GROUP, SUBPROCESS, WorkerPlan
+from thalweg.pipeline.file.plan import LAUNCHER_GROUP, SUBPROCESS
 
 AnyHost = Host | RemoteHost
 
 
-def launch(
-    worker: WorkerPlan,
-    bundle: Bundle,
-    on_problem: Callable[[Problem], None],
-    logs: Path | None,
-    child: Child | None = None,
-    modules: Sequence[str] = (),
-) -> RemoteHost:
-    """Make a host elsewhere; nothing is started yet. `logs`: see `Deployment`. `child`: a process for a subprocess.
-
-    `modules`: see `Order`.
-    """
-    log = None if logs is None else logs / f"{worker.name}.log"
-    order = Order(worker=worker, bundle=bundle, on_problem=on_problem, log=log, modules=tuple(modules))
+def launch(order: Order, child: Child | None = None) -> RemoteHost:
+    """Make a host elsewhere; nothing is started yet. `child`: a process for a subprocess."""
+    worker = order.worker
     if worker.shared:
         return RemoteHost(worker.name, shared_carrier(order))
     if worker.launcher == SUBPROCESS:
-        return RemoteHost(worker.name, SubprocessCarrier(worker.name, bundle, on_problem, log, child))
+        carrier = SubprocessCarrier(worker.name, order.bundle, order.on_problem, order.log, child)
+        return RemoteHost(worker.name, carrier)
     return RemoteHost(worker.name, _launcher(worker.launcher)(order))
 
 

@@ -15,7 +15,8 @@ from thalweg.pipeline.file.plan import WorkerPlan
 class Order:
     """What a launcher is told. `log`: the file that the worker's output is added to, where there is one.
 
-    `modules`: of the classes of its stages.
+    `modules`: of the classes of its stages. `goes_on`: the run was there before, on this worker or on another
+    conversation host, so a shared worker takes it although it is full.
     """
 
     worker: WorkerPlan
@@ -23,3 +24,4 @@ class Order:
     on_problem: Callable[[Problem], None]
     log: Path | None = None
     modules: tuple[str, ...] = ()
+    goes_on: bool = False

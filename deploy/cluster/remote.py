@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from thalweg.deploy.cluster.heartbeat import Beat
 from thalweg.deploy.cluster.host import Routes
+from thalweg.deploy.errors import StartError
 from thalweg.deploy.ops.observing.outcome import Outcome
 from thalweg.deploy.ops.observing.stats import WorkerStats
 from thalweg.deploy.runtime.remembering import Memory
@@ -28,6 +29,14 @@ class WorkerLost(ThalwegError):
 
 class RemoteError(ThalwegError):
     """What a worker elsewhere could not do, in its own words."""
+
+
+class WorkerFull(StartError):
+    """A shared worker that has as many runs as it may. `everywhere`: it is the only one in the cluster."""
+
+    def __init__(self, worker: str, runs: int, *, everywhere: bool) -> None:
+        super().__init__(f"worker {worker} has {runs} runs already, as many as `shared: {{runs: {runs}}}` allows")
+        self.everywhere = everywhere
 
 
 class Carrier(Protocol):

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from thalweg.deploy.cluster.order import Order
-from thalweg.deploy.cluster.remote import RemoteError, WorkerLost
+from thalweg.deploy.cluster.remote import RemoteError, WorkerFull, WorkerLost
 from thalweg.deploy.cluster.subprocess_host import LEAVE_S, Child, ChildLink, start_child
 from thalweg.deploy.errors import Problem
 from thalweg.deploy.runtime.tasks import beside
@@ -73,7 +73,9 @@ class SharedCarrier:
         return getattr(self._process, "pid", None)
 
     async def start(self) -> None:
-        """Join the process, and have a host made there; in another one, once, where it turns out to be dying."""
+        """Join the process, and have a host made there; in another one, once, where it turns out to be dying. Raises
+        WorkerFull where it has as many as it may.
+        """
         self._gone = asyncio.get_running_loop().create_future()
         try:
             await self._join()
@@ -87,7 +89,10 @@ class SharedCarrier:
     async def _join(self) -> None:
         self._process = self._find()
         await self._process.join(self._whose, self._order.on_problem)
-        await self.call("make", self._order.worker.name, self._order.bundle.plain())
+        worker = self._order.worker
+        most = 0 if self._order.goes_on else worker.runs
+        if await self.call("make", worker.name, self._order.bundle.plain(), most):
+            raise WorkerFull(worker.name, most, everywhere=worker.launcher != SUBPROCESS)
 
     async def call(self, name: str, *args: Any) -> Any:
         """See `Carrier.call`."""

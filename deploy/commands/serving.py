@@ -109,7 +109,14 @@ class _Serve(click.Command):
     metavar="MINUTES",
     help="On Ray: start hosts as they are needed, and end those that were empty for so long; 0: one on each node.",
 )
-@click.option("--zone", default="", help="Zone of this front, which prefers hosts of it at equal room.")
+@click.option("--zone", default="", help="Zone of this front: people are put on hosts of it, at equal room.")
+@click.option(
+    "--zone-of",
+    "zones",
+    multiple=True,
+    metavar="NETWORK=ZONE",
+    help="Zone of people of this network, before that of the front. Repeatable.",
+)
 @click.option("--address", default="", help="Address of the Ray cluster; default: RAY_ADDRESS, or the local one.")
 def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], ice_file: Path | None, **given: Any) -> None:
     """Serve a pipeline to browsers: a page to talk on, over WebRTC.
@@ -119,6 +126,7 @@ def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], ice_file: Pa
     """
     from thalweg.deploy.door.addresses import network_of
     from thalweg.deploy.server.hosts.serve import Placed
+    from thalweg.deploy.server.hosts.zones import zone_name, zone_of_network
     from thalweg.deploy.server.serve import serve_file
     from thalweg.deploy.server.settings import ServerSettings
 
@@ -130,6 +138,8 @@ def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], ice_file: Pa
     if given["shrink_s"] and on != "ray":
         raise click.UsageError("--shrink-after is for --on ray: elsewhere there are as many hosts as --hosts says")
     placed = None if on is None else Placed(on=on, count=hosts, address=address)
+    given["zone"] = zone_name(given["zone"])
+    given["zones"] = tuple(zone_of_network(text) for text in given["zones"])
     given["proxies"] = tuple(network_of(text) for text in given["proxies"])
     settings = ServerSettings(ice=secrets.ice_servers(ice, ice_file), **given)
     sys.exit(serve_file(file, settings_of(pairs), settings, placed))

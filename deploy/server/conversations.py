@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from thalweg.deploy.cluster.host import Bundle
+from thalweg.deploy.cluster.remote import WorkerFull
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.door.tokens import same_secret
 from thalweg.deploy.server.admission import Admission, full
@@ -17,7 +18,7 @@ from thalweg.deploy.server.capacity import Capacity
 from thalweg.deploy.server.load import LoadMeter
 from thalweg.deploy.server.newcomer import Newcomer, NewcomerState, most_newcomers
 from thalweg.deploy.server.observing.tally import Tally
-from thalweg.deploy.server.pipelines import Pipelines, no_pipeline
+from thalweg.deploy.server.pipelines import Pipelines
 from thalweg.deploy.server.session import Session, SessionState
 from thalweg.deploy.server.settings import ServerSettings
 from thalweg.pipeline.dialogue.events import Bye, Trouble
@@ -76,6 +77,11 @@ class Conversations:
     def ready(self) -> bool:
         """Whether the next visitor would be answered at once."""
         return self.pipelines.ready and not self.draining
+
+    @property
+    def full(self) -> WorkerFull | None:
+        """A shared worker that has no room for another pipeline, where none waits."""
+        return None if self.pipelines.ready else self.pipelines.full
 
     @property
     def problem(self) -> str:
@@ -177,7 +183,7 @@ class Conversations:
                 raise draining()
             if self._full(self._taken_places(), moved=True):
                 raise full()
-            session = await self._take(address)
+            session = await self._take(address, goes_on=True)
         except Refused as refused:
             self._tell_refused(refused.code)
             raise
@@ -194,12 +200,12 @@ class Conversations:
         self.counts["sessions"] += 1
         self._changed.set()
 
-    async def _take(self, address: str) -> Session:
+    async def _take(self, address: str, *, goes_on: bool = False) -> Session:
         """A pipeline, within `connect_s`; until then the address counts one more. Raises Refused."""
         self.waiting[address] += 1
         try:
             async with asyncio.timeout(self.settings.connect_s), self._taken:
-                return await self.pipelines.take()
+                return await self.pipelines.take(goes_on=goes_on)
         except TimeoutError:
             raise Refused(503, "busy", "This server is busy. Try again in a moment.") from None
         finally:
@@ -223,8 +229,8 @@ class Conversations:
         """Which newcomer gives way to one from this address, None where none has to. Raises Refused."""
         if self.draining:
             raise draining()
-        if self.pipelines.problem and not self.pipelines.ready:
-            raise no_pipeline()
+        if self.pipelines.refusal is not None:
+            raise self.pipelines.refusal
         held = [session for session in self.sessions.values() if not session.over]
         return self.admission.admit(
             address,
@@ -339,6 +345,8 @@ class Conversations:
     def _look_after(self) -> None:
         self._changed.set()
         self.pipelines.trim()
+        if self.draining and not self.newcomers and not self.arriving:
+            self.pipelines.leave()
         self._let_go()
         for session in list(self.sessions.values()):
             state, age_s = session.state, session.unchanged_s

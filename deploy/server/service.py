@@ -112,10 +112,10 @@ class LocalConversations:
     @property
     def not_ready(self) -> str:
         """See `ConversationService.not_ready`."""
-        if self.conversations.ready:
-            return ""
         if self.conversations.draining:
             return "draining"
+        if self.conversations.ready or self.conversations.full:  # a full one is busy, as any other
+            return ""
         return "the pipeline cannot be started" if self.conversations.problem else "loading"
 
     async def connect(self, coming: ConnectRequest, snapshot: Snapshot | None = None) -> Connected:

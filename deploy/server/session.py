@@ -79,12 +79,13 @@ class Session:
     """A session is made without a visitor; `connect` assigns it to one. `key` resumes it.
 
     The `live.*` stages run in this process, all others where the plan of `spec` puts them; `bundle` is needed if that
-    is elsewhere. `host`: the name of its conversation host, which is part of the id. `on_heard`: called for each answer
+    is elsewhere. `host`: the name of its conversation host, which is part of the id. `goes_on`: a conversation of
+    another host is to go on here: see `Order`. `on_heard`: called for each answer
     with the time from the end of speech to its first sound played, seconds. `failure`: why the pipeline did not start,
     or ended early.
     """
 
-    def __init__(self, spec: Spec, bundle: Bundle | None = None, host: str = "") -> None:
+    def __init__(self, spec: Spec, bundle: Bundle | None = None, host: str = "", *, goes_on: bool = False) -> None:
         self._host = host
         self.id = session_id(host)
         self.key = secrets.token_urlsafe(18)
@@ -108,7 +109,7 @@ class Session:
         self._outcome: Outcome | None = None
         own = None if bundle is None else replace(bundle, token=secrets.token_hex(16))
         with using(self.call):
-            self.deployment = Deployment(spec, own, self._problem)
+            self.deployment = Deployment(spec, own, self._problem, goes_on=goes_on)
         self._preferring = Preferring(spec.preferences, self.deployment.set_parameters, self.call.tell)
         self.call.on_prefer = self._preferring.wish
         self.tally = Tally()

@@ -48,9 +48,9 @@ class ServerSettings:
     most conversations at once; 0: as many as keep up, that is as long as the loop is less late than `late_s`, less of
     the processors than `used` (0…1) is taken, and answers come as soon as in smaller crowds (`capacity.py`).
     `connecting`: most that are answered and not yet connected; 0: `newcomer.most_newcomers`. `resume_s`: how long a
-    conversation waits for a visitor whose connection was lost. `zone`: where a front is: it puts people on hosts of it
-    before others, at equal room. `shrink_s`: how long a host has no one before it ends where it is not needed; 0: hosts
-    stay.
+    conversation waits for a visitor whose connection was lost. `zone`: where a front is; `zones`: where people of a
+    network are instead: they are put on hosts of that zone before others, at equal room. `shrink_s`: how long a host
+    has no one before it ends where it is not needed; 0: hosts stay.
     """
 
     host: str = "127.0.0.1"
@@ -79,6 +79,7 @@ class ServerSettings:
     certificate: Path | None = None
     key: Path | None = None
     zone: str = ""
+    zones: tuple[tuple[Network, str], ...] = ()
     shrink_s: float = 0.0
 
     def door(self) -> DoorSettings:

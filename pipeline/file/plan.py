@@ -34,10 +34,10 @@ class WorkerPlan:
     """One worker: how it is started and what it hosts. `options`: for its launcher, such as `cpus` for Ray.
 
     `restart`: what happens when it is lost; `restart_said`: the file says when it is to be restarted. `shared`: one
-    process holds this worker of many runs, each with its own stages. `replicas`: how
-    many of it there are to be. `resumes`: each of its stages goes on from a snapshot when it is started again, or keeps
-    nothing. Of those (`pipeline.replicating`) each is a worker that knows what the file calls them
-    all, `pool`, and which it is, `replica`, from 1.
+    process holds this worker of many runs, each with its own stages; `runs`: of how many at most, 0: of all that come.
+    `replicas`: how many of it there are to be. `resumes`: each of its stages goes on from a snapshot when it is started
+    again, or keeps nothing. Of those (`pipeline.replicating`) each is a worker that knows what the file calls them all,
+    `pool`, and which it is, `replica`, from 1.
     """
 
     name: str
@@ -47,6 +47,7 @@ class WorkerPlan:
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     restart_said: bool = False
     shared: bool = False
+    runs: int = 0
     replicas: int = 1
     resumes: bool = False
     pool: str = ""
@@ -174,7 +175,8 @@ def make_plan(
                 options=options,
                 restart=restart,
                 restart_said=said,
-                shared=shared,
+                shared=bool(shared),
+                runs=shared["runs"] if isinstance(shared, dict) else 0,
                 replicas=replicas,
             )
     planned_edges = {

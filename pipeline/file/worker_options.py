@@ -58,8 +58,8 @@ def read_worker(name: str, body: Any) -> tuple[dict[str, Any], list[tuple[str, s
 def _sharing(options: dict[str, Any], launcher: str) -> Iterator[str]:
     """What is wrong with `shared`. One that is shared comes back, unless the file says otherwise."""
     shared = options.setdefault("shared", False)
-    if not isinstance(shared, bool):
-        yield f"expected true or false, found {shared!r}"
+    if not isinstance(shared, bool) and not _is_limit(shared):
+        yield f"expected true, false or {{runs: NUMBER}} with a whole number from 1, found {shared!r}"
         options["shared"] = False
     elif shared and launcher not in SHARING:
         yield f"the launcher {launcher} starts a worker for each run, only {' and '.join(SHARING)} have one for many"
@@ -67,6 +67,12 @@ def _sharing(options: dict[str, Any], launcher: str) -> Iterator[str]:
         yield "a worker is either shared by several runs, or has several replicas in one"
     elif shared:
         options.setdefault("restart", RestartWhen.ON_FAILURE.value)
+
+
+def _is_limit(shared: object) -> bool:
+    """Whether it is `{runs: NUMBER}`."""
+    runs = shared.get("runs") if isinstance(shared, dict) and len(shared) == 1 else None
+    return isinstance(runs, int) and not isinstance(runs, bool) and runs >= 1
 
 
 _RAY_VALUES = {

@@ -17,6 +17,12 @@ from thalweg.pipeline.stage import StageInfo
 
 _DURATION: dict[str, Any] = {"type": "string", "pattern": r"^\s*(\$\{[^}]+\}|\d+(\.\d+)?\s*(ns|us|ms|s|min|h))\s*$"}
 _VARIABLE: dict[str, Any] = {"type": "string", "pattern": r"\$\{[^}]+\}"}
+_LIMITED: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["runs"],
+    "properties": {"runs": {"anyOf": [{"type": "integer", "minimum": 1}, _VARIABLE]}},
+}
 
 
 def pipeline_schema() -> dict[str, Any]:
@@ -63,9 +69,9 @@ def pipeline_schema() -> dict[str, Any]:
                 "description": "how many such workers share the packets of its stages, which must be replicable",
             },
             "shared": {
-                "anyOf": [{"type": "boolean"}, _VARIABLE],
+                "anyOf": [{"type": "boolean"}, _LIMITED, _VARIABLE],
                 "description": "one process holds this worker of many runs, each with its own stages; "
-                "their models are there once",
+                "their models are there once; `runs`: of how many at most",
             },
             "restart": {
                 "enum": [when.value for when in RestartWhen],

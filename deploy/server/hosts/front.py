@@ -35,6 +35,7 @@ from thalweg.deploy.server.hosts.placing import Room, hosts_wanted, order, taken
 from thalweg.deploy.server.hosts.private_server import MOVING
 from thalweg.deploy.server.hosts.record import HostRecord
 from thalweg.deploy.server.hosts.shrinking import Shrinking
+from thalweg.deploy.server.hosts.zones import zone_at
 from thalweg.deploy.server.observing.exposition import TEXT, merged
 from thalweg.deploy.server.service import Connected, ConnectRequest
 from thalweg.deploy.server.session import SessionState
@@ -100,8 +101,7 @@ class Front:
 
     def remove(self, name: str) -> None:
         """A host will not come back."""
-        task = self._tasks.pop(name, None)
-        if task is not None:
+        if (task := self._tasks.pop(name, None)) is not None:
             task.cancel()
         if self.links.pop(name, None) is not None:
             self._lost_s.pop(name, None)
@@ -175,8 +175,7 @@ class Front:
 
     async def drain_host(self, name: str) -> Mapping[str, Any]:
         """See `ConversationService.drain_host`."""
-        link = self.links.get(name)
-        if link is None:
+        if (link := self.links.get(name)) is None:
             known = ", ".join(sorted(self.links)) or "none"
             raise Refused(404, "no-host", f"There is no conversation host of that name; there are: {known}.")
         try:
@@ -221,7 +220,8 @@ class Front:
     async def _place(self, coming: ConnectRequest, more: Mapping[str, Any], *, but: str = "") -> Connected:
         """The first host that takes them. Raises Refused: as the last one said, or that there is none."""
         said: Refused | None = None
-        for name in order(self._rooms(but)):
+        near = zone_at(coming.address, self.settings.zones, self.settings.zone)
+        for name in order(self._rooms(but, near)):
             link = self.links.get(name)
             if link is None or not link.takes:
                 continue
@@ -347,7 +347,7 @@ class Front:
         """How many hosts there should be."""
         return hosts_wanted(self._rooms())
 
-    def _rooms(self, but: str = "") -> list[Room]:
+    def _rooms(self, but: str = "", near: str = "") -> list[Room]:
         return [
             Room(
                 name=link.name,
@@ -356,7 +356,8 @@ class Front:
                 pending=link.pending,
                 limit=link.told.limit,
                 busy=link.told.busy,
-                far=self.settings.zone not in ("", link.record.zone),
+                shared_full=link.told.shared_full,
+                far=near not in ("", link.record.zone),
             )
             for link in self.links.values()
             if link.takes and link.name != but

@@ -33,7 +33,10 @@ _TOLD = (SessionState.READY, SessionState.TALKING, SessionState.AWAY)
 
 
 class HostState(BaseModel):
-    """How a host is. `not_ready`: why a newcomer would have to wait; `limit`: most conversations, None: not known."""
+    """How a host is. `not_ready`: why a newcomer would have to wait; `limit`: most conversations, None: not known.
+
+    `shared_full`: a worker that all hosts share has no room, and so neither this host nor another one more.
+    """
 
     model_config = ConfigDict(frozen=True)
     not_ready: str = Field(default="", max_length=200)
@@ -41,6 +44,7 @@ class HostState(BaseModel):
     held: int = 0
     limit: int | None = None
     busy: bool = False
+    shared_full: bool = False
     late_s: float = 0.0
     used: float = 0.0
 
@@ -110,12 +114,15 @@ class NewsFeed:
         """How the host is now."""
         conversations = self._conversations
         held = sum(not session.over for session in conversations.sessions.values()) + conversations.waiting.total()
+        held += min(len(conversations.newcomers), NEWCOMERS)
+        limit, full = conversations.limit, conversations.full
         return HostState(
-            not_ready="" if conversations.ready else conversations.problem[:200] or LOADING,
+            not_ready="" if conversations.ready or full else conversations.problem[:200] or LOADING,
             draining=conversations.draining,
-            held=held + min(len(conversations.newcomers), NEWCOMERS),
-            limit=conversations.limit,
+            held=held,
+            limit=limit if full is None else min(held, limit or held),
             busy=conversations.busy,
+            shared_full=full is not None and full.everywhere,
             late_s=conversations.load.late_s,
             used=conversations.load.used,
         )

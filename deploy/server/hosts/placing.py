@@ -5,14 +5,16 @@ visitor to its last place, one is refused. So this gives an order to ask in, bes
 for those whom this front has sent there and the host's news do not count yet: `pending`.
 
 goes before   why
-ready         a pipeline waits there; elsewhere one would have to be loaded first
+ready         a pipeline waits there; elsewhere one would have to be loaded first. Where there are zones, a host that
+              has somebody counts as ready: it has its models, and the next pipeline waits within a moment
 room          it is known to have room, or nothing is known against it
-near          where some are in the zone of this front and others are not: those that are, at equal room. Room is
-              equal in steps of a quarter of the places, or of `STEP` people where no limit is known
+near          where some are in the visitor's zone (`zones.py`) and others are not: those that are, at equal room. Room
+              is equal in steps of a quarter of the places, or of `STEP` people where no limit is known
 emptier       a smaller share of its places is taken, or, where no limit is known, fewer people are there
 
 Hosts are asked for ahead of need: so many that at most `FILL` of all places are taken, each new one taken to hold as
-many as the others do on average. A host whose limit is not known yet counts as holding one more than it holds.
+many as the others do on average. A host whose limit is not known yet counts as holding one more than it holds. Where
+a worker that all share is full, no more are asked for.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ STEP: Final = 4
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
     """What is known of one host. `held`: conversations, `pending`: sent there and not counted in `held` yet; `limit`:
-    None: not known. `far`: not in the zone of this front, which has one.
+    None: not known. `far`: not in the zone of the visitor, who has one. `shared_full`: see `HostState`.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Room:
     limit: int | None
     busy: bool
     far: bool = False
+    shared_full: bool = False
 
     @property
     def full(self) -> bool:
@@ -75,7 +78,15 @@ def order(hosts: Iterable[Room]) -> list[str]:
     zoned = any(host.far for host in known)
     ranked = sorted(
         known,
-        key=lambda host: (host.full, not host.ready, host.level if zoned else 0, host.far, host.share, host.name),
+        key=lambda host: (
+            host.full,
+            not (host.ready or (zoned and host.share > 0)),
+            host.level if zoned else 0,
+            host.far,
+            not host.ready,
+            host.share,
+            host.name,
+        ),
     )
     return [host.name for host in ranked]
 
@@ -90,6 +101,8 @@ def hosts_wanted(hosts: Iterable[Room]) -> int:
     """How many hosts there should be, 1…`MOST_HOSTS`."""
     known = list(hosts)
     taken, places = taken_of(known)
+    if any(host.shared_full for host in known):
+        return min(MOST_HOSTS, len(known))
     if not taken or not places:
         return 1
     return min(MOST_HOSTS, math.ceil(taken * len(known) / (FILL * places)))

@@ -99,3 +99,18 @@ def test_a_file_is_read_once_for_the_runs_of_it(monkeypatch: pytest.MonkeyPatch)
         assert len(read) == 1
 
     hold(monkeypatch, case)
+
+
+def test_a_full_worker_takes_no_run_more_until_one_has_left_but_those_that_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def case(hosts: Hosts) -> None:
+        assert not await hosts.call("other", "make", ["pool", BUNDLE, 2])
+        assert await hosts.call("third", "make", ["pool", BUNDLE, 2])
+        assert hosts.names == ["me", "other"]
+        assert not await hosts.call("moved", "make", ["pool", BUNDLE, 0])
+        await hosts.call("me", "leave", [])
+        await hosts.call("moved", "leave", [])
+        assert not await hosts.call("third", "make", ["pool", BUNDLE, 2])
+
+    hold(monkeypatch, case)

@@ -48,6 +48,9 @@ def test_a_shared_worker_comes_back_unless_the_file_says_otherwise() -> None:
     assert pool("{shared: true, restart: never}").restart.when is RestartWhen.NEVER
     assert not pool("{launcher: subprocess}").shared
     assert pool("{shared: false}").restart.when is RestartWhen.NEVER
+    limited = pool("{shared: {runs: 8}}")
+    assert (limited.shared, limited.runs, limited.restart.when) == (True, 8, RestartWhen.ON_FAILURE)
+    assert shared.runs == 0
 
 
 def test_no_process_waits_in_reserve_for_a_worker_that_is_shared() -> None:
@@ -58,7 +61,11 @@ def test_no_process_waits_in_reserve_for_a_worker_that_is_shared() -> None:
 @pytest.mark.parametrize(
     ("worker", "said"),
     [
-        ("{shared: 3}", "shared: expected true or false, found 3"),
+        ("{shared: 3}", "shared: expected true, false or {runs: NUMBER} with a whole number from 1, found 3"),
+        ("{shared: {runs: 0}}", "shared: expected true, false or {runs: NUMBER} with a whole number from 1, found {"),
+        ("{shared: {runs: true}}", "shared: expected true, false or {runs: NUMBER} with a whole number from 1, found"),
+        ("{shared: {runs: 2, x: 1}}", "shared: expected true, false or {runs: NUMBER} with a whole number from 1, "),
+        ("{launcher: local, shared: {runs: 2}}", "shared: the launcher local starts a worker for each run, only "),
         ("{launcher: local, shared: true}", "shared: the launcher local starts a worker for each run, only "),
         ("{launcher: acme, shared: true}", "shared: the launcher acme starts a worker for each run, only "),
     ],

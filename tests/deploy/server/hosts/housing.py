@@ -85,13 +85,13 @@ async def fronted(folder: Path, settings: ServerSettings, text: str, launcher: L
     front = Front(load_spec(text, "pipeline.yaml"), settings, bundle_of(text).digest)
     server = WebServer(front, settings)
     async with (
-        listening(server.door, server.application, settings.host, 0) as port,
+        listening(server.door, server.application, settings.host, settings.port) as port,
         asyncio.TaskGroup() as group,
         aiohttp.ClientSession() as http,
     ):
         running = group.create_task(front.run())
         async with launcher(front):
-            yield Housed(front, f"http://127.0.0.1:{port}", http, folder)
+            yield Housed(front, f"http://{settings.host}:{port}", http, folder)
         running.cancel()
 
 

@@ -42,6 +42,8 @@ def test_at_equal_room_a_host_of_the_zone_goes_before_and_an_emptier_one_before_
     assert order([room("b", 6, limit=8), far]) == ["a", "b"], "the near one is fuller by a quarter"
     assert order([room("b", 8, limit=8), far]) == ["a", "b"]
     assert order([room("b", 0, limit=8, ready=False), far]) == ["a", "b"]
+    assert order([room("b", 5, limit=8, ready=False), far]) == ["b", "a"], "it opens the next one just now"
+    assert order([room("b", 5, limit=8, ready=False), room("c", 5, limit=8), far]) == ["c", "b", "a"]
     assert order([room("b", 3), room("a", 0, far=True)]) == ["b", "a"], "of hosts that have not learned a limit"
     assert order([room("b", 4), room("a", 0, far=True)]) == ["a", "b"]
     assert order([room("b", 5, limit=8), room("a", 4, limit=8)]) == ["a", "b"], "without zones the emptiest"
@@ -59,6 +61,9 @@ def test_hosts_are_wanted_before_all_places_are_taken() -> None:
     assert wanted == {0: 1, 1: 1, 2: 2, 3: 2, 4: 3}
     assert hosts_wanted([]) == 1 and hosts_wanted([room("a", 9_000, limit=1)]) == 64
     assert hosts_wanted([room("a", 1, busy=True)]) == 2
+    full = [room("a", 3, limit=3, shared_full=True), room("b", 0, limit=0, shared_full=True)]
+    assert hosts_wanted(full) == 2, "a worker that all share is full: another host would hold no one more"
+    assert taken_of(full) == (3, 3)
 
 
 def test_what_a_lost_host_had_is_kept_for_those_who_come_back_and_no_longer() -> None:
