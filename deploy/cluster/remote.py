@@ -35,7 +35,7 @@ class WorkerFull(StartError):
     """A shared worker that has as many runs as it may. `everywhere`: it is the only one in the cluster."""
 
     def __init__(self, worker: str, runs: int, *, everywhere: bool) -> None:
-        super().__init__(f"worker {worker} has {runs} runs already, as many as `shared: {{runs: {runs}}}` allows")
+        super().__init__(f"worker {worker} is full: `shared: {{runs: {runs}}}` allows no more")
         self.everywhere = everywhere
 
 

@@ -21,6 +21,7 @@ from thalweg.deploy.cluster.order import Order
 from thalweg.deploy.cluster.remote import WorkerLost
 from thalweg.deploy.cluster.shared import SharedCarrier
 from thalweg.deploy.cluster.shared_actor import SharedActor
+from thalweg.deploy.errors import StartError
 from thalweg.pipeline.file.plan import WorkerPlan
 from thalweg.stages.io.sound import decoded
 
@@ -34,7 +35,7 @@ def pipeline_of(stage: type, name: str = "shared", **options: Any) -> Pipeline:
     pipeline.add("gate", Gate)
     pipeline.add("stage", stage)
     pipeline.connect("gate", "stage")
-    pipeline.worker("pool", shared=True, backoff="50ms", **options)
+    pipeline.worker("pool", **{"shared": True, "backoff": "50ms"} | options)
     pipeline.place("stage", worker="pool")
     return pipeline
 
@@ -222,6 +223,26 @@ def test_a_run_that_is_restarted_or_ends_leaves_the_other_alone_and_behind_the_l
 
     asyncio.run(main())
     assert len(pids) == 1
+
+
+def test_one_run_too_many_is_told_so_and_the_one_that_is_there_talks_on_and_comes_back() -> None:
+    pipeline = pipeline_of(Notes, shared={"runs": 1})
+
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            async with pipeline.run() as run:
+                one = Talk(run)
+                pid, _ = await one.ask("a")
+                with pytest.raises(StartError, match="worker pool is full"):
+                    async with pipeline.run():
+                        """It is not let in."""
+                assert await one.ask("b") == (pid, "a b")
+                os.kill(pid, signal.SIGKILL)
+                assert (await one.ask("c"))[1] == "a b c"
+            async with pipeline.run() as late:
+                assert (await Talk(late).ask("d"))[1] == "d"
+
+    asyncio.run(main())
 
 
 def test_one_process_waits_in_reserve_and_takes_its_place() -> None:

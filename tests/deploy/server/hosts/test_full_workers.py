@@ -13,7 +13,7 @@ from thalweg.transports.webrtc.client import Talker, TalkError
 
 SHARED = """
 workers:
-  pool: {launcher: subprocess, shared: {runs: 3}}
+  pool: {{launcher: subprocess, shared: {{runs: {runs}}}}}
 placement:
   chat: pool
 """
@@ -48,4 +48,19 @@ def test_when_a_shared_worker_is_full_newcomers_are_told_busy_and_others_talk_on
             async with Talker(there.url, microphone=False) as newcomer:
                 assert await asked(newcomer, "white") == "white"
 
-    housed(case, settings=replace(HOUSED, drain_s=30.0), text=pipeline() + SHARED)
+    housed(case, settings=replace(HOUSED, drain_s=30.0), text=pipeline() + SHARED.format(runs=3))
+
+
+def test_the_pipeline_that_waits_on_a_host_that_is_emptied_gives_its_place_to_another_host() -> None:
+    async def case(there: Housed) -> None:
+        there.front.drained_end = False  # as on Ray, where the host stays
+        assert (await there.ask("POST", "/hosts/host-1/drain"))[0] == 200
+        await there.until(lambda: there.front.links["host-1"].told.draining)
+        async with Talker(there.url, microphone=False) as one:
+            assert host_of(one) == "host-2"
+            link = there.front.links["host-2"]
+            await there.until(lambda: link.told.held == 1 and link.told.limit is None and not link.told.not_ready)
+            async with Talker(there.url, microphone=False) as other:
+                assert await asked(other, "red") == "red"
+
+    housed(case, text=pipeline() + SHARED.format(runs=2))
