@@ -10,8 +10,11 @@ import ast
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+
+from thalweg.models.store.bounded import read_at_most
 
 OURS = "thalweg"
 MOST_FILES = 1000
@@ -30,8 +33,9 @@ def code_digest(modules: Iterable[str], folders: Sequence[str]) -> str:
         path = _file(name, [*folders, *roots.get(package, ())])
         if path is None:
             continue
-        found[name], imports = _read(path, path.name == "__init__.py", name, path.stat().st_mtime_ns)
-        waiting += imports
+        with suppress(OSError):  # whether it can be imported is for the process to say
+            found[name], imports = _read(path, path.name == "__init__.py", name, path.stat().st_mtime_ns)
+            waiting += imports
     told = "\n".join(f"{name} {digest}" for name, digest in sorted(found.items()))
     return hashlib.sha256(told.encode()).hexdigest()
 
@@ -58,7 +62,7 @@ def _file(name: str, folders: Iterable[str]) -> Path | None:
 @lru_cache(maxsize=MOST_FILES)
 def _read(path: Path, is_package: bool, name: str, changed_ns: int) -> tuple[str, tuple[str, ...]]:
     """The digest of a file, and what it imports; `changed_ns`: when it was written."""
-    text = path.read_bytes()
+    text = read_at_most(path)
     digest = hashlib.sha256(text).hexdigest()
     try:
         tree = ast.parse(text)
