@@ -38,6 +38,7 @@ FAMILIES: dict[str, dict[str, str]] = {
         "RemoteError": "thalweg.deploy.cluster.remote",
         "RunError": "thalweg.deploy.run",
         "StartError": "thalweg.deploy.errors",
+        "WorkerFull": "thalweg.deploy.cluster.remote",
         "WorkerLost": "thalweg.deploy.cluster.remote",
     },
     "a value that is not valid": {
@@ -105,6 +106,7 @@ FAMILIES: dict[str, dict[str, str]] = {
         "CertificateError": "thalweg.deploy.door.certificate",
         "TokenError": "thalweg.deploy.door.tokens",
         "WrongName": "thalweg.deploy.door.names",
+        "ZoneError": "thalweg.deploy.server.hosts.zones",
     },
     "a test": {"DeadlockError": "thalweg.deploy.testing"},
 }
