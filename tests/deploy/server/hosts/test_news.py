@@ -47,6 +47,7 @@ def conversations_of(*sessions: Any, newcomers: int = 0, waiting: int = 0) -> An
         draining=False,
         limit=None,
         busy=False,
+        full=None,
         load=SimpleNamespace(late_s=0.0, used=0.0),
         newcomers={str(number): SimpleNamespace() for number in range(newcomers)},
         arriving={},
