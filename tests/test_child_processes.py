@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from thalweg.models.child_process import without_secrets
 from thalweg.models.errors import ModelError
 from thalweg.models.speech.fastconformer.nemo_archive import open_nemo
 from thalweg.models.store.fetching.wheels import wheel_addresses
@@ -52,3 +53,37 @@ def test_a_module_beside_what_is_read_is_not_run(
     with pytest.raises(ModelError):
         command(tmp_path)
     assert not (tmp_path / "ran").exists()
+
+
+NEED_KEYS = {
+    "deploy/cluster/subprocess_host.py": "workers, whose stages ask model servers",
+    "deploy/fleet/node/running.py": "the pipeline of a node, likewise",
+    "deploy/ops/keeping/up.py": "the keeper of a deployment, which starts its workers",
+    "deploy/server/hosts/subprocesses.py": "conversation hosts, whose stages ask model servers",
+}
+"""Which processes get the environment as it is, with the keys in it."""
+
+
+@pytest.mark.parametrize("room", ["pipeline", "models", "transports", "stages", "deploy"])
+def test_processes_that_need_no_keys_are_given_none(room: str) -> None:
+    found = set()
+    for path in sorted((ROOT / room).rglob("*.py")):
+        name = path.relative_to(ROOT).as_posix()
+        if name.startswith(("deploy/bench/", "models/recipes/")) or name in NEED_KEYS:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and "python_module(" in ast.unparse(node):
+                given = [ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg == "env"]
+                if given and "without_secrets(" not in given[0]:
+                    found.add(f"{name}:{node.lineno}")
+    assert found == set(), "use thalweg.models.child_process.without_secrets"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["OPENAI_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "THALWEG_ADMIN_TOKEN", "PGPASSWORD", "GOOGLE_CREDENTIALS"],
+)
+def test_variables_with_secrets_are_known_by_their_names(name: str) -> None:
+    kept = {"PATH": "/bin", "THALWEG_KEYS": "A_KEY=https://a.example", "TOKENIZERS_PARALLELISM": "0"}
+    assert without_secrets(kept | {name: "s3cret"}) == kept
+    assert without_secrets(kept | {name: "s3cret"}, keep={name}) == kept | {name: "s3cret"}

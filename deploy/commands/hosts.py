@@ -17,6 +17,8 @@ from thalweg.transports.webrtc.signalling import Signalling, TalkError
 
 LOOK_S = 0.5
 MARGIN_S = 10.0
+LONGEST_S = 86_400.0
+LARGEST = 1e12
 COLUMNS = ("name", "state", "conversations", "limit", "used", "late", "pid", "zone", "version", "why")
 LEFT = ("name", "state", "conversations", "zone", "version", "why")
 
@@ -45,7 +47,7 @@ def list_hosts(url: str, token: str, as_json: bool, *, insecure: bool = False) -
         table.add_row(*(_shown(host, column) for column in COLUMNS))
     held = [_count(host) for host in hosts]
     limits = [host.get("limit") for host in hosts if host.get("state") != "failed"]
-    learned = [limit for limit in limits if isinstance(limit, int)]
+    learned = [round(number(limit)) for limit in limits if isinstance(limit, int)]
     most = f" of {sum(learned)}" if len(learned) == len(limits) else ""
     console = Console()
     console.print(table)
@@ -64,13 +66,19 @@ def listed_by(server: Signalling, what: str) -> list[dict[str, Any]]:
     raise TalkError("unreachable", said) if status == 429 or status >= 500 else HostsError(said)
 
 
+def number(value: object) -> float:
+    """A number that a server tells; 0 for what is none, is not finite or beyond `LARGEST`."""
+    told = isinstance(value, int | float) and abs(value) <= LARGEST  # which NaN is not
+    return float(value) if told and isinstance(value, int | float) else 0.0
+
+
 def _refusal(status: int, found: dict[str, Any]) -> str:
     return printable(found.get("message") or f"the server refused with {status}", 300)
 
 
 def _count(host: dict[str, Any]) -> int:
     held = host.get("conversations")
-    return sum(held.values()) if isinstance(held, dict) else 0
+    return round(sum(map(number, held.values()))) if isinstance(held, dict) else 0
 
 
 def _shown(host: dict[str, Any], column: str) -> str:
@@ -78,11 +86,11 @@ def _shown(host: dict[str, Any], column: str) -> str:
     value = host.get("late_s" if column == "late" else column)
     if column == "conversations":
         states = value if isinstance(value, dict) else {}
-        return ", ".join(f"{count} {state}" for state, count in states.items() if count) or "–"
+        return printable(", ".join(f"{count} {state}" for state, count in states.items() if count) or "–", 100)
     if value is None or value == "":
         return "–" if column != "why" else ""
-    if isinstance(value, int | float) and column in ("used", "late"):
-        return f"{100 * value:.0f} %" if column == "used" else f"{1e3 * value:.0f} ms"
+    if column in ("used", "late"):
+        return f"{100 * number(value):.0f} %" if column == "used" else f"{1e3 * number(value):.0f} ms"
     return printable(str(value), 100)
 
 
@@ -100,8 +108,8 @@ async def _drain(server: Signalling, name: str, wait: bool) -> int:
         if status == 403:
             refused = f"{refused.rstrip('.')}: give it by --admin-token-file, or in THALWEG_ADMIN_TOKEN"
         raise DrainError(refused)
-    within_s = float(found.get("within_s", 0.0))
-    say(f"{name} takes no new conversations; {found.get('held', 0)} conversations move within {within_s:g} s", err=True)
+    within_s, held = min(number(found.get("within_s")), LONGEST_S), round(number(found.get("held")))
+    say(f"{name} takes no new conversations; {held} conversations move within {within_s:g} s", err=True)
     if not wait:
         return 0
     loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ from typing import Any
 from rich.live import Live
 from rich.table import Table
 
-from thalweg.deploy.commands.hosts import listed_by
+from thalweg.deploy.commands.hosts import listed_by, number
 from thalweg.deploy.console import Console
 from thalweg.pipeline.text import printable
 from thalweg.stages.io.terminal import is_terminal, say_json
@@ -53,7 +53,7 @@ def table_of(sessions: list[Session], most: int = 0) -> Table:
     table = Table(box=None, pad_edge=False, caption=sum_of(sessions) if most else None, caption_justify="left")
     for column in COLUMNS:
         table.add_column(column, justify="left" if column in LEFT else "right")
-    rows = sorted(sessions, key=lambda one: (str(one.get("host", "")), -_number(one.get("age_s"))))
+    rows = sorted(sessions, key=lambda one: (str(one.get("host", "")), -number(one.get("age_s"))))
     for one in rows[: most or None]:
         table.add_row(*(_shown(one, column) for column in COLUMNS))
     return table
@@ -78,17 +78,13 @@ def _again(server: Signalling, host: str, before: list[Session]) -> list[Session
         return before
 
 
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
 def _shown(one: Session, column: str) -> str:
     """One cell. `last`, `p95`: from the end of speech to the first sound of the answer."""
     value = one.get(_KEYS.get(column, column))
     if value is None or value == "":
         return "–"
     if column == "age":
-        return f"{_number(value):.0f} s"
+        return f"{number(value):.0f} s"
     if column in ("last", "p95"):
-        return f"{_number(value):.0f} ms"
+        return f"{number(value):.0f} ms"
     return printable(str(value), 100)

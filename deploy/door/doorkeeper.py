@@ -22,7 +22,8 @@ ANSWERED   `request_s` passed                         sent away
 any        it closes                                  –
 
 **Buckets.** Each address has one for connections and one for requests, of `BURST_S` seconds' worth, filled at
-`requests_per_s`, or at an equal share of `total_per_s` where many addresses ask. Who finds it empty is refused. An
+`connects_per_s` and `requests_per_s`, or at an equal share of `total_per_s` where many addresses ask (of connections at
+the same part of that). Who finds it empty is refused. An
 address that goes on to ask all the same, `STRIKES` times, is barred for `BARRED_S`: it is not even listened to, which
 costs next to nothing. Behind a trusted proxy only requests are counted by address, for the connections are the proxy's.
 """
@@ -80,7 +81,11 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorLimits:
-    """Guard against harm, not against use. See above; `total_per_s` is of all addresses together."""
+    """Guard against harm, not against use. See above; `total_per_s` is of all addresses together.
+
+    `connects_per_s`: None: as `requests_per_s`; fewer where those who may ask keep their connections, for that of a
+    stranger is closed with its first answer.
+    """
 
     connections: int = 500
     per_address: int = 128
@@ -88,6 +93,12 @@ class DoorLimits:
     request_s: float = 60.0
     requests_per_s: float = 20.0
     total_per_s: float = 400.0
+    connects_per_s: float | None = None
+
+    @property
+    def connects(self) -> float:
+        """Connections for each request that an address may make."""
+        return 1.0 if self.connects_per_s is None else self.connects_per_s / self.requests_per_s
 
     def within(self, connections: int) -> DoorLimits:
         """The same, or with so many connections in all, of which no address has more than half."""
@@ -185,19 +196,19 @@ class Doorkeeper:
 
     def _account(self, address: str, now_s: float) -> Account:
         """The account of an address, filled up to now."""
-        burst = BURST_S * self.limits.requests_per_s
+        burst, part = BURST_S * self.limits.requests_per_s, self.limits.connects
         account = self._accounts.get(address)
         if account is None:
-            account = self._accounts[address] = Account(burst, burst, now_s)
+            account = self._accounts[address] = Account(part * burst, burst, now_s)
             if len(self._accounts) > ADDRESSES:
                 self._accounts.popitem(last=False)
         self._accounts.move_to_end(address)
         rate = min(self.limits.requests_per_s, self.limits.total_per_s / max(1, self._actives(now_s)))
         grown = max(0.0, now_s - account.then_s) * rate
-        account.connections = min(burst, account.connections + grown)
+        account.connections = min(part * burst, account.connections + part * grown)
         account.requests = min(burst, account.requests + grown)
         account.then_s = now_s
-        if account.requests > burst / 2 and account.connections > burst / 2:
+        if account.requests > burst / 2 and account.connections > part * burst / 2:
             account.strikes = 0
         return account
 

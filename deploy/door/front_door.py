@@ -91,6 +91,8 @@ class FrontDoor:
         if not response.prepared:
             dressed(response)
             self._share(request, response)
+            if response.status == 401:  # so that the next guess costs a connection
+                response.force_close()
             address = self.address(request)
             if self.keeper.barred(address, self.now_s()):
                 response.force_close()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TypeVar
-
-from aiohttp import web
+from typing import TYPE_CHECKING, TypeVar
 
 from thalweg.pipeline.errors import ThalwegError
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 CLOSED = "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 """Of every content security policy: what is not covered by its `default-src`, or easily forgotten."""
@@ -24,7 +25,7 @@ WAIT_S = 5
 WAITS_S = {CONNECTING: 1}
 """After how long a refused client should try again: by code, else `WAIT_S`."""
 
-R = TypeVar("R", bound=web.StreamResponse)
+R = TypeVar("R", bound="web.StreamResponse")
 
 
 class Refused(ThalwegError):
@@ -39,6 +40,8 @@ class Refused(ThalwegError):
 
 def refusal(status: int, code: str, message: str) -> web.Response:
     """A refusal as JSON, with the headers that every response has."""
+    from aiohttp import web  # here: a lender counts connections without it
+
     body = json.dumps({"error": code, "message": message})
     response = web.Response(status=status, text=body, content_type="application/json")
     if status in (429, 503):

@@ -118,8 +118,10 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 
 def same_secret(given: str, secret: str) -> bool:
-    """Whether two secrets are the same; how long that takes tells nothing of where they differ."""
-    return compare_digest(given.encode("utf-8", "surrogateescape"), secret.encode("utf-8", "surrogateescape"))
+    """Whether two secrets are the same, and not empty; how long that takes tells nothing of where they differ."""
+    return secret != "" and compare_digest(
+        given.encode("utf-8", "surrogateescape"), secret.encode("utf-8", "surrogateescape")
+    )
 
 
 def _token(path: Path, number: int, words: list[str]) -> AccessToken:

@@ -6,6 +6,7 @@ cannot become a large one.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -22,20 +23,29 @@ if TYPE_CHECKING:
 
 MOST_TEXT = 64 * 1024
 _IDLE_S = 300.0
+WHOLE = 6
+"""A whole answer may take so many times what each piece of it may."""
 
 
 class HttpAnswer:
     """What a server answers. Only valid inside the `async with` that gave it."""
 
-    def __init__(self, response: httpx.Response, client: HttpClient) -> None:
-        self._response, self._client = response, client
+    def __init__(self, response: httpx.Response, client: HttpClient, until_s: float | None) -> None:
+        self._response, self._client, self._until_s = response, client, until_s
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes, in pieces of the size that it comes in. Raises HttpError where it breaks off."""
+        """The body as it comes, in pieces of the size that it comes in. Raises HttpError where it breaks off, or does
+        not end in time.
+        """
         try:
-            async for chunk in self._response.aiter_raw():
+            pieces = self._response.aiter_raw()
+            while True:
+                async with asyncio.timeout_at(self._until_s):
+                    chunk = await anext(pieces, None)
+                if chunk is None:
+                    return
                 yield chunk
         except Exception as error:
             raise self._client.told(error, answered=True) from None
@@ -54,7 +64,8 @@ class HttpClient:
     """Asks one server. Connections are kept for five minutes, so that a turn after a pause need not greet anew.
 
     `key`: sent as a bearer token to this address and nowhere else (`keys.key_for` says whether it may be). `connect_s`
-    bounds connecting, `read_s` the wait for each piece of an answer; None leaves that to the caller.
+    bounds connecting, `read_s` the wait for each piece of an answer, and `WHOLE` times as much the whole; None leaves
+    that to the caller.
     """
 
     def __init__(
@@ -81,6 +92,7 @@ class HttpClient:
             headers["Authorization"] = f"Bearer {key}"
         tls = _trusting() if address.scheme == "https" else _trusting_nobody()
         self._connect_s = connect_s
+        self._whole_s = None if read_s is None else WHOLE * read_s
         self._line = None if self._proxy else Line(tls, address.scheme == "https", _IDLE_S)
         try:
             self._client = httpx.AsyncClient(
@@ -101,10 +113,11 @@ class HttpClient:
         self, path: str, body: bytes, *, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[HttpAnswer]:
         """Ask, and hang up at the end of the block. Raises HttpError before the block where there is no answer."""
-        response = await self._send(path, body, {"Content-Type": "application/json", **(headers or {})})
+        until_s = None if self._whole_s is None else asyncio.get_running_loop().time() + self._whole_s
+        response = await self._send(path, body, {"Content-Type": "application/json", **(headers or {})}, until_s)
         try:
             self._check(response)
-            yield HttpAnswer(response, self)
+            yield HttpAnswer(response, self, until_s)
         finally:
             self._client.cookies.clear()
             await response.aclose()
@@ -128,14 +141,15 @@ class HttpClient:
             await self._line.close()
         await self._client.aclose()
 
-    async def _send(self, path: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
+    async def _send(self, path: str, body: bytes, headers: Mapping[str, str], until_s: float | None) -> httpx.Response:
         """A connection that was kept or made ahead may have been closed by the other side: then ask once more."""
         import httpx
 
         while True:
             request = self._client.build_request("POST", self.address.at(path), content=body, headers=dict(headers))
             try:
-                response = await self._client.send(request, stream=True)
+                async with asyncio.timeout_at(until_s):  # "100 Continue" and headers may come drop by drop
+                    response = await self._client.send(request, stream=True)
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
                 if not self._kept:
                     raise self.told(error) from None
@@ -169,6 +183,9 @@ class HttpClient:
         if isinstance(error, httpx.TimeoutException):
             kind = HttpErrorKind.BROKE_OFF if answered else HttpErrorKind.UNREACHABLE
             return HttpError(kind, f"was silent for too long{through}")
+        if isinstance(error, TimeoutError):
+            kind = HttpErrorKind.BROKE_OFF if answered else HttpErrorKind.UNREACHABLE
+            return HttpError(kind, f"took longer than {self._whole_s:g} s for its answer{through}")
         if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError | httpx.InvalidURL):
             return HttpError(HttpErrorKind.SETTINGS, "cannot be asked: the address or a header is not valid")
         if answered:

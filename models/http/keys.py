@@ -69,6 +69,11 @@ def key_for(address: Address, variable: str | None, environ: Mapping[str, str]) 
     return key
 
 
+def bound_variables(environ: Mapping[str, str]) -> frozenset[str]:
+    """Those whose keys the operator has bound to addresses. Raises HttpError where `THALWEG_KEYS` cannot be read."""
+    return frozenset(_bindings(environ))
+
+
 def _refusal(name: str, address: Address, bound: Mapping[str, set[str]]) -> str | None:
     """Why the key of `name` does not go to `address`, and what to do; None: it may."""
     remedy = f"to allow it, set {BINDING}='{name}={address.origin}' where Thalweg runs"

@@ -21,7 +21,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.models.child_process import module_path, python_module
+from thalweg.models.child_process import module_path, python_module, without_secrets
 from thalweg.models.errors import ModelError
 from thalweg.models.speech.decoding.hypothesis import RecognisedWord
 from thalweg.models.speech.sphinx import SphinxRecogniser
@@ -38,7 +38,7 @@ class SphinxProcess:
             python_module("thalweg.models.speech.sphinx_process"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | module_path(),
+            env=without_secrets(os.environ) | module_path(),
             start_new_session=True,
         )
         self._ask(b"P")

@@ -20,7 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from thalweg.models.child_process import module_path, python_module
+from thalweg.models.child_process import module_path, python_module, without_secrets
 from thalweg.models.errors import ModelError
 
 BASE_BYTES = 1 << 30
@@ -45,7 +45,7 @@ def confined(function: str, path: Path, out: Path, *, memory: int, seconds: floa
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=os.environ
+        env=without_secrets(os.environ)
         | module_path()
         | {
             "OPENBLAS_NUM_THREADS": "1",

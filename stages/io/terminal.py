@@ -90,7 +90,8 @@ def _say_traceback(kind: type[BaseException], error: BaseException, trace: Trace
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record), LONGEST, lines=True)
+        """Further lines are indented, so that none in a foreign text passes for a line of ours."""
+        return printable(super().format(record), LONGEST, lines=True).replace("\n", "\n    ")
 
 
 class _JsonFormatter(logging.Formatter):

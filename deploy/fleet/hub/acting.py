@@ -34,20 +34,21 @@ from thalweg.models.store.bounded import read_text_at_most
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.text import as_json
 from thalweg.stages.io.private import create_private
+from thalweg.transports.fleet.durable import replace_file
 
 LARGEST_FILE = 64 << 20
 """Of what the page sends, which is held in memory; `thalweg hub rollout` takes larger ones."""
 KEY = "page.key"
 _SHA = frozenset("0123456789abcdef")
 _LONGEST_KEY = 1_000
+_SHORTEST_KEY = 16
 
 
 def page_key(folder: Path) -> str:
-    """The key of this hub's page, made where there is none. Raises OSError."""
+    """The key of this hub's page, made where there is none, or less: a full disk. Raises OSError."""
     path = folder / KEY
-    if not path.exists():
-        with create_private(path) as file:
-            file.write(f"{secrets.token_urlsafe(24)}\n".encode())
+    if not path.exists() or len(read_text_at_most(path, _LONGEST_KEY).strip()) < _SHORTEST_KEY:
+        replace_file(path, f"{secrets.token_urlsafe(24)}\n".encode())
     return read_text_at_most(path, _LONGEST_KEY).strip()
 
 

@@ -117,8 +117,9 @@ class HubState:
     def enrol(self, secret: bytes, working: bytes, renewal: bytes) -> dict[str, Any]:
         """Certificates for a device that knows a code; again for the same device, whose answer was lost.
 
-        Certificates of a previous device of that name become invalid. `boot`: the number to count on from, so that
-        records of the new device are not taken for those of the old one. Raises FleetError, OSError.
+        Certificates of a previous device of that name become invalid, and so do all other codes of it. `boot`: the
+        number to count on from, so that records of the new device are not taken for those of the old one. Raises
+        FleetError, OSError.
         """
         codes = self._codes()
         known = codes.get(_hash(secret))
@@ -132,7 +133,7 @@ class HubState:
             for kind, request in ((certs.WORKING, working), (certs.RENEWAL, renewal))
         }
         known["used"] = asked
-        self._write("codes.json", codes)
+        self._write("codes.json", {key: code for key, code in codes.items() if code is known or code["name"] != name})
         (self.folder / "nodes" / name).mkdir(exist_ok=True, mode=0o700)
         before = self.nodes.get(name, {})
         self.nodes[name] = {
@@ -219,9 +220,10 @@ class HubState:
         return ""
 
     def revoke(self, name: str) -> None:
-        """Let a node in no more. Raises FleetError where there is none."""
+        """Let a node in no more, nor by a code that was made before. Raises FleetError where there is none."""
         self._known(name)["revoked"] = True
         self.save(name)
+        self._write("codes.json", {key: known for key, known in self._codes().items() if known["name"] != name})
 
     def heard(self, name: str, report: Mapping[str, Any], seen_s: float) -> None:
         """A node has reported. What it says is shown, not believed; it is kept in memory until the next change."""

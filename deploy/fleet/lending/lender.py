@@ -15,12 +15,14 @@ import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from thalweg.deploy.door.addresses import who
+from thalweg.deploy.door.doorkeeper import ConnectionPlace, Doorkeeper, DoorLimits
 from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.lending.process import Program, lend, refuse
 from thalweg.deploy.runtime.tasks import beside
@@ -29,7 +31,7 @@ log = logging.getLogger(__name__)
 
 HANDSHAKE_S = 5.0
 ARRIVING, ARRIVING_OF_AN_ADDRESS = 64, 16
-"""Connections that are not a lease yet; more are closed as they come."""
+"""Connections that are not a lease yet; one more takes the place of the one that waits longest (`doorkeeper.py`)."""
 PAUSE_S = 0.05
 LEASES_OF_A_NODE = 4
 
@@ -66,7 +68,8 @@ class Lender:
         self._place = place
         self._worker = worker
         self._leases: dict[asyncio.Task[None], tuple[str, str, int]] = {}
-        self._arriving: Counter[str] = Counter()
+        self._keeper = Doorkeeper(DoorLimits(connections=ARRIVING, per_address=ARRIVING_OF_AN_ADDRESS))
+        self._arriving: dict[ConnectionPlace, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -109,51 +112,48 @@ class Lender:
                 log.debug("cannot accept a connection: %s", error.strerror)
                 await asyncio.sleep(PAUSE_S)
                 continue
-            address = str(peer[0])
-            if self._arriving.total() >= ARRIVING or self._arriving[address] >= ARRIVING_OF_AN_ADDRESS:
+            place, displaced = self._keeper.connects(who(str(peer[0])), loop.time())
+            if displaced is not None:
+                self._arriving[displaced].cancel()
+            if place is None:
                 connection.close()
                 await asyncio.sleep(0)
                 continue
-            self._arriving[address] += 1
-            task = loop.create_task(self._serve(connection, address, context))
+            task = self._arriving[place] = loop.create_task(self._serve(connection, place, context))
             self._tasks.add(task)
-            task.add_done_callback(partial(self._gone, connection))
+            task.add_done_callback(partial(self._gone, connection, place))
 
-    async def _serve(self, connection: socket.socket, address: str, context: ssl.SSLContext) -> None:
+    async def _serve(self, connection: socket.socket, place: ConnectionPlace, context: ssl.SSLContext) -> None:
         """One connection, to its end."""
         task = asyncio.current_task()
         assert task is not None
         with suppress(OSError, asyncio.CancelledError), ExitStack() as stack:
-            with self._arrival(address):
-                reader, writer = await _secured(connection, context)
-                stack.callback(writer.transport.abort)
-                shown = writer.get_extra_info("peercert")
-                who = (*certs.names_of(shown["subject"]), int(shown["serialNumber"], 16))
-                if wrong := self._wrong_with(*who):
-                    log.warning("%s is lent no worker: %s", who[0] or "an unnamed node", wrong)
-                    await refuse(reader, writer, wrong)
-                    return
-                self._leases[task] = who
-            log.info("a worker is lent to %s, %d of %d are free", who[0], self.free, self._workers)
+            reader, writer = await _secured(connection, context)
+            stack.callback(writer.transport.abort)
+            shown = writer.get_extra_info("peercert")
+            node = (*certs.names_of(shown["subject"]), int(shown["serialNumber"], 16))
+            if wrong := self._wrong_with(*node):
+                log.warning("%s is lent no worker: %s", node[0] or "an unnamed node", wrong)
+                await refuse(reader, writer, wrong)
+                return
+            self._leases[task] = node
+            self._arrived(place)
+            log.info("a worker is lent to %s, %d of %d are free", node[0], self.free, self._workers)
             try:
                 await lend(reader, writer, self._worker, self._place)
             finally:
                 del self._leases[task]
-                log.info("the worker of %s is back, %d of %d are free", who[0], self.free, self._workers)
+                log.info("the worker of %s is back, %d of %d are free", node[0], self.free, self._workers)
 
-    def _gone(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+    def _gone(self, connection: socket.socket, place: ConnectionPlace, task: asyncio.Task[None]) -> None:
         connection.close()
+        self._arrived(place)
         self._tasks.discard(task)
 
-    @contextmanager
-    def _arrival(self, address: str) -> Iterator[None]:
-        """Until it is a lease, or nothing."""
-        try:
-            yield
-        finally:
-            self._arriving[address] -= 1
-            if not self._arriving[address]:
-                del self._arriving[address]
+    def _arrived(self, place: ConnectionPlace) -> None:
+        """It is a lease, or nothing. Idempotent."""
+        self._keeper.closes(place)
+        self._arriving.pop(place, None)
 
     def _wrong_with(self, name: str, kind: str, serial: int) -> str:
         """Why the holder of this certificate gets no worker; empty where it gets one."""

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thalweg.deploy.runtime.tasks import beside
-from thalweg.models.child_process import module_path, python_module
+from thalweg.models.child_process import module_path, python_module, without_secrets
+from thalweg.models.http.keys import bound_variables
 from thalweg.stages.io.terminal import begin, log_to_stderr
 from thalweg.transports.fleet.lease import LEASE_S, frame
 
@@ -31,15 +32,22 @@ PIECE = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A module of ours to be run, with what follows the number of its socket."""
+    """A module of ours to be run, with what follows the number of its socket.
+
+    `secrets`: variables with secrets that it needs; it gets no others, since the node says what it does.
+    """
 
     module: str
     arguments: tuple[str, ...]
+    secrets: frozenset[str] = frozenset()
 
 
 def worker_here(memory_bytes: int) -> Program:
-    """A lent worker on this machine, which may allocate so much, as may each process that it starts; −1: no limit."""
-    return Program("thalweg.deploy.fleet.lending.worker", (str(memory_bytes),))
+    """A lent worker on this machine, which may allocate so much, as may each process that it starts; −1: no limit.
+
+    Of keys it has those that `THALWEG_KEYS` binds: a node may name any address to it. Raises HttpError.
+    """
+    return Program("thalweg.deploy.fleet.lending.worker", (str(memory_bytes),), bound_variables(os.environ))
 
 
 def be_lent(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> None:
@@ -71,7 +79,7 @@ async def lend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, progr
                     *python_module(program.module, str(theirs.fileno()), *program.arguments),
                     pass_fds=[theirs.fileno()],
                     cwd=folder,
-                    env=os.environ | module_path(),
+                    env=without_secrets(os.environ, program.secrets) | module_path(),
                     start_new_session=True,
                 )
             except OSError as error:

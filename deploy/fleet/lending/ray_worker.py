@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 
 from thalweg.deploy.fleet.lending.process import Program
 
+RAY_SECRETS = frozenset({"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"})
+
 
 @dataclass(frozen=True, slots=True)
 class RayWorker:
@@ -22,4 +24,4 @@ class RayWorker:
 
     def program(self) -> Program:
         """What a lender runs for each lease."""
-        return Program("thalweg.deploy.fleet.lending.on_ray", (json.dumps(asdict(self)),))
+        return Program("thalweg.deploy.fleet.lending.on_ray", (json.dumps(asdict(self)),), RAY_SECRETS)

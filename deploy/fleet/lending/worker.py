@@ -89,6 +89,7 @@ class LentStage:
             case _:
                 raise FleetError(f"a lease is asked for by version, stage and settings, found {shown(asked)}")
         find_only_ours(use)
+        find_only_our_backends(settings)
         info = find_stage(use)
         problem = placing_problem(info)  # the node has checked, too, but is not trusted here
         if problem:
@@ -228,11 +229,24 @@ class LentStage:
 
 def find_only_ours(use: str) -> None:
     """Raises FleetError where a class is named that is neither installed as a stage nor in the working directory."""
-    if use in stage_names():
-        return
-    module = use.partition(":")[0].partition(".")[0]
-    if not module.isidentifier() or not os.path.exists(f"{module}.py"):
+    if use not in stage_names() and not _in_our_folder(use):
         raise FleetError(f"{shown(use)} is no stage that is installed here, and no module in the lender's folder")
+
+
+def find_only_our_backends(settings: Any) -> None:
+    """Raises FleetError where a language model's `backend`, of one or of a pool, is such a class of another place."""
+    if not isinstance(settings, dict):
+        return
+    named = settings.get("backend")
+    if isinstance(named, str) and ":" in named and not _in_our_folder(named):
+        raise FleetError(f"{shown(named)} is no backend that is installed here, and no module in the lender's folder")
+    for each in settings.values():
+        find_only_our_backends(each)
+
+
+def _in_our_folder(name: str) -> bool:
+    module = name.partition(":")[0].partition(".")[0]
+    return module.isidentifier() and os.path.exists(f"{module}.py")
 
 
 async def main(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -43,7 +43,8 @@ MOVING = "moving"
 OWN_S = 3.0
 """A front asks at least twice a second: one of this pipeline file that has not for so long is gone."""
 VERSION_HEADER = "X-Thalweg-Protocol"
-LIMITS = DoorLimits(connections=512, per_address=512, requests_per_s=2000.0, total_per_s=8000.0)
+LIMITS = DoorLimits(connections=512, per_address=512, requests_per_s=2000.0, total_per_s=8000.0, connects_per_s=50.0)
+"""A front keeps its connections, of which it has `MOST_CALLS` at most; a stranger has one for each answer."""
 A = TypeVar("A", bound=BaseModel)
 
 

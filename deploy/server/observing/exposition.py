@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_SAMPLE = re.compile(r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>[^\n]*)\})? (?P<value>[^\s{}]+)(?: \d+)?")
+_NAME, _TEXT = r"[a-zA-Z_:][a-zA-Z0-9_:]*", r'"(?:[^"\\\n\x00]|\\[\\"n])*"'
+_LABEL = rf"(?!host=)[a-zA-Z_][a-zA-Z0-9_]*={_TEXT}"
+_SAMPLE = re.compile(
+    rf"(?P<name>{_NAME})(?:\{{(?P<labels>(?:{_LABEL}(?:,{_LABEL})*)?),?\}})? "
+    r"(?P<value>[+-]?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|Inf)|NaN)(?: \d+)?"
+)
+_KINDS = "counter|gauge|histogram|summary|untyped"
+_HEAD = re.compile(rf"# (?:HELP (?P<named>{_NAME}) .*|TYPE (?P<typed>{_NAME}) (?:{_KINDS}))")
+_OURS = re.compile("thalweg_front_|thalweg_host_up$")
+"""What the front itself tells: no host does."""
 MOST_LINES = 20_000
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -16,20 +25,22 @@ def merged(
     """`texts`: host → its exposition; `counts`: what happened at the front; `up`: host → whether it answers; `taken`:
     conversations on all hosts, and places for them.
 
-    Lines that are none of the format are left out.
+    Lines that are none of the format are left out, and those that speak for a front or for another host.
     """
     families: dict[str, list[str]] = {}
     for host, text in texts.items():
         family = ""
         for line in text.splitlines()[:MOST_LINES]:
-            if line.startswith(("# HELP ", "# TYPE ")):
-                family = line.split(" ", 3)[2]
+            if head := _HEAD.fullmatch(line):
+                family = head["named"] or head["typed"]
                 heads = families.setdefault(family, [])
                 if line.startswith("# HELP ") and not any(head.startswith("# HELP ") for head in heads):
                     heads.insert(0, line)
                 elif line.startswith("# TYPE ") and not any(head.startswith("# TYPE ") for head in heads):
                     heads.insert(sum(head.startswith("# HELP ") for head in heads), line)
-            elif found := _SAMPLE.fullmatch(line.strip()):
+            elif line.startswith("#"):
+                family = ""
+            elif (found := _SAMPLE.fullmatch(line.strip())) and not _OURS.match(found["name"]):
                 labels = f'host="{host}"' + (f",{found['labels']}" if found["labels"] else "")
                 families.setdefault(family or found["name"], []).append(f"{found['name']}{{{labels}}} {found['value']}")
     own = {
@@ -51,7 +62,7 @@ def merged(
         strict=True,
     ):
         own[f"thalweg_front_{name}"] = ("gauge", text, [f" {count}"])
-    lines = [line for family in families.values() for line in family]
+    lines = [line for name, family in families.items() if not _OURS.match(name) for line in family]
     for name, (kind, text, samples) in own.items():
         lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *(f"{name}{sample}" for sample in samples)]
     return "\n".join(lines) + "\n"

@@ -1,6 +1,7 @@
 """One address into one file, going on where an earlier attempt stopped.
 
-A connection that breaks is made again for as long as each attempt brings something. A host that let us wait in vain is
+A connection that breaks is made again for as long as each attempt brings something; a server that sends hardly
+anything is given up, so that it cannot hold us for days. A host that let us wait in vain is
 not asked again by this process: with a second source at hand, the first one should not cost that time for every file.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -16,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from thalweg.models.errors import ModelError
+from thalweg.models.http.address import Address
 
 Progress = Callable[[int, int], None]
 """Told `(bytes so far, bytes in all)` now and then."""
@@ -23,7 +26,12 @@ Progress = Callable[[int, int], None]
 BLOCK = 1 << 20
 LARGEST = 50_000_000_000
 """Limit in bytes for a download of unknown length: no known model is larger."""
+LEAST_BPS = 1_000
+"""Bytes a second that a server has to send, within each `timeout_s`; slower ones are given up."""
+LEAST_BYTES, MOST_SMALL = 10_000, 100
+"""Of attempts that bring less than this, so many are made."""
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
+_FROM = re.compile(r"bytes ([0-9]{1,18})-", re.ASCII)
 _silent: set[str] = set()
 
 
@@ -39,6 +47,17 @@ class _KeepSecrets(urllib.request.HTTPRedirectHandler):
 
 class _TooMuch(Exception):
     """The download exceeded its limit."""
+
+
+class _TooSlow(Exception):
+    """The server sends hardly anything."""
+
+
+def opener(address: str, redirects: type[urllib.request.HTTPRedirectHandler]) -> urllib.request.OpenerDirector:
+    """For asking `address`: no proxy stands between us and this machine."""
+    parts = urlsplit(address)
+    here = Address(parts.scheme, (parts.hostname or "").lower(), 0).loopback
+    return urllib.request.build_opener(redirects, *([urllib.request.ProxyHandler({})] if here else []))
 
 
 def download(
@@ -61,12 +80,14 @@ def download(
     if have > most or (size is not None and have >= size):
         target.unlink()
         have = 0
+    small = 0
     while True:
         before = have
         have, total = _attempt(address, target, have, size, most, progress, dict(headers or {}), timeout_s)
         if have >= total:
             return
-        if have <= before:
+        small += have - before < LEAST_BYTES
+        if have <= before or small > MOST_SMALL:
             raise ModelError(f"{address} broke off after {have} of {total} bytes; the next attempt goes on from there")
 
 
@@ -86,7 +107,7 @@ def _attempt(
         raise ModelError(f"{address} was not tried: {host} did not answer before")
     request = urllib.request.Request(address, headers=headers | ({"Range": f"bytes={have}-"} if have else {}))
     try:
-        answer = urllib.request.build_opener(_KeepSecrets).open(request, timeout=timeout_s)
+        answer = opener(address, _KeepSecrets).open(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         if error.code == 416 and error.headers.get("Content-Range", "").endswith(f"*/{have}"):
             return have, have  # nothing was missing
@@ -97,22 +118,35 @@ def _attempt(
             _silent.add(host)
         raise ModelError(f"{address} cannot be reached: {reason}") from None
     with answer:
-        resumed = answer.status == 206
+        resumed = answer.status == 206 and have > 0
+        begins = _FROM.match(answer.headers.get("Content-Range") or "")
+        if resumed and begins is not None and int(begins[1]) != have:
+            target.unlink()
+            raise ModelError(f"{address} sends another part than it was asked for")
         have = have if resumed else 0
         stated = answer.headers.get("Content-Length") or ""
         total = size if size is not None else have + int(stated) if _LENGTH.fullmatch(stated) else None
         try:
             with target.open("ab" if resumed else "wb") as out:
-                while block := answer.read(min(BLOCK, most + 1 - have)):
+                due_s, due = time.monotonic() + timeout_s, have + LEAST_BPS * timeout_s
+                while block := answer.read1(min(BLOCK, most + 1 - have)):
                     have += len(block)
                     if have > most:
                         raise _TooMuch
                     out.write(block)
                     progress(have, total or have)
+                    if (now_s := time.monotonic()) > due_s:
+                        if have < due:
+                            raise _TooSlow
+                        due_s, due = now_s + timeout_s, have + LEAST_BPS * timeout_s
         except _TooMuch:
             target.unlink()
             raise ModelError(
                 f"{address} sends more than the {most} bytes that are expected: it is another file"
+            ) from None
+        except _TooSlow:
+            raise ModelError(
+                f"{address} sends less than {LEAST_BPS} bytes a second; the next attempt goes on from byte {have}"
             ) from None
         except (TimeoutError, ConnectionError, http.client.HTTPException):
             total = total or have + 1

@@ -20,7 +20,7 @@ import yaml
 
 from thalweg.models.errors import ModelError
 from thalweg.models.http.address import Address
-from thalweg.models.store.fetching.download import LARGEST, Progress, download
+from thalweg.models.store.fetching.download import LARGEST, Progress, download, opener
 from thalweg.models.store.store import default_root, locked, sha256
 
 _NEWEST = "main"
@@ -117,9 +117,10 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 
 def _stated(address: str, headers: dict[str, str]) -> tuple[int, str]:
-    opener = urllib.request.build_opener(_Stay)
     try:
-        with opener.open(urllib.request.Request(address, headers=headers, method="HEAD"), timeout=30) as answer:
+        with opener(address, _Stay).open(
+            urllib.request.Request(address, headers=headers, method="HEAD"), timeout=30
+        ) as answer:
             said = answer.headers
     except urllib.error.HTTPError as error:
         if error.code not in (301, 302, 303, 307, 308):

@@ -95,6 +95,15 @@ def test_an_address_has_a_burst_of_requests_and_then_its_rate() -> None:
         door.admit("a", 0.5)
 
 
+def test_connections_may_be_fewer_than_requests() -> None:
+    door = keeper(requests_per_s=20.0, connects_per_s=2.0, connections=100, per_address=100)
+    came = [door.connects("a", 0.0)[0] for _ in range(round(2.0 * BURST_S) + 1)]
+    assert all(came[:-1]) and came[-1] is None
+    assert door.connects("a", 0.5)[0] is not None and door.connects("a", 0.5)[0] is None
+    for _ in range(round(20.0 * BURST_S)):
+        door.admit("a", 0.5)
+
+
 def test_an_address_that_does_not_stop_is_not_listened_to_for_a_while() -> None:
     door = keeper(requests_per_s=1.0)
     for _ in range(round(BURST_S)):

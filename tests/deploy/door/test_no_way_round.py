@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,11 +16,15 @@ from tests.conftest import require_package
 from tests.deploy.door.doors import answer, told
 from tests.deploy.server.serving import PARROT, SETTINGS, running
 from thalweg.deploy.door.listening import listening
+from thalweg.deploy.fleet.hub.app import HubApp
 from thalweg.deploy.fleet.hub.page import HubPage
 from thalweg.deploy.fleet.hub.state import HubState
 from thalweg.deploy.ops.observing.metrics import serving_metrics
 from thalweg.deploy.ops.observing.readings import Stats
 from thalweg.deploy.server.conversations import Conversations
+from thalweg.deploy.server.hosts.moving import Moving
+from thalweg.deploy.server.hosts.news import NewsFeed
+from thalweg.deploy.server.hosts.private_server import PrivateServer
 from thalweg.deploy.server.observing.exporter import metrics_only
 from thalweg.deploy.server.service import LocalConversations
 from thalweg.pipeline.file.spec import load_spec
@@ -82,24 +87,38 @@ async def metrics_of_serve() -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def hub_page() -> AsyncIterator[int]:
-    with TemporaryDirectory() as folder:
-        state = HubState(Path(folder))
-        try:
-            page = HubPage(state)
-            async with listening(page.door, page.application, "127.0.0.1", 0) as port:
-                yield port
-        finally:
-            state.close()
+async def hub(of: type[HubApp] | type[HubPage]) -> AsyncIterator[int]:
+    require_package("cryptography", "hub")
+    with TemporaryDirectory() as folder, closing(HubState(Path(folder))) as state:
+        server = of(state)
+        async with listening(server.door, server.application, "127.0.0.1", 0) as port:
+            yield port
+
+
+def host_of_conversations() -> PrivateServer:
+    house = Conversations(load_spec(PARROT, "parrot.yaml"), SETTINGS)
+    service = LocalConversations(house, SETTINGS)
+    return PrivateServer(service, NewsFeed(house), Moving(house, 1.0), "a" * 32, "", lambda: None)
+
+
+@asynccontextmanager
+async def private() -> AsyncIterator[int]:
+    server = host_of_conversations()
+    async with listening(server.door, server.application, "127.0.0.1", 0) as port:
+        yield port
 
 
 SERVERS: dict[str, Callable[[], AbstractAsyncContextManager[int]]] = {
     "serve": serve,
     "serve --metrics": metrics_of_serve,
     "up --metrics": metrics,
-    "hub --page": hub_page,
+    "hub": partial(hub, HubApp),
+    "hub --page": partial(hub, HubPage),
+    "a conversation host": private,
 }
 """Every one there is; one that is added elsewhere fails the test above."""
+CLOSED = {"a conversation host": {404: 401}}
+"""Servers that tell a stranger nothing, not even what there is not."""
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -118,8 +137,21 @@ def test_each_of_them_refuses_as_the_others_do(server: str, request_bytes: bytes
     async def case() -> None:
         async with SERVERS[server]() as port:
             found, headers, body = await answer(port, request_bytes)
-            assert found == status
+            assert found == CLOSED.get(server, {}).get(status, status)
             assert told(body)["error"]
             assert headers["x-content-type-options"] == "nosniff"
+
+    asyncio.run(case())
+
+
+def test_a_stranger_at_a_conversation_host_has_one_answer_for_each_connection() -> None:
+    async def case() -> None:
+        server = host_of_conversations()
+        request = b"POST /news HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+        async with listening(server.door, server.application, "127.0.0.1", 0) as port, asyncio.timeout(30):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request * 3)
+            assert (await reader.read()).count(b"HTTP/1.1 401 ") == 1
+            writer.close()
 
     asyncio.run(case())

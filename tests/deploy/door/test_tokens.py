@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import logging
+import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,8 +15,9 @@ from click.testing import CliRunner, Result
 
 from thalweg.deploy.commands import secrets
 from thalweg.deploy.commands.secrets import ice_servers, known_token
-from thalweg.deploy.door.tokens import MOST_TOKENS, AccessTokens, TokenError, tokens_of
+from thalweg.deploy.door.tokens import MOST_TOKENS, AccessTokens, TokenError, same_secret, tokens_of
 
+ROOT = Path(__file__).parents[3]
 NEW_YEAR_S = 1_798_761_600.0
 """The first moment of 2027, UTC."""
 
@@ -157,6 +161,44 @@ def ran(*arguments: str, **environment: str) -> Result:
 def test_a_secret_among_the_arguments_is_warned_of_and_never_repeated(option: str) -> None:
     said = ran(option, "turn:user:s3cret@turn.example").output
     assert f"{option}: every user" in said and f"{option}-file" in said and "s3cret" not in said
+
+
+def test_a_secret_of_the_environment_is_not_passed_on_to_processes_that_are_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("THALWEG_TOKEN", "of-the-house")
+    monkeypatch.setenv("THALWEG_ICE", "turn:user:s3cret@turn.example")
+
+    @click.command()
+    @secrets.TOKEN
+    @secrets.ICE
+    def serving(**given: object) -> None:
+        assert given["token"] == "of-the-house" and given["ice"] == ("turn:user:s3cret@turn.example",)
+        assert not {"THALWEG_TOKEN", "THALWEG_ICE"} & os.environ.keys()
+
+    assert CliRunner().invoke(serving, []).exit_code == 0
+
+
+SECRET = re.compile(r"(^|_)(token|secret|password|credential)s?$")
+PLACE = "deploy/door/tokens.py"
+"""Here `same_secret` asks whether there is one."""
+
+
+@pytest.mark.parametrize("room", ["transports", "deploy"])
+def test_no_secret_is_compared_in_a_time_that_tells_where_it_differs(room: str) -> None:
+    found = set()
+    for path in sorted((ROOT / room).rglob("*.py")):
+        name = path.relative_to(ROOT).as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare) and any(isinstance(how, ast.Eq | ast.NotEq) for how in node.ops):
+                sides = [getattr(side, "attr", getattr(side, "id", "")) for side in (node.left, *node.comparators)]
+                if any(map(SECRET.search, sides)) and not name.startswith(("deploy/bench/", PLACE)):
+                    found.add(f"{name}:{node.lineno}")
+    assert found == set(), "use thalweg.deploy.door.tokens.same_secret"
+
+
+def test_nothing_is_no_secret_that_could_be_known() -> None:
+    assert not same_secret("", "") and same_secret("a", "a")
 
 
 def test_what_is_no_secret_or_comes_otherwise_is_not_warned_of(path: Path) -> None:

@@ -54,6 +54,13 @@ def asked(state: HubState, *requests: tuple[str, Any], key: str | None = None) -
     return asyncio.run(case())
 
 
+def test_a_key_that_a_full_disk_cut_short_opens_nothing_and_is_made_anew(state: HubState) -> None:
+    (state.folder / "page.key").write_text("", encoding="utf-8")
+    revoke = "POST /revoke", {"node": "boat-1"}
+    assert [status for status, _ in asked(state, revoke, key="")] == [401]
+    assert len(page_key(state.folder)) == 32 and not state.nodes["boat-1"]["revoked"]
+
+
 def test_files_are_taken_checked_and_rolled_out(state: HubState) -> None:
     rollout = {"pipeline": "beacon.yaml", "files": {"beacon.yaml": SHA}, "nodes": ["boat-1"], "watch_s": 2}
     taken, done = asked(state, ("PUT /files", BEACON), ("POST /rollout", rollout))

@@ -126,6 +126,26 @@ def test_a_revoked_node_is_refused_and_enrolling_again_ends_its_old_certificates
     asyncio.run(case())
 
 
+@pytest.mark.parametrize("then", ["revoked", "another device"])
+def test_a_node_that_was_put_out_does_not_come_back_by_the_code_that_let_it_in(then: str, tmp_path: Path) -> None:
+    async def case() -> None:
+        async with hub_at(tmp_path) as hub:
+            secret = read_code(hub.state.new_code("drone-7"))[1]
+            unused = read_code(hub.state.new_code("drone-7"))[1]
+            hub.state.enrol(secret, *requests)
+            if then == "revoked":
+                hub.state.revoke("drone-7")
+            else:
+                await hub.node("drone-7", tmp_path / "new")
+            for old in (secret, unused):
+                with pytest.raises(FleetError, match="code is not good"):
+                    hub.state.enrol(old, *requests)
+
+    key = certs.make_key()
+    requests = certs.make_request(key), certs.make_request(key)
+    asyncio.run(case())
+
+
 def test_a_renewal_certificate_may_only_renew(tmp_path: Path) -> None:
     async def case() -> None:
         async with hub_at(tmp_path) as hub:

@@ -6,6 +6,8 @@ import asyncio
 import os
 import socket
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,7 +23,7 @@ from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.lending import lender as lending
 from thalweg.deploy.fleet.lending import run
 from thalweg.deploy.fleet.lending.lender import Lender, LenderFiles
-from thalweg.deploy.fleet.lending.process import end, worker_here
+from thalweg.deploy.fleet.lending.process import Program, end, lend, worker_here
 from thalweg.deploy.fleet.lending.worker import LentStage
 from thalweg.deploy.fleet.placing.lenders import NodeFolder
 from thalweg.models.child_process import module_path, python_module
@@ -69,8 +71,8 @@ def test_strangers_hold_few_connections_and_not_for_long(tmp_path: Path, monkeyp
     async def case() -> None:
         async with lender(tmp_path, set()) as (_, port, context):
             strangers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
-            assert await ended(strangers[2][0])
-            assert not strangers[0][0].at_eof() and not strangers[1][0].at_eof()
+            assert await ended(strangers[0][0])
+            assert not strangers[1][0].at_eof() and not strangers[2][0].at_eof()
             for reader, writer in strangers:
                 assert await ended(reader)
                 writer.close()
@@ -79,6 +81,33 @@ def test_strangers_hold_few_connections_and_not_for_long(tmp_path: Path, monkeyp
             writer.transport.abort()
 
     asyncio.run(case())
+
+
+def test_strangers_of_many_addresses_do_not_keep_a_node_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lending, "ARRIVING", 4)
+
+    async def case() -> None:
+        async with lender(tmp_path, set()) as (found, port, context):
+            strangers = [
+                await asyncio.open_connection("127.0.0.1", port, local_addr=(f"127.0.0.{2 + number % 2}", 0))
+                for number in range(4)
+            ]
+            reader, writer = await ask(port, context)
+            assert await next_frame(reader) == ("refused", "not you")
+            writer.transport.abort()
+            for _, stranger in strangers:
+                stranger.transport.abort()
+            while found._tasks:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert not found._arriving and not found._keeper.connections
+
+    asyncio.run(case())
+
+
+@pytest.mark.real
+def test_a_lender_needs_no_web_server() -> None:
+    told = "import sys, thalweg.deploy.fleet.lending.run; sys.exit('aiohttp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", told], check=False).returncode == 0
 
 
 def test_a_node_that_is_revoked_loses_the_worker_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +152,52 @@ def test_a_worker_runs_no_stage_that_could_not_be_moved_such_as_one_that_writes_
         assert not (tmp_path / "x").exists()
 
     asyncio.run(case())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"backend": "json.tool:main"},
+        {"backends": {"edge": {"backend": "echo"}, "cloud": {"backend": "ctypes:CDLL"}}},
+    ],
+)
+def test_a_worker_imports_no_backend_that_a_node_names_but_ours(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def case() -> None:
+        stage = LentStage(asyncio.StreamReader(), Writer())  # type: ignore[arg-type]
+        with pytest.raises(FleetError, match="is no backend that is installed here"):
+            await stage._open(("lease", VERSION, "language.chat", settings, True))
+
+    asyncio.run(case())
+
+
+def test_a_worker_is_given_no_key_that_a_node_could_send_to_its_own_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOUSE_API_KEY", "s3cret")
+    monkeypatch.setenv("BOUND_API_KEY", "for the cloud")
+    monkeypatch.delenv("THALWEG_KEYS", raising=False)
+    assert not worker_here(-1).secrets
+    monkeypatch.setenv("THALWEG_KEYS", "BOUND_API_KEY=https://llm.example")
+    assert worker_here(-1).secrets == {"BOUND_API_KEY"}
+
+
+@pytest.mark.real
+def test_the_environment_of_a_worker_holds_no_secret_but_those(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOUSE_API_KEY", "s3cret")
+    monkeypatch.setenv("BOUND_API_KEY", "bound")
+    (tmp_path / "told.py").write_text("import os, sys\nopen('told', 'w').write(' '.join(os.environ))\n", "utf-8")
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+
+    async def case() -> None:
+        reader, writer = asyncio.StreamReader(), Taking()
+        program = Program("told", (), frozenset({"BOUND_API_KEY"}))
+        await lend(reader, writer, program, tmp_path)  # type: ignore[arg-type]
+
+    asyncio.run(case())
+    told = (tmp_path / "told").read_text(encoding="utf-8").split()
+    assert "BOUND_API_KEY" in told and "PATH" in told and "HOUSE_API_KEY" not in told
 
 
 def test_a_worker_has_its_stage_take_settings_for_samples_to_come_before_the_next_packet() -> None:

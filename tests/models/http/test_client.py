@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 
 from tests.conftest import require_package
 from thalweg.models.http import Address, HttpClient, HttpError, HttpErrorKind
+from thalweg.models.http import client as client_module
 from thalweg.models.http.proxies import proxy_variable
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -98,6 +100,43 @@ def test_what_is_not_http_is_told_in_words(answer: bytes, kind: str) -> None:
     (told,), _ = ask(answer)
     assert told.startswith(kind)
     assert "SECRET" not in told
+
+
+@pytest.mark.parametrize(
+    ("begun", "more", "kind"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "unreachable"),
+        (b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n", "unreachable"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b" ", "broke off"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n", "broke off"),
+    ],
+)
+def test_a_server_that_never_ends_drop_by_drop_is_given_up(
+    begun: bytes, more: bytes, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "WHOLE", 0.02)
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.CancelledError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(begun)
+            while not writer.is_closing():
+                writer.write(more)
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        writer.close()
+
+    async def main() -> HttpError:
+        server = await asyncio.start_server(drip, "127.0.0.1", 0)
+        client = HttpClient(Address.parse(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"), read_s=30.0)
+        with pytest.raises(HttpError, match=r"took longer than 0\.6 s for its answer") as caught:
+            async with asyncio.timeout(20), client.post("x", b"{}") as got:
+                await got.text()
+        await client.close()
+        server.close()
+        return caught.value
+
+    assert asyncio.run(main()).kind.value == kind
 
 
 def test_a_connection_that_the_server_has_closed_meanwhile_is_made_anew() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from thalweg.models import Model, ModelError, ModelFile, ModelStore, Registry, Source
+from thalweg.models.store.fetching.download import download
 
 CONTENT = bytes(range(256)) * 4096
 
@@ -27,6 +28,9 @@ class Server(ThreadingHTTPServer):
         self.content = CONTENT
         self.endless = False
         self.hung_up = threading.Event()
+        self.begins: int | None = None
+        self.piece: int | None = None
+        self.drop_s = 0.0
 
     @property
     def url(self) -> str:
@@ -43,11 +47,16 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if wanted else 200)
         if not server.endless:
             self.send_header("Content-Length", str(len(server.content) - start))
+        if server.begins is not None:
+            self.send_header("Content-Range", f"bytes {server.begins}-{len(CONTENT)}/{len(CONTENT)}")
         self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            while server.drop_s and not server.hung_up.wait(server.drop_s):
+                self.wfile.write(b"x")
         with contextlib.suppress(ConnectionError):
             while server.endless and not server.hung_up.is_set():
                 self.wfile.write(bytes(1 << 16))
-        self.wfile.write(server.content[start : server.cut])
+            self.wfile.write(server.content[start : server.cut if server.piece is None else start + server.piece])
 
     def log_message(self, *args: object) -> None:
         """Say nothing."""
@@ -84,6 +93,45 @@ def test_a_download_that_broke_off_goes_on_where_it_was(tmp_path: Path, server: 
     server.cut = None
     assert models.path("tiny").read_bytes() == CONTENT
     assert server.asked[-1] == "bytes=500000-"
+
+
+def test_a_server_that_sends_another_part_than_was_asked_for_is_refused_and_the_next_one_begins_anew(
+    tmp_path: Path, server: Server
+) -> None:
+    models = store(tmp_path, Source("url", server.url))
+    server.cut = 500_000
+    with pytest.raises(ModelError):
+        models.path("tiny")
+    server.cut, server.begins = None, 100
+    with pytest.raises(ModelError, match="sends another part than it was asked for"):
+        models.path("tiny")
+    server.begins = None
+    assert models.path("tiny").read_bytes() == CONTENT
+    assert server.asked[-1] is None
+
+
+def test_a_server_that_sends_drops_is_given_up(tmp_path: Path, server: Server) -> None:
+    server.drop_s = 0.01
+    with pytest.raises(ModelError, match="sends less than 1000 bytes a second; the next attempt goes on from byte"):
+        download(server.url, tmp_path / "x", None, lambda have, total: None, timeout_s=1.5)
+    server.hung_up.set()
+
+
+def test_a_server_that_breaks_off_again_and_again_is_not_asked_for_every_byte(tmp_path: Path, server: Server) -> None:
+    server.piece = 1
+    with pytest.raises(ModelError, match="broke off after 101 of"):
+        store(tmp_path, Source("url", server.url)).path("tiny")
+    assert len(server.asked) == 101
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+def test_no_proxy_stands_between_us_and_a_source_on_this_machine(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for other in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert store(tmp_path, Source("url", server.url)).path("tiny").read_bytes() == CONTENT
 
 
 def test_a_file_with_another_hash_is_refused_and_not_kept(tmp_path: Path, server: Server) -> None:

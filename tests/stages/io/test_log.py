@@ -1,4 +1,4 @@
-"""The log as objects: one in each line, whatever is said."""
+"""The log, as objects and as text: each line is of one event, whatever is said."""
 
 from __future__ import annotations
 
@@ -58,3 +58,19 @@ def test_an_error_that_ends_a_command_is_an_object_too(arguments: list[str]) -> 
     assert done.returncode == 2
     (said,) = map(json.loads, done.stderr.splitlines())
     assert said["level"] == "error" and arguments[1].strip("-") in said["message"]
+
+
+FORGING = """
+import logging
+from thalweg.stages.io.terminal import log_to_stderr
+log_to_stderr()
+log = logging.getLogger("thalweg.x")
+log.warning("it said %s", "hello\\nnode drone-7 was enrolled\\r\\nand\\x85so\\u2028on")
+log.warning("next")
+"""
+
+
+def test_no_line_in_a_foreign_text_passes_for_a_line_of_the_log() -> None:
+    done = subprocess.run([sys.executable, "-c", FORGING], capture_output=True, text=True, timeout=60, check=True)
+    assert [line for line in done.stderr.split("\n") if line[:1] not in ("", " ")] == ["it said hello", "next"]
+    assert "    node drone-7 was enrolled" in done.stderr

@@ -86,6 +86,16 @@ def test_a_checkpoint_comes_whole_and_once(hub: Hub, tmp_path: Path, monkeypatch
     assert len(hub.tokens) == asked
 
 
+def test_no_proxy_is_told_the_token_for_a_hub_on_this_machine(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    assert pull_checkpoint(NAME, ignore, tmp_path).read_bytes() == CONTENT
+
+
 def test_where_the_hub_sends_us_does_not_learn_the_token(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
