@@ -103,9 +103,10 @@ def hub_nodes(folder: Path | None, as_json: bool) -> None:
         table.add_column(column)
     for row in rows:
         seen = "–" if row["seen_s"] is None else f"{row['seen_s']:.0f} s ago"
+        why = "; ".join(filter(None, (row["disk"] and f"its disk takes nothing: {row['disk']}", row["reason"])))
         table.add_row(
             row["node"], row["state"], seen, str(row["current"] or "–"), str(row["wanted"] or "–"), row["phase"],
-            str(row["waits"]), str(sum(row["received"].values())), str(sum(row["lost"].values())), row["reason"],
+            str(row["waits"]), str(sum(row["received"].values())), str(sum(row["lost"].values())), why,
         )  # fmt: skip
     Console().print(table)
 

@@ -40,14 +40,20 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
-def _without_home(variable: str) -> Path:
-    """A folder for this user alone; one that others could have put there is refused."""
-    folder = Path(tempfile.gettempdir()) / f"thalweg-{os.getuid()}"
+def make_private(folder: Path) -> Path:
+    """A folder for this user alone, made if needed; one that others could have put there is refused by ModelError."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
     except OSError as error:
-        raise ModelError(f"there is no home folder, and {folder}: {error.strerror}. Set {variable}, or HOME") from None
+        raise ModelError(f"{folder}: {error.strerror}") from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise ModelError(f"there is no home folder, and {folder} is open to other users. Set {variable}, or HOME")
+        raise ModelError(f"{folder} is open to other users")
     return folder
+
+
+def _without_home(variable: str) -> Path:
+    try:
+        return make_private(Path(tempfile.gettempdir()) / f"thalweg-{os.getuid()}")
+    except ModelError as error:
+        raise ModelError(f"there is no home folder, and {error}. Set {variable}, or HOME") from None

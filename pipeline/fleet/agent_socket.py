@@ -14,6 +14,8 @@ from typing import Final
 
 NODE: Final = "THALWEG_NODE"
 """The environment variable in which stages find the path of the agent's socket."""
+NODE_FOLDER: Final = "THALWEG_NODE_FOLDER"
+"""Likewise the node's folder, which the socket need not lie in."""
 STATE: Final = "~state"
 """Messages of this stream are no records: a map that says how the vehicle is, such as `{"armed": True}`."""
 COMMANDS: Final = "~commands"

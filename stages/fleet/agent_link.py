@@ -6,11 +6,12 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgpack
 
-from thalweg.pipeline.fleet.agent_socket import LENGTH, NODE, STATE
+from thalweg.pipeline.fleet.agent_socket import LENGTH, NODE, NODE_FOLDER, STATE
 
 ANSWER_S = 10.0
 """Timeout for an answer of a connected agent: a slow disk syncs for seconds, one that hangs never finishes."""
@@ -19,6 +20,12 @@ ANSWER_S = 10.0
 def machine_ns() -> int:
     """A time that all processes of this machine share. It goes on while the machine, or one of them, sleeps."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def node_folder() -> Path | None:
+    """The folder of the node that this process runs on, by the environment in which its agent starts pipelines."""
+    socket = os.environ.get(NODE, "")
+    return Path(os.environ.get(NODE_FOLDER) or Path(socket).parent) if socket else None
 
 
 class AgentLink:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -14,11 +13,11 @@ from pydantic import Field
 
 from thalweg.models.store.bounded import read_at_most
 from thalweg.pipeline.fleet.actions import CommandError, Ended, Flightdeck, Send
-from thalweg.pipeline.fleet.agent_socket import COMMANDS, NODE
+from thalweg.pipeline.fleet.agent_socket import COMMANDS
 from thalweg.pipeline.fleet.telemetry import AUTOPILOT
 from thalweg.pipeline.payload import Token
 from thalweg.pipeline.stage import Context
-from thalweg.stages.fleet.agent_link import AgentLink, machine_ns
+from thalweg.stages.fleet.agent_link import AgentLink, machine_ns, node_folder
 from thalweg.stages.fleet.mavlink_link import MavlinkError, MavlinkLink
 
 STEP_S = 0.05
@@ -67,13 +66,13 @@ class MavlinkAction:
 
     def open(self, ctx: Context) -> None:
         """Raises MavlinkError where this is no node, the package is missing, or nothing could be signed."""
-        if not self._asking.there:
+        folder = node_folder()
+        if folder is None:
             raise MavlinkError("mavlink.action runs on a node: there is no agent here; `thalweg node run` starts one")
         try:
             from pymavlink.dialects.v20 import common
         except ImportError:
             raise MavlinkError("mavlink.action needs pymavlink: pip install 'thalweg[edge]'") from None
-        folder = Path(os.environ[NODE]).parent
         self._mav = common.MAVLink(None, srcSystem=self._system or 255, srcComponent=US)
         self._mav.robust_parsing = True
         key = _key_in(folder)

@@ -33,11 +33,11 @@ class Uplink:
     """Hands packets to the node's agent, which stores them and sends them to the hub when there is a link.
 
     `events` are on the disk before the next packet is taken, `telemetry` within two seconds, `media` when the system
-    writes them; `media` are evicted first where the disk is full. Packets that do not fit in the spool are reported and
-    counted, and the pipeline goes on. While the agent restarts, the stage waits up to `patience` seconds; then packets
-    are lost and counted. From telemetry the agent learns whether the vehicle is armed. For `media`, a `Bitrate` signal
-    tells the stages upstream how much of the link is left, each time that has changed by a twentieth; an encoder
-    follows it.
+    writes them; `media` are evicted first where the disk is full. Packets that the agent does not take are counted,
+    the first of a row is reported, and the pipeline goes on. While the agent restarts, the stage waits up to `patience`
+    seconds; then packets are lost and counted. From telemetry the agent learns whether the vehicle is armed. For
+    `media`, a `Bitrate` signal tells the stages upstream how much of the link is left, each time that has changed by a
+    twentieth; an encoder follows it.
 
     With `on_demand` nothing is taken but while the hub asks for it: `thalweg hub video NODE`, where `commands.json` of
     the node allows `video`. Its two lines, `stage.parameter: value`, are what stages upstream are set to while it does
@@ -69,6 +69,7 @@ class Uplink:
         self._told_armed: bool | None = None
         self._asked_s = -float("inf")
         self._told_bps = 0
+        self._refused = False
         self._demand = Demand(rungs_of(on_demand)) if on_demand else None
         self.counts = {"stored": 0, "lost": 0, "in_time": 0, "late": 0}
 
@@ -98,8 +99,9 @@ class Uplink:
         time_ns = time.time_ns() - max(0, ctx.now_ns() - packet.time)
         refusal = await self._agent.hand_over(self._kind, packet.stream, time_ns, record, self._patience_s)
         self.counts["lost" if refusal else "stored"] += 1
-        if refusal:
+        if refusal and not self._refused:
             ctx.report(refusal)
+        self._refused = bool(refusal)
         if self._kind == "media":
             await self._follow_rate(ctx)
 

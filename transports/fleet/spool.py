@@ -50,11 +50,15 @@ Loss = tuple[int, str, int, int, str]
 
 
 class Spool:
-    """See above. `boot`: how often this node's agent has been started; one more than ever before."""
+    """See above. `boot`: how often this node's agent has been started; one more than ever before.
+
+    `problem`: why the disk did not take something since that was last emptied.
+    """
 
     def __init__(self, folder: Path, boot: int, budget: int) -> None:
         self.boot = boot
         self.refused: Counter[str] = Counter()
+        self.problem = ""
         self._folder = folder
         self._lock = threading.RLock()
         self._policy = SpoolPolicy(budget)
@@ -99,6 +103,7 @@ class Spool:
             except OSError as error:
                 with self._lock:
                     self._doubtful = dict(self._numbers)
+                    self._distrust(kind, error)
                 raise SpoolError(f"the disk does not take it: {error.strerror}") from None
             finally:
                 os.close(opened)
@@ -168,9 +173,10 @@ class Spool:
                     if (boot, stream) in segment.ranges and self._is_done(segment):
                         if name == open_name and segment.size < self._segment_bytes // 4:
                             continue  # files that come and go with every event wear a disk out
-                        if name == open_name:
-                            self._close(kind)
-                        self._remove(kind, name)
+                        with suppress(OSError):  # a disk that takes nothing: it goes with the next answer
+                            if name == open_name:
+                                self._close(kind)
+                            self._remove(kind, name)
                     still = still or ((boot, stream) in segment.ranges and name in segments)
             if not still:
                 del self._marks[boot, stream]
@@ -213,15 +219,13 @@ class Spool:
             raise SpoolError(
                 f"the spool has no room for {kind.value}: {self._policy.used(kind)} bytes wait for the hub"
             )
-        for name in room.remove:
-            self._give_up(name, ROOM)
-        while True:
-            try:
-                self._writer(kind, len(frame)).append(stored, frame)
-                break
-            except OSError as error:
-                if error.errno not in _DISK_FULL or not self._give_up_any(kind):
-                    raise SpoolError(f"the spool cannot be written: {error.strerror}") from None
+        try:
+            for name in room.remove:
+                self._give_up(name, ROOM)
+            self._write(kind, stored, frame)
+        except OSError as error:
+            self._distrust(kind, error)
+            raise SpoolError(f"the spool cannot be written: {error.strerror}") from None
         self._policy.grow(self._writers[kind].segment.path.name, len(frame))
         self._numbers[stream] += 1
         self._live.append((replace(stored, payload=b""), frame))
@@ -229,6 +233,16 @@ class Spool:
         while len(self._live) > LIVE_RECORDS or (self._live_bytes > LIVE_BYTES and len(self._live) > 1):
             self._live_bytes -= len(self._live.popleft()[1])
         return stored
+
+    def _write(self, kind: SpoolClass, stored: Stored, frame: bytes) -> None:
+        """Where the disk is full, at the cost of what matters less. Raises OSError."""
+        while True:
+            try:
+                self._writer(kind, len(frame)).append(stored, frame)
+                return
+            except OSError as error:
+                if error.errno not in _DISK_FULL or not self._give_up_any(kind):
+                    raise
 
     def _writer(self, kind: SpoolClass, size: int) -> SegmentWriter:
         """The open segment of a class; a new one where it would become too large."""
@@ -253,6 +267,19 @@ class Spool:
             self._doubtful = dict(self._numbers)
             raise
 
+    def _distrust(self, kind: SpoolClass, error: OSError) -> None:
+        """A write has failed: unless the disk is only full, what comes next begins another segment, for this one may
+        hold half a frame, or lie on a disk that has been mounted anew since.
+        """
+        self.problem = error.strerror or str(error)
+        name = self._open_name(kind)
+        if name and error.errno not in _DISK_FULL:
+            with suppress(OSError):
+                self._close(kind)
+            if not self._segments[kind][name].count:
+                with suppress(OSError):
+                    self._remove(kind, name)
+
     def _find(self) -> None:
         """Take stock of what processes before have left."""
         kinds = {kind.value: kind for kind in SpoolClass}
@@ -264,7 +291,8 @@ class Spool:
             self._serial = max(self._serial, int(serial))
             segment = Segment.read(path)
             if not segment.count:
-                path.unlink()
+                with suppress(OSError):
+                    path.unlink()
                 continue
             self._segments[kinds[name]][path.name] = segment
             self._policy.begin(path.name, kinds[name], segment.size, closed=True)
@@ -310,8 +338,9 @@ class Spool:
         return sum(self._marks.get(key, nothing).missing(*span) for key, span in segment.ranges.items())
 
     def _remove(self, kind: SpoolClass, name: str) -> Segment:
-        segment = self._segments[kind].pop(name)
+        segment = self._segments[kind][name]
         segment.path.unlink(missing_ok=True)
+        del self._segments[kind][name]
         self._policy.gone(name)
         return segment
 

@@ -39,6 +39,7 @@ def _row(state: HubState, name: str, node: dict[str, Any], now_s: float) -> dict
         "phase": str(rollout.get("phase", ""))[:40],
         "unread": bool(problem),
         "reason": problem or str(rollout.get("reason", ""))[:300],
+        "disk": str(said.get("disk", ""))[:100],
         "waits": sum(number_in(said, "backlog", kind.value, "records") for kind in SpoolClass),
         "place": place_in(said.get("vehicle")),
         "rung": number_in(said, "vehicle", "rung"),

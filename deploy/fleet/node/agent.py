@@ -23,6 +23,7 @@ import msgpack
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.node.asking import HubRefused
 from thalweg.deploy.fleet.node.commands import Commands, allowed_in
+from thalweg.deploy.fleet.node.disk import DISK_ERRORS
 from thalweg.deploy.fleet.node.identity import Identity
 from thalweg.deploy.fleet.node.intake import SOCKET, Intake
 from thalweg.deploy.fleet.node.recent_log import RecentLog
@@ -37,6 +38,7 @@ from thalweg.pipeline.fleet.causes import Causes
 from thalweg.pipeline.fleet.gate import Trial
 from thalweg.pipeline.fleet.rollout import Do, Phase, RolloutEvent, follow
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
+from thalweg.transports.fleet.segment import SpoolError
 from thalweg.transports.fleet.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -61,11 +63,13 @@ class Agent:
         self._boot = self.identity.next_boot()
         self.spool = Spool(folder / "spool", self._boot, self._local.spool_mb << 20)
         self.releases = Releases(folder, self.identity.signing)
-        self.pipeline = Pipeline(folder, folder / SOCKET)
+        self._disk = self.identity.disk
+        self._socket = self._disk.place() / SOCKET
+        self.pipeline = Pipeline(self._disk, self._socket)
         self.record = self.releases.load()
         who = self.identity
         self.commands = Commands(who.name, who.instance, _allowed(folder), who.signing, self._note_command)
-        self._recent = RecentLog(self.pipeline.log)
+        self._recent = RecentLog(lambda: self.pipeline.log)
         self.uplink = Uplink(
             who,
             self.spool,
@@ -75,7 +79,7 @@ class Agent:
             commands=self.commands,
             log_lines=self._recent.lines,
         )
-        self._vehicle = VehicleState(folder)
+        self._vehicle = VehicleState(folder, self._disk)
         self._intake = Intake(
             self.spool, self.uplink.stored, self._vehicle.said, self.commands.wait, self.uplink.media_bps
         )
@@ -96,7 +100,7 @@ class Agent:
             loop.add_signal_handler(number, stopping.set)
         logging.getLogger("thalweg").addHandler(self._recent)
         await asyncio.to_thread(self.pipeline.stop)  # what an agent before has left
-        await self._intake.start(self._folder / SOCKET)
+        await self._intake.start(self._socket)
         self.uplink.start()
         log.info("node %s, boot %d, release %s", self.identity.name, self._boot, self.record.current or "none")
         try:
@@ -114,7 +118,8 @@ class Agent:
             await self._intake.close()
             await asyncio.to_thread(self.pipeline.stop)
             await asyncio.to_thread(self.uplink.stop)
-            self.spool.close()
+            with suppress(OSError):  # of a disk that takes nothing
+                self.spool.close()
             os.close(self._lock)
 
     async def _boot_up(self) -> None:
@@ -123,7 +128,7 @@ class Agent:
         try:
             await self._hear(RolloutEvent.BOOTED)
         except OSError as error:
-            log.error("the rollout cannot be written down: %s", error.strerror)
+            self._failed(error)
             if self.record is before:
                 self.record, _ = follow(before, RolloutEvent.BOOTED)
 
@@ -132,17 +137,30 @@ class Agent:
         while True:
             await asyncio.sleep(TICK_S)
             notify("WATCHDOG=1")
-            try:
+            with suppress(SpoolError):
                 await asyncio.to_thread(self.spool.sync, SpoolClass.TELEMETRY)
-            except ThalwegError as error:
-                log.error("telemetry: %s", error)
+            await asyncio.to_thread(self._look_at_disk)
             try:
                 await self._tick(group)
                 if time.monotonic() - tidied_s > TIDY_S:
                     tidied_s = time.monotonic()
                     self.pipeline.tidy()
             except (ThalwegError, OSError) as error:  # a full disk, most likely: what runs goes on
-                log.error("%s", error)
+                self._failed(error)
+
+    def _look_at_disk(self) -> None:
+        """Blocking."""
+        if self.spool.problem:
+            self._disk.failed(self.spool.problem)
+            self.spool.problem = ""
+        self._disk.look()
+
+    def _failed(self, error: Exception) -> None:
+        """Say so; of the disk once."""
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            self._disk.failed(error.strerror or str(error))
+        else:
+            log.error("%s", error)
 
     async def _tick(self, group: asyncio.TaskGroup) -> None:
         if self._trial is not None:
@@ -239,7 +257,10 @@ class Agent:
                 await self._hear(RolloutEvent.REFUSED, reason=str(error))
                 return
             await self._hear(RolloutEvent.FETCHED)
-        except (ThalwegError, OSError) as error:
+        except OSError as error:
+            self._failed(error)
+            await asyncio.sleep(5.0)
+        except ThalwegError as error:
             level = logging.ERROR if isinstance(error, HubRefused) else logging.INFO
             log.log(level, "fetching a release: %s", error)
             await asyncio.sleep(5.0)
@@ -291,6 +312,7 @@ class Agent:
             "causes": dict(self._causes.counts),
             "vehicle": self._vehicle.known,
             "commands": sorted(self.commands.allowed),
+            "disk": self._disk.problem,
         }
 
 

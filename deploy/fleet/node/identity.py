@@ -28,6 +28,7 @@ from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.codes import fits, read_code
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.node.asking import HubAddress, HubClient
+from thalweg.deploy.fleet.node.disk import Disk
 from thalweg.deploy.fleet.placing.lenders import LENDERS, Lender
 from thalweg.models.store.home import user_folder
 from thalweg.transports.fleet.durable import replace_file
@@ -68,6 +69,7 @@ class Identity:
             ) from None
         except (OSError, ValueError, KeyError) as error:
             raise FleetError(f"{folder / 'identity.json'} cannot be read: {error}; enrol this node again") from None
+        self.disk = Disk(folder)
         self.instance = secrets.token_hex(8)
         self.floor_s = self._read_floor()
         self._valid_s: tuple[float, float] | None = None
@@ -91,12 +93,8 @@ class Identity:
 
         If the disk cannot be written, it is a number that was never used: the pipeline must start all the same.
         """
-        path = self.folder / "boot"
         boot = _boot_in(self.folder) + 1
-        try:
-            replace_file(path, str(boot).encode())
-        except OSError as error:
-            log.error("%s cannot be written: %s", path, error.strerror)
+        if not self.disk.keep(self.folder / "boot", str(boot).encode()):
             return BY_CHANCE | secrets.randbits(31)
         return boot
 
@@ -117,10 +115,7 @@ class Identity:
         if hub_s > self.floor_s:
             self.floor_s = hub_s
             if hub_s - self._read_floor() > 3600:
-                try:
-                    replace_file(self.folder / "floor", str(hub_s).encode())
-                except OSError as error:
-                    log.error("%s cannot be written: %s", self.folder / "floor", error.strerror)
+                self.disk.keep(self.folder / "floor", str(hub_s).encode())
 
     def lenders_are(self, told: Any) -> None:
         """The hub has said where workers are lent. Raises FleetError on what is no answer; a disk that does not take it
@@ -130,13 +125,8 @@ class Identity:
             found = [Lender.parse(each).plain() for each in told or ()]
         except (KeyError, TypeError, ValueError):
             raise FleetError("the hub answered something that is no hub's answer") from None
-        if found != self._lenders:
-            try:
-                replace_file(self.folder / LENDERS, json.dumps(found).encode())
-            except OSError as error:
-                log.error("%s cannot be written: %s", self.folder / LENDERS, error.strerror)
-            else:
-                self._lenders = found
+        if found != self._lenders and self.disk.keep(self.folder / LENDERS, json.dumps(found).encode()):
+            self._lenders = found
 
     def renewal_due(self, now_s: float) -> bool:
         """Whether a third of its time is all that the working certificate has left, by the hub's clock."""

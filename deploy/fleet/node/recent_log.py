@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 from thalweg.pipeline.text import printable
@@ -16,10 +17,10 @@ LINES, LONGEST, TAIL_BYTES = 40, 200, 16 << 10
 class RecentLog(logging.Handler):
     """Keeps what the agent's modules log from `info` on; `lines` also reads the end of the pipeline's log."""
 
-    def __init__(self, pipeline_log: Path) -> None:
+    def __init__(self, pipeline_log: Callable[[], Path]) -> None:
         super().__init__(logging.INFO)
         self._newest: deque[str] = deque(maxlen=LINES)
-        self._path = pipeline_log
+        self._pipeline_log = pipeline_log
 
     def emit(self, record: logging.LogRecord) -> None:
         """One line of the agent's own."""
@@ -29,7 +30,7 @@ class RecentLog(logging.Handler):
 
     def lines(self) -> dict[str, list[str]]:
         """Who → its newest lines, oldest first."""
-        return {"agent": list(self._newest), "pipeline": tail(self._path)}
+        return {"agent": list(self._newest), "pipeline": tail(self._pipeline_log())}
 
 
 def tail(path: Path) -> list[str]:

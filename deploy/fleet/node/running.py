@@ -1,7 +1,8 @@
 """The pipeline of a node: a deployment as `thalweg up --foreground` keeps it, in processes of its own.
 
 The agent starts and ends it and asks it how it is; it computes nothing itself, so it stays small and survives any
-failure of a pipeline. `XDG_STATE_HOME=FOLDER/run thalweg top` looks at it as at any other deployment.
+failure of a pipeline. `XDG_STATE_HOME=FOLDER/run thalweg top` looks at it as at any other deployment. While the disk
+takes nothing, what its keeper remembers and its log are in memory.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from thalweg.deploy.fleet.manifest import Manifest
+from thalweg.deploy.fleet.node.disk import Disk, in_memory
 from thalweg.deploy.ops.keeping import systemd
 from thalweg.deploy.ops.keeping.control import Control
 from thalweg.deploy.ops.keeping.deployments import MARK, DeploymentFolder, KeepingError
 from thalweg.deploy.ops.keeping.logs import trim
 from thalweg.models.child_process import python_module
-from thalweg.pipeline.fleet.agent_socket import NODE
+from thalweg.pipeline.fleet.agent_socket import NODE, NODE_FOLDER
 from thalweg.pipeline.fleet.causes import COMPUTE, LINK, QUEUE, Spent
 from thalweg.pipeline.fleet.gate import Sight, leads_out
 from thalweg.stages.io.private import append_private
@@ -35,21 +37,21 @@ ANSWER_S = 2.0
 class Pipeline:
     """At most one at a time. Blocking, and safe to be called from several threads."""
 
-    def __init__(self, folder: Path, socket: Path) -> None:
+    def __init__(self, disk: Disk, socket: Path) -> None:
         self.generation = 0
-        self._run = folder / "run"
-        self.log = folder / LOG
+        self._disk = disk
         self._socket = socket
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
-        self._run.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.environ["XDG_STATE_HOME"] = str(self._run)
-        self._deployment = DeploymentFolder(NAME)
+        self._use(in_memory(disk.folder))
+        self._elsewhere = self._deployment
+        self._use(disk.folder)
 
     def start(self, release: Path, manifest: Manifest) -> None:
         """End what runs, and run this release."""
         self.stop()
         with self._lock:
+            self._use(self._disk.place())
             settings = [part for name, value in manifest.settings.items() for part in ("--set", f"{name}={value}")]
             command = python_module("thalweg.deploy", "up", "--foreground", "--name", NAME, *settings)
             with self._opened_log() as log:
@@ -75,7 +77,8 @@ class Pipeline:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-            self._deployment.kill_processes()
+            for left in (self._elsewhere, self._deployment):
+                left.kill_processes()
             until_s = time.monotonic() + DRAIN_S
             while self._deployment.is_up and time.monotonic() < until_s:
                 time.sleep(0.05)
@@ -107,12 +110,23 @@ class Pipeline:
         with suppress(OSError):
             trim(self.log)
 
+    def _use(self, place: Path) -> None:
+        """Keep its state and log there from now on."""
+        self._run, self.log = place / "run", place / LOG
+        os.environ["XDG_STATE_HOME"] = str(self._run)
+        self._deployment = DeploymentFolder(NAME)
+
     def _environment(self) -> dict[str, str]:
         """That of the agent, whose words with systemd are its own. With the mark a keeper is found, and ended, that an
         agent before has left: its lock keeps every other one from starting, and it answers for a release of its own.
         """
         own = {name: value for name, value in os.environ.items() if name != systemd.SOCKET}
-        return own | {NODE: str(self._socket), "XDG_STATE_HOME": str(self._run), MARK: str(self._deployment.path)}
+        return own | {
+            NODE: str(self._socket),
+            NODE_FOLDER: str(self._disk.folder.absolute()),
+            "XDG_STATE_HOME": str(self._run),
+            MARK: str(self._deployment.path),
+        }
 
     def _opened_log(self) -> IO[bytes]:
         return append_private(self.log)

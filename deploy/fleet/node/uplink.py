@@ -260,7 +260,10 @@ class Uplink:
         if self._commands is not None:
             self._commands.heard(sent_ns, now_s)
         if self._identity.renewal_due(now_s):
-            self._identity.renew()
+            try:
+                self._identity.renew()
+            except OSError as error:  # the disk: the one in use is good for a while
+                self._identity.disk.failed(error.strerror or str(error))
             client.close()
         self._hurry.wait(self._report_s)
 

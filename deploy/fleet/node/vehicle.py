@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from thalweg.transports.fleet.durable import replace_file
+from thalweg.deploy.fleet.node.disk import Disk
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,8 @@ PLACE = "place "
 class VehicleState:
     """`armed`: None where it was never reported. `known`: that, and the other last reports; replaced whole."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, disk: Disk | None = None) -> None:
+        self._disk = disk or Disk(folder)
         self._path = folder / "vehicle.json"
         self.armed = self._written = self._read()
         self.known: dict[str, Any] = {} if self.armed is None else {"armed": self.armed}
@@ -39,13 +40,8 @@ class VehicleState:
             self.armed = armed
         rest = list({**self.known, **told}.items())[:MOST_NAMES]
         self.known = dict(rest) if self.armed is None else {**dict(rest), "armed": self.armed}
-        if self.armed != self._written:
-            try:
-                replace_file(self._path, json.dumps({"armed": self.armed}).encode())
-            except OSError as error:  # tried again with the next word
-                log.error("%s cannot be written: %s", self._path, error.strerror)
-            else:
-                self._written = self.armed
+        if self.armed != self._written and self._disk.keep(self._path, json.dumps({"armed": self.armed}).encode()):
+            self._written = self.armed  # else it is tried again with the next word
 
     def forget_pipeline(self) -> None:
         """Another pipeline begins: if it has a ladder, or stages that move, it says where they are."""

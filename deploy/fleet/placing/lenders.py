@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import ssl
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from thalweg.models.store.bounded import read_at_most
-from thalweg.pipeline.fleet.agent_socket import NODE
+from thalweg.stages.fleet.agent_link import node_folder
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +69,8 @@ class NodeFolder:
     @classmethod
     def here(cls) -> NodeFolder | None:
         """By the environment in which the agent starts pipelines."""
-        socket = os.environ.get(NODE, "")
-        return cls(Path(socket).parent) if socket else None
+        folder = node_folder()
+        return cls(folder) if folder is not None else None
 
     def lenders(self) -> list[Lender]:
         """As they were said to be last; what cannot be read changes nothing. Cheap: read anew where it has changed."""

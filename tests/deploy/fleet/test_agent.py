@@ -74,7 +74,7 @@ def test_a_word_that_the_disk_did_not_take_is_written_with_the_next(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr("thalweg.deploy.fleet.node.vehicle.replace_file", full)
+        disk.setattr("thalweg.deploy.fleet.node.disk.replace_file", full)
         vehicle.said({"armed": True})
     assert vehicle.armed and VehicleState(tmp_path).armed is None
     vehicle.said({"armed": True})

@@ -128,7 +128,7 @@ def test_a_full_disk_keeps_no_report_from_being_heard(tmp_path: Path, monkeypatc
             told = [{"place": "fog", "name": "a", "host": "h", "port": 1}]
 
             with monkeypatch.context() as disk:
-                disk.setattr("thalweg.deploy.fleet.node.identity.replace_file", full)
+                disk.setattr("thalweg.deploy.fleet.node.disk.replace_file", full)
                 node.lenders_are(told)
                 node.heard(2e9)
             assert node.floor_s == 2e9

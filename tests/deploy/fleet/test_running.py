@@ -12,6 +12,7 @@ import pytest
 
 from tests.deploy.fleet.processes import wait_until
 from thalweg.deploy.fleet.manifest import Manifest
+from thalweg.deploy.fleet.node.disk import Disk
 from thalweg.deploy.fleet.node.running import _DEADLINE, Pipeline, deadlines_of, sight_of
 from thalweg.pipeline.channel import Drop
 
@@ -58,11 +59,11 @@ def test_what_an_agent_that_was_killed_has_left_is_ended_with_its_keeper(
     (tmp_path / "files").mkdir()
     for name in ("beacon.yaml", "beacon.py"):
         shutil.copy(Path(__file__).parent / name, tmp_path / "files")
-    left = Pipeline(tmp_path, tmp_path / "intake.sock")
+    left = Pipeline(Disk(tmp_path), tmp_path / "intake.sock")
     left.start(tmp_path, Manifest(generation=1, pipeline="beacon.yaml", files=()))
     try:
         wait_until(lambda: (sight := left.sight()) is not None and sight.ready)
-        Pipeline(tmp_path, tmp_path / "intake.sock").stop()
+        Pipeline(Disk(tmp_path), tmp_path / "intake.sock").stop()
         assert left.ended
     finally:
         left.stop()

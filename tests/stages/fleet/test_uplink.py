@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from tests.stages.fleet.agents import agent_at
-from thalweg.pipeline.fleet.agent_socket import NODE
+from thalweg.pipeline.fleet.agent_socket import NODE, NODE_FOLDER
 from thalweg.pipeline.fleet.telemetry import Telemetry
 from thalweg.pipeline.payload import Token
 from thalweg.pipeline.signal import Bitrate, Direction
-from thalweg.stages.fleet.agent_link import machine_ns
+from thalweg.stages.fleet.agent_link import machine_ns, node_folder
 from thalweg.stages.fleet.uplink import Uplink
 from thalweg.testing import packet
 
@@ -127,7 +127,16 @@ def test_media_on_demand_are_taken_while_the_hub_asks_and_stages_upstream_follow
     assert [each.settings for each in raised] == [{"rate": 1, "scale": 1.0}, {"rate": 10}, {"rate": 1}]
 
 
-def test_an_agent_that_hangs_holds_up_no_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_of_a_node_need_not_hold_its_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NODE, "/run/thalweg/intake.sock")
+    assert node_folder() == Path("/run/thalweg")
+    monkeypatch.setenv(NODE_FOLDER, "/var/lib/node")
+    assert node_folder() == Path("/var/lib/node")
+
+
+def test_an_agent_that_hangs_holds_up_no_pipeline_and_is_reported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(NODE, str(tmp_path / "agent"))
     monkeypatch.setattr("thalweg.stages.fleet.agent_link.ANSWER_S", 0.05)
     hung = socket.socket(socket.AF_UNIX)
@@ -139,10 +148,11 @@ def test_an_agent_that_hangs_holds_up_no_pipeline(tmp_path: Path, monkeypatch: p
     async def case() -> dict[str, int]:
         uplink = Uplink(patience=0)
         async with asyncio.timeout(5):
-            await uplink.process(packet(Token(text="x")), ctx)
+            for _ in range(3):
+                await uplink.process(packet(Token(text="x")), ctx)
         await uplink.close()
         return uplink.counts
 
     with hung:
-        assert asyncio.run(case())["lost"] == 1
+        assert asyncio.run(case())["lost"] == 3
     assert said == ["the node's agent is away: no answer"]

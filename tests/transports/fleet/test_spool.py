@@ -244,3 +244,47 @@ def test_a_record_is_read_as_it_was_packed_and_garbage_is_refused() -> None:
         read_record(b"garbage")
     with pytest.raises(SpoolError, match="has a name of 0 bytes"):
         pack(Stored(kind=MEDIA, boot=1, stream="", number=0, time_ns=0, payload=b""))
+
+
+def read_only(*_: object, **__: object) -> None:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+def test_what_the_hub_has_is_sent_no_more_also_where_its_segment_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, 1, BUDGET)
+    fill(spool, EVENTS, 3)
+    fill(spool, EVENTS, 70, 1000)
+    spool.newest(1 << 30)
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "unlink", read_only)
+        spool.settle(1, "s", Received(73))
+        spool.rewind()
+        assert spool.oldest(1 << 20) == [] and spool.backlog()["events"]["records"] == 0
+    held = len(list(tmp_path.glob("*.seg")))
+    spool.settle(1, "s", Received(73))
+    assert held > len(list(tmp_path.glob("*.seg")))
+
+
+def test_what_comes_after_a_write_that_failed_half_way_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, 1, BUDGET)
+    fill(spool, EVENTS, 1)
+    write = os.write
+    with monkeypatch.context() as disk:
+        disk.setattr("os.write", lambda fd, data: write(fd, data[:20]) if len(data) > 20 else read_only())
+        disk.setattr("os.ftruncate", read_only)
+        with pytest.raises(SpoolError, match="Read-only"):
+            spool.append(EVENTS, "s", bytes(11), 0)
+    assert "Read-only" in spool.problem
+    fill(spool, EVENTS, 2)
+    assert [stored.number for stored in drained(Spool(tmp_path, 2, BUDGET))] == [0, 1, 2]
+
+
+def test_a_spool_is_found_on_a_disk_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(Spool(tmp_path, 1, BUDGET), EVENTS, 2)
+    (tmp_path / "0000000009-media.seg").write_bytes(b"")
+    monkeypatch.setattr(Path, "unlink", read_only)
+    assert [stored.number for stored in drained(Spool(tmp_path, 2, BUDGET))] == [0, 1]

@@ -53,6 +53,7 @@ function facts(row) {
     wanted: row.wanted ? `generation ${row.wanted}` : 'nothing',
     phase: row.phase,
     why: row.reason,
+    disk: row.disk ? `takes nothing: ${row.disk}` : '',
     link: `${Number.isFinite(trip) ? `acknowledged in ${count(trip)} ms` : '–'}${rate}`,
     'new data': row.live?.count ? `p95 ${count(Math.round(row.live.p95_ms))} ms from capture until it is here` : '',
     place,
