@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +33,8 @@ WORKING, RENEWAL, LENDER = "working", "renewal", "lender"
 DAYS: Final = {WORKING: 30, RENEWAL: 5 * 365, LENDER: 366, "hub": 366, "authority": 20 * 365}
 _ANSWERS: Final = {"hub": HUB_NAME, LENDER: LENDER_NAME}
 """Kinds that others connect to, and the name that each is asked for by."""
+NO_CHECK_TIME: Final = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME, which Python's ssl has no name for."""
 _MISSING = "nodes and hubs need the package cryptography: pip install 'thalweg[edge]'"
 
 
@@ -77,8 +80,12 @@ def make_authority(name: str) -> tuple[bytes, bytes]:
     return _signed(builder.add_extension(constraint, critical=True), key), key
 
 
-def issue(authority: bytes, key: bytes, request: bytes, name: str, kind: str) -> tuple[bytes, int]:
-    """A certificate for the key of `request`, PEM, and its serial number. Raises FleetError on a bad request."""
+def issue(
+    authority: bytes, key: bytes, request: bytes, name: str, kind: str, now_s: float | None = None
+) -> tuple[bytes, int]:
+    """A certificate for the key of `request`, PEM, and its serial number. `now_s`: since when it is valid, but for an
+    hour; default: by this machine's clock. Raises FleetError on a bad request.
+    """
     x509 = _x509()
     try:
         asked = x509.load_pem_x509_csr(request)
@@ -88,7 +95,7 @@ def issue(authority: bytes, key: bytes, request: bytes, name: str, kind: str) ->
     if not valid:
         raise FleetError("that is no signing request whose signature fits it")
     ours = x509.load_pem_x509_certificate(authority)
-    builder = _builder(x509, ours.subject, _name(x509, name, kind), asked.public_key(), kind)
+    builder = _builder(x509, ours.subject, _name(x509, name, kind), asked.public_key(), kind, now_s)
     answers = _ANSWERS.get(kind)
     use = x509.ExtendedKeyUsageOID.CLIENT_AUTH if answers is None else x509.ExtendedKeyUsageOID.SERVER_AUTH
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -156,8 +163,10 @@ def _name(x509: Any, name: str, kind: str) -> Any:
     )
 
 
-def _builder(x509: Any, issuer: Any, subject: Any, public: Any, kind: str) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
+def _builder(
+    x509: Any, issuer: Any, subject: Any, public: Any, kind: str, now_s: float | None = None
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.fromtimestamp(time.time() if now_s is None else now_s, datetime.UTC)
     return (  # type: ignore[no-any-return]
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -31,6 +31,7 @@ _RESULTS = {1: "not now", 2: "denied", 3: "not supported", 4: "failed", 6: "canc
 _MOST_PHOTOS: Final = 1 << 23
 """Parameters are 32-bit floats, which are exact for whole numbers up to twice that."""
 _EPOCH_S: Final = 1_420_070_400
+YEAR_S = 365 * 86_400
 """Signatures count tens of microseconds since 2015."""
 
 
@@ -79,7 +80,7 @@ class MavlinkAction:
         if key is not None:
             self._mav.signing.secret_key = key
             self._mav.signing.link_id = 1
-            self._mav.signing.timestamp = max(0, round((max(time.time(), _floor_in(folder)) - _EPOCH_S) * 100_000))
+            self._mav.signing.timestamp = signing_time(time.time(), _floor_in(folder))
             self._mav.signing.sign_outgoing = True
             _verify_first(self._mav)
 
@@ -210,6 +211,15 @@ def _verify_first(mav: Any) -> None:
         return False
 
     mav.check_signature = verified
+
+
+def signing_time(clock_s: float, floor_s: float) -> int:
+    """What MAVLink's signatures count from, 10 µs since 2015: the clock's time, unless that is before what is known to
+    be past, or a year after. An autopilot takes nothing older than what it has seen: a clock that was ten years ahead
+    once would end all commands.
+    """
+    wrong = floor_s and not floor_s <= clock_s <= floor_s + YEAR_S
+    return max(0, round(((floor_s if wrong else clock_s) - _EPOCH_S) * 100_000))
 
 
 def _floor_in(folder: Path) -> float:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-import time
 from collections import defaultdict
 from typing import Any
 
@@ -76,12 +75,15 @@ class HubApp:
         self._writing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def context(self) -> ssl.SSLContext:
-        """TLS with a fresh certificate of the hub's; certificates of nodes are asked for, and checked where given."""
+        """TLS with a fresh certificate of the hub's; certificates of nodes are asked for, and checked where given: here
+        not by this machine's clock, but with each request by the hub's.
+        """
         certificate, key = self.state.hub_certificate()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_OPTIONAL
         context.load_verify_locations(cadata=self.state.authority.decode())
+        context.verify_flags |= certs.NO_CHECK_TIME
         path = self.state.folder / ".hub.pem"
         try:
             with create_private(path) as file:
@@ -98,7 +100,10 @@ class HubApp:
         if not shown:
             raise Refused(403, "no-certificate", "Only nodes may ask that, with their certificate.")
         name, kind = certs.names_of(shown["subject"])
+        begin_s, end_s = (ssl.cert_time_to_seconds(shown[each]) for each in ("notBefore", "notAfter"))
         wrong = self.state.admits(name, kind, int(shown["serialNumber"], 16))
+        if not wrong and not begin_s <= self.state.clock.now_s() <= end_s:
+            wrong = "this certificate has ended, or is not valid yet"
         if not wrong and kind not in kinds:
             wrong = f"a {kind} certificate is not good for that"
         if wrong:
@@ -139,7 +144,7 @@ class HubApp:
         streams = _streams(report.pop("streams", ()))
         async with self._writing[name]:
             marks = await self._on_disk(name, lambda: self.state.records(name).floors(streams))
-        now_s = time.time()
+        now_s = self.state.clock.now_s()
         self.state.heard(name, report, now_s)
         desired, lenders = self.state.nodes[name]["desired"], self.state.lenders(now_s)
         looked = self.state.is_looked_at(name, now_s)
@@ -163,8 +168,8 @@ class HubApp:
         host, port = str(said.get("host") or request.remote or "")[:255], number_in(said, "port")
         if not self.state.nodes[name].get("lends") or not host or not 0 < port < 65536:
             raise Refused(403, "lending", f"{name} was not enrolled to lend, or does not say where it listens.")
-        self.state.lending(name, host, port, number_in(said, "free"), time.time())
-        return _packed({"time": time.time(), "admitted": self.state.admitted()})
+        self.state.lending(name, host, port, number_in(said, "free"), self.state.clock.now_s())
+        return _packed({"time": self.state.clock.now_s(), "admitted": self.state.admitted()})
 
     async def _records(self, request: web.Request) -> web.Response:
         name = self._who(request)

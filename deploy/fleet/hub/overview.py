@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import msgpack
@@ -18,7 +17,7 @@ AWAY_S = 20.0
 
 def overview(state: HubState) -> list[dict[str, Any]]:
     """By name. Numbers and states are what they are called; what is in maps a node has said, and may be anything."""
-    now_s = time.time()
+    now_s = state.clock.now_s()
     return [_row(state, name, node, now_s) for name, node in sorted(state.nodes.items())]
 
 

@@ -17,7 +17,6 @@ The page receives as JSON what nodes report, and inserts it as text.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
 from pathlib import PurePath
@@ -73,7 +72,11 @@ class HubPage:
 
     async def _fleet(self, request: web.Request) -> web.Response:
         def look() -> dict[str, Any]:
-            return {"time": time.time(), "nodes": overview(self.state), "generations": generations(self.state)}
+            return {
+                "time": self.state.clock.now_s(),
+                "nodes": overview(self.state),
+                "generations": generations(self.state),
+            }
 
         return _json(await asyncio.to_thread(look))
 
@@ -88,7 +91,7 @@ class HubPage:
 
     async def _node(self, request: web.Request) -> web.Response:
         name = self._known(request)
-        self.state.looked_at(name, time.time())
+        self.state.looked_at(name, self.state.clock.now_s())
         return _json(await asyncio.to_thread(self._all_of, name))
 
     def _all_of(self, name: str) -> dict[str, Any]:

@@ -10,8 +10,12 @@ knows less than it has acknowledged: nodes say which numbers they no longer have
 from __future__ import annotations
 
 import json
+import os
 import threading
+import time
 from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -47,6 +51,14 @@ class KeptRecord(NamedTuple):
     at: int
     size: int
     time_ns: int
+    boot: int
+    number: int
+
+    def follows(self, before: KeptRecord) -> bool:
+        """Whether it was made after another one of its stream: not by the node's clock, which steps."""
+        if self.boot == before.boot or max(self.boot, before.boot) < BY_CHANCE:
+            return (self.boot, self.number) >= (before.boot, before.number)
+        return True
 
 
 class Look(NamedTuple):
@@ -59,13 +71,15 @@ class Look(NamedTuple):
 
 
 class NodeRecords:
-    """Those of one node. `newest`: the newest events, of large ones only their size; `counts`: received by class, known
-    ones; `lost`: by reason. Blocking; safe to be called from several threads, which look at what changes by `look`.
+    """Those of one node. `now_s`: the hub's time. `newest`: the newest events, of large ones only their size; `counts`:
+    received by class, known ones; `lost`: by reason. Blocking; safe to be called from several threads, which look at
+    what changes by `look`.
 
     Raises OSError where the folder cannot be used; FleetError on marks that are none.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, now_s: Callable[[], float] = time.time) -> None:
+        self._now_s = now_s
         self.newest: deque[Stored] = deque(maxlen=NEWEST)
         self.counts: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
@@ -190,7 +204,7 @@ class NodeRecords:
         for stored, frame in fresh:
             at = writer.segment.size
             writer.append(stored, frame)
-            self._note_picture(stored, KeptRecord(writer.segment.path, at, len(frame), stored.time_ns))
+            self._note_picture(stored, _kept(stored, writer.segment.path, at, len(frame)))
         writer.sync()
 
     def _note(self, stored: Stored) -> None:
@@ -213,12 +227,16 @@ class NodeRecords:
         known = self._pictures.get(stored.stream)
         if stored.kind is not SpoolClass.MEDIA or (known is None and len(self._pictures) >= MOST_PICTURES):
             return
-        if (known is None or known.time_ns <= stored.time_ns) and picture_in(stored.payload) is not None:
+        if (known is None or kept.follows(known)) and picture_in(stored.payload) is not None:
             self._pictures[stored.stream] = kept
 
     def _begin(self) -> SegmentWriter:
-        """A new segment, and before it the marks of all before."""
+        """A new segment, and before it the marks of all before. The one before gets the hub's time, which is not always
+        what the system writes.
+        """
         self.close()
+        with suppress(FileNotFoundError):
+            os.utime(self._path(self._serial), (self._now_s(),) * 2)
         self._serial += 1
         state = {
             "serial": self._serial,
@@ -229,8 +247,11 @@ class NodeRecords:
         if self._serial > 1:
             replace_file(self._folder / "marks.json", json.dumps(state).encode())
             self._since = self._serial
-        self._writer = SegmentWriter(self._folder / f"{self._serial:010}.seg")
+        self._writer = SegmentWriter(self._path(self._serial))
         return self._writer
+
+    def _path(self, serial: int) -> Path:
+        return self._folder / f"{serial:010}.seg"
 
     def _load(self) -> int:
         """Read what is there; returns the number of the newest segment."""
@@ -256,8 +277,12 @@ class NodeRecords:
                     self._marks.setdefault(stored.key[:2], Received()).take(stored.number)
                 self._note(stored)
                 size = len(found.frame)
-                self._note_picture(stored, KeptRecord(path, found.end - size, size, stored.time_ns))
+                self._note_picture(stored, _kept(stored, path, found.end - size, size))
         return serial
+
+
+def _kept(stored: Stored, path: Path, at: int, size: int) -> KeptRecord:
+    return KeptRecord(path, at, size, stored.time_ns, stored.boot, stored.number)
 
 
 def _small(stored: Stored) -> Stored:

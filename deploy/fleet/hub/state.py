@@ -4,6 +4,7 @@
     signing.key                     signs manifests
     nodes/NAME/node.json            who it is, since when, its certificates' numbers, what it runs, what it last said
     nodes/NAME/records/             what it has sent
+    clock                           what time it is, to the hour (`clock.py`)
     codes.json                      enrolment codes that are still good, by their SHA-256
     manifests/GENERATION.json       every manifest there ever was, signed
     artefacts/SHA256                files of releases
@@ -20,7 +21,6 @@ import os
 import re
 import secrets
 import threading
-import time
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +31,7 @@ from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.certificates import COMMAND_SALT
 from thalweg.deploy.fleet.codes import make_code
 from thalweg.deploy.fleet.errors import FleetError
+from thalweg.deploy.fleet.hub.clock import SteadyClock
 from thalweg.deploy.fleet.hub.records import NodeRecords
 from thalweg.deploy.fleet.hub.told import bounded, number_in, place_in
 from thalweg.deploy.fleet.manifest import Artefact, Manifest, opened, sealed
@@ -77,6 +78,7 @@ class HubState:
             raise FleetError(f"a hub runs in {folder} already") from None
         if not (folder / "authority.pem").exists():
             self._make()
+        self.clock = SteadyClock(folder)
         self.authority = (folder / "authority.pem").read_bytes()
         self._key = (folder / "authority.key").read_bytes()
         self._signing = (folder / "signing.key").read_bytes()
@@ -98,7 +100,7 @@ class HubState:
     def hub_certificate(self) -> tuple[bytes, bytes]:
         """A certificate for this hub to answer with, and its key."""
         key = certs.make_key()
-        return certs.issue(self.authority, self._key, certs.make_request(key), certs.HUB_NAME, "hub")[0], key
+        return self._issue(certs.make_request(key), certs.HUB_NAME, "hub")[0], key
 
     def new_code(self, name: str, lends: str = "") -> str:
         """A code by which a device becomes the node `name`, within a day; one that may lend workers to others, as the
@@ -109,8 +111,9 @@ class HubState:
         if not _NAME.fullmatch(name):
             raise FleetError(f"{name!r} cannot name a node: use small letters, digits, _ and -")
         code, secret = make_code(certs.fingerprint(self.authority))
-        codes = {key: known for key, known in self._codes().items() if known["until"] > time.time()}
-        codes[_hash(secret)] = {"name": name, "until": time.time() + CODE_HOURS * 3600, "used": "", "lends": lends}
+        now_s = self.clock.now_s()
+        codes = {key: known for key, known in self._codes().items() if known["until"] > now_s}
+        codes[_hash(secret)] = {"name": name, "until": now_s + CODE_HOURS * 3600, "used": "", "lends": lends}
         self._write("codes.json", codes)
         return code
 
@@ -124,20 +127,18 @@ class HubState:
         codes = self._codes()
         known = codes.get(_hash(secret))
         asked = _hash(working + renewal)
-        if known is None or known["until"] < time.time() or known["used"] not in ("", asked):
+        if known is None or known["until"] < self.clock.now_s() or known["used"] not in ("", asked):
             raise FleetError("that code is not good (any more): `thalweg hub enrol NAME` makes another one")
         name = known["name"]
         boot = self.records(name).newest_boot if name in self.nodes else 0
-        certificates = {
-            kind: certs.issue(self.authority, self._key, request, name, kind)
-            for kind, request in ((certs.WORKING, working), (certs.RENEWAL, renewal))
-        }
+        requests = {certs.WORKING: working, certs.RENEWAL: renewal}
+        certificates = {kind: self._issue(request, name, kind) for kind, request in requests.items()}
         known["used"] = asked
         self._write("codes.json", {key: code for key, code in codes.items() if code is known or code["name"] != name})
         (self.folder / "nodes" / name).mkdir(exist_ok=True, mode=0o700)
         before = self.nodes.get(name, {})
         self.nodes[name] = {
-            "enrolled": time.time(),
+            "enrolled": self.clock.now_s(),
             "revoked": False,
             "desired": before.get("desired", 0),
             "lends": known.get("lends", ""),
@@ -151,7 +152,7 @@ class HubState:
 
     def renew(self, name: str, request: bytes) -> bytes:
         """Another working certificate; the last few stay good, for an answer may be lost. Raises FleetError."""
-        certificate, serial = certs.issue(self.authority, self._key, request, name, certs.WORKING)
+        certificate, serial = self._issue(request, name, certs.WORKING)
         serials = self.nodes[name]["serials"]
         serials[certs.WORKING] = [*serials[certs.WORKING], str(serial)][-_KEPT_SERIALS:]
         self.save(name)
@@ -161,7 +162,7 @@ class HubState:
         """A certificate for a node that lends workers to answer with. Raises FleetError where it may not."""
         if not self.nodes[name].get("lends"):
             raise FleetError(f"{name} was not enrolled to lend: `thalweg hub enrol {name} --lends PLACE` makes a code")
-        return certs.issue(self.authority, self._key, request, name, certs.LENDER)[0]
+        return self._issue(request, name, certs.LENDER)[0]
 
     def lending(self, name: str, host: str, port: int, free: int, seen_s: float) -> None:
         """A lender has said where it is. Kept in memory: it says so again and again."""
@@ -190,7 +191,7 @@ class HubState:
 
     def command(self, name: str, action: str, settings: Mapping[str, float], within_s: float) -> tuple[str, bytes]:
         """A command to a node's vehicle, to be done within so many seconds, signed; its id. Raises ThalwegError."""
-        node, now_s = self._known(name), time.time()
+        node, now_s = self._known(name), self.clock.now_s()
         instance = node["report"].get("instance") if isinstance(node.get("report"), dict) else None
         if not instance:
             raise FleetError(f"{name} has not reported since the hub was started: it cannot be addressed")
@@ -243,14 +244,14 @@ class HubState:
         """What a node has sent; read from the disk the first time, which takes a while. From any thread."""
         with self._reading:
             if name not in self._records:
-                self._records[name] = NodeRecords(self.folder / "nodes" / name / "records")
+                self._records[name] = NodeRecords(self.folder / "nodes" / name / "records", self.clock.now_s)
             return self._records[name]
 
     def remove_records(self, days: float) -> int:
         """Remove what nodes have sent more than so many days ago, by segments; returns how many. Blocking, from any
         thread. Nodes whose records cannot be read are left as they are.
         """
-        before_s, removed = time.time() - days * 86_400, 0
+        before_s, removed = self.clock.now_s() - days * 86_400, 0
         for name in list(self.nodes):
             with suppress(ThalwegError, OSError):
                 removed += self.records(name).remove_before(before_s)
@@ -348,6 +349,9 @@ class HubState:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def _issue(self, request: bytes, name: str, kind: str) -> tuple[bytes, int]:
+        return certs.issue(self.authority, self._key, request, name, kind, self.clock.now_s())
 
     def _want(self, manifest: Manifest, nodes: list[str]) -> tuple[int, list[str]]:
         replace_file(self.folder / "manifests" / f"{manifest.generation}.json", sealed(manifest, self._signing))

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgpack
 
-from thalweg.deploy.fleet.certificates import HUB_NAME
+from thalweg.deploy.fleet.certificates import HUB_NAME, NO_CHECK_TIME
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.pipeline.decoding import decoder, shown
 from thalweg.pipeline.text import printable
@@ -26,7 +26,6 @@ LARGEST_ANSWER = 4 << 20
 STRANGER_S = 30.0
 _HUNG_UP = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """What a connection says that was closed while it was idle; http's `RemoteDisconnected` is among them."""
-_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which Python's ssl has no name for
 
 
 class HubAway(FleetError):
@@ -222,7 +221,7 @@ class HubClient:
             context.verify_mode = ssl.CERT_NONE
         else:
             context.load_verify_locations(authority)
-            context.verify_flags |= _NO_CHECK_TIME
+            context.verify_flags |= NO_CHECK_TIME
         if certificate is not None:
             context.load_cert_chain(certificate)
         return context

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from thalweg.deploy.fleet.certificates import NO_CHECK_TIME
 from thalweg.models.store.bounded import read_at_most
 from thalweg.stages.fleet.agent_link import node_folder
 
@@ -21,7 +22,6 @@ log = logging.getLogger(__name__)
 LENDERS: Final = "lenders.json"
 MOST_LENDERS = 100
 LARGEST = 64 << 10
-_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which Python's ssl has no name for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ class NodeFolder:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_verify_locations(self._folder / "authority.pem")
-        context.verify_flags |= _NO_CHECK_TIME
+        context.verify_flags |= NO_CHECK_TIME
         context.load_cert_chain(self._folder / "working.pem")
         return context
 

@@ -208,8 +208,8 @@ def test_a_node_whose_clock_is_years_behind_believes_its_hub_and_knows_the_time_
 ) -> None:
     built = certs._builder
 
-    def later(x509: Any, issuer: Any, subject: Any, public: Any, kind: str) -> Any:
-        builder = built(x509, issuer, subject, public, kind)
+    def later(x509: Any, issuer: Any, subject: Any, public: Any, kind: str, *now_s: float) -> Any:
+        builder = built(x509, issuer, subject, public, kind, *now_s)
         if kind == "hub":  # by the clock of this machine it will be valid in ten years
             builder._not_valid_before += datetime.timedelta(days=3650)
             builder._not_valid_after += datetime.timedelta(days=3650)

@@ -78,6 +78,15 @@ def test_the_newest_picture_of_a_stream_is_there_also_after_a_start(tmp_path: Pa
         assert found.picture("other") is None
 
 
+def test_the_newest_picture_is_that_of_the_highest_number_whatever_the_clock_of_the_node_said(tmp_path: Path) -> None:
+    records = NodeRecords(tmp_path)
+    for number, time_ns in ((3, 5), (4, 400_000_000_000_000_000), (5, 6), (2, 7)):
+        frame = VideoFrame(pixels=np.full((2, 2), number, np.uint8), layout="gray")
+        records.receive(media(sent(frame), number, time_ns=time_ns))
+    picture = records.picture("camera.frame")
+    assert picture is not None and (picture[0].data, picture[1]) == (bytes([5] * 4), 6)
+
+
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text() | st.binary(),

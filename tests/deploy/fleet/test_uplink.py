@@ -18,7 +18,7 @@ from tests.conftest import require_package
 from tests.deploy.fleet.hubs import Hub, hub_at
 from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.hub.app import LIMITS
-from thalweg.deploy.fleet.node.asking import HubAway, HubRefused
+from thalweg.deploy.fleet.node.asking import HubRefused
 from thalweg.deploy.fleet.node.identity import Identity
 from thalweg.deploy.fleet.node.uplink import Uplink
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
@@ -74,7 +74,7 @@ def test_a_node_whose_working_certificate_has_ended_renews_it_and_reports(
         async with hub_at(tmp_path) as hub:
             identity = await hub.node("drone-7")
             expire(hub, identity, monkeypatch)
-            with identity.client() as client, pytest.raises(HubAway):
+            with identity.client() as client, pytest.raises(HubRefused, match="has ended"):
                 await asyncio.to_thread(client.call, "/v1/report", {})
             with lanes(identity, Spool(tmp_path / "spool", 1, 1 << 20)):
                 await until(lambda: hub.state.nodes["drone-7"]["report"].get("boot") == 1)
