@@ -20,6 +20,8 @@ from thalweg.pipeline.file.spec import Spec, load_spec
 from thalweg.transports.codec import CodecError, check_carried
 
 TRUSTED = "THALWEG_TRUSTED"
+PACKAGES = "THALWEG_PACKAGES"
+"""The environment variable that names a folder of modules that belong to a pipeline, such as its release's wheels."""
 MOST_BYTES = 4_000_000
 """Of a pipeline file; a million characters are read of it."""
 
@@ -106,7 +108,8 @@ def pack(spec: Spec, name: str, folders: Sequence[str], *, traced: bool = False)
 
 def module_folders(path: Path) -> list[str]:
     """Where classes that a pipeline file names `module:Class` are looked for, behind what is installed."""
-    return [str(Path.cwd()), str(path.parent.resolve())]
+    packages = os.environ.get(PACKAGES, "")
+    return [str(Path.cwd()), str(path.parent.resolve()), *([packages] if packages else [])]
 
 
 def _is_trusted(path: Path) -> bool:

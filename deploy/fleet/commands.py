@@ -162,7 +162,7 @@ def hub_records(
 @_NODES
 @click.option(
     "--file", "files", multiple=True, metavar="PATH", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file that it needs: model, module, data. Stored beside it on the node. Repeatable.",
+    help="A file that it needs: model, module, wheel, data. Stored beside it on the node. Repeatable.",
 )  # fmt: skip
 @click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Value of a variable of the file.")
 @click.option(
@@ -192,13 +192,15 @@ def hub_rollout(
 
     The file is checked here first, without running any of its code.
     """
-    from thalweg.deploy.fleet.given import check_outputs, files_by_name
+    from thalweg.deploy.fleet.given import check_outputs, check_wheels, files_by_name
     from thalweg.deploy.ops.keeping.operating import settings_of
     from thalweg.deploy.reading import read_spec
 
     settings = settings_of(pairs)
     check_outputs(read_spec(pipeline, settings, trust=False), outputs)
-    given = {name: str(path) for name, path in files_by_name((pipeline, *files)).items()}
+    paths = files_by_name((pipeline, *files))
+    check_wheels(paths)
+    given = {name: str(path) for name, path in paths.items()}
     gate = {"open_ns": int(opening * 1e9), "watch_ns": int(watch * 1e9), "missed": missed, "outputs": list(outputs)}
     generation, chosen = _ask(
         folder, "rollout", pipeline=pipeline.name, files=given, settings=settings, nodes=list(nodes), gate=gate

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from thalweg.deploy.fleet.errors import FleetError
+from thalweg.deploy.fleet.wheels import check_wheel, is_wheel
 from thalweg.pipeline.file.spec import Spec
 from thalweg.pipeline.fleet.gate import leads_out
 from thalweg.pipeline.suggestion import nearest
@@ -22,6 +23,16 @@ def files_by_name(paths: Iterable[Path]) -> dict[str, Path]:
                 "rename one of them"
             )
     return found
+
+
+def check_wheels(paths: Mapping[str, Path]) -> None:
+    """Raises FleetError where one of these is a wheel that every node would refuse."""
+    for name, path in paths.items():
+        if is_wheel(name):
+            try:
+                check_wheel(path, name)
+            except OSError as error:
+                raise FleetError(f"{name} cannot be read: {error.strerror}") from None
 
 
 def check_outputs(spec: Spec, outputs: Sequence[str]) -> None:

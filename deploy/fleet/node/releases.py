@@ -2,7 +2,8 @@
 
     rollout.json         where the rollout stands (`pipeline.fleet.rollout`)
     artefacts/SHA256     files that are whole; SHA256.part: the beginning of one
-    releases/7/          what generation 7 consists of: manifest.json as it was signed, files under `files/`
+    releases/7/          what generation 7 consists of: manifest.json as it was signed, files under `files/`, what
+                         its wheels hold under `packages/`
     current              a link to the committed release
 
 A release appears under its name when everything in it is on the disk. What no release needs any more is removed.
@@ -16,22 +17,26 @@ import json
 import os
 import shutil
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.manifest import LARGEST, Artefact, Manifest, opened
 from thalweg.deploy.fleet.node.asking import HubClient
+from thalweg.deploy.fleet.wheels import is_wheel, unpack
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.rollout import Record
 from thalweg.transports.fleet.durable import replace_file, replace_link, sync_folder
 
 _CHUNK = 1 << 18
+PACKAGES = "packages"
 SPARE_BYTES = 16 << 20
 """Bytes that downloads must leave free on the disk: the agent writes, too."""
 
 
 class ReleaseRefused(FleetError):
-    """A release that this node cannot run, so that a retry is useless: wrong hash, wrong signature, no room."""
+    """A release that this node cannot run, so that a retry is useless: wrong hash, wrong signature, no room, a wheel
+    for another machine.
+    """
 
 
 class Releases:
@@ -107,6 +112,8 @@ class Releases:
         for generation in self._there():
             if generation not in keep:
                 shutil.rmtree(self.path(generation), ignore_errors=True)
+        for part in (self.folder / "releases").glob(".*.part"):
+            shutil.rmtree(part, ignore_errors=True)
         needed: set[str] = set()
         for generation in keep & set(self._there()):
             with suppress(ThalwegError):
@@ -158,11 +165,22 @@ class Releases:
             place = part / "files" / file.path
             place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.link(self._whole(file), place)
+            if is_wheel(file.path):
+                self._unpack(file, part)
         for folder, _, _ in os.walk(part):
             sync_folder(Path(folder))
         replace_file(part / "manifest.json", sealed)
         part.replace(done)
         sync_folder(done.parent)
+
+    def _unpack(self, file: Artefact, release: Path) -> None:
+        packages = release / PACKAGES
+        packages.mkdir(exist_ok=True, mode=0o700)
+        try:
+            room = shutil.disk_usage(self.folder).free - SPARE_BYTES
+            unpack(self._whole(file), PurePosixPath(file.path).name, packages, room)
+        except FleetError as error:
+            raise ReleaseRefused(str(error)) from None
 
     def _there(self) -> list[int]:
         return [int(path.name) for path in (self.folder / "releases").iterdir() if path.name.isdecimal()]

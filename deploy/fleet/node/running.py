@@ -17,6 +17,7 @@ from typing import IO, Any, Final
 
 from thalweg.deploy.fleet.manifest import Manifest
 from thalweg.deploy.fleet.node.disk import Disk, in_memory
+from thalweg.deploy.fleet.node.releases import PACKAGES
 from thalweg.deploy.ops.keeping import systemd
 from thalweg.deploy.ops.keeping.control import Control
 from thalweg.deploy.ops.keeping.deployments import MARK, DeploymentFolder, KeepingError
@@ -29,6 +30,7 @@ from thalweg.stages.io.private import append_private
 
 NAME: Final = "pipeline"
 LOG: Final = "pipeline.log"
+PACKAGES_VARIABLE: Final = "THALWEG_PACKAGES"  # reading.PACKAGES: its module would bring numpy into the agent
 _DEADLINE: Final = "deadline"  # Drop.DEADLINE: its module would bring numpy into the agent
 DRAIN_S = 5.0
 ANSWER_S = 2.0
@@ -58,7 +60,7 @@ class Pipeline:
                 self._process = subprocess.Popen(
                     [*command, "--", manifest.pipeline],
                     cwd=release / "files",
-                    env=self._environment(),
+                    env=self._environment(release),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -116,12 +118,13 @@ class Pipeline:
         os.environ["XDG_STATE_HOME"] = str(self._run)
         self._deployment = DeploymentFolder(NAME)
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, release: Path) -> dict[str, str]:
         """That of the agent, whose words with systemd are its own. With the mark a keeper is found, and ended, that an
         agent before has left: its lock keeps every other one from starting, and it answers for a release of its own.
         """
         own = {name: value for name, value in os.environ.items() if name != systemd.SOCKET}
         return own | {
+            PACKAGES_VARIABLE: str((release / PACKAGES).absolute()),
             NODE: str(self._socket),
             NODE_FOLDER: str(self._disk.folder.absolute()),
             "XDG_STATE_HOME": str(self._run),
