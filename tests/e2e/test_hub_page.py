@@ -97,6 +97,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         page = free_port()
         found.start_hub("--page", str(page))
         found.enrol("drone-7", "node")
+        (tmp_path / "node/commands.json").write_text('{"allow": ["video"]}', encoding="utf-8")
         found.enrol("boat-1", "boat")
         found.enrol("fog-1", "fog", "--lends", "fog")
         found.start_node()
@@ -143,6 +144,13 @@ def test_an_operator_sees_the_fleet_and_rolls_out_rolls_back_and_revokes_by_clic
         page.wait_for_selector("figcaption:has-text('sketch.frame, taken')")
         assert {tuple(size) for size in page.evaluate(PAINTED)} == {(480, 360, True), (160, 120, True)}
         assert re.search(r"of [\d,]+ in time", page.inner_text("#deadlines"))
+        assert page.locator("figcaption:has-text('close.video')").count() == 0
+        page.click("#video:has-text('Ask for video')")
+        page.wait_for_selector("#video-state:has-text('has agreed to send video for')")
+        page.wait_for_selector("figcaption:has-text('close.video, taken')")
+        check(page, "video was asked for")
+        page.click("#video:has-text('End video')")
+        page.wait_for_selector("#video-state:has-text('has ended')")
         cell(page, "fog-1", 3, "lends, 1 free")
         assert page.locator("#map text:has-text('drone-7')").count() == 1
         assert page.locator("#backlog td:has-text('events')").count() == 1
@@ -154,6 +162,8 @@ def test_an_operator_sees_the_fleet_and_rolls_out_rolls_back_and_revokes_by_clic
         page.click("#nodes button:has-text('boat-1')")
         page.wait_for_selector("#node-name:has-text('boat-1')")
         page.wait_for_selector("#facts dt:text-is('why')")
+        page.wait_for_selector("#video-state:has-text('its own file allows none')")
+        assert page.is_hidden("#video")
         page.click("#generations button[aria-label='Run generation 1 again']")
         page.wait_for_selector("#sure-title:has-text('Run generation 1 again?')")
         check(page, "asked whether one is sure")

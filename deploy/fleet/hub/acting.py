@@ -1,10 +1,11 @@
-"""What the hub's page can have done: roll out, roll back, revoke. Only with the key of the hub's folder, `page.key`.
+"""What the hub's page can have done with the key of the hub's folder, `page.key`.
 
     PUT /files?name=NAME    a file of a release → its SHA-256
     POST /rollout           {pipeline, files: {NAME: SHA-256}, settings, nodes, watch_s, missed, outputs}
                             → generation, nodes
     POST /rollback          {generation, nodes} → generation, nodes
     POST /revoke            {node}
+    POST /video             {node, seconds}; 0 ends it
     GET  /key               whether the key that came along is good
 
 The page may be reached by every user of the hub's machine: what it does is signed with the hub's keys, so an address
@@ -28,7 +29,7 @@ from aiohttp import web
 from thalweg.deploy.door.front_door import bearer
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.door.tokens import same_secret
-from thalweg.deploy.fleet.given import check_outputs
+from thalweg.deploy.fleet.given import check_outputs, check_wheels
 from thalweg.deploy.reading import read_spec
 from thalweg.models.store.bounded import read_text_at_most
 from thalweg.pipeline.errors import ThalwegError
@@ -39,6 +40,7 @@ from thalweg.transports.fleet.durable import replace_file
 LARGEST_FILE = 64 << 20
 """Of what the page sends, which is held in memory; `thalweg hub rollout` takes larger ones."""
 KEY = "page.key"
+VALID_S = 10.0
 _SHA = frozenset("0123456789abcdef")
 _LONGEST_KEY = 1_000
 _SHORTEST_KEY = 16
@@ -68,6 +70,7 @@ class Acting:
             web.post("/rollout", self._rollout),
             web.post("/rollback", self._rollback),
             web.post("/revoke", self._revoke),
+            web.post("/video", self._video),
         ]
 
     def may(self, request: web.Request) -> bool:
@@ -128,12 +131,17 @@ class Acting:
     async def _revoke(self, request: web.Request) -> web.Response:
         return await self._do("revoke", name=_text(await self._asked(request), "node"))
 
+    async def _video(self, request: web.Request) -> web.Response:
+        asked = await self._asked(request)
+        name, seconds = _text(asked, "node"), _number(asked, "seconds", 60, 0, 600)
+        return await self._do("command", name=name, action="video", settings={"seconds": seconds}, valid_s=VALID_S)
+
     async def _do(self, call: str, **arguments: Any) -> web.Response:
         try:
             found = await self._calls[call](**arguments)
         except ThalwegError as error:
             raise Refused(409, call, str(error)) from None
-        if found is None:
+        if not isinstance(found, tuple):
             return _json({})
         generation, nodes = found
         return _json({"generation": generation, "nodes": nodes})
@@ -162,6 +170,7 @@ def _checked(pipeline: str, paths: Mapping[str, Path], settings: Mapping[str, st
         for name, path in paths.items():
             Path(folder, name).symlink_to(path.resolve())
         try:
+            check_wheels(paths)
             check_outputs(read_spec(Path(folder, pipeline), settings, trust=False), outputs)
         except ThalwegError as error:
             raise ThalwegError(str(error).replace(f"{folder}/", "")) from None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from thalweg.deploy.fleet.errors import FleetError
 
@@ -17,10 +20,35 @@ class _Given:
     taken: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+@dataclass(slots=True, kw_only=True)
+class AskedVideo:
+    """The last request for video of a node. `fetched`: None while the node has time to fetch it."""
+
+    id: str
+    instance: str
+    seconds: float
+    asked_s: float = field(default_factory=time.monotonic)
+    fetched: bool | None = None
+
+    def state(self, instance: Any, outcomes: Mapping[str, tuple[bool, str]]) -> dict[str, Any]:
+        """What is known of it. `instance`: of the agent that reports now; `outcomes`: id → done and why not, as nodes
+        have told by events. `state`: asked, void, fetched, agreed, refused or ended; `left_s`: of what was agreed.
+        """
+        left_s = self.asked_s + self.seconds - time.monotonic()
+        done, reason = outcomes.get(self.id, (None, ""))
+        found = "asked" if self.fetched is None else "fetched" if self.fetched else "void"
+        if done is not None:
+            found = "agreed" if done else "refused"
+        if found in ("fetched", "agreed") and (left_s <= 0 or instance != self.instance):
+            found = "ended"
+        return {"state": found, "reason": reason, "left_s": max(0, round(left_s))}
+
+
 class Commanding:
-    """Of a hub that runs. On its loop."""
+    """Of a hub that runs. On its loop. `video`: by node."""
 
     def __init__(self) -> None:
+        self.video: dict[str, AskedVideo] = {}
         self._waiting: defaultdict[str, deque[_Given]] = defaultdict(deque)
         self._news: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 

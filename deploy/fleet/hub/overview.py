@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgpack
@@ -11,6 +12,7 @@ from thalweg.deploy.fleet.hub.state import HubState
 from thalweg.deploy.fleet.hub.told import bounded, number_in, place_in
 from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
+from thalweg.transports.fleet.segment import Stored
 
 AWAY_S = 20.0
 
@@ -49,6 +51,7 @@ def _row(state: HubState, name: str, node: dict[str, Any], now_s: float) -> dict
         "link": said.get("link", {}),
         "causes": _causes(said.get("causes")),
         "lends": node.get("lends", ""),
+        "video": "video" in commands if isinstance(commands := said.get("commands"), tuple | list) else False,
         "refused": said.get("refused", {}),
         "deadlines": said.get("deadlines", {}),
         "vehicle": said.get("vehicle", {}),
@@ -101,6 +104,16 @@ def pictures(state: HubState, name: str) -> list[dict[str, Any]]:
     return [{"stream": stream, "time": where.time_ns / 1e9} for stream, where in sorted(kept.items())]
 
 
+def video_outcomes(state: HubState, name: str) -> dict[str, tuple[bool, str]]:
+    """What has become of requests to a node: id → whether it was done, and why not."""
+    found = {}
+    for event in _events(state.records(name).look().outcomes):
+        match event["told"]:
+            case {"payload": {"id": str() as known, "done": bool() as done, "reason": str() as reason}}:
+                found[known] = done, reason[:300]
+    return found
+
+
 def spots(state: HubState, rows: list[dict[str, Any]]) -> list[Spot]:
     """Of these nodes: where they are and have been, and their newest events that have a place."""
     found = []
@@ -136,8 +149,12 @@ def _kept(state: HubState, name: str) -> tuple[dict[str, int], dict[str, int], s
 
 def newest_events(state: HubState, name: str, most: int = 20) -> list[dict[str, Any]]:
     """The newest events of a node, newest first, without what is binary in them."""
+    return _events(state.records(name).look().newest[: -most - 1 : -1])
+
+
+def _events(records: Iterable[Stored]) -> list[dict[str, Any]]:
     found = []
-    for stored in state.records(name).look().newest[: -most - 1 : -1]:
+    for stored in records:
         try:
             told = msgpack.unpackb(stored.payload)
         except Exception:  # a node may send anything

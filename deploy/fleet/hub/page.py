@@ -8,7 +8,7 @@ of its own.
     GET /nodes/NAME.json        one node: newest events, logs, where each stage runs and why, which pictures there are
     GET /nodes/NAME/picture     the newest picture of a `stream`, as it was sent: the browser decodes it
     GET /metrics                for Prometheus
-    POST /rollout /rollback /revoke, PUT /files     with the key, see `acting.py`
+    POST /rollout /rollback /revoke /video, PUT /files     with the key, see `acting.py`
 
 Each visitor who reaches that address can look. To change something a visitor needs the key in the hub's folder.
 The page receives as JSON what nodes report, and inserts it as text.
@@ -27,9 +27,10 @@ from aiohttp import web
 from thalweg.deploy.door.front_door import DoorSettings, FrontDoor
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.fleet.hub.acting import LARGEST_FILE, Acting
+from thalweg.deploy.fleet.hub.commanding import AskedVideo
 from thalweg.deploy.fleet.hub.fleet_metrics import told
 from thalweg.deploy.fleet.hub.map import drawn
-from thalweg.deploy.fleet.hub.overview import generations, newest_events, overview, pictures, spots
+from thalweg.deploy.fleet.hub.overview import generations, newest_events, overview, pictures, spots, video_outcomes
 from thalweg.deploy.fleet.hub.state import HubState
 from thalweg.deploy.ops.observing.families import MetricsError
 from thalweg.pipeline.text import as_json
@@ -38,15 +39,19 @@ _KINDS = {".html": "text/html", ".svg": "image/svg+xml", ".js": "text/javascript
 
 
 class HubPage:
-    """The page's application and door. `calls`: what can be done, by name; without them nothing can."""
+    """The page's application and door. `calls`: what can be done, by name; without them nothing can. `video`: what was
+    asked, by node.
+    """
 
     def __init__(
         self,
         state: HubState,
         calls: Mapping[str, Callable[..., Awaitable[Any]]] | None = None,
         host_names: tuple[str, ...] = (),
+        video: Mapping[str, AskedVideo] | None = None,
     ) -> None:
         self.state = state
+        self._video = {} if video is None else video
         acting = Acting(state.folder, calls or {})
         self.door = FrontDoor(DoorSettings(host_names=host_names, known_body_bytes=LARGEST_FILE), knows=acting.may)
         self.application = self.door.application()
@@ -106,7 +111,13 @@ class HubPage:
             )
         )
         report = self.state.nodes[name].get("report") or {}
-        return {"node": row, "events": seen[0], "pictures": seen[1], "log": report.get("log", {})}
+        asked = self._video.get(name)
+        video = (
+            asked.state(report.get("instance"), video_outcomes(self.state, name))
+            if asked and not row["unread"]
+            else None
+        )
+        return {"node": row, "events": seen[0], "pictures": seen[1], "log": report.get("log", {}), "video": video}
 
     async def _picture(self, request: web.Request) -> web.Response:
         name, stream = self._known(request), request.query.get("stream", "")

@@ -34,7 +34,7 @@ from thalweg.transports.fleet.spool import GONE, LOSSES, OTHER, REASONS, Loss, t
 NOTES: Final = "~gone"
 """The hub's own notes of what nodes no longer have; no node has a stream of this name."""
 SEGMENT_BYTES = 16 << 20
-NEWEST = 50
+NEWEST, OUTCOMES = 50, 20
 LARGEST_SHOWN = 16 << 10
 MOST_PICTURES = 6
 """Streams of which the newest picture is remembered."""
@@ -68,6 +68,8 @@ class Look(NamedTuple):
     lost: dict[str, int]
     newest: tuple[Stored, ...]
     pictures: dict[str, KeptRecord]
+    outcomes: tuple[Stored, ...] = ()
+    """What has become of commands and requests, the newest."""
 
 
 class NodeRecords:
@@ -81,6 +83,7 @@ class NodeRecords:
     def __init__(self, folder: Path, now_s: Callable[[], float] = time.time) -> None:
         self._now_s = now_s
         self.newest: deque[Stored] = deque(maxlen=NEWEST)
+        self._outcomes: deque[Stored] = deque(maxlen=OUTCOMES)
         self.counts: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
         self._folder = folder
@@ -165,7 +168,8 @@ class NodeRecords:
     def look(self) -> Look:
         """How things are at a moment."""
         with self._lock:
-            return Look(dict(self.counts), dict(self.lost), tuple(self.newest), dict(self._pictures))
+            newest, outcomes = tuple(self.newest), tuple(self._outcomes)
+            return Look(dict(self.counts), dict(self.lost), newest, dict(self._pictures), outcomes)
 
     def picture(self, stream: str) -> tuple[Picture, int] | None:
         """The newest picture of a stream, and its time, ns by the node's clock; None where there is none any more."""
@@ -221,6 +225,8 @@ class NodeRecords:
         self.counts[stored.kind.value] += 1
         if stored.kind is SpoolClass.EVENTS:
             self.newest.append(_small(stored))
+            if stored.stream == "commands" or stored.stream.endswith(".outcome"):
+                self._outcomes.append(_small(stored))
 
     def _note_picture(self, stored: Stored, kept: KeptRecord) -> None:
         """Remember where the newest picture of a stream lies, of so many streams as the page shows."""

@@ -16,7 +16,7 @@ from thalweg.deploy.door.names import told_names
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.hub.acting import KEY
 from thalweg.deploy.fleet.hub.app import HubApp
-from thalweg.deploy.fleet.hub.commanding import Commanding
+from thalweg.deploy.fleet.hub.commanding import AskedVideo, Commanding
 from thalweg.deploy.fleet.hub.overview import newest_events, overview
 from thalweg.deploy.fleet.hub.page import HubPage
 from thalweg.deploy.fleet.hub.state import HubState
@@ -64,7 +64,7 @@ async def _run(state: HubState, host: str, port: int, page: tuple[str, int] | No
         found = await stack.enter_async_context(listening(app.door, app.application, host, port, app.context()))
         say(f"hub of {len(state.nodes)} node(s) at {host}:{found}, in {state.folder}", err=True)
         if page is not None:
-            shown = HubPage(state, calls, told_names())
+            shown = HubPage(state, calls, told_names(), app.commanding.video)
             at = await stack.enter_async_context(listening(shown.door, shown.application, *page))
             key = state.folder / KEY
             say(f"its page is at http://{page[0]}:{at}/; who changes something there needs the key in {key}", err=True)
@@ -96,7 +96,12 @@ def _calls(state: HubState, commanding: Commanding) -> dict[str, Any]:
 
     async def command(name: str, action: str, settings: dict[str, float], valid_s: float) -> str:
         made, data = state.command(name, action, settings, valid_s)
-        taken = await commanding.give(name, data, valid_s)
+        asked = AskedVideo(
+            id=made, instance=state.nodes[name]["report"]["instance"], seconds=settings.get("seconds", 0)
+        )
+        if action == "video":
+            commanding.video[name] = asked
+        asked.fetched = taken = await commanding.give(name, data, valid_s)
         return f"{made} was {'fetched' if taken else 'not fetched in time, and is void'}"
 
     async def nodes() -> Any:

@@ -75,8 +75,26 @@ def test_files_are_taken_checked_and_rolled_out(state: HubState) -> None:
 @pytest.mark.parametrize("key", ["", "x", "y" * 32])
 def test_without_the_key_nothing_is_done(state: HubState, key: str) -> None:
     every = ("PUT /files", b"x"), ("POST /rollout", {}), ("POST /rollback", {}), ("POST /revoke", {"node": "boat-1"})
+    every += (("POST /video", {"node": "boat-1"}),)
     assert {status for status, _ in asked(state, *every, ("GET /key", b""), key=key)} == {401}
     assert not state.nodes["boat-1"]["revoked"] and not list((state.folder / "artefacts").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("told", "status", "word"),
+    [
+        ({"node": "boat-1"}, 409, "has not reported"),
+        ({"node": "boat-9"}, 409, "no node"),
+        ({"node": "boat-1", "seconds": 601}, 400, "seconds"),
+        ({"seconds": 5}, 400, "node"),
+    ],
+)
+def test_video_that_cannot_be_asked_for_is_refused_with_the_reason(
+    state: HubState, told: dict[str, Any], status: int, word: str
+) -> None:
+    state.nodes["boat-1"]["report"] = {}
+    ((found, said),) = asked(state, ("POST /video", told))
+    assert found == status and word in said["message"]
 
 
 def test_a_stranger_cannot_make_the_hub_keep_something_long_in_memory(state: HubState) -> None:

@@ -4,7 +4,7 @@ import { $, make, show } from './dom.js';
 const KEY = 'thalweg-hub-key';
 let after = () => {};
 
-class Told extends Error {}
+export class Told extends Error {}
 
 export function ready(refresh) {
   after = refresh;
@@ -84,7 +84,7 @@ function askKey(wrong) {
   });
 }
 
-const post = (path, told) => ask('POST', path, JSON.stringify(told));
+export const post = (path, told) => ask('POST', path, JSON.stringify(told));
 
 function sure(title, text, button, act) {
   show($('sure-title'), title);

@@ -1,6 +1,7 @@
 // The node that was chosen: what it runs and where, what it missed and why, what waits, what it has sent.
 import { $, ago, clock, count, fill, make, show, size } from './dom.js';
 import { showPictures } from './pictures.js';
+import { showVideo } from './video.js';
 
 const CAUSES = { queue: 'waiting in queues', compute: 'computing', link: 'the link' };
 let before = null;
@@ -10,7 +11,7 @@ export function forget() {
   before = null;
 }
 
-export function showNode({ node: row, events, pictures, log }) {
+export function showNode({ node: row, events, pictures, log, video }) {
   const panel = $('node');
   const fresh = panel.hidden || panel.dataset.node !== row.node;
   panel.dataset.node = row.node;
@@ -29,6 +30,7 @@ export function showNode({ node: row, events, pictures, log }) {
   ]));
   fill($('events'), events.map((event) => [clock(event.time), event.stream, { text: brief(event.told), className: 'code' }]));
   showPictures(row.node, pictures);
+  showVideo(row, video);
   const lines = ['agent', 'pipeline'].flatMap((who) => {
     const told = Array.isArray(log?.[who]) ? log[who] : [];
     return told.length ? [`— ${who} —`, ...told] : [];
