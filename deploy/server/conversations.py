@@ -30,6 +30,7 @@ TICK_S = 0.5
 TELL_S = 10.0
 PRESSED_S = 5.0
 AT_ONCE = 8
+_OVER = (SessionState.ENDED, NewcomerState.GONE)
 
 
 def draining() -> Refused:
@@ -271,7 +272,7 @@ class Conversations:
     def find(self, session_id: str, key: str) -> Session | Newcomer:
         """The conversation to resume, or who is still connecting to it. Raises Refused."""
         found = self.sessions.get(session_id) or self.newcomers.get(session_id) or self.arriving.get(session_id)
-        if found is None or not same_secret(key, found.key) or found.state is SessionState.ENDED:
+        if found is None or not same_secret(key, found.key) or found.state in _OVER:
             raise gone()
         return found
 

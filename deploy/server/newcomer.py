@@ -80,8 +80,8 @@ TRANSITIONS: Mapping[NewcomerState, frozenset[NewcomerState]] = {
 
 
 class Newcomer:
-    """`id`, `key`: what the conversation will be known by. `on_change`: told `open` and `expelled`; `on_end`, of a code
-    and a message, that they hung up. `call`: stands in for that of a session.
+    """`id`, `key`: what the conversation will be known by. `on_change`: told `open` and `expelled`; `on_end`: why they
+    hung up, as a code. `call`: stands in for that of a session.
     """
 
     def __init__(self, address: str, host: str = "") -> None:
@@ -115,7 +115,7 @@ class Newcomer:
 
         Raises OfferError, SessionOver.
         """
-        peer, answer = await answered(self.call, offer, ice, lambda: self.state is NewcomerState.WAITING)
+        peer, answer = await answered(self.call, offer, ice, lambda: self.state is not NewcomerState.GONE)
         if listening and self.peer is not None:
             before, self.listener = self.listener, peer
         else:

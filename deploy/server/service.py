@@ -13,7 +13,7 @@ from aiortc import RTCIceServer
 
 from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server.admission import crowded
-from thalweg.deploy.server.conversations import Conversations
+from thalweg.deploy.server.conversations import Conversations, gone
 from thalweg.deploy.server.newcomer import Newcomer, SessionOver
 from thalweg.deploy.server.observing import tracing
 from thalweg.deploy.server.observing.exporter import exposition
@@ -124,12 +124,10 @@ class LocalConversations:
         """
         for note in coming.offer.notes:
             log.info("an offer was answered in part: %s", note)
-        if coming.session and snapshot is None:
-            session = self.conversations.find(coming.session, coming.key)
-            session.returns.take(time.monotonic())
-            return await self._resume(session, coming)
         if snapshot is not None:
             return await self._go_on(snapshot, coming)
+        if coming.session:
+            return await self._resume(coming)
         newcomer = self.conversations.welcome(coming.address)
         try:
             newcomer.belongs_to(tracing.current())
@@ -154,18 +152,23 @@ class LocalConversations:
             raise
         return Connected(session=session.id, key=session.key, sdp=sdp, notes=peer.notes)
 
-    async def _resume(self, session: Session | Newcomer, coming: ConnectRequest) -> Connected:
+    async def _resume(self, coming: ConnectRequest) -> Connected:
+        session = self.conversations.find(coming.session, coming.key)
+        session.returns.take(time.monotonic())
         if not coming.listening:
             session.belongs_to(tracing.current())
         try:
             peer, sdp = await session.connect(coming.offer, self._ice, listening=coming.listening)
-        except SessionOver as over:
-            raise Refused(404, "gone", str(over)) from None
+        except SessionOver:
+            if isinstance(session, Newcomer):  # who has a session by now, or is gone
+                return await self._resume(coming)
+            raise gone() from None
         return Connected(session=session.id, key=session.key, sdp=sdp, notes=peer.notes)
 
     async def trickle(self, session: str, key: str, fragment: str) -> None:
         """See `ConversationService.trickle`."""
-        await add_fragment(self.conversations.find(session, key).peer, fragment)
+        found = self.conversations.find(session, key)
+        await add_fragment([peer for peer in (found.peer, found.listener) if peer is not None], fragment)
 
     async def end(self, session: str, key: str) -> None:
         """See `ConversationService.end`."""

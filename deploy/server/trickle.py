@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thalweg.deploy.door.refused import Refused
@@ -20,18 +21,21 @@ class Candidate:
     mid: str | None
 
 
-async def add_fragment(peer: Peer | None, text: str) -> None:
-    """Add what a fragment holds to a connection. Raises Refused, OfferError."""
-    if peer is None:
+async def add_fragment(peers: Sequence[Peer], text: str) -> None:
+    """Add what a fragment holds to that connection of a conversation whose user name (a=ice-ufrag) it gives, or to the
+    first where it gives none. Raises Refused, OfferError.
+    """
+    if not peers:
         raise Refused(409, "no-connection", "There is no connection to add candidates to.")
     ufrag = _UFRAG.search(text)
-    if ufrag is not None and peer.remote_ufrag and ufrag[1] != peer.remote_ufrag:
+    peer = next((one for one in peers if ufrag is None or one.remote_ufrag == ufrag[1]), None)
+    if peer is None:
         raise Refused(422, "ice-restart", "ICE cannot be restarted in place: post a new offer to this conversation.")
     found = candidates_of(text)
     if len(found) + peer.candidates > MAX_CANDIDATES:
         raise Refused(429, "too-many", f"More than {MAX_CANDIDATES} candidates.")
     for candidate in found:
-        await peer.add_candidate(candidate.line, candidate.mid, None)
+        await peer.add_candidate(candidate.line, candidate.mid)
 
 
 def candidates_of(fragment: str) -> list[Candidate]:

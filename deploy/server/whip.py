@@ -32,13 +32,9 @@ Connect = Callable[..., Awaitable[Connected]]
 async def publish(request: web.Request, connect: Connect, ice: tuple[IceServer, ...]) -> web.Response:
     """WHIP: 201 with the answer, where to end it, and the STUN and TURN servers as links.
 
-    What was left out of the offer is said in `Warning`: a sender may have no data channel to be told by.
+    What was left out of the offer is said in `Warning`: a client may have no data channel to be told by.
     """
-    connected = await connect(request, await _offer(request))
-    response = _created(connected, ice)
-    for note in connected.notes:
-        response.headers.add("Warning", f'299 thalweg "{note}"'.encode("ascii", "replace").decode())
-    return response
+    return _created(await connect(request, await _offer(request)), ice)
 
 
 async def play(request: web.Request, connect: Connect, ice: tuple[IceServer, ...]) -> web.Response:
@@ -73,4 +69,6 @@ def _created(connected: Connected, ice: tuple[IceServer, ...]) -> web.Response:
         if server.username:
             link += f'; username="{server.username}"; credential="{server.credential}"; credential-type="password"'
         response.headers.add("Link", link)
+    for note in connected.notes:
+        response.headers.add("Warning", f'299 thalweg "{note}"'.encode("ascii", "replace").decode())
     return response

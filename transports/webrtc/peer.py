@@ -61,7 +61,6 @@ class Peer:
         self.track = SpeechTrack(call)
         self.on_state: Callable[[str], None] = lambda state: None
         self.why = ""
-        self.remote = ""
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=list(ice_servers)))
         take_all_certificates(self._pc)
         self._guard = Guard(call.clock, self._expel)
@@ -136,7 +135,7 @@ class Peer:
         packer.on_bitrate = lambda bitrate_bps: self.call.on_bitrate(bitrate_bps)
         packer.on_key_wanted = lambda: self.call.on_key_wanted()
 
-    async def add_candidate(self, line: str, mid: str | None, index: int | None) -> None:
+    async def add_candidate(self, line: str, mid: str | None) -> None:
         """A candidate that was found after the offer; an empty `line`: there are no more. Raises OfferError.
 
         The latter changes nothing, see `offer.py`.
@@ -148,7 +147,6 @@ class Peer:
         try:
             candidate: Any = candidate_from_sdp(line)
             candidate.sdpMid = self._offer.mid_of(mid) if self._offer is not None else mid
-            candidate.sdpMLineIndex = index
             async with asyncio.timeout(ANSWER_S):
                 await self._pc.addIceCandidate(candidate)
         except Exception as error:  # of aiortc

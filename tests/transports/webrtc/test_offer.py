@@ -236,7 +236,7 @@ def test_whoever_can_be_reached_by_no_candidate_may_still_reach_us() -> None:
         assert "a=end-of-candidates" in mine.localDescription.sdp
         unknown = re.sub(r"(a=candidate:\S+ \d \S+ \d+) \S+", r"\1 nohost.invalid", mine.localDescription.sdp)
         answer = await theirs.answer(unknown)
-        await theirs.add_candidate("", "0", None)
+        await theirs.add_candidate("", "0")
         connected = asyncio.Event()
         mine.on("connectionstatechange", lambda: mine.connectionState == "connected" and connected.set())
         await mine.setRemoteDescription(RTCSessionDescription(sdp=answer, type="answer"))
