@@ -104,7 +104,6 @@ class Playout:
         self.stopped_ns = 0
         self._texts: deque[str] = deque(maxlen=32)
         self.level = 0.0
-        self._state = PlayState.IDLE
         self._pieces: deque[_Piece] = deque()
         self._floor = AMBIENT
         self._epoch = AMBIENT
@@ -133,7 +132,7 @@ class Playout:
     def heard(self) -> str:
         """What was played of the reply that is being played, to the last whole word."""
         half = self._pieces[0].heard if self._pieces and self._pieces[0].epoch == self._epoch else ""
-        return " ".join(part for part in (*self._said, half) if part)
+        return " ".join(filter(None, (*self._said, half)))
 
     @property
     def waiting_ns(self) -> int:
@@ -179,7 +178,7 @@ class Playout:
             if AMBIENT < reply < epoch:
                 said = self._said if reply == self._epoch else []
                 half = next((piece.heard for piece in stale if piece.epoch == reply and piece.at), "")
-                text = " ".join(part for part in (*said, half) if part)
+                text = " ".join(filter(None, (*said, half)))
                 last_ns = self.last_sound_ns if self._held and reply == self._epoch else self._last_pull_ns
                 cut = Finished(epoch=reply, time_ns=last_ns, text=text, complete=False)
                 events.append(cut)
@@ -203,14 +202,11 @@ class Playout:
         """The next `count` samples for the person, and what happened with them."""
         block = np.zeros(count, np.float32)
         events: list[PlayEvent] = []
-        if len(self._tail):
-            n = min(count, len(self._tail))
-            block[:n] = self._tail[:n]
-            self._tail = self._tail[n:]
-            self.stopped_ns = now_ns + n * 1_000_000_000 // self.rate
-            filled = n
-        else:
-            filled = 0
+        filled = min(count, len(self._tail))
+        if filled:
+            block[:filled] = self._tail[:filled]
+            self._tail = self._tail[filled:]
+            self.stopped_ns = now_ns + filled * 1_000_000_000 // self.rate
         self._last_pull_ns = now_ns
         if self._held and self._gain == 0.0 and not filled:
             self.level = 0.0
@@ -261,8 +257,7 @@ class Playout:
         self._starved = late
 
     def _finish(self, time_ns: int) -> Finished:
-        text = " ".join(part for part in self._said if part)
-        finished = Finished(epoch=self._epoch, time_ns=time_ns, text=text, complete=True)
+        finished = Finished(epoch=self._epoch, time_ns=time_ns, text=" ".join(filter(None, self._said)), complete=True)
         self._end()
         return finished
 

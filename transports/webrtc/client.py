@@ -93,14 +93,12 @@ class Talker:
             async with asyncio.timeout(CONNECT_S):
                 while not await self._attempt():
                     await self.hang_up()
-        except TimeoutError:
+        except BaseException as error:
             await self.hang_up()
-            if self._crowded is not None:
-                raise self._crowded from None
-            raise TalkError("no-path", f"no connection to {self._url}; `thalweg doctor webrtc URL` says more") from None
-        except BaseException:
-            await self.hang_up()
-            raise
+            if not isinstance(error, TimeoutError):
+                raise
+            no_path = TalkError("no-path", f"no connection to {self._url}; `thalweg doctor webrtc URL` says more")
+            raise self._crowded or no_path from None
         return self
 
     async def _attempt(self) -> bool:

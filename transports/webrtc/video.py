@@ -56,14 +56,12 @@ class VideoIn:
         codec: str,
         clock: Clock,
         give: Callable[[int, VideoFrame], None],
-        count: Callable[[int], None] = lambda size: None,
     ) -> None:
         self.times = CaptureClock(RATE)
         self.lost = self.skipped = self.broken = 0
         self._reorder = Reorder(PATIENCE_NS, capacity=400)
         self._clock = clock
         self._give = give
-        self._count = count
         self._vp8 = codec.lower() == "video/vp8"
         self._decoder: Any = av.CodecContext.create(_DECODERS[codec.lower()], "r")
         self._decoder.thread_count = 1
@@ -102,7 +100,6 @@ class VideoIn:
     def _packet(self, packet: Any) -> bool:
         """One RTP packet; True asks the sender for a key frame."""
         now_ns = self._clock.now_ns()
-        self._count(len(packet.payload))
         data = bytes([bool(packet.marker)]) + getattr(packet, "_data", b"")
         self._reorder.push(packet.sequence_number, packet.timestamp, data, now_ns)
         for unit in self._reorder.pop(now_ns):
@@ -154,20 +151,18 @@ class VideoIn:
         self._thread.submit(self._decode, data, capture_ns)
 
     def _decode(self, data: bytes, capture_ns: int) -> None:
+        picture = None
         try:
             if self._vp8 and vp8_pixels(data) > LARGEST_PIXELS:
                 raise ValueError
             frames = self._decoder.decode(av.Packet(data))
-        except (av.FFmpegError, ValueError):
+            if frames and self._waiting == 1:
+                picture = VideoFrame(pixels=frames[-1].to_ndarray(format="rgb24"))
+            elif frames:
+                self.skipped += 1
+        except Exception:  # of PyAV, on what a stranger sends; whatever it is, the next picture is waited for
             self.broken += 1
             self._key_wanted = True
-            frames = []
-        newest = self._waiting == 1
-        picture = None
-        if frames and newest:
-            picture = VideoFrame(pixels=frames[-1].to_ndarray(format="rgb24"))
-        elif frames:
-            self.skipped += 1
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._decoded, capture_ns, picture)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -53,6 +54,25 @@ class Hostile:
         chunk.cumulative_tsn = self.sctp._last_received_tsn
         chunk.advertised_rwnd, chunk.gaps = 100_000, gaps
         await self.sctp._send_chunk(chunk)
+
+
+@asynccontextmanager
+async def connected(peer: Peer) -> AsyncIterator[Hostile]:
+    """The other side of `peer`, with an open channel. Within `PATIENCE_S`."""
+    mine = RTCPeerConnection()
+    channel, opened = mine.createDataChannel("events"), asyncio.Event()
+    channel.on("open", opened.set)
+    mine.addTransceiver("audio")
+    await mine.setLocalDescription(await mine.createOffer())
+    answer = await peer.answer(mine.localDescription.sdp)
+    await mine.setRemoteDescription(RTCSessionDescription(sdp=answer, type="answer"))
+    async with asyncio.timeout(PATIENCE_S):
+        await opened.wait()
+        while peer._channel is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        yield Hostile(mine, channel)
+    await peer.close()
+    await mine.close()
 
 
 async def fragments(hostile: Hostile) -> None:
@@ -115,46 +135,22 @@ def test_too_much_of_anything_ends_the_connection_with_a_reason(
     attack: Callable[[Hostile], Awaitable[None]], why: str
 ) -> None:
     async def case() -> None:
-        call, mine = Call(Stopped()), RTCPeerConnection()
-        peer, expelled = Peer(call), asyncio.Event()
+        peer, expelled = Peer(Call(Stopped())), asyncio.Event()
         peer.on_state = lambda state: expelled.set() if state == "expelled" else None
-        channel = mine.createDataChannel("events")
-        mine.addTransceiver("audio")
-        opened = asyncio.Event()
-        channel.on("open", opened.set)
-        await mine.setLocalDescription(await mine.createOffer())
-        answer = await peer.answer(mine.localDescription.sdp)
-        await mine.setRemoteDescription(RTCSessionDescription(sdp=answer, type="answer"))
-        async with asyncio.timeout(PATIENCE_S):
-            await opened.wait()
-            while peer._channel is None:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-            await attack(Hostile(mine, channel))
+        async with connected(peer) as hostile:
+            await attack(hostile)
             await expelled.wait()
         assert re.search(why, peer.why)
-        await peer.close()
-        await mine.close()
 
     asyncio.run(case())
 
 
 def test_a_message_of_many_pieces_that_comes_to_an_end_is_heard() -> None:
     async def case() -> None:
-        call, mine = Call(), RTCPeerConnection()
-        peer, heard = Peer(call), asyncio.Event()
+        call, heard = Call(), asyncio.Event()
         call.on_control = lambda control: heard.set()
-        channel = mine.createDataChannel("events")
-        mine.addTransceiver("audio")
-        opened = asyncio.Event()
-        channel.on("open", opened.set)
-        await mine.setLocalDescription(await mine.createOffer())
-        answer = await peer.answer(mine.localDescription.sdp)
-        await mine.setRemoteDescription(RTCSessionDescription(sdp=answer, type="answer"))
-        async with asyncio.timeout(PATIENCE_S):
-            await opened.wait()
-            while peer._channel is None:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-            hostile = Hostile(mine, channel)
+        peer = Peer(call)
+        async with connected(peer) as hostile:
             text = b'{"v": 1, "type": "say", "text": "' + b"a" * 1900 + b'"}'
             for number, byte in enumerate(text[at : at + 20] for at in range(0, len(text), 20)):
                 first = SCTP_DATA_FIRST_FRAG if number == 0 else 0
@@ -162,7 +158,5 @@ def test_a_message_of_many_pieces_that_comes_to_an_end_is_heard() -> None:
                 await hostile.chunk(first | last, byte)
             await heard.wait()
         assert not peer.why
-        await peer.close()
-        await mine.close()
 
     asyncio.run(case())

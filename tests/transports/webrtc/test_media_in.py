@@ -128,6 +128,22 @@ def test_after_a_picture_that_was_given_up_the_next_one_is_shown(monkeypatch: py
     assert (pictures, receiving.lost) == (3, 1)
 
 
+def test_pictures_that_cannot_be_converted_are_counted_and_do_not_stop_those_after_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = iter([True] * 12)
+
+    def frame(**given: Any) -> VideoFrame:
+        if next(made, False):
+            raise RuntimeError("no picture")
+        return VideoFrame(**given)
+
+    monkeypatch.setattr(video, "VideoFrame", frame)
+    packets = [packet(i, 3000 * i, data, last=True) for i, data in enumerate(encoded(15))]
+    receiving, pictures = asyncio.run(seen(packets))
+    assert (receiving.broken, pictures) == (12, 3)
+
+
 def test_a_picture_of_a_size_that_fills_the_memory_is_not_decoded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
