@@ -85,9 +85,11 @@ def run(
 @click.option("--in", "question", type=_FILE, help="Play this recording to the server; default: the microphone.")
 @click.option("--out", "answer", type=_FILE, help="Write the answers to a WAV file.")
 @secrets.KNOWN_TOKEN
-@click.option("--wait", default=60.0, show_default=True, help="Timeout for an answer, seconds.")
+@click.option(
+    "--wait", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Timeout for an answer, seconds."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event.")
-@click.option("--insecure", is_flag=True, help="Verify no certificate; refused with a token for another machine.")
+@secrets.INSECURE
 def talk(
     url: str,
     question: Path | None,
@@ -280,7 +282,7 @@ def doctor(context: click.Context) -> None:
 @click.argument("url")
 @secrets.KNOWN_TOKEN
 @secrets.ICE
-@click.option("--insecure", is_flag=True, help="Verify no certificate; refused with a token for another machine.")
+@secrets.INSECURE
 def doctor_webrtc(
     url: str, token: str, token_file: Path | None, ice: tuple[str, ...], ice_file: Path | None, insecure: bool
 ) -> None:
@@ -303,7 +305,9 @@ def doctor_webrtc(
 @_SET
 @click.option("-o", "--output", type=_FILE, default=Path("profile.json"), show_default=True, help="File to write.")
 @click.option("--picture", type=_FILE, help="Draw accuracy against latency with the Pareto front.")
-@click.option("--samples", default=34, show_default=True, help="Recorded samples per combination.")
+@click.option(
+    "--samples", type=click.IntRange(min=1), default=34, show_default=True, help="Recorded samples per combination."
+)
 @click.option(
     "--load", "loads", multiple=True, type=int, default=(2,), show_default=True, help="Number of busy processes beside."
 )

@@ -53,29 +53,29 @@ def examine() -> int:
     table = Table(box=None, pad_edge=False)
     for column in ("can do", "with", "version", "missing? then"):
         table.add_column(column)
-    missing = []
+    lacking = []
     for capability, package, extra in CAPABILITIES:
         version = _version(package)
         if not version:
-            missing.append(extra)
+            lacking.append(extra)
         table.add_row(capability, package, version or "–", "" if version else f"pip install 'thalweg[{extra}]'")
     console.print(table)
     for why in installed_stages()[1].values():
         console.say(("broken: ", "bold"), why, "; install again, or remove, the package that brings it")
-    for name in ["microphone"] if "microphone" not in missing else []:
-        console.say(f"{name}: {_microphones()}")
+    if "microphone" not in lacking:
+        console.say(f"microphone: {_microphones()}")
     for held in ModelStore().list():
         remedy = "install thalweg again" if held.model.bundled else f"thalweg models pull {held.model.name}"
         state = "here" if held.complete else f"not here: {remedy}"
         console.say(f"model {held.model.name}: {state}")
-    return int(bool(set(missing) & _DEMO))
+    return int(bool(set(lacking) & _DEMO))
 
 
 def _platform() -> str:
     """What does not work on this system; empty on one that is tested."""
-    if lacking := missing():
+    if absent := missing():
         return (
-            f"not Linux ({lacking} is not here): `run`, `serve` and Python work, edges between processes use gRPC "
+            f"not Linux ({absent} is not here): `run`, `serve` and Python work, edges between processes use gRPC "
             "(pip install 'thalweg[grpc]'); `up` does not"
         )
     machine = platform.machine().lower()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiortc import RTCIceServer
 from aiortc.rtcicetransport import RTCIceGatherer, parse_stun_turn_uri
@@ -15,7 +15,7 @@ from aiortc.rtcicetransport import RTCIceGatherer, parse_stun_turn_uri
 from thalweg.deploy.console import Console
 from thalweg.pipeline.decoding import shown
 from thalweg.transports.webrtc.client import Talker, TalkError
-from thalweg.transports.webrtc.signalling import Signalling
+from thalweg.transports.webrtc.signalling import Signalling, on_this_machine
 
 STEP_S = 8.0
 
@@ -96,7 +96,8 @@ async def _signalling(server: Signalling, url: str, token: str, found: Examinati
     found.add("server", True, f"{config.get('name')} at {url}, {ms:.0f} ms away")
     if ready.get("status") != "ready":
         found.add("pipeline", False, f"not ready: {ready.get('reason')}", "look at the server's log")
-    if not url.startswith("https://") and not _is_local(url):
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not on_this_machine(parts.hostname or ""):
         found.add(
             "page",
             None,
@@ -104,7 +105,7 @@ async def _signalling(server: Signalling, url: str, token: str, found: Examinati
             "browsers give the microphone only to https:// and localhost: --certificate and --key",
         )
     if config.get("token") and not token:
-        found.add("token", False, "the server wants one", "give it with --token")
+        found.add("token", False, "the server wants one", "give it by --token-file, or in THALWEG_TOKEN")
     return config
 
 
@@ -185,11 +186,3 @@ def _usable(url: str) -> bool:
     except ValueError:
         return False
     return 0 < parsed["port"] < 65536 and len(url) < 300 and url.isascii() and url.isprintable()
-
-
-def _is_local(url: str) -> bool:
-    host = url.partition("://")[2].partition("/")[0].rpartition(":")[0]
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -65,6 +65,9 @@ TOKEN = _secret("token", "THALWEG_TOKEN", "Token that clients must present.", _L
 ADMIN_TOKEN = _secret(
     "admin-token", "THALWEG_ADMIN_TOKEN", "Token of the operator: /sessions, /hosts and /metrics.", _LISTED
 )
+INSECURE = click.option(
+    "--insecure", is_flag=True, help="Verify no certificate; refused with a token for another machine."
+)
 KNOWN_TOKEN = _secret("token", "THALWEG_TOKEN", "Token of the server.", "File that holds the token.")
 ICE = _secret(
     "ice",

@@ -12,7 +12,6 @@ from thalweg.deploy.commands import secrets
 from thalweg.deploy.ops.keeping.operating import FILE, PIPELINE, SET, settings_of
 
 URL = click.option("--url", default="http://localhost:8080", show_default=True, help="URL of the server.")
-INSECURE = click.option("--insecure", is_flag=True, help="Do not verify certificates; refused for another machine.")
 
 
 @click.command("drain")
@@ -20,7 +19,7 @@ INSECURE = click.option("--insecure", is_flag=True, help="Do not verify certific
 @URL
 @secrets.ADMIN_TOKEN
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until no conversation is left there.")
-@INSECURE
+@secrets.INSECURE
 def drain(host: str, url: str, admin_token: str, admin_token_file: Path | None, wait: bool, insecure: bool) -> None:
     """Drain a conversation host of a running server: it takes no new conversations, and those on it move elsewhere."""
     from thalweg.deploy.commands.hosts import drain_host
@@ -32,7 +31,7 @@ def drain(host: str, url: str, admin_token: str, admin_token_file: Path | None, 
 @click.command("hosts")
 @URL
 @secrets.ADMIN_TOKEN
-@INSECURE
+@secrets.INSECURE
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def hosts(url: str, admin_token: str, admin_token_file: Path | None, insecure: bool, as_json: bool) -> None:
     """List the conversation hosts of a running server: state, conversations, limit, and how busy they are."""
@@ -44,7 +43,7 @@ def hosts(url: str, admin_token: str, admin_token_file: Path | None, insecure: b
 @click.command("sessions")
 @URL
 @secrets.ADMIN_TOKEN
-@INSECURE
+@secrets.INSECURE
 @click.option("--on", "host", default="", metavar="HOST", help="Only the conversations of this host.")
 @click.option("--watch", is_flag=True, help="Show them as they go on, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
@@ -88,15 +87,41 @@ class _Serve(click.Command):
 @click.option("--origin", "origins", multiple=True, help="Another origin whose pages may connect. Repeatable.")
 @secrets.ICE
 @click.option(
-    "--sessions", default=0, show_default=True, help="Most conversations at once; 0: learned from answer times."
+    "--sessions",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Most conversations at once; 0: learned from answer times.",
 )
-@click.option("--per-address", default=4, show_default=True, help="Most conversations per client address.")
-@click.option("--session-seconds", default=3600.0, show_default=True, help="Longest conversation, seconds.")
-@click.option("--resume-seconds", default=60.0, show_default=True, help="How long a client may reconnect, seconds.")
+@click.option(
+    "--per-address",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Most conversations per client address.",
+)
+@click.option(
+    "--session-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=3600.0,
+    show_default=True,
+    help="Longest conversation, seconds.",
+)
+@click.option(
+    "--resume-seconds",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="How long a client may reconnect, seconds.",
+)
 @click.option("--certificate", type=FILE, help="TLS certificate chain (PEM); browsers require it except on localhost.")
 @click.option("--key", type=FILE, help="Private key of the certificate (PEM).")
 @click.option(
-    "--drain-seconds", default=30.0, show_default=True, help="Timeout for conversations at shutdown, seconds."
+    "--drain-seconds",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Timeout for conversations at shutdown, seconds.",
 )
 @click.option("--on", type=click.Choice(["subprocess", "ray"]), help="Run conversations on hosts, not in this process.")
 @click.option(

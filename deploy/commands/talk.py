@@ -65,8 +65,6 @@ def talk_to(
     Raises TalkError; MediaError on a question that is no speech, SinkError on an answer that could not be written: both
     before the server is called.
     """
-    if not url.startswith(("http://", "https://")):
-        raise TalkError("no-address", f"{url} is no address: did you mean http://{url}?")
     Signalling(url, token, insecure=insecure)  # refuses before anything is read or written
     samples = question_of(question) if question is not None else None
     whole = WholeFile(answer) if answer is not None else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -30,6 +29,7 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.file.plan import LOCAL
 from thalweg.pipeline.file.spec import Spec
 from thalweg.stages.io.terminal import say
+from thalweg.transports.webrtc.signalling import on_this_machine
 
 log = logging.getLogger(__name__)
 
@@ -144,11 +144,7 @@ async def _metrics(service: ConversationService, settings: ServerSettings) -> As
 
 def open_to_all(settings: ServerSettings) -> str:
     """What an operator may not have meant: who is not on this machine needs no token. Empty where that is not so."""
-    host = "127.0.0.1" if settings.host == "localhost" else settings.host
-    with contextlib.suppress(ValueError):
-        if ipaddress.ip_address(host).is_loopback:
-            return ""
-    if settings.token or settings.token_file is not None:
+    if on_this_machine(settings.host) or settings.token or settings.token_file is not None:
         return ""
     return f"everyone who can reach {settings.host or 'this machine'} may talk: --token-file asks them for a token"
 

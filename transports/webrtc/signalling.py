@@ -58,9 +58,9 @@ class Signalling:
     def __init__(self, url: str, token: str = "", *, insecure: bool = False) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise TalkError(
-                "no-address", f"{printable(url, 100)} is no address, expected http://HOST:PORT or https://…"
-            )
+            shown = printable(url, 100)
+            expected = "expected http://HOST:PORT or https://…" if "://" in url else f"did you mean http://{shown}?"
+            raise TalkError("no-address", f"{shown} is no address: {expected}")
         if token and not on_this_machine(parts.hostname):
             if insecure:
                 raise TalkError("insecure", UNCHECKED)

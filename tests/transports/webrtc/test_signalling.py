@@ -34,6 +34,19 @@ def test_a_token_with_a_line_end_is_refused_without_being_shown() -> None:
     assert "sesame" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("chat.example", "did you mean http://chat.example\\?"),
+        ("ftp://chat.example", "expected http://HOST:PORT"),
+        ("http://", "expected"),
+    ],
+)
+def test_what_is_no_address_is_refused_with_what_it_should_be(url: str, remedy: str) -> None:
+    with pytest.raises(TalkError, match=remedy):
+        Signalling(url)
+
+
 async def answering(reply: bytes) -> TalkError:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
