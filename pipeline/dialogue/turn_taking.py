@@ -46,7 +46,8 @@ BACK_CHANNELS = frozenset({
 })  # fmt: skip
 STOP_WORDS = frozenset(["stop", "wait", "quiet", "enough", "cancel", "silence", "hold", "pause"])
 ECHO_SHARE = 0.6
-_WORD = re.compile(r"[a-z0-9']+(?:-[a-z]+)?")
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+(?:['’][^\W_]+)*(?:-[^\W_]+)?")
+"""A word of any script; of those that are written without spaces, a character."""
 
 
 class VoiceState(Enum):

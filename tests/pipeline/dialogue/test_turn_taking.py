@@ -100,6 +100,14 @@ def test_words_over_an_answer_interrupt_it(talk: Talk) -> None:
     assert talk.questions() == [(2, "and the capital of spain")]
 
 
+@pytest.mark.parametrize("text", ["und die größte Stadt", "а столица Испании", "西班牙的首都是", "스페인의 수도는"])
+def test_words_of_every_script_interrupt_an_answer(talk: Talk, text: str) -> None:
+    talk.answering()
+    talk.voice(2, 400)
+    talk.partial(2, text)
+    assert talk.of(Interrupt) == [Interrupt(2, 1, "voice")]
+
+
 @pytest.mark.parametrize("text", ["mm-hm", "okay", "uh huh yeah", "oh wow", ""])
 def test_a_back_channel_pauses_the_answer_and_lets_it_go_on(talk: Talk, text: str) -> None:
     talk.answering()
