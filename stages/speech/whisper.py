@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -95,6 +96,8 @@ class Whisper:
         self._start_ns = 0
         self._spoken = language
         self._expected: tuple[int, ...] = ()
+        self._failing = False
+        self.counts: Counter[str] = Counter()
 
     def open(self, ctx: Context) -> None:
         """Load the model. Raises ModelError where it is not there or cannot do what is asked of it."""
@@ -152,10 +155,15 @@ class Whisper:
             except Exception as error:
                 closing = self._hearing.state is State.CLOSING
                 self._hearing.failed(number)
+                self.counts["decodes_failed"] += 1
                 if closing:
                     raise
-                log.warning("a decode failed, and will be made again: %s: %s", type(error).__name__, printable(error))
+                if not self._failing:
+                    self._failing = True
+                    why = f"{type(error).__name__}: {printable(error)}"
+                    log.warning("a decode failed, and is made again until one is done: %s", why)
                 continue
+            self._failing = False
             if self._spoken == AUTO and (decode.whole or self._audio.end_ns >= _SURE_NS):
                 self._spoken = found.language
             words = _spoken(found, decode.window_ns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class Ears:
     asked: list[tuple[DecodeRequest, Urgency]] = field(default_factory=list)
     language: str = "en"
     model: Any = None
-    fail: int | None = None
+    fail: Collection[int] = ()
 
     def order(self, ask: Callable[[], DecodeRequest], urgency: Urgency = Urgency.PARTIAL) -> Understood:
         what = ask()
@@ -84,7 +84,7 @@ class Ears:
                 end_s = (at[-1] + 1) / RATE
                 found.append(HeardWord(text, (number,), float(at[0] / RATE), end_s - 0.02, 0.9 if whole else 0.3))
         hypothesis = Hypothesis(words=tuple(found), language=self.language, no_speech=0.0, log_prob=-0.1)
-        return Understood(None if len(self.asked) == self.fail else hypothesis, what.audio_s)
+        return Understood(None if len(self.asked) in self.fail else hypothesis, what.audio_s)
 
 
 class Held:
@@ -149,13 +149,23 @@ def test_a_turn_gives_growing_partials_a_trial_and_the_same_as_final(ears: Calla
 @pytest.mark.parametrize("at", range(1, 7))
 def test_a_decode_that_fails_is_made_again(ears: Callable[..., Ears], at: int) -> None:
     made = ears(SAID)
-    made.fail = at
+    made.fail = (at,)
     assert transcripts(run_stage(Whisper(), turn(voice(SAID))))[-1].text == SAID
+
+
+def test_decodes_that_fail_one_after_the_other_are_said_once_and_counted(
+    ears: Callable[..., Ears], caplog: pytest.LogCaptureFixture
+) -> None:
+    made, stage = ears(SAID), Whisper()
+    made.fail = (1, 2, 3, 5)
+    run_stage(stage, turn(voice(SAID)))
+    assert [record.getMessage().count("out of memory") for record in caplog.records] == [1, 1]
+    assert stage.counts["decodes_failed"] == 4
 
 
 def test_a_final_text_that_fails_is_said_and_the_next_turn_is_understood(ears: Callable[..., Ears]) -> None:
     made = ears(SAID)
-    made.fail = 1
+    made.fail = (1,)
     stage = Whisper(interval=0, trial_after=0)
     outcome = run_stage(stage, [*turn(voice(SAID)), *turn(voice(SAID), epoch=2, start=10 * S)])
     assert len(outcome.problems) == 1 and "out of memory" in outcome.problems[0]
