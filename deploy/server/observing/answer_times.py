@@ -34,11 +34,14 @@ class AnswerTimes:
         self.heard = 0
         self.played_ms: deque[float] = deque(maxlen=100)
         self._sounding: dict[int, int] = {}
+        self._unmeasured: dict[int, int] = {}
 
     def look(self) -> None:
         """Take what is new. To be called several times a second."""
-        for epoch, played_ns in list(self._call.started.items()):
-            self._sounding.setdefault(epoch, played_ns)
+        self._sounding |= self._call.started
+        self._unmeasured |= self._call.started
+        self._call.started.clear()
+        for epoch, played_ns in list(self._unmeasured.items()):
             self._turn(epoch, played_ns)
         while self._call.finished:
             self._answer(self._call.finished.popleft())
@@ -58,9 +61,9 @@ class AnswerTimes:
         found = self._stats.milestones(epoch, played_ns)
         if found is None:
             if self._call.clock.now_ns() - played_ns > MILESTONES_S * 1e9:
-                del self._call.started[epoch]  # no voice has ended in it, or its worker does not answer
+                del self._unmeasured[epoch]  # no voice has ended in it, or its worker does not answer
             return
-        del self._call.started[epoch]
+        del self._unmeasured[epoch]
         speech_end_ns, marks = found
         latency = {name: (at_ns - speech_end_ns) / 1e6 for name, at_ns in marks.items()}
         played_ms = (played_ns - speech_end_ns) / 1e6
