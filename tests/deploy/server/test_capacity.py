@@ -82,7 +82,6 @@ def test_a_limit_found_again_holds_for_twice_as_long_each_time_within_bounds() -
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc to read it from")
-@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc to read it from")
 def test_processor_time_of_childrens_children_counts() -> None:
     burn = "import sys, time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\nsys.stdin.read()"
     command = ["sh", "-c", '"$@"; true', "sh", sys.executable, "-c", burn]

@@ -1,4 +1,4 @@
-"""ConnectRequest back to a conversation after the connection was lost, and leaving nothing behind."""
+"""Coming back to a conversation after the connection was lost, and leaving nothing behind."""
 
 from __future__ import annotations
 
