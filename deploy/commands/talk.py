@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,19 +110,25 @@ async def _talk(
             finally:
                 ear.write(whole)
         await asyncio.sleep(0.5)
-        await talker.voice.say(samples)
-        try:
-            async with asyncio.timeout(wait_s):
-                await talker.next("heard", timeout_s=wait_s)
-                while (await talker.next("state", timeout_s=2.0))["state"] != "listening":
-                    pass
-        except TimeoutError:
-            pass
-        await asyncio.sleep(0.3)
-        heard = [event for _, event in talker.events if event["type"] == "heard"]
+        async with beside(_ask(talker, samples, wait_s)) as answered, beside(talker.ended.wait()) as over:
+            await asyncio.wait({answered, over}, return_when=asyncio.FIRST_COMPLETED)
+        told = {event["type"] for _, event in talker.events}
+        if talker.lost and not told & {"heard", "bye"}:
+            raise TalkError("lost", "the connection was lost before the question was answered")
     if whole is not None:
         ear.write(whole)
-    return 0 if heard else 1
+    return 0 if "heard" in told else 1
+
+
+async def _ask(talker: Talker, samples: NDArray[np.float32], wait_s: float) -> None:
+    """Say a question, then wait for the end of its answer, for so long at most."""
+    await talker.voice.say(samples)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await talker.next("heard", timeout_s=wait_s)
+            while (await talker.next("state", timeout_s=2.0))["state"] != "listening":
+                pass
+    await asyncio.sleep(0.3)
 
 
 async def _with_sound_card(talker: Talker, ear: Ear | None) -> int:

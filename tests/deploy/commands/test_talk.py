@@ -88,6 +88,23 @@ class Nonsense(Talker):
         """There is nothing to hang up."""
 
 
+class Dying(Nonsense):
+    """Connected to a server that is lost, and not found again, while the question is said."""
+
+    async def say(self, samples: Any) -> None:
+        self._leave()
+        await asyncio.Event().wait()
+
+
+def test_a_question_that_is_never_said_to_its_end_is_not_waited_for() -> None:
+    async def case() -> int:
+        async with asyncio.timeout(10.0):
+            return await _talk(lambda: Dying("http://localhost:1"), np.zeros(10, np.float32), None, 60.0, False)
+
+    with pytest.raises(TalkError, match="the connection was lost"):
+        asyncio.run(case())
+
+
 def test_a_server_that_sends_no_events_is_waited_for_as_long_as_was_said_and_no_longer() -> None:
     began_s = time.monotonic()
     assert asyncio.run(_talk(lambda: Nonsense("http://localhost:1"), np.zeros(10, np.float32), None, 0.2, False)) == 1
