@@ -211,5 +211,5 @@ def described(session: Session) -> dict[str, Any]:
         "problems": session.problem_count,
         "reconnects": session.reconnects,
         "gaps": session.call.playout.gaps,
-        "lost_units": session.call.lost_units,
+        "lost_units": session.call.counts["audio_lost"],
     }

@@ -261,10 +261,10 @@ class Session:
 
     @property
     def counts(self) -> Counter[str]:
-        """What the stages have counted."""
-        if self._outcome is not None:
-            return sum((Counter(stage["counts"]) for stage in self._outcome.stages.values()), Counter())
-        return self._stats.counts
+        """What the stages and the call have counted."""
+        if self._outcome is None:
+            return self._stats.counts + self.call.counts
+        return sum((Counter(stage["counts"]) for stage in self._outcome.stages.values()), Counter(self.call.counts))
 
     def measured(self) -> Tally:
         """Its measurements so far; also readable after its end."""

@@ -103,7 +103,6 @@ class Playout:
         self.last_sound_ns = 0
         self.stopped_ns = 0
         self._texts: deque[str] = deque(maxlen=32)
-        self.level = 0.0
         self._pieces: deque[_Piece] = deque()
         self._floor = AMBIENT
         self._epoch = AMBIENT
@@ -209,7 +208,6 @@ class Playout:
             self.stopped_ns = now_ns + filled * 1_000_000_000 // self.rate
         self._last_pull_ns = now_ns
         if self._held and self._gain == 0.0 and not filled:
-            self.level = 0.0
             return block, events
         while filled < count and self._pieces:
             piece = self._pieces[0]
@@ -228,7 +226,6 @@ class Playout:
                 if piece.last:
                     events.append(self._finish(now_ns + filled * 1_000_000_000 // self.rate))
         self._count_gap(count - filled)
-        self.level = float(np.abs(block).max()) if filled else 0.0
         if filled:
             self.last_sound_ns = now_ns + filled * 1_000_000_000 // self.rate
         return block, events

@@ -12,7 +12,7 @@ missing there. They are answered if the call stays: once that is said, a connect
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
@@ -49,8 +49,9 @@ class Carrier(Protocol):
 
 
 class Call:
-    """One conversation. `floor`: who has it, see `State`. `lost_units`: units of audio that the pipeline was too slow
-    for.
+    """One conversation. `floor`: who has it, see `State`. `counts`: units of audio that came too late
+    (`audio_late`), that the pipeline was too slow for (`audio_lost`) and in whose place there was silence
+    (`audio_missing`), and camera frames that a newer one replaced (`frames_replaced`).
 
     `started`, `finished`: answers that began to sound, by epoch with the time, and that are over. The consumer of these
     measurements removes them. `written`: what is known of questions in writing.
@@ -71,10 +72,7 @@ class Call:
         self.playout.on_cut = self.finished.append
         self.watched = False
         self.floor = "listening"
-        self.lost_units = 0
-        self.late_units = 0
-        self.filled_units = 0
-        self.late_frames = 0
+        self.counts: Counter[str] = Counter()
         self.ended = False
         self._carrier: Carrier | None = None
         self._kept: deque[Event] = deque(maxlen=KEPT_EVENTS)
@@ -138,7 +136,7 @@ class Call:
         if time_ns > self._next_ns + 10 * UNIT_NS and self._behind_ns:
             time_ns, self._behind_ns = time_ns - self._behind_ns, 0
         if time_ns + UNIT_NS // 2 < self._next_ns:
-            self.late_units += 1
+            self.counts["audio_late"] += 1
             self._late_run += 1
             if self._late_run < LATE_RUN:
                 return
@@ -148,13 +146,13 @@ class Call:
         self._fill(time_ns - UNIT_NS // 2, at_most=50)
         if len(self._units) >= QUEUED_UNITS:
             self._units.popleft()
-            self.lost_units += 1
+            self.counts["audio_lost"] += 1
         self._put(samples)
 
     def saw(self, time_ns: int, frame: VideoFrame) -> None:
         """One frame of the visitor's camera. Only the newest is kept."""
         if self._frame is not None:
-            self.late_frames += 1
+            self.counts["frames_replaced"] += 1
         self._frame = (time_ns, frame)
         self._frame_came.set()
 
@@ -242,7 +240,7 @@ class Call:
             self._next_ns += (missing - at_most) * UNIT_NS
             missing = at_most
         for _ in range(missing):
-            self.filled_units += 1
+            self.counts["audio_missing"] += 1
             self._put(np.zeros(UNIT, np.float32))
 
     def _put(self, samples: NDArray[np.float32]) -> None:

@@ -51,12 +51,10 @@ class OpusPackets:
     """Packets of 20 ms, each given at its time by the clock, never early.
 
     A loop that was held up catches up packet by packet; after more than 200 ms the missed time is skipped, so that
-    playback never lags. `skipped_ns`: how much was skipped.
+    playback never lags.
     """
 
     def __init__(self, clock: Clock) -> None:
-        self.skipped_ns = 0
-        self.late_max_ns = 0
         self._clock = clock
         self._encoder = OpusEncoder()
         self._start_ns = 0
@@ -71,11 +69,8 @@ class OpusPackets:
         if due_ns > now_ns:
             await asyncio.sleep((due_ns - now_ns) / 1e9)
         late_ns = self._clock.now_ns() - due_ns
-        self.late_max_ns = max(self.late_max_ns, late_ns)
         if late_ns > LATE_NS:
-            missed = late_ns // BLOCK_NS
-            self.skipped_ns += missed * BLOCK_NS
-            self._blocks += missed
+            self._blocks += late_ns // BLOCK_NS
         packet: Any = av.Packet(self._encoder.encode(block()))
         packet.pts = self._blocks * BLOCK
         packet.time_base = Fraction(1, RATE)

@@ -74,7 +74,7 @@ def _server(conversations: Conversations) -> Iterator[Metric]:
     events = counter("thalweg_events", "Sessions begun, ended and refused since the start, by kind", "kind")
     for kind, count in sorted(conversations.counts.items()):
         events.add_metric([kind], count)
-    counts = counter("thalweg_counts", "What the stages of all conversations have counted, by kind", "kind")
+    counts = counter("thalweg_counts", "What the stages and calls of all conversations have counted, by kind", "kind")
     for kind, count in sorted(sum((session.counts for session in talked), Counter(conversations.counted)).items()):
         counts.add_metric([kind], count)
     turns = sum(len(session.worker.turns.turns) for session in talked)

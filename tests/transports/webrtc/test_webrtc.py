@@ -94,7 +94,7 @@ def test_a_sender_that_stood_still_is_heard_again_at_once(microphone: Microphone
     at, unit = microphone.units[-1]
     assert microphone.clock.now_ns() - at <= 60 * MS
     assert np.abs(unit.samples).max() > 0.2
-    assert microphone.call.late_units == 0
+    assert microphone.call.counts["audio_late"] == 0
 
 
 def test_a_sender_whose_clock_stood_still_is_heard_again(microphone: Microphone) -> None:
@@ -104,7 +104,7 @@ def test_a_sender_whose_clock_stood_still_is_heard_again(microphone: Microphone)
     before = len(microphone.units)
     microphone.send(500)
     assert len(microphone.units) - before >= 18
-    assert microphone.call.late_units <= 5
+    assert microphone.call.counts["audio_late"] <= 5
 
 
 def test_a_lost_packet_fades_instead_of_clicking(microphone: Microphone) -> None:

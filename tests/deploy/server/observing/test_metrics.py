@@ -31,6 +31,7 @@ def test_all_of_a_conversation_is_counted_and_stays_counted_when_it_is_over() ->
     require_package("prometheus_client", "webrtc")
     channel = (("channel", "microphone.audio -> speaker.audio"), ("side", "whole"), ("worker", "local"))
     pushed = "thalweg_channel_pushed_total", channel
+    replaced = "thalweg_counts_total", (("kind", "frames_replaced"),)
 
     async def case(server: Server) -> None:
         async with Talker(server.url):
@@ -39,6 +40,7 @@ def test_all_of_a_conversation_is_counted_and_stays_counted_when_it_is_over() ->
             session.worker.turns.turns[1] = Turn(1, 0, speech_end_ns=1_000 * MS)
             session.worker.turns.turns[2] = Turn(2, 1_900 * MS)
             session.call.started[1] = 1_700 * MS
+            session.call.counts["frames_replaced"] += 3
             await server.until(lambda: session.tally.played.count)
             session.call.finished.append(Finished(epoch=1, time_ns=2_000 * MS, text="so", complete=False))
             await server.until(lambda: session.tally.answers.count)
@@ -49,11 +51,12 @@ def test_all_of_a_conversation_is_counted_and_stays_counted_when_it_is_over() ->
             assert during["thalweg_answer_seconds_sum", ()] == pytest.approx(0.3)
             assert during["thalweg_worker_up", (("worker", "local"),)] == 1
             assert during[pushed] > 0
+            assert during[replaced] == 3
         await server.until(lambda: not server.conversations.sessions)
         after = await scraped(server)
         assert after["thalweg_turns_started_total", ()] == 2
         assert after["thalweg_interrupt_seconds_count", ()] == 1
-        assert after[pushed] >= during[pushed]
+        assert after[pushed] >= during[pushed] and after[replaced] == 3
         assert after["thalweg_channel_depth", channel] == after["thalweg_channel_capacity", channel] == 0
         _, text = await server.ask("GET", "/metrics", headers=ADMIN)
         exported = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE thalweg_")}
