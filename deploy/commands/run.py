@@ -108,7 +108,7 @@ def _show(live: bool | None, spec: Spec) -> bool:
 
 
 async def _run(
-    runner: Deployment,
+    deployment: Deployment,
     spec: Spec,
     outputs: Outputs,
     live: bool,
@@ -120,35 +120,35 @@ async def _run(
     console = told.console
 
     def stop() -> None:
-        if runner.stopped:
-            runner.abandon()
+        if deployment.stopped:
+            deployment.abandon()
         else:
             if not quiet and not told.reader_gone:
                 console.say(("stopping; once more to stop at once", "dim"))
-            runner.stop()
-            loop.call_later(DRAIN_S, runner.abandon)
+            deployment.stop()
+            loop.call_later(DRAIN_S, deployment.abandon)
 
     told.stop = stop
-    with interrupts(stop, runner.kill_processes, INTERRUPTED):
+    with interrupts(stop, deployment.kill_processes, INTERRUPTED):
         try:
             async with AsyncExitStack() as stack:
                 if metrics:
                     from thalweg.deploy.ops.observing.metrics import serving_metrics
 
-                    stack.enter_context(serving_metrics(metrics, spec.graph.name, lambda: _look(runner)))
+                    stack.enter_context(serving_metrics(metrics, spec.graph.name, lambda: _look(deployment)))
                 if live or (not quiet and not is_terminal()):
                     from thalweg.deploy.ops.observing.live import live_view
 
-                    await stack.enter_async_context(live_view(runner.stats, console, live))
-                outcome = await runner.run()
+                    await stack.enter_async_context(live_view(deployment.stats, console, live))
+                outcome = await deployment.run()
         except StartError:
-            if not runner.hurried:
+            if not deployment.hurried:
                 raise
             return INTERRUPTED  # it was told to stop while it started
-        return _tell(runner, outcome, spec, outputs, quiet, told)
+        return _tell(deployment, outcome, spec, outputs, quiet, told)
 
 
-def _tell(runner: Deployment, outcome: Outcome, spec: Spec, outputs: Outputs, quiet: bool, told: _Told) -> int:
+def _tell(deployment: Deployment, outcome: Outcome, spec: Spec, outputs: Outputs, quiet: bool, told: _Told) -> int:
     """Write and print what a run came to; the exit code."""
     if spec.keeps_nothing:
         outcome = outcome.without_words()
@@ -166,15 +166,15 @@ def _tell(runner: Deployment, outcome: Outcome, spec: Spec, outputs: Outputs, qu
     if not quiet:
         print_report(report, told.console)
     told.aside.close()
-    code = READER_GONE if told.reader_gone else INTERRUPTED if runner.stopped else 0 if outcome.unharmed else 1
-    if runner.hurried:  # a thread in the middle of a computation cannot be stopped; nothing of it is wanted
+    code = READER_GONE if told.reader_gone else INTERRUPTED if deployment.stopped else 0 if outcome.unharmed else 1
+    if deployment.hurried:  # a thread in the middle of a computation cannot be stopped; nothing of it is wanted
         sys.stdout.flush()
         os._exit(code)
     return code
 
 
-async def _look(runner: Deployment) -> tuple[Stats, Mapping[str, int]]:
-    return await runner.stats(), runner.restarts
+async def _look(deployment: Deployment) -> tuple[Stats, Mapping[str, int]]:
+    return await deployment.stats(), deployment.restarts
 
 
 class _Told:

@@ -74,6 +74,11 @@ def full() -> Refused:
     return Refused(503, "busy", "Everybody here is talking already. Try again in a moment.")
 
 
+def too_many(mine: int) -> Refused:
+    """The refusal of a visitor whose address has as many conversations as it may."""
+    return Refused(429, "too-many", f"There are already {mine} conversations from your address. End one of them first.")
+
+
 def crowded() -> Refused:
     """The refusal of a newcomer where too many others are connecting: clients try again by themselves."""
     return Refused(503, CONNECTING, "Many are connecting just now. Try again in a moment.")
@@ -130,9 +135,7 @@ class Admission:
         connecting = sum(place.address == address for place in places.values())
         mine += connecting
         if mine >= self._per_address:
-            raise Refused(
-                429, "too-many", f"There are already {mine} conversations from your address. End one of them first."
-            )
+            raise too_many(mine)
         if is_full:
             raise full()
         self._await_answer(now_s)

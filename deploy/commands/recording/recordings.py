@@ -114,7 +114,7 @@ def replay(
     from thalweg.deploy.reading import read_spec
 
     spec = read_spec(file, settings_of(pairs))
-    prepared = prepare_replay(Recording(recording), spec.graph, into, speed, traced=False)
+    prepared = prepare_replay(Recording(recording), spec.graph, into, speed)
     if not quiet:
         for note in prepared.notes:
             say(note, err=True)

@@ -22,7 +22,6 @@ from thalweg.deploy.commands.recording.record import find_connection
 from thalweg.deploy.runtime.worker import Worker
 from thalweg.pipeline.channel import Channel
 from thalweg.pipeline.graph import Connection, Graph, GraphError, nearest
-from thalweg.pipeline.observing.trace import Trace
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.signal import Signal
 from thalweg.transports.codec import CodecError, decode
@@ -164,7 +163,7 @@ class Replay:
     notes: list[str]
 
 
-def prepare_replay(recording: Recording, graph: Graph, into: Sequence[str], speed: float, *, traced: bool) -> Replay:
+def prepare_replay(recording: Recording, graph: Graph, into: Sequence[str], speed: float) -> Replay:
     """Check the recording and set everything up. Raises RecordingError, GraphError.
 
     `into`: `STAGE.PORT`, or `CHANNEL=STAGE.PORT` where several were recorded; none for the channels as they are named.
@@ -174,12 +173,7 @@ def prepare_replay(recording: Recording, graph: Graph, into: Sequence[str], spee
     first_ns = _check(recording, graph, targets)
     complete = recording.complete
     clock = ReplayClock(first_ns, speed)
-    worker = Worker(
-        graph,
-        hosted=_behind(graph, [c.target for c in targets.values()]),
-        clock=clock,
-        trace=Trace() if traced else None,
-    )
+    worker = Worker(graph, hosted=_behind(graph, [c.target for c in targets.values()]), clock=clock)
     playback = Playback(recording, list(targets), clock, speed)
     links = {targets[channel].name: link for channel, link in playback.links.items()}
     for edge in worker.edges:

@@ -25,7 +25,7 @@ from dataclasses import replace
 from typing import Any
 
 from thalweg.deploy.door.refused import CONNECTING, Refused
-from thalweg.deploy.server.admission import NOTHING, full
+from thalweg.deploy.server.admission import NOTHING, full, too_many
 from thalweg.deploy.server.conversations import draining, gone
 from thalweg.deploy.server.hosts.kept import KeptConversation, KeptConversations
 from thalweg.deploy.server.hosts.link import HostLink, HostLost, LinkState
@@ -204,9 +204,7 @@ class Front:
         mine = self.kept.by_address()[coming.address] + self._pending[coming.address]
         mine += sum(link.pending_from(coming.address) for link in self.links.values())
         if mine >= self.settings.per_address:
-            raise Refused(
-                429, "too-many", f"There are already {mine} conversations from your address. End one of them first."
-            )
+            raise too_many(mine)
         self._pending[coming.address] += 1
         try:
             found = await self._place(coming, {})

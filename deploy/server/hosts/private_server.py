@@ -95,7 +95,7 @@ class AskDrain(_Asked):
 
 
 class PrivateServer:
-    """The routes over a house in this process; `application` is what aiohttp runs. `pipeline`: its digest."""
+    """The routes over the conversations of this process; `application` is what aiohttp runs. `pipeline`: its digest."""
 
     def __init__(
         self,

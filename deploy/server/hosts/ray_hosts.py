@@ -7,8 +7,8 @@ boundary.
 
 A node gets a host where it has the resource `thalweg`; where no node has that, every node does. With the resource, the
 cluster's autoscaler is asked for as many such nodes as the front wants hosts (`placing.py`), before all places are
-taken; a cluster without an autoscaler ignores that. What is looked at every
-`LOOK_S`: new nodes, hosts that died, hosts of another pipeline file, which are emptied.
+taken; a cluster without an autoscaler ignores that. Every `LOOK_S` the cluster is looked at: for new nodes, hosts that
+died, and hosts of another pipeline file, which are emptied.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def recorded(path: Path, *names: str) -> Keep:
 
 def played(path: Path, *into: str, speed: float = FULL_SPEED) -> tuple[Keep, list[str]]:
     graph, keep = pipeline()
-    replay = prepare_replay(Recording(path), graph, into, speed, traced=False)
+    replay = prepare_replay(Recording(path), graph, into, speed)
     with asyncio.Runner(loop_factory=replay.make_loop) as runner:
         runner.run(replay.worker.run())
     assert replay.worker.problem_count == 0
@@ -154,7 +154,7 @@ def test_channels_keep_their_order_among_each_other(tmp_path: Path) -> None:
     asyncio.run(worker.run())
     recorder.close()
     again, keep = graph()
-    replay = prepare_replay(Recording(tmp_path / "r.twr"), again, [], FULL_SPEED, traced=False)
+    replay = prepare_replay(Recording(tmp_path / "r.twr"), again, [], FULL_SPEED)
     asyncio.run(replay.worker.run())
     assert keep.kept == live_keep.kept and len(keep.kept) == 40
 
@@ -178,7 +178,7 @@ def test_an_edge_that_was_not_recorded_is_said_to_get_nothing_and_holds_up_nobod
     graph.connect("ticks", "both.token")
     graph.connect("slow", "both.sentence")
     graph.connect("both", "last")
-    replay = prepare_replay(Recording(tmp_path / "r.twr"), graph, ["slow.token"], FULL_SPEED, traced=False)
+    replay = prepare_replay(Recording(tmp_path / "r.twr"), graph, ["slow.token"], FULL_SPEED)
     asyncio.run(replay.worker.run())
     assert replay.notes == ["ticks.token -> both.token gets nothing: it is not played from the recording"]
     assert [payload.text for *_, payload in last.kept] == [payload.text for *_, payload in keep.kept]
@@ -225,7 +225,7 @@ def test_a_payload_type_that_is_not_known_here_is_told(tmp_path: Path) -> None:
     asyncio.run(worker.run())
     recorder.close()
     with pytest.raises(RecordingError, match=r"Gone' is not known here; import the module"):
-        prepare_replay(Recording(tmp_path / "r.twr"), graph, [], FULL_SPEED, traced=False)
+        prepare_replay(Recording(tmp_path / "r.twr"), graph, [], FULL_SPEED)
 
 
 def test_a_channel_that_is_not_there_is_told_and_no_file_is_made(tmp_path: Path) -> None:
