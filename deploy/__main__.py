@@ -102,6 +102,10 @@ def talk(
 ) -> None:
     """Talk to a server that `thalweg serve` runs, without a browser.
 
+    \b
+    thalweg talk http://localhost:8080
+    thalweg talk http://localhost:8080 --in question.wav --out answer.wav
+
     Exit status: 0, 1 if no answer was heard, 2 if it could not connect.
     """
     from thalweg.deploy.commands.talk import talk_to

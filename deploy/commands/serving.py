@@ -146,6 +146,10 @@ class _Serve(click.Command):
 def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], ice_file: Path | None, **given: Any) -> None:
     """Serve a pipeline to browsers: a page to talk on, over WebRTC.
 
+    \b
+    thalweg serve voice_chat.yaml                then open http://localhost:8080
+    thalweg serve FILE --host 0.0.0.0 --certificate CHAIN --key KEY --token-file TOKENS
+
     Of a running server, `thalweg serve hosts` lists the conversation hosts, `thalweg serve sessions` the conversations,
     and `thalweg serve drain HOST` drains a host.
     """
