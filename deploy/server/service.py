@@ -12,11 +12,12 @@ from typing import Any, Protocol
 from aiortc import RTCIceServer
 
 from thalweg.deploy.door.refused import Refused
+from thalweg.deploy.ops.observing.families import encoded
 from thalweg.deploy.server.admission import crowded
 from thalweg.deploy.server.conversations import Conversations, gone
 from thalweg.deploy.server.newcomer import Newcomer, SessionOver
 from thalweg.deploy.server.observing import tracing
-from thalweg.deploy.server.observing.exporter import exposition
+from thalweg.deploy.server.observing.exporter import families
 from thalweg.deploy.server.pipelines import no_pipeline
 from thalweg.deploy.server.session import Session, SessionState
 from thalweg.deploy.server.settings import ServerSettings
@@ -184,7 +185,7 @@ class LocalConversations:
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         """See `ConversationService.metrics`."""
-        return exposition(self.conversations, accept)
+        return encoded(families(self.conversations), accept)
 
     async def hosts(self) -> list[dict[str, Any]]:
         """None."""

@@ -51,16 +51,16 @@ def front_of(
 
     async def until(stopping: asyncio.Event, hurry: asyncio.Event, leaving: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(front.run()), group.create_task(launcher.run())]
+            following, keeping = group.create_task(front.run()), group.create_task(launcher.run())
             waiting = [group.create_task(event.wait()) for event in (stopping, leaving)]
-            await asyncio.wait([*running, *waiting], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([following, keeping, *waiting], return_when=asyncio.FIRST_COMPLETED)
             front.draining = True
-            running[1].cancel()
+            keeping.cancel()
             if not leaving.is_set():
                 if placed.on == SUBPROCESS:
                     await _talked_out(front, settings.drain_s, hurry)
                 await launcher.end()
-            for task in (running[0], *waiting):
+            for task in (following, *waiting):
                 task.cancel()
 
     return front, until

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from thalweg.deploy.door.front_door import FrontDoor
-from thalweg.deploy.ops.observing.families import counter, encoded, fill, gauge, histogram, info
+from thalweg.deploy.ops.observing.families import counter, fill, gauge, histogram, info
 from thalweg.deploy.ops.observing.metrics import turn_families, worker_families
 from thalweg.deploy.server.conversations import Conversations
 from thalweg.deploy.server.settings import ServerSettings
@@ -20,14 +20,8 @@ from thalweg.deploy.server.settings import ServerSettings
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-
 Exposed = Callable[[str], Awaitable[tuple[bytes, str]]]
 """Gives an exposition with its content type, in the format that an `Accept` asks for."""
-
-
-def exposition(conversations: Conversations, accept: str) -> tuple[bytes, str]:
-    """All of it, and its content type."""
-    return encoded(families(conversations), accept)
 
 
 def told(body: bytes, kind: str) -> web.Response:
