@@ -209,25 +209,25 @@ class Chat:
             self._pool.first = first
 
     def snapshot(self) -> dict[str, Any]:
-        """The conversation so far."""
-        more = {"read": self._read, "answered": self._answered, "private": self._crossing.stays}
+        """The conversation so far. No word of a question that is still spoken: a snapshot may cross elsewhere."""
+        more = {"read": "", "answered": self._answered, "private": self._crossing.stays}
         return self._conversation.snapshot() | more
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a snapshot. What an embedded model had read along it reads again when it is asked."""
+        """Go on from a snapshot. What an embedded model had read along it reads again."""
         self._conversation.restore(state)
-        self._read, self._answered = state["read"], state["answered"]
+        self._read, self._answered = "", state["answered"]
         self._crossing.restore(self._conversation.past, kept=state.get("private", False))
 
     def remembered(self) -> dict[str, Any]:
         """What was said so far, and the question under way."""
-        return self._under_way.remembered(self._conversation.past)
+        return self._under_way.remembered(self._conversation.past) | {"private": self._crossing.stays}
 
     def recall(self, state: dict[str, Any]) -> None:
         """Go on with a conversation of another machine. Raises pydantic's ValidationError."""
         found = self._under_way.recall(state)
         self._conversation.past = found.exchanges()
-        self._crossing.restore(found.everything())
+        self._crossing.restore(found.everything(), kept=found.private)
 
     async def process(self, packet: Packet, ctx: Context) -> None:
         """Answer a final transcript; draft an answer to a trial; read along with a partial one."""
@@ -266,6 +266,7 @@ class Chat:
             await self._ask(transcript, packet.epoch, ctx, said)
         elif said:
             self._conversation.remember(packet.epoch, transcript.text, said)
+            self._crossing.hear(transcript.text, said)
 
     def on_signal(self, signal: Signal, ctx: Context) -> None:
         """Remember no more of an answer than was heard of it, and nothing of one that was not heard at all."""
@@ -273,6 +274,7 @@ class Chat:
             ahead_ns = signal.ahead_ns if isinstance(signal, Ahead) else 0
             self._pool.heard(ahead_ns / 1e6)
         if isinstance(signal, Played):
+            self._crossing.hear(signal.text)
             self._under_way.over(signal.epoch)
         elif isinstance(signal, Interrupt):  # of an answer that was not heard at all there is no `Played`
             self._under_way.over(signal.epoch - 1)

@@ -49,8 +49,9 @@ class _Past(_Plain):
 
 
 class Remembered(_Plain):
-    """What `Chat` says of a conversation, as plain values."""
+    """What `Chat` says of a conversation, as plain values. `private`: something was said that keeps it at the edge."""
 
+    private: bool = False
     past: tuple[_Past, ...] = Field(default=(), max_length=1000)
     asked: _Asked | None = None
     heard: _Heard | None = None

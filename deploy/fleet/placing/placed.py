@@ -242,8 +242,7 @@ class PlacedStage:
         self._pass_on(packet, found, wrong or why)
 
     def _pass_on(self, packet: Packet, results: list[Packet], why: str) -> None:
-        why = Again(self._ctx, packet, self._deadline_ns).pass_on(results) or why
-        if why:
+        if why := Again(self._ctx, packet, self._deadline_ns).pass_on(results) or why:
             self._ctx.report(why)
 
     def _follow(self, state: bytes) -> None:
@@ -347,8 +346,9 @@ class PlacedStage:
             await result
 
     def on_signal(self, signal: Signal, ctx: Context) -> None:
-        """Hear it here and there. An interrupt ends what is of no use any more."""
-        hears = hasattr(self.stage, "on_signal")
+        """Hear it here, which may make the stage stay, and then there. An interrupt ends what is of no use any more."""
+        if hears := hasattr(self.stage, "on_signal"):
+            self.stage.on_signal(signal, ctx)
         if isinstance(signal, Interrupt):
             self._epoch = max(self._epoch, signal.epoch)
         if hears or isinstance(signal, Interrupt):
@@ -358,8 +358,6 @@ class PlacedStage:
             packet, patience = self._redoing
             if self._is_stale(packet) and not patience.expired():
                 patience.reschedule(asyncio.get_running_loop().time())
-        if hears:
-            self.stage.on_signal(signal, ctx)
 
     def _configure(self, settings: Mapping[str, Any]) -> None:
         self.stage.configure(settings)
@@ -375,8 +373,9 @@ class PlacedStage:
             lease.declare(settings)
 
     def _leases(self) -> list[Lease]:
-        ended = self.stays and self._lease is None
-        return [] if self._follower is None or ended else list(self._follower.leases.values())
+        """Those that hear of settings and signals: of a stage that stays the one alone that still has it."""
+        leases = [] if self._follower is None else list(self._follower.leases.values())
+        return [lease for lease in leases if lease is self._lease or not self.stays]
 
     def _snapshot(self) -> Any:
         """Of the stage, wherever it is, with the packets that would be done again."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
-from tests.deploy.fleet.placed_stages import Speller, Talker, away, give, opened
+from tests.deploy.fleet.placed_stages import Lent, Speller, Talker, away, give, opened
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Token
-from thalweg.pipeline.signal import Interrupt
+from thalweg.pipeline.signal import Interrupt, Played
 from thalweg.pipeline.stage import Context
 from thalweg.transports.state import pack_state, unpack_state
 
@@ -127,6 +128,9 @@ class Discreet(Talker):
 
     stays = False
 
+    def on_signal(self, signal: Played, ctx: Context) -> None:
+        self.stays = self.stays or signal.text.isupper()
+
     def crossing(self, packet: Packet[Token]) -> Packet[Token] | None:
         self.stays = self.stays or packet.payload.text.isupper()
         return packet if packet.payload.text.isalpha() else None
@@ -159,5 +163,31 @@ def test_an_answer_there_that_is_lost_behind_something_private_is_finished_here(
         await stage.come_home(lost=True)
         await giving
         assert ctx.out == ["x", "the rest", "qS"]
+
+    asyncio.run(case())
+
+
+def test_of_a_signal_that_makes_it_stay_only_the_one_that_has_it_hears() -> None:
+    class Hears(Lent):
+        def signal(self, written: bytes) -> None:
+            heard.append((self.place, written))
+
+    heard: list[tuple[str, bytes]] = []
+
+    async def case() -> None:
+        stage, ctx = await opened(Discreet)
+        fog, cloud = Hears(stage), Hears(stage, place="cloud")
+        stage._follower = SimpleNamespace(leases={"fog": fog, "cloud": cloud}, came=lambda packet: None)
+
+        def played(text: str) -> list[str]:
+            heard.clear()
+            stage.on_signal(Played(origin="said", epoch=1, text=text, complete=True), ctx)  # type: ignore[arg-type]
+            return [place for place, written in heard if text.encode() in written]
+
+        assert played("q") == ["fog", "cloud"]
+        assert await stage.go(fog)  # type: ignore[arg-type]
+        assert played("S") == ["fog"]
+        await stage.come_home(lost=True)
+        assert played("q") == []
 
     asyncio.run(case())

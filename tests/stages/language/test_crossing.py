@@ -12,7 +12,8 @@ from tests.stages.language.test_chat_going_on import Ctx, Reciter, asked
 from tests.stages.language.test_drafts import final
 from thalweg.deploy.testing import run_stage
 from thalweg.pipeline.packet import Packet
-from thalweg.pipeline.payload import Transcript
+from thalweg.pipeline.payload import Token, Transcript
+from thalweg.pipeline.signal import Played
 from thalweg.stages.language.backends import stays_here
 from thalweg.stages.language.chat import Chat
 
@@ -78,11 +79,37 @@ def test_a_conversation_that_stays_does_so_from_a_snapshot_also_when_the_turn_is
     assert other.stays
 
 
-def test_one_that_is_recalled_from_another_machine_is_listened_to() -> None:
-    chat, other = Chat(backend="echo"), Chat(backend="echo")
-    given(chat, asked(SECRET))
+def test_no_word_of_a_question_that_is_still_spoken_is_in_a_snapshot_which_may_cross() -> None:
+    backend = Reciter("yes.")
+    chat = Chat(backend=backend, prefill=True)
+
+    async def main() -> None:
+        await chat.process(growing("my code is 4711 and"), Ctx())  # type: ignore[arg-type]
+
+    asyncio.run(main())
+    assert backend.read[-1] == "my code is 4711"
+    assert "4711" not in str(chat.snapshot())
+
+
+@pytest.mark.parametrize("history", [0, 4])
+def test_one_that_is_recalled_from_another_machine_stays_also_when_the_turn_is_forgotten(history: int) -> None:
+    chat, other = Chat(backend="echo", history=history), Chat(backend="echo")
+    given(chat, asked(SECRET), asked("and what else", 2))
     other.recall(chat.remembered())
     assert other.stays
+
+
+def test_an_answer_of_elsewhere_that_is_over_is_listened_to() -> None:
+    chat = Chat(backend="echo")
+    said = [Token(text="It is 4111 1111 1111 1111. And")]
+    asyncio.run(chat.go_on(asked("what is a card number?"), said, True, Ctx()))  # type: ignore[arg-type]
+    assert chat.stays
+
+
+def test_what_was_heard_of_an_answer_is_listened_to_before_the_answer_is_remembered() -> None:
+    chat = Chat(backend="echo")
+    chat.on_signal(Played(origin="said", epoch=1, text="It is 4111 1111 1111 1111.", complete=False), Ctx())  # type: ignore[arg-type]
+    assert chat.stays
 
 
 def test_a_private_question_is_answered_by_the_model_here() -> None:
