@@ -102,10 +102,13 @@ class Flush(Signal):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words(Signal):
-    """Up: the text recognised in the turn `epoch` so far, sent while its speaker pauses."""
+    """Up: the text recognised in the turn `epoch` so far, sent while its speaker pauses. `language`: code of the text's
+    language; empty where it is not known.
+    """
 
     epoch: int
     text: str
+    language: str = field(default="", metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """How complete the words of a turn are: whether their speaker seems to be done, or in the middle of something.
 
-Words are English ones; of other languages marks, commas and figures tell. A recogniser may write no punctuation at all,
+Words are English ones; of other languages only marks and figures tell. A recogniser may write no punctuation at all,
 and in a pause it puts full stops and question marks behind halves of sentences, too: no mark outweighs a last word that
 ends no sentence. Rules are tried in the order of `completeness`; the first that holds decides.
 """
@@ -29,25 +29,35 @@ class Completeness(Enum):
     """A whole sentence, or a number with all of its digits."""
 
 
-def completeness(text: str) -> Completeness:
-    """The completeness of the words recognised so far."""
-    text = text.strip()
+def completeness(text: str, language: str = "") -> Completeness:
+    """The completeness of the words recognised so far. `language`: code; empty: not known, taken for English."""
+    text = text.translate(_MARKS).strip()
     words = [word.casefold() for word in _WORD.findall(text)]
     if not words:
         return Completeness.OPEN
     digits, before = _number(words)
     if digits and text[-1] != "?":
         return _by_length(digits, before)
-    if text.endswith(_BROKEN_OFF) or _goes_on(words, text):
+    if text.endswith(_BROKEN_OFF):
+        return Completeness.GOES_ON
+    if language in ("", "en") and (found := _by_words(words, text)) is not None:
+        return found
+    whole = text[-1] in "?!" or (text[-1] == "." and len(words) >= 3)
+    return Completeness.WHOLE if whole else Completeness.OPEN
+
+
+def _by_words(words: Sequence[str], text: str) -> Completeness | None:
+    """By English words; None where they do not tell. How a sentence begins counts of the last one only."""
+    last = _SENTENCE_END.split(text)[-1]
+    sentence = [word.casefold() for word in _WORD.findall(last)] or words
+    if _goes_on(sentence, last):
         return Completeness.GOES_ON
     if text[-1] != "?" and _lists(text):
         return Completeness.LISTED
     if words[-1] in _RARELY_LAST:
         return Completeness.OPEN
-    asks = words[0] in _ASKS and len(words) >= 3
-    if text[-1] in "?!" or asks or (text[-1] == "." and len(words) >= 3):
-        return Completeness.WHOLE
-    return Completeness.WHOLE if len(words) == 1 and words[0] in _SHORT else Completeness.OPEN
+    asks = sentence[0] in _ASKS and len(sentence) >= 3
+    return Completeness.WHOLE if asks or (len(words) == 1 and words[0] in _SHORT) else None
 
 
 def _set(words: str) -> frozenset[str]:
@@ -59,12 +69,14 @@ def _phrases(text: str) -> tuple[str, ...]:
 
 
 _WORD = re.compile(r"\d+|[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_MARKS = str.maketrans("。？！，、；؟", ".?!,,;?")
+_SENTENCE_END = re.compile(r"[.?!]\s+")
 _BROKEN_OFF = ("...", "…", ",", "-", "–")
 
 _NEVER_LAST = _set("a an the my your his our their every and or but nor because although unless if than whose very of")
 """Words that end no English sentence, or hardly one."""
 _RARELY_LAST = _set(
-    "though her its this these those some any each no while until when whenever where which who whom as "
+    "though her its this these those some any each while until when whenever where which who whom as "
     "to in on at by for with from into onto about between through during without within towards like "
     "is are was were am be been being will would can could should shall may might must do does did has have had "
     "i we they he she i'm we're they're you're it's there's i'd i'll we'll let's "
@@ -95,19 +107,20 @@ def _goes_on(words: Sequence[str], text: str) -> bool:
         return True
     if last in _PRONOUNS and len(words) <= 3 and words[-2:-1] and words[-2] in _MODALS:
         return True
-    return last in _RARELY_LAST and last not in _SHORT and not (text[-1] in "?!" and len(words) > 2)
+    return last in _RARELY_LAST and not (text[-1] in "?!" and len(words) > 2)
 
 
 _ADDED = _set(
     "please thanks thank then too though okay ok yes no right really either sir madam again now today tomorrow hello "
-    "hi hey well so sorry oh um uh maybe"
+    "hi hey well so sorry oh um uh maybe bye goodbye good morning evening night"
 )
 """Words set off by a comma that are no item of a list."""
+_TITLE = re.compile(r"\b(mr|mrs|ms|dr|st|prof)\.", re.IGNORECASE)
 
 
 def _lists(text: str) -> bool:
     """Whether the last of two things is there, short and without an “and”; a full stop may stand for the comma."""
-    *_, before, last = ["", *re.split(r"[,.;]\s+", text.rstrip("., "))]
+    *_, before, last = ["", *re.split(r"[,.;]\s+", _TITLE.sub(r"\1", text).rstrip("., "))]
     item = [word.casefold() for word in _WORD.findall(last)]
     first = [word.casefold() for word in _WORD.findall(before)]
     if not first or not 1 <= len(item) <= 2 or set(item) & (_ADDED | {"and", "or"}):

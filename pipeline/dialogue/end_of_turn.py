@@ -126,10 +126,10 @@ class EndOfTurn:
         if pause == self.pause and self._began_ns is not None:
             self._sound = probability
 
-    def words(self, text: str) -> None:
-        """The words of the turn so far, as recognised in this pause."""
+    def words(self, text: str, language: str = "") -> None:
+        """The words of the turn so far, as recognised in this pause. `language`: code; empty where it is not known."""
         if self._began_ns is not None:
-            self._words = completeness(text)
+            self._words = completeness(text, language)
 
     def begin(self) -> None:
         """A new turn."""

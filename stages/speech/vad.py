@@ -13,8 +13,8 @@ two durations decide:
 
 With `end_of_turn: understood` the silence that ends a turn depends on how the last words sounded (Smart Turn) and on
 what they were, as a recogniser behind tells with `Words`; see `pipeline/dialogue/end_of_turn.py`. `silence` is then the
-wait where neither is known, and all other waits change in proportion to it. The sound is judged on a thread, once per
-pause; the audio waits for nothing.
+wait where neither is known, and all other waits change in proportion to it, up to `longest`. The sound is judged on a
+thread, once per pause; the audio waits for nothing.
 
 A turn gets an epoch of its own. With `barge_in` its START also interrupts: packets of older turns become stale.
 """
@@ -138,7 +138,7 @@ class VoiceActivity:
     def on_signal(self, signal: Signal, ctx: Context) -> None:
         """A Flush ends the turn under way; words that were understood may."""
         if isinstance(signal, Words) and signal.epoch == self._epoch and self._end_of_turn is not None:
-            self._end_of_turn.words(signal.text)
+            self._end_of_turn.words(signal.text, signal.language)
         if isinstance(signal, Flush) and self._epoch != AMBIENT and signal.epoch in (0, self._epoch):
             self._end_here(ctx)
 

@@ -189,7 +189,9 @@ class Whisper:
                 case Show() | Final():
                     assert ctx is not None
                     if isinstance(action, Show) and action.trial:  # what may end the turn
-                        ctx.signal(Words(origin=ctx.name, epoch=self._epoch, text=action.text), Direction.UP)
+                        language = "en" if self._task == "translate" else self._heard_language
+                        words = Words(origin=ctx.name, epoch=self._epoch, text=action.text, language=language)
+                        ctx.signal(words, Direction.UP)
                     if not (isinstance(action, Show) and action.again):
                         ctx.emit(self._transcript(action, speech_end_ns))
 
@@ -219,8 +221,12 @@ class Whisper:
         while number in self._jobs and ctx is not None and not ctx.stale:
             self._collect(ctx, wait=True)
 
+    @property
+    def _heard_language(self) -> str:
+        return "" if self._spoken == AUTO else self._spoken
+
     def _transcript(self, said: Show | Final, speech_end_ns: int | None) -> Transcript:
-        language = "" if self._spoken == AUTO else self._spoken
+        language = self._heard_language
         if isinstance(said, Show):
             return Transcript(
                 text=said.text, final=False, stable_chars=said.stable_chars, trial=said.trial, language=language

@@ -49,7 +49,34 @@ from thalweg.pipeline.dialogue.completeness import Completeness, completeness
         ("the weather in london", Completeness.OPEN),
         ("who is that", Completeness.WHOLE),
         ("die Hauptstadt von Frankreich", Completeness.OPEN),
+        ("No.", Completeness.WHOLE),
+        ("no", Completeness.WHOLE),
+        ("Call Mr. Smith.", Completeness.WHOLE),
+        ("Thank you. Goodbye.", Completeness.WHOLE),
+        ("Good morning, Anna.", Completeness.WHOLE),
+        ("What a day. I went to the bank and bought", Completeness.OPEN),
+        ("If it rains take a coat. It is cold there.", Completeness.WHOLE),
+        ("I am tired. If you go to Paris.", Completeness.GOES_ON),
     ],
 )
 def test_words_say_whether_they_go_on(text: str, expected: Completeness) -> None:
     assert completeness(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "expected"),
+    [
+        ("de", "Mach das Licht an.", Completeness.WHOLE),
+        ("de", "Ruf mich an", Completeness.OPEN),
+        ("de", "Ja, danke.", Completeness.OPEN),
+        ("de", "Meine Nummer ist 0711 12", Completeness.NUMBER),
+        ("de", "Ich hätte gern,", Completeness.GOES_ON),
+        ("zh", "法国的首都是哪里？", Completeness.WHOLE),
+        ("zh", "我要牛奶，", Completeness.GOES_ON),
+        ("ar", "ما اسمك؟", Completeness.WHOLE),
+        ("fr", "", Completeness.OPEN),
+        ("en", "Turn on the", Completeness.GOES_ON),
+    ],
+)
+def test_of_other_languages_marks_and_figures_tell(language: str, text: str, expected: Completeness) -> None:
+    assert completeness(text, language) is expected

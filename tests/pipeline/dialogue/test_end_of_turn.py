@@ -97,3 +97,12 @@ def test_no_wait_is_longer_than_longest() -> None:
 def test_what_sounds_more_complete_never_waits_longer(kind: Completeness, less: float, more: float) -> None:
     less, more = sorted((less, more))
     assert WAITS[kind].at(more) <= WAITS[kind].at(less)
+
+
+@pytest.mark.parametrize(("language", "expected_ms"), [("", 1_000), ("de", 256)])
+def test_english_words_make_no_other_language_wait(language: str, expected_ms: int) -> None:
+    end = EndOfTurn(EndRules())
+    end.silence(FRAME, FRAME)
+    end.sounds(end.pause, 0.98)
+    end.words("Mach das Licht an.", language)
+    assert end.wait_ns == expected_ms * MS
