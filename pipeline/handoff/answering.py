@@ -26,10 +26,10 @@ over is given what was said, and its text passes through a `seam.Seam`, so that 
 A hand-over happens as late as it can without an audible gap: while there is sound left to play, the silent backend may
 still resume. The allowed silence is `stall_ms` if play-out does not report how much sound is left. Where it does, the
 limit is `PAUSES` times the longest pause after which the speaker has gone on, at least `BRIEF_MS` (`SHORT_MS` once its
-pace is known, by an earlier answer or by `PACE` pauses of this one) and at most `stall_ms`: with the sound about to
-end, a longer wait is audible, and a needless question costs a prompt. Events of a
-backend that was cancelled, or was never asked, are ignored. A backend that was cancelled without a failure may be asked
-again, `ROUNDS` times, if the winner breaks off later.
+pace is known, by an earlier answer or by `PACE` pauses of this one, of `PAUSE_MS` at least: tokens that come in one
+packet tell no pace) and at most `stall_ms`: with the sound about to end, a longer wait is audible, and a needless
+question costs a prompt. Events of a backend that was cancelled, or was never asked, are ignored. A backend that was
+cancelled without a failure may be asked again, `ROUNDS` times, if the winner breaks off later.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from thalweg.pipeline.handoff.seam import LETTER, Seam, WordGate, is_sentence
 
 ROUNDS = 3
 BRIEF_MS, SHORT_MS, PAUSES = 250.0, 100.0, 2.0
-PACE = 8
+PACE, PAUSE_MS = 8, 1.0
 _CLAUSE = re.compile(
     rf"\s*\S[^.,;:!?…。！？、，；：]*(?:[.,;:!?…]\s|[。！？、，；：])|\s*(?:\S+\s+){{6}}|\s*(?:{LETTER}\s*){{12}}"
 )
@@ -138,7 +138,9 @@ class _Stream:
     def speaks(self, now_ms: float) -> None:
         """It has said something."""
         if math.isfinite(self.heard_ms):
-            self.paused_ms, self.pauses = max(self.paused_ms, now_ms - self.heard_ms), self.pauses + 1
+            pause_ms = now_ms - self.heard_ms
+            self.paused_ms = max(self.paused_ms, pause_ms)
+            self.pauses += pause_ms >= PAUSE_MS
         self.heard_ms = now_ms
 
     def silent_ms(self, now_ms: float) -> float:
@@ -339,7 +341,7 @@ class Answering:
         if self._heard_out_ms is None or {name, self._left[0]} & {*self.alone}:
             return self.limits.stall_ms
         lately_ms = self.paused_ms(name)
-        least_ms = SHORT_MS if lately_ms > 0 or stream.pauses >= PACE else BRIEF_MS
+        least_ms = SHORT_MS if lately_ms >= PAUSE_MS or stream.pauses >= PACE else BRIEF_MS
         return min(self.limits.stall_ms, max(least_ms, PAUSES * max(stream.paused_ms, lately_ms)))
 
     def _left_to_hear_ms(self, now_ms: float) -> float:

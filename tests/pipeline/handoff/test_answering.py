@@ -100,6 +100,18 @@ def test_of_one_whose_pace_is_known_a_shorter_silence_is_too_long() -> None:
         assert reply.passed(100 + too_long_ms) == [AskBackend("cloud", "It is in ")]
 
 
+def test_tokens_that_come_in_one_packet_tell_no_pace() -> None:
+    for known_ms in (0.0, 0.2):
+        reply = Answering(
+            ("edge", "cloud"), ReplyLimits(stall_ms=1500), paused_ms=lambda _, known_ms=known_ms: known_ms
+        )
+        reply.begin(0)
+        for n in range(PACE + 1):
+            reply.text("edge", "word ", 100 + 0.1 * n)
+        assert reply.buffered(0, 340) == []
+        assert reply.passed(352) == [AskBackend("cloud", "word " * (PACE + 1))]
+
+
 def test_pauses_of_earlier_answers_count_and_never_for_more_than_a_stall() -> None:
     reply = Answering(("edge", "cloud"), ReplyLimits(stall_ms=1500), paused_ms=lambda backend: 2000.0)
     reply.begin(0)

@@ -134,7 +134,7 @@ def test_who_stalls_is_left_as_late_as_cannot_be_heard() -> None:
 
 def test_a_silence_is_noticed_when_it_is_too_long_and_not_at_the_next_look() -> None:
     async def main() -> float:
-        cloud, edge, silent_s = Scripted(stalls_after=8), Scripted(), 0.0
+        cloud, edge, silent_s = Scripted(stalls_after=10), Scripted(), 0.0
         tested = pool(edge=edge, cloud=cloud)
         loop = asyncio.get_running_loop()
         async for delta in tested.reply(Request(messages=[Message("user", "where")], max_tokens=64)):
