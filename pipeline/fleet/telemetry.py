@@ -4,8 +4,9 @@ Theory of operation. Messages come as names and plain fields, with the time they
 the first whose heartbeat is an autopilot's, or the one that was asked for; others are counted. A number that is not
 finite or out of range is ignored, and so is a position that cannot have been reached since the last one. Where the
 vehicle repeats such positions for `INSIST_NS`, they are accepted: then the earlier one was wrong. The autopilot is the
-component of that heartbeat, which need not be the one that MAVLink has for it (Betaflight is 200). Where the vehicle
-has that one, too, it is believed in place of any other.
+component of that heartbeat, which need not be the one that MAVLink has for it (Betaflight is 200), as long as it is not
+said to be a ground station or a part of a vehicle, which may name an autopilot all the same. Where the vehicle has that
+one, too, it is believed in place of any other.
 
     heartbeat            armed, mode                 system id and component of the autopilot
     global_position_int  a pose, and a `Telemetry`   degrees · 1e7, mm, cm/s, centidegrees
@@ -34,6 +35,8 @@ AUTOPILOT: Final = 1
 """MAV_COMP_ID_AUTOPILOT1."""
 _ARMED: Final = 128  # MAV_MODE_FLAG_SAFETY_ARMED
 _NO_AUTOPILOT: Final = 8  # MAV_AUTOPILOT_INVALID: a ground station, a camera
+_NO_VEHICLES: Final = frozenset({6, 18, 26, 27, *range(30, 35), *range(36, 43)})
+"""MAV_TYPE of ground stations, computers on board, gimbals, transponders, cameras and other parts."""
 FASTEST_M_S = 350.0
 INSIST_NS = 3 * _S
 OFFSET_NS = 60 * _S
@@ -86,7 +89,7 @@ class Vehicle:
         self, kind: str, fields: Mapping[str, Any], system: int, component: int, now_ns: int
     ) -> tuple[int, Telemetry] | None:
         """A message, in lower case as MAVLink names it."""
-        if kind == "heartbeat" and fields.get("autopilot") != _NO_AUTOPILOT:
+        if kind == "heartbeat" and _is_autopilot(fields, component):
             self._meet(system, component)
         if (system, component) != (self.system, self._component):
             self.counts["other_system"] += 1
@@ -178,6 +181,12 @@ class Vehicle:
 def pose_of(telemetry: Telemetry, time_ns: int) -> Pose:
     """Where it says it is."""
     return Pose(time_ns=time_ns, **{field.name: getattr(telemetry, field.name) for field in fields(Position)})
+
+
+def _is_autopilot(heartbeat: Mapping[str, Any], component: int) -> bool:
+    """Whether this is the heartbeat of one; what it says to be does not matter where it is AUTOPILOT."""
+    named = heartbeat.get("autopilot") != _NO_AUTOPILOT
+    return named and (component == AUTOPILOT or heartbeat.get("type") not in _NO_VEHICLES)
 
 
 def _angle(value: float) -> float | None:

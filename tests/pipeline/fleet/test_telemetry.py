@@ -84,6 +84,17 @@ def test_the_autopilot_is_the_component_whose_heartbeat_comes_first_or_the_one_t
     assert it.hear("global_position_int", position(1300), 0, AUTOPILOT, 2 * S) is not None
 
 
+@pytest.mark.parametrize(("system", "component", "kind"), [(255, 190, 6), (1, 191, 18), (1, 154, 26), (1, 100, 30)])
+def test_a_ground_station_or_a_companion_that_gives_an_autopilot_is_none(
+    system: int, component: int, kind: int
+) -> None:
+    it = Vehicle()
+    it.hear("heartbeat", {**heartbeat(autopilot=0), "type": kind}, system, component, 0)
+    assert (it.system, it.armed, it.heartbeats) == (0, None, 0)
+    it.hear("heartbeat", {**heartbeat(armed=True), "type": 2}, 1, AUTOPILOT, S)
+    assert it.armed and hear(it, 1000, 2 * S) is not None
+
+
 @pytest.mark.parametrize(
     ("more", "reason"),
     [({"lat": 91.0}, "out_of_range"), ({"lat": 0.0, "lon": 0.0}, "no_fix"), ({"lat": 48.0}, "implausible")],
