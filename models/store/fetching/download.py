@@ -53,11 +53,19 @@ class _TooSlow(Exception):
     """The server sends hardly anything."""
 
 
-def opener(address: str, redirects: type[urllib.request.HTTPRedirectHandler]) -> urllib.request.OpenerDirector:
-    """For asking `address`: no proxy stands between us and this machine."""
-    parts = urlsplit(address)
-    here = Address(parts.scheme, (parts.hostname or "").lower(), 0).loopback
-    return urllib.request.build_opener(redirects, *([urllib.request.ProxyHandler({})] if here else []))
+class _Proxies(urllib.request.ProxyHandler):
+    """Those of the environment, and none on the way to this machine: asked of each redirection anew."""
+
+    def proxy_open(self, req: urllib.request.Request, proxy: str, kind: str) -> Any:  # Any: as of `ProxyHandler`
+        parts = urlsplit(req.full_url)
+        if Address(parts.scheme, (parts.hostname or "").lower(), 0).loopback:
+            return None
+        return super().proxy_open(req, proxy, kind)
+
+
+def opener(redirects: type[urllib.request.HTTPRedirectHandler]) -> urllib.request.OpenerDirector:
+    """For asking a server, by a proxy where one stands between us and it."""
+    return urllib.request.build_opener(redirects, _Proxies)
 
 
 def download(
@@ -107,7 +115,7 @@ def _attempt(
         raise ModelError(f"{address} was not tried: {host} did not answer before")
     request = urllib.request.Request(address, headers=headers | ({"Range": f"bytes={have}-"} if have else {}))
     try:
-        answer = opener(address, _KeepSecrets).open(request, timeout=timeout_s)
+        answer = opener(_KeepSecrets).open(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         if error.code == 416 and error.headers.get("Content-Range", "").endswith(f"*/{have}"):
             return have, have  # nothing was missing

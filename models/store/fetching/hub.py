@@ -118,9 +118,7 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 def _stated(address: str, headers: dict[str, str]) -> tuple[int, str]:
     try:
-        with opener(address, _Stay).open(
-            urllib.request.Request(address, headers=headers, method="HEAD"), timeout=30
-        ) as answer:
+        with opener(_Stay).open(urllib.request.Request(address, headers=headers, method="HEAD"), timeout=30) as answer:
             said = answer.headers
     except urllib.error.HTTPError as error:
         if error.code not in (301, 302, 303, 307, 308):

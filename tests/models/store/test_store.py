@@ -31,6 +31,7 @@ class Server(ThreadingHTTPServer):
         self.begins: int | None = None
         self.piece: int | None = None
         self.drop_s = 0.0
+        self.elsewhere = ""
 
     @property
     def url(self) -> str:
@@ -42,6 +43,12 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         assert isinstance(server, Server)
         wanted = self.headers["Range"]
+        if server.elsewhere and self.path != server.elsewhere:
+            self.send_response(302)
+            self.send_header("Location", server.elsewhere)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         server.asked.append(wanted)
         start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
         self.send_response(206 if wanted else 200)
@@ -131,6 +138,14 @@ def test_no_proxy_stands_between_us_and_a_source_on_this_machine(
     for other in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert store(tmp_path, Source("url", server.url)).path("tiny").read_bytes() == CONTENT
+
+
+def test_where_a_source_on_this_machine_sends_us_elsewhere_we_go_there_by_the_proxy(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.elsewhere = "http://files.example/model.bin"
+    monkeypatch.setenv("http_proxy", server.url.removesuffix("/model.bin"))
     assert store(tmp_path, Source("url", server.url)).path("tiny").read_bytes() == CONTENT
 
 
