@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 
 from thalweg.deploy.fleet.lending.process import Program
 
-RAY_SECRETS = frozenset({"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"})
+RAY_SECRETS = frozenset({"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_TLS_SERVER_KEY"})
+"""By which a process joins a cluster; the last is the path of a file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,10 @@ from thalweg.deploy.fleet.lending import lender as lending
 from thalweg.deploy.fleet.lending import run
 from thalweg.deploy.fleet.lending.lender import Lender, LenderFiles
 from thalweg.deploy.fleet.lending.process import Program, end, lend, worker_here
+from thalweg.deploy.fleet.lending.ray_worker import RayWorker
 from thalweg.deploy.fleet.lending.worker import LentStage
 from thalweg.deploy.fleet.placing.lenders import NodeFolder
-from thalweg.models.child_process import module_path, python_module
+from thalweg.models.child_process import module_path, python_module, without_secrets
 from thalweg.pipeline.packet import Packet
 from thalweg.pipeline.payload import Token
 from thalweg.pipeline.signal import Interrupt
@@ -181,6 +182,12 @@ def test_a_worker_is_given_no_key_that_a_node_could_send_to_its_own_server(monke
     assert not worker_here(-1).secrets
     monkeypatch.setenv("THALWEG_KEYS", "BOUND_API_KEY=https://llm.example")
     assert worker_here(-1).secrets == {"BOUND_API_KEY"}
+
+
+def test_what_asks_a_ray_cluster_for_a_worker_keeps_what_it_joins_that_by() -> None:
+    joins = {"RAY_AUTH_TOKEN": "s3cret", "RAY_USE_TLS": "1", "RAY_TLS_SERVER_CERT": "a", "RAY_TLS_SERVER_KEY": "b"}
+    secrets = RayWorker(".").program().secrets
+    assert without_secrets(joins | {"HOUSE_API_KEY": "s3cret"}, secrets) == joins
 
 
 @pytest.mark.real
