@@ -23,10 +23,9 @@ Command = Callable[..., Any]
 
 def _warned(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
     """The value; a secret among the arguments is taken, and it is said what is wrong with that. One in the environment
-    is taken out of it: processes that are started need not have it.
+    is taken out of it, also where the arguments go before it: processes that are started need not have it.
     """
-    if ctx.get_parameter_source(str(option.name)) is ParameterSource.ENVIRONMENT:
-        os.environ.pop(str(option.envvar), None)
+    os.environ.pop(str(option.envvar), None)
     values = value if isinstance(value, tuple) else (value,)
     secret = [text for text in values if option.name != "ice" or "@" in text]
     if secret and ctx.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE:

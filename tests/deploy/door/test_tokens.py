@@ -163,8 +163,9 @@ def test_a_secret_among_the_arguments_is_warned_of_and_never_repeated(option: st
     assert f"{option}: every user" in said and f"{option}-file" in said and "s3cret" not in said
 
 
+@pytest.mark.parametrize("arguments", [[], ["--token", "of-the-house", "--ice", "turn:user:s3cret@turn.example"]])
 def test_a_secret_of_the_environment_is_not_passed_on_to_processes_that_are_started(
-    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THALWEG_TOKEN", "of-the-house")
     monkeypatch.setenv("THALWEG_ICE", "turn:user:s3cret@turn.example")
@@ -176,7 +177,7 @@ def test_a_secret_of_the_environment_is_not_passed_on_to_processes_that_are_star
         assert given["token"] == "of-the-house" and given["ice"] == ("turn:user:s3cret@turn.example",)
         assert not {"THALWEG_TOKEN", "THALWEG_ICE"} & os.environ.keys()
 
-    assert CliRunner().invoke(serving, []).exit_code == 0
+    assert CliRunner().invoke(serving, arguments).exit_code == 0
 
 
 SECRET = re.compile(r"(^|_)(token|secret|password|credential)s?$")
