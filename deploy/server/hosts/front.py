@@ -81,12 +81,15 @@ class Front:
         """Follow the hosts. Cancel it to let go of them; they talk on."""
         async with asyncio.TaskGroup() as group:
             self._group = group
-            for link in self.links.values():
-                self._follow(link)
-            while True:
-                await asyncio.sleep(TICK_S)
-                self._look()
-                await self._shrink()
+            try:
+                for link in self.links.values():
+                    self._follow(link)
+                while True:
+                    await asyncio.sleep(TICK_S)
+                    self._look()
+                    await self._shrink()
+            finally:
+                self._group = None
 
     def add(self, record: HostRecord) -> None:
         """There is a host, or it is reached in another way than before."""
@@ -273,7 +276,6 @@ class Front:
         asked = {"session": coming.session, "key": coming.key}
         kept = self.kept.find(coming.session)
         found: Connected | None = None
-        assert self._group is not None
         try:
             snapshot = (await link.ask("/snapshot", asked, within_s=ANSWER_S)).get("snapshot")
             found = await self._place(coming, {"snapshot": snapshot, "was": coming.session}, but=link.name)
@@ -284,11 +286,10 @@ class Front:
                 return None
             raise
         finally:
-            if found is None:
-                self._group.create_task(link.stays(coming.session, coming.key))
+            if self._group is not None:  # the answer does not wait for it
+                self._group.create_task((link.stays if found is None else link.moved)(coming.session, coming.key))
         self._led(coming, found, kept)
         self.counts["moved"] += 1
-        self._group.create_task(link.moved(coming.session, coming.key))  # the answer does not wait for it
         return found
 
     async def _go_on(self, kept: KeptConversation, snapshot: Mapping[str, Any], coming: ConnectRequest) -> Connected:

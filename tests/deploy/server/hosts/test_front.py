@@ -13,6 +13,7 @@ from thalweg.deploy.door.refused import Refused
 from thalweg.deploy.server.hosts.front import Front
 from thalweg.deploy.server.hosts.link import HostLink, HostLost, LinkState
 from thalweg.deploy.server.hosts.news import HostState, News, SessionNews, key_digest
+from thalweg.deploy.server.hosts.private_server import MOVING
 from thalweg.deploy.server.hosts.record import HostRecord
 from thalweg.deploy.server.service import ConnectRequest
 from thalweg.deploy.server.settings import ServerSettings
@@ -64,6 +65,23 @@ def coming() -> ConnectRequest:
 def test_whom_one_host_does_not_take_is_sent_to_the_next(first: Exception) -> None:
     front, _ = front_with(host_1=[first], host_2=[ANSWER])
     assert asyncio.run(front.connect(coming())).session == ANSWER["session"]
+
+
+@pytest.mark.parametrize("snapshot", [{"snapshot": {}}, HostLost("it is gone")])
+def test_whom_no_other_host_takes_stays_where_they_are_also_while_their_front_ends(snapshot: Any) -> None:
+    stays = {**ANSWER, "session": "host-1-abcdefghijkl"}
+
+    async def case() -> None:
+        front, links = front_with(host_1=[Refused(409, MOVING, "It is being emptied."), snapshot, stays])
+        running = asyncio.ensure_future(front.run())
+        await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait({running})
+        links["host-1"].state = LinkState.UP
+        back = replace(coming(), session=stays["session"], key="k")
+        assert (await front.connect(back)).session == stays["session"]
+
+    asyncio.run(case())
 
 
 def test_whose_connections_come_to_nothing_everywhere_are_told_so() -> None:
