@@ -17,6 +17,7 @@ from tests.deploy.cluster.test_restart import FAILING, spec_and_bundle
 from tests.netlab import Lab, Link, lab
 from thalweg.deploy.cluster import deployment as deploying
 from thalweg.deploy.cluster.deployment import Deployment
+from thalweg.deploy.cluster.order import Order
 from thalweg.deploy.cluster.remote import RemoteHost
 from thalweg.deploy.cluster.subprocess_host import SubprocessCarrier, start_child
 from thalweg.deploy.ops.observing.outcome import Outcome
@@ -57,8 +58,9 @@ def run_between_hosts(
                 self._child = await start_child(net.hosts[self._name].command([]))
                 await super().start()
 
-        def there(plan: Any, bundle: Any, say: Any, logs: Any, child: Any = None) -> RemoteHost:
-            return RemoteHost(plan.name, CarrierThere(plan.name, bundle, say, logs, child))
+        def there(order: Order, child: Any = None) -> RemoteHost:
+            name = order.worker.name
+            return RemoteHost(name, CarrierThere(name, order.bundle, order.on_problem, order.log, child))
 
         monkeypatch.setattr(deploying, "launch", there)
 

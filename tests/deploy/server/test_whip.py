@@ -118,9 +118,9 @@ async def _waiting(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     """A sender who is connected and gets no pipeline before the event; the query that names their conversation."""
     take, go_on = server.conversations.pipelines.take, asyncio.Event()
 
-    async def held() -> Session:
+    async def held(*, goes_on: bool = False) -> Session:
         await go_on.wait()
-        return await take()
+        return await take(goes_on=goes_on)
 
     monkeypatch.setattr(server.conversations.pipelines, "take", held)
     sender = RTCPeerConnection()
