@@ -28,6 +28,7 @@ SETTINGS = (
 )
 METRES_PER_DEGREE = 111_195.0
 PROMPT = b"\n# "
+READY_S = 90.0
 _SENSED = struct.Struct("<18d")
 
 
@@ -42,22 +43,29 @@ def place(seconds: float) -> tuple[float, float]:
 
 async def main(program: str, folder: Path) -> None:
     """Until it is killed."""
-    first = await _started(program, folder)
-    await _set_up()
-    await first.wait()
-    second = await _started(program, folder)
     sensing = asyncio.create_task(_sense())
-    while True:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", TELEMETRY)
-            break
-        except OSError:
-            await asyncio.sleep(0.1)
-    writer.close()
-    await writer.wait_closed()
+    async with asyncio.timeout(READY_S):
+        first = await _started(program, folder)
+        await _set_up()
+        await first.wait()
+        flying = await _flying(program, folder)
     print("flies", flush=True)
-    await second.wait()
+    await flying.wait()
     sensing.cancel()
+
+
+async def _flying(program: str, folder: Path) -> asyncio.subprocess.Process:
+    """Once its telemetry is there; one that ends, as it does where its ports are not free yet, is started again."""
+    while True:
+        process = await _started(program, folder)
+        while process.returncode is None:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", TELEMETRY)
+            except OSError:
+                await asyncio.sleep(0.1)
+                continue
+            writer.close()
+            return process
 
 
 async def _started(program: str, folder: Path) -> asyncio.subprocess.Process:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.conftest import require
+import pytest
+
 from tests.deploy.fleet.processes import ROOT
 
 
@@ -15,5 +16,6 @@ def installed(peer: str, program: str) -> Path:
 
 
 def require_peer(peer: str) -> None:
-    """Skip unless it is here."""
-    require(installed(peer, f"{peer}-installed").exists(), f"make .peers/{peer}/bin/{peer}-installed")
+    """Skip unless it is here; CI does not install it."""
+    if not installed(peer, f"{peer}-installed").exists():
+        pytest.skip(f"needs: make .peers/{peer}/bin/{peer}-installed")
