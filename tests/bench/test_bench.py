@@ -61,7 +61,7 @@ def test_turn_measures_every_milestone_and_its_parts_add_up(tmp_path: Path) -> N
     order = [found["file", f"{m}_p50"] for m in ("first_partial", "final", "first_token", "first_audio")]
     assert order == sorted(order)
     drafts = {metric: value for (case, metric), value in found.items() if case == "file" and "draft" in metric}
-    assert drafts["draft_hits"] + drafts["draft_misses"] >= 2
+    assert drafts.get("draft_hits", 0) + drafts.get("draft_misses", 0) >= 2  # one that never came is not listed
 
 
 @pytest.mark.usefixtures("voice_demo")
