@@ -25,7 +25,7 @@ def rows(part: str, folder: Path) -> dict[tuple[str, str, str], float]:
 
 
 def test_what_is_heard_when_a_backend_falls_silent_is_at_most_a_breath() -> None:
-    for continues, at_most_ms in (("prefix", 200), ("instruct", 300)):
+    for continues, at_most_ms in (("prefix", 300), ("instruct", 400)):
         gaps = sorted(turn.gap_ms for turn in turns_of(long_answers(), "stalls", 20, continues, 200))
         assert gaps[100] == 0
         assert gaps[190] <= at_most_ms
