@@ -14,7 +14,7 @@ from thalweg.deploy.bench.language.gaps import long_answers, turns_of
 from thalweg.deploy.bench.language.links import State, World, converse, draw
 from thalweg.deploy.bench.language.quality import SHIPPED, learned
 from thalweg.deploy.bench.language.recording import CLOUD, EDGE, FOG, PROMPTS, recorded, templates
-from thalweg.deploy.bench.result import OURS
+from thalweg.deploy.bench.result import OURS, quantile
 from thalweg.pipeline.handoff.quality import categories
 from thalweg.stages.language.pool.expected import known
 
@@ -25,10 +25,10 @@ def rows(part: str, folder: Path) -> dict[tuple[str, str, str], float]:
 
 
 def test_what_is_heard_when_a_backend_falls_silent_is_at_most_a_breath() -> None:
-    for continues, at_most_ms in (("prefix", 300), ("instruct", 400)):
-        gaps = sorted(turn.gap_ms for turn in turns_of(long_answers(), "stalls", 20, continues, 200))
-        assert gaps[100] == 0
-        assert gaps[190] <= at_most_ms
+    for continues, at_most_ms in (("prefix", 200), ("instruct", 300)):
+        gaps = [turn.gap_ms for turn in turns_of(long_answers(), "stalls", 20, continues, 200)]
+        assert quantile(gaps, 0.5) == 0
+        assert quantile(gaps, 0.95) <= at_most_ms
 
 
 def test_what_is_known_of_latency_covers_what_comes(tmp_path: Path) -> None:
