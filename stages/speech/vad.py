@@ -24,7 +24,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -70,6 +69,7 @@ class VoiceActivity:
     ) -> None:
         self.threshold = threshold
         self.silence = silence
+        self._longest = longest
         self.barge_in = barge_in
         self._min_frames = max(1, -(-min_speech // _FRAME_NS))
         self._max_frames = max(1, max_turn // _FRAME_NS)
@@ -83,9 +83,7 @@ class VoiceActivity:
         self._epoch = AMBIENT
         self._end_of_turn: EndOfTurn | None = None
         if end_of_turn == "understood":
-            hearing = min(silence, EndRules().hearing_ns)
-            rules = EndRules(unknown_ns=silence, hearing_ns=hearing, longest_ns=max(silence, longest))
-            self._end_of_turn = EndOfTurn(rules)
+            self._end_of_turn = EndOfTurn(self._end_rules())
         self._heard: deque[NDArray[np.float32]] = deque(maxlen=SECONDS * RATE // STEP + 1)
         self._sound: SmartTurn | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -113,8 +111,11 @@ class VoiceActivity:
         for name, value in settings.items():
             setattr(self, name, value)
         if self._end_of_turn is not None and "silence" in settings:
-            hearing = min(self.silence, EndRules().hearing_ns)
-            self._end_of_turn.rules = replace(self._end_of_turn.rules, unknown_ns=self.silence, hearing_ns=hearing)
+            self._end_of_turn.rules = self._end_rules()
+
+    def _end_rules(self) -> EndRules:
+        hearing = min(self.silence, EndRules().hearing_ns)
+        return EndRules(unknown_ns=self.silence, hearing_ns=hearing, longest_ns=max(self.silence, self._longest))
 
     def process(self, packet: Packet, ctx: Context) -> None:
         """Look at every whole frame so far."""

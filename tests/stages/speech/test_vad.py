@@ -145,3 +145,15 @@ def test_a_stage_restored_from_a_snapshot_goes_on_as_if_it_had_not_moved(questio
         return [(e.payload.event, e.packet.time, len(e.payload.audio.samples)) for e in emitted]  # type: ignore[attr-defined]
 
     assert stays(Moving()) == stays(VoiceActivity())
+
+
+def test_a_silence_set_while_it_runs_holds_as_one_set_at_the_start_also_above_the_longest(question: list[Packet]) -> None:
+    require_model("smart-turn-v3")
+    changed = VoiceActivity(end_of_turn="understood")
+    changed.configure({"silence": 3_000 * MS})
+    new = VoiceActivity(end_of_turn="understood", silence=3_000 * MS)
+    ends = [
+        [e.at_ns for e in run_stage(stage, question).emitted if e.payload.event is SpeechEvent.END]
+        for stage in (changed, new)
+    ]
+    assert ends[0] == ends[1]

@@ -43,44 +43,32 @@ def place(seconds: float) -> tuple[float, float]:
 
 async def main(program: str, folder: Path) -> None:
     """Until it is killed."""
-    sensing = asyncio.create_task(_sense())
     async with asyncio.timeout(READY_S):
-        first = await _started(program, folder)
-        await _set_up()
+        first, reader, writer = await _started(program, folder, COMMANDS)
+        await _set_up(reader, writer)
         await first.wait()
-        flying = await _flying(program, folder)
+        _, _, telemetry = await _started(program, folder, TELEMETRY)
+        telemetry.close()
     print("flies", flush=True)
-    await flying.wait()
-    sensing.cancel()
+    await _sense()  # not sooner: a packet that comes before it is ready makes it crash
 
 
-async def _flying(program: str, folder: Path) -> asyncio.subprocess.Process:
-    """Once its telemetry is there; one that ends, as it does where its ports are not free yet, is started again."""
-    while True:
-        process = await _started(program, folder)
-        while process.returncode is None:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", TELEMETRY)
-            except OSError:
-                await asyncio.sleep(0.1)
-                continue
-            writer.close()
-            return process
-
-
-async def _started(program: str, folder: Path) -> asyncio.subprocess.Process:
+async def _started(
+    program: str, folder: Path, port: int
+) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader, asyncio.StreamWriter]:
+    """With a connection to one of its ports, which are free a while after the one before has ended."""
     none = asyncio.subprocess.DEVNULL
-    return await asyncio.create_subprocess_exec(program, cwd=folder, stdin=none, stdout=none, stderr=none)
-
-
-async def _set_up() -> None:
-    """By its command line, which `#` begins."""
-    while True:
+    process = await asyncio.create_subprocess_exec(program, cwd=folder, stdin=none, stdout=none, stderr=none)
+    while process.returncode is None:
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", COMMANDS)
-            break
+            return process, *await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             await asyncio.sleep(0.1)
+    raise RuntimeError(f"Betaflight ended with {process.returncode} before it listened on {port}")
+
+
+async def _set_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """By its command line, which `#` begins."""
     while True:  # what comes before it is ready is lost
         writer.write(b"#")
         with suppress(TimeoutError):
