@@ -99,6 +99,11 @@ BENCHES: Mapping[str, Bench] = {
         "language.answers:measure",
         takes=("model", "json_path", "minutes"),
     ),
+    "threads": Bench(
+        "what a second thread of a language model brings, alone and beside a busy one",
+        "language.threads:measure",
+        takes=("model",),
+    ),
     "handoff": Bench(
         "language models that die, stall or are late; PART: deaths, pings, learning, links, cascade, seams",
         "language.handoff:measure",

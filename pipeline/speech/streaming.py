@@ -101,7 +101,7 @@ class Rules:
     first_ns: int = 500 * MS
     interval_ns: int = 320 * MS
     share: float = 0.5
-    trial_after_ns: int = 96 * MS
+    trial_after_ns: int = 64 * MS
     early_ns: int = 250 * MS
     trust: CommitRules = field(default_factory=CommitRules)
     cuts: Cuts = field(default_factory=Cuts)

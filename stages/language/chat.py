@@ -23,6 +23,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
@@ -49,6 +50,7 @@ __all__ = ["Chat", "LanguageModelError"]
 log = logging.getLogger(__name__)
 
 _VERDICT_S = 2.0
+_SYNTHESIS_S = 0.3
 _FIRST_S = 10.0  # before the first turn there is time to read what every conversation begins with
 
 
@@ -119,8 +121,8 @@ class Chat:
             int | None,
             Field(
                 ge=1,
-                description="of an embedded model; if left out: one fewer than processors, at most 4. They wait for "
-                "each other by spinning: where other work runs too, one is many times faster than several",
+                description="of an embedded model; if left out: one fewer than processors, at most 4; both of two, "
+                "where OpenMP lets threads sleep that wait for each other",
             ),
         ] = None,
         backends: Annotated[
@@ -248,7 +250,7 @@ class Chat:
         elif packet.epoch != self._answered:
             self._read = ""
             await self._answer(transcript, packet.epoch, ctx)
-        if packet.epoch == self._answered and self._prefill and ctx.peek("transcript") is None:
+        if packet.epoch == self._answered and self._prefill and await _idle(ctx):
             await self._model.read_along(
                 self._conversation.messages("")
             )  # once the oldest turns are forgotten, nothing of the conversation is cached
@@ -397,3 +399,12 @@ class Chat:
             said = reply.said if reply.remembered is None else reply.remembered
             self._conversation.remember(reply.epoch, reply.asked, said)
             self._crossing.hear(reply.asked, said)
+
+
+async def _idle(ctx: Context) -> bool:
+    """Whether nothing comes while the last sentence of an answer is synthesised, which needs the processor."""
+    if not ctx.lent:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SYNTHESIS_S):
+                await ctx.waiting()
+    return ctx.peek("transcript") is None

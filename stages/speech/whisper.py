@@ -71,13 +71,13 @@ class Whisper:
         phrases: Annotated[tuple[str, ...], Field(description="names and terms that may come up")] = (),
         interval: Annotated[
             Duration, Field(description="shortest time between two partial transcripts; 0s: final ones only")
-        ] = 400 * MS,
+        ] = 300 * MS,
         share: Annotated[
             float, Field(gt=0, le=1, description="largest share of the time for partial transcripts")
-        ] = 0.5,
+        ] = 0.4,
         trial_after: Annotated[
             Duration, Field(description="pause of the voice after which the final text is computed; 0s: never")
-        ] = 96 * MS,
+        ] = 64 * MS,
         beam: Annotated[int, Field(ge=1, le=10, description="hypotheses kept for the final text; 1 is greedy")] = 2,
         device: Annotated[Literal["cpu", "cuda"], Field(description="device that computes")] = "cpu",
         compute: Annotated[str, Field(description="number format: auto, int8, float32, float16, …")] = "auto",

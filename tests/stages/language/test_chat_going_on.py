@@ -65,6 +65,9 @@ class Ctx:
     def peek(self, port: str) -> None:
         return None
 
+    async def waiting(self) -> None:
+        await asyncio.Event().wait()
+
 
 def asked(text: str, epoch: int = 1) -> Packet[Transcript]:
     return Packet(stream="transcript", seq=0, time=0, epoch=epoch, payload=Transcript(text=text, final=True))

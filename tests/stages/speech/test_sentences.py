@@ -36,6 +36,9 @@ def pieces(text: str, **settings: int) -> list[str]:
         ('He said "Stop!" Then he left.', ['He said "Stop!"', "Then he left."]),
         ("1. First do this. 2. Then that.", ["1. First do this.", "2. Then that."]),
         ("no full stop at all", ["no full stop at all"]),
+        ("The moon is about 384,400 kilometers away.", ["The moon is about", "384,400 kilometers away."]),
+        ("He was born in 1969.", ["He was born in 1969."]),
+        ("It is 10,000 steps.", ["It is 10,000 steps."]),
     ],
 )
 def test_pieces_end_where_a_reader_would_breathe(text: str, expected: list[str]) -> None:

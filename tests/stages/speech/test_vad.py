@@ -147,7 +147,9 @@ def test_a_stage_restored_from_a_snapshot_goes_on_as_if_it_had_not_moved(questio
     assert stays(Moving()) == stays(VoiceActivity())
 
 
-def test_a_silence_set_while_it_runs_holds_as_one_set_at_the_start_also_above_the_longest(question: list[Packet]) -> None:
+def test_a_silence_set_while_it_runs_holds_as_one_of_the_start_also_above_the_longest(
+    question: list[Packet],
+) -> None:
     require_model("smart-turn-v3")
     changed = VoiceActivity(end_of_turn="understood")
     changed.configure({"silence": 3_000 * MS})
