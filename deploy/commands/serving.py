@@ -11,6 +11,7 @@ import click
 from thalweg.deploy.commands import secrets
 from thalweg.deploy.ops.keeping.operating import FILE, PIPELINE, SET, settings_of
 
+_OF_HOSTS = {"hosts": "--hosts", "zone": "--zone", "zones": "--zone-of", "address": "--address"}
 URL = click.option("--url", default="http://localhost:8080", show_default=True, help="URL of the server.")
 
 
@@ -163,12 +164,22 @@ def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], ice_file: Pa
     given["resume_s"] = given.pop("resume_seconds")
     given["drain_s"] = given.pop("drain_seconds")
     given["shrink_s"] = 60.0 * given.pop("shrink_after")
+    idle = [option for name, option in _OF_HOSTS.items() if given["on"] is None and _is_said(name)]
+    if idle:
+        raise click.UsageError(f"{idle[0]} is for --on: without it all conversations run in this process")
     on, hosts, address = (given.pop(name) for name in ("on", "hosts", "address"))
     if given["shrink_s"] and on != "ray":
         raise click.UsageError("--shrink-after is for --on ray: elsewhere there are as many hosts as --hosts says")
+    if address and on != "ray":
+        raise click.UsageError("--address is for --on ray")
     placed = None if on is None else Placed(on=on, count=hosts, address=address)
     given["zone"] = zone_name(given["zone"])
     given["zones"] = tuple(zone_of_network(text) for text in given["zones"])
     given["proxies"] = tuple(network_of(text) for text in given["proxies"])
     settings = ServerSettings(ice=secrets.ice_servers(ice, ice_file), **given)
     sys.exit(serve_file(file, settings_of(pairs), settings, placed))
+
+
+def _is_said(parameter: str) -> bool:
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"

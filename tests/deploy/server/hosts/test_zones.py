@@ -66,3 +66,13 @@ def test_what_is_no_zone_is_refused_at_the_command_line(option: str, value: str,
     refused = CliRunner().invoke(cli, ["serve", str(FILE), "--on", "subprocess", option, value])
     assert refused.exit_code != 0
     assert said in f"{refused.output}{refused.exception}"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--zone", "east"), ("--zone-of", "10.0.0.0/8=west"), ("--hosts", "2"), ("--address", "127.0.0.1:6379")],
+)
+def test_what_is_for_hosts_is_refused_without_them(option: str, value: str) -> None:
+    refused = CliRunner().invoke(cli, ["serve", str(FILE), option, value])
+    assert refused.exit_code == 2
+    assert f"{option} is for --on" in refused.output
