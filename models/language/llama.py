@@ -12,9 +12,8 @@ default it is 0: memory is flat, and a conversation that comes back to a slot ta
 is gone on with only as far as its tokens are the same, from the first one on.
 
 Threads wait for each other after every operation, some hundred times a token. GCC's OpenMP lets them spin for long, so
-that one of them without a core stops all. Here they spin for some microseconds and sleep then (`GOMP_SPINCOUNT`): two
-threads on two cores take 0.63 times as long for a token as one, and 1.25 times as long beside a busy thread, where they
-took twice as long before (`bench threads`).
+that one of them without a core stops all. Here they spin for some microseconds and sleep then (`GOMP_SPINCOUNT`); what
+that brings `bench threads` tells. OpenMP hears it as it is loaded, once, so it is said when this module is.
 
 Slots. llama.cpp gives a request the free slot that begins most alike. One that was hung up on is busy for some tens of
 milliseconds more: asked again in that time, it would take another slot and read the whole conversation anew,
@@ -29,10 +28,12 @@ import threading
 from pathlib import Path
 
 from thalweg.models.errors import ModelError
+from thalweg.models.store.bounded import read_at_most
+from thalweg.models.store.fitting import usable_cores
 
 _MAGIC = b"GGUF"
 _SPINS = 500
-_IMPORTING = threading.Lock()
+_MAPS = Path("/proc/self/maps")
 # Some are called otherwise, or are not there, from version to version; without any of them the key still holds.
 _CLOSED = {
     "hostnames": ["127.0.0.1"],
@@ -67,12 +68,10 @@ class LlamaServer:
     ) -> None:
         _check(model)
         try:
-            with _IMPORTING:
-                brief = spins_briefly()
-                import xllamacpp
+            import xllamacpp
         except ImportError:
             raise ModelError("llama.cpp is missing: pip install 'thalweg[llama]'") from None
-        brief = brief and "OPENMP = 1" in xllamacpp.get_system_info()
+        brief = BRIEF and "OPENMP = 1" in xllamacpp.get_system_info()
         self.key = secrets.token_urlsafe(32)
         prefix = f"/{secrets.token_urlsafe(32)}"
         parameters = xllamacpp.CommonParams()
@@ -90,7 +89,7 @@ class LlamaServer:
         parameters.cache_ram_mib = cache_mb
         if gpu_layers is not None:
             parameters.n_gpu_layers = gpu_layers
-        parameters.cpuparams.n_threads = threads or threads_for(os.cpu_count() or 1, brief=brief)
+        parameters.cpuparams.n_threads = threads or threads_for(int(usable_cores()), brief=brief)
         parameters.cpuparams_batch.n_threads = parameters.cpuparams.n_threads
         try:
             self._server = xllamacpp.Server(parameters)
@@ -117,27 +116,28 @@ class LlamaServer:
 
 def threads_for(cores: int, *, brief: bool) -> int:
     """How many threads to generate with. `brief`: they do not spin for long while they wait for each other."""
-    return min(4, max(1, cores - 1)) if cores > 2 or not brief else cores
+    return min(4, max(1, cores - 1)) if cores != 2 or not brief else 2
 
 
-def spins_briefly() -> bool:
-    """Whether threads of GCC's OpenMP will not spin for long. It is asked for that where the environment says nothing
-    of it, and hears that as it is loaded, once.
+def waits_briefly(maps: Path = _MAPS) -> bool:
+    """Ask GCC's OpenMP not to let threads spin for long. False where it is loaded already, or the environment says
+    otherwise: threads that sleep at once are no faster than one.
     """
-    said = os.environ.get("OMP_WAIT_POLICY")
-    if said is not None:
-        return said.strip().lower() == "passive"
     count = os.environ.get("GOMP_SPINCOUNT")
     if count is not None:
-        return count.strip().isdecimal() and int(count) <= 2 * _SPINS
+        return count.strip().isdecimal() and 0 < int(count) <= 2 * _SPINS
     try:
-        loaded = "/libgomp.so.1" in Path("/proc/self/maps").read_text(encoding="utf-8")
+        loaded = b"/libgomp.so.1" in read_at_most(maps)
     except OSError:  # another system than Linux
         return False
-    if loaded:
+    if loaded or "OMP_WAIT_POLICY" in os.environ:
         return False
     os.environ["GOMP_SPINCOUNT"] = str(_SPINS)
     return True
+
+
+BRIEF = waits_briefly()
+"""Whether threads of this process wait briefly."""
 
 
 def _check(model: Path) -> None:

@@ -250,7 +250,7 @@ class Chat:
         elif packet.epoch != self._answered:
             self._read = ""
             await self._answer(transcript, packet.epoch, ctx)
-        if packet.epoch == self._answered and self._prefill and await _idle(ctx):
+        if packet.epoch == self._answered and self._prefill and await _nothing_follows(ctx):
             await self._model.read_along(
                 self._conversation.messages("")
             )  # once the oldest turns are forgotten, nothing of the conversation is cached
@@ -401,8 +401,10 @@ class Chat:
             self._crossing.hear(reply.asked, said)
 
 
-async def _idle(ctx: Context) -> bool:
-    """Whether nothing comes while the last sentence of an answer is synthesised, which needs the processor."""
+async def _nothing_follows(ctx: Context) -> bool:
+    """Whether nothing comes for a while, in which the last sentence of an answer is mostly synthesised: that needs the
+    processor. On a lent worker what comes is not known.
+    """
     if not ctx.lent:
         with suppress(TimeoutError):
             async with asyncio.timeout(_SYNTHESIS_S):

@@ -22,13 +22,13 @@ from thalweg.stages.speech.spoken import KEPT, LONGEST_KEPT, Aloud
 
 _CLAUSE_END = re.compile(
     r"[,;:–—،؛](?=\s)|[，、；：](?=\S)|(?<=\S)(?= (?:and|because|but|if|that|when|where|which|who|while|with) )"
+    r"|(?<=\S)(?= \d{1,3}[.,]\d{3}| \d{5})"  # a long number: a token a digit, and a second or two of sound
 )
 _PHRASE_END = re.compile(
     r"(?<=\S)(?= (?:of|in|on|at|by|for|from|to|into|over|about|around|between|through|than|as|or|so|is|are|was|were|has"
     r"|have|had|can|could|may|might|will|would|should|must|do|does|the|a|an|this|these|their|its|your|our|it|they|you"
     r"|we) )"
 )
-_LONG_NUMBER = re.compile(r"(?<=\S)(?= \d{1,3},\d| \d{5})")  # a token a digit, and a second of sound
 _WORD_END = re.compile(r"(?<=\S)(?=\s)")
 _LONGER = 3
 _WITHOUT_SPACES = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0e7f]")
@@ -38,7 +38,7 @@ class Sentences:
     """Splits a reply into sentences; the first piece may end with a clause already.
 
     A first piece without a clause is cut before a word like `of`, `is` or `the` once it has `first_longest` words, and
-    three words later at any word; before a number of five digits or more it ends as before a clause.
+    three words later at any word. A number of thousands (`10,000`) counts as a clause.
 
     A piece longer than `longest` characters is cut at a space, so that speech never waits for a model that writes no
     full stop. The first piece of a draft is emitted as a draft.
@@ -118,10 +118,9 @@ class Sentences:
         if (end := end_of_sentence(text)) > 0:
             return end
         if first:
-            for ends in (_CLAUSE_END, _LONG_NUMBER):
-                for match in ends.finditer(text):
-                    if _words(full[: match.end()]) >= self._first_words:
-                        return match.end()
+            for match in _CLAUSE_END.finditer(text):
+                if _words(full[: match.end()]) >= self._first_words:
+                    return match.end()
             for match in _PHRASE_END.finditer(text):
                 if len(text[: match.end()].split()) >= self._first_longest:
                     return match.end()

@@ -107,6 +107,27 @@ def test_a_draft_is_given_out_the_moment_its_question_is_final() -> None:
     assert chat.counts == {"draft_hits": 1, "draft_tokens_wasted": 0}
 
 
+class AlongBackend(SlowBackend):
+    """Reads along. `read`: (ms, question) of what it was given to read."""
+
+    def __init__(self) -> None:
+        super().__init__(fails=0)
+        self.read: list[tuple[int, str]] = []
+
+    async def prefill(self, request: Request) -> None:
+        self.read.append((round(asyncio.get_running_loop().time() * 1000), request.messages[-1].text))
+
+
+@pytest.mark.parametrize(("next_ms", "read_on"), [(350, []), (600, [""])])
+def test_the_model_reads_on_a_while_after_its_answer_unless_somebody_speaks(next_ms: int, read_on: list[str]) -> None:
+    backend = AlongBackend()
+    chat = Chat(backend=backend, prefill=True, draft=False)
+    run_stage(chat, [final(0, "a b"), partial(next_ms, "c d e", epoch=2)])  # the answer ends after 120 ms
+    began, *read = backend.read
+    assert (began[1], [text for _, text in read]) == ("", [*read_on, "c d"])
+    assert all(at >= began[0] + 400 for at, text in read if not text)
+
+
 def test_a_draft_knows_what_another_machine_has_answered_and_so_does_what_follows() -> None:
     chat = SlowEcho()
     asked = {"turn": 1, "text": "Where?", "said": "In Paris.", "whole": True}

@@ -39,6 +39,9 @@ def pieces(text: str, **settings: int) -> list[str]:
         ("The moon is about 384,400 kilometers away.", ["The moon is about", "384,400 kilometers away."]),
         ("He was born in 1969.", ["He was born in 1969."]),
         ("It is 10,000 steps.", ["It is 10,000 steps."]),
+        ("Das sind etwa 1,5 Meter.", ["Das sind etwa 1,5 Meter."]),
+        ("The numbers are 1,2,3 here.", ["The numbers are 1,2,3 here."]),
+        ("Some say it is 31415 and more.", ["Some say it is", "31415 and more."]),
     ],
 )
 def test_pieces_end_where_a_reader_would_breathe(text: str, expected: list[str]) -> None:

@@ -151,11 +151,19 @@ def test_a_silence_set_while_it_runs_holds_as_one_of_the_start_also_above_the_lo
     question: list[Packet],
 ) -> None:
     require_model("smart-turn-v3")
-    changed = VoiceActivity(end_of_turn="understood")
-    changed.configure({"silence": 3_000 * MS})
-    new = VoiceActivity(end_of_turn="understood", silence=3_000 * MS)
-    ends = [
-        [e.at_ns for e in run_stage(stage, question).emitted if e.payload.event is SpeechEvent.END]
-        for stage in (changed, new)
-    ]
-    assert ends[0] == ends[1]
+
+    class Changing(VoiceActivity):
+        def process(self, packet: Packet, ctx: Any) -> None:
+            self.configure({"silence": 3_000 * MS})
+            super().process(packet, ctx)
+
+    last_ns = question[-1].time
+    asked = [*question, *(packet(p.payload, time=last_ns + 20 * MS + p.time) for p in quiet(5))]
+    stages = Changing(end_of_turn="understood"), VoiceActivity(end_of_turn="understood", silence=3_000 * MS)
+    changed, new = (
+        [(e.at_ns, e.payload) for e in run_stage(stage, asked).emitted if e.payload.event is SpeechEvent.END]
+        for stage in stages
+    )
+    assert [at for at, _ in changed] == [at for at, _ in new]
+    at_ns, end = changed[-1]
+    assert at_ns - end.speech_end_ns > 1_400 * MS

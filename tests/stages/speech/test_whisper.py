@@ -192,8 +192,7 @@ def test_who_goes_on_after_a_pause_is_understood_as_a_whole(ears: Callable[..., 
     rest = turn(second, start=pause[-1].time + 32 * MS)
     found = transcripts(run_stage(Whisper(), [*pause, *rest]))
     tried = [t.text for t in found if t.trial]
-    assert "what is the" in tried and tried[-1] == SAID
-    assert all(SAID.startswith(text) for text in tried)
+    assert tried == ["what is th", "what is the", SAID]  # the first is a guess that had heard nearly all
     assert [t.text for t in found if t.final] == [SAID]
 
 

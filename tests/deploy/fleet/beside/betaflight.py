@@ -47,24 +47,27 @@ async def main(program: str, folder: Path) -> None:
         first, reader, writer = await _started(program, folder, COMMANDS)
         await _set_up(reader, writer)
         await first.wait()
-        _, _, telemetry = await _started(program, folder, TELEMETRY)
+        flying, _, telemetry = await _started(program, folder, TELEMETRY)
         telemetry.close()
     print("flies", flush=True)
-    await _sense()  # not sooner: a packet that comes before it is ready makes it crash
+    async with asyncio.TaskGroup() as group:  # not sooner: a packet that comes before it is ready makes it crash
+        sensing = group.create_task(_sense())
+        print(f"Betaflight ended with {await flying.wait()}", file=sys.stderr, flush=True)
+        sensing.cancel()
 
 
 async def _started(
     program: str, folder: Path, port: int
 ) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader, asyncio.StreamWriter]:
-    """With a connection to one of its ports, which are free a while after the one before has ended."""
+    """With a connection to one of its ports. One that ends, since its ports are not free yet, is started again."""
     none = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(program, cwd=folder, stdin=none, stdout=none, stderr=none)
-    while process.returncode is None:
-        try:
-            return process, *await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            await asyncio.sleep(0.1)
-    raise RuntimeError(f"Betaflight ended with {process.returncode} before it listened on {port}")
+    while True:
+        process = await asyncio.create_subprocess_exec(program, cwd=folder, stdin=none, stdout=none, stderr=none)
+        while process.returncode is None:
+            try:
+                return process, *await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.1)
 
 
 async def _set_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
