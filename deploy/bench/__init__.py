@@ -22,7 +22,8 @@ class BenchError(ThalwegError):
 class Bench:
     """One benchmark: `measure(result, quick, …)` of a module of this package.
 
-    `instead`: what an option's value puts in its place, `module:function`. `takes`: options that `measure` is given.
+    `instead`: what an option's value puts in its place, `module:function`. `takes`: options of `measure`, not of
+    what is in its place.
     """
 
     about: str
@@ -93,6 +94,7 @@ BENCHES: Mapping[str, Bench] = {
         "end of speech to first partial, final, first token and first audio",
         "dialogue.turn:measure",
         {("webrtc", True): "dialogue.webrtc:measure_turns", ("peer", "pipecat"): "dialogue.headtohead:measure"},
+        takes=("model",),
     ),
     "answers": Bench(
         "how often language models are right about 60 plain questions, and how soon they begin",
@@ -161,6 +163,8 @@ def run_bench(
             taken[option] = value
         else:
             raise BenchError(f"bench {name} has no {'parts' if option == 'part' else f'--{option}'}")
+    if where != bench.measure and (beside := taken.keys() - {"json_path"}):
+        raise BenchError(f"bench {name} takes --{', --'.join(sorted(beside))} alone")
     from thalweg.deploy.bench.result import Result
     from thalweg.stages.io.terminal import say
 

@@ -98,6 +98,11 @@ def test_aging_makes_checkpoints_no_larger_and_goes_up_and_down(tmp_path: Path) 
     assert {("up 0.05 h", "rss_local"), ("up 0.05 h", "rss_a")} <= found.keys()
 
 
+def test_another_way_of_a_benchmark_does_not_take_what_the_first_does(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="bench turn takes --model alone"):
+        run_bench("turn", tmp_path / "b.json", quick=True, model="smollm2-135m-instruct", webrtc=True)
+
+
 @pytest.mark.parametrize(
     ("name", "parts"),
     [

@@ -4,7 +4,7 @@ Twenty questions are spoken by the demo's own voice (synthetic speech), one afte
 each answer is complete before the next question), into the pipeline of `deploy/examples/voice_turn.yaml`. Where the
 time goes: the silence that must pass before a turn counts as over, then recognition, the language model and speech
 synthesis, each from the milestone before. The same questions are heard by each of RECOGNISERS, one after the other in
-one run.
+one run; or, where models are named, answered by each of those.
 """
 
 from __future__ import annotations
@@ -67,9 +67,14 @@ def speak_questions(path: Path, questions: tuple[str, ...]) -> None:
     write_wav(path, samples, voice.rate)
 
 
-def measure(result: Result, quick: bool) -> None:
-    """Fill in the rows of a case for each of `ways`: `file`, `file understood`, `file pocketsphinx`."""
-    for case, settings in ways("file").items():
+def measure(result: Result, quick: bool, model: str | None = None) -> None:
+    """Fill in the rows of a case for each of `ways`: `file`, `file understood`, `file pocketsphinx`. `model`: the case
+    `file` with these language models instead, with commas between: `file NAME`.
+    """
+    compared = ways("file")
+    if model:
+        compared = {f"file {name}": compared["file"] | {"model": name} for name in model.split(",")}
+    for case, settings in compared.items():
         _measure(result, case, settings, QUESTIONS[:2] if quick else QUESTIONS)
 
 

@@ -96,11 +96,13 @@ def test_every_server_has_a_key_of_its_own(model: Path, server: LlamaServer) -> 
     other.close()
 
 
-def ask(server: LlamaServer, messages: list[Message], max_tokens: int = 8) -> tuple[str, Usage]:
+def ask(
+    server: LlamaServer, messages: list[Message], max_tokens: int = 8, slot: int | None = None
+) -> tuple[str, Usage]:
     """What it says, and what that took."""
 
     async def main() -> tuple[str, Usage]:
-        backend = OpenAIBackend.of_this_process(MODEL, server.url, server.key, 0)
+        backend = OpenAIBackend.of_this_process(MODEL, server.url, server.key, 0, slot)
         await backend.open()
         said, usage = "", Usage()
         async with aclosing(backend.reply(Request(messages=messages, max_tokens=max_tokens))) as deltas:
@@ -135,7 +137,7 @@ def test_after_an_interruption_only_what_is_new_is_read(server: LlamaServer) -> 
     told = [PERSONA, Message("user", "Tell me all about the sea and its fish, please, in many long sentences.")]
 
     async def interrupted() -> str:
-        backend = OpenAIBackend.of_this_process(MODEL, server.url, server.key, 0)
+        backend = OpenAIBackend.of_this_process(MODEL, server.url, server.key, 0, slot=1)
         await backend.open()
         said = ""
         async with aclosing(backend.reply(Request(messages=told, max_tokens=200))) as deltas:
@@ -146,9 +148,9 @@ def test_after_an_interruption_only_what_is_new_is_read(server: LlamaServer) -> 
         await backend.close()
         return " ".join(said.split()[:6])
 
-    before = ask(server, told)[1].prompt_tokens or 0
+    before = ask(server, told, slot=1)[1].prompt_tokens or 0
     heard = asyncio.run(interrupted())
-    _, usage = ask(server, [*told, Message("assistant", heard), Message("user", "And the sky?")])
+    _, usage = ask(server, [*told, Message("assistant", heard), Message("user", "And the sky?")], slot=1)
     assert usage.prompt_tokens is not None and usage.cached_tokens is not None
     new = usage.prompt_tokens - before
     assert usage.prompt_tokens - usage.cached_tokens <= new + 8
