@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import time
 from pathlib import Path
@@ -40,10 +41,13 @@ def test_its_flight_comes_out_of_mavlink_telemetry(tmp_path: Path) -> None:
         while len(found := told(tmp_path)) < 10 and time.monotonic() < until_s:
             time.sleep(0.2)
     assert len(found) >= 10
-    first, last = found[0], found[-1]
-    passed_s = (last["time_ms"] - first["time_ms"]) / 1000
-    metres = (last["latitude"] - first["latitude"]) * betaflight.METRES_PER_DEGREE
-    assert passed_s > 5 and metres == pytest.approx(betaflight.NORTH_M_S * passed_s, rel=0.15)
+    north, east = (found[-1][name] - found[0][name] for name in ("latitude", "longitude"))
+    metres, seconds = north * betaflight.METRES_PER_DEGREE, (found[-1]["time_ms"] - found[0]["time_ms"]) / 1000
+    assert seconds > 3  # its clock lags behind the one that it is flown by, where the machine is busy
+    assert metres > 0.9 * betaflight.NORTH_M_S * seconds
+    assert east * math.cos(math.radians(betaflight.LATITUDE)) / north == pytest.approx(
+        betaflight.EAST_M_S / betaflight.NORTH_M_S, rel=0.1
+    )
     for one in found:
         assert one["altitude_m"] == betaflight.ALTITUDE_M and one["armed"] is False and one["battery"] == 1.0
 
