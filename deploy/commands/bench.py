@@ -21,7 +21,10 @@ _LIST = "\n".join(f"{name:<10} {bench.about}" for name, bench in BENCHES.items()
 @click.option("--webrtc", is_flag=True, help="turn: through a server, measured at a WebRTC client.")
 @click.option("--peer", type=click.Choice(["pipecat"]), help="turn: beside another system with the same models.")
 @click.option("--minutes", type=float, help="soak: how long. Others: stop after that; run it again to go on.")
-@click.option("--model", help="asr: a recogniser, by name or folder. answers, wer, turn: some, commas between.")
+@click.option(
+    "--model",
+    help="asr: a recogniser, by name or folder. answers, nothing, turn, wer: some, with commas.",
+)
 @click.option(
     "--limit",
     "limit_s",

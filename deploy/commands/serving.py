@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from thalweg.deploy.commands import secrets
 from thalweg.deploy.ops.keeping.operating import FILE, PIPELINE, SET, settings_of
@@ -181,5 +182,4 @@ def serve(file: Path, pairs: tuple[str, ...], ice: tuple[str, ...], ice_file: Pa
 
 
 def _is_said(parameter: str) -> bool:
-    source = click.get_current_context().get_parameter_source(parameter)
-    return source is not None and source.name == "COMMANDLINE"
+    return click.get_current_context().get_parameter_source(parameter) is ParameterSource.COMMANDLINE

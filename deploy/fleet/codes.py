@@ -7,6 +7,7 @@ mistaken for one another, in groups of five. The node tells the secret only to a
 from __future__ import annotations
 
 import base64
+import hashlib
 import secrets
 
 from thalweg.deploy.fleet.errors import FleetError
@@ -36,3 +37,8 @@ def read_code(text: str) -> tuple[bytes, bytes]:
 def fits(fingerprint: bytes, pinned: bytes) -> bool:
     """Whether an authority is the one of a code."""
     return secrets.compare_digest(fingerprint[:_PRINT], pinned)
+
+
+def hashed(secret: bytes) -> str:
+    """What a hub keeps of a secret."""
+    return hashlib.sha256(secret).hexdigest()

@@ -23,7 +23,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
@@ -40,7 +39,7 @@ from thalweg.pipeline.stage import Context, Port, StageError
 from thalweg.stages.language.backends import backend_of, stays_here
 from thalweg.stages.language.conversation import Conversation, likely, same_question
 from thalweg.stages.language.crossing import Crossing
-from thalweg.stages.language.model import LanguageModelError, Model
+from thalweg.stages.language.model import LanguageModelError, Model, nothing_follows
 from thalweg.stages.language.pool.pool import Member, Pool, PoolPolicy
 from thalweg.stages.language.reply import Reply, ReplyState
 from thalweg.stages.language.under_way import UnderWay
@@ -50,7 +49,6 @@ __all__ = ["Chat", "LanguageModelError"]
 log = logging.getLogger(__name__)
 
 _VERDICT_S = 2.0
-_SYNTHESIS_S = 0.3
 _FIRST_S = 10.0  # before the first turn there is time to read what every conversation begins with
 
 
@@ -250,7 +248,7 @@ class Chat:
         elif packet.epoch != self._answered:
             self._read = ""
             await self._answer(transcript, packet.epoch, ctx)
-        if packet.epoch == self._answered and self._prefill and await _nothing_follows(ctx):
+        if packet.epoch == self._answered and self._prefill and await nothing_follows(ctx):
             await self._model.read_along(
                 self._conversation.messages("")
             )  # once the oldest turns are forgotten, nothing of the conversation is cached
@@ -399,14 +397,3 @@ class Chat:
             said = reply.said if reply.remembered is None else reply.remembered
             self._conversation.remember(reply.epoch, reply.asked, said)
             self._crossing.hear(reply.asked, said)
-
-
-async def _nothing_follows(ctx: Context) -> bool:
-    """Whether nothing comes for a while, in which the last sentence of an answer is mostly synthesised: that needs the
-    processor. On a lent worker what comes is not known.
-    """
-    if not ctx.lent:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_SYNTHESIS_S):
-                await ctx.waiting()
-    return ctx.peek("transcript") is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import get_args
 
@@ -34,6 +34,7 @@ from thalweg.stages.language.repetition import Repetition, without_circles
 from thalweg.stages.language.reply import Reply, ReplyState
 
 _PREFILL_S = 1.0
+_SYNTHESIS_S = 0.3
 _DELTAS = ", ".join(delta.__name__ for delta in get_args(Delta))
 _COUNTED = {Reason.CUT: "answers_cut", Reason.FILTER: "answers_filtered", Reason.LENGTH: "answers_at_length"}
 
@@ -184,6 +185,17 @@ class Model:
             f"{self.backend.name} {what} for {format_duration(waited)}{where}: raise `timeout` or look at the server",
             ErrorKind.SILENT,
         )
+
+
+async def nothing_follows(ctx: Context) -> bool:
+    """Whether nothing comes for a while, in which the last sentence of an answer is mostly synthesised: that needs the
+    processor. On a lent worker what comes is not known.
+    """
+    if not ctx.lent:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SYNTHESIS_S):
+                await ctx.waiting()
+    return ctx.peek("transcript") is None
 
 
 def _now_ns(loop: asyncio.AbstractEventLoop) -> int:

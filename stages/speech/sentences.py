@@ -124,9 +124,9 @@ class Sentences:
             for match in _PHRASE_END.finditer(text):
                 if len(text[: match.end()].split()) >= self._first_longest:
                     return match.end()
-            words = list(_WORD_END.finditer(text))
-            if len(words) >= self._first_longest + _LONGER:
-                return words[self._first_longest + _LONGER - 1].end()
+            ends = list(_WORD_END.finditer(text))
+            if len(ends) >= self._first_longest + _LONGER:
+                return ends[self._first_longest + _LONGER - 1].end()
         if len(text) > self._longest:
             cut = max(text.rfind(" ", 0, self._longest), 0) or self._longest
             kept = re.compile(f"{KEPT}*").match(text, cut) if text[cut - 1] == KEPT else None

@@ -22,7 +22,7 @@ import errno
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,14 +30,11 @@ from typing import Final
 
 import msgpack
 
-from thalweg.pipeline.decoding import decoder
 from thalweg.pipeline.fleet.received import Received
 from thalweg.pipeline.fleet.spool_policy import SpoolClass, SpoolPolicy
+from thalweg.transports.fleet.losses import DAMAGED, DISK_FULL, LOSSES, ROOM, Loss
 from thalweg.transports.fleet.segment import MAGIC, Segment, SegmentWriter, SpoolError, Stored, pack, records
 
-LOSSES: Final = "~losses"
-ROOM, DISK_FULL, DAMAGED, GONE, OTHER = REASONS = ("room", "disk full", "damaged", "gone", "other")
-"""Why a record is lost: it gave way, on a spool or a disk that was full; a segment was damaged; a hub was restored."""
 MOST_STREAMS = 256
 LIVE_RECORDS, LIVE_BYTES = 256, 1 << 20
 LARGEST_SEGMENT = 1 << 20
@@ -45,8 +42,6 @@ SHARES: Final = ((SpoolClass.EVENTS, 0.6), (SpoolClass.TELEMETRY, 0.3), (SpoolCl
 """Of each batch of the backlog, so that no class starves; what one leaves the others take, in this order."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 Key = tuple[int, str, int]
-Loss = tuple[int, str, int, int, str]
-"""Boot, stream, first number, number behind the last, one of `REASONS`."""
 
 
 class Spool:
@@ -380,24 +375,3 @@ def _bytes_of(segment: Segment, begin: int) -> bytes:
     with segment.path.open("rb") as file:
         file.seek(begin)
         return file.read(segment.size - begin)
-
-
-def told_losses(payloads: Iterable[bytes | memoryview]) -> list[Loss]:
-    """What records of the stream `LOSSES` say; those that say nothing are left out, since a node may send anything."""
-    found = []
-    for payload in payloads:
-        with suppress(SpoolError):
-            if (loss := read_loss(bytes(payload))) is not None:
-                found.append(loss)
-    return found
-
-
-@decoder(SpoolError, "a record of a loss")
-def read_loss(payload: bytes) -> Loss | None:
-    """One of them; None where it is none. Raises SpoolError where it cannot be read."""
-    match msgpack.unpackb(payload, use_list=False):
-        case (int() as boot, str() as stream, int() as first, int() as end, str() as why):
-            names = 0 <= boot < 1 << 32 and 0 < len(stream.encode()) < 256
-            if names and 0 <= first < end:
-                return boot, stream, first, end, why if why in REASONS else OTHER
-    return None

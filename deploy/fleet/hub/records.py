@@ -28,8 +28,8 @@ from thalweg.pipeline.errors import ThalwegError
 from thalweg.pipeline.fleet.received import Arrival, Received
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
 from thalweg.transports.fleet.durable import replace_file, synced_bytes
+from thalweg.transports.fleet.losses import GONE, LOSSES, OTHER, REASONS, Loss, told_losses
 from thalweg.transports.fleet.segment import BY_CHANCE, MAGIC, SegmentWriter, Stored, pack, records
-from thalweg.transports.fleet.spool import GONE, LOSSES, OTHER, REASONS, Loss, told_losses
 
 NOTES: Final = "~gone"
 """The hub's own notes of what nodes no longer have; no node has a stream of this name."""

@@ -29,7 +29,7 @@ from typing import Any
 
 from thalweg.deploy.fleet import certificates as certs
 from thalweg.deploy.fleet.certificates import COMMAND_SALT
-from thalweg.deploy.fleet.codes import make_code
+from thalweg.deploy.fleet.codes import hashed, make_code
 from thalweg.deploy.fleet.errors import FleetError
 from thalweg.deploy.fleet.hub.clock import SteadyClock
 from thalweg.deploy.fleet.hub.records import NodeRecords
@@ -113,7 +113,7 @@ class HubState:
         code, secret = make_code(certs.fingerprint(self.authority))
         now_s = self.clock.now_s()
         codes = {key: known for key, known in self._codes().items() if known["until"] > now_s}
-        codes[_hash(secret)] = {"name": name, "until": now_s + CODE_HOURS * 3600, "used": "", "lends": lends}
+        codes[hashed(secret)] = {"name": name, "until": now_s + CODE_HOURS * 3600, "used": "", "lends": lends}
         self._write("codes.json", codes)
         return code
 
@@ -125,8 +125,8 @@ class HubState:
         FleetError, OSError.
         """
         codes = self._codes()
-        known = codes.get(_hash(secret))
-        asked = _hash(working + renewal)
+        known = codes.get(hashed(secret))
+        asked = hashed(working + renewal)
         if known is None or known["until"] < self.clock.now_s() or known["used"] not in ("", asked):
             raise FleetError("that code is not good (any more): `thalweg hub enrol NAME` makes another one")
         name = known["name"]
@@ -396,7 +396,3 @@ class HubState:
 
     def _write(self, name: str, content: Any) -> None:
         replace_file(self.folder / name, json.dumps(content).encode())
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

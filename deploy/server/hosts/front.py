@@ -30,13 +30,13 @@ from thalweg.deploy.server.conversations import draining, gone
 from thalweg.deploy.server.hosts.kept import KeptConversation, KeptConversations
 from thalweg.deploy.server.hosts.link import HostLink, HostLost, LinkState
 from thalweg.deploy.server.hosts.news import LOADING, News
-from thalweg.deploy.server.hosts.one_at_a_time import OneAtATime
 from thalweg.deploy.server.hosts.placing import Room, hosts_wanted, order, taken_of
 from thalweg.deploy.server.hosts.private_server import MOVING
 from thalweg.deploy.server.hosts.record import HostRecord
 from thalweg.deploy.server.hosts.shrinking import Shrinking
 from thalweg.deploy.server.hosts.zones import zone_at
 from thalweg.deploy.server.observing.exposition import TEXT, merged
+from thalweg.deploy.server.one_at_a_time import OneAtATime
 from thalweg.deploy.server.service import Connected, ConnectRequest
 from thalweg.deploy.server.session import SessionState
 from thalweg.deploy.server.settings import ServerSettings

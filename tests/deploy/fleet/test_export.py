@@ -16,8 +16,8 @@ from thalweg.deploy.fleet.hub import records as module
 from thalweg.deploy.fleet.hub.export import stored_records
 from thalweg.deploy.fleet.hub.records import NodeRecords
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
+from thalweg.transports.fleet.losses import LOSSES
 from thalweg.transports.fleet.segment import Stored, pack
-from thalweg.transports.fleet.spool import LOSSES
 
 HOUR_NS = 3600 * 10**9
 

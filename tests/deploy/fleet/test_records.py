@@ -13,8 +13,9 @@ from thalweg.deploy.fleet.hub import records as module
 from thalweg.deploy.fleet.hub.records import NOTES, NodeRecords
 from thalweg.pipeline.fleet.received import Received
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
+from thalweg.transports.fleet.losses import LOSSES
 from thalweg.transports.fleet.segment import MAGIC, Stored, pack, records
-from thalweg.transports.fleet.spool import LOSSES, Spool
+from thalweg.transports.fleet.spool import Spool
 
 EVENTS, MEDIA = SpoolClass.EVENTS, SpoolClass.MEDIA
 

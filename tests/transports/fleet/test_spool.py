@@ -14,8 +14,9 @@ import pytest
 
 from thalweg.pipeline.fleet.received import Received
 from thalweg.pipeline.fleet.spool_policy import SpoolClass
+from thalweg.transports.fleet.losses import LOSSES, told_losses
 from thalweg.transports.fleet.segment import SegmentWriter, SpoolError, Stored, pack, read_record, records
-from thalweg.transports.fleet.spool import LOSSES, Spool, told_losses
+from thalweg.transports.fleet.spool import Spool
 
 EVENTS, TELEMETRY, MEDIA = SpoolClass.EVENTS, SpoolClass.TELEMETRY, SpoolClass.MEDIA
 BUDGET = 1 << 20

@@ -76,3 +76,8 @@ def test_what_is_for_hosts_is_refused_without_them(option: str, value: str) -> N
     refused = CliRunner().invoke(cli, ["serve", str(FILE), option, value])
     assert refused.exit_code == 2
     assert f"{option} is for --on" in refused.output
+
+
+def test_the_address_of_a_ray_cluster_is_refused_without_ray() -> None:
+    refused = CliRunner().invoke(cli, ["serve", str(FILE), "--on", "subprocess", "--address", "127.0.0.1:6379"])
+    assert refused.exit_code == 2 and "--address is for --on ray" in refused.output
