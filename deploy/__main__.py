@@ -7,7 +7,7 @@ import logging
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -354,10 +354,22 @@ def main() -> None:
     except ReaderGone:
         sys.exit(READER_GONE)
     except (ThalwegError, ModelError) as error:
-        if "--debug" in sys.argv:
-            say(traceback.format_exc(), err=True, level=logging.ERROR)
-        say(f"thalweg: {error}", err=True, level=logging.ERROR)
-        sys.exit(2)
+        _end(str(error))
+    except ModuleNotFoundError as error:
+        from thalweg.deploy.commands.doctor import extra_with
+
+        package = (error.name or "").partition(".")[0]
+        extra = extra_with(package, sys.argv[1:])
+        if not extra:
+            raise
+        _end(f"the package {package} is missing: pip install 'thalweg[{extra}]'")
+
+
+def _end(why: str) -> NoReturn:
+    if "--debug" in sys.argv:
+        say(traceback.format_exc(), err=True, level=logging.ERROR)
+    say(f"thalweg: {why}", err=True, level=logging.ERROR)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

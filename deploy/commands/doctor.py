@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+from collections.abc import Sequence
 
 from rich.table import Table
 
@@ -39,6 +40,10 @@ CAPABILITIES = (
     ("training", "torch", "train"),
     ("NeMo's own recognisers", "nemo-toolkit", "nemo"),
 )
+_MODULES = {"grpc": "grpcio", "cv2": "opencv-python"}
+"""Packages whose module has another name."""
+_COMMANDS = {"hub": "hub", "node": "edge"}
+"""Extras of commands that need more than one package."""
 _DEMO = {"asr", "audio", "vad", "whisper", "language", "llama", "piper"}
 """Extras without which `make demo` does not run."""
 
@@ -69,6 +74,14 @@ def examine() -> int:
         state = "here" if held.complete else f"not here: {remedy}"
         console.say(f"model {held.model.name}: {state}")
     return int(bool(set(lacking) & _DEMO))
+
+
+def extra_with(module: str, arguments: Sequence[str]) -> str:
+    """The extra that brings a module which a command lacks; empty where none is known to."""
+    if found := next((extra for name, extra in _COMMANDS.items() if name in arguments), ""):
+        return found
+    package = _MODULES.get(module, module.replace("_", "-"))
+    return next((extra for _, known, extra in CAPABILITIES if known == package), "")
 
 
 def _platform() -> str:
